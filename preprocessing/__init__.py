@@ -1,0 +1,1 @@
+"""From folders of pictures to one shared HDF5 file of error level analysis features, under MPI."""

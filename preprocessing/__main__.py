@@ -1,0 +1,237 @@
+"""``mpirun -np N python -m preprocessing``: pictures → features in one shared HDF5 file."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import platform
+import sys
+import time
+from argparse import Namespace
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+import numpy as np
+
+from preprocessing import ela, extract, mpi, split, store
+from preprocessing.catalogue import LABELS, Catalogue, scan, scan_pair
+from preprocessing.cli import Parser, at_least, default_data
+from preprocessing.errors import EXIT_USAGE, InputError
+
+if TYPE_CHECKING:
+    from mpi4py.MPI import Comm
+
+_EXAMPLES = """examples:
+  mpirun -np 8 python -m preprocessing --data /scratch/CASIA2 --out casia2.h5
+  mpirun -np 8 python -m preprocessing --data CASIA2 --split 70/10/20 --seed 7
+  mpirun -np 8 python -m preprocessing --authentic CASIA1 --tampered CASIA2 --out mixed.h5
+
+Stopped in the middle? The same command goes on where it was.
+exit codes: 0 done; 2 wrong usage or input, or too many rejected pictures"""
+
+
+def parser() -> Parser:
+    """The command line."""
+    cli = Parser(prog="python -m preprocessing", epilog=_EXAMPLES, description=(
+        "Compute error level analysis features of every picture of CASIA 1, CASIA 2 or a pair of "
+        "real/ and fake/ folders, on all ranks, into one shared HDF5 file."))
+    cli.add_argument("--data", type=Path, metavar="DIR",
+                     help="folder of one or more data sets (default: $HPC_DEEPFAKE_DATA or data)")
+    cli.add_argument("--authentic", type=Path, metavar="DIR",
+                     help="authentic pictures, with --tampered instead of --data")
+    cli.add_argument("--tampered", type=Path, metavar="DIR",
+                     help="tampered pictures, with --authentic")
+    cli.add_argument("--out", type=Path, metavar="FILE",
+                     help="the HDF5 file (default: features.h5 in the data folder)")
+    cli.add_argument("--features", nargs="+", choices=sorted(ela.FEATURES), metavar="NAME",
+                     default=["ela", "raw"], help=f"of {', '.join(sorted(ela.FEATURES))}")
+    cli.add_argument("--quality", type=at_least(1), default=90, metavar="Q",
+                     help="JPEG quality of error level analysis, 1 to 100")
+    cli.add_argument("--split", default="80/20", metavar="P/P[/P]",
+                     help="percentages for train/validation or train/validation/test")
+    cli.add_argument("--split-by", choices=("group", "image"), default="group",
+                     help="keep pictures of the same source on one side, or not")
+    cli.add_argument("--seed", type=at_least(0), default=0, help="of the split")
+    cli.add_argument("--max-rejects", default="1%", metavar="N",
+                     help="how many unusable pictures are all right, as a number or percentage")
+    cli.add_argument("--writer", choices=("auto", "hdf5", "mpi-io"), default="auto",
+                     help="parallel HDF5 or MPI-IO; the file is the same")
+    return cli
+
+
+def main(comm: Comm) -> int:
+    """The whole job; collective. Returns the exit code."""
+    options = parser().parse()
+    catalogue: Catalogue | None = None  # stays on rank 0
+
+    def prepare() -> tuple[store.Header, float]:
+        nonlocal catalogue
+        catalogue, header, listed = _prepare(comm.size, options)
+        return header, listed
+
+    header, listed = mpi.on_root(comm, prepare)
+    result = extract.run(comm, header, catalogue, options.writer)
+    if comm.rank:
+        return comm.bcast(None)
+    code = _finish(comm.size, options, catalogue, header, result, listed)
+    return comm.bcast(code)
+
+
+def _prepare(ranks: int, options: Namespace) -> tuple[Catalogue, store.Header, float]:
+    """List the pictures, split them, and make or open the file."""
+    start = time.perf_counter()
+    if options.quality > 100:
+        raise InputError(f"--quality {options.quality}: JPEG qualities end at 100")
+    fractions = split.parse_fractions(options.split)
+    allowed_rejects(options.max_rejects, 0)
+    if (options.authentic is None) != (options.tampered is None):
+        raise InputError("--authentic and --tampered go together")
+    if options.authentic is not None:
+        if options.data is not None:
+            raise InputError("give either --data or --authentic and --tampered")
+        catalogue = scan_pair(options.authentic, options.tampered)
+    else:
+        catalogue = scan(options.data or default_data())
+    for note in catalogue.notes:
+        print(f"note: {note}", flush=True)
+    features = tuple(sorted(set(options.features)))
+    recipe = store.Recipe(features, ela.Parameters(options.quality), options.split,
+                          options.split_by, options.seed, catalogue.digest(), len(catalogue))
+    out = output(options)
+    if out.exists():
+        header = store.open_header(out)
+        store.check_same(header, recipe)
+        print(f"going on with {out}", flush=True)
+    else:
+        parts = split.by_group(catalogue.labels, catalogue.groups, fractions, options.seed) \
+            if options.split_by == "group" \
+            else split.by_image(catalogue.labels, fractions, options.seed)
+        _check_parts(catalogue.labels, parts, len(fractions))
+        store.create(out, catalogue, parts, recipe)
+        header = store.open_header(out)
+    counts = " + ".join(f"{(catalogue.labels == label).sum():,} {name}"
+                        for label, name in enumerate(LABELS))
+    groups = int(catalogue.groups.max()) + 1
+    print(f"{len(catalogue):,} images ({counts}) in {groups:,} groups of common source; "
+          f"{', '.join(features)} on {ranks} rank{'s' * (ranks > 1)} → {out}", flush=True)
+    return catalogue, header, time.perf_counter() - start
+
+
+def output(options: Namespace) -> Path:
+    """Where the file goes."""
+    if options.out is not None:
+        return options.out
+    if options.authentic is not None:
+        raise InputError("name the data file with --out FILE.h5")
+    return (options.data or default_data()) / "features.h5"
+
+
+def allowed_rejects(text: str, rows: int) -> int:
+    """``"5"`` or ``"1%"`` as a number of pictures."""
+    try:
+        allowed = float(text.removesuffix("%"))
+        if not 0 <= allowed < float("inf"):
+            raise ValueError
+    except ValueError:
+        raise InputError(f"--max-rejects {text}: give a number like 5, or a percentage like 1%"
+                         ) from None
+    return int(allowed * rows / 100) if text.endswith("%") else int(allowed)
+
+
+def _check_parts(labels: np.ndarray, parts: np.ndarray, count: int) -> None:
+    for part in range(count):
+        for label, name in enumerate(LABELS):
+            if not ((parts == part) & (labels == label)).any():
+                print(f"note: no {name} pictures in the {split.PARTS[part]} part", flush=True)
+
+
+def _finish(ranks: int, options: Namespace, catalogue: Catalogue, header: store.Header,
+            result: extract.Result, listed: float) -> int:
+    rejects = sorted(reject for tally in result.tallies for reject in tally.rejects)
+    with_reasons = [(unquote(header.array("path")[row].decode(), errors="backslashreplace"),
+                     reason) for row, reason in rejects]
+    _write_csv(Path(f"{header.path}.rejects.csv"), with_reasons)
+    images = sum(tally.images for tally in result.tallies)
+    _write_json(Path(f"{header.path}.json"), {
+        "made_by": versions(), "host": platform.node(), "ranks": ranks,
+        "writer": result.writer, "roots": {name: str(path) for name, path
+                                           in catalogue.roots.items()},
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "images": images,
+        "seconds": {"list": listed, "wall": result.wall,
+                    "by_rank": [tally.seconds for tally in result.tallies]},
+        "notes": catalogue.notes, "rejected": len(rejects)})
+    print(_table(result, images, len(rejects), listed))
+    if rejects:
+        for reason, count in Counter(reason for _, reason in with_reasons).most_common(3):
+            print(f"  {count} × {reason}")
+        print(f"rejected pictures are listed in {header.path}.rejects.csv")
+    allowed = allowed_rejects(options.max_rejects, header.rows)
+    if len(rejects) > allowed:
+        print(f"error: {len(rejects)} pictures rejected, more than --max-rejects "
+              f"{options.max_rejects} allows ({allowed}). The others are done: mend them and run "
+              "the same command again, or raise --max-rejects", file=sys.stderr)
+        return EXIT_USAGE
+    return 0
+
+
+def _table(result: extract.Result, images: int, rejected: int, listed: float) -> str:
+    if not images + rejected:
+        return f"nothing left to do: all {result.resumed:,} images are done, checksums right"
+    busy = [tally.busy for tally in result.tallies]
+    mean = sum(busy) / len(busy)
+    read = sum(tally.read_bytes for tally in result.tallies) / 1e6
+    written = sum(tally.written_bytes for tally in result.tallies) / 1e6
+    wall = result.wall
+    lines = [f"images      {images:>10,}   {images / wall:,.0f} images/s on "
+             f"{len(busy)} rank{'s' * (len(busy) > 1)}, {result.writer}",
+             f"rejected    {rejected:>10,}"]
+    if result.resumed:
+        lines.append(f"done before {result.resumed:>10,}   checksums right")
+    if result.damaged:
+        lines.append(f"repaired    {result.damaged:>10,}   rows had a wrong checksum")
+    lines += [f"read        {read:>7,.0f} MB   {read / wall:,.1f} MB/s",
+              f"written     {written:>7,.0f} MB   {written / wall:,.1f} MB/s",
+              f"wall clock  {wall:>8.2f} s   imbalance {max(busy) / max(mean, 1e-9):.2f} "
+              "(slowest rank over mean)",
+              f"  list      {listed:>8.2f} s   rank 0"]
+    for stage in extract.STAGES:
+        seconds = [tally.seconds[stage] for tally in result.tallies]
+        lines.append(f"  {stage:<9} {max(seconds):>8.2f} s   slowest rank; "
+                     f"mean {sum(seconds) / len(seconds):.2f} s")
+    return "\n".join(lines)
+
+
+def versions() -> dict[str, str]:
+    """Versions of all that made the file."""
+    import cv2
+    import h5py
+    import mpi4py
+    import PIL
+    from mpi4py import MPI
+
+    return {"python": platform.python_version(), "numpy": np.__version__,
+            "opencv": cv2.__version__, "pillow": PIL.__version__, "h5py": h5py.__version__,
+            "hdf5": h5py.version.hdf5_version, "mpi4py": mpi4py.__version__,
+            "mpi": MPI.Get_library_version().split("\n")[0].strip("\0 ")}
+
+
+def _write_csv(path: Path, rows: list[tuple[str, str]]) -> None:
+    new = path.with_name(f".{path.name}.new")
+    with open(new, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(("path", "reason"))
+        writer.writerows(rows)
+    os.replace(new, path)
+
+
+def _write_json(path: Path, value: dict) -> None:
+    new = path.with_name(f".{path.name}.new")
+    new.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+    os.replace(new, path)
+
+
+if __name__ == "__main__":
+    mpi.run(main)

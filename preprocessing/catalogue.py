@@ -1,0 +1,228 @@
+"""From folders to the list of pictures: path, label and group of every row, in a fixed order."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import quote_from_bytes
+
+import numpy as np
+
+from preprocessing.errors import InputError
+from preprocessing.names import AUTHENTIC, TAMPERED, parse
+
+EXTENSIONS = (b".jpg", b".jpeg", b".tif", b".tiff", b".bmp", b".png", b".webp", b".gif")
+FOLDERS = {
+    AUTHENTIC: ("au", "authentic", "real", "original", "pristine"),
+    TAMPERED: ("tp", "sp", "modified tp", "tampered", "fake", "forged"),
+}
+LABELS = ("authentic", "tampered")
+SAMPLE_MARK = "SAMPLE_DATA.txt"  # lies in a folder of generated sample data
+_DEPTH = 3  # how deep below the given folder a data set may lie
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """The pictures of one or more data sets, row by row.
+
+    Attributes:
+        roots: folder of each root; paths begin with a root's name where there are two, "" else.
+        paths: file names relative to their root, as bytes, since a name need not be UTF-8.
+        labels: uint8 (N), 0 authentic, 1 tampered.
+        groups: int32 (N), the same for pictures that share a source picture, directly or through
+            others; numbered in order of appearance.
+        notes: what a person should know about the list.
+    """
+
+    roots: dict[str, Path]
+    paths: list[bytes]
+    labels: np.ndarray
+    groups: np.ndarray
+    notes: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def encoded(self) -> list[bytes]:
+        """Paths percent-encoded, as ASCII (RFC 3986)."""
+        return [quote_from_bytes(path).encode() for path in self.paths]
+
+    def digest(self) -> str:
+        """SHA-256 over paths and labels in row order, hexadecimal."""
+        sha = hashlib.sha256(self.labels.tobytes())
+        sha.update(b"\0".join(self.paths))
+        return sha.hexdigest()
+
+
+def locate(roots: dict[str, Path], path: bytes) -> bytes:
+    """Absolute name of the file of a row."""
+    name, _, rest = path.partition(b"/")
+    if os.fsdecode(name) in roots:
+        return os.path.join(os.fsencode(roots[os.fsdecode(name)]), rest)
+    return os.path.join(os.fsencode(roots[""]), path)
+
+
+def scan(data: Path) -> Catalogue:
+    """Catalogue of all data sets in the folder ``data`` (CASIA 1, CASIA 2, real/fake …).
+
+    Raises:
+        InputError: there is no such folder, or no data set in it.
+    """
+    if not data.is_dir():
+        raise InputError(f"there is no folder of pictures '{data}'. {_advice(data)}")
+    found = list(_data_sets(data, 0))
+    others = [one for one in found if not (one[0] / SAMPLE_MARK).exists()]
+    notes = []
+    if others and len(others) < len(found):
+        notes.append("generated sample data left out, since there are other pictures")
+        found = others
+    entries = []
+    for home, folders in found:
+        prefix = b"" if home == data else os.fsencode(home.relative_to(data)) + b"/"
+        for label, names in folders.items():
+            for name in names:
+                top = prefix + os.fsencode(name)
+                entries += [(top + b"/" + path, label) for path in _pictures(home / name, notes)]
+    if not entries:
+        raise InputError(f"no pictures in '{data}': looked for folders Au/ and Tp/ (or Sp/), "
+                         f"or real/ and fake/, down to {_DEPTH} levels. {_advice(data)}")
+    return _catalogue({"": data.resolve()}, entries, notes)
+
+
+def scan_pair(authentic: Path, tampered: Path) -> Catalogue:
+    """Catalogue of authentic pictures of one data set and tampered ones of another.
+
+    Either folder may be a whole data set (its folder of that class is taken) or just pictures.
+
+    Raises:
+        InputError: a folder is missing or has no pictures.
+    """
+    roots, entries, notes = {}, [], []
+    for label, folder in ((AUTHENTIC, authentic), (TAMPERED, tampered)):
+        if not folder.is_dir():
+            raise InputError(f"there is no folder of {LABELS[label]} pictures '{folder}'")
+        inside = _class_folders(folder)[label]
+        start = len(entries)
+        for name in inside or [""]:
+            top = os.fsencode(os.path.join(LABELS[label], name)).rstrip(b"/")
+            entries += [(top + b"/" + path, label) for path in _pictures(folder / name, notes)]
+        if len(entries) == start:
+            raise InputError(f"no pictures in the folder of {LABELS[label]} ones, '{folder}'")
+        roots[LABELS[label]] = folder.resolve()
+    return _catalogue(roots, entries, notes)
+
+
+def _advice(data: Path) -> str:
+    return (f"Name your folder with --data DIR, or make sample data first:\n"
+            f"  hpc-deepfake sample --out {data / 'sample'}")
+
+
+def _class_folders(folder: Path) -> dict[int, list[str]]:
+    found: dict[int, list[str]] = {AUTHENTIC: [], TAMPERED: []}
+    with os.scandir(folder) as entries:
+        names = sorted(entry.name for entry in entries if entry.is_dir())
+    for name in names:
+        for label, known in FOLDERS.items():
+            if name.lower() in known:
+                found[label].append(name)
+    return found
+
+
+def _data_sets(folder: Path, depth: int) -> Iterator[tuple[Path, dict[int, list[str]]]]:
+    """Folders that hold both classes."""
+    folders = _class_folders(folder)
+    if all(folders.values()):
+        yield folder, folders
+    elif depth < _DEPTH:
+        with os.scandir(folder) as entries:
+            names = sorted(entry.name for entry in entries
+                           if entry.is_dir() and not entry.name.startswith("."))
+        for name in names:
+            yield from _data_sets(folder / name, depth + 1)
+
+
+def _pictures(folder: Path, notes: list[str]) -> list[bytes]:
+    """Pictures below ``folder``, relative to it, sorted by their bytes."""
+    top = os.fsencode(folder)
+    found, others, seen = [], Counter(), set()
+    for here, folders, files in os.walk(top, followlinks=True):
+        status = os.stat(here)
+        if (status.st_dev, status.st_ino) in seen:  # a link back up
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders.sort()
+        inside = here[len(top):].lstrip(b"/")
+        for name in files:
+            if name.startswith(b"."):
+                continue
+            ending = os.path.splitext(name)[1].lower()
+            if ending in EXTENSIONS:
+                found.append(inside + b"/" + name if inside else name)
+            else:
+                others[os.fsdecode(ending) or "no ending"] += 1
+    if others:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in others.most_common(4))
+        notes.append(f"{folder}: {others.total()} files are no pictures by name ({kinds})")
+    return sorted(found)
+
+
+def _catalogue(roots: dict[str, Path], entries: list[tuple[bytes, int]],
+               notes: list[str]) -> Catalogue:
+    paths = [path for path, _ in entries]
+    labels = np.fromiter((label for _, label in entries), np.uint8, len(entries))
+    keys, contradictions = [], []
+    for path, label in entries:
+        folder, _, name = path.rpartition(b"/")
+        stem = os.fsdecode(name.rpartition(b".")[0])
+        parsed = parse(stem)
+        if parsed is None:  # real/0001.png and fake/0001.png show the same scene
+            keys.append((f"{folder.rpartition(b'/')[0]!r} {stem}",))
+        else:
+            keys.append(parsed.sources)
+            if parsed.label != label:
+                contradictions.append(os.fsdecode(path))
+    if contradictions:
+        notes.append(f"{len(contradictions)} names contradict their folder (the folder counts): "
+                     + ", ".join(contradictions[:3])
+                     + (" …" if len(contradictions) > 3 else ""))
+    missing = set(range(2)) - set(labels.tolist())
+    if missing:
+        raise InputError(f"no {LABELS[missing.pop()]} pictures in "
+                         + ", ".join(str(root) for root in roots.values()))
+    return Catalogue(roots, paths, labels, components(keys), notes)
+
+
+def components(keys: Iterable[tuple[str, ...]]) -> np.ndarray:
+    """Group of each row: rows with a key in common, directly or through others, share one.
+
+    Returns:
+        int32 (N), numbered from 0 in order of appearance.
+    """
+    parent: list[int] = []
+    number: dict[str, int] = {}
+
+    def find(node: int) -> int:
+        while parent[node] != node:
+            parent[node] = parent[parent[node]]
+            node = parent[node]
+        return node
+
+    first = []
+    for row in keys:
+        nodes = []
+        for key in row:
+            node = number.setdefault(key, len(parent))
+            if node == len(parent):
+                parent.append(node)
+            nodes.append(find(node))
+        for node in nodes[1:]:
+            parent[find(node)] = find(nodes[0])
+        first.append(nodes[0])
+    names: dict[int, int] = {}
+    return np.fromiter((names.setdefault(find(node), len(names)) for node in first),
+                       np.int32, len(first))

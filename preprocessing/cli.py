@@ -1,0 +1,126 @@
+"""Command lines whose options may also come from a TOML file."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from preprocessing.errors import EXIT_USAGE, InputError
+from preprocessing.mpi import launched_rank
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that speaks on rank 0 only and takes ``--config FILE.toml``.
+
+    Keys of the file are the long options (``batch-size`` or ``batch_size``); the command line
+    wins over the file.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs.setdefault("formatter_class", _Help)
+        super().__init__(allow_abbrev=False, **kwargs)
+        self.add_argument("--config", type=Path, metavar="FILE",
+                          help="TOML file with any of these options; the command line wins")
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        if launched_rank() == 0:
+            super()._print_message(message, file)
+
+    def error(self, message: str) -> NoReturn:
+        self._print_message(f"error: {message}\n(see {self.prog} --help)\n", sys.stderr)
+        sys.exit(EXIT_USAGE)
+
+    def parse(self, argv: Sequence[str] | None = None) -> argparse.Namespace:
+        """Options of ``argv`` (default: the command line) over those of its ``--config`` file."""
+        first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        first.add_argument("--config", type=Path)
+        config = first.parse_known_args(argv)[0].config
+        if config is not None:
+            try:
+                self.set_defaults(**self._read(config))
+            except InputError as error:
+                self.error(str(error))
+        return self.parse_args(argv)
+
+    def _read(self, path: Path) -> dict[str, Any]:
+        try:
+            table = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"cannot read the configuration {path}: {error}") from None
+        except tomllib.TOMLDecodeError as error:
+            raise InputError(f"{path} is not valid TOML: {error}") from None
+        actions = {action.dest: action for action in self._actions
+                   if action.option_strings and action.dest not in ("help", "version", "config")}
+        values = {}
+        for key, value in table.items():
+            action = actions.get(key.replace("-", "_"))
+            if action is None:
+                known = ", ".join(sorted(dest.replace("_", "-") for dest in actions))
+                raise InputError(f"{path}: unknown option '{key}'; valid options: {known}")
+            values[action.dest] = self._value(action, value, f"{path}: {key}")
+        return values
+
+    def _value(self, action: argparse.Action, value: Any, where: str) -> Any:
+        if action.nargs == 0:  # a switch
+            if not isinstance(value, bool):
+                raise InputError(f"{where} must be true or false, not {value!r}")
+            return value
+        many = isinstance(value, list)
+        if many != (action.nargs in ("+", "*")) or isinstance(value, (dict, bool)):
+            raise InputError(f"{where} cannot be {value!r}; see --help")
+        if isinstance(value, str) and action.type in (int, float):
+            raise InputError(f"{where} must be a number, not the text {value!r}")
+        try:
+            got = [self._get_value(action, str(item)) for item in (value if many else [value])]
+            for item in got:
+                self._check_value(action, item)
+        except argparse.ArgumentError as error:
+            raise InputError(f"{where}: {error.message}") from None
+        return got if many else got[0]
+
+
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Epilog as written; defaults shown where there is one."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text = action.help or ""
+        hidden = (None, False, argparse.SUPPRESS)
+        if action.option_strings and action.default not in hidden and "%(default)" not in text:
+            text += " (default: %(default)s)"
+        return text
+
+
+def at_least(minimum: int) -> Any:
+    """Argument type: a whole number of at least ``minimum``."""
+
+    def whole(text: str) -> int:
+        value = int(text)
+        if value < minimum:
+            raise argparse.ArgumentTypeError(f"must be at least {minimum}, not {value}")
+        return value
+
+    whole.__name__ = "whole number"
+    return whole
+
+
+def between(low: float, high: float) -> Any:
+    """Argument type: a number from ``low`` to ``high``."""
+
+    def number(text: str) -> float:
+        value = float(text)
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"must be from {low} to {high}, not {value}")
+        return value
+
+    number.__name__ = "number"
+    return number
+
+
+def default_data() -> Path:
+    """Folder of pictures: ``$HPC_DEEPFAKE_DATA``, else ``data/`` here."""
+    return Path(os.environ.get("HPC_DEEPFAKE_DATA") or "data")

@@ -1,0 +1,84 @@
+"""Running a program on all ranks so that it ends on all of them, whatever happens on one."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NoReturn, TypeVar
+
+from preprocessing.errors import EXIT_USAGE, InputError
+
+if TYPE_CHECKING:
+    from mpi4py.MPI import Comm, Request
+
+T = TypeVar("T")
+
+# Where launchers say which rank this is, before MPI starts.
+_RANK = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "MV2_COMM_WORLD_RANK")
+
+
+def launched_rank() -> int:
+    """Rank of this process according to its launcher; 0 without one."""
+    return next((int(os.environ[name]) for name in _RANK if name in os.environ), 0)
+
+
+def wait(request: Request, interval: float = 0.01) -> None:
+    """Wait for ``request`` by polling: signals get through and the core stays free."""
+    pause = 0.0002
+    while not request.Test():
+        time.sleep(pause)
+        pause = min(2 * pause, interval)
+
+
+def on_root(comm: Comm, function: Callable[[], T]) -> T:
+    """Result of ``function()``, called on rank 0 only; its InputError is raised on every rank."""
+    result, message = None, None
+    if comm.rank == 0:
+        try:
+            result = function()
+        except InputError as error:
+            message = str(error)
+    message, result = comm.bcast((message, result))
+    if message is not None:
+        raise InputError(message, everywhere=True)
+    return result
+
+
+def run(program: Callable[[Comm], int]) -> NoReturn:
+    """Call ``program(COMM_WORLD)`` on every rank and exit with its code.
+
+    An InputError of all ranks is printed once and ends with code 2. Any other exception on any
+    rank is printed with its rank and aborts the whole job: no rank is left waiting for another.
+    """
+    from mpi4py import MPI
+
+    comm = MPI.COMM_WORLD
+    try:
+        code = program(comm)
+    except InputError as error:
+        code = EXIT_USAGE
+        if error.everywhere or comm.size == 1:
+            if comm.rank == 0:
+                print(f"error: {error}", file=sys.stderr, flush=True)
+        else:
+            print(f"error on rank {comm.rank}: {error}", file=sys.stderr, flush=True)
+            comm.Abort(code)
+    except SystemExit as leave:  # argparse: on all ranks alike
+        code = leave.code if isinstance(leave.code, int) else int(leave.code is not None)
+    except KeyboardInterrupt:
+        if comm.rank == 0:
+            print("\ninterrupted: what is written stays; run the same command to go on",
+                  file=sys.stderr, flush=True)
+        os._exit(130)
+    except Exception:
+        text = traceback.format_exc()
+        print(f"rank {comm.rank} of {comm.size} on {MPI.Get_processor_name()} failed:\n{text}",
+              file=sys.stderr, flush=True)
+        comm.Abort(1)
+    sys.stdout.flush()
+    wait(comm.Ibarrier())
+    MPI.Finalize()
+    sys.exit(code)

@@ -1,0 +1,92 @@
+"""Training, validation and test part, so that no source picture is on two sides."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from preprocessing.errors import InputError
+
+TRAIN, VALIDATION, TEST = 0, 1, 2
+PARTS = ("train", "validation", "test")
+
+
+def parse_fractions(text: str) -> tuple[float, ...]:
+    """``"80/20"`` (train/validation) or ``"70/10/20"`` (train/validation/test) as fractions."""
+    try:
+        parts = [float(part) for part in text.split("/")]
+    except ValueError:
+        parts = []
+    if len(parts) not in (2, 3) or min(parts) <= 0 or abs(sum(parts) - 100) > 1e-6:
+        raise InputError(f"--split {text}: give percentages that add up to 100, like 80/20 "
+                         "(train/validation) or 70/10/20 (train/validation/test)")
+    return tuple(part / 100 for part in parts)
+
+
+def by_group(labels: np.ndarray, groups: np.ndarray, fractions: tuple[float, ...],
+             seed: int) -> np.ndarray:
+    """Split whole groups, keeping each part's share of each class near its fraction.
+
+    Groups are placed largest first, equals in seeded random order, each where the squared
+    relative error of the parts' class counts grows least; groups of one row fill what is left.
+
+    Args:
+        labels: uint8 (N). groups: int32 (N), numbered from 0. fractions: add up to 1.
+
+    Returns:
+        uint8 (N): 0 train, 1 validation, 2 test.
+    """
+    random = np.random.default_rng(seed)
+    classes = int(labels.max()) + 1
+    counts = np.zeros((int(groups.max()) + 1, classes), np.int64)
+    np.add.at(counts, (groups, labels), 1)
+    sizes = counts.sum(1)
+    shuffled = random.permutation(len(sizes))
+    order = shuffled[np.argsort(-sizes[shuffled], kind="stable")]
+    totals = counts.sum(0)
+    room = [[fraction * total for total in totals.tolist()] for fraction in fractions]
+    want = [[max(cell, 1e-9) for cell in row] for row in room]
+    part_of = np.empty(len(sizes), np.uint8)
+
+    def place(row: list[int]) -> int:
+        # adding n to a cell with room r changes (r²)/want by (n² - 2rn)/want
+        cost = [sum((n * n - 2 * r * n) / w for n, r, w in zip(row, room[part], want[part],
+                                                              strict=True) if n)
+                for part in range(len(fractions))]
+        part = cost.index(min(cost))
+        room[part] = [r - n for r, n in zip(room[part], row, strict=True)]
+        return part
+
+    large = order[sizes[order] > 1]
+    for group, row in zip(large.tolist(), counts[large].tolist(), strict=True):
+        part_of[group] = place(row)
+    single = order[sizes[order] == 1]
+    kind = counts[single].argmax(1)
+    for label in range(classes):
+        ours = single[kind == label]
+        part_of[ours] = _fill(len(ours), [row[label] for row in room])
+    return part_of[groups]
+
+
+def by_image(labels: np.ndarray, fractions: tuple[float, ...], seed: int) -> np.ndarray:
+    """Split picture by picture, stratified: what most published figures use.
+
+    Pictures made from the same source land on both sides, so that scores come out too high.
+
+    Returns:
+        uint8 (N): 0 train, 1 validation, 2 test.
+    """
+    random = np.random.default_rng(seed)
+    parts = np.empty(len(labels), np.uint8)
+    for label in np.unique(labels):
+        rows = random.permutation(np.flatnonzero(labels == label))
+        parts[rows] = _fill(len(rows), [fraction * len(rows) for fraction in fractions])
+    return parts
+
+
+def _fill(count: int, room: list[float]) -> np.ndarray:
+    """Parts for ``count`` interchangeable rows, in proportion to what each part has room for."""
+    share = np.clip(room, 0, None)
+    if share.sum() == 0:
+        share = np.ones(len(room))
+    ends = np.rint(np.cumsum(share) / share.sum() * count).astype(int)
+    return np.repeat(np.arange(len(room), dtype=np.uint8), np.diff(ends, prepend=0))
