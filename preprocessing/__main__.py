@@ -10,6 +10,7 @@ import sys
 import time
 from argparse import Namespace
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
@@ -62,9 +63,9 @@ def parser() -> Parser:
     return cli
 
 
-def main(comm: Comm) -> int:
+def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
     """The whole job; collective. Returns the exit code."""
-    options = parser().parse()
+    options = parser().parse(argv)
     catalogue: Catalogue | None = None  # stays on rank 0
 
     def prepare() -> tuple[store.Header, float]:

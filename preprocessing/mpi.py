@@ -9,6 +9,8 @@ import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
+import numpy as np
+
 from preprocessing.errors import EXIT_USAGE, InputError
 
 if TYPE_CHECKING:
@@ -45,6 +47,15 @@ def on_root(comm: Comm, function: Callable[[], T]) -> T:
     if message is not None:
         raise InputError(message, everywhere=True)
     return result
+
+
+def concatenate(comm: Comm, values: np.ndarray) -> np.ndarray:
+    """The ranks' one-dimensional arrays in rank order, on every rank; collective."""
+    counts = np.empty(comm.size, np.int64)
+    wait(comm.Iallgather(np.array([len(values)], np.int64), counts))
+    whole = np.empty(counts.sum(), values.dtype)
+    wait(comm.Iallgatherv(values, [whole, counts]))
+    return whole
 
 
 def run(program: Callable[[Comm], int]) -> NoReturn:

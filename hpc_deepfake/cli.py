@@ -1,0 +1,76 @@
+"""The ``hpc-deepfake`` command: one program per word, loaded when it is called for."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import NoReturn
+
+from hpc_deepfake import __version__
+from preprocessing.errors import EXIT_USAGE, InputError
+from preprocessing.mpi import launched_rank
+
+# word: module, whether it runs on several ranks, what it does
+COMMANDS = {
+    "sample": ("preprocessing.make_sample", True, "draw sample pictures to try everything on"),
+    "preprocess": ("preprocessing.__main__", True, "pictures to features in one HDF5 file"),
+    "verify": ("hpc_deepfake.verify", False, "check a data file's rows"),
+    "train": ("hpc_deepfake.train", True, "train the network"),
+    "evaluate": ("hpc_deepfake.evaluate", False, "figures of a trained model"),
+    "predict": ("hpc_deepfake.predict", False, "which of these pictures were tampered with?"),
+}
+_HELP = """usage: hpc-deepfake COMMAND [OPTIONS]
+
+Detect tampered pictures: error level analysis and a CNN, on one machine or a cluster.
+
+{commands}
+
+hpc-deepfake COMMAND --help tells more. On several ranks:
+  mpirun -np 8 hpc-deepfake preprocess --data DIR --out casia.h5
+  mpirun -np 8 hpc-deepfake train --data casia.h5 --run runs/first
+"""
+
+
+def main() -> NoReturn:
+    """Entry point of the console script."""
+    word = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    if word in ("-h", "--help", "help"):
+        lines = (f"  {name:<11} {text}" for name, (_, _, text) in COMMANDS.items())
+        _once(_HELP.format(commands="\n".join(lines)))
+        sys.exit(0 if len(sys.argv) > 1 else EXIT_USAGE)
+    if word == "--version":
+        _once(f"hpc-deepfake {__version__}\n")
+        sys.exit(0)
+    if word not in COMMANDS:
+        _once(f"error: no command '{word}'; there are {', '.join(COMMANDS)}\n", error=True)
+        sys.exit(EXIT_USAGE)
+    module, parallel, _ = COMMANDS[word]
+    arguments = sys.argv[2:]
+    program = importlib.import_module(module)
+    if parallel:
+        from preprocessing import mpi
+
+        if {"-h", "--help"} & set(arguments):  # without starting MPI
+            program.parser().parse(arguments)
+        mpi.run(lambda comm: program.main(comm, arguments))
+    try:
+        sys.exit(program.main(arguments))
+    except InputError as error:
+        _once(f"error: {error}\n", error=True)
+        sys.exit(EXIT_USAGE)
+    except KeyboardInterrupt:
+        _once("\ninterrupted\n", error=True)
+        sys.exit(130)
+    except BrokenPipeError:  # ``… | head``
+        sys.stderr.close()
+        sys.exit(0)
+
+
+def _once(text: str, *, error: bool = False) -> None:
+    """Print on rank 0 only."""
+    if launched_rank() == 0:
+        (sys.stderr if error else sys.stdout).write(text)
+
+
+if __name__ == "__main__":
+    main()

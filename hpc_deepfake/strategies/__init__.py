@@ -1,0 +1,47 @@
+"""How the ranks work together: each strategy gives the training step and the collective sums."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from preprocessing.errors import InputError
+
+if TYPE_CHECKING:
+    from mpi4py.MPI import Comm
+
+    from hpc_deepfake.strategies.sequential import Sequential
+
+NAMES = ("sequential", "sync")
+
+
+def choose(name: str, ranks: int) -> str:
+    """Strategy for ``auto``, or ``name`` itself if it works on so many ranks.
+
+    Raises:
+        InputError: sequential training on several ranks.
+    """
+    if name == "auto":
+        return "sequential" if ranks == 1 else "sync"
+    if name == "sequential" and ranks > 1:
+        raise InputError(f"--strategy sequential runs on one rank, not {ranks}: leave mpirun out, "
+                         "or take --strategy sync", everywhere=True)
+    return name
+
+
+def get(name: str) -> type[Sequential]:
+    """The strategy's class; imports what it needs."""
+    if name == "sync":
+        from hpc_deepfake.strategies.sync import Sync
+
+        return Sync
+    from hpc_deepfake.strategies.sequential import Sequential
+
+    return Sequential
+
+
+def prepare(name: str, comm: Comm, gpu: bool) -> None:
+    """What must happen before TensorFlow starts: Horovod's settings and its start."""
+    if name == "sync":
+        from hpc_deepfake.strategies.sync import start_horovod
+
+        start_horovod(comm, gpu)

@@ -1,0 +1,68 @@
+"""``hpc-deepfake sample``: generated sample data in CASIA's layout, on one rank or many."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from preprocessing import mpi
+from preprocessing.catalogue import SAMPLE_MARK
+from preprocessing.cli import Parser, at_least, default_data
+from preprocessing.errors import InputError
+from preprocessing.progress import Progress
+from preprocessing.sample import generate
+
+if TYPE_CHECKING:
+    from mpi4py.MPI import Comm
+
+
+def parser() -> Parser:
+    """The command line."""
+    cli = Parser(prog="hpc-deepfake sample", description=(
+        "Draw sample pictures, half of them tampered with, in CASIA 2's layout and naming."),
+        epilog="examples:\n  hpc-deepfake sample --out data/sample --count 1000\n"
+               "  mpirun -np 8 hpc-deepfake sample --out /scratch/sample --count 100000")
+    cli.add_argument("--out", type=Path, metavar="DIR",
+                     help="folder (default: sample in $HPC_DEEPFAKE_DATA or data)")
+    cli.add_argument("--count", type=at_least(2), default=1000, help="pictures in all")
+    cli.add_argument("--seed", type=at_least(0), default=0, help="other seed, other pictures")
+    return cli
+
+
+def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
+    """The whole job; collective. Returns the exit code."""
+    options = parser().parse(argv)
+    out = options.out or default_data() / "sample"
+    mark = f"Generated sample data: {options.count} pictures, seed {options.seed}.\n"
+
+    def prepare() -> None:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            old = out / SAMPLE_MARK
+            if not old.exists() and any(out.iterdir()):
+                raise InputError(f"{out} holds something else: choose another --out")
+            if old.exists() and old.read_text(encoding="utf-8") != mark:
+                raise InputError(f"{out} holds other sample data ("
+                                 f"{old.read_text(encoding='utf-8').strip()}): choose another "
+                                 "--out, or delete it")
+            old.write_text(mark, encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"cannot write to {out}: {error.strerror}; choose another --out"
+                             ) from None
+
+    mpi.on_root(comm, prepare)
+    start = time.perf_counter()
+    progress = Progress(comm, options.count, "pictures")
+    generate(out, options.count, options.seed, comm.rank, comm.size, progress.advance)
+    progress.close()
+    if comm.rank == 0:
+        seconds = time.perf_counter() - start
+        print(f"{options.count:,} sample pictures in {out}, {options.count / seconds:,.0f} "
+              "pictures/s", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    mpi.run(main)
