@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from functools import partial
 from typing import NoReturn
 
 from hpc_deepfake import __version__
@@ -18,6 +19,7 @@ COMMANDS = {
     "train": ("hpc_deepfake.train", True, "train the network"),
     "evaluate": ("hpc_deepfake.evaluate", False, "figures of a trained model"),
     "predict": ("hpc_deepfake.predict", False, "which of these pictures were tampered with?"),
+    "summary": ("hpc_deepfake.summary", False, "finished runs side by side"),
 }
 _HELP = """usage: hpc-deepfake COMMAND [OPTIONS]
 
@@ -52,7 +54,8 @@ def main() -> NoReturn:
 
         if {"-h", "--help"} & set(arguments):  # without starting MPI
             program.parser().parse(arguments)
-        mpi.run(lambda comm: program.main(comm, arguments))
+        before = getattr(program, "before_mpi", None)
+        mpi.run(lambda comm: program.main(comm, arguments), before and partial(before, arguments))
     try:
         sys.exit(program.main(arguments))
     except InputError as error:

@@ -2,28 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
+import psutil
 
 from preprocessing.errors import InputError
 from preprocessing.split import PARTS
 from preprocessing.store import DONE, PENDING, Header, open_header
 
+T, R = TypeVar("T"), TypeVar("R")
+INPUTS = ("auto", "mmap", "read", "memory")
+# file systems of other machines: a page fault there is a round trip
+_REMOTE = {"nfs", "nfs4", "lustre", "gpfs", "beegfs", "cifs", "smb3", "ceph", "afs", "orangefs",
+           "pvfs2", "panfs", "fuse", "9p", "wekafs", "daos"}
+
 
 @dataclass(frozen=True)
 class DataFile:
-    """One feature of a data file: uint8 (N, 128, 128, 3), mapped; labels uint8 (N)."""
+    """One feature of a data file.
+
+    Attributes:
+        pictures: uint8 (N, 128, 128, 3), indexed by rows. labels, parts: uint8 (N).
+        usable: bool (N), not rejected. input: how the pictures are read.
+    """
 
     header: Header
     feature: str
-    pictures: np.ndarray
+    pictures: np.ndarray | PositionedRows
     labels: np.ndarray
     parts: np.ndarray
     usable: np.ndarray
+    input: str
 
     def rows(self, part: str) -> np.ndarray:
         """Usable rows of ``train``, ``validation``, ``test`` or ``all``, int64, sorted."""
@@ -33,11 +48,31 @@ class DataFile:
 
     def batch(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Pictures and labels of some rows, in their order."""
-        return self.pictures[rows], self.labels[rows]
+        return np.asarray(self.pictures[rows]), self.labels[rows]
 
 
-def open_data(path: Path, feature: str) -> DataFile:
+class PositionedRows:
+    """Rows read one by one with pread: no page faults, and no more memory than a batch."""
+
+    def __init__(self, path: Path, offset: int, shape: tuple[int, ...]) -> None:
+        self._file = open(path, "rb", buffering=0)  # noqa: SIM115 (open as long as this object)
+        self._offset, self._shape = offset, shape[1:]
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        out = np.empty((len(rows), *self._shape), np.uint8)
+        size = int(np.prod(self._shape))
+        for row, target in zip(rows.tolist(), out, strict=True):
+            if os.preadv(self._file.fileno(), [target], self._offset + row * size) != size:
+                raise OSError(f"row {row} of {self._file.name} is cut off")
+        return out
+
+
+def open_data(path: Path, feature: str, input_mode: str = "auto") -> DataFile:
     """Open one feature of a data file.
+
+    ``mmap`` maps the pictures from the page cache, ``read`` reads the rows of each batch,
+    ``memory`` holds them all; ``auto`` maps a local file, and holds a remote one if it takes less
+    than a quarter of the free memory, else reads it.
 
     Raises:
         InputError: no such file or feature, or the file isn't finished.
@@ -51,8 +86,27 @@ def open_data(path: Path, feature: str) -> DataFile:
     if pending:
         raise InputError(f"{path} isn't finished: {pending:,} of {header.rows:,} pictures are "
                          "pending; run the same preprocessing command again, it goes on")
-    return DataFile(header, feature, header.array(feature), np.array(header.array("label")),
-                    np.array(header.array("split")), status == DONE)
+    shape = header.shapes[feature]
+    if input_mode == "auto":
+        fits = int(np.prod(shape)) < psutil.virtual_memory().available / 4
+        input_mode = "mmap" if file_system(path) not in _REMOTE else "memory" if fits else "read"
+    if input_mode == "memory":
+        pictures = np.fromfile(path, np.uint8, int(np.prod(shape)),
+                               offset=header.offsets[feature]).reshape(shape)
+    elif input_mode == "read":
+        pictures = PositionedRows(path, header.offsets[feature], shape)
+    else:
+        pictures = header.array(feature)
+    return DataFile(header, feature, pictures, np.array(header.array("label")),
+                    np.array(header.array("split")), status == DONE, input_mode)
+
+
+def file_system(path: Path) -> str:
+    """Type of the file system that holds ``path``, like ``ext4`` or ``lustre``."""
+    resolved = path.resolve()
+    mounts = {Path(part.mountpoint): part.fstype for part in psutil.disk_partitions(all=True)}
+    home = next((one for one in (resolved, *resolved.parents) if one in mounts), None)
+    return mounts[home].partition(".")[0] if home else ""
 
 
 def check_trainable(data: DataFile) -> None:
@@ -74,12 +128,12 @@ def share(rows: np.ndarray, rank: int, ranks: int) -> np.ndarray:
     return np.array_split(rows, ranks)[rank]
 
 
-def prefetch(data: DataFile, batches: list[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Batches in turn; each is gathered while the one before is computed."""
+def prefetch(load: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
+    """``load`` of each item in turn, done while the one before is used."""
     with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(data.batch, batches[0]) if batches else None
-        for following in [*batches[1:], None]:
+        coming = pool.submit(load, items[0]) if items else None
+        for following in range(1, len(items) + 1):
             ready = coming.result()
-            if following is not None:
-                coming = pool.submit(data.batch, following)
+            if following < len(items):
+                coming = pool.submit(load, items[following])
             yield ready

@@ -1,19 +1,24 @@
-"""The training loop of all strategies: epochs, validation, early stopping, metrics, progress."""
+"""The training loop of all strategies: steps, validation, early stopping, checkpoints, metrics."""
 
 from __future__ import annotations
 
 import math
 import sys
 import time
-from argparse import Namespace
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hpc_deepfake import metrics
+from hpc_deepfake import checkpoint, metrics
 from hpc_deepfake.data import DataFile, epoch_order, prefetch, share
 from hpc_deepfake.model import Card, save
 from hpc_deepfake.rundir import RunDir
+from hpc_deepfake.settings import Settings
+from hpc_deepfake.stop import StopFlag
+from hpc_deepfake.strategies.sequential import Batch
+from hpc_deepfake.watchdog import Watchdog
 from preprocessing import mpi
 
 if TYPE_CHECKING:
@@ -23,131 +28,247 @@ if TYPE_CHECKING:
 
 EVALUATION_BATCH = 64
 MONITORS = {"val_loss": min, "val_auc": max, "val_accuracy": max}
+STAGES = ("input", "compute", "communication", "evaluate", "checkpoint")
 
 
-class EarlyStopping:
-    """Remembers the best epoch and says when there has been none for ``patience`` epochs.
+@dataclass
+class State:
+    """Where the run is; with the strategy's tensors, all that a checkpoint holds.
 
-    ``patience`` 0 never stops. All ranks decide on the same reduced value.
+    Attributes:
+        epoch: that is under way, from 1. rows_done: of it. step: optimizer steps so far.
+        loss, right: sums over the epoch's rows so far. seconds: of the epoch so far, by stage.
+        best, best_epoch: of the monitored figure. rates: images/s of finished epochs.
     """
 
-    def __init__(self, monitor: str, patience: int) -> None:
-        self.monitor, self.patience = monitor, patience
-        self.best: float | None = None
-        self.best_epoch = 0
-        self.weights: list[np.ndarray] = []
+    epoch: int = 1
+    rows_done: int = 0
+    step: int = 0
+    loss: float = 0.0
+    right: float = 0.0
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
+    best: float | None = None
+    best_epoch: int = 0
+    rates: list[float] = field(default_factory=list)
 
-    def better(self, value: float | None) -> bool:
-        """Whether ``value`` beats the best so far; a value that isn't a number never does."""
+    def better(self, value: float | None, monitor: str) -> bool:
+        """Whether ``value`` beats the best so far; one that isn't a number never does."""
         if value is None or not math.isfinite(value):
             return False
         return self.best is None or (value != self.best
-                                     and MONITORS[self.monitor](value, self.best) == value)
+                                     and MONITORS[monitor](value, self.best) == value)
 
-    def over(self, epoch: int) -> bool:
-        return bool(self.patience) and epoch - self.best_epoch >= self.patience
+    def next_epoch(self) -> None:
+        self.epoch, self.rows_done = self.epoch + 1, 0
+        self.loss = self.right = 0.0
+        self.seconds = dict.fromkeys(STAGES, 0.0)
 
 
-def train(comm: Comm, strategy: Sequential, data: DataFile, options: Namespace,
-          run: RunDir | None) -> dict[str, Any]:
-    """Train to the end; collective.
+@dataclass
+class Limits:
+    """When to end, and when to save.
 
-    The best weights are in the model afterwards, and in ``model.keras`` of the run.
-
-    Args:
-        run: on rank 0.
-
-    Returns:
-        The summary: best epoch, figures of the best weights, times.
+    Attributes:
+        epochs: at most. patience: epochs without a better one, 0 for any number.
+        checkpoint_seconds: between two checkpoints in mid-epoch. keep: checkpoints kept.
     """
-    rows, validation = data.rows("train"), data.rows("validation")
-    card = Card(options.feature, data.header.parameters)
-    stopping = EarlyStopping(options.monitor, options.patience)
-    weights = strategy.weights.all
-    step = epoch = 0
-    rates = []
-    start = time.perf_counter()
-    for epoch in range(1, options.epochs + 1):
-        trained = _epoch(comm, strategy, data, rows, options, epoch, step)
-        step += trained.pop("steps")
-        began = time.perf_counter()
-        found = evaluate(comm, strategy, data, validation)
-        trained["seconds"]["evaluate"] = time.perf_counter() - began
-        value = found[options.monitor.removeprefix("val_")]
-        best = stopping.better(value)
-        if best:
-            stopping.best, stopping.best_epoch = value, epoch
-            stopping.weights = [variable.numpy() for variable in weights]
-            if run is not None:
-                save(strategy.model, card, run.path / "model.keras")
-        rates.append(trained["images_per_s"])
-        if run is not None:
-            line = {"epoch": epoch, "step": step, **trained,
-                    **{f"val_{name}": figure for name, figure in found.items()}, "best": best}
-            run.append("metrics.jsonl", line)
-            _say(_epoch_line(line, options.epochs))
-        if stopping.over(epoch):
-            break
-    seconds = time.perf_counter() - start
-    for variable, best_value in zip(weights, stopping.weights, strict=False):
-        variable.assign(best_value)
-    if run is not None and not stopping.weights:  # never a finite validation figure
-        save(strategy.model, card, run.path / "model.keras")
-    parts = {part: evaluate(comm, strategy, data, data.rows(part))
-             for part in ("validation", "test") if len(data.rows(part))}
-    return {"strategy": strategy.name, "ranks": comm.size, "feature": options.feature,
-            "epochs": epoch, "steps": step, "stopped_early": epoch < options.epochs,
-            "best_epoch": stopping.best_epoch, "monitor": options.monitor,
-            "train_rows": len(rows), "seconds": seconds,
-            "images_per_s": float(np.median(rates)), **parts}
+
+    epochs: int
+    patience: int
+    checkpoint_seconds: float
+    keep: int
 
 
-def _epoch(comm: Comm, strategy: Sequential, data: DataFile, rows: np.ndarray,
-           options: Namespace, epoch: int, first_step: int) -> dict[str, Any]:
-    """One pass over the training rows; figures are of the whole, the same on all ranks."""
-    order = epoch_order(rows, options.seed, epoch)
-    size = options.batch_size * comm.size
-    batches = np.split(order, range(size, len(order), size))
-    shares = [share(batch, comm.rank, comm.size) for batch in batches]
-    terminal = comm.rank == 0 and sys.stderr.isatty()
-    results, waited = [], 0.0
-    start = last = ready = time.perf_counter()
-    for number, (pictures, labels) in enumerate(prefetch(data, shares)):
-        waited += time.perf_counter() - ready
-        step = first_step + number
-        results.append(strategy.step(pictures, labels, len(batches[number]), step,
-                                     dropout_seed(options.seed, step, comm.rank)))
+class Trainer:
+    """One run on this rank; every method but ``_say`` is collective."""
+
+    def __init__(self, comm: Comm, strategy: Sequential, data: DataFile, settings: Settings,
+                 limits: Limits, run: RunDir | None, stop: StopFlag, watchdog: Watchdog) -> None:
+        """``run`` is given on rank 0 only."""
+        self.comm, self.strategy, self.data = comm, strategy, data
+        self.settings, self.limits = settings, limits
+        self.run, self.stop, self.watchdog = run, stop, watchdog
+        self.rows, self.validation = data.rows("train"), data.rows("validation")
+        self.state = State()
+        self.best_weights: list[np.ndarray] = []
+        self._saved, self._saved_state = time.monotonic(), (1, 0)
+
+    def train(self) -> dict[str, Any] | None:
+        """Train to the end and leave the best weights in the model and in ``model.keras``.
+
+        Returns:
+            The summary; None when told to stop, with a checkpoint written.
+        """
+        state, limits = self.state, self.limits
+        while state.epoch <= limits.epochs and not self._patience_over():
+            if not self._epoch() or not self._end_of_epoch():
+                self.save_checkpoint()
+                return None
+        for variable, value in zip(self.strategy.weights.all, self.best_weights, strict=False):
+            variable.assign(value)
+        if self.run is not None:
+            self._save_model()
+        return self._summary()
+
+    def _patience_over(self) -> bool:
+        state, patience = self.state, self.limits.patience
+        return bool(patience) and state.epoch - 1 - state.best_epoch >= patience
+
+    def _epoch(self) -> bool:
+        """The rest of the epoch under way; False when some rank was told to stop."""
+        state, comm = self.state, self.comm
+        order = epoch_order(self.rows, self.settings.seed, state.epoch)
+        size = self.settings.batch_size * comm.size * self.settings.accumulate
+        steps = np.split(order[state.rows_done:], range(size, len(order) - state.rows_done, size))
+        steps = [rows for rows in steps if len(rows)]
+        shares = [[share(micro, comm.rank, comm.size)
+                   for micro in np.array_split(rows, self.settings.accumulate)]
+                  for rows in steps]
+        line = _Line(comm.rank == 0, state.epoch, len(order))
         ready = time.perf_counter()
-        if terminal and ready - last > 0.5:
-            last = ready
-            done = (number + 1) * size
-            print(f"\r\033[Kepoch {epoch}  {min(done, len(order)):,} of {len(order):,} images  "
-                  f"{done / (ready - start):,.0f}/s", end="", file=sys.stderr, flush=True)
-    loss, right, exposed = np.sum([result.numpy() for result in results], axis=0).tolist()
-    communication = exposed if math.isfinite(exposed) else None
-    if terminal:
-        print("\r\033[K", end="", file=sys.stderr, flush=True)
-    seconds = time.perf_counter() - start
-    return {"steps": len(batches), "loss": loss / len(order), "accuracy": right / len(order),
-            "images_per_s": len(order) / seconds,
-            "seconds": {"train": seconds, "input": waited, "communication": communication,
-                        "compute": seconds - waited - (communication or 0)}}
+        for rows, micro in zip(steps, prefetch(self._load, shares), strict=True):
+            waited = time.perf_counter() - ready
+            self.watchdog.entered()
+            batches = [Batch(*loaded, dropout_seed(
+                self.settings.seed, state.step * self.settings.accumulate + number, comm.rank))
+                for number, loaded in enumerate(micro)]
+            result = self.strategy.step(batches, len(rows), state.step, bool(self.stop))
+            loss, right, stopped, exposed = result.numpy().tolist()
+            state.step += 1
+            state.rows_done += len(rows)
+            state.loss, state.right = state.loss + loss, state.right + right
+            now = time.perf_counter()
+            communication = exposed if math.isfinite(exposed) else 0.0
+            state.seconds["input"] += waited
+            state.seconds["communication"] += communication
+            state.seconds["compute"] += now - ready - waited - communication
+            line.show(state.rows_done, len(rows), now - ready)
+            ready = now
+            if stopped and state.rows_done < len(order):
+                line.clear()
+                return False
+            if self._checkpoint_due():
+                self.save_checkpoint()
+                ready = time.perf_counter()
+        line.clear()
+        return True
+
+    def _load(self, shares: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
+        return [self.data.batch(rows) for rows in shares]
+
+    def _checkpoint_due(self) -> bool:
+        """Rank 0's clock; the others go on into the next step and wait there."""
+        return (self.run is not None and self.limits.checkpoint_seconds > 0
+                and time.monotonic() - self._saved >= self.limits.checkpoint_seconds)
+
+    def _end_of_epoch(self) -> bool:
+        """Validate, remember the best, note the metrics; False when told to stop."""
+        state = self.state
+        began = time.perf_counter()
+        self.watchdog.entered()
+        found, stopped = self._evaluate(self.validation)
+        state.seconds["evaluate"] = time.perf_counter() - began
+        value = found[self.settings.monitor.removeprefix("val_")]
+        best = state.better(value, self.settings.monitor)
+        if best:
+            state.best, state.best_epoch = value, state.epoch
+            self.best_weights = [variable.numpy() for variable in self.strategy.weights.all]
+        training = sum(state.seconds[stage] for stage in ("input", "compute", "communication"))
+        state.rates.append(len(self.rows) / training)
+        line = {"epoch": state.epoch, "step": state.step, "loss": state.loss / len(self.rows),
+                "accuracy": state.right / len(self.rows), "images_per_s": state.rates[-1],
+                "seconds": dict(state.seconds),
+                **{f"val_{name}": figure for name, figure in found.items()}, "best": best}
+        state.next_epoch()
+        if self.run is not None:
+            self.run.append("metrics.jsonl", line)
+            print(_epoch_line(line, self.limits.epochs), flush=True)
+            began = time.perf_counter()
+            if best:
+                self._save_model()
+            state.seconds["checkpoint"] += time.perf_counter() - began
+        self.save_checkpoint()
+        more = state.epoch <= self.limits.epochs and not self._patience_over()
+        return not (stopped and more)
+
+    def _evaluate(self, rows: np.ndarray) -> tuple[dict[str, Any], bool]:
+        """Exact figures over ``rows``, each computed by one rank, and whether any was told to
+        stop; the same on all ranks."""
+        mine = share(rows, self.comm.rank, self.comm.size)
+        batches = np.split(mine, range(EVALUATION_BATCH, len(mine), EVALUATION_BATCH))
+        scores = [self.strategy.probabilities(pictures)
+                  for pictures, _ in prefetch(self.data.batch, batches) if len(pictures)]
+        local = np.concatenate([*scores, [float(bool(self.stop))]])
+        gathered = mpi.concatenate(self.comm, local)
+        ends = np.cumsum([len(share(rows, rank, self.comm.size)) + 1
+                          for rank in range(self.comm.size)]) - 1
+        return (metrics.evaluate(np.delete(gathered, ends), self.data.labels[rows]),
+                bool(gathered[ends].any()))
+
+    def save_checkpoint(self) -> None:
+        """Write a checkpoint of this very state; rank 0 does, the others need not wait."""
+        here = (self.state.epoch, self.state.rows_done)
+        if self.run is not None and self._saved_state != here:
+            began = time.perf_counter()
+            arrays = [variable.numpy() for variable in self.strategy.state] + self.best_weights
+            meta = {"state": asdict(self.state), "settings": self.settings.as_dict(),
+                    "data": self.data.header.attributes, "ranks": self.comm.size,
+                    "tensors": len(self.strategy.state)}
+            checkpoint.save(self.run.path / "checkpoints", self.state.step, arrays, meta,
+                            self.limits.keep)
+            self._saved, self._saved_state = time.monotonic(), here
+            self.state.seconds["checkpoint"] += time.perf_counter() - began
+
+    def restore(self, loaded: tuple[list[np.ndarray], dict[str, Any]] | None) -> None:
+        """Take up a checkpoint, given on rank 0; None starts from rank 0's weights."""
+        meta = self.comm.bcast(loaded and loaded[1])
+        if meta is not None:
+            self.state = State(**meta["state"])
+            self._saved_state = (self.state.epoch, self.state.rows_done)
+            if loaded:
+                for variable, value in zip(self.strategy.state, loaded[0], strict=False):
+                    variable.assign(value)
+            self.best_weights = self.comm.bcast(loaded and loaded[0][meta["tensors"]:])
+        self.strategy.broadcast()
+
+    def _save_model(self) -> None:
+        """``model.keras`` with the model's present weights."""
+        card = Card(self.settings.feature, self.data.header.parameters)
+        save(self.strategy.model, card, Path(self.run.path) / "model.keras")
+
+    def _summary(self) -> dict[str, Any]:
+        state = self.state
+        parts = {part: self._evaluate(self.data.rows(part))[0]
+                 for part in ("validation", "test") if len(self.data.rows(part))}
+        return {"strategy": self.strategy.name, "ranks": self.comm.size,
+                "feature": self.settings.feature, "epochs": state.epoch - 1, "steps": state.step,
+                "stopped_early": state.epoch <= self.limits.epochs,
+                "best_epoch": state.best_epoch, "monitor": self.settings.monitor,
+                "train_rows": len(self.rows), "images_per_s": float(np.median(state.rates)),
+                **parts}
 
 
-def dropout_seed(seed: int, step: int, rank: int) -> np.ndarray:
-    """Two int32 that are a function of (seed, step, rank) alone."""
-    return np.random.SeedSequence([seed, step, rank]).generate_state(2).astype(np.int32)
+def dropout_seed(seed: int, number: int, rank: int) -> np.ndarray:
+    """Two int32 that are a function of (seed, number of the micro-batch, rank) alone."""
+    return np.random.SeedSequence([seed, number, rank]).generate_state(2).astype(np.int32)
 
 
-def evaluate(comm: Comm, strategy: Sequential, data: DataFile,
-             rows: np.ndarray) -> dict[str, Any]:
-    """Exact figures over ``rows``, each computed by one rank; the same on all; collective."""
-    mine = share(rows, comm.rank, comm.size)
-    batches = np.split(mine, range(EVALUATION_BATCH, len(mine), EVALUATION_BATCH))
-    scores = [strategy.probabilities(pictures) for pictures, _ in prefetch(data, batches)
-              if len(pictures)]
-    local = np.concatenate([np.empty(0, np.float32), *scores])
-    return metrics.evaluate(mpi.concatenate(comm, local), data.labels[rows])
+class _Line:
+    """The progress line within an epoch, on rank 0 and a terminal only."""
+
+    def __init__(self, wanted: bool, epoch: int, rows: int) -> None:
+        self._on = wanted and sys.stderr.isatty()
+        self._epoch, self._rows, self._shown = epoch, rows, 0.0
+
+    def show(self, done: int, rows: int, seconds: float) -> None:
+        if self._on and time.monotonic() - self._shown > 0.5:
+            self._shown = time.monotonic()
+            print(f"\r\033[Kepoch {self._epoch}  {done:,} of {self._rows:,} images  "
+                  f"{rows / seconds:,.0f}/s", end="", file=sys.stderr, flush=True)
+
+    def clear(self) -> None:
+        if self._on:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 
 def _epoch_line(line: dict[str, Any], epochs: int) -> str:
@@ -160,7 +281,3 @@ def _epoch_line(line: dict[str, Any], epochs: int) -> str:
             f"  accuracy {text(line['val_accuracy'], '.1%')}  AUC {text(line['val_auc'], '.3f')}"
             f"  | {line['images_per_s']:,.0f} images/s"
             f"{'  best' if line['best'] else ''}")
-
-
-def _say(text: str) -> None:
-    print(text, flush=True)

@@ -1,42 +1,77 @@
-"""Adam (Kingma & Ba 2015) with a decaying learning rate, in one fused operation per variable."""
+"""The optimizers, each one fused operation per variable, and the learning rate's schedule."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import tensorflow as tf
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-7  # Keras' defaults
 
 
-class Adam:
-    """Adam's state for some variables.
+@dataclass(frozen=True)
+class Schedule:
+    """Learning rate of optimizer step t, counted from 0.
 
-    The learning rate of step t (from 0) is ``rate / (1 + decay·t)``: what ``decay`` meant in
-    Keras 1 and 2, while Keras 3 ignores it.
+    ``rate·scale / (1 + decay·t)``, which is what ``decay`` meant in Keras 1 and 2 (Keras 3 ignores
+    it), and during the first ``warmup`` steps (t + 1)/warmup of that (Goyal et al. 2017).
     """
 
-    def __init__(self, variables: Sequence[tf.Variable], rate: float, decay: float) -> None:
-        self.variables = list(variables)
-        self.rate, self.decay = rate, decay
+    rate: float
+    decay: float = 0.0
+    scale: float = 1.0
+    warmup: int = 0
+
+    def at(self, step: tf.Tensor) -> tf.Tensor:
+        """For an int64 scalar; float64."""
+        t = tf.cast(step, tf.float64)
+        rate = self.rate * self.scale / (1 + self.decay * t)
+        return rate * tf.minimum((t + 1) / self.warmup, 1) if self.warmup else rate
+
+
+class Adam:
+    """Adam (Kingma & Ba 2015)."""
+
+    def __init__(self, variables: Sequence[tf.Variable], schedule: Schedule) -> None:
+        self.variables, self.schedule = list(variables), schedule
         self.first = [tf.Variable(tf.zeros_like(v), trainable=False) for v in variables]
         self.second = [tf.Variable(tf.zeros_like(v), trainable=False) for v in variables]
 
-    def rate_at(self, step: tf.Tensor) -> tf.Tensor:
-        """Learning rate of optimizer step ``step`` (int64, from 0); float64."""
-        return self.rate / (1 + self.decay * tf.cast(step, tf.float64))
+    @property
+    def slots(self) -> list[tf.Variable]:
+        """The state besides the variables and the step."""
+        return [*self.first, *self.second]
 
     def apply(self, gradients: Sequence[tf.Tensor], step: tf.Tensor) -> None:
         """Update the variables with the gradients of step ``step`` (int64 scalar, from 0)."""
-        rate = self.rate_at(step)
+        rate = self.schedule.at(step)
         count = tf.cast(step + 1, tf.float64)
-        power1, power2 = (tf.pow(tf.constant(beta, tf.float64), count) for beta in (BETA1, BETA2))
+        powers = [tf.pow(tf.constant(beta, tf.float64), count) for beta in (BETA1, BETA2)]
         for variable, first, second, gradient in zip(
                 self.variables, self.first, self.second, gradients, strict=True):
-            def cast(value: object, kind: tf.DType = variable.dtype) -> tf.Tensor:
-                return tf.cast(value, kind)
-
+            power1, power2, lr, beta1, beta2, epsilon = (
+                tf.cast(value, variable.dtype) for value in (*powers, rate, BETA1, BETA2, EPSILON))
             tf.raw_ops.ResourceApplyAdam(
                 var=variable.handle, m=first.handle, v=second.handle, grad=gradient,
-                beta1_power=cast(power1), beta2_power=cast(power2), lr=cast(rate),
-                beta1=cast(BETA1), beta2=cast(BETA2), epsilon=cast(EPSILON))
+                beta1_power=power1, beta2_power=power2, lr=lr, beta1=beta1, beta2=beta2,
+                epsilon=epsilon)
+
+
+class SGD:
+    """Plain gradient descent: for comparing strategies, since it doesn't hide small differences."""
+
+    slots: Sequence[tf.Variable] = ()
+
+    def __init__(self, variables: Sequence[tf.Variable], schedule: Schedule) -> None:
+        self.variables, self.schedule = list(variables), schedule
+
+    def apply(self, gradients: Sequence[tf.Tensor], step: tf.Tensor) -> None:
+        """Update the variables with the gradients of step ``step`` (int64 scalar, from 0)."""
+        rate = self.schedule.at(step)
+        for variable, gradient in zip(self.variables, gradients, strict=True):
+            tf.raw_ops.ResourceApplyGradientDescent(
+                var=variable.handle, alpha=tf.cast(rate, variable.dtype), delta=gradient)
+
+
+OPTIMIZERS = {"adam": Adam, "sgd": SGD}

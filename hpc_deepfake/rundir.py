@@ -35,21 +35,32 @@ def default_run() -> Path:
 class RunDir:
     """Writes the files of one run; rank 0 only."""
 
-    def __init__(self, path: Path) -> None:
-        """Make the directory.
+    def __init__(self, path: Path, resume: bool = False) -> None:
+        """Make the directory, or take up the one that is there.
 
         Raises:
             InputError: it can't be made, or holds another run.
         """
         self.path = path
-        if (path / "metrics.jsonl").exists():
-            raise InputError(f"the run directory {path} holds a run already: choose another "
-                             "--run, or delete it")
+        if not resume and any((path / name).exists() for name in ("metrics.jsonl", "checkpoints")):
+            raise InputError(f"the run directory {path} holds a run already: go on with it by "
+                             "--resume, or choose another --run")
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"cannot make the run directory {path}: {error.strerror}; "
                              "choose another place with --run") from None
+
+    def forget_from(self, epoch: int) -> None:
+        """Drop the metrics of epochs that will be run again."""
+        file = self.path / "metrics.jsonl"
+        if file.exists():
+            lines = file.read_text(encoding="utf-8").splitlines()
+            kept = [line for line in lines if line.endswith("}") and
+                    json.loads(line)["epoch"] < epoch]
+            new = self.path / ".new-metrics.jsonl"
+            new.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+            os.replace(new, file)
 
     def write(self, name: str, value: dict[str, Any]) -> None:
         """Write a JSON file whole."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import time
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpc_deepfake import strategies
+from hpc_deepfake.settings import PRECISIONS, SCALINGS, Settings
 from preprocessing import mpi
 from preprocessing.cli import Parser, at_least, between, default_data
 from preprocessing.errors import InputError
@@ -19,14 +21,18 @@ if TYPE_CHECKING:
 
     from hpc_deepfake.data import DataFile
     from hpc_deepfake.device import Device
+    from hpc_deepfake.rundir import RunDir
 
 _EXAMPLES = """examples:
   python -m hpc_deepfake.train --data casia2.h5
   mpirun -np 8 python -m hpc_deepfake.train --data casia2.h5 --run runs/first
+  mpirun -np 8 python -m hpc_deepfake.train --data casia2.h5 --run runs/first --resume
   mpirun -np 4 python -m hpc_deepfake.train --data casia2.h5 --feature raw --device gpu
   mpirun -np 2 python -m hpc_deepfake.train --config run.toml --epochs 5
 
-exit codes: 0 done; 2 wrong usage or input; anything else a fault"""
+SIGTERM or SIGUSR1 to any rank: all stop after the same step, with a checkpoint.
+exit codes: 0 done; 2 wrong usage or input; 75 stopped by a signal, go on with --resume;
+anything else a fault"""
 
 
 def parser() -> Parser:
@@ -38,34 +44,80 @@ def parser() -> Parser:
                      help="data file (default: features.h5 in $HPC_DEEPFAKE_DATA or data)")
     cli.add_argument("--run", type=Path, metavar="DIR",
                      help="run directory (default: runs/JOB_ID under a scheduler, or runs/TIME)")
-    cli.add_argument("--feature", default="ela", help="feature of the data file to train on")
-    cli.add_argument("--strategy", choices=("auto", *strategies.NAMES), default="auto",
+    cli.add_argument("--resume", action="store_true",
+                     help="go on from the run directory's newest checkpoint, if there is one")
+
+    course = cli.add_argument_group("what is learned")
+    course.add_argument("--feature", default="ela", help="feature of the data file to train on")
+    course.add_argument("--epochs", type=at_least(1), default=30, help="at most so many")
+    course.add_argument("--patience", type=at_least(0), default=5,
+                        help="stop after so many epochs without a better one; 0: never")
+    course.add_argument("--monitor", choices=("val_loss", "val_auc", "val_accuracy"),
+                        default="val_loss", help="what a better epoch is")
+    course.add_argument("--batch-size", type=at_least(1), default=32,
+                        help="rows per rank and micro-batch")
+    course.add_argument("--accumulate", type=at_least(1), default=1, metavar="M",
+                        help="micro-batches per optimizer step")
+    course.add_argument("--optimizer", choices=("adam", "sgd"), default="adam", help=" ")
+    course.add_argument("--learning-rate", type=between(0, 10), default=1e-4, metavar="LR",
+                        help="step t (from 0) uses LR / (1 + decay·t)")
+    course.add_argument("--decay", type=between(0, 1), default=1e-6, help="of the learning rate")
+    course.add_argument("--scale-rate", choices=SCALINGS, default="none",
+                        help="learning rate times the number of ranks, or its square root")
+    course.add_argument("--warmup-steps", type=at_least(0), default=0, metavar="N",
+                        help="raise the learning rate linearly over the first N steps")
+    course.add_argument("--dropout", type=between(0, 0.99), default=0.5,
+                        help="before the last layer")
+    course.add_argument("--sync-bn", action="store_true",
+                        help="normalise over the batch of all ranks, not each rank's own")
+    course.add_argument("--seed", type=at_least(0), default=0,
+                        help="of weights, order and dropout")
+
+    how = cli.add_argument_group("how it is computed")
+    how.add_argument("--strategy", choices=("auto", *strategies.NAMES), default="auto",
                      help="auto: sequential on one rank, sync on several")
-    cli.add_argument("--epochs", type=at_least(1), default=30, help="at most so many")
-    cli.add_argument("--batch-size", type=at_least(1), default=32, help="rows per rank and step")
-    cli.add_argument("--learning-rate", type=between(0, 10), default=1e-4, help="of Adam")
-    cli.add_argument("--decay", type=between(0, 1), default=1e-6,
-                     help="step t (from 0) uses learning rate / (1 + decay·t)")
-    cli.add_argument("--dropout", type=between(0, 0.99), default=0.5,
-                     help="before the last layer")
-    cli.add_argument("--patience", type=at_least(0), default=5,
-                     help="stop after so many epochs without a better one; 0: never")
-    cli.add_argument("--monitor", choices=("val_loss", "val_auc", "val_accuracy"),
-                     default="val_loss", help="what a better epoch is")
-    cli.add_argument("--seed", type=at_least(0), default=0,
-                     help="of weights, order and dropout")
-    cli.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto",
+    how.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto",
                      help="gpu fails before the first step where there is none")
-    cli.add_argument("--threads", type=at_least(0), default=0,
+    how.add_argument("--threads", type=at_least(0), default=0,
                      help="CPU threads per rank; 0: the node's cores over its ranks")
+    how.add_argument("--precision", choices=PRECISIONS, default="float32",
+                     help="bfloat16: of convolutions and the large product, weights and "
+                          "reduction stay float32; float64: of everything, for comparisons")
+    how.add_argument("--allreduce", choices=("ring", "auto"), default="auto",
+                     help="force Open MPI's ring on CPU ranks, or leave MPI its choice; "
+                          "NCCL chooses on GPUs")
+    how.add_argument("--compression", choices=("none", "fp16"), default="none",
+                     help="fp16: halve the bytes of the large kernel's reduction")
+    how.add_argument("--input", choices=("auto", "mmap", "read", "memory"), default="auto",
+                     help="map the file, read rows, or hold all; auto: by its file system")
+
+    keep = cli.add_argument_group("checkpoints and faults")
+    keep.add_argument("--checkpoint-minutes", type=between(0, 1e6), default=10.0, metavar="M",
+                      help="between checkpoints within an epoch (each ends with one); 0: none")
+    keep.add_argument("--keep", type=at_least(1), default=2, help="checkpoints to keep")
+    keep.add_argument("--stall-warning", type=between(0, 1e6), default=60.0, metavar="S",
+                      help="name a rank that others wait for after S seconds; 0: never")
+    keep.add_argument("--stall-limit", type=between(0, 1e6), default=600.0, metavar="S",
+                      help="end the job when they waited S seconds; 0: never")
     return cli
+
+
+def before_mpi(argv: Sequence[str] | None = None) -> None:
+    """Settings that MPI reads when it starts."""
+    if parser().parse(argv).allreduce == "ring":
+        os.environ.update(OMPI_MCA_coll_tuned_use_dynamic_rules="1",
+                          OMPI_MCA_coll_tuned_allreduce_algorithm="4")  # ring
 
 
 def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
     """The whole job; collective. Returns the exit code."""
+    from hpc_deepfake.stop import EXIT_STOPPED, StopFlag
+
+    stop = StopFlag()
     options = parser().parse(argv)
     options.data = options.data or default_data() / "features.h5"
     options.strategy = strategies.choose(options.strategy, comm.size)
+    settings = Settings.of(options)
     data = _open(comm, options)
 
     from hpc_deepfake import device as devices
@@ -77,37 +129,52 @@ def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
         strategies.prepare(options.strategy, comm, device.gpu)
         import keras
 
-        from hpc_deepfake import loop, metrics, model
+        from hpc_deepfake import metrics, model
+        from hpc_deepfake.loop import Limits, Trainer
+        from hpc_deepfake.watchdog import Watchdog
 
         strategy_class = strategies.get(options.strategy)
-    run = _run_directory(comm, options, device, local_rank)
+    run, loaded = _run_directory(comm, options, settings, data, device, local_rank)
     keras.utils.set_random_seed(options.seed)
-    strategy = strategy_class(model.build(), options.learning_rate, options.decay,
-                              options.dropout)
-    strategy.broadcast()
+    keras.config.set_floatx("float64" if options.precision == "float64" else "float32")
+    strategy = strategy_class(model.build(), settings, comm.size)
     if run is not None:
         print(_headline(comm.size, options, data, device), flush=True)
-    summary = loop.train(comm, strategy, data, options, run)
+    watchdog = Watchdog(comm, options.stall_warning, options.stall_limit)
+    limits = Limits(options.epochs, options.patience, options.checkpoint_minutes * 60,
+                    options.keep)
+    trainer = Trainer(comm, strategy, data, settings, limits, run, stop, watchdog)
+    trainer.restore(loaded)
+    started = time.perf_counter()
+    summary = trainer.train()
+    watchdog.close()
     strategy.close()
-    if run is not None:
-        run.write("summary.json", summary)
-        print(_report(summary, run.path, metrics.table))
-    return 0
+    if run is not None and summary is not None:
+        summary["seconds"] = time.perf_counter() - started
+        run.write("summary.json", {**summary, "allreduce": _allreduce(options, device)})
+        print(_report(summary, run.path, metrics.table), flush=True)
+    elif run is not None:
+        print(f"stopped by {stop.name or 'a signal to another rank'} in epoch "
+              f"{trainer.state.epoch} after step {trainer.state.step}; a checkpoint is written: "
+              f"go on with --run {run.path} --resume", flush=True)
+    return EXIT_STOPPED if summary is None else 0
 
 
 def _open(comm: Comm, options: Namespace) -> DataFile:
-    """Every rank maps the file itself, after rank 0 found it in order."""
+    """Every rank opens the file itself, after rank 0 found it in order."""
     from hpc_deepfake.data import check_trainable, open_data
 
     def check() -> None:
-        check_trainable(open_data(options.data, options.feature))
+        if options.precision == "float64" and options.device == "gpu":
+            raise InputError("--precision float64 is for comparisons on CPU ranks")
+        check_trainable(open_data(options.data, options.feature, "mmap"))
 
     mpi.on_root(comm, check)
-    return open_data(options.data, options.feature)
+    return open_data(options.data, options.feature, options.input)
 
 
-def _start(comm: Comm, start: Any) -> Device:
-    """Start the device on all ranks; what fails on some ranks ends all, with their names."""
+def _start(comm: Comm, start: Callable[[], Device]) -> Device:
+    """Start the device on all ranks; what fails on some ranks ends all, with the first's name."""
     try:
         device, problem = start(), None
     except InputError as error:
@@ -120,25 +187,70 @@ def _start(comm: Comm, start: Any) -> Device:
     return device
 
 
-def _run_directory(comm: Comm, options: Namespace, device: Device, local_rank: int) -> Any:
+def _run_directory(comm: Comm, options: Namespace, settings: Settings, data: DataFile,
+                   device: Device, local_rank: int) -> tuple[RunDir | None, Any]:
+    """The run directory and the checkpoint to go on from; both on rank 0 only."""
     from mpi4py import MPI
 
+    from hpc_deepfake import checkpoint
     from hpc_deepfake.rundir import RunDir, default_run, environment
 
     ranks = comm.gather({"host": MPI.Get_processor_name(), "local_rank": local_rank,
                          "device": device.kind, "name": device.name, "threads": device.threads})
-    kept: RunDir | None = None
+    run, loaded = None, None
 
     def make() -> None:
-        nonlocal kept
-        kept = RunDir(options.run or default_run())
-        settings = {name: str(value) if isinstance(value, Path) else value
-                    for name, value in vars(options).items() if name != "config"}
-        kept.write("config.json", {**settings, "data": os.path.abspath(options.data)})
-        kept.write("environment.json", environment(ranks))
+        nonlocal run, loaded
+        if options.resume and options.run is None and not default_run().exists():
+            raise InputError("--resume: name the run directory to go on with: --run DIR")
+        run = RunDir(options.run or default_run(), options.resume)
+        if options.resume:
+            try:
+                newest = checkpoint.load_newest(run.path / "checkpoints")
+            except ValueError as error:
+                raise InputError(f"no checkpoint of {run.path} can be read: {error}. Start anew "
+                                 "in another --run") from None
+            if newest is not None:
+                arrays, meta, problems = newest
+                for problem in problems:
+                    print(f"warning: {problem}; going on from the one before", flush=True)
+                _check_same(run.path, meta, settings, data)
+                loaded = arrays, meta
+            run.forget_from(loaded[1]["state"]["epoch"] if loaded else 1)
+            print(f"going on with {run.path} in epoch {loaded[1]['state']['epoch']} after step "
+                  f"{loaded[1]['state']['step']}" if loaded
+                  else f"no checkpoint in {run.path}: starting at the beginning", flush=True)
+        values = {name: str(value) if isinstance(value, Path) else value
+                  for name, value in vars(options).items() if name != "config"}
+        run.write("config.json", {**values, "data": os.path.abspath(options.data)})
+        run.write("environment.json", environment(ranks))
 
     mpi.on_root(comm, make)
-    return kept
+    return run, loaded
+
+
+def _check_same(path: Path, meta: dict[str, Any], settings: Settings, data: DataFile) -> None:
+    differing = [f"--{name.replace('_', '-')} {value}" for name, value in meta["settings"].items()
+                 if settings.as_dict().get(name) != value]
+    if differing:
+        raise InputError(f"--resume: the run in {path} was started with {' '.join(differing)}; "
+                         "give the same, or choose another --run")
+    if meta["data"] != data.header.attributes:
+        raise InputError(f"--resume: the run in {path} was trained on another data file than "
+                         f"{data.header.path}")
+
+
+def _allreduce(options: Namespace, device: Device) -> str | None:
+    """What reduces the gradients, as recorded."""
+    from mpi4py import MPI
+
+    if options.strategy == "sequential":
+        return None
+    if device.gpu:
+        return "NCCL"
+    if options.allreduce == "ring" and "Open MPI" in MPI.Get_library_version():
+        return "MPI, ring (forced)"
+    return "MPI, the library's choice"
 
 
 def _headline(ranks: int, options: Namespace, data: DataFile, device: Device) -> str:
@@ -148,10 +260,11 @@ def _headline(ranks: int, options: Namespace, data: DataFile, device: Device) ->
     return (f"{options.feature} of {options.data}: {rows} images; {options.strategy} on {ranks} "
             f"rank{'s' * (ranks > 1)}, {device.kind} ({device.name}), {device.threads} "
             f"thread{'s' * (device.threads > 1)} each; global batch "
-            f"{options.batch_size * ranks}")
+            f"{options.batch_size * ranks * options.accumulate}")
 
 
-def _report(summary: dict[str, Any], path: Path, table: Any) -> str:
+def _report(summary: dict[str, Any], path: Path,
+            table: Callable[[dict[str, Any]], str]) -> str:
     lines = [f"{summary['epochs']} epochs in {summary['seconds']:.1f} s, "
              f"{summary['images_per_s']:,.0f} images/s; best: epoch {summary['best_epoch']} "
              f"by {summary['monitor']}" + (", stopped early" * summary["stopped_early"])]
@@ -165,4 +278,4 @@ def _report(summary: dict[str, Any], path: Path, table: Any) -> str:
 
 
 if __name__ == "__main__":
-    mpi.run(main)
+    mpi.run(main, before_mpi)

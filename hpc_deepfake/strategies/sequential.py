@@ -3,19 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from hpc_deepfake.network import Weights, forward, update_moving
-from hpc_deepfake.optimizer import Adam
+from hpc_deepfake.batchnorm import Statistics, fused, synchronised, update_moving
+from hpc_deepfake.network import Weights, forward
+from hpc_deepfake.optimizer import OPTIMIZERS, Schedule
+from hpc_deepfake.settings import Settings
 from preprocessing.ela import SIZE
 
 _PICTURES = tf.TensorSpec((None, SIZE, SIZE, 3), tf.uint8)
 _LABELS = tf.TensorSpec((None,), tf.uint8)
 _COUNT = tf.TensorSpec((), tf.int64)
 _SEED = tf.TensorSpec((2,), tf.int32)
+_FLAG = tf.TensorSpec((), tf.bool)
+
+
+class Batch(NamedTuple):
+    """This rank's share of a (micro-)batch: uint8 (n, 128, 128, 3) and (n); n may be 0."""
+
+    pictures: np.ndarray
+    labels: np.ndarray
+    seed: np.ndarray  # int32 (2), of the dropout mask
+
+
+class Parts(NamedTuple):
+    """What the ranks add up: gradients, batch statistics, and [losses, right answers, flags]."""
+
+    gradients: list[tf.Tensor]
+    batch: list[tf.Tensor]
+    sums: list[tf.Tensor]
 
 
 class Sequential:
@@ -27,72 +47,129 @@ class Sequential:
 
     name = "sequential"
 
-    def __init__(self, model: keras.Model, rate: float, decay: float, dropout: float) -> None:
-        self.model = model
+    def __init__(self, model: keras.Model, settings: Settings, ranks: int = 1) -> None:
+        self.model, self.settings = model, settings
         self.weights = Weights(model)
-        self.optimizer = Adam(self.weights.trainable, rate, decay)
-        self.dropout = dropout
+        self.optimizer = OPTIMIZERS[settings.optimizer](self.weights.trainable, Schedule(
+            settings.learning_rate, settings.decay, settings.rate_scale(ranks),
+            settings.warmup_steps))
+        self._own = self.weights.trainable[0].dtype
+        self._compute = tf.bfloat16 if settings.precision == "bfloat16" else self._own
+        # sums over the micro-batches of a step, all but the last
+        self._held = [tf.Variable(tf.zeros_like(v), trainable=False)
+                      for v in (*self.weights.all, *tf.zeros((3,), self._own))] \
+            if settings.accumulate > 1 else []
 
-    def step(self, pictures: np.ndarray, labels: np.ndarray, rows: int, step: int,
-             seed: Sequence[int]) -> tf.Tensor:
+    def step(self, batches: Sequence[Batch], rows: int, step: int, stop: bool) -> tf.Tensor:
         """One optimizer step; collective.
 
         Args:
-            pictures: this rank's share, uint8 (n, 128, 128, 3); n may be 0. labels: uint8 (n).
-            rows: in the global batch. step: from 0. seed: two int32, of the dropout mask.
+            batches: the step's micro-batches. rows: of all ranks and micro-batches together.
+            step: from 0. stop: whether this rank was told to stop.
 
         Returns:
-            float64 (3): over the global batch the sum of the losses and the number of right
-            answers, and the seconds this rank waited for the reduction.
+            float64 (4): sum of the losses and number of right answers over the global batch,
+            how many ranks were told to stop, and the seconds that this rank waited for the
+            others' gradients.
         """
         rows, step = tf.constant(rows, tf.int64), tf.constant(step, tf.int64)
-        if len(labels) == 0:
-            return self._step_without_rows(step)
-        return self._step(tf.constant(pictures), tf.constant(labels), rows, step,
-                          tf.constant(seed, tf.int32))
+        for number, batch in enumerate(batches, 1):
+            last = number == len(batches)
+            if len(batch.labels) or self.settings.sync_bn:
+                inputs = (tf.constant(batch.pictures), tf.constant(batch.labels),
+                          tf.constant(batch.seed, tf.int32), rows)
+                result = self._step(*inputs, step, tf.constant(stop)) if last \
+                    else self._hold(*inputs)
+            elif last:
+                result = self._step_without_rows(step, tf.constant(stop))
+        return result
 
     def probabilities(self, pictures: np.ndarray) -> np.ndarray:
-        """Of "tampered", float32 (n), for uint8 (n, 128, 128, 3); not collective."""
+        """Of "tampered", float (n), for uint8 (n, 128, 128, 3); not collective."""
         return self._predict(tf.constant(pictures)).numpy()
 
+    @property
+    def state(self) -> list[tf.Variable]:
+        """All that a checkpoint must hold, in a fixed order: weights, then optimizer."""
+        return [*self.weights.all, *self.optimizer.slots]
+
     def broadcast(self) -> None:
-        """Give all ranks rank 0's weights; collective."""
+        """Give all ranks rank 0's state; collective."""
 
     def close(self) -> None:
         """Leave the other ranks in good order; collective, before MPI ends."""
 
-    @tf.function(autograph=False, input_signature=(_PICTURES, _LABELS, _COUNT, _COUNT, _SEED))
-    def _step(self, pictures: tf.Tensor, labels: tf.Tensor, rows: tf.Tensor, step: tf.Tensor,
-              seed: tf.Tensor) -> tf.Tensor:
+    def gradients(self, batch: Batch, rows: int) -> list[np.ndarray]:
+        """Reduced gradients of one batch, without a step; collective. For comparisons."""
+        reduced = self._gradients(tf.constant(batch.pictures), tf.constant(batch.labels),
+                                  tf.constant(batch.seed, tf.int32), tf.constant(rows, tf.int64))
+        return [gradient.numpy() for gradient in reduced]
+
+    @tf.function(autograph=False, input_signature=(_PICTURES, _LABELS, _SEED, _COUNT))
+    def _gradients(self, pictures: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor,
+                   rows: tf.Tensor) -> list[tf.Tensor]:
+        return self._reduce(self._parts(pictures, labels, seed, rows)).gradients
+
+    @tf.function(autograph=False, input_signature=(_PICTURES, _LABELS, _SEED, _COUNT))
+    def _hold(self, pictures: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor,
+              rows: tf.Tensor) -> None:
+        parts = self._parts(pictures, labels, seed, rows)
+        for held, value in zip(self._held, (*parts.gradients, *parts.batch, *parts.sums),
+                               strict=True):
+            held.assign_add(value)
+
+    @tf.function(autograph=False,
+                 input_signature=(_PICTURES, _LABELS, _SEED, _COUNT, _COUNT, _FLAG))
+    def _step(self, pictures: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, rows: tf.Tensor,
+              step: tf.Tensor, stop: tf.Tensor) -> tf.Tensor:
+        return self._finish(self._parts(pictures, labels, seed, rows), step, stop)
+
+    @tf.function(autograph=False, input_signature=(_COUNT, _FLAG))
+    def _step_without_rows(self, step: tf.Tensor, stop: tf.Tensor) -> tf.Tensor:
+        """A rank without rows contributes zeros to every sum."""
+        return self._finish(Parts([tf.zeros_like(v) for v in self.weights.trainable],
+                                  [tf.zeros_like(v) for v in self.weights.moving],
+                                  [tf.zeros((), self._own)] * 3), step, stop)
+
+    def _parts(self, pictures: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor,
+               rows: tf.Tensor) -> Parts:
+        """This rank's summands of the step."""
         labels = tf.cast(labels, tf.int32)
         with tf.GradientTape() as tape:
-            logits, statistics = forward(self.weights, pictures, seed, self.dropout)
-            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
-            loss = tf.reduce_sum(losses)
+            logits, statistics = forward(self.weights, pictures, seed, self.settings.dropout,
+                                         self._normalise, self._compute)
+            loss = tf.reduce_sum(
+                tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
             mean = loss / tf.cast(rows, loss.dtype)
         gradients = tape.gradient(mean, self.weights.trainable)
-        share = tf.cast(tf.size(labels) / tf.cast(rows, tf.int32), loss.dtype)
+        share = tf.cast(tf.size(labels), self._own) / tf.cast(rows, self._own)
         batch = [value * share for pair in statistics for value in pair]
-        right = tf.equal(tf.argmax(logits, 1, tf.int32), labels)
-        sums = [loss, tf.reduce_sum(tf.cast(right, loss.dtype))]
-        return self._finish(gradients, batch, sums, step)
+        right = tf.cast(tf.equal(tf.argmax(logits, 1, tf.int32), labels), self._own)
+        return Parts(gradients, batch, [loss, tf.reduce_sum(right), tf.zeros((), self._own)])
 
-    @tf.function(autograph=False, input_signature=(_COUNT,))
-    def _step_without_rows(self, step: tf.Tensor) -> tf.Tensor:
-        """A rank without rows contributes zeros to every sum."""
-        kind = self.weights.trainable[0].dtype
-        return self._finish([tf.zeros_like(v) for v in self.weights.trainable],
-                            [tf.zeros_like(v) for v in self.weights.moving],
-                            [tf.zeros((), kind), tf.zeros((), kind)], step)
+    def _normalise(self, x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor,
+                   name: str) -> tuple[tf.Tensor, Statistics]:
+        if self.settings.sync_bn:
+            return synchronised(x, gamma, beta, self._allreduce, name)
+        if self._own == tf.float64:  # the fused operation doesn't know it
+            return synchronised(x, gamma, beta, lambda value, _: value, name)
+        return fused(x, gamma, beta)
 
-    def _finish(self, gradients: list[tf.Tensor], batch: list[tf.Tensor], sums: list[tf.Tensor],
-                step: tf.Tensor) -> tf.Tensor:
-        computed = self._clock(gradients)
-        gradients, batch, sums = self._reduce(gradients, batch, sums)
-        reduced = self._clock(gradients)
-        self.optimizer.apply(gradients, step)
-        update_moving(self.weights.moving, batch, step + 1)
-        return tf.stack([*(tf.cast(value, tf.float64) for value in sums), reduced - computed])
+    def _finish(self, parts: Parts, step: tf.Tensor, stop: tf.Tensor) -> tf.Tensor:
+        parts.sums[2] = tf.cast(stop, self._own)
+        if self._held:
+            ours = iter([value + held for value, held in zip(
+                (*parts.gradients, *parts.batch, *parts.sums), self._held, strict=True)])
+            parts = Parts(*([next(ours) for _ in part] for part in parts))
+            for held in self._held:
+                held.assign(tf.zeros_like(held))
+        computed = self._clock(parts.gradients)
+        parts = self._reduce(parts)
+        reduced = self._clock(parts.gradients)
+        self.optimizer.apply(parts.gradients, step)
+        update_moving(self.weights.moving, parts.batch, step + 1)
+        return tf.stack([*(tf.cast(value, tf.float64) for value in parts.sums),
+                         reduced - computed])
 
     def _clock(self, after: list[tf.Tensor]) -> tf.Tensor:
         """Seconds, once the tensors are there; NaN on a GPU, whose work is only queued then."""
@@ -101,10 +178,13 @@ class Sequential:
                 return tf.timestamp()
         return tf.constant(float("nan"), tf.float64)
 
-    def _reduce(self, gradients: list[tf.Tensor], batch: list[tf.Tensor],
-                sums: list[tf.Tensor]) -> tuple[list[tf.Tensor], list[tf.Tensor], list[tf.Tensor]]:
+    def _reduce(self, parts: Parts) -> Parts:
         """Sums over the ranks."""
-        return gradients, batch, sums
+        return parts
+
+    def _allreduce(self, value: tf.Tensor, name: str) -> tf.Tensor:
+        """Sum over the ranks of one small tensor."""
+        return value
 
     @tf.function(autograph=False, input_signature=(_PICTURES,))
     def _predict(self, pictures: tf.Tensor) -> tf.Tensor:

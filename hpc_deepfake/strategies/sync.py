@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 
 import horovod.tensorflow as hvd
 import tensorflow as tf
-from horovod.tensorflow.mpi_ops import _allreduce as allreduce
+from horovod.tensorflow.mpi_ops import _allreduce
 
-from hpc_deepfake.strategies.sequential import Sequential
+from hpc_deepfake.strategies.sequential import Parts, Sequential
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
+
+# float16 ends at 6e-8 below and 65,504 above; gradients of the large kernel lie well under 1
+_FP16_SCALE = 1024.0
 
 
 def start_horovod(comm: Comm, gpu: bool) -> None:
@@ -25,7 +28,8 @@ def start_horovod(comm: Comm, gpu: bool) -> None:
     os.environ.setdefault("HOROVOD_FUSION_THRESHOLD", "0")
     if not gpu:
         os.environ.setdefault("HOROVOD_CYCLE_TIME", "2")
-    os.environ.setdefault("HOROVOD_STALL_CHECK_TIME_SECONDS", "30")
+    os.environ.setdefault("HOROVOD_STALL_CHECK_TIME_SECONDS", "60")
+    os.environ.setdefault("HOROVOD_STALL_SHUTDOWN_TIME_SECONDS", "600")
     hvd.init()
     if (hvd.size(), hvd.rank()) != (comm.size, comm.rank):
         raise RuntimeError(f"Horovod sees rank {hvd.rank()} of {hvd.size()}, MPI rank {comm.rank} "
@@ -33,25 +37,36 @@ def start_horovod(comm: Comm, gpu: bool) -> None:
 
 
 class Sync(Sequential):
-    """Two reductions a step: the large dense kernel as soon as backward has it, and the rest."""
+    """Two reductions a step: the large dense kernel as soon as backward has it, and the rest.
+
+    The rest, with batch statistics, sums and the stop flag, travels as one flat tensor.
+    """
 
     name = "sync"
 
     def broadcast(self) -> None:
-        hvd.broadcast_variables(self.weights.all, root_rank=0)
+        hvd.broadcast_variables(self.state, root_rank=0)
 
     def close(self) -> None:
         hvd.shutdown()
 
-    def _reduce(self, gradients: list[tf.Tensor], batch: list[tf.Tensor],
-                sums: list[tf.Tensor]) -> tuple[list[tf.Tensor], list[tf.Tensor], list[tf.Tensor]]:
-        large = max(range(len(gradients)), key=lambda i: gradients[i].shape.num_elements())
-        kernel = allreduce(gradients[large], "dense_kernel", hvd.Sum, ignore_name_scope=True)
-        rest = [*gradients[:large], *gradients[large + 1:], *batch, *sums]
-        flat = tf.concat([tf.reshape(value, [-1]) for value in rest], 0)
-        flat = allreduce(flat, "rest", hvd.Sum, ignore_name_scope=True)
-        parts = tf.split(flat, [value.shape.num_elements() for value in rest])
-        rest = [tf.reshape(part, value.shape) for part, value in zip(parts, rest, strict=True)]
-        gradients = [*rest[:large], kernel, *rest[large:len(gradients) - 1]]
-        batch_end = len(gradients) - 1 + len(batch)
-        return gradients, rest[len(gradients) - 1:batch_end], rest[batch_end:]
+    def _reduce(self, parts: Parts) -> Parts:
+        values = [value for part in parts for value in part]
+        large = max(range(len(values)), key=lambda i: values[i].shape.num_elements())
+        kernel = self._reduce_kernel(values[large])
+        rest = values[:large] + values[large + 1:]
+        flat = self._allreduce(tf.concat([tf.reshape(value, [-1]) for value in rest], 0), "rest")
+        pieces = tf.split(flat, [value.shape.num_elements() for value in rest])
+        rest = [tf.reshape(piece, value.shape)
+                for piece, value in zip(pieces, rest, strict=True)]
+        whole = iter([*rest[:large], kernel, *rest[large:]])
+        return Parts(*([next(whole) for _ in part] for part in parts))
+
+    def _reduce_kernel(self, gradient: tf.Tensor) -> tf.Tensor:
+        if self.settings.compression == "fp16":
+            small = tf.cast(gradient * _FP16_SCALE, tf.float16)
+            return tf.cast(self._allreduce(small, "dense_kernel"), gradient.dtype) / _FP16_SCALE
+        return self._allreduce(gradient, "dense_kernel")
+
+    def _allreduce(self, value: tf.Tensor, name: str) -> tf.Tensor:
+        return _allreduce(value, name, hvd.Sum, ignore_name_scope=True)

@@ -1,0 +1,83 @@
+"""What all tests share: programs started as a user would, and small data sets."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from preprocessing.sample import generate
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def run_program(*command: str | os.PathLike, ranks: int = 0, cwd: Path, timeout: float = 240,
+                env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run ``python -m …`` (``command`` begins with the module), under mpirun if ranks are given."""
+    return subprocess.run(command_line(command, ranks), cwd=cwd, text=True, timeout=timeout,
+                          capture_output=True, stdin=subprocess.DEVNULL,
+                          env={**os.environ, **(env or {})})
+
+
+def start_program(*command: str | os.PathLike, ranks: int = 0, cwd: Path,
+                  env: dict[str, str] | None = None) -> subprocess.Popen[str]:
+    """As ``run_program``, without waiting; a process group of its own."""
+    return subprocess.Popen(command_line(command, ranks), cwd=cwd, text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                            stdin=subprocess.DEVNULL, env={**os.environ, **(env or {})},
+                            start_new_session=True)
+
+
+def command_line(command: Sequence[str | os.PathLike], ranks: int) -> list[str]:
+    """The argument list of ``run_program``."""
+    launcher = ["mpirun", "-np", str(ranks)] if ranks else []
+    return [*launcher, sys.executable, "-m", *map(os.fspath, command)]
+
+
+@pytest.fixture(scope="session")
+def casia_names() -> dict[str, list[str]]:
+    """All file names of ``casia1_Au``, ``casia1_Sp``, ``casia2_Au`` and ``casia2_Tp``."""
+    folder = ROOT / "tests" / "data" / "casia-names"
+    return {file.name.removesuffix(".txt.gz"): gzip.decompress(file.read_bytes()).decode().split()
+            for file in sorted(folder.glob("*.txt.gz"))}
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 60 sample pictures in CASIA 2's layout; not to be changed."""
+    folder = tmp_path_factory.mktemp("pictures")
+    generate(folder, 60, 0)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def data_file(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data file of ``pictures``, with a test part; not to be changed."""
+    out = tmp_path_factory.mktemp("data") / "features.h5"
+    done = run_program("preprocessing", "--data", pictures, "--out", out, "--split", "60/20/20",
+                       cwd=out.parent)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+@pytest.fixture
+def kill() -> Callable[[subprocess.Popen], None]:
+    """Kill a started program and all its ranks at once; returns when they are gone."""
+    def all_of_it(process: subprocess.Popen) -> None:
+        # mpirun puts each rank into a process group of its own
+        ranks = psutil.Process(process.pid).children(recursive=True)
+        for one in (process.pid, *(rank.pid for rank in ranks)):
+            with suppress(ProcessLookupError):
+                os.kill(one, signal.SIGKILL)
+        process.wait(30)
+        psutil.wait_procs(ranks, timeout=30)
+
+    return all_of_it
