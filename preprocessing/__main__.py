@@ -102,7 +102,12 @@ def _prepare(ranks: int, options: Namespace) -> tuple[Catalogue, store.Header, f
     recipe = store.Recipe(features, ela.Parameters(options.quality), options.split,
                           options.split_by, options.seed, catalogue.digest(), len(catalogue))
     out = output(options)
+    if out.is_dir():
+        raise InputError(f"--out {out} is a folder: name a file, like {out / 'features.h5'}")
     if out.exists():
+        if not os.access(out, os.W_OK):
+            raise InputError(f"cannot write {out}: Permission denied; "
+                             "choose another place with --out")
         header = store.open_header(out)
         store.check_same(header, recipe)
         print(f"going on with {out}", flush=True)
@@ -156,14 +161,15 @@ def _finish(ranks: int, options: Namespace, catalogue: Catalogue, header: store.
                      reason) for row, reason in rejects]
     _write_csv(Path(f"{header.path}.rejects.csv"), with_reasons)
     images = sum(tally.images for tally in result.tallies)
-    _write_json(Path(f"{header.path}.json"), {
-        "made_by": versions(), "host": platform.node(), "ranks": ranks,
-        "writer": result.writer, "roots": {name: str(path) for name, path
-                                           in catalogue.roots.items()},
-        "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "images": images,
-        "seconds": {"list": listed, "wall": result.wall,
-                    "by_rank": [tally.seconds for tally in result.tallies]},
-        "notes": catalogue.notes, "rejected": len(rejects)})
+    if images:  # else the last run that did something stands
+        _write_json(Path(f"{header.path}.json"), {
+            "made_by": versions(), "host": platform.node(), "ranks": ranks,
+            "writer": result.writer, "roots": {name: str(path) for name, path
+                                               in catalogue.roots.items()},
+            "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "images": images,
+            "seconds": {"list": listed, "wall": result.wall,
+                        "by_rank": [tally.seconds for tally in result.tallies]},
+            "notes": catalogue.notes, "rejected": len(rejects)})
     print(_table(result, images, len(rejects), listed))
     if rejects:
         for reason, count in Counter(reason for _, reason in with_reasons).most_common(3):

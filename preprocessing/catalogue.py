@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
+from typing import NamedTuple, NoReturn
 from urllib.parse import quote_from_bytes
 
 import numpy as np
@@ -22,6 +25,7 @@ FOLDERS = {
 }
 LABELS = ("authentic", "tampered")
 SAMPLE_MARK = "SAMPLE_DATA.txt"  # lies in a folder of generated sample data
+_MASK = b"_gt"  # ends the name of a ground-truth mask
 _DEPTH = 3  # how deep below the given folder a data set may lie
 
 
@@ -74,22 +78,25 @@ def scan(data: Path) -> Catalogue:
     """
     if not data.is_dir():
         raise InputError(f"there is no folder of pictures '{data}'. {_advice(data)}")
-    found = list(_data_sets(data, 0))
+    notes: list[str] = []
+    found = list(_data_sets(data, 0, notes, set()))
     others = [one for one in found if not (one[0] / SAMPLE_MARK).exists()]
-    notes = []
     if others and len(others) < len(found):
         notes.append("generated sample data left out, since there are other pictures")
         found = others
-    entries = []
+    entries: list[_Entry] = []
+    seen: set[tuple[int, int]] = set()
     for home, folders in found:
         prefix = b"" if home == data else os.fsencode(home.relative_to(data)) + b"/"
         for label, names in folders.items():
             for name in names:
-                top = prefix + os.fsencode(name)
-                entries += [(top + b"/" + path, label) for path in _pictures(home / name, notes)]
+                top = prefix + os.fsencode(name) + b"/"
+                entries += [_Entry(top + path, label, prefix + path)
+                            for path in _pictures(home / name, notes, seen)]
     if not entries:
         raise InputError(f"no pictures in '{data}': looked for folders Au/ and Tp/ (or Sp/), "
-                         f"or real/ and fake/, down to {_DEPTH} levels. {_advice(data)}")
+                         f"or real/ and fake/, down to {_DEPTH} levels. "
+                         + "".join(f"({note}) " for note in notes) + _advice(data))
     return _catalogue({"": data.resolve()}, entries, notes)
 
 
@@ -101,15 +108,19 @@ def scan_pair(authentic: Path, tampered: Path) -> Catalogue:
     Raises:
         InputError: a folder is missing or has no pictures.
     """
-    roots, entries, notes = {}, [], []
+    roots: dict[str, Path] = {}
+    entries: list[_Entry] = []
+    notes: list[str] = []
+    seen: set[tuple[int, int]] = set()
     for label, folder in ((AUTHENTIC, authentic), (TAMPERED, tampered)):
         if not folder.is_dir():
             raise InputError(f"there is no folder of {LABELS[label]} pictures '{folder}'")
-        inside = _class_folders(folder)[label]
+        inside = _class_folders(_subfolders(folder, notes))[label]
         start = len(entries)
         for name in inside or [""]:
-            top = os.fsencode(os.path.join(LABELS[label], name)).rstrip(b"/")
-            entries += [(top + b"/" + path, label) for path in _pictures(folder / name, notes)]
+            top = os.fsencode(os.path.join(LABELS[label], name, ""))
+            entries += [_Entry(top + path, label, path)
+                        for path in _pictures(folder / name, notes, seen)]
         if len(entries) == start:
             raise InputError(f"no pictures in the folder of {LABELS[label]} ones, '{folder}'")
         roots[LABELS[label]] = folder.resolve()
@@ -118,13 +129,30 @@ def scan_pair(authentic: Path, tampered: Path) -> Catalogue:
 
 def _advice(data: Path) -> str:
     return (f"Name your folder with --data DIR, or make sample data first:\n"
-            f"  hpc-deepfake sample --out {data / 'sample'}")
+            f"  hpc-deepfake sample --out {shlex.quote(str(data / 'sample'))}")
 
 
-def _class_folders(folder: Path) -> dict[int, list[str]]:
+class _Entry(NamedTuple):
+    """A picture; ``scene`` is its path without the class folder: what both classes may share."""
+
+    path: bytes
+    label: int
+    scene: bytes
+
+
+def _subfolders(folder: Path, notes: list[str]) -> list[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entry.name for entry in entries
+                          if entry.is_dir(follow_symlinks=False)
+                          or (entry.is_symlink() and os.path.isdir(entry.path)))
+    except OSError as error:  # lost+found and the like
+        notes.append(f"{folder} left out: {error.strerror}")
+        return []
+
+
+def _class_folders(names: list[str]) -> dict[int, list[str]]:
     found: dict[int, list[str]] = {AUTHENTIC: [], TAMPERED: []}
-    with os.scandir(folder) as entries:
-        names = sorted(entry.name for entry in entries if entry.is_dir())
     for name in names:
         for label, known in FOLDERS.items():
             if name.lower() in known:
@@ -132,36 +160,52 @@ def _class_folders(folder: Path) -> dict[int, list[str]]:
     return found
 
 
-def _data_sets(folder: Path, depth: int) -> Iterator[tuple[Path, dict[int, list[str]]]]:
+def _is_new(folder: Path | bytes, seen: set[tuple[int, int]]) -> bool:
+    """Whether ``folder`` was not met before: a link may lead back up, or to another data set."""
+    status = os.stat(folder)
+    key = (status.st_dev, status.st_ino)
+    new = key not in seen
+    seen.add(key)
+    return new
+
+
+def _data_sets(folder: Path, depth: int, notes: list[str],
+               seen: set[tuple[int, int]]) -> Iterator[tuple[Path, dict[int, list[str]]]]:
     """Folders that hold both classes."""
-    folders = _class_folders(folder)
+    if not _is_new(folder, seen):
+        return
+    names = [name for name in _subfolders(folder, notes) if not name.startswith(".")]
+    folders = _class_folders(names)
     if all(folders.values()):
+        others = [name for name in names if name not in chain(*folders.values())]
+        if others:  # ground-truth masks, for example
+            notes.append(f"{folder}: left out {', '.join(others)}")
         yield folder, folders
     elif depth < _DEPTH:
-        with os.scandir(folder) as entries:
-            names = sorted(entry.name for entry in entries
-                           if entry.is_dir() and not entry.name.startswith("."))
         for name in names:
-            yield from _data_sets(folder / name, depth + 1)
+            yield from _data_sets(folder / name, depth + 1, notes, seen)
 
 
-def _pictures(folder: Path, notes: list[str]) -> list[bytes]:
+def _pictures(folder: Path, notes: list[str], seen: set[tuple[int, int]]) -> list[bytes]:
     """Pictures below ``folder``, relative to it, sorted by their bytes."""
+    def fail(error: OSError) -> NoReturn:
+        raise InputError(f"cannot list {os.fsdecode(error.filename)}: {error.strerror}")
+
     top = os.fsencode(folder)
-    found, others, seen = [], Counter(), set()
-    for here, folders, files in os.walk(top, followlinks=True):
-        status = os.stat(here)
-        if (status.st_dev, status.st_ino) in seen:  # a link back up
+    found, others = [], Counter()
+    for here, folders, files in os.walk(top, followlinks=True, onerror=fail):
+        if not _is_new(here, seen):
             folders.clear()
             continue
-        seen.add((status.st_dev, status.st_ino))
         folders.sort()
         inside = here[len(top):].lstrip(b"/")
         for name in files:
             if name.startswith(b"."):
                 continue
-            ending = os.path.splitext(name)[1].lower()
-            if ending in EXTENSIONS:
+            stem, ending = os.path.splitext(name.lower())
+            if stem.endswith(_MASK):
+                others["ground-truth masks"] += 1
+            elif ending in EXTENSIONS:
                 found.append(inside + b"/" + name if inside else name)
             else:
                 others[os.fsdecode(ending) or "no ending"] += 1
@@ -171,17 +215,15 @@ def _pictures(folder: Path, notes: list[str]) -> list[bytes]:
     return sorted(found)
 
 
-def _catalogue(roots: dict[str, Path], entries: list[tuple[bytes, int]],
-               notes: list[str]) -> Catalogue:
-    paths = [path for path, _ in entries]
-    labels = np.fromiter((label for _, label in entries), np.uint8, len(entries))
+def _catalogue(roots: dict[str, Path], entries: list[_Entry], notes: list[str]) -> Catalogue:
+    paths = [entry.path for entry in entries]
+    labels = np.fromiter((entry.label for entry in entries), np.uint8, len(entries))
     keys, contradictions = [], []
-    for path, label in entries:
-        folder, _, name = path.rpartition(b"/")
-        stem = os.fsdecode(name.rpartition(b".")[0])
-        parsed = parse(stem)
+    for path, label, scene in entries:
+        stem = scene.rpartition(b".")[0]
+        parsed = parse(os.fsdecode(stem.rpartition(b"/")[2]))
         if parsed is None:  # real/0001.png and fake/0001.png show the same scene
-            keys.append((f"{folder.rpartition(b'/')[0]!r} {stem}",))
+            keys.append((f"scene {os.fsdecode(stem)}",))
         else:
             keys.append(parsed.sources)
             if parsed.label != label:

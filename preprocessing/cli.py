@@ -37,8 +37,7 @@ class Parser(argparse.ArgumentParser):
 
     def parse(self, argv: Sequence[str] | None = None) -> argparse.Namespace:
         """Options of ``argv`` (default: the command line) over those of its ``--config`` file."""
-        first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-        first.add_argument("--config", type=Path)
+        first = Parser(prog=self.prog, add_help=False)
         config = first.parse_known_args(argv)[0].config
         if config is not None:
             try:
@@ -71,17 +70,28 @@ class Parser(argparse.ArgumentParser):
                 raise InputError(f"{where} must be true or false, not {value!r}")
             return value
         many = isinstance(value, list)
-        if many != (action.nargs in ("+", "*")) or isinstance(value, (dict, bool)):
-            raise InputError(f"{where} cannot be {value!r}; see --help")
-        if isinstance(value, str) and action.type in (int, float):
-            raise InputError(f"{where} must be a number, not the text {value!r}")
+        items = value if many else [value]
+        if many != (action.nargs in ("+", "*")) or (action.nargs == "+" and not items):
+            shape = "a list of one or more" if action.nargs in ("+", "*") else "one value"
+            raise InputError(f"{where} must be {shape}, not {value!r}")
+        kinds, wanted = (str, int, float), "a text or a number"
+        if action.type is Path:
+            kinds, wanted = (str,), "a text"
+        elif getattr(action.type, "__name__", "") in ("int", "float", *_NUMBERS):
+            kinds, wanted = (int, float), "a number"
+        for item in items:
+            if not isinstance(item, kinds) or isinstance(item, bool):
+                raise InputError(f"{where} must be {wanted}, not {item!r}")
         try:
-            got = [self._get_value(action, str(item)) for item in (value if many else [value])]
+            got = [self._get_value(action, str(item)) for item in items]
             for item in got:
                 self._check_value(action, item)
         except argparse.ArgumentError as error:
             raise InputError(f"{where}: {error.message}") from None
         return got if many else got[0]
+
+
+_NUMBERS = ("whole number", "number")  # what at_least() and between() call themselves
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):
@@ -104,7 +114,7 @@ def at_least(minimum: int) -> Any:
             raise argparse.ArgumentTypeError(f"must be at least {minimum}, not {value}")
         return value
 
-    whole.__name__ = "whole number"
+    whole.__name__ = _NUMBERS[0]
     return whole
 
 
@@ -117,7 +127,7 @@ def between(low: float, high: float) -> Any:
             raise argparse.ArgumentTypeError(f"must be from {low} to {high}, not {value}")
         return value
 
-    number.__name__ = "number"
+    number.__name__ = _NUMBERS[1]
     return number
 
 

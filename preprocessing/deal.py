@@ -6,7 +6,7 @@ import numpy as np
 
 # 64 rows of 48 KiB end on a MiB, so that no two ranks write to the same stripe
 BLOCK = 64
-_BLOCKS_PER_RANK = 16
+_BLOCKS_PER_RANK = 32
 
 
 def block_size(rows: int, ranks: int) -> int:

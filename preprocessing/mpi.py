@@ -58,17 +58,29 @@ def concatenate(comm: Comm, values: np.ndarray) -> np.ndarray:
     return whole
 
 
-def run(program: Callable[[Comm], int]) -> NoReturn:
+def run(program: Callable[[Comm], int], before: Callable[[], object] | None = None) -> NoReturn:
     """Call ``program(COMM_WORLD)`` on every rank and exit with its code.
 
     An InputError of all ranks is printed once and ends with code 2. Any other exception on any
     rank is printed with its rank and aborts the whole job: no rank is left waiting for another.
+
+    Args:
+        before: called on every rank before MPI starts; it must fail on all ranks alike.
     """
+    for stream in (sys.stdout, sys.stderr):  # a file name may hold anything; printing must not fail
+        stream.reconfigure(errors="backslashreplace")
+    code = None
+    try:
+        if before is not None:
+            before()
+    except SystemExit as leave:
+        code = _code(leave)
     from mpi4py import MPI
 
     comm = MPI.COMM_WORLD
     try:
-        code = program(comm)
+        if code is None:
+            code = program(comm)
     except InputError as error:
         code = EXIT_USAGE
         if error.everywhere or comm.size == 1:
@@ -78,11 +90,10 @@ def run(program: Callable[[Comm], int]) -> NoReturn:
             print(f"error on rank {comm.rank}: {error}", file=sys.stderr, flush=True)
             comm.Abort(code)
     except SystemExit as leave:  # argparse: on all ranks alike
-        code = leave.code if isinstance(leave.code, int) else int(leave.code is not None)
+        code = _code(leave)
     except KeyboardInterrupt:
         if comm.rank == 0:
-            print("\ninterrupted: what is written stays; run the same command to go on",
-                  file=sys.stderr, flush=True)
+            print("\ninterrupted; what is written stays", file=sys.stderr, flush=True)
         os._exit(130)
     except Exception:
         text = traceback.format_exc()
@@ -93,3 +104,7 @@ def run(program: Callable[[Comm], int]) -> NoReturn:
     wait(comm.Ibarrier())
     MPI.Finalize()
     sys.exit(code)
+
+
+def _code(leave: SystemExit) -> int:
+    return leave.code if isinstance(leave.code, int) else int(leave.code is not None)

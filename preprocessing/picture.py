@@ -14,6 +14,7 @@ from PIL import Image
 MAX_BYTES = 512 * 1024**2
 MAX_PIXELS = 120_000_000
 MAX_SIDE = 65_500  # what JPEG can encode
+FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "DIB", "GIF", "WEBP")  # EPS would start a program
 
 cv2.setNumThreads(1)  # one rank, one core: the ranks are the parallelism
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
@@ -80,7 +81,7 @@ def decode_with_pillow(data: bytes) -> np.ndarray:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data)) as image:
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 _check_size(*image.size)
                 if image.mode.startswith(("I;16", "I")):  # 16 bits: keep the high ones
                     values = np.asarray(image).astype(np.int64)

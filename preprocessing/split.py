@@ -16,7 +16,7 @@ def parse_fractions(text: str) -> tuple[float, ...]:
         parts = [float(part) for part in text.split("/")]
     except ValueError:
         parts = []
-    if len(parts) not in (2, 3) or min(parts) <= 0 or abs(sum(parts) - 100) > 1e-6:
+    if len(parts) not in (2, 3) or not min(parts) > 0 or not abs(sum(parts) - 100) < 1e-6:
         raise InputError(f"--split {text}: give percentages that add up to 100, like 80/20 "
                          "(train/validation) or 70/10/20 (train/validation/test)")
     return tuple(part / 100 for part in parts)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import zlib
 from dataclasses import dataclass
@@ -116,7 +117,8 @@ def create(path: Path, catalogue: Catalogue, split: np.ndarray, recipe: Recipe) 
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}; "
+        reason = os.strerror(error.errno) if error.errno else error  # HDF5's own is a page long
+        raise InputError(f"cannot write {path}: {reason}; "
                          "choose another place with --out") from None
 
 
@@ -141,7 +143,8 @@ def open_header(path: Path) -> Header:
     """
     if not path.is_file():
         raise InputError(f"there is no data file '{path}'. Make it from a folder of pictures:\n"
-                         f"  mpirun -np 2 python -m preprocessing --data DIR --out {path}")
+                         "  mpirun -np 2 python -m preprocessing --data DIR --out "
+                         f"{shlex.quote(str(path))}")
     try:
         with h5py.File(path, "r", locking=False) as file:
             attributes = {key: json.loads(bytes(value)) for key, value in file.attrs.items()}

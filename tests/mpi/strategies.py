@@ -1,0 +1,131 @@
+"""Program of test_equivalence: what each strategy computes from the same global batches.
+
+    mpirun -np N python tests/mpi/strategies.py OUT.npz
+
+Rank 0 writes the results. With one rank the strategy is sequential: the reference.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from mpi4py import MPI
+
+from hpc_deepfake import device, strategies
+from hpc_deepfake.data import share
+from hpc_deepfake.settings import Settings
+
+COMM = MPI.COMM_WORLD
+NAME = strategies.choose("auto", COMM.size)
+device.start("cpu", threads=1)
+strategies.prepare(NAME, COMM, False)
+
+import keras  # noqa: E402 (after the device)
+import tensorflow as tf  # noqa: E402
+
+from hpc_deepfake import model  # noqa: E402
+from hpc_deepfake.strategies.sequential import Batch, Parts, Sequential  # noqa: E402
+
+STRATEGY = strategies.get(NAME)
+EXACT = Settings(dropout=0.0, sync_bn=True)
+
+
+def pictures(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """A global batch of noise, which can't be learned: the losses stay large."""
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, 2, rows).astype(np.uint8)
+    return random.integers(0, 256, (rows, 128, 128, 3)).astype(np.uint8), labels
+
+
+def make(settings: Settings, kind: type[Sequential] = STRATEGY) -> Sequential:
+    keras.utils.set_random_seed(0)
+    strategy = kind(model.build(settings.precision), settings, COMM.size)
+    strategy.broadcast()
+    return strategy
+
+
+def mine(rows: int, seed: int, micro: int = 1) -> list[Batch]:
+    """This rank's share of a global batch of ``micro`` micro-batches."""
+    images, labels = pictures(rows, seed)
+    return [Batch(images[part], labels[part], np.zeros(2, np.int32)) for part in (
+        share(whole, COMM.rank, COMM.size) for whole in np.array_split(np.arange(rows), micro))]
+
+
+def train(strategy: Sequential, sizes: list[int]) -> np.ndarray:
+    """Mean loss of each step; step i has sizes[i] rows in all."""
+    return np.array([strategy.step(mine(rows, step, strategy.settings.accumulate), rows, step,
+                                   False).numpy()[0] / rows for step, rows in enumerate(sizes)])
+
+
+def weights(strategy: Sequential) -> np.ndarray:
+    return np.concatenate([v.numpy().ravel() for v in strategy.weights.all])
+
+
+def moving_spread(strategy: Sequential) -> float:
+    """Largest difference of a moving statistic between ranks."""
+    here = np.concatenate([v.numpy() for v in strategy.weights.moving])
+    every = np.array(COMM.allgather(here))
+    return float(np.abs(every - every[0]).max())
+
+
+def broken(name: str) -> type[Sequential]:
+    """The strategy with a mistake, which the comparison must find."""
+
+    class Broken(STRATEGY):
+        def _reduce(self, parts: Parts) -> Parts:
+            whole = super()._reduce(parts)
+            if name == "unreduced_gradient":  # of one bias only
+                return whole._replace(gradients=[*whole.gradients[:-1], parts.gradients[-1]])
+            if name == "wrong_divisor":
+                return whole._replace(gradients=[g / COMM.size for g in whole.gradients])
+            return whole._replace(batch=[value * COMM.size for value in parts.batch])
+
+        def _allreduce(self, value: tf.Tensor, key: str) -> tf.Tensor:
+            if name == "local_statistics" and key.endswith("_forward"):
+                return value
+            return super()._allreduce(value, key)
+
+    return Broken
+
+
+def main(out: Path) -> None:
+    found: dict[str, np.ndarray | float] = {}
+    # 10 rows: unequal shards at 3 and 4 ranks; 3 rows: a rank without any at 4
+    for precision in ("float32", "float64"):
+        strategy = make(replace(EXACT, precision=precision))
+        for rows in (10, 3):
+            batch, = mine(rows, 100)
+            for place, gradient in enumerate(strategy.gradients(batch, rows)):
+                found[f"{precision}/gradient{rows}/{place}"] = gradient
+    sgd = replace(EXACT, precision="float64", optimizer="sgd", learning_rate=0.01)
+    strategy = make(sgd)
+    found["float64/loss"] = train(strategy, [6] * 18 + [3, 5])
+    found["float64/weights"] = weights(strategy)
+    strategy = make(replace(sgd, accumulate=2))
+    found["accumulate/loss"] = train(strategy, [8, 8, 7, 5])
+    found["accumulate/weights"] = weights(strategy)
+    strategy = make(EXACT)
+    found["adam/loss"] = train(strategy, [8] * 19 + [3])
+    found["adam/spread"] = moving_spread(strategy)
+    strategy = make(replace(EXACT, sync_bn=False))  # the default: each rank's own statistics
+    train(strategy, [8, 8, 3])
+    found["own_bn/spread"] = moving_spread(strategy)
+    found["own_bn/finite"] = np.isfinite(weights(strategy)).all()
+    strategy = make(replace(EXACT, sync_bn=False, compression="fp16"))
+    found["fp16/loss"] = train(strategy, [8] * 4)
+    found["fp16/reference"] = train(make(replace(EXACT, sync_bn=False)), [8] * 4)
+    if COMM.size == 2:
+        for name in ("unreduced_gradient", "wrong_divisor", "local_statistics"):
+            strategy = make(sgd, partial(broken(name)))
+            found[f"{name}/loss"] = train(strategy, [6] * 6)
+            found[f"{name}/weights"] = weights(strategy)
+    if COMM.rank == 0:
+        np.savez(out, **found)
+    strategy.close()
+
+
+main(Path(sys.argv[1]))

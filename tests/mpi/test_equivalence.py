@@ -1,0 +1,83 @@
+"""Synchronous training on N ranks is sequential training on the same global batches."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+PROGRAM = Path(__file__).with_name("strategies.py")
+pytestmark = [pytest.mark.mpi, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[int, dict[str, np.ndarray]]:
+    """What strategies.py found, by number of ranks."""
+    folder = tmp_path_factory.mktemp("strategies")
+    found = {}
+    for ranks in (1, 2, 3, 4):
+        out = folder / f"{ranks}.npz"
+        done = subprocess.run(["mpirun", "-np", str(ranks), sys.executable, PROGRAM, out],
+                              capture_output=True, text=True, timeout=900, env=os.environ)
+        assert done.returncode == 0, done.stderr[-3000:]
+        with np.load(out) as stored:
+            found[ranks] = dict(stored)
+    return found
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 4])
+@pytest.mark.parametrize("rows", [10, 3])
+def test_first_gradients_are_equal(results: dict, ranks: int, rows: int) -> None:
+    """Also with unequal shards and a rank without rows: the whole gradient within rtol 1e-5 in
+    float32, each tensor within 1e-10 in float64 and, since what reaches the first convolution
+    nearly cancels there, 1e-4 in float32."""
+    for precision, each, whole in (("float64", 1e-10, 1e-10), ("float32", 1e-4, 1e-5)):
+        off = size = 0.0
+        for place in range(12):
+            name = f"{precision}/gradient{rows}/{place}"
+            want = results[1][name].astype(np.float64)
+            error = np.linalg.norm(results[ranks][name] - want)
+            assert error <= each * np.linalg.norm(want), name
+            off, size = off + error**2, size + np.linalg.norm(want) ** 2
+        assert off <= whole**2 * size
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 4])
+@pytest.mark.parametrize("case", ["float64", "accumulate"])
+def test_sgd_in_float64_is_equal(results: dict, ranks: int, case: str) -> None:
+    """Losses and weights within rtol 1e-9 after the steps, ragged ones among them."""
+    for part in ("loss", "weights"):
+        want, got = results[1][f"{case}/{part}"], results[ranks][f"{case}/{part}"]
+        np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 4])
+def test_adam_in_float32_has_the_same_losses(results: dict, ranks: int) -> None:
+    np.testing.assert_allclose(results[ranks]["adam/loss"], results[1]["adam/loss"], rtol=1e-3)
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 4])
+def test_moving_statistics_are_the_same_on_all_ranks(results: dict, ranks: int) -> None:
+    """With and without --sync-bn, bit for bit, also after a step where a rank had no rows."""
+    assert results[ranks]["adam/spread"] == 0
+    assert results[ranks]["own_bn/spread"] == 0
+    assert results[ranks]["own_bn/finite"]
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_fp16_compression_changes_little(results: dict, ranks: int) -> None:
+    """The loss curve stays within 1%, and isn't the very same: something was compressed."""
+    want, got = results[ranks]["fp16/reference"], results[ranks]["fp16/loss"]
+    np.testing.assert_allclose(got, want, rtol=1e-2)
+    assert not np.array_equal(got, want)
+
+
+@pytest.mark.parametrize("mistake", ["unreduced_gradient", "wrong_divisor", "local_statistics"])
+def test_mistakes_are_found(results: dict, mistake: str) -> None:
+    """The comparison above fails for each of these, by more than a thousand tolerances."""
+    want, got = results[1]["float64/loss"][:6], results[2][f"{mistake}/loss"]
+    assert np.abs(got / want - 1).max() > 1e-6

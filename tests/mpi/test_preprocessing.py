@@ -1,0 +1,343 @@
+"""Preprocessing under mpirun: the same bytes whoever writes them, and through any accident."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import run_program, start_program
+
+from preprocessing.ela import Parameters, features_of_file
+from preprocessing.store import DONE, PENDING, REJECTED, checksum, open_header
+
+pytestmark = pytest.mark.mpi
+HERE = Path(__file__).parent
+HELPERS = {"PYTHONPATH": os.pathsep.join(filter(None, (str(HERE), str(HERE.parent.parent),
+                                                       os.environ.get("PYTHONPATH"))))}
+
+
+def preprocess(*options: str | os.PathLike, ranks: int = 2, cwd: Path, code: int | None = 0,
+               module: str = "preprocessing") -> subprocess.CompletedProcess[str]:
+    done = run_program(module, *options, ranks=ranks, cwd=cwd, env=HELPERS, timeout=120)
+    if code is not None:
+        assert done.returncode == code, done.stdout + done.stderr
+    return done
+
+
+def output(done: subprocess.CompletedProcess[str]) -> str:
+    return done.stdout + done.stderr
+
+
+def error_lines(done: subprocess.CompletedProcess[str]) -> list[str]:
+    return [line for line in output(done).splitlines() if re.search(r"\berror\b.*:", line)]
+
+
+@pytest.fixture(scope="module")
+def reference(pictures, tmp_path_factory) -> bytes:
+    """The data file of ``pictures``, from one process without mpirun."""
+    folder = tmp_path_factory.mktemp("reference")
+    preprocess("--data", pictures, "--out", "x.h5", ranks=0, cwd=folder)
+    return (folder / "x.h5").read_bytes()
+
+
+def few(pictures: Path, folder: Path, count: int) -> Path:
+    """A copy of the first ``count`` pictures, half of each class."""
+    for name in ("Au", "Tp"):
+        (folder / name).mkdir(parents=True)
+        for file in sorted((pictures / name).iterdir())[:(count + (name == "Au")) // 2]:
+            shutil.copy(file, folder / name)
+    return folder
+
+
+@pytest.mark.parametrize(("ranks", "writer"), [
+    (1, "hdf5"), (2, "mpi-io"), (3, "hdf5"), (4, "mpi-io")])
+def test_any_rank_count_and_both_writers_give_the_same_bytes(pictures, reference, tmp_path, ranks,
+                                                             writer):
+    done = preprocess("--data", pictures, "--out", "x.h5", "--writer", writer, ranks=ranks,
+                      cwd=tmp_path)
+    assert (tmp_path / "x.h5").read_bytes() == reference
+    assert {"hdf5": "parallel HDF5", "mpi-io": "MPI-IO"}[writer] in done.stdout
+    assert done.stdout.count("images/s") == 1, "one table, from rank 0"
+    made = json.loads((tmp_path / "x.h5.json").read_text())
+    assert (made["ranks"], made["images"], made["rejected"]) == (ranks, 60, 0)
+    assert len(made["seconds"]["by_rank"]) == ranks
+
+
+def test_rows_are_the_features_of_their_pictures(pictures, reference, tmp_path):
+    """Every row: status, checksum, label, and both features of the file that its path names."""
+    (tmp_path / "x.h5").write_bytes(reference)
+    header = open_header(tmp_path / "x.h5")
+    assert (header.array("status") == DONE).all()
+    for row in range(header.rows):
+        path = header.array("path")[row].decode()
+        wanted = features_of_file(pictures / path, header.features, Parameters())
+        got = [header.array(name)[row] for name in header.features]
+        assert all(np.array_equal(*pair) for pair in zip(got, wanted))
+        assert header.array("crc32")[row] == checksum(got)
+        assert header.array("label")[row] == path.startswith("Tp/")
+
+
+def test_fewer_images_than_ranks_and_ranks_without_work(pictures, tmp_path):
+    data = few(pictures, tmp_path / "data", 3)
+    preprocess("--data", data, "--out", "one.h5", ranks=0, cwd=tmp_path)
+    wanted = (tmp_path / "one.h5").read_bytes()
+    for writer in ("hdf5", "mpi-io"):
+        preprocess("--data", data, "--out", f"{writer}.h5", "--writer", writer, ranks=4,
+                   cwd=tmp_path)
+        assert (tmp_path / f"{writer}.h5").read_bytes() == wanted
+
+
+def test_killed_at_many_points_the_file_ends_as_if_nothing_had_happened(pictures, reference,
+                                                                      tmp_path):
+    """kill -9 of one rank at all stages of a block, one after another on the same file."""
+    def run(*faults: str, ranks: int = 2, code: int | None = None, writer: str = "hdf5"):
+        return preprocess(*faults, "--", "--data", pictures, "--out", "x.h5", "--writer", writer,
+                          ranks=ranks, cwd=tmp_path, module="faulty", code=code)
+
+    file = tmp_path / "x.h5"
+    before = 0
+    # one rank dies; the other waits, so that it does not finish its part before mpirun ends it
+    for fault, other, writer in (
+            ("1:features:4", "0:hold:13", "hdf5"), ("0:torn:3", "1:hold:3", "hdf5"),
+            ("1:torn:24", "0:hold:3", "mpi-io"),  # a checksum; 22 writes of rows before it
+            ("1:status:5", "0:hold:3", "hdf5"), ("0:sync:2", "1:hold:3", "hdf5"),
+            ("0:crc32:3", "1:hold:3", "mpi-io")):
+        died = run(fault, other, writer=writer)
+        assert died.returncode != 0, f"{fault} did not happen: {output(died)}"
+        status = open_header(file).array("status")
+        assert set(np.unique(status).tolist()) <= {PENDING, DONE}
+        done = int((status == DONE).sum())
+        assert before <= done < 60, f"{fault}: {done} done after {before}"
+        before = done
+    assert before > 10, "none of the stopped runs got anywhere"
+    assert file.read_bytes() != reference
+    assert run("0:replace:1", ranks=3).returncode != 0  # after the rows, before the reports
+    assert file.read_bytes() == reference
+    final = run(code=0)
+    assert "nothing left to do" in final.stdout
+    assert file.read_bytes() == reference
+
+
+def test_all_ranks_killed_in_the_middle(pictures, reference, tmp_path, kill):
+    """Both ranks are in the middle of their rows when all of the job dies at once."""
+    started = start_program("faulty", "*:hold:25", "--", "--data", pictures, "--out", "x.h5",
+                            ranks=2, cwd=tmp_path, env=HELPERS)
+    until = time.monotonic() + 60
+    while not all((tmp_path / f"held.{rank}").exists() for rank in range(2)):
+        assert started.poll() is None, started.communicate()
+        assert time.monotonic() < until, "never got there"
+        time.sleep(0.02)
+    kill(started)
+    done = int((open_header(tmp_path / "x.h5").array("status") == DONE).sum())
+    assert 0 < done < 50
+    resumed = preprocess("--data", pictures, "--out", "x.h5", ranks=3, cwd=tmp_path)
+    assert re.search(rf"images +{60 - done} ", resumed.stdout), "only what was left"
+    assert re.search(rf"done before +{done} +checksums right", resumed.stdout)
+    assert (tmp_path / "x.h5").read_bytes() == reference
+
+
+def test_killed_as_soon_as_the_file_is_there(pictures, reference, tmp_path, kill):
+    """The plain program, killed wherever it is when its file first shows."""
+    started = start_program("preprocessing", "--data", pictures, "--out", "x.h5", ranks=2,
+                            cwd=tmp_path)
+    while not list(tmp_path.glob("*x.h5*")):
+        assert started.poll() is None, started.communicate()
+        time.sleep(0.001)
+    kill(started)
+    preprocess("--data", pictures, "--out", "x.h5", cwd=tmp_path)
+    assert (tmp_path / "x.h5").read_bytes() == reference
+
+
+def test_damaged_rows_are_repaired_and_only_they(pictures, reference, tmp_path):
+    file = tmp_path / "x.h5"
+    file.write_bytes(reference)
+    header = open_header(file)
+    header.array("ela", "r+")[7, 64, 64, 1] ^= 0x10
+    header.array("raw", "r+")[59, 0, 0, 0] ^= 1
+    header.array("crc32", "r+")[30] ^= 1
+    done = preprocess("--data", pictures, "--out", "x.h5", cwd=tmp_path)
+    assert re.search(r"repaired +3 ", done.stdout)
+    assert re.search(r"images +3 ", done.stdout)
+    assert file.read_bytes() == reference
+
+
+def test_another_list_or_other_parameters_on_the_same_file_are_refused(pictures, tmp_path):
+    data = few(pictures, tmp_path / "data", 4)
+    preprocess("--data", data, "--out", "x.h5", ranks=0, cwd=tmp_path)
+    before = (tmp_path / "x.h5").read_bytes()
+    refused = preprocess("--data", data, "--out", "x.h5", "--quality", "80", "--seed", "3",
+                         cwd=tmp_path, code=2)
+    assert len(error_lines(refused)) == 1
+    assert "made with another ELA parameters, seed. Choose another --out" in refused.stderr
+    shutil.copy(data / "Au" / sorted(os.listdir(data / "Au"))[0], data / "Au" / "more.jpg")
+    refused = preprocess("--data", data, "--out", "x.h5", ranks=0, cwd=tmp_path, code=2)
+    assert "list of pictures" in refused.stderr
+    assert (tmp_path / "x.h5").read_bytes() == before
+
+
+def test_rejected_pictures(pictures, tmp_path):
+    """Reasons are listed, survive a resume, and a mended picture is taken."""
+    clean = few(pictures, tmp_path / "clean", 10)
+    data = tmp_path / "data"
+    shutil.copytree(clean, data)
+    names = [f"{folder}/{name}" for folder in ("Au", "Tp")
+             for name in sorted(os.listdir(data / folder))]
+    cut, text, pipe, wrong = names[1], names[4], names[6], names[9]
+    (data / cut).write_bytes((clean / cut).read_bytes()[:5000])
+    (data / text).write_text("no picture")
+    (data / pipe).unlink()
+    os.mkfifo(data / pipe)
+    (data / wrong).write_bytes(b"")
+
+    def reasons() -> dict[str, str]:
+        with open(tmp_path / "x.h5.rejects.csv", encoding="utf-8", newline="") as file:
+            head, *rows = csv.reader(file)
+        assert head == ["path", "reason"]
+        return dict(rows)
+
+    command = ("--data", data, "--out", "x.h5")
+    done = preprocess(*command, cwd=tmp_path, code=2)
+    assert len(error_lines(done)) == 1
+    assert "4 pictures rejected, more than --max-rejects 1% allows (0)" in done.stderr
+    first = reasons()
+    assert list(first) == [cut, text, pipe, wrong]
+    assert "runcated" in first[cut]
+    assert first[text] == "not a picture that Pillow knows"
+    assert first[pipe] == "not a regular file"
+    assert first[wrong] == "empty file"
+    status = open_header(tmp_path / "x.h5").array("status").copy()
+    assert (status == DONE).sum() == 6 and (status == REJECTED).sum() == 4
+
+    preprocess(*command, "--max-rejects", "40%", ranks=3, cwd=tmp_path, code=0)
+    assert reasons() == first, "reasons survive a resume"
+    refused = preprocess(*command, "--max-rejects", "3", ranks=0, cwd=tmp_path, code=2)
+    assert "more than --max-rejects 3 allows (3)" in refused.stderr
+
+    for name in (cut, text, pipe, wrong):
+        (data / name).unlink()
+        shutil.copy(clean / name, data / name)
+    done = preprocess(*command, cwd=tmp_path)
+    assert re.search(r"images +4 ", done.stdout)
+    assert reasons() == {}
+    preprocess("--data", clean, "--out", "y.h5", ranks=0, cwd=tmp_path)
+    assert (tmp_path / "x.h5").read_bytes() == (tmp_path / "y.h5").read_bytes()
+
+
+def test_no_data_is_one_message_from_rank_0_with_a_line_to_paste(tmp_path):
+    done = run_program("preprocessing", ranks=3, cwd=tmp_path, timeout=60,
+                       env={"HPC_DEEPFAKE_DATA": ""})
+    assert done.returncode == 2
+    assert len(error_lines(done)) == 1
+    assert "there is no folder of pictures 'data'" in done.stderr
+    assert "\n  hpc-deepfake sample --out data/sample\n" in done.stderr
+    assert "Traceback" not in output(done)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_prints_once(tmp_path):
+    done = preprocess("--help", ranks=3, cwd=tmp_path)
+    assert done.stdout.count("usage:") == 1
+    assert done.stdout.count("exit codes: 0 done; 2 wrong usage") == 1
+
+
+def test_config_file(pictures, tmp_path):
+    """Its keys are taken, the command line wins; a bad key is one message from rank 0."""
+    data = few(pictures, tmp_path / "data", 2)
+    config = tmp_path / "run.toml"
+    config.write_text(f'data = "{data}"\nout = "from-file.h5"\nfeatures = ["ela"]\nquality = 80\n')
+    preprocess("--config", config, "--quality", "70", ranks=0, cwd=tmp_path)
+    header = open_header(tmp_path / "from-file.h5")
+    assert header.features == ("ela",) and header.parameters.quality == 70
+    config.write_text("qualty = 80\n")
+    done = preprocess("--config", config, cwd=tmp_path, code=2)
+    assert len(error_lines(done)) == 1
+    assert "unknown option 'qualty'; valid options: authentic, data, " in done.stderr
+
+
+def test_names_that_are_not_utf_8_go_all_the_way(pictures, tmp_path):
+    """Into the file, the list of rejects and the notes on the screen."""
+    data = few(pictures, tmp_path / "data", 2)
+    for folder, name in ((b"Au", b"caf\xe9.jpg"), (b"Tp", b"caf\xe9.jpg"),
+                         (b"Tp", b"Au_ani_00001.jpg"), (b"Au", b"x.\xff")):
+        with open(os.path.join(os.fsencode(data), folder, name), "wb") as file:
+            file.write(b"no picture")
+    os.mkdir(os.path.join(os.fsencode(data), b"mask\xff"))
+    done = preprocess("--data", data, "--out", "x.h5", "--max-rejects", "9", cwd=tmp_path)
+    assert "left out mask\\udcff" in done.stdout
+    listed = (tmp_path / "x.h5.rejects.csv").read_text(encoding="utf-8")
+    assert "Au/caf\\xe9.jpg,not a picture" in listed
+    assert b"Au/caf%E9.jpg" in open_header(tmp_path / "x.h5").array("path").tolist()
+
+
+def test_pair_of_data_sets(pictures, tmp_path):
+    """The mixed protocol: rows come from two roots."""
+    one, two = few(pictures, tmp_path / "one", 4), few(pictures, tmp_path / "two", 6)
+    preprocess("--authentic", one, "--tampered", two, "--out", "x.h5", cwd=tmp_path)
+    header = open_header(tmp_path / "x.h5")
+    assert header.array("label").tolist() == [0, 0, 1, 1, 1]
+    assert (header.array("status") == DONE).all()
+    refused = preprocess("--authentic", one, "--out", "y.h5", ranks=0, cwd=tmp_path, code=2)
+    assert "--authentic and --tampered go together" in refused.stderr
+
+
+def test_places_that_cannot_be_written(pictures, tmp_path):
+    """A read-only folder and a read-only file: exit 2 with one message, no traceback."""
+    data = few(pictures, tmp_path / "data", 2)
+    preprocess("--data", data, "--out", "done.h5", ranks=0, cwd=tmp_path)
+    (tmp_path / "done.h5").chmod(0o444)
+    (tmp_path / "locked").mkdir()
+    (tmp_path / "locked").chmod(0o555)
+    obey = []
+    if os.geteuid() == 0:  # root may write anywhere, unless it gives that up
+        obey = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+        if shutil.which("setpriv") is None or subprocess.run(
+                [*obey, "touch", tmp_path / "locked" / "x"], capture_output=True).returncode == 0:
+            pytest.skip("root cannot give up its right to write anywhere here")
+    for out in ("locked/x.h5", "done.h5"):
+        done = subprocess.run([*obey, "mpirun", "-np", "2", sys.executable, "-m", "preprocessing",
+                               "--data", data, "--out", out], cwd=tmp_path, text=True,
+                              capture_output=True, timeout=60)
+        assert done.returncode == 2, output(done)
+        assert error_lines(done) == [f"error: cannot write {out}: Permission denied; "
+                                     "choose another place with --out"]
+    done = preprocess("--data", data, "--out", "data", ranks=0, cwd=tmp_path, code=2)
+    assert "--out data is a folder: name a file, like data/features.h5" in done.stderr
+
+
+@pytest.mark.parametrize(("case", "ranks", "code", "message", "never"), [
+    ("exception", 3, 1, r"rank 2 of 3 on \S+ failed:\n(.*\n)*ValueError: boom on purpose",
+     "rank [01] of"),
+    ("input_error", 3, 2, "error on rank 2: only I see this", "Traceback"),
+    ("root_input_error", 3, 2, "^error: rank 0 says so", "Traceback"),
+    ("root_exception", 2, 1, r"rank 0 of 2 on \S+ failed:\n(.*\n)*ZeroDivisionError", "rank 1 of"),
+    ("code", 3, 75, r"a name that is not UTF-8: \\udcff", "Traceback"),
+])
+def test_however_a_rank_ends_the_job_ends(tmp_path, case, ranks, code, message, never):
+    """A rank that fails ends all of them, says which it was and why; nobody waits for it."""
+    done = run_program("ranks", case, ranks=ranks, cwd=tmp_path, env=HELPERS, timeout=60)
+    text = output(done)
+    assert done.returncode == code, text
+    assert len(re.findall(message, text, re.MULTILINE)) == 1, text
+    assert not re.search(never, text), text
+
+
+def test_progress_is_plain_lines_from_rank_0_where_there_is_no_terminal(tmp_path):
+    done = run_program("ranks", "progress", ranks=3, cwd=tmp_path, env=HELPERS, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    assert "\r" not in done.stderr and "\033" not in done.stderr
+    lines = done.stderr.splitlines()
+    assert len(lines) >= 50
+    assert all(re.fullmatch(r"[\d,]+ of 150 things \(\d+%\)  [\d,]+/s  (\d+ s left)?", line)
+               for line in lines), lines
+    counts = [int(line.split()[0]) for line in lines]
+    assert counts == sorted(counts), "rank 0 alone counts for all"

@@ -1,0 +1,308 @@
+"""From folders to rows: layouts, groups, what is left out and what is refused."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from preprocessing import catalogue as module
+from preprocessing.catalogue import SAMPLE_MARK, Catalogue, components, locate, scan, scan_pair
+from preprocessing.deal import deal
+from preprocessing.errors import InputError
+from preprocessing.split import by_group
+
+
+def touch(folder: Path, names: Iterable[str]) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    top = os.fspath(folder)
+    for name in names:
+        os.close(os.open(f"{top}/{name}", os.O_CREAT | os.O_WRONLY))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def casia(tmp_path_factory, casia_names) -> Path:
+    """All names of CASIA 1 and CASIA 2 as empty files, in their folders, below one."""
+    top = tmp_path_factory.mktemp("casia")
+    touch(top / "CASIA1" / "Au", casia_names["casia1_Au"])
+    touch(top / "CASIA1" / "Sp", casia_names["casia1_Sp"])
+    touch(top / "CASIA2" / "Au", casia_names["casia2_Au"])
+    touch(top / "CASIA2" / "Tp", casia_names["casia2_Tp"])
+    return top
+
+
+@pytest.fixture
+def small(tmp_path) -> Callable[..., Path]:
+    """Makes files from their paths."""
+    def make(*paths: str, below: str = "data") -> Path:
+        top = tmp_path / below
+        for path in paths:
+            touch((top / path).parent, [Path(path).name])
+        return top
+
+    return make
+
+
+def largest(found: Catalogue) -> int:
+    return int(np.bincount(found.groups).max())
+
+
+def group_of(found: Catalogue, path: str) -> int:
+    return int(found.groups[found.paths.index(path.encode())])
+
+
+def test_casia_1(casia):
+    found = scan(casia / "CASIA1")
+    assert np.bincount(found.labels).tolist() == [800, 921]
+    assert found.groups.max() + 1 == 346
+    assert largest(found) == 133
+    assert found.notes == []
+    assert found.roots == {"": casia / "CASIA1"}
+    assert found.paths == sorted(found.paths)
+    assert locate(found.roots, found.paths[0]) == os.fsencode(casia / "CASIA1/Au/Au_ani_0001.jpg")
+
+
+def test_casia_1_as_modified_tp(tmp_path, casia, casia_names):
+    """The other packing of CASIA 1, ``Modified Tp/Tp``: the same rows but for the folder."""
+    top = tmp_path / "CASIA 1.0 dataset"
+    touch(top / "Au", casia_names["casia1_Au"])
+    touch(top / "Modified Tp" / "Tp", casia_names["casia1_Sp"])
+    found, plain = scan(top), scan(casia / "CASIA1")
+    assert [path.replace(b"Modified Tp/Tp/", b"Sp/") for path in found.paths] == plain.paths
+    assert np.array_equal(found.groups, plain.groups)
+    assert np.array_equal(found.labels, plain.labels)
+
+
+def test_casia_2(casia):
+    found = scan(casia / "CASIA2")
+    assert np.bincount(found.labels).tolist() == [7491, 5123]
+    assert largest(found) == pytest.approx(3814, abs=10)
+    endings = [path.rpartition(b".")[2] for path in found.paths]
+    assert {one: endings.count(one) for one in set(endings)} == {
+        b"jpg": 7437 + 2064, b"bmp": 54, b"tif": 3059}
+
+
+def test_both_below_one_folder_share_groups(casia):
+    """CASIA 1's authentic pictures are CASIA 2's: no group may keep them apart."""
+    found = scan(casia)
+    assert len(found) == 800 + 921 + 7491 + 5123
+    assert group_of(found, "CASIA1/Au/Au_ani_0087.jpg") == \
+        group_of(found, "CASIA2/Au/Au_ani_00087.jpg")
+    assert sum(path.startswith(b"CASIA1/") for path in found.paths) == 1721
+
+
+def test_mixed_protocol(casia):
+    """CASIA 1 authentic with CASIA 2 tampered, by data set or by folder of one class."""
+    found = scan_pair(casia / "CASIA1", casia / "CASIA2")
+    assert np.bincount(found.labels).tolist() == [800, 5123]
+    assert largest(found) == pytest.approx(3536, abs=10)
+    assert found.paths[0] == b"authentic/Au/Au_ani_0001.jpg"
+    assert found.paths[-1].startswith(b"tampered/Tp/Tp_")
+    for path in (found.paths[0], found.paths[-1]):
+        assert os.path.exists(locate(found.roots, path))
+    bare = scan_pair(casia / "CASIA1/Au", casia / "CASIA2/Tp")
+    assert [path.rpartition(b"/")[2] for path in bare.paths] == \
+        [path.rpartition(b"/")[2] for path in found.paths]
+    assert np.array_equal(bare.groups, found.groups)
+    assert os.path.exists(locate(bare.roots, bare.paths[0]))
+
+
+def test_ids_of_four_and_five_digits_are_one(small):
+    found = scan_pair(small("Au_ani_0087.jpg", "Au_ani_0088.jpg", below="a"),
+                      small("Tp_D_CRN_S_N_ani00087_art00014_11818.tif", below="t"))
+    assert found.groups.tolist() == [0, 1, 0]
+
+
+def test_real_and_fake_of_one_name_share_a_group(small):
+    top = small("real/0001.png", "real/0002.png", "fake/0001.jpg", "fake/sub/0002.png",
+                "real/sub/0002.webp")
+    found = scan(top)
+    assert found.paths == [b"real/0001.png", b"real/0002.png", b"real/sub/0002.webp",
+                           b"fake/0001.jpg", b"fake/sub/0002.png"]
+    assert found.labels.tolist() == [0, 0, 0, 1, 1]
+    assert found.groups.tolist() == [0, 1, 2, 0, 2]
+    pair = scan_pair(top, top)
+    assert np.array_equal(pair.groups, found.groups)
+
+
+def test_equal_names_of_two_data_sets_are_no_group(small):
+    found = scan(small("a/real/1.png", "a/fake/1.png", "b/real/1.png", "b/fake/1.png"))
+    assert found.groups.tolist() == [0, 0, 1, 1]
+
+
+def test_sample_data_are_left_out_when_there_are_others(small):
+    top = small("sample/Au/Au_ani_00001.jpg", "sample/Tp/x.jpg", f"sample/{SAMPLE_MARK}")
+    assert len(scan(top)) == 2
+    small("mine/real/1.png", "mine/fake/1.png")
+    found = scan(top)
+    assert found.paths == [b"mine/real/1.png", b"mine/fake/1.png"]
+    assert any("sample data left out" in note for note in found.notes)
+
+
+def test_contradictions_are_reported_and_the_folder_counts(small):
+    found = scan(small("Au/Au_ani_00001.jpg", "Au/Tp_D_CRN_S_N_ani00009_art00014_11818.jpg",
+                       "Tp/Au_ani_00003.jpg"))
+    assert found.labels.tolist() == [0, 0, 1]
+    assert [note for note in found.notes if note.startswith("2 names contradict their folder")
+            and "Au/Tp_D_CRN" in note and "Tp/Au_ani_00003.jpg" in note]
+
+
+def test_masks_and_other_files_are_left_out_with_a_note(small):
+    top = small("Au/Au_ani_00001.jpg", "Au/Thumbs.db", "Au/.hidden.jpg", "Au/README",
+                "Tp/Tp_D_CRN_S_N_ani00009_art00014_11818.tif", "Tp/._junk.jpg",
+                "Tp/Tp_D_CRN_S_N_ani00009_art00014_11818_gt.png",
+                "CASIA 2 Groundtruth/Tp_D_CRN_S_N_ani00009_art00014_11818_gt.png")
+    found = scan(top)
+    assert found.paths == [b"Au/Au_ani_00001.jpg",
+                           b"Tp/Tp_D_CRN_S_N_ani00009_art00014_11818.tif"]
+    notes = "\n".join(found.notes)
+    assert "left out CASIA 2 Groundtruth" in notes
+    assert "1 ground-truth masks" in notes
+    assert "1 .db" in notes and "1 no ending" in notes
+
+
+def test_names_that_are_not_utf_8(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "fake").mkdir()
+    odd = b"caf\xe9 \xff.jpg"
+    for folder in ("real", "fake"):
+        os.close(os.open(os.path.join(os.fsencode(tmp_path / folder), odd), os.O_CREAT))
+    found = scan(tmp_path)
+    assert found.paths == [b"real/" + odd, b"fake/" + odd]
+    assert found.groups.tolist() == [0, 0]
+    assert found.encoded()[0] == b"real/caf%E9%20%FF.jpg"
+    assert os.path.exists(locate(found.roots, found.paths[0]))
+
+
+def test_link_loops_and_second_ways_give_each_picture_once(small):
+    top = small("set/Au/1.jpg", "set/Tp/deep/2.jpg")
+    (top / "set/Tp/deep/back").symlink_to(top / "set/Tp", target_is_directory=True)
+    (top / "set/Tp/self").symlink_to("self")
+    (top / "self").symlink_to("self")
+    (top / "0loop").symlink_to(top, target_is_directory=True)
+    (top / "again").symlink_to(top / "set", target_is_directory=True)
+    (top / "set/real").symlink_to("Au", target_is_directory=True)
+    found = scan(top)
+    assert found.paths == [b"again/Au/1.jpg", b"again/Tp/deep/2.jpg"]  # the first way in order
+    assert {os.path.realpath(locate(found.roots, path)) for path in found.paths} == {
+        os.fsencode(top / "set/Au/1.jpg"), os.fsencode(top / "set/Tp/deep/2.jpg")}
+
+
+def test_links_to_class_folders_are_followed(small, tmp_path):
+    one, two = small("Au/1.jpg", below="one"), small("Tp/2.jpg", below="two")
+    mixed = tmp_path / "mixed"
+    mixed.mkdir()
+    (mixed / "Au").symlink_to(one / "Au")
+    (mixed / "Tp").symlink_to(two / "Tp")
+    assert scan(mixed).paths == [b"Au/1.jpg", b"Tp/2.jpg"]
+
+
+def test_order_and_digest_do_not_depend_on_how_the_system_lists(small, monkeypatch):
+    top = small(*(f"real/{i}.png" for i in range(9)), *(f"fake/{i}.png" for i in range(9)))
+    first = scan(top)
+    walk = os.walk
+
+    def reverse(*args, **kwargs):
+        for here, folders, files in walk(*args, **kwargs):
+            yield here, folders, files[::-1]
+
+    monkeypatch.setattr(module.os, "walk", reverse)
+    again = scan(top)
+    assert again.paths == first.paths
+    assert again.digest() == first.digest()
+    small("fake/new.png")
+    assert scan(top).digest() != first.digest()
+
+
+@pytest.mark.parametrize("paths", [[], ["Au/1.jpg"], ["Au/notes.txt", "Tp/notes.txt"],
+                                   ["a/b/c/d/Au/1.jpg", "a/b/c/d/Tp/1.jpg"]])
+def test_no_data_set_is_an_input_error_with_a_line_to_paste(small, tmp_path, paths):
+    (tmp_path / "data").mkdir()
+    with pytest.raises(InputError, match=r"no pictures in(.|\n)*\n  hpc-deepfake sample --out "):
+        scan(small(*paths))
+
+
+def test_missing_folder_is_an_input_error_with_a_line_to_paste(tmp_path):
+    with pytest.raises(InputError) as caught:
+        scan(tmp_path / "my data")
+    line = str(caught.value).splitlines()[-1]
+    assert line == f"  hpc-deepfake sample --out '{tmp_path}/my data/sample'"
+
+
+def test_one_class_only_is_an_input_error(small):
+    with pytest.raises(InputError, match="no tampered pictures"):
+        scan(small("Au/1.jpg", "Tp/notes.txt"))
+
+
+def test_pair_with_a_missing_or_empty_folder_is_an_input_error(small, tmp_path):
+    one = small("1.jpg", below="one")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"no folder of tampered pictures '.*nowhere'"):
+        scan_pair(one, tmp_path / "nowhere")
+    with pytest.raises(InputError, match=r"no pictures in the folder of authentic ones.*empty"):
+        scan_pair(tmp_path / "empty", one)
+    with pytest.raises(InputError, match="no pictures"):  # one picture can't be both
+        scan_pair(one, one)
+
+
+def test_an_unreadable_folder_is_named(small, monkeypatch):
+    """A class folder that can't be listed is an error, one elsewhere (lost+found) a note."""
+    top = small("set/Au/1.jpg", "set/Tp/locked/2.jpg", "set/Tp/3.jpg", "lost+found/x")
+    real = os.scandir
+
+    def scandir(path):
+        if os.fsdecode(path).endswith(forbidden):
+            raise PermissionError(13, "Permission denied", path)
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    forbidden = "lost+found"
+    found = scan(top)
+    assert len(found) == 3
+    assert any("lost+found left out: Permission denied" in note for note in found.notes)
+    forbidden = "locked"
+    with pytest.raises(InputError, match=r"cannot list .*locked: Permission denied"):
+        scan(top)
+
+
+def test_components_link_through_others():
+    assert components([("a",), ("b", "c"), ("d", "d"), ("c", "a"), ("e",), ("x", "d")]).tolist() \
+        == [0, 0, 1, 0, 2, 1]
+
+
+@pytest.mark.slow
+def test_a_million_names(small, monkeypatch, capsys):
+    """Listed, grouped, split and dealt in seconds: shown, not asserted."""
+    top = small("Au/x.jpg", "Tp/x.jpg")
+    half = 500_000
+    names = {"Au": [b"Au_%s_%05d.jpg" % (kind, i) for kind in (b"ani", b"arc", b"art", b"cha",
+                                                              b"nat") for i in range(half // 5)],
+             "Tp": [b"Tp_S_NRN_S_N_%s%05d_%s%05d_%05d.tif" % (kind, i, kind, i, i)
+                    for kind in (b"ani", b"arc", b"art", b"cha", b"nat")
+                    for i in range(half // 5)]}
+    monkeypatch.setattr(module, "_pictures", lambda folder, *_: names[folder.name])
+    calls = []
+    stat = os.stat
+    monkeypatch.setattr(os, "stat", lambda *args, **kwargs: calls.append(1) or stat(*args,
+                                                                                   **kwargs))
+    start = time.perf_counter()
+    found = scan(top)
+    encoded, digest = found.encoded(), found.digest()
+    parts = by_group(found.labels, found.groups, (0.8, 0.2), 0)
+    dealt = deal(np.arange(len(found)), 64, len(found))
+    seconds = time.perf_counter() - start
+    with capsys.disabled():
+        print(f"\n1 M names listed, split and dealt in {seconds:.1f} s")
+    assert len(found) == len(encoded) == 2 * half and len(digest) == 64
+    assert found.groups.max() + 1 == half
+    assert len(calls) < 100, "no look at each file"
+    side = np.full(half, 9)
+    side[found.groups] = parts
+    assert np.array_equal(side[found.groups], parts), "a group is on two sides"
+    assert np.bincount(parts).tolist() == [800_000, 200_000]
+    assert sum(len(block) for blocks in dealt for block in blocks) == 2 * half
