@@ -37,23 +37,22 @@ def fused(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor) -> tuple[tf.Tensor, S
     return y, Statistics(tf.stop_gradient(mean), tf.stop_gradient(variance * (1 - 1 / count)))
 
 
-def synchronised(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, allreduce: AllReduce,
-                 name: str) -> tuple[tf.Tensor, Statistics]:
-    """Over the rows of all ranks; a rank may have none.
+def synchronised(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, present: tf.Tensor | float,
+                 allreduce: AllReduce, name: str) -> tuple[tf.Tensor, Statistics]:
+    """Over the rows of all ranks; with ``present`` 0 those of this rank don't count.
 
     Count, mean and squares go around once forward and the two sums of the gradient once backward,
     in float64. The gradients of gamma and beta stay this rank's share of the sum, like all others.
     """
     channels = x.shape[-1]
-    axes = [0, 1, 2]
 
     @tf.custom_gradient
     def normalise(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor) -> tuple:
         rows = tf.cast(tf.reduce_prod(tf.shape(x)[:3]), tf.float64)
-        local = tf.cast(tf.reduce_sum(x, axes), tf.float64) / tf.maximum(rows, 1)
-        squares = tf.cast(tf.reduce_sum(tf.square(x - tf.cast(local, x.dtype)), axes), tf.float64)
-        total = allreduce(tf.concat([[rows], rows * local, squares + rows * tf.square(local)], 0),
-                          f"{name}_forward")
+        local = _sum(x) / rows
+        squares = _sum(tf.square(x - tf.cast(local, x.dtype)))
+        here = tf.concat([[rows], rows * local, squares + rows * tf.square(local)], 0)
+        total = allreduce(here * tf.cast(present, tf.float64), f"{name}_forward")
         count, mean, variance = tf.split(total, [1, channels, channels])
         mean = mean / count
         variance = variance / count - tf.square(mean)
@@ -61,18 +60,24 @@ def synchronised(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, allreduce: All
         normal = (x - tf.cast(mean, x.dtype)) * scale
 
         def gradient(upstream: tf.Tensor, *_: tf.Tensor) -> tuple:
-            for_beta = tf.reduce_sum(upstream, axes)
-            for_gamma = tf.reduce_sum(upstream * normal, axes)
-            sums = allreduce(tf.cast(tf.concat([for_beta, for_gamma], 0), tf.float64),
-                             f"{name}_backward")
+            for_beta, for_gamma = _sum(upstream), _sum(upstream * normal)
+            sums = allreduce(tf.concat([for_beta, for_gamma], 0), f"{name}_backward")
             of_beta, of_gamma = tf.split(tf.cast(sums / count, x.dtype), 2)
-            return gamma * scale * (upstream - of_beta - normal * of_gamma), for_gamma, for_beta
+            for_x = upstream - of_beta - normal * of_gamma
+            return (gamma * scale * for_x * tf.cast(present, x.dtype),
+                    tf.cast(for_gamma, gamma.dtype), tf.cast(for_beta, beta.dtype))
 
         kept = [tf.cast(value, gamma.dtype) for value in (mean, variance)]
         return (normal * gamma + beta, *kept), gradient
 
     y, mean, variance = normalise(x, gamma, beta)
     return y, Statistics(tf.stop_gradient(mean), tf.stop_gradient(variance))
+
+
+def _sum(x: tf.Tensor) -> tf.Tensor:
+    """Over all but the last axis; float64. A float32 sum of 10⁶ terms, one after the other, would
+    be right to four digits: only the rows of a picture are summed so."""
+    return tf.reduce_sum(tf.cast(tf.reduce_sum(x, 2), tf.float64), [0, 1])
 
 
 def update_moving(moving: Sequence[tf.Variable], batch: Sequence[tf.Tensor],

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 PARAMETERS = 7_392_962
 
 
-def build() -> keras.Model:
-    """The CNN: uint8 or float (n, 128, 128, 3) in 0…255 → float32 (n, 2), authentic, tampered.
+def build(precision: str = "float32") -> keras.Model:
+    """The CNN: uint8 or float (n, 128, 128, 3) in 0…255 → (n, 2), authentic, tampered.
 
     Glorot-uniform kernels from Keras' global seed; 7,392,962 parameters, of which 192 are moving
     statistics.
@@ -26,6 +26,7 @@ def build() -> keras.Model:
     import keras
     from keras import layers
 
+    keras.config.set_dtype_policy(precision)  # it outlives a change of floatx
     model = keras.Sequential([
         keras.Input((SIZE, SIZE, 3), name="picture"),
         layers.Rescaling(1 / 255, name="rescaling"),

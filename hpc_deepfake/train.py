@@ -136,8 +136,8 @@ def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
         strategy_class = strategies.get(options.strategy)
     run, loaded = _run_directory(comm, options, settings, data, device, local_rank)
     keras.utils.set_random_seed(options.seed)
-    keras.config.set_floatx("float64" if options.precision == "float64" else "float32")
-    strategy = strategy_class(model.build(), settings, comm.size)
+    network = model.build("float64" if options.precision == "float64" else "float32")
+    strategy = strategy_class(network, settings, comm.size)
     if run is not None:
         print(_headline(comm.size, options, data, device), flush=True)
     watchdog = Watchdog(comm, options.stall_warning, options.stall_limit)

@@ -20,6 +20,7 @@ _LABELS = tf.TensorSpec((None,), tf.uint8)
 _COUNT = tf.TensorSpec((), tf.int64)
 _SEED = tf.TensorSpec((2,), tf.int32)
 _FLAG = tf.TensorSpec((), tf.bool)
+_INPUTS = (_PICTURES, _LABELS, _SEED, _COUNT, _FLAG)
 
 
 class Batch(NamedTuple):
@@ -72,17 +73,23 @@ class Sequential:
             how many ranks were told to stop, and the seconds that this rank waited for the
             others' gradients.
         """
-        rows, step = tf.constant(rows, tf.int64), tf.constant(step, tf.int64)
-        for number, batch in enumerate(batches, 1):
-            last = number == len(batches)
-            if len(batch.labels) or self.settings.sync_bn:
-                inputs = (tf.constant(batch.pictures), tf.constant(batch.labels),
-                          tf.constant(batch.seed, tf.int32), rows)
-                result = self._step(*inputs, step, tf.constant(stop)) if last \
-                    else self._hold(*inputs)
-            elif last:
-                result = self._step_without_rows(step, tf.constant(stop))
-        return result
+        step = tf.constant(step, tf.int64)
+        *earlier, last = [self._inputs(batch, rows) for batch in batches]
+        for inputs in earlier:
+            self._hold(*inputs)
+        return self._step(*last, step, tf.constant(stop))
+
+    @staticmethod
+    def _inputs(batch: Batch, rows: int) -> tuple[tf.Tensor, ...]:
+        """As tensors. A rank without rows computes one that counts for nothing: TensorFlow's
+        convolutions get an empty batch's shape wrong, and all must meet in the reductions."""
+        present = len(batch.labels) > 0
+        if not present:
+            batch = batch._replace(pictures=np.zeros((1, SIZE, SIZE, 3), np.uint8),
+                                   labels=np.zeros(1, np.uint8))
+        return (tf.constant(batch.pictures), tf.constant(batch.labels),
+                tf.constant(batch.seed, tf.int32), tf.constant(rows, tf.int64),
+                tf.constant(present))
 
     def probabilities(self, pictures: np.ndarray) -> np.ndarray:
         """Of "tampered", float (n), for uint8 (n, 128, 128, 3); not collective."""
@@ -101,59 +108,51 @@ class Sequential:
 
     def gradients(self, batch: Batch, rows: int) -> list[np.ndarray]:
         """Reduced gradients of one batch, without a step; collective. For comparisons."""
-        reduced = self._gradients(tf.constant(batch.pictures), tf.constant(batch.labels),
-                                  tf.constant(batch.seed, tf.int32), tf.constant(rows, tf.int64))
-        return [gradient.numpy() for gradient in reduced]
+        return [gradient.numpy() for gradient in self._gradients(*self._inputs(batch, rows))]
 
-    @tf.function(autograph=False, input_signature=(_PICTURES, _LABELS, _SEED, _COUNT))
-    def _gradients(self, pictures: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor,
-                   rows: tf.Tensor) -> list[tf.Tensor]:
-        return self._reduce(self._parts(pictures, labels, seed, rows)).gradients
+    @tf.function(autograph=False, input_signature=_INPUTS)
+    def _gradients(self, *inputs: tf.Tensor) -> list[tf.Tensor]:
+        return self._reduce(self._parts(*inputs)).gradients
 
-    @tf.function(autograph=False, input_signature=(_PICTURES, _LABELS, _SEED, _COUNT))
-    def _hold(self, pictures: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor,
-              rows: tf.Tensor) -> None:
-        parts = self._parts(pictures, labels, seed, rows)
+    @tf.function(autograph=False, input_signature=_INPUTS)
+    def _hold(self, *inputs: tf.Tensor) -> None:
+        parts = self._parts(*inputs)
         for held, value in zip(self._held, (*parts.gradients, *parts.batch, *parts.sums),
                                strict=True):
             held.assign_add(value)
 
-    @tf.function(autograph=False,
-                 input_signature=(_PICTURES, _LABELS, _SEED, _COUNT, _COUNT, _FLAG))
-    def _step(self, pictures: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, rows: tf.Tensor,
-              step: tf.Tensor, stop: tf.Tensor) -> tf.Tensor:
-        return self._finish(self._parts(pictures, labels, seed, rows), step, stop)
+    @tf.function(autograph=False, input_signature=(*_INPUTS, _COUNT, _FLAG))
+    def _step(self, *inputs: tf.Tensor) -> tf.Tensor:
+        *inputs, step, stop = inputs
+        return self._finish(self._parts(*inputs), step, stop)
 
-    @tf.function(autograph=False, input_signature=(_COUNT, _FLAG))
-    def _step_without_rows(self, step: tf.Tensor, stop: tf.Tensor) -> tf.Tensor:
-        """A rank without rows contributes zeros to every sum."""
-        return self._finish(Parts([tf.zeros_like(v) for v in self.weights.trainable],
-                                  [tf.zeros_like(v) for v in self.weights.moving],
-                                  [tf.zeros((), self._own)] * 3), step, stop)
-
-    def _parts(self, pictures: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor,
-               rows: tf.Tensor) -> Parts:
-        """This rank's summands of the step."""
+    def _parts(self, pictures: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, rows: tf.Tensor,
+               present: tf.Tensor) -> Parts:
+        """This rank's summands of the step; all zero unless ``present``."""
         labels = tf.cast(labels, tf.int32)
+        present = tf.cast(present, self._own)
+        rows = tf.cast(rows, self._own)
+
+        def normalise(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor,
+                      name: str) -> tuple[tf.Tensor, Statistics]:
+            if self.settings.sync_bn:
+                return synchronised(x, gamma, beta, present, self._allreduce, name)
+            if self._own == tf.float64:  # the fused operation doesn't know it
+                return synchronised(x, gamma, beta, 1, lambda value, _: value, name)
+            return fused(x, gamma, beta)
+
         with tf.GradientTape() as tape:
             logits, statistics = forward(self.weights, pictures, seed, self.settings.dropout,
-                                         self._normalise, self._compute)
-            loss = tf.reduce_sum(
+                                         normalise, self._compute)
+            loss = present * tf.reduce_sum(
                 tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
-            mean = loss / tf.cast(rows, loss.dtype)
+            mean = loss / rows
         gradients = tape.gradient(mean, self.weights.trainable)
-        share = tf.cast(tf.size(labels), self._own) / tf.cast(rows, self._own)
+        share = present * tf.cast(tf.size(labels), self._own) / rows
         batch = [value * share for pair in statistics for value in pair]
         right = tf.cast(tf.equal(tf.argmax(logits, 1, tf.int32), labels), self._own)
-        return Parts(gradients, batch, [loss, tf.reduce_sum(right), tf.zeros((), self._own)])
-
-    def _normalise(self, x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor,
-                   name: str) -> tuple[tf.Tensor, Statistics]:
-        if self.settings.sync_bn:
-            return synchronised(x, gamma, beta, self._allreduce, name)
-        if self._own == tf.float64:  # the fused operation doesn't know it
-            return synchronised(x, gamma, beta, lambda value, _: value, name)
-        return fused(x, gamma, beta)
+        return Parts(gradients, batch, [loss, present * tf.reduce_sum(right),
+                                        tf.zeros((), self._own)])
 
     def _finish(self, parts: Parts, step: tf.Tensor, stop: tf.Tensor) -> tf.Tensor:
         parts.sums[2] = tf.cast(stop, self._own)
