@@ -1,0 +1,63 @@
+# shellcheck shell=bash
+# Sourced by bash in a shell, a job script or CI, from any folder:
+#     source env/activate.sh              the environment of $HPC_DEEPFAKE_ENV, else .venv/
+#     SITE=name source env/activate.sh    env/sites/name.sh first (modules, network, paths)
+# It only sets variables, and leaves alone what you have set. Without an environment it
+# returns 2. Written to work under `set -euo pipefail` too.
+
+_hd_activate() {
+    local clone env
+    clone=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P) || return 2
+
+    if [[ -n ${SITE:-} ]]; then
+        if [[ ! -f $clone/env/sites/$SITE.sh ]]; then
+            echo "activate.sh: no site file $clone/env/sites/$SITE.sh" >&2
+            return 2
+        fi
+        # shellcheck source=/dev/null
+        source "$clone/env/sites/$SITE.sh" || return 2
+    fi
+
+    env=${HPC_DEEPFAKE_ENV:-$clone/.venv}
+    if [[ ! -x $env/bin/python ]]; then
+        echo "activate.sh: no environment in $env; build it with: $clone/env/setup.sh" >&2
+        return 2
+    fi
+    env=$(CDPATH='' cd -- "$env" && pwd) || return 2 # absolute, for jobs that start elsewhere
+    export VIRTUAL_ENV=$env
+    PATH=:$PATH:
+    PATH=${PATH//":$env/bin:"/:} # once only, however often this file is sourced
+    PATH=${PATH#:}
+    export PATH=$env/bin:${PATH%:}
+    unset PYTHONHOME
+
+    export TF_CPP_MIN_LOG_LEVEL=${TF_CPP_MIN_LOG_LEVEL:-2}
+    # Locks fail on many network file systems, and one writer per row needs none.
+    export HDF5_USE_FILE_LOCKING=${HDF5_USE_FILE_LOCKING:-FALSE}
+
+    # Under a scheduler its own placement of the ranks holds.
+    if [[ -z ${SLURM_JOB_ID:-}${PBS_JOBID:-} ]]; then
+        # More ranks than cores, none bound to one core (Horovod's thread would share it),
+        # and ranks that wait give the core away: Open MPI 4, then 5.
+        export OMPI_MCA_rmaps_base_oversubscribe=${OMPI_MCA_rmaps_base_oversubscribe:-1}
+        export OMPI_MCA_hwloc_base_binding_policy=${OMPI_MCA_hwloc_base_binding_policy:-none}
+        export PRTE_MCA_rmaps_default_mapping_policy=${PRTE_MCA_rmaps_default_mapping_policy:-:oversubscribe}
+        export PRTE_MCA_hwloc_default_binding_policy=${PRTE_MCA_hwloc_default_binding_policy:-none}
+        export OMPI_MCA_mpi_yield_when_idle=${OMPI_MCA_mpi_yield_when_idle:-1}
+        # Containers forbid reading another process's memory: no warning per rank.
+        export OMPI_MCA_btl_vader_single_copy_mechanism=${OMPI_MCA_btl_vader_single_copy_mechanism:-none}
+        export OMPI_MCA_smsc=${OMPI_MCA_smsc:-^cma}
+        if [[ $EUID -eq 0 ]]; then
+            export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+            export PRTE_ALLOW_RUN_AS_ROOT=1 PRTE_ALLOW_RUN_AS_ROOT_CONFIRM=1
+        fi
+    fi
+}
+
+if _hd_activate; then
+    unset -f _hd_activate
+else
+    unset -f _hd_activate
+    # shellcheck disable=SC2317 # run instead of sourced: exit
+    return 2 2>/dev/null || exit 2
+fi

