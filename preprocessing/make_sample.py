@@ -55,12 +55,14 @@ def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
     mpi.on_root(comm, prepare)
     start = time.perf_counter()
     progress = Progress(comm, options.count, "pictures")
-    generate(out, options.count, options.seed, comm.rank, comm.size, progress.advance)
+    drawn = generate(out, options.count, options.seed, comm.rank, comm.size, progress.advance)
     progress.close()
+    drawn = comm.allreduce(drawn)
     if comm.rank == 0:
-        seconds = time.perf_counter() - start
-        print(f"{options.count:,} sample pictures in {out}, {options.count / seconds:,.0f} "
-              "pictures/s", flush=True)
+        rate = drawn / (time.perf_counter() - start)
+        print(f"{options.count:,} sample pictures in {out}, " + (
+            f"{drawn:,} drawn now at {rate:,.0f} pictures/s" if drawn else "all there already"),
+            flush=True)
     return 0
 
 

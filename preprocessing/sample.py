@@ -1,0 +1,303 @@
+"""Embedded sample data: procedural pictures in CASIA 2's layout and naming.
+
+Every authentic picture is a rendered scene, stored once by its "camera" and once more on export.
+Its tampered twin is the same scene with a region pasted into the camera's file before the export,
+so both classes end in the same save and only the history of the region differs. A region that was
+never compressed changes more in a further save than its surroundings, and one that was compressed
+harder changes less: the error levels of Krawetz, "A Picture's Worth" (2007), and the JPEG ghosts of
+Farid, "Exposing digital forgeries from JPEG ghosts" (2009).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+CATEGORIES = ("ani", "arc", "art", "cha", "nat", "pla", "sec", "txt")
+CLUSTER = 10  # pictures that may share sources: bounds a component, so grouped splits stay fine
+SIZES = ((384, 256),) * 17 + ((256, 384), (320, 240), (480, 320))  # width, height, as CASIA 2 mixes
+COARSE = (50, 74)  # JPEG quality of a phone or web page: takes the sensor's noise away
+LOSSY = 0.4  # share of cameras that save so; below a half, as its forgeries add bytes (AUC of size)
+EXPORT = (94, 98)  # of the last save, for both classes; nearer to 90, ELA sees less
+VERSION = 1  # change it with the pictures: older files are then drawn again
+
+_SCENE, _CAMERA, _FORGERY, _REGION, _SAVE = range(5)  # independent random streams
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture of the plan: where it goes and what it is made from."""
+
+    index: int
+    path: str  # relative to the root, "/" on every system
+    label: int  # 0 authentic, 1 tampered
+    sources: tuple[str, ...]  # ids such as "ani00012": its own, or those of (target, source)
+    kind: str  # "authentic", "copy-move", "splice"
+
+
+@dataclass(frozen=True)
+class _Forgery:
+    """How one tampered picture is made, as far as its name tells."""
+
+    target: int
+    source: int
+    area: float  # of the picture
+    angle: float
+    scale: float
+    feather: float  # sigma of the seam, pixels
+
+
+def plan(count: int, seed: int = 0) -> list[Picture]:
+    """All pictures of a set in order, without drawing: even indices authentic, odd ones tampered.
+
+    The first n pictures of a larger set are the set of n pictures.
+    """
+    if count < 2:
+        raise ValueError(f"a sample needs at least 2 pictures, not {count}")
+    return [_picture(index, seed) for index in range(count)]
+
+
+def generate(
+    out: Path,
+    count: int = 1000,
+    seed: int = 0,
+    rank: int = 0,
+    size: int = 1,
+    progress: Callable[[int], None] | None = None,
+) -> int:
+    """Write this rank's share of the set under `out`; return the number of pictures written.
+
+    Pictures are pure functions of (seed, index): any number of ranks writes the same bytes. Those
+    already complete from the same seed and version are left alone and not counted; files of
+    another set stay too, so give each set its own folder.
+    """
+    pictures = plan(count, seed)
+    for folder in ("Au", "Tp"):
+        (Path(out) / folder).mkdir(parents=True, exist_ok=True)
+    comment = f"hpc_deepfake sample {VERSION}, seed {seed}".encode()
+    # A JPEG comment behind the start marker tells the files of this very set.
+    stamp = b"\xff\xd8\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment
+    threads, written = cv2.getNumThreads(), 0
+    cv2.setNumThreads(1)  # a rank has one core
+    try:
+        # Neighbours share sources: a contiguous share draws most scenes only once.
+        for picture in pictures[count * rank // size : count * (rank + 1) // size]:
+            path = Path(out) / picture.path
+            if path.exists() and path.read_bytes().startswith(stamp):
+                continue
+            temporary = path.with_name(f".{path.name}.tmp")
+            temporary.write_bytes(stamp + _export(picture.index, seed)[2:])
+            temporary.replace(path)  # under its name a file is complete
+            written += 1
+            if progress:
+                progress(1)
+    finally:
+        cv2.setNumThreads(threads)
+    return written
+
+
+def _rng(seed: int, index: int, stream: int) -> np.random.Generator:
+    return np.random.default_rng((seed, index, stream))
+
+
+def _identity(index: int) -> str:
+    """CASIA's id of the authentic picture with this (even) index."""
+    number, category = divmod(index // 2, len(CATEGORIES))
+    return f"{CATEGORIES[category]}{number + 1:05d}"
+
+
+def _picture(index: int, seed: int) -> Picture:
+    if index % 2 == 0:
+        name = _identity(index)
+        return Picture(index, f"Au/Au_{name[:3]}_{name[3:]}.jpg", 0, (name,), "authentic")
+    forgery = _forgery(index, seed)
+    target, source = _identity(forgery.target), _identity(forgery.source)
+    same = target == source
+    code = ("C" if forgery.angle else "N") + ("R" if forgery.scale != 1 else "N") + "N"
+    extent = "S" if forgery.area < 0.1 else "M" if forgery.area < 0.2 else "L"
+    seam = "B" if forgery.feather > 1 else "N"
+    name = f"Tp_{'S' if same else 'D'}_{code}_{extent}_{seam}_{target}_{source}"
+    kind = "copy-move" if same else "splice"
+    sources = (target,) if same else (target, source)
+    return Picture(index, f"Tp/{name}_{index // 2 + 1:05d}.jpg", 1, sources, kind)
+
+
+def _forgery(index: int, seed: int) -> _Forgery:
+    """Every authentic picture is the target once: contents and dimensions of the classes match.
+
+    The source is the target itself or an earlier one of the cluster."""
+    rng = _rng(seed, index, _FORGERY)
+    target = index - 1
+    others = range(index - index % CLUSTER, target, 2)
+    spliced = bool(others) and rng.random() < 0.7
+    rotated, resized, blurred = rng.random(3) < (0.3, 0.3, 0.4)
+    return _Forgery(
+        target=target,
+        source=int(rng.choice(others)) if spliced else target,
+        area=rng.uniform(0.07, 0.26),
+        angle=rng.uniform(-40, 40) if rotated else 0.0,
+        scale=rng.uniform(0.8, 1.3) if resized else 1.0,
+        feather=rng.uniform(1, 2.5) if blurred else 0.5,
+    )
+
+
+def _export(index: int, seed: int) -> bytes:
+    """The JPEG file of one picture, without comment."""
+    camera = _camera_quality(index - index % 2, seed)
+    pixels = _saved(_scene(index - index % 2, seed), camera)
+    if index % 2:
+        pixels = _forged(pixels, _forgery(index, seed), camera, _rng(seed, index, _REGION), seed)
+    return _encode(pixels, _quality(_rng(seed, index, _SAVE), EXPORT))
+
+
+def _quality(rng: np.random.Generator, bounds: tuple[int, int]) -> int:
+    return int(rng.integers(*bounds, endpoint=True))
+
+
+def _camera_quality(index: int, seed: int) -> int | None:
+    """Quality of the camera's own save; None where it stored without loss (a raw converter)."""
+    rng = _rng(seed, index, _CAMERA)
+    return _quality(rng, COARSE) if rng.random() < LOSSY else None
+
+
+def _forged(
+    host: np.ndarray, forgery: _Forgery, camera: int | None, rng: np.random.Generator, seed: int
+) -> np.ndarray:
+    """The target's camera file with a region of another history pasted in, uint8 (H, W, 3)."""
+    source = _scene(forgery.source, seed)
+    if camera is None:  # the region comes from a file compressed harder than the host …
+        source = _saved(source, _quality(rng, COARSE))
+    height, width = host.shape[:2]  # … or, into a compressed host, straight from the master
+    mask, (x, y) = _region(rng, width, height, forgery.area, forgery.feather)
+    from_x, from_y = rng.uniform(0.25, 0.75, 2) * (source.shape[1], source.shape[0])
+    warp = cv2.getRotationMatrix2D((from_x, from_y), forgery.angle, forgery.scale)
+    warp[:, 2] += np.rint((x - from_x, y - from_y))  # whole pixels: a plain copy stays exact
+    patch = cv2.warpAffine(
+        source, warp, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101
+    )
+    return np.rint(host + mask[..., None] * (patch.astype(np.float32) - host)).astype(np.uint8)
+
+
+def _region(
+    rng: np.random.Generator, width: int, height: int, area: float, feather: float
+) -> tuple[np.ndarray, tuple[float, float]]:
+    """A soft mask, float32 (height, width) in 0…1, of an ellipse or polygon, and its centre."""
+    radius = np.sqrt(area * width * height / np.pi)
+    stretch = rng.uniform(0.75, 1.3)
+    axes = np.minimum((radius * stretch, radius / stretch), (0.48 * width, 0.48 * height))
+    centre = rng.uniform(axes, (width, height) - axes)
+    corners = 40 if rng.random() < 0.5 else int(rng.integers(4, 9))
+    wobble = 0 if corners == 40 else rng.uniform(-0.3, 0.3, corners)
+    turn = (np.arange(corners) + wobble) * 2 * np.pi / corners
+    points = centre + axes * np.stack([np.cos(turn), np.sin(turn)], 1)
+    mask = np.zeros((height, width), np.uint8)
+    cv2.fillPoly(mask, [np.rint(points).astype(np.int32)], 255)
+    return cv2.GaussianBlur(mask.astype(np.float32) / 255, (0, 0), feather), tuple(centre)
+
+
+def _encode(pixels: np.ndarray, quality: int) -> bytes:
+    """Baseline JPEG with 4:2:0, for every save."""
+    options = {
+        cv2.IMWRITE_JPEG_QUALITY: quality,
+        cv2.IMWRITE_JPEG_SAMPLING_FACTOR: cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420,
+    }
+    return cv2.imencode(".jpg", pixels, sum(options.items(), ()))[1].tobytes()
+
+
+def _saved(pixels: np.ndarray, quality: int | None) -> np.ndarray:
+    """What comes back after a save at this quality (None: without loss)."""
+    if quality is None:
+        return pixels
+    return cv2.imdecode(np.frombuffer(_encode(pixels, quality), np.uint8), cv2.IMREAD_COLOR)
+
+
+def _texture(rng: np.random.Generator, width: int, height: int, cell: float) -> np.ndarray:
+    """Noise with details of about `cell` pixels, float32 (height, width)."""
+    shape = (max(2, round(height / cell)), max(2, round(width / cell)))
+    grid = rng.standard_normal(shape, np.float32)
+    return cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def _colour(rng: np.random.Generator, low: int = 30, high: int = 225) -> np.ndarray:
+    """A muted colour: objects in photographs are seldom saturated."""
+    grey = rng.uniform(low, high)
+    return np.clip(grey + rng.normal(0, 25, 3), 10, 245).astype(np.float32)
+
+
+@lru_cache(maxsize=CLUSTER // 2)
+def _scene(index: int, seed: int) -> np.ndarray:
+    """The picture before any save, uint8 (H, W, 3) BGR: sky, ground, objects, lens and sensor."""
+    rng = _rng(seed, index, _SCENE)
+    category = CATEGORIES[index // 2 % len(CATEGORIES)]
+    width, height = SIZES[rng.integers(len(SIZES))]
+    rows = np.linspace(0, 1, height, dtype=np.float32)[:, None, None]
+    image = np.repeat(_colour(rng) * (1 - rows) + _colour(rng) * rows, width, axis=1)
+    skyline = rng.uniform(0.3, 0.9) * height + height / 16 * _texture(rng, width, 2, width / 5)[0]
+    ground = (np.arange(height)[:, None] > skyline).astype(np.float32)[..., None]
+    image += ground * 0.7 * (_colour(rng) - image)
+    detail = rng.lognormal(-0.1, 0.4)  # some pictures are smooth, some busy
+    relief = sum(_texture(rng, width, height, cell) * cell**0.6 for cell in (64, 24, 9, 3))
+    image += relief[..., None] * (0.5 + ground * detail)
+
+    light = rng.uniform(-30, 30, 2)
+    for _ in range(rng.integers(4, 16)):
+        _draw_object(image, rng, light, detail, built=category in ("arc", "sec", "txt"))
+    _draw_strokes(image, rng, category)
+
+    image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.5, 0.9))  # the lens
+    grain = rng.standard_normal(image.shape, np.float32) * rng.uniform(2.5, 4.5)
+    image += grain * np.sqrt(np.clip(image, 20, 235) / 128)  # the sensor: more light, more noise
+    image = np.clip(np.rint(image), 0, 255).astype(np.uint8)
+    image.setflags(write=False)  # it is cached
+    return image
+
+
+def _draw_object(
+    image: np.ndarray, rng: np.random.Generator, light: np.ndarray, detail: float, built: bool
+) -> None:
+    """An ellipse or polygon with shadow, shading and texture of its own, drawn into `image`."""
+    height, width = image.shape[:2]
+    radius = rng.uniform(0.04, 0.24, 2) * min(width, height)
+    corners = 4 if built and rng.random() < 0.7 else int(rng.choice((3, 5, 7, 32, 32)))
+    start = np.pi / 4 if built else rng.uniform(0, 6)
+    turn = np.arange(corners) * 2 * np.pi / corners + start
+    outline = np.stack([np.cos(turn), np.sin(turn)], 1) * radius
+    outline += rng.uniform(0, 1, 2) * (width, height)
+    mask = np.zeros((height, width), np.uint8)
+    cv2.fillPoly(mask, [np.rint(outline - light / 5).astype(np.int32)], 255)
+    image *= 1 - cv2.blur(mask, (7, 7))[..., None] * np.float32(0.4 / 255)  # its shadow
+    mask[:] = 0
+    cv2.fillPoly(mask, [np.rint(outline).astype(np.int32)], 255)
+    x, y, w, h = cv2.boundingRect(mask)
+    if not w:
+        return  # wholly outside
+    down, across = np.mgrid[-1 : 1 : h * 1j, -1 : 1 : w * 1j].astype(np.float32)
+    surface = down * light[1] + across * light[0]
+    surface += _texture(rng, w, h, rng.uniform(2, 12)) * (rng.uniform(0, 8) * detail)
+    if rng.random() < 0.3:  # windows, stripes, fur
+        surface += 12 * detail * np.sign(np.sin(across * rng.uniform(3, w / 4 + 3)))
+    part = image[y : y + h, x : x + w]
+    alpha = (mask[y : y + h, x : x + w, None] > 0).astype(np.float32)
+    part += alpha * (_colour(rng) + surface[..., None] - part)
+
+
+def _draw_strokes(image: np.ndarray, rng: np.random.Generator, category: str) -> None:
+    """Twigs and wires, then words of made-up letters, most of them where the category has them."""
+    height, width = image.shape[:2]
+    for _ in range(rng.integers(10, 30) if category in ("pla", "nat") else rng.integers(0, 6)):
+        path = rng.uniform(0, 1, 2) * (width, height) + np.cumsum(rng.normal(0, 9, (6, 2)), 0)
+        _polylines(image, path[None], _colour(rng), int(rng.integers(1, 3)))
+    for _ in range(rng.integers(4, 12) if category == "txt" else rng.integers(0, 2)):
+        letter = rng.uniform(5, 14)  # its height
+        cells = np.arange(rng.integers(4, 16))[:, None, None] * (0.8 * letter, 0)
+        strokes = rng.uniform(0, 1, (len(cells), 4, 2)) * (0.6 * letter, letter)
+        word = strokes + cells + rng.uniform(0, 1, 2) * (0.7 * width, height - letter)
+        _polylines(image, word, _colour(rng), 1)
+
+
+def _polylines(image: np.ndarray, paths: np.ndarray, colour: np.ndarray, width: int) -> None:
+    points = np.rint(paths).astype(np.int32)
+    cv2.polylines(image, points, False, colour.tolist(), width, cv2.LINE_AA)

@@ -1,0 +1,67 @@
+"""Training with something going wrong at a given step; a program for tests.
+
+    mpirun -np N python tests/mpi/disturbed.py WHAT RANK STEP [SAVE_SECONDS] -- TRAIN OPTIONS
+
+WHAT happens on rank RANK as it begins its STEP-th step (from 0, counted in this process): ``term``
+or ``usr1`` (a signal to itself), ``raise``, ``kill``, ``freeze`` (SIGSTOP), ``sleep`` (its main
+thread only), ``nothing``. With SAVE_SECONDS every checkpoint takes so long.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+
+from mpi4py import MPI
+
+from hpc_deepfake import checkpoint, train
+from preprocessing import mpi
+
+
+def disturb(what: str) -> None:
+    if what == "raise":
+        raise ArithmeticError("a test's mistake")
+    if what == "sleep":
+        time.sleep(1000)
+    number = {"term": signal.SIGTERM, "usr1": signal.SIGUSR1, "kill": signal.SIGKILL,
+              "freeze": signal.SIGSTOP}.get(what)
+    if number:
+        os.kill(os.getpid(), number)
+
+
+def main() -> None:
+    at = sys.argv.index("--")
+    what, rank, step, *seconds = sys.argv[1:at]
+    arguments = sys.argv[at + 1:]
+
+    def program(comm: MPI.Comm) -> int:
+        from hpc_deepfake.strategies.sequential import Sequential
+
+        original, count = Sequential.step, 0
+
+        def disturbed(self: Sequential, *inputs: object) -> object:
+            nonlocal count
+            if comm.rank == int(rank) and count == int(step):
+                disturb(what)
+            count += 1
+            return original(self, *inputs)
+
+        Sequential.step = disturbed
+        if seconds:
+            quick = checkpoint.save
+
+            def slow(*inputs: object) -> object:
+                path = quick(*inputs)
+                time.sleep(float(seconds[0]))
+                print("saved", flush=True)
+                return path
+
+            checkpoint.save = slow
+        return train.main(comm, arguments)
+
+    mpi.run(program)
+
+
+main()

@@ -1,0 +1,186 @@
+"""Stopping, going on, and failing: nothing is lost, nothing hangs, everything says why."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import run_program
+
+from hpc_deepfake import checkpoint
+
+HERE = Path(__file__).parent
+pytestmark = [pytest.mark.mpi, pytest.mark.slow]
+
+
+def start(program: str, *arguments: object, ranks: int, cwd: Path,
+          env: dict[str, str] | None = None) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        ["mpirun", "-np", str(ranks), sys.executable, HERE / program, *map(str, arguments)],
+        cwd=cwd, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL, env={**os.environ, **(env or {})})
+
+
+def finish(process: subprocess.Popen[str], timeout: float = 300) -> tuple[int, str]:
+    try:
+        out, err = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    return process.returncode, out + err
+
+
+def newest(run: Path) -> tuple[list[np.ndarray], dict]:
+    return checkpoint.load(checkpoint.found(run / "checkpoints")[0])
+
+
+def options(data: Path, run: Path, *more: object) -> list[str]:
+    return ["--", *map(str, ("--data", data, "--run", run, "--epochs", 2, "--batch-size", 3,
+                             "--device", "cpu", "--threads", 1, *more))]
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 4])
+def test_a_resumed_run_is_the_undisturbed_one_bit_for_bit(data_file: Path, tmp_path: Path,
+                                                         ranks: int) -> None:
+    """Weights, optimizer, best weights, early stopping and metrics, stopped in mid-epoch by a
+    signal to one rank, and stopped again at an epoch's end."""
+    code, text = finish(start("resumed.py", data_file, tmp_path, ranks=ranks, cwd=tmp_path), 600)
+    assert code == 0, text
+    (whole, whole_meta), (parts, parts_meta) = newest(tmp_path / "whole"), \
+        newest(tmp_path / "parts")
+    assert len(whole) == len(parts) > 16
+    for one, other in zip(whole, parts, strict=True):
+        assert one.dtype == other.dtype and np.array_equal(one, other)
+    for meta in (whole_meta, parts_meta):
+        for timing in ("seconds", "rates"):
+            meta["state"].pop(timing)
+    assert whole_meta == parts_meta
+    lines = [[json.loads(line) for line in (tmp_path / name / "metrics.jsonl").open()]
+             for name in ("whole", "parts")]
+    assert len(lines[0]) == len(lines[1]) == 3
+    for one, other in zip(*lines, strict=True):
+        for timing in ("seconds", "images_per_s"):
+            one.pop(timing), other.pop(timing)
+        assert one == other
+
+
+def test_a_signal_stops_all_ranks_with_a_checkpoint(data_file: Path, tmp_path: Path) -> None:
+    """USR1 to mpirun reaches the ranks; a save of 5 s is waited for; exit code 75; another number
+    of ranks goes on from there, after a damaged newest checkpoint was passed over."""
+    run = tmp_path / "run"
+    process = start("disturbed.py", "nothing", 0, 0, 5, *options(data_file, run, "--epochs", 50,
+                    "--patience", 0, "--checkpoint-minutes", 0), ranks=2, cwd=tmp_path)
+    deadline = time.monotonic() + 120
+    while not (run / "metrics.jsonl").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGUSR1)
+    code, text = finish(process)
+    assert code == 75, text
+    assert "stopped by SIGUSR1" in text and "--resume" in text
+    assert text.count("saved") == len(checkpoint.found(run / "checkpoints")) >= 1
+    _, meta = newest(run)
+    step, epoch = meta["state"]["step"], meta["state"]["epoch"]
+
+    damaged = run / "checkpoints" / f"step-{step + 100:09d}.npz"
+    whole = checkpoint.found(run / "checkpoints")[0].read_bytes()
+    damaged.write_bytes(whole[:-5000])
+    done = run_program("hpc_deepfake.train", *options(
+        data_file, run, "--resume", "--epochs", epoch + 1)[1:], ranks=3, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f"warning: {damaged} is damaged" in done.stdout
+    assert f"in epoch {epoch} after step {step}" in done.stdout
+    epochs = [json.loads(line)["epoch"] for line in (run / "metrics.jsonl").open()]
+    assert epochs == list(range(1, epoch + 2))
+    assert json.loads((run / "summary.json").read_text())["epochs"] == epoch + 1
+
+    done = run_program("hpc_deepfake.train", *options(
+        data_file, run, "--resume", "--learning-rate", 0.5)[1:], ranks=2, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.count("error:") == 1 and "--learning-rate 0.0001" in done.stderr
+
+
+@pytest.mark.parametrize(("what", "rank"), [("term", 0), ("term", 1), ("usr1", 1)])
+def test_a_signal_to_one_rank_stops_all_after_the_same_step(data_file: Path, tmp_path: Path,
+                                                           what: str, rank: int) -> None:
+    code, text = finish(start("disturbed.py", what, rank, 3, *options(
+        data_file, tmp_path / "run"), ranks=2, cwd=tmp_path))
+    assert code == 75, text
+    assert newest(tmp_path / "run")[1]["state"]["step"] == 4
+
+
+@pytest.mark.parametrize(("what", "message"), [
+    ("raise", "ArithmeticError: a test's mistake"), ("kill", "")])
+def test_one_ranks_failure_ends_the_job(data_file: Path, tmp_path: Path, what: str,
+                                        message: str) -> None:
+    """Within 30 s of it, with that rank's message, once; the last checkpoint stays whole."""
+    code, text = finish(start("disturbed.py", what, 1, 9, *options(
+        data_file, tmp_path / "run"), ranks=2, cwd=tmp_path), timeout=120)
+    assert code not in (0, 2, 75)
+    if message:
+        assert text.count(message) == 1 and text.count("rank 1 of 2") == 1
+    assert newest(tmp_path / "run")[1]["state"]["epoch"] == 2
+
+
+@pytest.mark.parametrize(("what", "words"), [
+    ("freeze", "gives no sign of life"), ("sleep", "has not come to the next step")])
+def test_a_stalled_rank_is_named_and_the_job_ended(data_file: Path, tmp_path: Path, what: str,
+                                                   words: str) -> None:
+    code, text = finish(start("disturbed.py", what, 1, 2, *options(
+        data_file, tmp_path / "run", "--stall-warning", 3, "--stall-limit", 8), ranks=3,
+        cwd=tmp_path), timeout=120)
+    assert code not in (0, 2, 75)
+    assert f"rank 1 on {os.uname().nodename} {words}" in text
+    assert "ending the job" in text
+    assert "rank 2 on" not in text and "rank 0 on" not in text
+
+
+def test_interrupt_prints_one_line(data_file: Path, tmp_path: Path) -> None:
+    """Ctrl-C on a run of one process: code 130, no traceback."""
+    run = tmp_path / "run"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "hpc_deepfake.train", *options(
+            data_file, run, "--epochs", 50, "--patience", 0)[1:]], cwd=tmp_path, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    while not (run / "metrics.jsonl").exists() and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert len(err.strip().splitlines()) == 1 and "interrupted" in err
+
+
+def test_the_large_reduction_starts_before_backward_ends(data_file: Path, tmp_path: Path) -> None:
+    """Horovod's timeline: in each step the dense kernel is handed over first, and the rest, which
+    needs the whole backward pass, later."""
+    timeline = tmp_path / "timeline.json"
+    code, text = finish(start("disturbed.py", "nothing", 0, 0, *options(
+        data_file, tmp_path / "run", "--epochs", 1), ranks=2, cwd=tmp_path,
+        env={"HOROVOD_TIMELINE": str(timeline)}))
+    assert code == 0, text
+    written = timeline.read_text().rstrip().rstrip(",").removesuffix("]")
+    events = [event for event in json.loads(written + "]") if event]
+    names = {event["pid"]: event["args"]["name"] for event in events
+             if event.get("name") == "process_name"}
+    begun = [(names[event["pid"]], event["ts"]) for event in events
+             if event.get("name") == "NEGOTIATE_ALLREDUCE" and event["ph"] == "B"]
+    kernel = [ts for name, ts in begun if name.endswith("dense_kernel")]
+    rest = [ts for name, ts in begun if name.endswith("rest")]
+    assert len(kernel) == len(rest) == 6
+    assert all(early < late for early, late in zip(kernel, rest, strict=True))
+
+
+def test_no_data_is_one_message(tmp_path: Path) -> None:
+    """The commands of the README, without arguments and without data: code 2, one message from
+    rank 0 with a line to paste, on 8 ranks."""
+    for module in ("preprocessing", "hpc_deepfake.train"):
+        done = run_program(module, ranks=8, cwd=tmp_path, env={"HPC_DEEPFAKE_DATA": ""})
+        assert done.returncode == 2
+        assert done.stderr.count("error:") == 1
+        assert "\n  " in done.stderr.split("error:")[1].split("-----")[0]
