@@ -128,10 +128,10 @@ class Trainer:
         ready = time.perf_counter()
         for rows, micro in zip(steps, prefetch(self._load, shares), strict=True):
             waited = time.perf_counter() - ready
-            self.watchdog.entered()
             batches = [Batch(*loaded, dropout_seed(
                 self.settings.seed, state.step * self.settings.accumulate + number, comm.rank))
                 for number, loaded in enumerate(micro)]
+            self.watchdog.entered()
             result = self.strategy.step(batches, len(rows), state.step, bool(self.stop))
             loss, right, stopped, exposed = result.numpy().tolist()
             state.step += 1

@@ -111,7 +111,9 @@ def load(path: Path) -> keras.Model:
         model = keras.saving.load_model(file, compile=False, safe_mode=True)
     except Exception as error:  # zip, HDF5, JSON and Keras errors alike
         raise InputError(f"{file} is no model that Keras can load: {error}") from None
-    if model.input_shape[1:] != (SIZE, SIZE, 3) or model.output_shape[1:] != (2,):
-        raise InputError(f"{file} is another network: input {model.input_shape}, output "
-                         f"{model.output_shape}, not (128, 128, 3) and (2,)")
+    # a network that was never built has no shapes
+    shapes = [getattr(model, name, None) for name in ("input_shape", "output_shape")]
+    if shapes != [(None, SIZE, SIZE, 3), (None, 2)]:
+        raise InputError(f"{file} is another network: input {shapes[0]}, output {shapes[1]}, "
+                         f"not (None, {SIZE}, {SIZE}, 3) and (None, 2)")
     return model

@@ -47,11 +47,13 @@ class Adam:
         """Update the variables with the gradients of step ``step`` (int64 scalar, from 0)."""
         rate = self.schedule.at(step)
         count = tf.cast(step + 1, tf.float64)
-        powers = [tf.pow(tf.constant(beta, tf.float64), count) for beta in (BETA1, BETA2)]
+        # tf.cast would take a Python number to float32 first
+        constants = [tf.constant(value, tf.float64) for value in (BETA1, BETA2, EPSILON)]
+        powers = [tf.pow(beta, count) for beta in constants[:2]]
         for variable, first, second, gradient in zip(
                 self.variables, self.first, self.second, gradients, strict=True):
             power1, power2, lr, beta1, beta2, epsilon = (
-                tf.cast(value, variable.dtype) for value in (*powers, rate, BETA1, BETA2, EPSILON))
+                tf.cast(value, variable.dtype) for value in (*powers, rate, *constants))
             tf.raw_ops.ResourceApplyAdam(
                 var=variable.handle, m=first.handle, v=second.handle, grad=gradient,
                 beta1_power=power1, beta2_power=power2, lr=lr, beta1=beta1, beta2=beta2,

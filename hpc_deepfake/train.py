@@ -125,8 +125,10 @@ def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
     local_rank, ranks_on_node = devices.local_ranks(comm)
     device = _start(comm, partial(devices.start, options.device, local_rank, ranks_on_node,
                                   options.threads))
+    run, loaded = _run_directory(comm, options, settings, data, device, local_rank)
     with devices.quiet_stderr():
-        strategies.prepare(options.strategy, comm, device.gpu)
+        strategies.prepare(options.strategy, comm, device.gpu, options.stall_warning,
+                           options.stall_limit)
         import keras
 
         from hpc_deepfake import metrics, model
@@ -134,7 +136,6 @@ def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
         from hpc_deepfake.watchdog import Watchdog
 
         strategy_class = strategies.get(options.strategy)
-    run, loaded = _run_directory(comm, options, settings, data, device, local_rank)
     keras.utils.set_random_seed(options.seed)
     network = model.build("float64" if options.precision == "float64" else "float32")
     strategy = strategy_class(network, settings, comm.size)
@@ -148,7 +149,6 @@ def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
     started = time.perf_counter()
     summary = trainer.train()
     watchdog.close()
-    strategy.close()
     if run is not None and summary is not None:
         summary["seconds"] = time.perf_counter() - started
         run.write("summary.json", {**summary, "allreduce": _allreduce(options, device)})

@@ -102,8 +102,7 @@ def run(program: Callable[[Comm], int], before: Callable[[], object] | None = No
         comm.Abort(1)
     sys.stdout.flush()
     wait(comm.Ibarrier())
-    MPI.Finalize()
-    sys.exit(code)
+    sys.exit(code)  # mpi4py ends MPI last of all, after what still uses it
 
 
 def _code(leave: SystemExit) -> int:

@@ -39,9 +39,10 @@ def get(name: str) -> type[Sequential]:
     return Sequential
 
 
-def prepare(name: str, comm: Comm, gpu: bool) -> None:
-    """What must happen before TensorFlow starts: Horovod's settings and its start."""
+def prepare(name: str, comm: Comm, gpu: bool, stall_warning: float = 60,
+            stall_limit: float = 600) -> None:
+    """Start what the strategy needs besides MPI; collective. Seconds as in ``train --help``."""
     if name == "sync":
         from hpc_deepfake.strategies.sync import start_horovod
 
-        start_horovod(comm, gpu)
+        start_horovod(comm, gpu, stall_warning, stall_limit)

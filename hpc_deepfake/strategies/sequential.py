@@ -103,9 +103,6 @@ class Sequential:
     def broadcast(self) -> None:
         """Give all ranks rank 0's state; collective."""
 
-    def close(self) -> None:
-        """Leave the other ranks in good order; collective, before MPI ends."""
-
     def gradients(self, batch: Batch, rows: int) -> list[np.ndarray]:
         """Reduced gradients of one batch, without a step; collective. For comparisons."""
         return [gradient.numpy() for gradient in self._gradients(*self._inputs(batch, rows))]

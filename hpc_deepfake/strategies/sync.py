@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from typing import TYPE_CHECKING
 
@@ -18,18 +19,23 @@ if TYPE_CHECKING:
 _FP16_SCALE = 1024.0
 
 
-def start_horovod(comm: Comm, gpu: bool) -> None:
+def start_horovod(comm: Comm, gpu: bool, stall_warning: float, stall_limit: float) -> None:
     """Start Horovod on MPI's world with settings for where it runs; collective.
 
     Without fusion the reductions' layout, and with it the order of summation, doesn't depend on
     timing. On CPU ranks Horovod's thread shares the cores with the computation: it is woken every
-    few milliseconds instead of every one. What the environment says wins.
+    few milliseconds instead of every one. What the environment says wins. Horovod names ranks
+    that are missing in a reduction after ``stall_warning`` seconds and fails after ``stall_limit``.
     """
     os.environ.setdefault("HOROVOD_FUSION_THRESHOLD", "0")
     if not gpu:
         os.environ.setdefault("HOROVOD_CYCLE_TIME", "2")
-    os.environ.setdefault("HOROVOD_STALL_CHECK_TIME_SECONDS", "60")
-    os.environ.setdefault("HOROVOD_STALL_SHUTDOWN_TIME_SECONDS", "600")
+    os.environ.setdefault("HOROVOD_STALL_CHECK_TIME_SECONDS", str(math.ceil(stall_warning)))
+    if stall_limit:
+        os.environ.setdefault("HOROVOD_STALL_SHUTDOWN_TIME_SECONDS",
+                              str(math.ceil(max(stall_limit, stall_warning + 1))))
+    if not stall_warning:
+        os.environ.setdefault("HOROVOD_STALL_CHECK_DISABLE", "1")
     hvd.init()
     if (hvd.size(), hvd.rank()) != (comm.size, comm.rank):
         raise RuntimeError(f"Horovod sees rank {hvd.rank()} of {hvd.size()}, MPI rank {comm.rank} "
@@ -46,9 +52,6 @@ class Sync(Sequential):
 
     def broadcast(self) -> None:
         hvd.broadcast_variables(self.state, root_rank=0)
-
-    def close(self) -> None:
-        hvd.shutdown()
 
     def _reduce(self, parts: Parts) -> Parts:
         values = [value for part in parts for value in part]

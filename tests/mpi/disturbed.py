@@ -4,7 +4,8 @@
 
 WHAT happens on rank RANK as it begins its STEP-th step (from 0, counted in this process): ``term``
 or ``usr1`` (a signal to itself), ``raise``, ``kill``, ``freeze`` (SIGSTOP), ``sleep`` (its main
-thread only), ``nothing``. With SAVE_SECONDS every checkpoint takes so long.
+thread, within the step), ``late`` (before it), ``nothing``. With SAVE_SECONDS every checkpoint
+takes so long.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from preprocessing import mpi
 def disturb(what: str) -> None:
     if what == "raise":
         raise ArithmeticError("a test's mistake")
-    if what == "sleep":
+    if what in ("sleep", "late"):
         time.sleep(1000)
     number = {"term": signal.SIGTERM, "usr1": signal.SIGUSR1, "kill": signal.SIGKILL,
               "freeze": signal.SIGSTOP}.get(what)
@@ -37,17 +38,24 @@ def main() -> None:
     arguments = sys.argv[at + 1:]
 
     def program(comm: MPI.Comm) -> int:
+        from hpc_deepfake import loop
         from hpc_deepfake.strategies.sequential import Sequential
 
         original, count = Sequential.step, 0
 
         def disturbed(self: Sequential, *inputs: object) -> object:
             nonlocal count
-            if comm.rank == int(rank) and count == int(step):
+            if comm.rank == int(rank) and count == int(step) and what != "late":
                 disturb(what)
             count += 1
             return original(self, *inputs)
 
+        def late(seed: int, number: int, of_rank: int) -> object:
+            if of_rank == int(rank) and number == int(step) and what == "late":
+                disturb(what)
+            return dropout_seed(seed, number, of_rank)
+
+        dropout_seed, loop.dropout_seed = loop.dropout_seed, late
         Sequential.step = disturbed
         if seconds:
             quick = checkpoint.save

@@ -125,7 +125,6 @@ def main(out: Path) -> None:
             found[f"{name}/weights"] = weights(strategy)
     if COMM.rank == 0:
         np.savez(out, **found)
-    strategy.close()
 
 
 main(Path(sys.argv[1]))

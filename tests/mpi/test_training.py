@@ -112,7 +112,8 @@ def test_a_signal_to_one_rank_stops_all_after_the_same_step(data_file: Path, tmp
     code, text = finish(start("disturbed.py", what, rank, 3, *options(
         data_file, tmp_path / "run"), ranks=2, cwd=tmp_path))
     assert code == 75, text
-    assert newest(tmp_path / "run")[1]["state"]["step"] == 4
+    # the flag, raised within step 3, travels with the reduction of step 4
+    assert newest(tmp_path / "run")[1]["state"]["step"] == 5
 
 
 @pytest.mark.parametrize(("what", "message"), [
@@ -129,15 +130,17 @@ def test_one_ranks_failure_ends_the_job(data_file: Path, tmp_path: Path, what: s
 
 
 @pytest.mark.parametrize(("what", "words"), [
-    ("freeze", "gives no sign of life"), ("sleep", "has not come to the next step")])
+    ("freeze", f"rank 1 on {os.uname().nodename} gives no sign of life"),  # the watchdog
+    ("late", f"rank 1 on {os.uname().nodename} has not come to the next step"),
+    ("sleep", "1: [dense_kernel, rest]")])  # Horovod: within the step
 def test_a_stalled_rank_is_named_and_the_job_ended(data_file: Path, tmp_path: Path, what: str,
                                                    words: str) -> None:
     code, text = finish(start("disturbed.py", what, 1, 2, *options(
         data_file, tmp_path / "run", "--stall-warning", 3, "--stall-limit", 8), ranks=3,
         cwd=tmp_path), timeout=120)
     assert code not in (0, 2, 75)
-    assert f"rank 1 on {os.uname().nodename} {words}" in text
-    assert "ending the job" in text
+    assert words in text
+    assert "ending the job" in text or what == "sleep"
     assert "rank 2 on" not in text and "rank 0 on" not in text
 
 
@@ -166,7 +169,7 @@ def test_the_large_reduction_starts_before_backward_ends(data_file: Path, tmp_pa
     assert code == 0, text
     written = timeline.read_text().rstrip().rstrip(",").removesuffix("]")
     events = [event for event in json.loads(written + "]") if event]
-    names = {event["pid"]: event["args"]["name"] for event in events
+    names = {event["pid"]: event["args"].get("name", "") for event in events
              if event.get("name") == "process_name"}
     begun = [(names[event["pid"]], event["ts"]) for event in events
              if event.get("name") == "NEGOTIATE_ALLREDUCE" and event["ph"] == "B"]
