@@ -35,6 +35,8 @@ hpc-deepfake COMMAND --help tells more. On several ranks:
 
 def main() -> NoReturn:
     """Entry point of the console script."""
+    for stream in (sys.stdout, sys.stderr):  # a file name may hold anything; printing must not fail
+        stream.reconfigure(errors="backslashreplace")
     word = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if word in ("-h", "--help", "help"):
         lines = (f"  {name:<11} {text}" for name, (_, _, text) in COMMANDS.items())

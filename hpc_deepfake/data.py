@@ -67,12 +67,13 @@ class PositionedRows:
         return out
 
 
-def open_data(path: Path, feature: str, input_mode: str = "auto") -> DataFile:
+def open_data(path: Path, feature: str, input_mode: str = "auto",
+              ranks_on_node: int = 1) -> DataFile:
     """Open one feature of a data file.
 
     ``mmap`` maps the pictures from the page cache, ``read`` reads the rows of each batch,
-    ``memory`` holds them all; ``auto`` maps a local file, and holds a remote one if it takes less
-    than a quarter of the free memory, else reads it.
+    ``memory`` holds them all; ``auto`` maps a local file, and holds a remote one if all ranks of
+    the node together take less than a quarter of its free memory, else reads it.
 
     Raises:
         InputError: no such file or feature, or the file isn't finished.
@@ -88,7 +89,7 @@ def open_data(path: Path, feature: str, input_mode: str = "auto") -> DataFile:
                          "pending; run the same preprocessing command again, it goes on")
     shape = header.shapes[feature]
     if input_mode == "auto":
-        fits = int(np.prod(shape)) < psutil.virtual_memory().available / 4
+        fits = int(np.prod(shape)) * ranks_on_node < psutil.virtual_memory().available / 4
         input_mode = "mmap" if file_system(path) not in _REMOTE else "memory" if fits else "read"
     if input_mode == "memory":
         pictures = np.fromfile(path, np.uint8, int(np.prod(shape)),

@@ -53,7 +53,10 @@ def main(argv: Sequence[str] | None = None) -> int:
           f"{len(rows):,} images, {card.feature}:")
     print(metrics.table(found))
     if options.json is not None:
-        options.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        try:
+            options.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"cannot write --json {options.json}: {error.strerror}") from None
     return 0
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from hpc_deepfake import model
 from preprocessing.catalogue import EXTENSIONS, LABELS
 from preprocessing.cli import Parser
-from preprocessing.ela import features_of_file
+from preprocessing.ela import FEATURES, features_of_file
 from preprocessing.errors import EXIT_USAGE, InputError
 from preprocessing.picture import Rejected
 
@@ -47,6 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.model is None:
         raise InputError("name the model: --model RUN, a run directory or a .keras file")
     card = model.read_card(options.model)
+    if card.feature not in FEATURES:
+        raise InputError(f"{options.model} was trained on the feature '{card.feature}', and "
+                         f"pictures can be turned into {', '.join(FEATURES)} only")
     paths = list(find(options.pictures))
     if not paths:
         raise InputError("no pictures in " + ", ".join(options.pictures))
@@ -117,7 +120,10 @@ def _table(out: TextIO) -> Any:
 
     def write(name: str, probability: float | None, verdict: str) -> None:
         score = "–" if probability is None else f"{probability:.1%}"
-        print(f"{score:>8}  {verdict:<9}  {name}", file=out)
+        # a name may hold line ends and the terminal's own commands
+        shown = "".join(one if one.isprintable() else one.encode("unicode_escape").decode()
+                        for one in name)
+        print(f"{score:>8}  {verdict:<9}  {shown}", file=out)
 
     return write
 

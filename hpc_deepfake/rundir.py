@@ -9,6 +9,7 @@ import platform
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +56,11 @@ class RunDir:
         """Drop the metrics of epochs that will be run again."""
         file = self.path / "metrics.jsonl"
         if file.exists():
-            lines = file.read_text(encoding="utf-8").splitlines()
-            kept = [line for line in lines if line.endswith("}") and
-                    json.loads(line)["epoch"] < epoch]
+            kept = []
+            for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+                with suppress(ValueError, KeyError, TypeError):  # half a line, of a killed run
+                    if json.loads(line)["epoch"] < epoch:
+                        kept.append(line)
             new = self.path / ".new-metrics.jsonl"
             new.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
             os.replace(new, file)

@@ -10,6 +10,8 @@ from typing import Any
 from preprocessing.cli import Parser
 from preprocessing.errors import InputError
 
+_FIELDS = ("feature", "strategy", "ranks", "epochs", "images_per_s")
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code."""
@@ -26,11 +28,14 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         summary, config = (json.loads((path / name).read_text(encoding="utf-8"))
                            for name in ("summary.json", "config.json"))
-    except (OSError, ValueError) as error:
+        made = Path(f"{config['data']}.json")
+        found = {"run": path, "data": config["data"],
+                 **{name: summary[name] for name in _FIELDS},
+                 **{part: summary[part] for part in ("validation", "test") if part in summary}}
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} holds no finished run ({error})") from None
-    made = Path(f"{config['data']}.json")
-    return {"run": path, "data": config["data"], **summary,
-            "made": json.loads(made.read_text(encoding="utf-8")) if made.is_file() else None}
+    found["made"] = json.loads(made.read_text(encoding="utf-8")) if made.is_file() else None
+    return found
 
 
 def table(runs: list[dict[str, Any]]) -> str:

@@ -118,14 +118,14 @@ def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
     options.data = options.data or default_data() / "features.h5"
     options.strategy = strategies.choose(options.strategy, comm.size)
     settings = Settings.of(options)
-    data = _open(comm, options)
 
     from hpc_deepfake import device as devices
 
     local_rank, ranks_on_node = devices.local_ranks(comm)
+    data = _open(comm, options, ranks_on_node)
     device = _start(comm, partial(devices.start, options.device, local_rank, ranks_on_node,
                                   options.threads))
-    run, loaded = _run_directory(comm, options, settings, data, device, local_rank)
+    run, loaded = _run_directory(comm, options, settings, data)
     with devices.quiet_stderr():
         strategies.prepare(options.strategy, comm, device.gpu, options.stall_warning,
                            options.stall_limit)
@@ -136,6 +136,7 @@ def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
         from hpc_deepfake.watchdog import Watchdog
 
         strategy_class = strategies.get(options.strategy)
+    _record(comm, options, run, data, device, local_rank)
     keras.utils.set_random_seed(options.seed)
     network = model.build("float64" if options.precision == "float64" else "float32")
     strategy = strategy_class(network, settings, comm.size)
@@ -160,7 +161,7 @@ def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
     return EXIT_STOPPED if summary is None else 0
 
 
-def _open(comm: Comm, options: Namespace) -> DataFile:
+def _open(comm: Comm, options: Namespace, ranks_on_node: int) -> DataFile:
     """Every rank opens the file itself, after rank 0 found it in order."""
     from hpc_deepfake.data import check_trainable, open_data
 
@@ -170,7 +171,7 @@ def _open(comm: Comm, options: Namespace) -> DataFile:
         check_trainable(open_data(options.data, options.feature, "mmap"))
 
     mpi.on_root(comm, check)
-    return open_data(options.data, options.feature, options.input)
+    return open_data(options.data, options.feature, options.input, ranks_on_node)
 
 
 def _start(comm: Comm, start: Callable[[], Device]) -> Device:
@@ -187,16 +188,12 @@ def _start(comm: Comm, start: Callable[[], Device]) -> Device:
     return device
 
 
-def _run_directory(comm: Comm, options: Namespace, settings: Settings, data: DataFile,
-                   device: Device, local_rank: int) -> tuple[RunDir | None, Any]:
+def _run_directory(comm: Comm, options: Namespace, settings: Settings,
+                   data: DataFile) -> tuple[RunDir | None, Any]:
     """The run directory and the checkpoint to go on from; both on rank 0 only."""
-    from mpi4py import MPI
-
     from hpc_deepfake import checkpoint
-    from hpc_deepfake.rundir import RunDir, default_run, environment
+    from hpc_deepfake.rundir import RunDir, default_run
 
-    ranks = comm.gather({"host": MPI.Get_processor_name(), "local_rank": local_rank,
-                         "device": device.kind, "name": device.name, "threads": device.threads})
     run, loaded = None, None
 
     def make() -> None:
@@ -220,13 +217,26 @@ def _run_directory(comm: Comm, options: Namespace, settings: Settings, data: Dat
             print(f"going on with {run.path} in epoch {loaded[1]['state']['epoch']} after step "
                   f"{loaded[1]['state']['step']}" if loaded
                   else f"no checkpoint in {run.path}: starting at the beginning", flush=True)
+
+    mpi.on_root(comm, make)
+    return run, loaded
+
+
+def _record(comm: Comm, options: Namespace, run: RunDir | None, data: DataFile, device: Device,
+            local_rank: int) -> None:
+    """Write the settings and the environment, once Horovod's are set; collective."""
+    from mpi4py import MPI
+
+    from hpc_deepfake.rundir import environment
+
+    ranks = comm.gather({"host": MPI.Get_processor_name(), "local_rank": local_rank,
+                         "device": device.kind, "name": device.name, "threads": device.threads,
+                         "input": data.input})
+    if run is not None:
         values = {name: str(value) if isinstance(value, Path) else value
                   for name, value in vars(options).items() if name != "config"}
         run.write("config.json", {**values, "data": os.path.abspath(options.data)})
         run.write("environment.json", environment(ranks))
-
-    mpi.on_root(comm, make)
-    return run, loaded
 
 
 def _check_same(path: Path, meta: dict[str, Any], settings: Settings, data: DataFile) -> None:

@@ -99,8 +99,8 @@ class _Help(argparse.RawDescriptionHelpFormatter):
 
     def _get_help_string(self, action: argparse.Action) -> str:
         text = action.help or ""
-        hidden = (None, False, argparse.SUPPRESS)
-        if action.option_strings and action.default not in hidden and "%(default)" not in text:
+        hidden = any(action.default is one for one in (None, False, argparse.SUPPRESS))
+        if action.option_strings and not hidden and "%(default)" not in text:
             text += " (default: %(default)s)"
         return text
 

@@ -9,11 +9,10 @@ import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
-import numpy as np
-
 from preprocessing.errors import EXIT_USAGE, InputError
 
 if TYPE_CHECKING:
+    import numpy as np
     from mpi4py.MPI import Comm, Request
 
 T = TypeVar("T")
@@ -51,6 +50,8 @@ def on_root(comm: Comm, function: Callable[[], T]) -> T:
 
 def concatenate(comm: Comm, values: np.ndarray) -> np.ndarray:
     """The ranks' one-dimensional arrays in rank order, on every rank; collective."""
+    import numpy as np  # here: a command's --help does without
+
     counts = np.empty(comm.size, np.int64)
     wait(comm.Iallgather(np.array([len(values)], np.int64), counts))
     whole = np.empty(counts.sum(), values.dtype)

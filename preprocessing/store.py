@@ -177,7 +177,7 @@ def check_same(header: Header, recipe: Recipe) -> None:
     differing = [meaning.get(key, key) for key in wanted
                  if wanted[key] != header.attributes.get(key)]
     if differing:
-        raise InputError(f"{header.path} was made with another {', '.join(differing)}. "
+        raise InputError(f"{header.path} differs in: {', '.join(differing)}. "
                          "Choose another --out, or delete that file to make it anew")
 
 

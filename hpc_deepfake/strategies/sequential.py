@@ -133,7 +133,9 @@ class Sequential:
         def normalise(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor,
                       name: str) -> tuple[tf.Tensor, Statistics]:
             if self.settings.sync_bn:
-                return synchronised(x, gamma, beta, present, self._allreduce, name)
+                y, found = synchronised(tf.cast(x, self._own), gamma, beta, present,
+                                        self._allreduce, name)
+                return tf.cast(y, x.dtype), found
             if self._own == tf.float64:  # the fused operation doesn't know it
                 return synchronised(x, gamma, beta, 1, lambda value, _: value, name)
             return fused(x, gamma, beta)

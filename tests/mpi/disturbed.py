@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 import time
+from functools import partial
 
 from mpi4py import MPI
 
@@ -69,7 +70,7 @@ def main() -> None:
             checkpoint.save = slow
         return train.main(comm, arguments)
 
-    mpi.run(program)
+    mpi.run(program, partial(train.before_mpi, arguments))
 
 
 main()

@@ -177,7 +177,7 @@ def test_another_list_or_other_parameters_on_the_same_file_are_refused(pictures,
     refused = preprocess("--data", data, "--out", "x.h5", "--quality", "80", "--seed", "3",
                          cwd=tmp_path, code=2)
     assert len(error_lines(refused)) == 1
-    assert "made with another ELA parameters, seed. Choose another --out" in refused.stderr
+    assert "differs in: ELA parameters, seed. Choose another --out" in refused.stderr
     shutil.copy(data / "Au" / sorted(os.listdir(data / "Au"))[0], data / "Au" / "more.jpg")
     refused = preprocess("--data", data, "--out", "x.h5", ranks=0, cwd=tmp_path, code=2)
     assert "list of pictures" in refused.stderr

@@ -161,12 +161,16 @@ def test_interrupt_prints_one_line(data_file: Path, tmp_path: Path) -> None:
 
 def test_the_large_reduction_starts_before_backward_ends(data_file: Path, tmp_path: Path) -> None:
     """Horovod's timeline: in each step the dense kernel is handed over first, and the rest, which
-    needs the whole backward pass, later."""
+    needs the whole backward pass, later. And the ring that was asked for is forced and recorded."""
     timeline = tmp_path / "timeline.json"
     code, text = finish(start("disturbed.py", "nothing", 0, 0, *options(
-        data_file, tmp_path / "run", "--epochs", 1), ranks=2, cwd=tmp_path,
-        env={"HOROVOD_TIMELINE": str(timeline)}))
+        data_file, tmp_path / "run", "--epochs", 1, "--allreduce", "ring"), ranks=2,
+        cwd=tmp_path, env={"HOROVOD_TIMELINE": str(timeline)}))
     assert code == 0, text
+    environment = json.loads((tmp_path / "run" / "environment.json").read_text())
+    assert environment["variables"]["OMPI_MCA_coll_tuned_allreduce_algorithm"] == "4"
+    assert environment["variables"]["HOROVOD_FUSION_THRESHOLD"] == "0"
+    assert "ring" in json.loads((tmp_path / "run" / "summary.json").read_text())["allreduce"]
     written = timeline.read_text().rstrip().rstrip(",").removesuffix("]")
     events = [event for event in json.loads(written + "]") if event]
     names = {event["pid"]: event["args"].get("name", "") for event in events

@@ -217,7 +217,7 @@ def test_another_recipe_is_refused_by_name(tmp_path, changes, named):
     header = open_header(create(tmp_path / "x.h5"))
     check_same(header, recipe(5))
     wanted = {"rows": 5, **changes}
-    with pytest.raises(InputError, match=f"was made with another {named}.*another --out"):
+    with pytest.raises(InputError, match=f"differs in: {named}.*another --out"):
         check_same(header, recipe(**wanted))
 
 

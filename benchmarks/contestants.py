@@ -1,0 +1,167 @@
+"""The same network and training step in this project, in stock Keras and in PyTorch.
+
+    python benchmarks/contestants.py NAME [WARM-UP STEPS [STEPS]]
+
+A worker for step.py and ranks.py: prints ``ready``, then for each line ``N`` on standard input, or
+for STEPS alone, runs N training steps of 32 rows per rank and prints the seconds they took. One
+thread computes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+
+BATCH = 32
+ROWS = 512
+
+Steps = Callable[[int], None]
+
+
+def data() -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(0)
+    return (random.integers(0, 256, (ROWS, 128, 128, 3)).astype(np.uint8),
+            random.integers(0, 2, ROWS).astype(np.uint8))
+
+
+def batches(count: int) -> list[np.ndarray]:
+    random = np.random.default_rng(1)
+    return [random.permutation(ROWS)[:BATCH] for _ in range(count)]
+
+
+def ours(ranks: int) -> Steps:
+    from hpc_deepfake import device, model, strategies
+    from hpc_deepfake.data import prefetch
+    from hpc_deepfake.settings import Settings
+    from hpc_deepfake.strategies.sequential import Batch
+
+    device.start("cpu", threads=1)
+    name = strategies.choose("auto", ranks)
+    if ranks > 1:
+        from mpi4py import MPI
+
+        strategies.prepare(name, MPI.COMM_WORLD, False)
+    strategy = strategies.get(name)(model.build(), Settings(), ranks)
+    strategy.broadcast()
+    pictures, labels = data()
+    done = 0
+
+    def steps(count: int) -> None:
+        nonlocal done
+        for images, marks in prefetch(lambda rows: (pictures[rows], labels[rows]),
+                                      batches(count)):
+            batch = Batch(images, marks, np.array([0, done], np.int32))
+            strategy.step([batch], BATCH * ranks, done, False).numpy()
+            done += 1
+
+    return steps
+
+
+def keras_fit(ranks: int, jit: bool | str = "auto") -> Steps:
+    """Keras 3 as its user would: compile and fit."""
+    import keras
+    import tensorflow as tf
+
+    from hpc_deepfake import model
+
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(2)
+    network = model.build()
+    network.compile(keras.optimizers.Adam(1e-4), "categorical_crossentropy", jit_compile=jit)
+    pictures, labels = data()
+    targets = np.eye(2, dtype=np.float32)[labels]
+
+    def steps(count: int) -> None:
+        rows = np.concatenate(batches(count))
+        network.fit(pictures[rows], targets[rows], batch_size=BATCH, epochs=1, verbose=0)
+
+    return steps
+
+
+def mirrored(ranks: int) -> Steps:
+    """tf.distribute.MultiWorkerMirroredStrategy, which needs Keras 2 (tf_keras)."""
+    rank = int(os.environ["WORKER"])
+    ports = json.loads(os.environ["PORTS"])
+    os.environ["TF_CONFIG"] = json.dumps({
+        "cluster": {"worker": [f"127.0.0.1:{port}" for port in ports]},
+        "task": {"type": "worker", "index": rank}})
+    import tensorflow as tf
+    import tf_keras as keras
+
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(2)
+    layers = keras.layers
+    with tf.distribute.MultiWorkerMirroredStrategy().scope():
+        network = keras.Sequential([
+            keras.Input((128, 128, 3)), layers.Rescaling(1 / 255),
+            layers.Conv2D(32, 3, activation="relu"), layers.BatchNormalization(),
+            layers.MaxPooling2D(2), layers.Conv2D(64, 3, activation="relu"),
+            layers.BatchNormalization(), layers.MaxPooling2D(2), layers.Flatten(),
+            layers.Dense(128, activation="relu"), layers.Dropout(0.5),
+            layers.Dense(2, activation="softmax")])
+        network.compile(keras.optimizers.Adam(1e-4), "categorical_crossentropy")
+    pictures, labels = data()
+    targets = np.eye(2, dtype=np.float32)[labels]
+
+    def steps(count: int) -> None:
+        rows = np.concatenate([rows for rows in batches(count) for _ in range(ranks)])
+        network.fit(pictures[rows], targets[rows], batch_size=BATCH * ranks, epochs=1, verbose=0)
+
+    return steps
+
+
+def pytorch(ranks: int) -> Steps:
+    """PyTorch, channels-last; with two workers DistributedDataParallel over gloo."""
+    import torch
+    from torch import nn
+
+    torch.set_num_threads(1)
+    network = nn.Sequential(
+        nn.Conv2d(3, 32, 3), nn.ReLU(), nn.BatchNorm2d(32, 1e-3, 0.01), nn.MaxPool2d(2),
+        nn.Conv2d(32, 64, 3), nn.ReLU(), nn.BatchNorm2d(64, 1e-3, 0.01), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(57600, 128), nn.ReLU(), nn.Dropout(0.5), nn.Linear(128, 2),
+    ).to(memory_format=torch.channels_last)
+    if ranks > 1:
+        torch.distributed.init_process_group(
+            "gloo", init_method=f"tcp://127.0.0.1:{json.loads(os.environ['PORTS'])[0]}",
+            rank=int(os.environ["WORKER"]), world_size=ranks)
+        network = nn.parallel.DistributedDataParallel(network)
+    optimizer = torch.optim.Adam(network.parameters(), 1e-4, fused=True)
+    loss = nn.CrossEntropyLoss()
+    pictures, labels = data()
+
+    def steps(count: int) -> None:
+        for rows in batches(count):
+            images = torch.from_numpy(pictures[rows]).permute(0, 3, 1, 2).float() / 255
+            optimizer.zero_grad()
+            loss(network(images), torch.from_numpy(labels[rows]).long()).backward()
+            optimizer.step()
+
+    return steps
+
+
+CONTESTANTS = {"ours": ours, "keras": keras_fit,
+               "keras_without_xla": partial(keras_fit, jit=False),
+               "mirrored": mirrored, "pytorch": pytorch}
+
+
+def main() -> None:
+    name, warm_up = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 3
+    ranks = int(os.environ.get("OMPI_COMM_WORLD_SIZE") or os.environ.get("WORKERS") or 1)
+    steps = CONTESTANTS[name](ranks)
+    steps(warm_up)
+    print("ready", flush=True)
+    for line in sys.argv[3:] or sys.stdin:
+        start = time.perf_counter()
+        steps(int(line))
+        print(time.perf_counter() - start, flush=True)
+
+
+if __name__ == "__main__":
+    main()

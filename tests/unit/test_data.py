@@ -1,0 +1,331 @@
+"""Rows for training: which, in which order, shared how, and read by whom."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import namedtuple
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from hpc_deepfake import data as module
+from hpc_deepfake.data import (
+    INPUTS,
+    check_trainable,
+    epoch_order,
+    file_system,
+    open_data,
+    prefetch,
+    share,
+)
+from preprocessing import store
+from preprocessing.catalogue import Catalogue
+from preprocessing.ela import Parameters
+from preprocessing.errors import InputError
+from preprocessing.store import DONE, PENDING, REJECTED
+
+ROWS = 30
+
+
+@pytest.fixture
+def make(tmp_path):
+    """A finished data file of small pictures, none like another; 18 rows train, 6 validation and
+    6 test."""
+    def file(status: dict[int, int] | None = None, features: tuple[str, ...] = ("ela", "raw"),
+             labels: np.ndarray | None = None) -> Path:
+        path = tmp_path / "features.h5"
+        numbers = np.arange(ROWS, dtype=np.int32)
+        labels = (numbers % 2).astype("u1") if labels is None else labels
+        catalogue = Catalogue({"": Path("/nowhere")}, [b"Au/%05d.jpg" % n for n in numbers],
+                              labels, numbers // 2)
+        parts = np.repeat(np.array([0, 1, 2], "u1"), [18, 6, 6])
+        store.create(path, catalogue, parts, store.Recipe(
+            features, Parameters(size=8), "60/20/20", "group", 0, "abc", ROWS))
+        header = store.open_header(path)
+        random = np.random.default_rng(0)
+        for name in features:
+            pictures = header.array(name, "r+")
+            pictures[:] = random.integers(0, 256, pictures.shape)
+        marks = header.array("status", "r+")
+        marks[:] = DONE
+        for row, value in (status or {}).items():
+            marks[row] = value
+        return path
+
+    return file
+
+
+def test_no_file_is_an_input_error_with_the_way_to_one(tmp_path):
+    with pytest.raises(InputError, match=r"(?s)no data file.*-m preprocessing"):
+        open_data(tmp_path / "none.h5", "ela")
+
+
+def test_something_else_is_an_input_error(tmp_path):
+    (tmp_path / "x.h5").write_bytes(b"no HDF5 at all" * 100)
+    with pytest.raises(InputError, match="not a data file"):
+        open_data(tmp_path / "x.h5", "ela")
+
+
+def test_unknown_feature_names_those_there_are(make):
+    with pytest.raises(InputError, match=r"no feature 'gray', only ela, raw.*--features gray"):
+        open_data(make(), "gray")
+
+
+def test_a_dataset_that_is_no_feature_is_refused(make):
+    """``label`` and ``path`` are in the file, and no pictures."""
+    for name in ("label", "path", ""):
+        with pytest.raises(InputError, match="no feature"):
+            open_data(make(), name)
+
+
+def test_an_unfinished_file_is_refused(make):
+    """With the number of rows that are missing and what to do."""
+    with pytest.raises(InputError, match=r"2 of 30 pictures are pending; run the same"):
+        open_data(make({3: PENDING, 20: PENDING, 4: REJECTED}), "ela")
+
+
+def test_rejected_rows_are_left_out(make):
+    """Of their own part and of all; the other rows keep their numbers."""
+    data = open_data(make({0: REJECTED, 17: REJECTED, 18: REJECTED, 29: REJECTED}), "ela")
+    assert data.rows("train").tolist() == list(range(1, 17))
+    assert data.rows("validation").tolist() == list(range(19, 24))
+    assert data.rows("test").tolist() == list(range(24, 29))
+    assert data.rows("all").tolist() == [r for r in range(30) if r not in (0, 17, 18, 29)]
+    assert data.rows("train").dtype == np.int64
+
+
+@pytest.mark.parametrize("feature", ["ela", "raw"])
+def test_all_ways_of_reading_give_the_same_pictures(make, feature):
+    """mmap, read and memory: in the order asked for, repeated rows, the last row and none."""
+    path = make()
+    whole = np.array(store.open_header(path).array(feature))
+    for mode in INPUTS[1:]:
+        data = open_data(path, feature, mode)
+        assert data.input == mode
+        for rows in ([5, 0, 29, 5], [29], [], list(range(30))):
+            pictures, labels = data.batch(np.array(rows, np.int64))
+            assert pictures.dtype == np.uint8 and pictures.shape == (len(rows), 8, 8, 3)
+            assert np.array_equal(pictures, whole[rows]), (mode, rows)
+            assert labels.tolist() == [row % 2 for row in rows]
+
+
+def test_ways_of_reading_differ_in_what_they_hold(make):
+    """mmap maps the file, memory holds a copy, read holds nothing."""
+    path = make()
+    kinds = [type(open_data(path, "ela", mode).pictures) for mode in ("mmap", "memory", "read")]
+    assert kinds == [np.memmap, np.ndarray, module.PositionedRows]
+
+
+def test_reading_a_file_that_was_cut_off_fails(make):
+    """Between opening and reading: an error, no made-up pixels."""
+    path = make(features=("ela",))
+    data = open_data(path, "ela", "read")
+    with open(path, "rb+") as file:
+        file.truncate(data.header.offsets["ela"] + 20 * 192 + 5)
+    data.batch(np.array([19]))
+    with pytest.raises(OSError, match=r"row 20 of .* is cut off"):
+        data.batch(np.array([3, 20]))
+
+
+@pytest.mark.parametrize(("kind", "free", "chosen"), [
+    ("ext4", 10**9, "mmap"), ("xfs", 0, "mmap"), ("tmpfs", 10**9, "mmap"), ("", 10**9, "mmap"),
+    ("lustre", 10**9, "memory"), ("nfs4", 10**9, "memory"), ("lustre", 4 * ROWS * 192, "read"),
+    ("nfs", 4 * ROWS * 192 + 4, "memory"), ("fuse", 0, "read")])
+def test_auto_chooses_by_the_file_system(make, monkeypatch, kind, free, chosen):
+    """A local file is mapped; a remote one is held if it takes less than a quarter of the free
+    memory, else read."""
+    monkeypatch.setattr(module, "file_system", lambda path: kind)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: namedtuple("M", "available")(free))
+    assert open_data(make(), "ela").input == chosen
+
+
+def test_file_system_is_that_of_the_innermost_mount(monkeypatch, tmp_path):
+    """Through symbolic links; ``fuse.sshfs`` counts as ``fuse``."""
+    here = tmp_path.resolve()
+    (here / "scratch" / "me").mkdir(parents=True)
+    (here / "link").symlink_to(here / "scratch" / "me")
+    part = namedtuple("Part", "mountpoint fstype")
+    monkeypatch.setattr(psutil, "disk_partitions", lambda all: [
+        part("/", "overlay"), part(str(here / "scratch"), "lustre"),
+        part(str(here / "scratch" / "me"), "fuse.sshfs"), part(str(here / "scra"), "nfs")])
+    assert file_system(here / "scratch" / "x.h5") == "lustre"
+    assert file_system(here / "link" / "x.h5") == "fuse"
+    assert file_system(here / "x.h5") == "overlay"
+    monkeypatch.setattr(psutil, "disk_partitions", lambda all: [])
+    assert file_system(here) == ""
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    (range(0, 18, 2), "the train part .* one class only"),
+    (range(19, 24, 2), "the validation part .* one class only"),
+    (range(18, 24), "the validation part .* has none")])
+def test_training_needs_both_classes_in_both_parts(make, change, message):
+    """Rejected rows don't count."""
+    check_trainable(open_data(make({25: REJECTED}), "ela"))
+    with pytest.raises(InputError, match=message):
+        check_trainable(open_data(make(dict.fromkeys(change, REJECTED)), "ela"))
+
+
+def test_epoch_order_is_a_function_of_seed_and_epoch():
+    """A permutation of the rows; the same again, another for another seed or epoch."""
+    rows = np.arange(100, 400, 3)
+    order = epoch_order(rows, 5, 2)
+    assert sorted(order.tolist()) == rows.tolist()
+    assert np.array_equal(order, epoch_order(rows, 5, 2))
+    others = [epoch_order(rows, seed, epoch) for seed, epoch in ((5, 3), (6, 2), (2, 5), (0, 1))]
+    assert not any(np.array_equal(order, other) for other in others)
+    # not the order of the file, either: about half of all pairs are turned around
+    turned = (np.subtract.outer(order, order) * np.subtract.outer(rows, rows) < 0).mean()
+    assert 0.4 < turned < 0.6
+
+
+def test_epoch_order_leaves_its_input_alone():
+    rows = np.arange(50)
+    epoch_order(rows, 0, 1)
+    assert np.array_equal(rows, np.arange(50))
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 7, 96, 97])
+@pytest.mark.parametrize("ranks", [1, 2, 3, 4, 8])
+def test_shares_are_all_rows_in_near_equal_sizes(count, ranks):
+    """In rank order they are the list itself; sizes differ by one at most."""
+    rows = np.arange(1000, 1000 + count)
+    parts = [share(rows, rank, ranks) for rank in range(ranks)]
+    assert np.concatenate(parts).tolist() == rows.tolist()
+    sizes = [len(part) for part in parts]
+    assert max(sizes) - min(sizes) <= 1
+
+
+class Recorder:
+    """A strategy that only notes which rows it was given."""
+
+    def __init__(self) -> None:
+        self.seen: list[list[np.ndarray]] = []
+        self.rows: list[int] = []
+
+    def step(self, batches, rows, step, stop):
+        self.seen.append([batch.pictures for batch in batches])
+        self.rows.append(rows)
+        return Recorder.Result()
+
+    class Result:
+        def numpy(self):
+            return np.array([0.0, 0.0, 0.0, float("nan")])
+
+
+def epoch_of(rank: int, ranks: int, batch_size: int, accumulate: int, rows: int,
+             done: int = 0) -> Recorder:
+    """What one rank of an epoch of the real training loop is given; a picture is its row."""
+    pytest.importorskip("tensorflow")
+    from hpc_deepfake.loop import Limits, State, Trainer
+    from hpc_deepfake.settings import Settings
+
+    part = namedtuple("Data", "rows batch")(lambda part: np.arange(rows),
+                                            lambda some: (some, some % 2))
+    watchdog = namedtuple("Watchdog", "entered")(lambda: None)
+    comm = namedtuple("Comm", "rank size")(rank, ranks)
+    strategy = Recorder()
+    trainer = Trainer(comm, strategy, part, Settings(batch_size=batch_size, accumulate=accumulate),
+                      Limits(1, 0, 0.0, 1), None, False, watchdog)
+    trainer.state = State(rows_done=done)
+    assert trainer._epoch()
+    assert trainer.state.rows_done == rows
+    return strategy
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 4])
+@pytest.mark.parametrize(("batch_size", "accumulate", "rows"), [
+    (4, 1, 48), (4, 1, 49), (3, 1, 40), (2, 2, 49), (5, 3, 31), (50, 1, 7)])
+def test_an_epoch_has_each_row_once_and_equal_steps_on_all_ranks(ranks, batch_size, accumulate,
+                                                                 rows):
+    """By the training loop itself, with whole and ragged last batches, fewer rows than ranks
+    among them; each rank is told the global number of rows of every step."""
+    found = [epoch_of(rank, ranks, batch_size, accumulate, rows) for rank in range(ranks)]
+    steps = -(-rows // (batch_size * ranks * accumulate))
+    assert {len(one.seen) for one in found} == {steps}
+    seen = np.concatenate([part for one in found for step in one.seen for part in step])
+    assert sorted(seen.tolist()) == list(range(rows))
+    for number in range(steps):
+        given = sum(len(part) for one in found for part in one.seen[number])
+        assert {one.rows[number] for one in found} == {given}
+        assert all(len(one.seen[number]) == accumulate for one in found)
+        assert all(len(part) <= batch_size for one in found for part in one.seen[number])
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_global_batch_has_the_same_rows_at_any_rank_count(accumulate):
+    """Given the same global batch of 24 rows; of each micro-batch too, and in the same order;
+    the last one, of 13 rows, as well."""
+    def micro_batches(ranks: int) -> list[list[int]]:
+        found = [epoch_of(rank, ranks, 24 // ranks // accumulate, accumulate, 61)
+                 for rank in range(ranks)]
+        return [np.concatenate([one.seen[step][micro] for one in found]).tolist()
+                for step in range(3) for micro in range(accumulate)]
+
+    alone = micro_batches(1)
+    assert [len(rows) for rows in alone] == ([24, 24, 13] if accumulate == 1
+                                             else [12, 12, 12, 12, 7, 6])
+    for ranks in (2, 3, 4):
+        assert micro_batches(ranks) == alone
+
+
+def test_an_epoch_goes_on_where_it_was():
+    """After 24 rows the rest follows as if it had not been stopped; with another number of ranks
+    each remaining row still comes once."""
+    whole = [part.tolist() for (part,) in epoch_of(0, 1, 12, 1, 61).seen]
+    rest = [part.tolist() for (part,) in epoch_of(0, 1, 12, 1, 61, done=24).seen]
+    assert rest == whole[2:]
+    other = [part for rank in range(3) for (part,) in epoch_of(rank, 3, 7, 1, 61, 24).seen]
+    assert sorted(np.concatenate(other).tolist()) == sorted(
+        np.concatenate(rest).tolist())
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 9])
+def test_prefetch_keeps_the_order(count):
+    items = list(range(count))
+    assert list(prefetch(lambda item: item * 10, items)) == [item * 10 for item in items]
+
+
+def test_prefetch_works_ahead_by_one():
+    """The next item is loaded while this one is used, the one after it isn't yet."""
+    loaded, second = [], threading.Event()
+
+    def load(item):
+        loaded.append(item)
+        if item == 1:
+            second.set()
+        return item
+
+    items = prefetch(load, range(4))
+    assert next(items) == 0
+    assert second.wait(10), "nothing was loaded ahead"
+    time.sleep(0.05)
+    assert loaded == [0, 1]
+    assert list(items) == [1, 2, 3]
+
+
+def test_prefetch_raises_what_loading_raised_in_its_turn():
+    """Items before the bad one arrive; its exception, with its message, comes where it would."""
+    def load(item):
+        if item == 2:
+            raise OSError("row 2 of file is cut off")
+        return item
+
+    got = []
+    with pytest.raises(OSError, match="row 2 of file is cut off"):
+        for item in prefetch(load, range(5)):
+            got.append(item)
+    assert got == [0, 1]
+
+
+def test_prefetch_leaves_no_thread():
+    """Also when it isn't used to its end."""
+    before = threading.active_count()
+    items = prefetch(lambda item: item, range(5))
+    next(items)
+    items.close()
+    assert list(prefetch(lambda item: item, range(3))) == [0, 1, 2]
+    assert threading.active_count() == before

@@ -1,0 +1,336 @@
+"""The training loop's decisions, and the run directory it writes to."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from hpc_deepfake import loop
+from hpc_deepfake.loop import Limits, State, Trainer, dropout_seed
+from hpc_deepfake.rundir import RunDir, default_run
+from hpc_deepfake.settings import Settings
+from hpc_deepfake.stop import SIGNALS, StopFlag
+from preprocessing.errors import InputError
+
+
+@pytest.mark.parametrize(("monitor", "best", "better", "worse"), [
+    ("val_loss", 0.5, 0.4, 0.6), ("val_auc", 0.5, 0.6, 0.4), ("val_accuracy", 0.5, 0.6, 0.4)])
+def test_better_for_each_monitor(monitor, best, better, worse):
+    """Less loss, more AUC, more accuracy; the same again is no better; anything beats nothing."""
+    state = State(best=best)
+    assert state.better(better, monitor)
+    assert not state.better(worse, monitor)
+    assert not state.better(best, monitor)
+    assert State().better(worse, monitor)
+
+
+@pytest.mark.parametrize("monitor", sorted(loop.MONITORS))
+@pytest.mark.parametrize("value", [None, math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("best", [None, 0.5])
+def test_what_is_no_number_is_never_the_best(monitor, value, best):
+    assert not State(best=best).better(value, monitor)
+
+
+def test_every_monitor_is_a_figure_and_an_option():
+    """What ``--monitor`` offers is what validation computes."""
+    from hpc_deepfake import metrics
+    from hpc_deepfake.train import parser
+
+    figures = metrics.evaluate(np.array([0.2, 0.8]), np.array([0, 1]))
+    assert all(name.removeprefix("val_") in figures for name in loop.MONITORS)
+    action, = (one for one in parser()._actions if one.dest == "monitor")
+    assert set(action.choices) == set(loop.MONITORS)
+
+
+class Variable:
+    def __init__(self, value: float) -> None:
+        self.value = np.array(value)
+
+    def numpy(self) -> np.ndarray:
+        return self.value.copy()
+
+    def assign(self, value: np.ndarray) -> None:
+        self.value = np.array(value)
+
+
+class Scripted:
+    """A strategy whose one weight is the number of its steps, and whose validation gives each
+    epoch the probability it is told for the right answer."""
+
+    name = "scripted"
+
+    def __init__(self, quality: list[float], steps_per_epoch: int) -> None:
+        self.quality, self.steps_per_epoch = quality, steps_per_epoch
+        self.weight = Variable(0.0)
+        self.weights = SimpleNamespace(all=[self.weight])
+        self.state = [self.weight]
+
+    def step(self, batches, rows, step, stop):
+        self.weight.assign(self.weight.value + 1)
+        return Variable([2.0 * rows, rows / 2, float(stop), 0.0])
+
+    def probabilities(self, labels):
+        right = self.quality[round(float(self.weight.value) / self.steps_per_epoch) - 1]
+        return np.where(labels == 1, right, 1 - right)
+
+    def broadcast(self):
+        pass
+
+
+@pytest.fixture
+def train(monkeypatch, tmp_path):
+    """Train a script: 12 training rows in 3 steps an epoch, 6 validation rows."""
+    monkeypatch.setattr(loop.mpi, "concatenate", lambda comm, values: values)
+    monkeypatch.setattr(Trainer, "_save_model", lambda self: None)
+
+    def make(quality: list[float], epochs: int = 10, patience: int = 0, monitor: str = "val_loss",
+             stop: object = False, run: RunDir | None = None) -> Trainer:
+        labels = np.arange(18) % 2
+        parts = {"train": np.arange(12), "validation": np.arange(12, 18), "test": np.arange(0)}
+        data = SimpleNamespace(rows=parts.get, labels=labels, header=SimpleNamespace(attributes={}),
+                               batch=lambda rows: (labels[rows], labels[rows]))
+        comm = SimpleNamespace(rank=0, size=1, bcast=lambda value: value)
+        watchdog = SimpleNamespace(entered=lambda: None)
+        return Trainer(comm, Scripted(quality, 3), data,
+                       Settings(batch_size=4, monitor=monitor),
+                       Limits(epochs, patience, 0.0, 2), run, stop, watchdog)
+
+    return make
+
+
+QUALITY = [0.5, 0.6, 0.55, 0.7, 0.6, 0.65, 0.69, 0.9, 0.9, 0.9]
+
+
+@pytest.mark.parametrize(("patience", "epochs", "best"), [
+    (1, 3, 2), (2, 6, 4), (3, 7, 4), (4, 10, 8), (0, 10, 8)])
+def test_patience_ends_the_run_with_the_best_weights(train, patience, epochs, best):
+    """So many epochs after the last better one (equal is no better); 0: never."""
+    trainer = train(QUALITY, patience=patience)
+    summary = trainer.train()
+    assert (summary["epochs"], summary["best_epoch"]) == (epochs, best)
+    assert summary["stopped_early"] == (epochs < 10)
+    assert trainer.strategy.weight.value == 3 * best
+    assert summary["validation"]["loss"] == pytest.approx(-math.log(QUALITY[best - 1]))
+    assert summary["steps"] == 3 * epochs
+
+
+def test_epochs_that_are_no_number_use_up_the_patience(train):
+    """And the best before them is what is kept."""
+    trainer = train([0.6, *[math.nan] * 9], patience=3)
+    assert trainer.train()["epochs"] == 4
+    assert trainer.strategy.weight.value == 3
+
+
+def test_monitors_can_choose_another_epoch(train):
+    """The lowest loss and the best accuracy lie in different epochs."""
+    quality = [0.501, 0.9, 0.499]
+    assert train(quality, 3, monitor="val_loss").train()["best_epoch"] == 2
+    assert train(quality, 3, monitor="val_accuracy").train()["best_epoch"] == 1
+
+
+def test_metrics_of_an_epoch(train, tmp_path):
+    """A line per epoch with the sums over the epoch's rows divided by their number."""
+    run = RunDir(tmp_path / "run")
+    train(QUALITY, 3, run=run).train()
+    lines = [json.loads(line) for line in (run.path / "metrics.jsonl").open()]
+    assert [(line["epoch"], line["step"], line["best"]) for line in lines] == [
+        (1, 3, True), (2, 6, True), (3, 9, False)]
+    for line, quality in zip(lines, QUALITY, strict=False):
+        assert (line["loss"], line["accuracy"]) == (2.0, 0.5)
+        assert line["val_loss"] == pytest.approx(-math.log(quality))
+        assert set(line["seconds"]) == set(loop.STAGES)
+
+
+@pytest.mark.parametrize("steps", [1, 3, 5, 9])  # 3 and 9: in an epoch's last step
+def test_a_stopped_run_goes_on_from_its_checkpoint(train, tmp_path, steps):
+    """Stopped after so many steps: the run returns None with a checkpoint; taken up, it ends as
+    the undisturbed one, best epoch and number of steps included."""
+    from hpc_deepfake import checkpoint
+
+    class After:
+        """A stop flag that is raised in step number ``steps``."""
+
+        def __bool__(self):
+            return bool(trainer.strategy.weight.value >= steps - 1)
+
+    whole = train(QUALITY, 5).train()
+    run = RunDir(tmp_path / "run")
+    trainer = train(QUALITY, 5, run=run, stop=After())
+    assert trainer.train() is None
+    assert trainer.state.step == steps
+    arrays, meta, problems = checkpoint.load_newest(run.path / "checkpoints")
+    assert not problems and meta["state"]["step"] == steps
+    trainer = train(QUALITY, 5, run=RunDir(tmp_path / "run", resume=True))
+    trainer.restore((arrays, meta))
+    assert trainer.strategy.weight.value == steps
+    summary = trainer.train()
+    for result in (whole, summary):
+        result.pop("images_per_s")
+    assert summary == whole
+
+
+def test_dropout_seed_is_a_function_of_its_arguments():
+    """Two int32; the same again, another for another seed, micro-batch or rank."""
+    one = dropout_seed(1, 2, 3)
+    assert one.dtype == np.int32 and one.shape == (2,)
+    np.random.seed(0)
+    assert np.array_equal(one, dropout_seed(1, 2, 3))
+    every = {dropout_seed(seed, number, rank).tobytes()
+             for seed in range(4) for number in range(50) for rank in range(8)}
+    assert len(every) == 4 * 50 * 8
+
+
+def test_a_used_run_directory_is_refused(tmp_path):
+    """One with metrics or checkpoints, unless it is to be resumed; an empty one is taken."""
+    for name in ("metrics.jsonl", "checkpoints"):
+        path = tmp_path / name / "run"
+        path.mkdir(parents=True)
+        RunDir(path)
+        (path / name).mkdir()
+        with pytest.raises(InputError, match=r"holds a run already.*--resume"):
+            RunDir(path)
+        RunDir(path, resume=True)
+
+
+def test_an_impossible_run_directory_is_an_input_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(InputError, match=r"cannot make the run directory"):
+            RunDir(path)
+
+
+LINES = [{"epoch": epoch, "seconds": {"input": 0.1}, "best": True} for epoch in (1, 2, 3)]
+
+
+@pytest.mark.parametrize("tail", ["", "{", '{"epoch": 4, "seconds": {"input"',
+                                  '{"epoch": 4, "seconds": {"input": 0.1}', "\0\0\0", "{}", "3",
+                                  '{"epoch": 4, "name": "\udcc3'])
+def test_later_epochs_and_a_cut_last_line_are_forgotten(tmp_path, tail):
+    """What a killed run left: the lines of epochs that will run again go, and half a line, also
+    one that happens to end in a brace."""
+    run = RunDir(tmp_path)
+    for line in LINES:
+        run.append("metrics.jsonl", line)
+    with open(tmp_path / "metrics.jsonl", "a", errors="surrogateescape") as file:
+        file.write(tail)
+    run.forget_from(3)
+    run.append("metrics.jsonl", LINES[2])
+    assert [json.loads(line) for line in (tmp_path / "metrics.jsonl").open()] == LINES
+    run.forget_from(1)
+    assert (tmp_path / "metrics.jsonl").read_text() == ""
+    assert os.listdir(tmp_path) == ["metrics.jsonl"]
+
+
+def test_forgetting_without_metrics(tmp_path):
+    RunDir(tmp_path).forget_from(1)
+    assert not os.listdir(tmp_path)
+
+
+def test_files_are_replaced_whole(tmp_path, monkeypatch):
+    """A failing write leaves the file before, no half one."""
+    run = RunDir(tmp_path)
+    run.write("summary.json", {"path": Path("a"), "x": 1})
+    assert json.loads((tmp_path / "summary.json").read_text()) == {"path": "a", "x": 1}
+
+    def full(self, *_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError):
+        run.write("summary.json", {"x": 2})
+    assert json.loads((tmp_path / "summary.json").read_bytes())["x"] == 1
+
+
+def test_default_run_is_named_by_the_job(monkeypatch):
+    for name in ("SLURM_JOB_ID", "PBS_JOBID"):
+        monkeypatch.delenv(name, raising=False)
+    assert default_run().parent == Path("runs") and default_run().name[:2] == "20"
+    monkeypatch.setenv("PBS_JOBID", "12.server")
+    assert default_run() == Path("runs/12.server")
+    monkeypatch.setenv("SLURM_JOB_ID", "345")
+    assert default_run() == Path("runs/345")
+
+
+def test_environment_is_an_allow_list(monkeypatch):
+    """Settings of MPI, Horovod and the scheduler are noted; tokens, addresses and people aren't."""
+    from hpc_deepfake import rundir
+
+    wanted = {"OMPI_MCA_btl_vader_x": "1", "HOROVOD_CYCLE_TIME": "2", "SLURM_JOB_ID": "7"}
+    secret = {"OMPI_MCA_orte_hnp_uri": "1.2.3.4", "MY_TOKEN": "t", "USER": "me", "HOME": "/home/me",
+              "SLURM_JOB_USER": "me", "TF_TOKEN": "t", "AWS_SECRET_ACCESS_KEY": "k",
+              "PMIX_SERVER_URI2": "u", "SLURM_JWT": "j"}
+    for name, value in {**wanted, **secret}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setitem(sys.modules, "mpi4py", SimpleNamespace(MPI=SimpleNamespace(
+        Get_library_version=lambda: "Open MPI v4.1.4, package: Debian\n\0")))
+    found = rundir.environment([{"host": "n1"}])
+    assert wanted.items() <= found["variables"].items()
+    assert not set(secret) & set(found["variables"])
+    assert found["mpi"] == "Open MPI v4.1.4, package: Debian"
+    assert found["ranks"] == [{"host": "n1"}]
+    assert {"hpc_deepfake", "python", "keras", "numpy", "h5py", "mpi4py"} <= set(found["versions"])
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_sets_the_flag_and_no_more(number):
+    before = {one: signal.getsignal(one) for one in SIGNALS}
+    try:
+        flag = StopFlag()
+        assert not flag
+        os.kill(os.getpid(), number)
+        assert flag and flag.name == number.name
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+
+def test_limits_of_mid_epoch_checkpoints(train, tmp_path, monkeypatch):
+    """Every so many seconds, by rank 0's clock; 0: none; never on other ranks."""
+    clock = [100.0]
+    monkeypatch.setattr(loop, "time", SimpleNamespace(
+        monotonic=lambda: clock[0], perf_counter=lambda: clock[0]))
+    trainer = train(QUALITY, run=RunDir(tmp_path / "run"))
+    other = train(QUALITY)
+    for one in (trainer, other):
+        one.limits = Limits(1, 0, 60.0, 2)
+    assert not trainer._checkpoint_due()
+    clock[0] += 60
+    assert trainer._checkpoint_due() and not other._checkpoint_due()
+    trainer.state.rows_done = 4
+    trainer.save_checkpoint()
+    assert not trainer._checkpoint_due()
+    clock[0] += 1e6
+    trainer.limits = Limits(1, 0, 0.0, 2)
+    assert not trainer._checkpoint_due()
+
+
+def test_a_state_is_saved_once(train, tmp_path):
+    """A second save at the same place writes nothing."""
+    run = RunDir(tmp_path / "run")
+    trainer = train(QUALITY, run=run)
+    trainer.save_checkpoint()
+    assert not (run.path / "checkpoints").exists(), "the start is no news"
+    trainer.state.rows_done = trainer.state.step = 4
+    trainer.save_checkpoint()
+    saved, = (run.path / "checkpoints").iterdir()
+    saved.unlink()
+    trainer.save_checkpoint()
+    assert not list((run.path / "checkpoints").iterdir())
+
+
+def test_the_epochs_line_without_figures():
+    """One class only in validation, or nothing finite: dashes, no crash."""
+    figures = dict.fromkeys(("val_loss", "val_accuracy", "val_auc"))
+    line = {"epoch": 3, "loss": 0.5, "accuracy": 0.75, "images_per_s": 12.0, "best": False,
+            **figures}
+    text = loop._epoch_line(line, 10)
+    assert text.startswith("epoch  3/10  loss 0.5000  accuracy 75.0%")
+    assert text.count("–") == 3

@@ -1,0 +1,121 @@
+"""Figures of merit against values computed by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from hpc_deepfake import metrics
+
+# by hand: three tampered rows, of which two are called so, and five authentic, of which one is
+LABELS = np.array([1, 0, 0, 1, 0, 0, 1, 0], np.uint8)
+SCORES = np.array([0.9, 0.1, 0.8, 0.5, 0.2, 0.3, 0.4, 0.4], np.float32)
+
+
+def test_every_figure_by_hand():
+    found = metrics.evaluate(SCORES, LABELS)
+    assert {name: found[name] for name in ("tp", "fp", "tn", "fn", "rows")} == {
+        "tp": 2, "fp": 1, "tn": 4, "fn": 1, "rows": 8}
+    right = [0.9, 0.9, 0.2, 0.5, 0.8, 0.7, 0.4, 0.6]  # probability of the row's own class
+    # pairs (tampered, authentic) in the right order: 0.9 beats 5, 0.5 beats 4, 0.4 beats 3 and
+    # ties with one
+    want = {"loss": -sum(math.log(p) for p in right) / 8, "accuracy": 6 / 8,
+            "balanced_accuracy": (2 / 3 + 4 / 5) / 2, "precision": 2 / 3, "recall": 2 / 3,
+            "f1": 2 / 3, "auc": (5 + 4 + 3.5) / 15, "majority": 5 / 8}
+    for name, value in want.items():
+        assert found[name] == pytest.approx(value, rel=1e-6), name
+    assert set(found) == {*want, "tp", "fp", "tn", "fn", "rows"}
+
+
+def test_precision_recall_and_f1_differ():
+    """Two of two tampered found, at the price of three false alarms among four."""
+    found = metrics.evaluate(np.array([0.9, 0.8, 0.7, 0.7, 0.6, 0.1]), np.array([1, 1, 0, 0, 0, 0]))
+    assert (found["recall"], found["precision"]) == (1.0, 2 / 5)
+    assert found["f1"] == pytest.approx(2 * 0.4 / 1.4)
+    assert found["balanced_accuracy"] == (1 + 1 / 4) / 2
+    assert found["majority"] == 4 / 6
+
+
+def test_threshold():
+    """From the threshold on, it included, a picture is called tampered."""
+    found = metrics.evaluate(SCORES, LABELS, 0.4)
+    assert (found["tp"], found["fp"], found["tn"], found["fn"]) == (3, 2, 3, 0)
+    assert metrics.evaluate(SCORES, LABELS, 1.1)["tp"] == 0
+    assert metrics.evaluate(SCORES, LABELS, 0.4)["auc"] == metrics.evaluate(SCORES, LABELS)["auc"]
+
+
+@pytest.mark.parametrize("values", [2, 5, 1000])
+def test_auc_with_ties_is_the_count_of_pairs(values):
+    """Against every pair of a positive and a negative, half for a tie; many ties and none."""
+    random = np.random.default_rng(values)
+    labels = random.integers(0, 2, 120)
+    scores = random.integers(0, values, 120) / values
+    positives, negatives = scores[labels == 1], scores[labels == 0]
+    wins = sum((p > n) + (p == n) / 2 for p in positives for n in negatives)
+    want = wins / (len(positives) * len(negatives))
+    assert 0.3 < want < 0.7
+    assert metrics.auc(scores, labels) == pytest.approx(want, rel=1e-12)
+    assert metrics.auc(-scores, labels) == pytest.approx(1 - want, rel=1e-12)
+
+
+def test_auc_at_its_ends():
+    labels = np.array([0, 0, 1, 1], np.uint8)
+    assert metrics.auc(np.array([0.1, 0.2, 0.3, 0.4]), labels) == 1.0
+    assert metrics.auc(np.array([0.4, 0.3, 0.2, 0.1]), labels) == 0.0
+    assert metrics.auc(np.full(4, 0.5), labels) == 0.5
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_one_class_only(label):
+    """No AUC and no balanced accuracy; accuracy, loss and majority stay."""
+    found = metrics.evaluate(np.array([0.25, 0.75]), np.full(2, label, np.uint8))
+    assert found["auc"] is None and found["balanced_accuracy"] is None
+    assert (found["accuracy"], found["majority"], found["rows"]) == (0.5, 1.0, 2)
+    assert found["loss"] == pytest.approx(-(math.log(0.25) + math.log(0.75)) / 2)
+    assert found["recall"] == (0.5 if label else None)
+
+
+def test_no_rows():
+    """Every figure None, every count 0, and the table can still be printed."""
+    found = metrics.evaluate(np.empty(0), np.empty(0, np.uint8))
+    assert {name for name, value in found.items() if value is None} == {
+        "loss", "accuracy", "balanced_accuracy", "precision", "recall", "f1", "auc", "majority"}
+    assert {found[name] for name in ("tp", "fp", "tn", "fn", "rows")} == {0}
+    assert "–" in metrics.table(found)
+
+
+def test_nothing_called_tampered():
+    """Precision isn't defined; recall and F1 are 0."""
+    found = metrics.evaluate(np.array([0.1, 0.2]), np.array([0, 1]))
+    assert (found["precision"], found["recall"], found["f1"]) == (None, 0.0, 0.0)
+
+
+def test_loss_is_finite_where_the_network_is_certain_and_wrong():
+    """Probabilities are kept from 0 by 1e-7, as Keras does; certain and right costs nothing."""
+    assert metrics.evaluate(np.array([1.0, 0.0]), np.array([0, 1]))["loss"] == \
+        pytest.approx(-math.log(1e-7))
+    assert metrics.evaluate(np.array([1.0, 0.0]), np.array([1, 0]))["loss"] == 0
+    assert metrics.evaluate(np.float32([1e-8]), np.array([1]))["loss"] == \
+        pytest.approx(-math.log(1e-7))
+
+
+def test_what_is_not_a_number_shows():
+    """A network that computes NaN has no loss that looks good."""
+    found = metrics.evaluate(np.array([np.nan, 0.5]), np.array([0, 1]))
+    assert math.isnan(found["loss"])
+
+
+def test_figures_are_plain_numbers():
+    """JSON can hold them."""
+    assert {type(value) for value in metrics.evaluate(SCORES, LABELS).values()} == {float, int}
+
+
+def test_table_shows_accuracy_beside_the_majority():
+    text = metrics.table(metrics.evaluate(SCORES, LABELS))
+    first = text.splitlines()[0]
+    assert "75.0%" in first and "majority class 62.5%" in first
+    assert "0.833" in text  # AUC
+    assert text.splitlines()[-2].split()[-2:] == ["4", "1"]  # authentic: said so, said tampered
+    assert text.splitlines()[-1].split()[-2:] == ["1", "2"]

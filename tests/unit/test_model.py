@@ -1,0 +1,260 @@
+"""The network of the mission, layer by layer, and the file it travels in."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from hpc_deepfake import model
+from hpc_deepfake.model import Card
+from preprocessing.ela import Parameters
+from preprocessing.errors import InputError
+
+CARD = Card("raw", Parameters(quality=85), 0.375)
+
+# name, class, output shape, parameters, those that aren't trained
+LAYERS = [
+    ("rescaling", "Rescaling", (128, 128, 3), 0, 0),
+    ("conv1", "Conv2D", (126, 126, 32), 896, 0),
+    ("bn1", "BatchNormalization", (126, 126, 32), 128, 64),
+    ("pool1", "MaxPooling2D", (63, 63, 32), 0, 0),
+    ("conv2", "Conv2D", (61, 61, 64), 18_496, 0),
+    ("bn2", "BatchNormalization", (61, 61, 64), 256, 128),
+    ("pool2", "MaxPooling2D", (30, 30, 64), 0, 0),
+    ("flatten", "Flatten", (57_600,), 0, 0),
+    ("dense1", "Dense", (128,), 7_372_928, 0),
+    ("dropout", "Dropout", (128,), 0, 0),
+    ("dense2", "Dense", (2,), 258, 0),
+]
+
+
+@pytest.fixture(scope="module")
+def network() -> keras.Model:
+    """A network all of whose weights matter, the moving statistics too."""
+    keras.utils.set_random_seed(1)
+    made = model.build()
+    random = np.random.default_rng(1)
+    for variable in (v for v in made.weights if "kernel" not in v.path):
+        variable.assign(random.uniform(0.1, 1.0, variable.shape))
+    return made
+
+
+@pytest.fixture(scope="module")
+def saved(network: keras.Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run directory with the network, as training leaves it; not to be changed."""
+    folder = tmp_path_factory.mktemp("run")
+    model.save(network, CARD, folder / "model.keras")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pictures() -> np.ndarray:
+    return np.random.default_rng(2).integers(0, 256, (5, 128, 128, 3)).astype(np.uint8)
+
+
+def copy(saved: Path, to: Path, content: bytes | None = None) -> Path:
+    """The model's two files in ``to``, the ``.keras`` one with another content."""
+    to.mkdir(exist_ok=True)
+    (to / "model.json").write_bytes((saved / "model.json").read_bytes())
+    (to / "model.keras").write_bytes(content or (saved / "model.keras").read_bytes())
+    return to
+
+
+def test_every_layer_is_that_of_the_mission(network):
+    """Kind, output shape and number of parameters of each layer, in order, stock Keras all."""
+    found = [(layer.name, type(layer).__name__, tuple(layer.output.shape[1:]),
+              layer.count_params(), sum(v.numpy().size for v in layer.non_trainable_variables
+                                        if "seed" not in v.path))
+             for layer in network.layers]
+    assert found == LAYERS
+    assert all(type(layer) is getattr(keras.layers, type(layer).__name__)
+               for layer in network.layers)
+    assert network.input_shape == (None, 128, 128, 3)
+
+
+def test_parameters_in_all(network):
+    """7,392,962, of which 192 (the moving statistics) aren't trained."""
+    def count(variables):
+        return sum(int(np.prod(v.shape)) for v in variables)
+
+    assert network.count_params() == model.PARAMETERS == 7_392_962
+    assert count(network.trainable_variables) == 7_392_770
+    assert [v.path.partition("/")[2] for v in network.weights if not v.trainable] == [
+        "bn1/moving_mean", "bn1/moving_variance", "bn2/moving_mean", "bn2/moving_variance"]
+
+
+def test_activations_windows_and_rates(network):
+    """ReLU after convolutions and the first dense layer, softmax last; 3×3 and 2×2 windows without
+    padding; Keras' momentum and epsilon; dropout 0.5; input divided by 255."""
+    def of(name):
+        return network.get_layer(name).get_config()
+
+    for name, activation in (("conv1", "relu"), ("conv2", "relu"), ("dense1", "relu"),
+                             ("dense2", "softmax")):
+        assert of(name)["activation"] == activation
+        assert of(name)["use_bias"] is True
+        assert of(name)["kernel_initializer"]["class_name"] == "GlorotUniform"
+    for name in ("conv1", "conv2"):
+        assert (of(name)["kernel_size"], of(name)["strides"], of(name)["padding"],
+                of(name)["dilation_rate"], of(name)["groups"]) == ((3, 3), (1, 1), "valid",
+                                                                   (1, 1), 1)
+    for name in ("pool1", "pool2"):
+        assert (of(name)["pool_size"], of(name)["strides"], of(name)["padding"]) == (
+            (2, 2), (2, 2), "valid")
+    for name in ("bn1", "bn2"):
+        assert (of(name)["momentum"], of(name)["epsilon"], of(name)["axis"], of(name)["center"],
+                of(name)["scale"]) == (0.99, 1e-3, -1, True, True)
+    assert of("dropout")["rate"] == 0.5
+    assert (of("rescaling")["scale"], of("rescaling")["offset"]) == (1 / 255, 0.0)
+
+
+def test_weights_come_from_the_global_seed():
+    """Same seed, same weights; another one, others; biases start at 0."""
+    def kernel(seed):
+        keras.utils.set_random_seed(seed)
+        return model.build().get_layer("conv2").get_weights()
+
+    one, same, other = kernel(3), kernel(3), kernel(4)
+    assert np.array_equal(one[0], same[0]) and not np.array_equal(one[0], other[0])
+    assert not one[1].any()
+
+
+def test_float64_network_is_float64_throughout_and_the_next_one_is_not():
+    """The precision of one network doesn't stay for the next."""
+    assert {v.dtype for v in model.build("float64").weights} == {"float64"}
+    assert {v.dtype for v in model.build().weights} == {"float32"}
+
+
+def test_loads_without_this_package(network, saved, pictures, tmp_path):
+    """In a Python of its own, isolated from this clone, in safe mode, the saved file gives the
+    same probabilities to 1e-5."""
+    np.save(tmp_path / "in.npy", pictures)
+    program = """
+import sys
+import keras, numpy
+model = keras.saving.load_model(sys.argv[1], safe_mode=True)
+numpy.save(sys.argv[3], model.predict_on_batch(numpy.load(sys.argv[2])))
+mine = [name for name in sys.modules if name.split('.')[0] in ('hpc_deepfake', 'preprocessing')]
+assert not mine, mine
+"""
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", program, saved / "model.keras", tmp_path / "in.npy",
+         tmp_path / "out.npy"], cwd=tmp_path, env=environment, capture_output=True, text=True,
+        timeout=120)
+    assert done.returncode == 0, done.stderr
+    got, want = np.load(tmp_path / "out.npy"), network.predict_on_batch(pictures)
+    assert want.std(0).min() > 1e-3, "the pictures must not all look the same to it"
+    np.testing.assert_allclose(got, want, rtol=0, atol=1e-5)
+
+
+def test_load_gives_the_same_network(network, saved, pictures):
+    """By run directory and by file: the very weights, and the same probabilities."""
+    for path in (saved, saved / "model.keras"):
+        loaded = model.load(path)
+        for one, other in zip(network.weights, loaded.weights, strict=True):
+            assert np.array_equal(one.numpy(), other.numpy())
+    np.testing.assert_allclose(loaded.predict_on_batch(pictures),
+                               network.predict_on_batch(pictures), atol=1e-5)
+
+
+def test_saving_leaves_two_files(saved):
+    """No temporary file stays behind."""
+    assert sorted(path.name for path in saved.iterdir()) == ["model.json", "model.keras"]
+
+
+def test_a_failed_save_leaves_the_model_before_whole(network, saved, tmp_path, monkeypatch):
+    """``model.keras`` is replaced only when the new one is complete."""
+    folder = copy(saved, tmp_path / "run")
+    before = (folder / "model.keras").read_bytes()
+
+    def full(self, path, *_, **__):
+        Path(path).write_bytes(b"half of")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(keras.Model, "save", full)
+    with pytest.raises(OSError, match="No space"):
+        model.save(network, CARD, folder / "model.keras")
+    assert (folder / "model.keras").read_bytes() == before
+
+
+def test_no_code_from_a_file_is_run(tmp_path):
+    """A model with a Python function in it is refused, and the function isn't called."""
+    mark = tmp_path / "called"
+    # the path inside the code: a closure would not get through the file
+    function = eval(f"lambda x: (__import__('os').makedirs({str(mark)!r}, exist_ok=True), x)[1]")
+    harmful = keras.Sequential([
+        keras.Input((128, 128, 3)), keras.layers.Lambda(function, output_shape=(128, 128, 3)),
+        keras.layers.Flatten(), keras.layers.Dense(2)])
+    harmful.save(tmp_path / "model.keras")
+    shutil.rmtree(mark, ignore_errors=True)
+    keras.saving.load_model(tmp_path / "model.keras", safe_mode=False)(np.zeros((1, 128, 128, 3)))
+    assert mark.exists(), "it would be called"
+    mark.rmdir()
+    with pytest.raises(InputError, match="no model that Keras can load"):
+        model.load(tmp_path)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("damage", ["cut", "text", "weight", "configuration"])
+def test_a_damaged_file_is_an_input_error(saved, tmp_path, damage):
+    """Also one with a single wrong byte in a weight, which HDF5 reads without a complaint."""
+    whole = bytearray((saved / "model.keras").read_bytes())
+    if damage == "cut":
+        whole = whole[:len(whole) // 2]
+    elif damage == "text":
+        whole = bytearray(b"PK not quite a zip")
+    elif damage == "weight":
+        whole[len(whole) // 2] ^= 0x40
+    else:
+        whole[whole.index(b'"class_name"') + 2] ^= 1
+    folder = copy(saved, tmp_path / "run", bytes(whole))
+    with pytest.raises(InputError, match=r"model\.keras"):
+        model.load(folder)
+
+
+@pytest.mark.parametrize(("shape", "classes"), [
+    ((64, 64, 3), 2), ((128, 128, 3), 3), (None, 2)], ids=["input", "output", "unbuilt"])
+def test_another_network_is_an_input_error(tmp_path, shape, classes):
+    first = [keras.Input(shape)] if shape else []
+    keras.Sequential([*first, keras.layers.Flatten(), keras.layers.Dense(classes)]).save(
+        tmp_path / "model.keras")
+    with pytest.raises(InputError, match="another network"):
+        model.load(tmp_path)
+
+
+def test_no_model_is_an_input_error_with_the_way_to_one(tmp_path):
+    for path in (tmp_path, tmp_path / "model.keras", tmp_path / "nowhere"):
+        for function in (model.find, model.load, model.read_card):
+            with pytest.raises(InputError, match=r"(?s)no trained model.*hpc_deepfake\.train"):
+                function(path)
+
+
+def test_the_card_comes_back(saved):
+    """By run directory and by file; numbers as numbers."""
+    assert model.read_card(saved) == model.read_card(saved / "model.keras") == CARD
+    assert json.loads((saved / "model.json").read_text()) == {
+        "feature": "raw", "threshold": 0.375,
+        "parameters": {"quality": 85, "subsampling": "4:2:0", "size": 128}}
+
+
+@pytest.mark.parametrize("text", [
+    None, "", "{", "[]", "3", "{}", '{"feature": "ela", "threshold": 0.5}',
+    '{"feature": "ela", "parameters": {"quality": 90, "flavour": 1}, "threshold": 0.5}',
+    '{"feature": "ela", "parameters": {}, "threshold": "much"}',
+    '{"feature": "ela", "parameters": null, "threshold": 0.5}', b"\xff\xfe"])
+def test_a_missing_or_damaged_card_is_an_input_error(saved, tmp_path, text):
+    folder = copy(saved, tmp_path / "run")
+    (folder / "model.json").unlink()
+    if text is not None:
+        (folder / "model.json").write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(InputError, match=r"card .*model\.json can't be read"):
+        model.read_card(folder)
