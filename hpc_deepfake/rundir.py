@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import subprocess
@@ -68,13 +69,22 @@ class RunDir:
     def write(self, name: str, value: dict[str, Any]) -> None:
         """Write a JSON file whole."""
         new = self.path / f".new-{name}"
-        new.write_text(json.dumps(value, indent=2, default=str) + "\n", encoding="utf-8")
+        new.write_text(json.dumps(_finite(value), indent=2, default=str) + "\n", encoding="utf-8")
         os.replace(new, self.path / name)
 
     def append(self, name: str, value: dict[str, Any]) -> None:
         """Add a line to a JSON-lines file."""
         with open(self.path / name, "a", encoding="utf-8") as file:
-            file.write(json.dumps(value) + "\n")
+            file.write(json.dumps(_finite(value)) + "\n")
+
+
+def _finite(value: Any) -> Any:
+    """With null for numbers that JSON doesn't know, such as a diverged loss."""
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def environment(ranks: list[dict[str, Any]]) -> dict[str, Any]:

@@ -33,9 +33,9 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[int, dict[str, np.
 @pytest.mark.parametrize("rows", [10, 3])
 def test_first_gradients_are_equal(results: dict, ranks: int, rows: int) -> None:
     """Also with unequal shards and a rank without rows: the whole gradient within rtol 1e-5 in
-    float32, each tensor within 1e-10 in float64 and, since what reaches the first convolution
-    nearly cancels there, 1e-4 in float32."""
-    for precision, each, whole in (("float64", 1e-10, 1e-10), ("float32", 1e-4, 1e-5)):
+    float32; each tensor within 1e-10 in float64, and within 5e-4 in float32, since the sums of
+    the first convolution and of the last bias nearly cancel."""
+    for precision, each, whole in (("float64", 1e-10, 1e-10), ("float32", 5e-4, 1e-5)):
         off = size = 0.0
         for place in range(12):
             name = f"{precision}/gradient{rows}/{place}"

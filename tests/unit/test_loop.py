@@ -334,3 +334,12 @@ def test_the_epochs_line_without_figures():
     text = loop._epoch_line(line, 10)
     assert text.startswith("epoch  3/10  loss 0.5000  accuracy 75.0%")
     assert text.count("–") == 3
+
+
+def test_a_diverged_loss_is_null_in_the_record(tmp_path: Path) -> None:
+    """JSON has no NaN: strict readers of metrics.jsonl must not fail on one."""
+    run = RunDir(tmp_path / "run")
+    run.append("metrics.jsonl", {"loss": float("nan"), "seconds": {"input": float("inf")},
+                                 "rates": [1.0, float("-inf")]})
+    assert (tmp_path / "run" / "metrics.jsonl").read_text() == (
+        '{"loss": null, "seconds": {"input": null}, "rates": [1.0, null]}\n')
