@@ -18,12 +18,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
-from common import arguments, finish, interleave, ratio, table
+from common import arguments, finish, ratio, table
 from PIL import Image, ImageChops, ImageEnhance
 
 from preprocessing.ela import Parameters, features_of_file, recompress
@@ -56,19 +57,23 @@ def check_codec(paths: list[Path]) -> None:
 
 def one_core(paths: list[Path], rounds: int, scratch: Path) -> dict[str, list[float]]:
     """Images/s of each variant, per round."""
-    def each(function: Callable[[Path], object]) -> Callable[[], None]:
-        def all_of_them() -> None:
-            for path in paths:  # results aren't kept: that would time the memory's allocation
+    variants: dict[str, Callable[[Path], object]] = {
+        "ELA, this project": lambda path: features_of_file(path, ("ela",), PARAMETERS),
+        "ELA, the usual notebook": lambda path: notebook(path, scratch),
+        "codec alone": lambda path: recompress(
+            cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR), 90)}
+    rates: dict[str, list[float]] = {name: [] for name in variants}
+    for number in range(rounds + 1):
+        seconds = dict.fromkeys(variants, 0.0)
+        for path in paths:  # in turn picture by picture: the machine's speed drifts within seconds
+            for name, function in variants.items():
+                start = time.perf_counter()
                 function(path)
-
-        return all_of_them
-
-    seconds = interleave({
-        "ELA, this project": each(lambda path: features_of_file(path, ("ela",), PARAMETERS)),
-        "ELA, the usual notebook": each(lambda path: notebook(path, scratch)),
-        "codec alone": each(lambda path: recompress(
-            cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR), 90))}, rounds)
-    return {name: [len(paths) / one for one in values] for name, values in seconds.items()}
+                seconds[name] += time.perf_counter() - start
+        if number:
+            for name, spent in seconds.items():
+                rates[name].append(len(paths) / spent)
+    return rates
 
 
 def preprocess(data: Path, out: Path, ranks: int) -> list[str]:
