@@ -65,7 +65,8 @@ def start(wanted: str, local_rank: int = 0, ranks_on_node: int = 1, threads: int
     """Start TensorFlow on this rank's device.
 
     A GPU is taken by local rank modulo the visible ones, its memory as needed. CPU threads are
-    the cores this process may use, shared among the node's ranks, unless ``threads`` says else.
+    ``threads``, else ``$OMP_NUM_THREADS`` (job scripts set it to a rank's share), else the cores
+    this process may use, shared among the node's ranks.
 
     Raises:
         InputError: ``gpu`` is wanted and TensorFlow sees none.
@@ -88,10 +89,16 @@ def start(wanted: str, local_rank: int = 0, ranks_on_node: int = 1, threads: int
         tf.config.experimental.enable_op_determinism()  # CPU operations are so by themselves
     else:
         kind, name = "CPU", cpu_name()
-    threads = threads or max(1, len(os.sched_getaffinity(0)) // ranks_on_node)
+    threads = threads or _omp_threads() or max(1, len(os.sched_getaffinity(0)) // ranks_on_node)
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(2)
     return Device(kind, name, threads)
+
+
+def _omp_threads() -> int:
+    """``$OMP_NUM_THREADS``, of whose list the outermost level counts; 0 if not set."""
+    first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(first) if first.isdecimal() else 0
 
 
 def _why_no_gpu(tf: object) -> str:

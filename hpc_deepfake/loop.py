@@ -16,10 +16,10 @@ from hpc_deepfake.data import DataFile, epoch_order, prefetch, share
 from hpc_deepfake.model import Card, save
 from hpc_deepfake.rundir import RunDir
 from hpc_deepfake.settings import Settings
-from hpc_deepfake.stop import StopFlag
 from hpc_deepfake.strategies.sequential import Batch
 from hpc_deepfake.watchdog import Watchdog
 from preprocessing import mpi
+from preprocessing.stop import StopFlag
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import resource
+import sys
 import time
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import psutil
 
 from hpc_deepfake import strategies
 from hpc_deepfake.settings import PRECISIONS, SCALINGS, Settings
@@ -28,6 +32,7 @@ _EXAMPLES = """examples:
   mpirun -np 8 python -m hpc_deepfake.train --data casia2.h5 --run runs/first
   mpirun -np 8 python -m hpc_deepfake.train --data casia2.h5 --run runs/first --resume
   mpirun -np 4 python -m hpc_deepfake.train --data casia2.h5 --feature raw --device gpu
+  mpirun -np 8 python -m hpc_deepfake.train --data /lustre/casia2.h5 --stage /tmp
   mpirun -np 2 python -m hpc_deepfake.train --config run.toml --epochs 5
 
 SIGTERM or SIGUSR1 to any rank: all stop after the same step, with a checkpoint.
@@ -79,7 +84,8 @@ def parser() -> Parser:
     how.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto",
                      help="gpu fails before the first step where there is none")
     how.add_argument("--threads", type=at_least(0), default=0,
-                     help="CPU threads per rank; 0: the node's cores over its ranks")
+                     help="CPU threads per rank; 0: $OMP_NUM_THREADS, or the node's cores over its "
+                          "ranks")
     how.add_argument("--precision", choices=PRECISIONS, default="float32",
                      help="bfloat16: of convolutions and the large product, weights and "
                           "reduction stay float32; float64: of everything, for comparisons")
@@ -88,6 +94,9 @@ def parser() -> Parser:
                           "NCCL chooses on GPUs")
     how.add_argument("--compression", choices=("none", "fp16"), default="none",
                      help="fp16: halve the bytes of the large kernel's reduction")
+    how.add_argument("--stage", type=Path, metavar="DIR",
+                     help="copy the data file to this folder, of each node's own disk, and read "
+                          "it there")
     how.add_argument("--input", choices=("auto", "mmap", "read", "memory"), default="auto",
                      help="map the file, read rows, or hold all; auto: by its file system")
 
@@ -111,7 +120,7 @@ def before_mpi(argv: Sequence[str] | None = None) -> None:
 
 def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
     """The whole job; collective. Returns the exit code."""
-    from hpc_deepfake.stop import EXIT_STOPPED, StopFlag
+    from preprocessing.stop import EXIT_STOPPED, StopFlag
 
     stop = StopFlag()
     options = parser().parse(argv)
@@ -150,8 +159,10 @@ def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
     started = time.perf_counter()
     summary = trainer.train()
     watchdog.close()
+    usage = comm.gather(resource_usage())
     if run is not None and summary is not None:
         summary["seconds"] = time.perf_counter() - started
+        summary["usage"] = usage
         run.write("summary.json", {**summary, "allreduce": _allreduce(options, device)})
         print(_report(summary, run.path, metrics.table), flush=True)
     elif run is not None:
@@ -159,6 +170,13 @@ def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
               f"{trainer.state.epoch} after step {trainer.state.step}; a checkpoint is written: "
               f"go on with --run {run.path} --resume", flush=True)
     return EXIT_STOPPED if summary is None else 0
+
+
+def resource_usage() -> dict[str, float]:
+    """This rank since its start: CPU seconds, largest resident set in MB, wall-clock seconds."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return {"cpu_s": used.ru_utime + used.ru_stime, "max_rss_mb": used.ru_maxrss / 1024,
+            "wall_s": time.time() - psutil.Process().create_time()}
 
 
 def _open(comm: Comm, options: Namespace, ranks_on_node: int) -> DataFile:
@@ -171,7 +189,12 @@ def _open(comm: Comm, options: Namespace, ranks_on_node: int) -> DataFile:
         check_trainable(open_data(options.data, options.feature, "mmap"))
 
     mpi.on_root(comm, check)
-    return open_data(options.data, options.feature, options.input, ranks_on_node)
+    path = options.data
+    if options.stage is not None:
+        from hpc_deepfake.stage import stage
+
+        path = stage(comm, path, options.stage)
+    return open_data(path, options.feature, options.input, ranks_on_node)
 
 
 def _start(comm: Comm, start: Callable[[], Device]) -> Device:
@@ -230,6 +253,7 @@ def _record(comm: Comm, options: Namespace, run: RunDir | None, data: DataFile, 
     from hpc_deepfake.rundir import environment
 
     ranks = comm.gather({"host": MPI.Get_processor_name(), "local_rank": local_rank,
+                         "python": sys.executable,
                          "device": device.kind, "name": device.name, "threads": device.threads,
                          "input": data.input})
     if run is not None:

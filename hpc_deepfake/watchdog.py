@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from preprocessing.mpi import report, wait
+
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
 
@@ -47,8 +49,6 @@ class Watchdog:
 
     def close(self) -> None:
         """Collective; call when no rank has anything more to wait for."""
-        from preprocessing.mpi import wait
-
         wait(self._comm.Ibarrier())
         if self._active:
             self._over.set()
@@ -85,5 +85,8 @@ class Watchdog:
 
     def _say(self, rank: int, seconds: float, heard: bool, more: str = "") -> None:
         how = "has not come to the next step" if heard else "gives no sign of life"
-        print(f"rank {rank} on {self._hosts[rank]} {how} for {seconds:.0f} s{more}",
-              file=sys.stderr, flush=True)
+        text = f"rank {rank} on {self._hosts[rank]} {how} for {seconds:.0f} s{more}"
+        if more:
+            report(text)
+        else:
+            print(text, file=sys.stderr, flush=True)

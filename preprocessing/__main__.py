@@ -6,7 +6,6 @@ import csv
 import json
 import os
 import platform
-import sys
 import time
 from argparse import Namespace
 from collections import Counter
@@ -21,6 +20,7 @@ from preprocessing import ela, extract, mpi, split, store
 from preprocessing.catalogue import LABELS, Catalogue, scan, scan_pair
 from preprocessing.cli import Parser, at_least, default_data
 from preprocessing.errors import EXIT_USAGE, InputError
+from preprocessing.stop import EXIT_STOPPED, StopFlag
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
@@ -30,8 +30,9 @@ _EXAMPLES = """examples:
   mpirun -np 8 python -m preprocessing --data CASIA2 --split 70/10/20 --seed 7
   mpirun -np 8 python -m preprocessing --authentic CASIA1 --tampered CASIA2 --out mixed.h5
 
-Stopped in the middle? The same command goes on where it was.
-exit codes: 0 done; 2 wrong usage or input, or too many rejected pictures"""
+Stopped in the middle? The same command goes on where it was. SIGTERM or SIGUSR1 to the ranks:
+they stop after the block at hand.
+exit codes: 0 done; 2 wrong usage or input, or too many rejected pictures; 75 stopped by a signal"""
 
 
 def parser() -> Parser:
@@ -65,6 +66,7 @@ def parser() -> Parser:
 
 def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
     """The whole job; collective. Returns the exit code."""
+    stop = StopFlag()
     options = parser().parse(argv)
     catalogue: Catalogue | None = None  # stays on rank 0
 
@@ -74,7 +76,7 @@ def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
         return header, listed
 
     header, listed = mpi.on_root(comm, prepare)
-    result = extract.run(comm, header, catalogue, options.writer)
+    result = extract.run(comm, header, catalogue, options.writer, stop)
     if comm.rank:
         return comm.bcast(None)
     code = _finish(comm.size, options, catalogue, header, result, listed)
@@ -175,11 +177,16 @@ def _finish(ranks: int, options: Namespace, catalogue: Catalogue, header: store.
         for reason, count in Counter(reason for _, reason in with_reasons).most_common(3):
             print(f"  {count} × {reason}")
         print(f"rejected pictures are listed in {header.path}.rejects.csv")
+    left = sum(tally.left for tally in result.tallies)
+    if left:
+        print(f"stopped by a signal; {left:,} images are left: the same command goes on",
+              flush=True)
+        return EXIT_STOPPED
     allowed = allowed_rejects(options.max_rejects, header.rows)
     if len(rejects) > allowed:
-        print(f"error: {len(rejects)} pictures rejected, more than --max-rejects "
-              f"{options.max_rejects} allows ({allowed}). The others are done: mend them and run "
-              "the same command again, or raise --max-rejects", file=sys.stderr)
+        mpi.report(f"error: {len(rejects)} pictures rejected, more than --max-rejects "
+                   f"{options.max_rejects} allows ({allowed}). The others are done: mend them and "
+                   "run the same command again, or raise --max-rejects")
         return EXIT_USAGE
     return 0
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from preprocessing.errors import EXIT_USAGE, InputError
-from preprocessing.mpi import launched_rank
+from preprocessing.mpi import launched_rank, report
 
 
 class Parser(argparse.ArgumentParser):
@@ -32,7 +32,8 @@ class Parser(argparse.ArgumentParser):
             super()._print_message(message, file)
 
     def error(self, message: str) -> NoReturn:
-        self._print_message(f"error: {message}\n(see {self.prog} --help)\n", sys.stderr)
+        if launched_rank() == 0:
+            report(f"error: {message}\n(see {self.prog} --help)")
         sys.exit(EXIT_USAGE)
 
     def parse(self, argv: Sequence[str] | None = None) -> argparse.Namespace:

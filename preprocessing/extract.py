@@ -29,15 +29,19 @@ from preprocessing.store import (
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
 
+    from preprocessing.stop import StopFlag
+
 _SYNC_BYTES = 32 << 20  # written between two syncs to the disk
 STAGES = ("read", "compute", "write", "sync")
 
 
 @dataclass
 class Tally:
-    """What one rank did. ``seconds`` are by stage; ``rejects`` are (row, reason)."""
+    """What one rank did. ``seconds`` are by stage; ``rejects`` are (row, reason); ``left`` counts
+    rows not done because it was told to stop."""
 
     images: int = 0
+    left: int = 0
     read_bytes: int = 0
     written_bytes: int = 0
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
@@ -59,14 +63,16 @@ class Result:
     writer: str
 
 
-def run(comm: Comm, header: Header, catalogue: Catalogue | None, writer: str = "auto") -> Result:
+def run(comm: Comm, header: Header, catalogue: Catalogue | None, writer: str = "auto",
+        stop: StopFlag | bool = False) -> Result:
     """Fill the rows of the file that are not done yet; collective.
 
     Rows already done are checked against their checksum first. Rejected pictures are tried again:
     they may have been mended, and their reasons come back.
 
     Args:
-        catalogue: on rank 0. writer: see ``store.open_writer``.
+        catalogue: on rank 0. writer: see ``store.open_writer``. stop: once true, this rank
+            leaves the blocks that it has not begun.
     """
     start = time.perf_counter()
     damaged = _damaged(comm, header)
@@ -81,7 +87,7 @@ def run(comm: Comm, header: Header, catalogue: Catalogue | None, writer: str = "
     blocks = comm.scatter(work)
     progress = Progress(comm, total, "images")
     out = open_writer(header, comm, writer)
-    tally = _fill(header, out, blocks, progress.advance)
+    tally = _fill(header, out, blocks, progress.advance, stop)
     progress.close()
     out.close()
     tallies = comm.allgather(tally)
@@ -95,7 +101,7 @@ def _damaged(comm: Comm, header: Header) -> np.ndarray:
 
 
 def _fill(header: Header, out: Writer, blocks: list[tuple[np.ndarray, list[bytes]]],
-          advance: Callable[[int], None]) -> Tally:
+          advance: Callable[[int], None], stop: StopFlag | bool) -> Tally:
     tally = Tally()
     clock = _Clock(tally.seconds)
     unsynced: list[tuple[int, np.ndarray, np.ndarray]] = []
@@ -114,7 +120,10 @@ def _fill(header: Header, out: Writer, blocks: list[tuple[np.ndarray, list[bytes
         written = 0
         clock.lap("write")
 
-    for rows, paths in blocks:
+    for number, (rows, paths) in enumerate(blocks):
+        if stop:
+            tally.left = sum(len(block) for block, _ in blocks[number:])
+            break
         size = header.parameters.size
         values = {name: np.zeros((len(rows), size, size, 3), np.uint8)
                   for name in header.features}
@@ -138,11 +147,11 @@ def _fill(header: Header, out: Writer, blocks: list[tuple[np.ndarray, list[bytes
                 tally.images += 1
             clock.lap("compute")
             advance(1)
-        for start, stop in _runs(rows):
+        for start, end in _runs(rows):
             for name in header.features:
-                out.write(name, int(rows[start]), values[name][start:stop])
-                written += values[name][start:stop].nbytes
-            unsynced.append((int(rows[start]), status[start:stop], sums[start:stop]))
+                out.write(name, int(rows[start]), values[name][start:end])
+                written += values[name][start:end].nbytes
+            unsynced.append((int(rows[start]), status[start:end], sums[start:end]))
         clock.lap("write")
         if written >= _SYNC_BYTES:
             mark()
@@ -151,7 +160,7 @@ def _fill(header: Header, out: Writer, blocks: list[tuple[np.ndarray, list[bytes
 
 
 def _runs(rows: np.ndarray) -> list[tuple[int, int]]:
-    """Stretches of consecutive numbers, as (start, stop) positions."""
+    """Stretches of consecutive numbers, as (start, end) positions."""
     edges = [0, *(np.flatnonzero(np.diff(rows) != 1) + 1).tolist(), len(rows)]
     return list(pairwise(edges))
 

@@ -7,6 +7,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from preprocessing.errors import EXIT_USAGE, InputError
@@ -59,6 +60,27 @@ def concatenate(comm: Comm, values: np.ndarray) -> np.ndarray:
     return whole
 
 
+def report(text: str) -> None:
+    """Print an error; the first one of a job also goes to the file that a job script named in
+    ``$HPC_DEEPFAKE_ERROR_FILE``, to be shown last, below what launchers say about it."""
+    print(text, file=sys.stderr, flush=True)
+    path = os.environ.get("HPC_DEEPFAKE_ERROR_FILE")
+    if path:
+        with suppress(OSError), open(path, "x", encoding="utf-8",  # "x": the first rank only
+                                     errors="backslashreplace") as file:
+            file.write(text.rstrip() + "\n")
+
+
+def ended(code: int) -> None:
+    """Leave the program's exit code in the file that a job script named in
+    ``$HPC_DEEPFAKE_OUTCOME_FILE``; of one rank only. Launchers mix up the ranks' codes: srun says
+    143 where one left with 75 and it then ended another, and 0 where it started none."""
+    path = os.environ.get("HPC_DEEPFAKE_OUTCOME_FILE")
+    if path:
+        with suppress(OSError), open(path, "w", encoding="ascii") as file:
+            file.write(f"{code}\n")
+
+
 def run(program: Callable[[Comm], int], before: Callable[[], object] | None = None) -> NoReturn:
     """Call ``program(COMM_WORLD)`` on every rank and exit with its code.
 
@@ -86,9 +108,9 @@ def run(program: Callable[[Comm], int], before: Callable[[], object] | None = No
         code = EXIT_USAGE
         if error.everywhere or comm.size == 1:
             if comm.rank == 0:
-                print(f"error: {error}", file=sys.stderr, flush=True)
+                report(f"error: {error}")
         else:
-            print(f"error on rank {comm.rank}: {error}", file=sys.stderr, flush=True)
+            report(f"error on rank {comm.rank} on {MPI.Get_processor_name()}: {error}")
             comm.Abort(code)
     except SystemExit as leave:  # argparse: on all ranks alike
         code = _code(leave)
@@ -98,11 +120,12 @@ def run(program: Callable[[Comm], int], before: Callable[[], object] | None = No
         os._exit(130)
     except Exception:
         text = traceback.format_exc()
-        print(f"rank {comm.rank} of {comm.size} on {MPI.Get_processor_name()} failed:\n{text}",
-              file=sys.stderr, flush=True)
+        report(f"rank {comm.rank} of {comm.size} on {MPI.Get_processor_name()} failed:\n{text}")
         comm.Abort(1)
     sys.stdout.flush()
     wait(comm.Ibarrier())
+    if comm.rank == 0:
+        ended(code)
     sys.exit(code)  # mpi4py ends MPI last of all, after what still uses it
 
 

@@ -316,7 +316,7 @@ def test_places_that_cannot_be_written(pictures, tmp_path):
 @pytest.mark.parametrize(("case", "ranks", "code", "message", "never"), [
     ("exception", 3, 1, r"rank 2 of 3 on \S+ failed:\n(.*\n)*ValueError: boom on purpose",
      "rank [01] of"),
-    ("input_error", 3, 2, "error on rank 2: only I see this", "Traceback"),
+    ("input_error", 3, 2, f"error on rank 2 on {os.uname().nodename}: only I see this", "Traceback"),
     ("root_input_error", 3, 2, "^error: rank 0 says so", "Traceback"),
     ("root_exception", 2, 1, r"rank 0 of 2 on \S+ failed:\n(.*\n)*ZeroDivisionError", "rank 1 of"),
     ("code", 3, 75, r"a name that is not UTF-8: \\udcff", "Traceback"),

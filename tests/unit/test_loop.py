@@ -17,8 +17,8 @@ from hpc_deepfake import loop
 from hpc_deepfake.loop import Limits, State, Trainer, dropout_seed
 from hpc_deepfake.rundir import RunDir, default_run
 from hpc_deepfake.settings import Settings
-from hpc_deepfake.stop import SIGNALS, StopFlag
 from preprocessing.errors import InputError
+from preprocessing.stop import SIGNALS, StopFlag
 
 
 @pytest.mark.parametrize(("monitor", "best", "better", "worse"), [

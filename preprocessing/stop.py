@@ -1,4 +1,4 @@
-"""Being told to stop: SIGTERM and SIGUSR1 set a flag that all ranks see after the same step."""
+"""Being told to stop: SIGTERM and SIGUSR1 set a flag that the work looks at between two pieces."""
 
 from __future__ import annotations
 
