@@ -8,6 +8,7 @@
 _hd_activate() {
     local clone env
     clone=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P) || return 2
+    export HPC_DEEPFAKE_HOME=$clone # jobs find it wherever they are submitted from
 
     if [[ -n ${SITE:-} ]]; then
         if [[ ! -f $clone/env/sites/$SITE.sh ]]; then
@@ -16,19 +17,30 @@ _hd_activate() {
         fi
         # shellcheck source=/dev/null
         source "$clone/env/sites/$SITE.sh" || return 2
+        _hd_site
     fi
 
     env=${HPC_DEEPFAKE_ENV:-$clone/.venv}
-    if [[ ! -x $env/bin/python ]]; then
+    if [[ -n ${HPC_DEEPFAKE_IMAGE:-} && ! -x $env/bin/python ]]; then
+        if [[ ! -r $HPC_DEEPFAKE_IMAGE ]]; then
+            echo "activate.sh: no container image $HPC_DEEPFAKE_IMAGE (of site $SITE)" >&2
+            return 2
+        fi
+    elif [[ ! -x $env/bin/python ]]; then
         echo "activate.sh: no environment in $env; build it with: $clone/env/setup.sh" >&2
         return 2
+    else
+        env=$(CDPATH='' cd -- "$env" && pwd) || return 2 # absolute, for jobs that start elsewhere
+        export VIRTUAL_ENV=$env
+        PATH=:$PATH:
+        PATH=${PATH//":$env/bin:"/:} # once only, however often this file is sourced
+        PATH=${PATH#:}
+        export PATH=$env/bin:${PATH%:}
+        # one that carries its own Python (stage.sh)
+        if [[ -d $env/python/lib && :${LD_LIBRARY_PATH:-}: != *":$env/python/lib:"* ]]; then
+            export LD_LIBRARY_PATH=$env/python/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+        fi
     fi
-    env=$(CDPATH='' cd -- "$env" && pwd) || return 2 # absolute, for jobs that start elsewhere
-    export VIRTUAL_ENV=$env
-    PATH=:$PATH:
-    PATH=${PATH//":$env/bin:"/:} # once only, however often this file is sourced
-    PATH=${PATH#:}
-    export PATH=$env/bin:${PATH%:}
     unset PYTHONHOME
 
     export TF_CPP_MIN_LOG_LEVEL=${TF_CPP_MIN_LOG_LEVEL:-2}
@@ -54,10 +66,43 @@ _hd_activate() {
     fi
 }
 
+# For site files: load_modules NAME… loads each and stops at the first that can't be loaded. The
+# module command itself may fail and say success all the same.
+# shellcheck disable=SC2329 # called by site files
+load_modules() {
+    local name
+    if ! command -v module >/dev/null; then
+        echo "activate.sh: no module command in this shell: start job scripts with #!/bin/bash -l," \
+            "or source the module system's profile script in env/sites/$SITE.sh" >&2
+        return 2
+    fi
+    for name; do
+        if ! module load "$name" || [[ :${LOADEDMODULES:-}: != *:"$name"[:/]* ]]; then
+            echo "activate.sh: module $name of env/sites/$SITE.sh can't be loaded; see: module avail ${name%%/*}" >&2
+            return 2
+        fi
+    done
+}
+
+# What a site file says, as the schedulers and the networks' libraries want to be told.
+_hd_site() {
+    local key name set network=${HPC_DEEPFAKE_INTERFACE:-}
+    for key in ACCOUNT PARTITION QOS; do
+        name=HPC_DEEPFAKE_$key set=SBATCH_$key
+        [[ -z ${!name:-} || -n ${!set:-} ]] || export "$set=${!name}"
+    done
+    if [[ -n $network ]]; then
+        export OMPI_MCA_btl_tcp_if_include=${OMPI_MCA_btl_tcp_if_include:-$network}
+        export OMPI_MCA_oob_tcp_if_include=${OMPI_MCA_oob_tcp_if_include:-$network}
+        export PRTE_MCA_prte_if_include=${PRTE_MCA_prte_if_include:-$network}
+        export NCCL_SOCKET_IFNAME=${NCCL_SOCKET_IFNAME:-$network}
+    fi
+}
+
 if _hd_activate; then
-    unset -f _hd_activate
+    unset -f _hd_activate _hd_site load_modules
 else
-    unset -f _hd_activate
+    unset -f _hd_activate _hd_site load_modules
     # shellcheck disable=SC2317 # run instead of sourced: exit
     return 2 2>/dev/null || exit 2
 fi
