@@ -1,0 +1,349 @@
+# shellcheck shell=bash
+# What all jobs share, whatever the scheduler. A script in jobs/slurm or jobs/pbs sets its
+# variables, finds the clone, and sources this file:
+#     source "$clone/jobs/lib/job.sh" slurm|pbs "$@"
+# Then the job stands in its working directory with the environment active, $job_args holds the
+# arguments for the program, and one of the functions at the end does the work.
+set -euo pipefail
+
+job_scheduler=$1
+job_lib=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P)
+HPC_DEEPFAKE_HOME=$(dirname "$(dirname "$job_lib")")
+export HPC_DEEPFAKE_HOME
+readonly EXIT_STOPPED=75 # stopped by a signal, with everything saved: run me again
+
+# What the scheduler's own file finds out (slurm.sh, pbs.sh).
+job_id=''           # empty outside of a job
+job_element=''      # number within an array, or empty
+job_nodes=1
+job_ranks=1         # over all nodes
+job_cpus=1          # of each rank
+job_restarts=0      # how often this job went on after a stop
+job_script=$0       # the scheduler's copy
+job_log=''
+job_workdir=$PWD    # where it was submitted
+job_step=''         # what is being launched, for the accounting
+job_records=''      # folder of this job's script, variables, first error and outcome
+only_if_possible='' # option: drop a job that can never start
+after_training=ok   # how a job has to depend on one that may be stopped and go on
+
+# Variables that a script does without.
+: "${PICTURES:=}" "${DATA:=}" "${RUN:=}" "${DEVICE:=cpu}" "${STAGE:=}" "${STAGE_ENV:=}" "${RANK_LOGS:=}"
+: "${DOCTOR:=on}" "${MAX_RESTARTS:=0}" "${TRAIN:=train_cpu}" "${MAX_NODES:=1}"
+: "${PREPROCESS_OPTIONS:=}" "${TRAIN_OPTIONS:=}" "${EVALUATE_OPTIONS:=}"
+
+say() { printf '%s\n' "$@"; } # LINE…
+die() { # MESSAGE: wrong usage or input
+    printf 'error: %s\n' "$*" >&2
+    exit 2
+}
+
+# --- arguments ----------------------------------------------------------------------------
+
+# option NAME: value of --NAME among the arguments, the last one, or nothing
+option() {
+    local i value=
+    for ((i = 0; i < ${#job_args[@]}; i++)); do
+        case ${job_args[i]} in
+            "--$1") value=${job_args[i + 1]-} ;;
+            "--$1="*) value=${job_args[i]#*=} ;;
+        esac
+    done
+    printf '%s' "$value"
+}
+
+# chosen NAME VARIABLE DEFAULT: of the program's text option NAME, from the arguments, else the
+# script's variable, else the TOML file, as the program would see it
+chosen() {
+    local value
+    value=$(option "$1")
+    value=${value:-${!2}}
+    if [[ -z $value && -n $CONFIG ]]; then
+        value=$(sed -n "s/^ *$1 *= *[\"']\\(.*\\)[\"'] *\\(#.*\\)\\{0,1\\}\$/\\1/p" "$CONFIG" | tail -n 1)
+    fi
+    printf '%s' "${value:-$3}"
+}
+
+read_arguments() {
+    local words=() word
+    [[ -z $ARGS ]] || read -ra words <<<"$ARGS"
+    job_args=()
+    for word in "${words[@]}" "$@"; do
+        case $word in
+            --stage-env) STAGE_ENV=${STAGE_ENV:-local} ;;
+            *) job_args+=("$word") ;;
+        esac
+    done
+}
+
+# --- around the work ----------------------------------------------------------------------
+
+begin() {
+    cd "$job_workdir"
+    [[ -z $CONFIG || -r $CONFIG ]] || die "cannot read CONFIG=$CONFIG in $PWD"
+    [[ $MAX_RESTARTS =~ ^[0-9]+$ ]] || die "MAX_RESTARTS=$MAX_RESTARTS: give a number"
+    # A batch job's output is a file: Python's lines shall come as they are printed.
+    export PYTHONUNBUFFERED=1 SITE
+    # shellcheck source=env/activate.sh
+    source "$HPC_DEEPFAKE_HOME/env/activate.sh"
+    # MPI and PBS may have set this for the whole node; a rank computes on its own share.
+    export OMP_NUM_THREADS=$job_cpus
+    python=(python)
+    if [[ -n ${HPC_DEEPFAKE_IMAGE:-} ]]; then
+        python=(apptainer exec --bind "$PWD")
+        [[ $DEVICE == cpu ]] || python+=(--nv)
+        python+=("$HPC_DEEPFAKE_IMAGE" python)
+    fi
+    [[ -n $job_id ]] || return 0 # not in a job
+    say "job $job_id: $job_nodes node(s), $job_ranks rank(s) of $job_cpus CPU(s), run $((job_restarts + 1)); $(date '+%F %T')" \
+        "clone $HPC_DEEPFAKE_HOME, environment ${HPC_DEEPFAKE_IMAGE:-$VIRTUAL_ENV}, working in $PWD"
+}
+
+in_a_job() { [[ -n $job_id ]] || die "this is a job script: submit it, like ${job_example}"; }
+
+# record FOLDER: this script, its variables and its logs, as FOLDER/JOB.*
+record() {
+    in_a_job
+    job_records=$1
+    local name=$job_records/$job_id
+    mkdir -p "$job_records"
+    cp "$job_script" "$name.sh"
+    { # what steers a run; no tokens, no keys
+        env | grep -E '^(SLURM|PBS|OMPI|PRTE|PMIX|UCX|NCCL|FI|HOROVOD|TF|CUDA|OMP|HDF5|HPC_DEEPFAKE|PYTHON)_|^(PATH|LD_LIBRARY_PATH|LOADEDMODULES|SITE|HOSTNAME)=' |
+            grep -viE '^[^=]*(jwt|token|secret|passw|cookie|_key)' | sort
+    } >"$name.env"
+    say "records: $name.{sh,env}"
+    if [[ -n $job_log ]]; then
+        ln -sfn "$job_log" "$name.log"
+        say "log: $job_log"
+    fi
+    if [[ -n $RANK_LOGS ]]; then
+        export HPC_DEEPFAKE_RANK_LOGS=$name.ranks
+        mkdir -p "$HPC_DEEPFAKE_RANK_LOGS"
+        say "log of each rank: $HPC_DEEPFAKE_RANK_LOGS/rank-*.log"
+    fi
+    # Where a program writes its first rank's error, and its exit code.
+    export HPC_DEEPFAKE_ERROR_FILE=$name.error HPC_DEEPFAKE_OUTCOME_FILE=$name.outcome
+}
+
+# fail CODE MESSAGE: the first error of the first failing rank is the last thing to be seen
+fail() {
+    echo "$1" >"$job_records/outcome"
+    {
+        echo "----- job $job_id failed: $2"
+        [[ ! -s $HPC_DEEPFAKE_ERROR_FILE ]] || cat "$HPC_DEEPFAKE_ERROR_FILE"
+    } >&2
+    exit "$1"
+}
+
+# check FOR FOLDER: no program starts where it would break
+check() {
+    local code=0
+    [[ $DOCTOR != off ]] || return 0
+    job_step=doctor
+    run_program "${python[@]}" -m hpc_deepfake.cli doctor --for "$1" --dir "$2" --device "$DEVICE" || code=$?
+    case $code in
+        0) ;;
+        "$EXIT_STOPPED") stopped ;;
+        *) fail "$code" "the doctor found what would break it (DOCTOR=off leaves that out)" ;;
+    esac
+}
+
+# work NAME [--ranks N] COMMAND…: on all ranks. Ends the job if that fails or was stopped, then
+# after arranging for another go.
+work() {
+    local name=$1 code=0
+    shift
+    say "$name starts; $(date '+%F %T')"
+    job_step=$name
+    run_program "$@" || code=$?
+    case $code in
+        0) say "$name is done; $(date '+%F %T')" ;;
+        "$EXIT_STOPPED") stopped ;;
+        2) fail 2 "$name says wrong usage or input; nothing already computed is lost" ;;
+        137) fail 137 "$name: a rank was killed, often for want of memory (exit code 137)" ;;
+        *) fail "$code" "$name ended with exit code $code" ;;
+    esac
+}
+
+stopped() { # what is done is saved: arrange for another go
+    echo "$EXIT_STOPPED" >"$job_records/outcome"
+    go_on "$job_records"
+    exit "$EXIT_STOPPED"
+}
+
+finished() { echo 0 >"$job_records/outcome"; }
+
+# chained FOLDER: a job of a chain (hpc-deepfake job submit --chain) goes by the one before
+chained() {
+    local code
+    [[ ${HPC_DEEPFAKE_CHAIN:-} == next && -s $1/outcome ]] || return 0
+    code=$(<"$1/outcome")
+    case $code in
+        0)
+            say "the job before has finished: nothing left to do"
+            exit 0
+            ;;
+        "$EXIT_STOPPED") say "going on where the job before was stopped" ;;
+        *) die "the job before failed (exit code $code): see $1" ;;
+    esac
+}
+
+# write_script SCRIPT NAME=VALUE… [-- ARGUMENTS…]: the script with these values of its variables
+# and these arguments written into it. They win over the environment.
+write_script() {
+    local script=$1
+    shift
+    { # before the script looks at its variables, after what was written there earlier
+        sed '/^# What to change/,$d' "$script"
+        while (($#)) && [[ $1 != -- ]]; do
+            printf '%s=%q\n' "${1%%=*}" "${1#*=}"
+            shift
+        done
+        (($# < 2)) || printf 'set --%s\n' "$(printf ' %q' "${@:2}")"
+        sed -n '/^# What to change/,$p' "$script"
+    }
+}
+
+# submit SCRIPT OPTIONS NAME=VALUE… [-- ARGUMENTS…]: a job of this folder's scheduler; prints its
+# id. OPTIONS: words for sbatch or qsub. The script as submitted is kept in $job_records.
+submit() {
+    local script=$1 options=() name
+    [[ -z $2 ]] || read -ra options <<<"$2"
+    name=$job_records/$(basename "$script" .sh)-$(date +%s%N).sh
+    write_script "$script" "HPC_DEEPFAKE_HOME=$HPC_DEEPFAKE_HOME" "SITE=$SITE" "${@:3}" >"$name"
+    queue "$name" "${options[@]}"
+}
+
+# --- what jobs do -------------------------------------------------------------------------
+
+preprocess() {
+    local pictures out
+    pictures=$(chosen data PICTURES "${HPC_DEEPFAKE_DATA:-data}")
+    out=$(chosen out DATA "$pictures/features.h5")
+    chained "$out.jobs"
+    record "$out.jobs"
+    stage_environment
+    check preprocess "$(dirname "$out")"
+    work preprocessing "${python[@]}" -m preprocessing ${CONFIG:+--config "$CONFIG"} \
+        ${PICTURES:+--data "$PICTURES"} "${job_args[@]}" --out "$out"
+    finished
+}
+
+train() {
+    local run more=()
+    run=$(chosen run RUN '')
+    if [[ -n $job_element && -n $run ]]; then
+        run+=/$job_element
+    fi
+    run=${run:-runs/$job_id}
+    chained "$run/jobs"
+    record "$run/jobs"
+    stage_environment
+    check train "$run"
+    # Elements of an array differ by the seed, unless something else is said.
+    [[ -z $job_element ]] || more+=(--seed "$job_element")
+    [[ -z $STAGE ]] || more+=(--stage "$(local_folder "$STAGE")")
+    work training "${python[@]}" -m hpc_deepfake.train ${CONFIG:+--config "$CONFIG"} \
+        ${DATA:+--data "$DATA"} --device "$DEVICE" "${more[@]}" "${job_args[@]}" \
+        --run "$run" --resume
+    finished
+}
+
+evaluate() {
+    local run part
+    run=$(chosen model RUN '')
+    [[ -n $run ]] || die "name the run to evaluate: RUN=runs/… or --model runs/…"
+    record "$run/jobs"
+    # Where training was stopped and another job goes on with it, come after that one.
+    if [[ -s $run/jobs/next && $(cat "$run/jobs/outcome") == "$EXIT_STOPPED" ]]; then
+        say "training goes on in job $(<"$run/jobs/next"): evaluating after that, in job $(submit_again "$(<"$run/jobs/next")")"
+        exit 0
+    fi
+    part=$(option part)
+    work evaluation --ranks 1 "${python[@]}" -m hpc_deepfake.cli evaluate ${CONFIG:+--config "$CONFIG"} \
+        ${DATA:+--data "$DATA"} --device "$DEVICE" \
+        --json "$run/evaluation-${part:-validation}.json" "${job_args[@]}" --model "$run"
+    "${python[@]}" -m hpc_deepfake.cli summary "$run"
+}
+
+# Sequential against parallel, ELA against raw pixels, one after the other on the same machines.
+compare() {
+    local folder run method
+    folder=$(chosen run RUN "runs/$job_id")
+    chained "$folder/jobs"
+    record "$folder/jobs"
+    stage_environment
+    check train "$folder"
+    for method in sequential-ela sync-ela sync-raw; do
+        run=$folder/$method
+        [[ ! -s $run/summary.json ]] || continue # before this job was stopped
+        local ranks=$job_ranks
+        [[ $method != sequential-* ]] || ranks=1
+        work "$method" --ranks "$ranks" "${python[@]}" -m hpc_deepfake.train \
+            ${CONFIG:+--config "$CONFIG"} ${DATA:+--data "$DATA"} --device "$DEVICE" \
+            "${job_args[@]}" --strategy "${method%-*}" --feature "${method#*-}" --run "$run" --resume
+    done
+    "${python[@]}" -m hpc_deepfake.cli summary "$folder"/{sequential-ela,sync-ela,sync-raw} | tee "$folder/summary.txt"
+    finished
+}
+
+# The same training on 1, 2, 4 and so on nodes, a job each, and a last job for the table.
+scaling_study() {
+    local folder nodes script ids=() last
+    folder=$(chosen run RUN "runs/scaling-${job_id:-$(date +%Y-%m-%dT%H-%M-%S)}")
+    job_records=$folder/jobs
+    mkdir -p "$job_records"
+    if [[ -n ${HPC_DEEPFAKE_REPORT:-} ]]; then # the last job
+        local runs=("$folder"/nodes-*/summary.json)
+        [[ -s ${runs[0]} ]] || die "no training in $folder was finished: see their logs in $folder/*/jobs"
+        "${python[@]}" -m hpc_deepfake.cli summary "${runs[@]%/summary.json}" | tee "$folder/summary.txt"
+        return
+    fi
+    script=$(job_file "$TRAIN")
+    for ((nodes = 1; nodes <= MAX_NODES; nodes *= 2)); do
+        ids+=("$(submit "$script" "$(resize "$script" "$nodes") $TRAIN_OPTIONS" "DATA=$DATA" \
+            "CONFIG=$CONFIG" "DEVICE=$DEVICE" "DOCTOR=$DOCTOR" "RUN=$folder/nodes-$(printf %03d "$nodes")" \
+            -- --patience 0 "${job_args[@]}")")
+        say "$nodes node(s): job ${ids[-1]}"
+    done
+    last=$(IFS=: && echo "${ids[*]}")
+    last=$(submit "$(job_file scaling_study)" "$(after any "$last")" "RUN=$folder" HPC_DEEPFAKE_REPORT=1)
+    say "table: job $last, into $folder/summary.txt"
+}
+
+# Preprocess, train, evaluate: three jobs, each after the one before.
+pipeline() {
+    local run data first second third
+    run=$(chosen run RUN "runs/pipeline-${job_id:-$(date +%Y-%m-%dT%H-%M-%S)}")
+    data=${DATA:-${PICTURES:-${HPC_DEEPFAKE_DATA:-data}}/features.h5}
+    job_records=$run/jobs
+    mkdir -p "$job_records"
+    local common=("DATA=$data" "DEVICE=$DEVICE" "DOCTOR=$DOCTOR" "STAGE=$STAGE" "STAGE_ENV=$STAGE_ENV"
+        "RANK_LOGS=$RANK_LOGS" "MAX_RESTARTS=$MAX_RESTARTS")
+    first=$(submit "$(job_file preprocess)" "$PREPROCESS_OPTIONS" "${common[@]}" "PICTURES=$PICTURES")
+    say "preprocessing: job $first, into $data"
+    second=$(submit "$(job_file "$TRAIN")" "$(after ok "$first") $only_if_possible $TRAIN_OPTIONS" \
+        "${common[@]}" "CONFIG=$CONFIG" "RUN=$run" -- "${job_args[@]}")
+    say "training: job $second after it, in $run"
+    third=$(submit "$(job_file evaluate)" "$(after "$after_training" "$second") $only_if_possible $EVALUATE_OPTIONS" \
+        "${common[@]}" "RUN=$run")
+    say "evaluation: job $third after that, into $run/evaluation-validation.json"
+}
+
+job_file() { # NAME: of a job for this scheduler
+    local file=$HPC_DEEPFAKE_HOME/jobs/$job_scheduler/$1.sh
+    [[ -f $file ]] || die "no job $1 in $(dirname "$file")"
+    printf '%s' "$file"
+}
+
+job_example="\`$([[ $1 == pbs ]] && echo qsub || echo sbatch) jobs/$1/$(basename "$0")\`"
+read_arguments "${@:2}"
+# shellcheck source=/dev/null
+source "$job_lib/$1.sh"
+# shellcheck source=jobs/lib/launch.sh
+source "$job_lib/launch.sh"
+# shellcheck source=jobs/lib/stage.sh
+source "$job_lib/stage.sh"
+begin
+[[ -z $job_id ]] || watch_limit

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Remote shell for mpirun between the hosts of a PBS job: pbs_rsh.sh [OPTIONS] HOST COMMAND…
+# pbs_tmrsh starts programs, no shell commands, and takes none of ssh's options.
+set -euo pipefail
+while [[ ${1:-} == -* ]]; do
+    case $1 in
+        -l | -p | -o | -i) shift ;; # with a value
+    esac
+    shift
+done
+host=$1
+shift
+exec pbs_tmrsh "$host" /bin/bash -c "$*"

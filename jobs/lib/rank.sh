@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# What each rank does before its program: rank.sh COMMAND…
+set -euo pipefail
+
+if [[ -n ${HPC_DEEPFAKE_STAGED:-} && -x $HPC_DEEPFAKE_STAGED/bin/python ]]; then # on this node's own disk
+    export VIRTUAL_ENV=$HPC_DEEPFAKE_STAGED
+    export PATH=$HPC_DEEPFAKE_STAGED/bin:$PATH
+    [[ ! -d $HPC_DEEPFAKE_STAGED/python/lib ]] ||
+        export LD_LIBRARY_PATH=$HPC_DEEPFAKE_STAGED/python/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+fi
+if [[ -n ${HPC_DEEPFAKE_RANK_LOGS:-} ]]; then
+    rank=${OMPI_COMM_WORLD_RANK:-${PMIX_RANK:-${PMI_RANK:-${SLURM_PROCID:-0}}}}
+    # The copying outlives signals that are meant for the program.
+    exec > >(trap '' TERM USR1 INT && exec tee -a "$HPC_DEEPFAKE_RANK_LOGS/rank-$(printf %04d "$rank").log") 2>&1
+fi
+exec "$@"

@@ -1,0 +1,36 @@
+#!/bin/bash -l
+# Error levels of a folder of pictures, on all ranks, into one HDF5 file.
+#
+#   qsub -v PICTURES=/scratch/CASIA2,DATA=casia2.h5,ARGS='--split 70/10/20' jobs/pbs/preprocess.sh
+#
+# ARGS go to python -m preprocessing; its --help lists them.
+#PBS -N hd-preprocess
+#PBS -l select=2:ncpus=16:mpiprocs=16
+#PBS -l place=scatter
+#PBS -l walltime=02:00:00
+#PBS -r y
+#PBS -k oed
+#PBS -j oe
+set -euo pipefail
+
+# What to change: here, or when submitting, as above.
+PICTURES=${PICTURES:-}              # folder of pictures (default: $HPC_DEEPFAKE_DATA, else data)
+DATA=${DATA:-}                      # data file, HDF5 (default: features.h5 in the folder of pictures)
+CONFIG=${CONFIG:-}                  # TOML file with options of the program
+ARGS=${ARGS:-}                      # more options of the program, in one text
+SITE=${SITE:-}                      # site file env/sites/SITE.sh: modules, launcher, network
+STAGE_ENV=${STAGE_ENV:-}            # copy the Python environment to this folder of each node; local: the site's
+RANK_LOGS=${RANK_LOGS:-}            # 1: a log for each rank besides the job's
+DOCTOR=${DOCTOR:-on}                # off: don't check nodes and environment first
+MAX_RESTARTS=${MAX_RESTARTS:-20}    # how often a job that was stopped goes on by itself
+
+# The scheduler runs a copy of this file: find the clone that it came from.
+clone=$(qstat -f -w "${PBS_JOBID:--}" 2>/dev/null | sed -n 's|^ *Submit_arguments = .* \(/.*\)/jobs/pbs/[a-z0-9_]*\.sh.*|\1|p') || true
+for clone in "$clone" "${BASH_SOURCE[0]%/*}/../.." "${HPC_DEEPFAKE_HOME:-}" "${PBS_O_WORKDIR:-.}"{,/..,/../..} ""; do
+    [[ ! -f $clone/jobs/lib/job.sh ]] || break
+done
+[[ -n $clone ]] || { echo "error: no clone of hpc_deepfake here: submit inside it, or set HPC_DEEPFAKE_HOME" >&2; exit 2; }
+# shellcheck source=jobs/lib/job.sh
+source "$clone/jobs/lib/job.sh" pbs "$@"
+
+preprocess
