@@ -1,0 +1,143 @@
+"""``hpc-deepfake doctor``: would a job work here, and fast? Asked before the ranks start."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from preprocessing import mpi
+from preprocessing.cli import Parser, at_least
+from preprocessing.errors import InputError
+
+if TYPE_CHECKING:
+    from mpi4py.MPI import Comm
+
+    from hpc_deepfake.doctor.place import Place
+    from hpc_deepfake.doctor.report import Report
+
+_EXAMPLES = """examples:
+  hpc-deepfake doctor
+  mpirun -np 8 hpc-deepfake doctor --for preprocess --dir /scratch/me
+  srun --mpi=pmix hpc-deepfake doctor --device gpu --dir $SCRATCH --json doctor.json
+
+Each line: a verdict, what, and what was found; below it what to do.
+  ok    fine        info  just to know
+  warn  works, but slow or risky
+  FAIL  would break a job
+exit codes: 0 no FAIL; 1 a FAIL; 2 wrong usage"""
+_SILENT = 2.0  # seconds that a process waits at the end for the one that prints
+
+
+def parser() -> Parser:
+    """The command line."""
+    cli = Parser(prog="hpc-deepfake doctor", epilog=_EXAMPLES, description=(
+        "Check the environment, the ranks, the nodes and the file system by using them, on all "
+        "ranks at once."))
+    cli.add_argument("--for", choices=("train", "preprocess"), default="train",
+                     help="preprocess leaves out TensorFlow, Horovod and GPUs")
+    cli.add_argument("--dir", type=Path, default=Path("."), metavar="DIR",
+                     help="folder where data and runs are to be written")
+    cli.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto",
+                     help="as in training")
+    cli.add_argument("--threads", type=at_least(0), default=0, help="as in training")
+    cli.add_argument("--json", type=Path, metavar="FILE", help="write what was found there too")
+    return cli
+
+
+def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
+    """All checks; collective. Returns the exit code, the same on all ranks."""
+    options = parser().parse(argv)
+    options.purpose = vars(options)["for"]  # a keyword of Python
+    from hpc_deepfake.doctor import launch
+    from hpc_deepfake.doctor.deadline import Deadline
+    from hpc_deepfake.doctor.place import find, host_name
+    from hpc_deepfake.doctor.report import Report
+
+    began = time.perf_counter()
+    alone = launch.started(comm.size, os.environ)
+    speaks = comm.size > 1 or launch.number(os.environ) == 0
+    with Deadline(f"rank {comm.rank} on {host_name()}") as deadline:
+        place = find(comm, deadline)
+        report = Report(place, speaks)
+        report.say(_headline(place, options))
+        if alone:
+            report.section("ranks", [launch.world(place), alone])
+        else:
+            _sections(place, report, options)
+        code = report.finish(time.perf_counter() - began)
+    if options.json is not None and speaks:
+        mpi.on_root(comm, lambda: _write(options, place, report))
+    if not speaks:  # mpirun ends the others when the first leaves with a code
+        time.sleep(_SILENT)
+    return code
+
+
+def _sections(place: Place, report: Report, options: Namespace) -> None:
+    """Everything, section by section; collective."""
+    from hpc_deepfake.doctor import (
+        clock,
+        gpu,
+        launch,
+        machine,
+        memory,
+        software,
+        storage,
+        training,
+    )
+    from hpc_deepfake.doctor.report import attempt
+
+    train = options.purpose == "train"
+    place.deadline.stage("software")
+    records = software.versions(place, options.purpose)
+    if place.comm.rank == 0:
+        records += attempt("tested versions", software.pinned)
+    report.section("software", records)
+
+    place.deadline.stage("ranks")
+    report.section("ranks", [
+        launch.world(place), *attempt("MPI threads", launch.thread_level),
+        *clock.skew(place),
+        *(attempt("scheduler", launch.scheduler, place.comm.size, os.environ)
+          if place.comm.rank == 0 else [])])
+
+    place.deadline.stage("nodes")
+    infiniband = machine.infiniband()
+    cards = gpu.cards() if train and options.device != "cpu" else []
+    report.section("nodes", [
+        machine.cores(place, train),
+        *attempt("memory", memory.memory, place, options.purpose),
+        *attempt("shared memory", machine.shared_memory, place),
+        *attempt("limits", machine.limits, place, bool(infiniband)),
+        *attempt("network", machine.network, place, infiniband),
+        *attempt("GPU memory", gpu.busy, cards, gpu.setting())])
+
+    place.deadline.stage("storage")
+    report.section("storage", storage.checks(place, options.dir))
+    if train:
+        place.deadline.stage("training")
+        report.section("training", training.checks(place, options.device, options.threads, cards,
+                                                   infiniband))
+
+
+def _headline(place: Place, options: Namespace) -> str:
+    from hpc_deepfake.doctor.place import count
+
+    names = [place.hosts[rank] for rank in place.leaders]
+    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+    return (f"doctor for {options.purpose}: {count(place.comm.size, 'rank')} on "
+            f"{', '.join(names[:4])}{more}")
+
+
+def _write(options: Namespace, place: Place, report: Report) -> None:
+    text = json.dumps({"for": options.purpose, "dir": str(options.dir.absolute()),
+                       "hosts": place.hosts, "records": report.as_dicts()}, indent=2)
+    try:
+        options.json.write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"cannot write {options.json}: {error.strerror}; "
+                         "choose another place with --json") from None

@@ -1,0 +1,624 @@
+"""The doctor's verdicts on machines that aren't here: texts, numbers and small file trees."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from hpc_deepfake import doctor
+from hpc_deepfake.device import Device
+from hpc_deepfake.doctor import (
+    clock,
+    gpu,
+    launch,
+    machine,
+    memory,
+    software,
+    storage,
+    training,
+)
+from hpc_deepfake.doctor.place import label, ranges
+from hpc_deepfake.doctor.report import FAIL, INFO, OK, WARN, Record, attempt, line, merge, problem
+
+HOSTS, NODES = ("n01", "n01", "n02", "n02"), (0, 0, 2, 2)  # four ranks on two nodes
+UNLIMITED = -1
+
+
+# --- names and the table ------------------------------------------------------------------------
+
+@pytest.mark.parametrize(("ranks", "name"), [
+    ([0, 1], "n01"), ([3], "rank 3 on n02"), ([0, 1, 3], "n01, rank 3 on n02"),
+    ([0, 1, 2, 3], "n01, n02")])
+def test_whole_nodes_go_by_their_name_and_single_ranks_by_number(ranks, name):
+    assert label(ranks, HOSTS, NODES) == name
+
+
+def test_many_nodes_are_counted_not_listed():
+    hosts = tuple(f"n{i}" for i in range(9))
+    assert label(range(9), hosts, tuple(range(9))) == "n0, n1, n2, n3 and 5 nodes more"
+
+
+def test_consecutive_numbers_become_ranges():
+    assert ranges([7, 0, 1, 2, 3, 9, 10]) == "0-3, 7, 9-10"
+
+
+def test_ranks_that_agree_make_one_line():
+    record = Record("open files", "1,024 at most")
+    assert merge([[record]] * 4, HOSTS, NODES) == [record]
+
+
+def test_the_rank_that_differs_is_named_with_its_node_and_decides_the_verdict():
+    good, bad = Record("cores", "16"), Record("cores", "1", WARN, "bind less")
+    merged, = merge([[good], [good], [good], [bad]], HOSTS, NODES)
+    assert (merged.verdict, merged.todo) == (WARN, "bind less")
+    assert merged.value == "rank 3 on n02: 1; n01, rank 2 on n02: 16"
+
+
+def test_a_failure_that_only_some_ranks_report_is_named():
+    """As a rank that got no further than this check, where the others went on to the next."""
+    failure = Record("Horovod", "ImportError", FAIL)
+    assert merge([[], [], [], [failure]], HOSTS, NODES)[0].value == "rank 3 on n02: ImportError"
+    failure = Record("memory", "0 GB", FAIL, scope="node")
+    assert merge([[], [], [failure], []], HOSTS, NODES)[0].value == "n02: 0 GB"
+    failure = Record("clocks", "9 s", FAIL, scope="all")
+    assert merge([[failure], [], [], []], HOSTS, NODES)[0].value == "9 s"
+
+
+def test_amounts_that_vary_count_by_the_least():
+    merged, = merge([[Record("memory", f"{free} GB", OK, "", free, "node")] if free else []
+                     for free in (9, 0, 7, 0)], HOSTS, NODES)
+    assert merged.value == "n02: 7 GB (the least of 2)"
+    merged, = merge([[Record("memory", "9 GB", FAIL, "buy", 9)],
+                     [Record("memory", "7 GB", OK, "", 7)]], ("a", "b"), (0, 1))
+    assert (merged.verdict, merged.value) == (FAIL, "a: 9 GB (the least of 2)")
+
+
+def test_many_differing_values_are_cut():
+    hosts = tuple(f"n{i}" for i in range(9))
+    merged, = merge([[Record("shm", str(i))] for i in range(9)], hosts, tuple(range(9)))
+    assert merged.value == "n0: 0; n1: 1; n2: 2; n3: 3; and 5 other values"
+
+
+def test_lines_end_at_column_100_and_commands_stay_whole():
+    command = "  " + "srun --mpi=pmix " * 9
+    text = line(Record("what", "word " * 40, WARN, f"do {'this ' * 30}:\n{command}\nor that"))
+    lines = text.splitlines()
+    assert max(map(len, (one for one in lines if "srun" not in one))) <= 100
+    assert sum("srun" in one for one in lines) == 1 and command.strip() in text
+    assert lines[0].startswith("  warn  what              word word")
+    assert text.count("→") == 1
+    assert "do this" not in line(Record("what", "value", OK, "do this"))
+
+
+def test_an_exception_in_a_check_is_a_failure_in_one_line():
+    def check():
+        raise OSError(28, "No space left on device", "/scratch")
+
+    record, = attempt("free space", check)
+    assert (record.what, record.value, record.verdict) == (
+        "free space", "OSError: No space left on device", FAIL)
+    assert attempt("nothing", lambda: None) == []
+    assert problem(ValueError("{{function_node __wrapped__}} a\nb")) == "ValueError: a b"
+    assert len(problem(ValueError("x " * 999))) <= 300
+
+
+# --- how the ranks were started -----------------------------------------------------------------
+
+@pytest.mark.parametrize(("size", "environ"), [
+    (1, {}), (4, {"SLURM_NTASKS": "4"}), (1, {"SLURM_NTASKS": "1"}),
+    (2, {"OMPI_COMM_WORLD_SIZE": "2", "SLURM_NTASKS": "4"}),  # mpirun -np 2 in a job of four
+    (1, {"OMPI_COMM_WORLD_SIZE": "1", "SLURM_STEP_NUM_TASKS": "3", "SLURM_NTASKS": "4"}),
+    (2, {"SLURM_NTASKS": "4"}),  # a launcher that doesn't tell
+    (1, {"SLURM_NTASKS": ""})])
+def test_a_world_as_large_as_the_launcher_says_passes(size, environ):
+    assert launch.started(size, environ) is None
+
+
+@pytest.mark.parametrize(("size", "environ", "words"), [
+    (1, {"SLURM_NTASKS": "4"}, "SLURM_NTASKS is 4: each process is alone"),
+    (1, {"SLURM_STEP_NUM_TASKS": "4"}, "SLURM_STEP_NUM_TASKS is 4"),
+    (1, {"PMI_SIZE": "8"}, "PMI_SIZE is 8"),
+    (1, {"OMPI_COMM_WORLD_SIZE": "2"}, "OMPI_COMM_WORLD_SIZE is 2"),
+    (2, {"PMI_SIZE": "4"}, "MPI sees 2 ranks, but PMI_SIZE is 4: the processes are no one")])
+def test_processes_without_a_common_world_fail(size, environ, words):
+    record = launch.started(size, environ)
+    assert record.verdict == FAIL and words in record.value
+    ranks = words.split(" is ")[1][0]
+    assert f"  mpirun -np {ranks} hpc-deepfake doctor" in record.todo
+    assert ("srun --mpi=pmix" in record.todo) == any("SLURM" in name for name in environ)
+
+
+def test_which_of_several_lone_processes_speaks(monkeypatch):
+    for name in ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "MV2_COMM_WORLD_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    assert launch.number({}) == launch.number({"SLURM_PROCID": "3"}) == 0  # a batch script's own
+    assert launch.number({"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "3"}) == 3
+    monkeypatch.setenv("PMI_RANK", "2")
+    assert launch.number({}) == 2
+
+
+def test_uneven_nodes_are_a_warning():
+    assert launch.describe("Open MPI v5", HOSTS, NODES).verdict == OK
+    record = launch.describe("Open MPI v5", ("n01", "n01", "n01", "n02"), (0, 0, 0, 3))
+    assert record.verdict == WARN and "3 on n01, 1 on n02" in record.value
+    assert "--ntasks-per-node=3" in record.todo
+
+
+@pytest.mark.parametrize(("level", "verdict"), [(0, WARN), (1, WARN), (2, WARN), (3, OK)])
+def test_only_full_thread_support_passes(level, verdict):
+    assert launch.judge_level(level).verdict == verdict
+
+
+def test_scheduler_job_restarts_and_places(tmp_path):
+    record, = launch.scheduler(4, {"SLURM_JOB_ID": "17", "SLURM_RESTART_COUNT": "2"})
+    assert (record.verdict, record.value) == (INFO, "SLURM job 17, restarted 2 times")
+    nodes = tmp_path / "nodefile"
+    nodes.write_text("n01\nn01\nn02\nn02\n")
+    environ = {"PBS_JOBID": "9.server", "PBS_NODEFILE": str(nodes)}
+    assert [one.verdict for one in launch.scheduler(4, environ)] == [INFO]
+    _, record = launch.scheduler(2, environ)
+    assert record.verdict == WARN and "4 lines in PBS_NODEFILE for 2 ranks" in record.value
+    environ["PBS_NODEFILE"] = str(tmp_path / "gone")  # on the other nodes of a job
+    assert len(launch.scheduler(2, environ)) == 1
+
+
+def test_clocks_two_seconds_apart_are_a_warning():
+    assert clock.judge({"n01": 0.0, "n02": 0.001}).value == "less than 0.01 s apart"
+    assert clock.judge({"n01": 0.0, "n02": 1.9}).verdict == OK
+    record = clock.judge({"n01": 0.0, "n02": 1.5, "n03": -1.0})
+    assert record.verdict == WARN
+    assert record.value == "2.50 s apart at most: n02 is ahead of n03"
+
+
+# --- versions -----------------------------------------------------------------------------------
+
+def test_versions_that_differ_between_ranks_fail_and_are_named():
+    mine = {"Python": "3.12.1", "NumPy": "2.4", "h5py": "3.14", "HDF5": "1.14"}
+    one, same = software.judge([mine] * 4, HOSTS, NODES)
+    assert one.value == "Python 3.12.1, NumPy 2.4, h5py 3.14 (HDF5 1.14)" and one.verdict == OK
+    assert (same.verdict, same.value) == (OK, "yes, 4 ranks")
+    _, differ = software.judge([mine, mine, mine, {**mine, "HDF5": "1.10"}], HOSTS, NODES)
+    assert differ.verdict == FAIL and "rank 3 on n02: HDF5 1.10" in differ.value
+    missing, _ = software.judge([{**mine, "NumPy": software.MISSING}] * 4, HOSTS, NODES)
+    assert missing.verdict == FAIL and "env/setup.sh" in missing.todo
+
+
+def test_versions_are_those_that_are_loaded():
+    import h5py
+    import numpy
+
+    found = software.installed("train")
+    assert (found["NumPy"], found["h5py"], found["HDF5"]) == (
+        numpy.__version__, h5py.__version__, h5py.version.hdf5_version)
+    assert software.MISSING not in found.values()
+    assert set(software.installed("preprocess")) & {"TensorFlow", "Keras", "Horovod"} == set()
+
+
+def test_other_than_tested_versions_are_a_warning(tmp_path):
+    import numpy
+
+    pins = tmp_path / "versions.txt"
+    assert software.pinned(pins) is None
+    pins.write_text(f"# tested\nNumPy=={numpy.__version__}\nnot-there==1.0\n")
+    assert software.pinned(pins) == Record("tested versions",
+                                           "1 package as in env/versions.txt")
+    pins.write_text("numpy==1.0\n")
+    record = software.pinned(pins)
+    assert record.verdict == WARN and f"numpy {numpy.__version__} (not 1.0)" in record.value
+
+
+# --- cores, memory, limits ----------------------------------------------------------------------
+
+@pytest.mark.parametrize(("sets", "there", "verdict", "words"), [
+    ([(0, 1, 2, 3)], 4, OK, "4 cores"),
+    ([(0, 1)] * 2, 2, OK, "2 cores, shared by 2 ranks"),
+    ([(0, 1)] * 3, 2, WARN, "3 ranks share cores 0-1"),
+    ([(0, 1), (2, 3)], 8, OK, "2 ranks with 2 of their own each (the node has 8)"),
+    ([(0,), (0,)], 8, WARN, "2 ranks share core 0 (the node has 8)"),
+    ([(0, 1, 2), (0,), (0,)], 3, WARN, "2 ranks share core 0 (the node has 3)"),
+    ([(0, 1), (1, 2)], 3, OK, "2 ranks on 3 cores, some in common"),
+    ([(0,), (1,)], 2, OK, "2 ranks with 1 of their own each"),
+    ([(0,), (1,)], 8, WARN, "2 ranks with 1 of their own each (the node has 8)")])
+def test_ranks_that_share_a_core_are_a_warning(sets, there, verdict, words):
+    """As are ranks bound to one core each, in training, where the node has more."""
+    record = machine.judge_cores(sets, there, training=True)
+    assert (record.verdict, record.value) == (verdict, words)
+
+
+def test_preprocessing_is_content_with_one_core():
+    assert machine.judge_cores([(0,), (1,)], 8, training=False).verdict == OK
+
+
+@pytest.mark.parametrize(("everyone", "rank", "verdict", "advice"), [
+    ([(4, (0, 1, 2, 3))], 0, OK, ""),
+    ([(2, (0, 1, 2, 3))] * 2, 0, OK, ""),
+    ([(4, (0, 1, 2, 3))] * 2, 0, WARN, "OMP_NUM_THREADS=2"),
+    ([(1, (0, 1, 2, 3)), (1, (4, 5, 6, 7))], 1, WARN, "OMP_NUM_THREADS=4"),
+    ([(4, (0, 1, 2, 3)), (4, (4, 5, 6, 7))], 1, OK, ""),
+    ([(1, (0, 1))] * 3, 0, OK, "")])  # a thread each can't be less; 'cores' tells of that
+def test_threads_fit_the_cores(everyone, rank, verdict, advice):
+    record = training.judge_threads(everyone, rank)
+    assert record.verdict == verdict and advice in record.todo
+
+
+@pytest.mark.parametrize(("free", "allowed", "verdict", "words"), [
+    (100e9, None, OK, "100.0 GB free for 4 ranks, 1.3 GB each needed"),
+    (100e9, 200e9, OK, "100.0 GB free for"), (7e9, None, WARN, "7.0 GB free for"),
+    (5e9, None, FAIL, "5.0 GB free for"),
+    (100e9, 3e9, FAIL, "3.0 GB free within the job's limit for 4 ranks")])
+def test_memory_is_the_less_of_what_is_free_and_allowed(free, allowed, verdict, words):
+    record = memory.judge(free, allowed, 4, 1.3)
+    assert record.verdict == verdict and words in record.value
+
+
+def group(root: Path, **files: object) -> None:
+    root.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (root / name.replace("_", ".", 1)).write_text(f"{text}\n")
+
+
+def test_limits_of_control_groups_version_2(tmp_path):
+    """The tightest on the way up; what is only cached files doesn't count as used."""
+    job = tmp_path / "slurm" / "job_17"
+    group(tmp_path)
+    group(job, memory_max=8_000, memory_current=3_000, memory_stat="anon 1\ninactive_file 500")
+    group(job / "step_0", memory_max="max", memory_current=3_000)
+    assert memory.cgroup_free("0::/slurm/job_17/step_0\n", tmp_path) == 5_500
+    group(job / "step_0", memory_max=3_500)
+    assert memory.cgroup_free("0::/slurm/job_17/step_0\n", tmp_path) == 500
+    group(job, memory_current=9_000)
+    assert memory.cgroup_free("0::/slurm/job_17/step_0\n", tmp_path) == 0
+    assert memory.cgroup_free("0::/elsewhere\n", tmp_path) is None
+
+
+def test_limits_of_control_groups_version_1(tmp_path):
+    """Also where a container sees its own group as the root; a huge number is no limit."""
+    root = tmp_path / "memory"
+    root.mkdir()
+    (root / "memory.limit_in_bytes").write_text("9223372036854771712\n")
+    (root / "memory.usage_in_bytes").write_text("1000\n")
+    lines = "5:cpu,cpuacct:/docker/1f\n4:memory:/docker/1f\n0::/\n"
+    assert memory.cgroup_free(lines, tmp_path) is None
+    (root / "memory.limit_in_bytes").write_text("5000\n")
+    (root / "memory.stat").write_text("cache 9\ntotal_inactive_file 100\n")
+    assert memory.cgroup_free(lines, tmp_path) == 4_100
+
+
+def test_few_open_files_are_a_warning():
+    assert machine.judge_files(1024, 4096).verdict == OK
+    assert machine.judge_files(UNLIMITED, UNLIMITED).value == "unlimited"
+    for most, advice in ((UNLIMITED, "ulimit -n 4096"), (2048, "ulimit -n 2048")):
+        record = machine.judge_files(256, most)
+        assert record.verdict == WARN and record.todo.endswith(advice)
+
+
+def test_locked_memory_matters_for_infiniband_between_nodes():
+    assert machine.judge_locked(UNLIMITED, True).verdict == OK
+    assert machine.judge_locked(8 << 20, False).verdict == INFO
+    record = machine.judge_locked(8 << 20, True)
+    assert record.verdict == WARN and "ulimit -l unlimited" in record.todo
+
+
+def test_limits_of_this_process(monkeypatch):
+    values = {machine.resource.RLIMIT_NOFILE: (256, 512), machine.resource.RLIMIT_CORE: (0, 0),
+              machine.resource.RLIMIT_MEMLOCK: (65_536, 65_536)}
+    monkeypatch.setattr(machine.resource, "getrlimit", values.get)
+    for leaders, infiniband, locked in (([0, 4], True, WARN), ([0], True, INFO),
+                                        ([0, 4], False, INFO)):
+        records = machine.limits(SimpleNamespace(leaders=leaders), infiniband)
+        assert [(one.what, one.verdict) for one in records] == [
+            ("open files", WARN), ("locked memory", locked), ("core dumps", INFO)]
+
+
+def test_shared_memory_is_told_once_a_node(monkeypatch):
+    place = SimpleNamespace(first=True)
+    assert machine.shared_memory(SimpleNamespace(first=False)) is None
+    for blocks, verdict in ((15_000, WARN), (20_000, OK)):
+        monkeypatch.setattr(os, "statvfs", lambda path, blocks=blocks: SimpleNamespace(
+            f_bavail=blocks, f_frsize=4096))
+        assert machine.shared_memory(place).verdict == verdict
+    monkeypatch.undo()
+    record = machine.shared_memory(place, "/nowhere")
+    assert record.verdict == WARN and "No such file" in record.value
+
+
+def test_infiniband_devices_with_rate_and_state(tmp_path):
+    port = tmp_path / "mlx5_0" / "ports" / "1"
+    port.mkdir(parents=True)
+    (port / "rate").write_text("100 Gb/sec (4X EDR)\n")
+    (port / "state").write_text("4: ACTIVE\n")
+    (tmp_path / "odd").mkdir()
+    devices = machine.infiniband(tmp_path)
+    assert devices == ["mlx5_0 100 Gb/sec (4X EDR) ACTIVE", "odd"]
+    assert machine.infiniband(tmp_path / "none") == []
+    place = SimpleNamespace(first=True, leaders=[0, 4])
+    assert "mlx5_0" in machine.network(place, devices).value
+    assert machine.network(SimpleNamespace(first=True, leaders=[0]), devices) is None
+
+
+# --- storage ------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize(("free", "files", "verdict"), [
+    (80e9, None, OK), (80e9, 10**6, OK), (4e9, 10**6, WARN), (0.1e9, 10**6, FAIL),
+    (80e9, 5_000, WARN), (80e9, 0, FAIL), (0.1e9, 5_000, FAIL)])
+def test_little_room_for_bytes_or_files(free, files, verdict):
+    assert storage.judge_space(free, 100e9, files).verdict == verdict
+
+
+@pytest.mark.parametrize(("setting", "kind", "refused", "verdict"), [
+    ("FALSE", "nfs4", "No locks available", OK), ("0", "lustre", None, OK),
+    ("BEST_EFFORT", "lustre", "Function not implemented", OK),
+    (None, "ext4", None, OK), (None, "nfs4", None, WARN), ("TRUE", "lustre", None, WARN),
+    (None, "lustre", "Function not implemented", FAIL), ("TRUE", "ext4", "No locks", FAIL)])
+def test_file_locking_by_setting_and_file_system(setting, kind, refused, verdict):
+    record = storage.judge_locking(setting, kind, kind in ("nfs4", "lustre"), refused)
+    assert record.verdict == verdict
+    if verdict != OK:
+        assert record.todo.endswith("  export HDF5_USE_FILE_LOCKING=FALSE")
+
+
+def test_a_refused_lock_is_found_by_trying(tmp_path, monkeypatch):
+    monkeypatch.delenv("HDF5_USE_FILE_LOCKING", raising=False)
+    assert storage._locking(tmp_path).verdict == OK
+    monkeypatch.setattr(storage.fcntl, "flock", lambda *_: (_ for _ in ()).throw(
+        OSError(38, "Function not implemented")))
+    record = storage._locking(tmp_path)
+    assert record.verdict == FAIL and "refuses locks: Function not implemented" in record.value
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nfs_is_a_warning_from_several_nodes_only():
+    assert storage.judge_file_system("nfs4", 1).verdict == OK
+    assert storage.judge_file_system("nfs4", 2).verdict == WARN
+    assert storage.judge_file_system("lustre", 2).verdict == OK
+
+
+PLAIN = "stripe_count:  {} stripe_size:   1048576 pattern:       raid0 stripe_offset: -1\n"
+PROGRESSIVE = """\
+  lcm_layout_gen:    0
+  lcm_mirror_count:  1
+  lcm_entry_count:   2
+    lcme_id:             N/A
+    lcme_extent.e_start: 0
+    lcme_extent.e_end:   268435456
+      stripe_count:  1       stripe_size:   1048576       pattern:       raid0
+    lcme_id:             N/A
+    lcme_extent.e_start: 268435456
+    lcme_extent.e_end:   EOF
+      stripe_count:  8       stripe_size:   4194304       pattern:       raid0
+"""
+
+
+@pytest.mark.parametrize(("text", "verdict", "words"), [
+    (PLAIN.format(1), WARN, "1 stripe of 1 MiB: one server takes all writes"),
+    (PLAIN.format(0), WARN, "1 stripe of 1 MiB"), (PLAIN.format(8), OK, "8 stripes of 1 MiB"),
+    (PLAIN.format(-1), OK, "all servers of 1 MiB"), (PROGRESSIVE, OK, "8 stripes of 4 MiB"),
+    ("what?", INFO, "unknown")])
+def test_one_stripe_is_a_warning_with_the_command(text, verdict, words):
+    record = storage.judge_striping(text, Path("/lustre/my runs"))
+    assert record.verdict == verdict and words in record.value
+    if verdict == WARN:
+        assert "before the file is made" in record.todo
+        assert record.todo.endswith("  lfs setstripe -c 8 -S 4M '/lustre/my runs'")
+
+
+def program(folder: Path, name: str, text: str) -> None:
+    file = folder / name
+    file.write_text(f"#!/bin/sh\n{textwrap.dedent(text)}")
+    file.chmod(0o755)
+
+
+def test_lfs_is_asked_about_the_folder(tmp_path, monkeypatch):
+    folder = tmp_path / "runs"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert storage._striping(folder).verdict == INFO
+    program(tmp_path, "lfs", f"""\
+        [ "$*" = "getstripe -d {folder}" ] && echo "stripe_count:  1 stripe_size:   1048576"
+        """)
+    assert storage._striping(folder).verdict == WARN
+    program(tmp_path, "lfs", "echo 'not a Lustre' >&2; exit 2\n")
+    record = storage._striping(folder)
+    assert (record.verdict, record.value) == (INFO, "unknown: not a Lustre")
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+    record = storage.writable(tmp_path / "gone")
+    assert record.verdict == FAIL and f"  mkdir -p {tmp_path / 'gone'}" in record.todo
+    file = tmp_path / "file"
+    file.touch()
+    assert storage.writable(file).verdict == FAIL
+    record = storage.writable(Path("/proc"))  # for root too
+    assert record.verdict == FAIL and record.value.startswith("cannot write in /proc: ")
+    assert storage.writable(tmp_path).verdict == OK
+    assert list(tmp_path.iterdir()) == [file]
+
+
+# --- GPUs, as texts -----------------------------------------------------------------------------
+
+SMI = """\
+0, GPU-1f3a7c52-0000, 00000000:07:00.0, NVIDIA A100-SXM4-80GB, 535.104.05, 81920, 3
+1, GPU-2b9d0e11-0000, 00000000:0F:00.0, NVIDIA A100-SXM4-80GB, 535.104.05, 81920, 20480
+2, GPU-2b9d77aa-0000, 00000000:47:00.0, NVIDIA A100-SXM4-80GB, 535.104.05, 81920, [N/A]
+"""
+CARDS = gpu.parse(SMI)
+
+
+def test_nvidia_smi_is_read(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert gpu.cards() == []
+    program(tmp_path, "nvidia-smi", f"""\
+        [ "$2" = --format=csv,noheader,nounits ] && echo '{SMI.splitlines()[1]}'
+        """)
+    assert gpu.cards() == [gpu.Card(1, "GPU-2b9d0e11-0000", "00000000:0F:00.0",
+                                    "NVIDIA A100-SXM4-80GB", "535.104.05", 81920, 20480)]
+    program(tmp_path, "nvidia-smi", "echo 'NVIDIA-SMI has failed'; exit 9\n")
+    assert gpu.cards() == []
+    assert [card.used for card in CARDS] == [3, 20480, 0]
+    assert gpu.parse("No devices were found\n") == []
+
+
+@pytest.mark.parametrize(("setting", "numbers"), [
+    (None, [0, 1, 2]), ("", []), ("2,0", [2, 0]), ("GPU-1f3a7c52", [0]), ("1,9,0", [1]),
+    ("-1", []), ("GPU-2b9d", []), ("2, GPU-2b9d0e11-0000", [2, 1])])
+def test_visible_gpus_as_cuda_numbers_them(setting, numbers):
+    """The list ends where an entry names none, or could mean two."""
+    assert gpu.visible(CARDS, setting) == [CARDS[number].uuid for number in numbers]
+
+
+def test_parts_of_a_gpu_are_told_apart():
+    assert gpu.visible(CARDS, "MIG-aa,MIG-bb") == ["MIG-aa", "MIG-bb"]
+    assert gpu.judge_sharing([(0, "MIG-aa"), (1, "MIG-bb")]).verdict == OK
+
+
+def test_two_ranks_on_one_gpu_are_a_warning():
+    assert gpu.judge_sharing([(4, "GPU-a"), (5, "GPU-b")]) == Record("GPU per rank",
+                                                                     "each rank has its own")
+    record = gpu.judge_sharing([(4, "GPU-a"), (5, "GPU-b"), (6, "GPU-a"), (7, None)])
+    assert record.verdict == WARN
+    assert record.value == "several ranks on one: ranks 4, 6 on GPU-a"
+    assert "--ntasks-per-node=2" in record.todo
+    assert gpu.judge_sharing([(0, None), (1, None)]) is None
+
+
+@pytest.mark.parametrize(("settings", "kinds", "verdict"), [
+    ((None, None), ("GPU:0", "GPU:1"), OK), (("0", "1"), ("GPU:0", "GPU:0"), OK),
+    (("0,1", "1,0"), ("GPU:0", "GPU:1"), WARN), (("1", "GPU-2b9d0e11"), ("GPU:0", "GPU:0"), WARN),
+    (("0,1", "0,1"), ("GPU:0", "CPU"), OK)])
+def test_the_gpu_of_a_rank_is_the_one_that_its_job_shows_it(monkeypatch, settings, kinds, verdict):
+    """CUDA_VISIBLE_DEVICES of each rank renumbers the GPUs."""
+    shared = []
+    for rank, (setting, kind) in enumerate(zip(settings, kinds, strict=True)):
+        place = SimpleNamespace(comm=SimpleNamespace(rank=rank), node=SimpleNamespace(
+            allgather=lambda mine: [*shared, mine]))
+        if setting is None:
+            monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        else:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", setting)
+        found = training._sharing(place, Device(kind, "A100", 1), CARDS)
+        uuids = gpu.visible(CARDS, setting)
+        shared.append((rank, uuids[int(kind[4:])] if kind != "CPU" else None))
+    assert found[0].verdict == verdict
+
+
+def test_a_gpu_that_others_use_is_a_warning_if_it_is_ours():
+    assert gpu.busy(CARDS, "0,2") is None
+    record = gpu.busy(CARDS, None)
+    assert record.verdict == WARN and "GPU 1 (00000000:0F:00.0) has 20,480" in record.value
+
+
+@pytest.mark.parametrize(("have", "cuda", "computes", "verdict"), [
+    ("525.60.13", "12.5.1", True, OK), ("525.60.12", "12.5.1", False, FAIL),
+    ("535.104.05", "12.9", True, OK), ("575.57.08", "13.0", False, FAIL),
+    ("580.65.06", "13.0", True, OK), ("580", "13", True, OK), ("470.82.01", "11.8", True, OK),
+    ("96.43.23", "12.5.1", False, FAIL),
+    ("525.125.06", "13.0", True, WARN), ("999.1", "21.0", True, INFO)])
+def test_the_driver_is_new_enough_for_the_cuda_in_use(have, cuda, computes, verdict):
+    """An older one that computes all the same does so through compatibility libraries."""
+    assert gpu.judge_driver(have, cuda, computes).verdict == verdict
+
+
+@pytest.mark.parametrize(("text", "version"), [
+    ("NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.129.03  Thu Oct 19 18:56:32 UTC 2023\n"
+     "GCC version:  gcc version 12.2.0 (Debian 12.2.0-14)\n", "535.129.03"),
+    ("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  Release Build  (dvs)\n",
+     "580.65.06"), ("", None)])
+def test_the_driver_by_its_file(tmp_path, text, version):
+    file = tmp_path / "version"
+    file.write_text(text)
+    assert gpu.driver([], file) == version
+    assert gpu.driver(CARDS, file) == "535.104.05"
+    assert gpu.driver([], tmp_path / "none") is None
+
+
+def test_gpu_direct_matters_between_nodes_with_infiniband(tmp_path):
+    modules, version = tmp_path / "modules", tmp_path / "version"
+    modules.write_text("nvidia_uvm 1 2 - Live 0x0\n")
+    files = (modules, version)
+    assert gpu.direct(1, ["mlx5_0"], *files) is None
+    assert gpu.direct(2, [], *files).verdict == INFO
+    record = gpu.direct(2, ["mlx5_0"], *files)
+    assert record.verdict == WARN and "NCCL_DEBUG=INFO" in record.todo
+    version.write_text("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.65.06\n")
+    assert gpu.direct(2, ["mlx5_0"], *files).verdict == INFO
+    modules.write_text("nvidia_peermem 16384 0 - Live 0x0\n")
+    assert gpu.direct(2, ["mlx5_0"], *files).verdict == OK
+
+
+def test_gpus_that_stay_unused_are_a_warning():
+    assert gpu.judge_none("cpu", CARDS, "", False).verdict == INFO
+    assert gpu.judge_none("auto", [], "no driver", False).verdict == INFO
+    record = gpu.judge_none("auto", CARDS, "built without CUDA", False)
+    assert record.verdict == WARN and "3 GPUs: built without CUDA" in record.value
+    assert gpu.judge_none("auto", [], "no driver", True).verdict == FAIL  # others have one
+
+
+@pytest.mark.parametrize(("code", "version"), [(23202, "2.32.2"), (21803, "2.18.3"),
+                                               (2804, "2.8.4")])
+def test_nccl_numbers(code, version):
+    assert gpu.nccl_version(code) == version
+
+
+@pytest.mark.parametrize(("code", "cuda", "used", "verdict"), [
+    (0, False, False, OK), (21803, True, True, OK), (0, True, True, FAIL), (0, True, False, WARN),
+    (21803, False, False, WARN)])
+def test_horovod_has_nccl_where_tensorflow_has_cuda(code, cuda, used, verdict):
+    assert gpu.judge_nccl(code, cuda, used).verdict == verdict
+
+
+# --- Horovod ------------------------------------------------------------------------------------
+
+def test_horovod_that_sees_other_ranks_than_mpi_fails():
+    ranks, threads = training.judge_ranks((3, 4), (3, 4), True)
+    assert (ranks.verdict, threads.verdict) == (OK, OK)
+    record, = training.judge_ranks((0, 1), (3, 4), True)
+    assert record.verdict == FAIL and "rank 0 of 1, where MPI sees 3 of 4" in record.value
+    assert training.judge_ranks((3, 4), (3, 4), False)[1].verdict == WARN
+
+
+MAPS = """\
+7f10-7f20 r-xp 00000000 08:01 11 {}
+7f20-7f30 rw-p 00000000 08:01 11 {}
+7f30-7f40 r-xp 00000000 08:01 12 /opt/lib/libmpi_mpifh.so.40
+7f40-7f50 r-xp 00000000 08:01 13 /opt/lib/libhdf5_openmpi.so.103
+"""
+
+
+def test_two_mpi_libraries_in_one_process_fail():
+    openmpi, mpich = "/opt/openmpi/lib/libmpi.so.40.30.4", "/opt/mpich/lib/libmpich.so.12"
+    assert training.judge_libraries(MAPS.format(openmpi, openmpi)).verdict == OK
+    record = training.judge_libraries(MAPS.format(openmpi, mpich))
+    assert record.verdict == FAIL and openmpi in record.value and mpich in record.value
+
+
+def test_horovods_faults_break_no_job_on_one_rank(monkeypatch):
+    failure = [Record("Horovod", "ImportError", FAIL, "build"), Record("NCCL", "fits")]
+    monkeypatch.setattr(training, "_horovod", lambda *_: failure)
+    for size, verdict in ((1, WARN), (2, FAIL)):
+        place = SimpleNamespace(comm=SimpleNamespace(size=size))
+        assert [one.verdict for one in training.horovod(place, None)] == [verdict, OK]
+
+
+# --- the command --------------------------------------------------------------------------------
+
+def test_help_needs_neither_mpi_nor_tensorflow(tmp_path):
+    for name in ("mpi4py", "tensorflow", "h5py", "numpy"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('not for --help')")
+    done = subprocess.run([sys.executable, "-m", "hpc_deepfake.cli", "doctor", "--help"],
+                          cwd=tmp_path, text=True, capture_output=True,
+                          env={**os.environ, "PYTHONPATH": str(tmp_path)}, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "srun --mpi=pmix hpc-deepfake doctor" in done.stdout
+
+
+def test_options_from_a_file_go_by_their_names(tmp_path):
+    file = tmp_path / "doctor.toml"
+    file.write_text('for = "preprocess"\ndir = "/scratch"\nthreads = 2\n')
+    options = doctor.parser().parse(["--config", str(file)])
+    assert vars(options)["for"] == "preprocess" and options.dir == Path("/scratch")
+    assert options.threads == 2
