@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Copies this clone and its environment to where an ordinary user can read them:
+#     install.sh FOLDER       FOLDER/my clone (a path with a space) and FOLDER/env
+set -euo pipefail
+folder=$1
+clone=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd -P)
+target="$folder/my clone"
+
+rm -rf "$target"
+mkdir -p "$target"
+git -C "$clone" ls-files -z --cached --others --exclude-standard |
+    tar -C "$clone" --null --files-from=- --ignore-failed-read -cf - | tar -C "$target" -xf -
+
+tar=$("$clone/env/stage.sh" pack)
+env=$("$clone/env/stage.sh" unpack "$tar" "$folder")
+# It was installed in place of the clone; the copy takes the clone's copy.
+sed -i "s|'$clone/|'$target/|g" "$env"/lib/python*/site-packages/__editable__*
+ln -sfn "$env" "$folder/env"
+# The user may not pack it anew; what STAGE_ENV unpacks on nodes is this tar once more.
+ln -f "$tar" "$env/" 2>/dev/null || cp "$tar" "$env/"
