@@ -6,7 +6,7 @@ import hashlib
 import os
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -16,9 +16,22 @@ from urllib.parse import quote_from_bytes
 import numpy as np
 
 from preprocessing.errors import InputError
-from preprocessing.names import AUTHENTIC, TAMPERED, parse
+from preprocessing.names import (
+    AUTHENTIC,
+    FRAMES,
+    PICTURES,
+    TAMPERED,
+    VIDEOS,
+    Moment,
+    evenly,
+    frame_path,
+    parse,
+    parse_path,
+    sequences,
+)
 
-EXTENSIONS = (b".jpg", b".jpeg", b".tif", b".tiff", b".bmp", b".png", b".webp", b".gif")
+EXTENSIONS = PICTURES
+Moments = Callable[[bytes], Sequence[Moment]]  # file name of a video → which of its frames
 FOLDERS = {
     AUTHENTIC: ("au", "authentic", "real", "original", "pristine"),
     TAMPERED: ("tp", "sp", "modified tp", "tampered", "fake", "forged"),
@@ -31,14 +44,15 @@ _DEPTH = 3  # how deep below the given folder a data set may lie
 
 @dataclass(frozen=True)
 class Catalogue:
-    """The pictures of one or more data sets, row by row.
+    """The pictures and frames of videos of one or more data sets, row by row.
 
     Attributes:
         roots: folder of each root; paths begin with a root's name where there are two, "" else.
-        paths: file names relative to their root, as bytes, since a name need not be UTF-8.
+        paths: file names relative to their root, as bytes, since a name need not be UTF-8; those
+            of frames as ``names.frame_path`` makes them, the frames of a video one after another.
         labels: uint8 (N), 0 authentic, 1 tampered.
         groups: int32 (N), the same for pictures that share a source picture, directly or through
-            others; numbered in order of appearance.
+            others, and for all frames of a video; numbered in order of appearance.
         notes: what a person should know about the list.
     """
 
@@ -52,8 +66,9 @@ class Catalogue:
         return len(self.paths)
 
     def encoded(self) -> list[bytes]:
-        """Paths percent-encoded, as ASCII (RFC 3986)."""
-        return [quote_from_bytes(path).encode() for path in self.paths]
+        """Paths percent-encoded, as ASCII (RFC 3986); a ``#`` begins the frame, in no name."""
+        return [quote_from_bytes(file).encode() + path[len(file):]
+                for path, file in ((path, parse_path(path)[0]) for path in self.paths)]
 
     def digest(self) -> str:
         """SHA-256 over paths and labels in row order, hexadecimal."""
@@ -70,8 +85,15 @@ def locate(roots: dict[str, Path], path: bytes) -> bytes:
     return os.path.join(os.fsencode(roots[""]), path)
 
 
-def scan(data: Path) -> Catalogue:
+def _usual(path: bytes) -> Sequence[Moment]:
+    return evenly(FRAMES)
+
+
+def scan(data: Path, moments: Moments = _usual) -> Catalogue:
     """Catalogue of all data sets in the folder ``data`` (CASIA 1, CASIA 2, real/fake …).
+
+    Args:
+        moments: which frames of a video, given its name, become rows.
 
     Raises:
         InputError: there is no such folder, or no data set in it.
@@ -91,8 +113,7 @@ def scan(data: Path) -> Catalogue:
         for label, names in folders.items():
             for name in names:
                 top = prefix + os.fsencode(name) + b"/"
-                entries += [_Entry(top + path, label, prefix + path)
-                            for path in _pictures(home / name, notes, seen)]
+                entries += _entries(home / name, top, label, prefix, moments, notes, seen)
     if not entries:
         raise InputError(f"no pictures in '{data}': looked for folders Au/ and Tp/ (or Sp/), "
                          f"or real/ and fake/, down to {_DEPTH} levels. "
@@ -100,10 +121,13 @@ def scan(data: Path) -> Catalogue:
     return _catalogue({"": data.resolve()}, entries, notes)
 
 
-def scan_pair(authentic: Path, tampered: Path) -> Catalogue:
+def scan_pair(authentic: Path, tampered: Path, moments: Moments = _usual) -> Catalogue:
     """Catalogue of authentic pictures of one data set and tampered ones of another.
 
     Either folder may be a whole data set (its folder of that class is taken) or just pictures.
+
+    Args:
+        moments: as in ``scan``.
 
     Raises:
         InputError: a folder is missing or has no pictures.
@@ -119,8 +143,7 @@ def scan_pair(authentic: Path, tampered: Path) -> Catalogue:
         start = len(entries)
         for name in inside or [""]:
             top = os.fsencode(os.path.join(LABELS[label], name, ""))
-            entries += [_Entry(top + path, label, path)
-                        for path in _pictures(folder / name, notes, seen)]
+            entries += _entries(folder / name, top, label, b"", moments, notes, seen)
         if len(entries) == start:
             raise InputError(f"no pictures in the folder of {LABELS[label]} ones, '{folder}'")
         roots[LABELS[label]] = folder.resolve()
@@ -138,6 +161,22 @@ class _Entry(NamedTuple):
     path: bytes
     label: int
     scene: bytes
+
+
+def _entries(folder: Path, top: bytes, label: int, home: bytes, moments: Moments,
+             notes: list[str], seen: set[tuple[int, int]]) -> Iterator[_Entry]:
+    """Rows of a class folder; ``top`` and ``home`` are its path and its data set's, each with /."""
+    videos = rows = 0
+    for name in _pictures(folder, notes, seen):
+        if name.lower().endswith(VIDEOS):
+            frames = moments(os.path.join(os.fsencode(folder), name))
+            videos, rows = videos + 1, rows + len(frames)
+            for moment in frames:
+                yield _Entry(frame_path(top + name, moment), label, home + name)
+        else:
+            yield _Entry(top + name, label, home + name)
+    if videos:
+        notes.append(f"{folder}: {rows:,} frames of {videos:,} videos")
 
 
 def _subfolders(folder: Path, notes: list[str]) -> list[str]:
@@ -187,7 +226,7 @@ def _data_sets(folder: Path, depth: int, notes: list[str],
 
 
 def _pictures(folder: Path, notes: list[str], seen: set[tuple[int, int]]) -> list[bytes]:
-    """Pictures below ``folder``, relative to it, sorted by their bytes."""
+    """Pictures and videos below ``folder``, relative to it, sorted by their bytes."""
     def fail(error: OSError) -> NoReturn:
         raise InputError(f"cannot list {os.fsdecode(error.filename)}: {error.strerror}")
 
@@ -205,32 +244,35 @@ def _pictures(folder: Path, notes: list[str], seen: set[tuple[int, int]]) -> lis
             stem, ending = os.path.splitext(name.lower())
             if stem.endswith(_MASK):
                 others["ground-truth masks"] += 1
-            elif ending in EXTENSIONS:
+            elif ending in PICTURES or ending in VIDEOS:
                 found.append(inside + b"/" + name if inside else name)
             else:
                 others[os.fsdecode(ending) or "no ending"] += 1
     if others:
         kinds = ", ".join(f"{count} {kind}" for kind, count in others.most_common(4))
-        notes.append(f"{folder}: {others.total()} files are no pictures by name ({kinds})")
+        notes.append(f"{folder}: {others.total()} files are no pictures or videos by name "
+                     f"({kinds})")
     return sorted(found)
 
 
 def _catalogue(roots: dict[str, Path], entries: list[_Entry], notes: list[str]) -> Catalogue:
     paths = [entry.path for entry in entries]
     labels = np.fromiter((entry.label for entry in entries), np.uint8, len(entries))
-    keys, contradictions = [], []
+    keys, contradictions = [], {}  # the latter as an ordered set: a video has many rows
     for path, label, scene in entries:
         stem = scene.rpartition(b".")[0]
-        parsed = parse(os.fsdecode(stem.rpartition(b"/")[2]))
+        name = os.fsdecode(stem.rpartition(b"/")[2])
+        parsed = parse(name)
         if parsed is None:  # real/0001.png and fake/0001.png show the same scene
-            keys.append((f"scene {os.fsdecode(stem)}",))
+            shown = sequences(name) if scene.lower().endswith(VIDEOS) else ()
+            keys.append(shown or (f"scene {os.fsdecode(stem)}",))
         else:
             keys.append(parsed.sources)
             if parsed.label != label:
-                contradictions.append(os.fsdecode(path))
+                contradictions.setdefault(os.fsdecode(parse_path(path)[0]))
     if contradictions:
         notes.append(f"{len(contradictions)} names contradict their folder (the folder counts): "
-                     + ", ".join(contradictions[:3])
+                     + ", ".join(list(contradictions)[:3])
                      + (" …" if len(contradictions) > 3 else ""))
     missing = set(range(2)) - set(labels.tolist())
     if missing:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import groupby, islice, pairwise
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from preprocessing import video
 from preprocessing.catalogue import Catalogue, locate
-from preprocessing.deal import deal
-from preprocessing.ela import features
+from preprocessing.deal import BLOCK, deal
+from preprocessing.ela import features, features_of_pixels
+from preprocessing.names import parse_path
 from preprocessing.picture import Rejected, read
 from preprocessing.progress import Progress
 from preprocessing.store import (
@@ -82,7 +85,7 @@ def run(comm: Comm, header: Header, catalogue: Catalogue | None, writer: str = "
         pending = np.union1d(pending, damaged)
         resumed, total = header.rows - len(pending), len(pending)
         work = [[(block, [locate(catalogue.roots, catalogue.paths[row]) for row in block])
-                 for block in blocks] for blocks in deal(pending, comm.size, header.rows)]
+                 for block in blocks] for blocks in _deal(catalogue.paths, pending, comm.size)]
     resumed, total = comm.bcast((resumed, total))
     blocks = comm.scatter(work)
     progress = Progress(comm, total, "images")
@@ -98,6 +101,49 @@ def _damaged(comm: Comm, header: Header) -> np.ndarray:
     done = np.flatnonzero(header.array("status") == DONE)
     mine = damaged_rows(header, done[comm.rank::comm.size])
     return np.concatenate(comm.allgather(mine))
+
+
+def _deal(paths: Sequence[bytes], pending: np.ndarray, ranks: int) -> list[list[np.ndarray]]:
+    """As ``deal.deal``, by files: all frames of a video go to one rank, which reads it once."""
+    number: dict[bytes, int] = {}
+    files = np.fromiter((number.setdefault(parse_path(path)[0], len(number)) for path in paths),
+                        np.int64, len(paths))[pending]
+    return [[pending[slice(*np.searchsorted(files, (block[0], block[-1] + 1)))]
+             for block in blocks] for blocks in deal(np.unique(files), ranks, len(number))]
+
+
+def _parts(blocks: list[tuple[np.ndarray, list[bytes]]], header: Header, tally: Tally,
+           clock: _Clock) -> Iterator[tuple[np.ndarray, Iterator[list[np.ndarray] | Rejected]]]:
+    """Up to ``BLOCK`` rows of a block, each with what ``_compute`` says of them, not yet begun."""
+    for rows, paths in blocks:
+        results = _compute(paths, header, tally, clock)
+        for start in range(0, len(rows), BLOCK):
+            part = rows[start:start + BLOCK]
+            yield part, islice(results, len(part))
+
+
+def _compute(paths: list[bytes], header: Header, tally: Tally,
+             clock: _Clock) -> Iterator[list[np.ndarray] | Rejected]:
+    """For each row its features in the header's order, or why there are none."""
+    for file, rows in groupby(map(parse_path, paths), itemgetter(0)):
+        moments = [moment for _, moment in rows]
+        if moments[0] is None:
+            try:
+                data = read(file)
+                tally.read_bytes += len(data)
+                clock.lap("read")
+                yield features(data, header.features, header.parameters)
+            except Rejected as reason:
+                yield reason
+            continue
+        tally.read_bytes += video.size(file)
+        for frame in video.frames(file, moments):
+            clock.lap("read")
+            try:
+                yield frame if isinstance(frame, Rejected) else features_of_pixels(
+                    frame.pixels, header.features, header.parameters)
+            except Rejected as reason:
+                yield reason
 
 
 def _fill(header: Header, out: Writer, blocks: list[tuple[np.ndarray, list[bytes]]],
@@ -120,9 +166,9 @@ def _fill(header: Header, out: Writer, blocks: list[tuple[np.ndarray, list[bytes
         written = 0
         clock.lap("write")
 
-    for number, (rows, paths) in enumerate(blocks):
+    tally.left = sum(len(rows) for rows, _ in blocks)
+    for rows, results in _parts(blocks, header, tally, clock):
         if stop:
-            tally.left = sum(len(block) for block, _ in blocks[number:])
             break
         size = header.parameters.size
         values = {name: np.zeros((len(rows), size, size, 3), np.uint8)
@@ -130,15 +176,10 @@ def _fill(header: Header, out: Writer, blocks: list[tuple[np.ndarray, list[bytes
         status = np.full(len(rows), PENDING, np.uint8)
         sums = np.zeros(len(rows), np.uint32)
         clock.lap("compute")
-        for i, path in enumerate(paths):
-            try:
-                data = read(path)
-                tally.read_bytes += len(data)
-                clock.lap("read")
-                got = features(data, header.features, header.parameters)
-            except Rejected as reason:
+        for i, got in enumerate(results):
+            if isinstance(got, Rejected):
                 status[i] = REJECTED
-                tally.rejects.append((int(rows[i]), str(reason)))
+                tally.rejects.append((int(rows[i]), str(got)))
             else:
                 for name, value in zip(header.features, got, strict=True):
                     values[name][i] = value
@@ -147,6 +188,7 @@ def _fill(header: Header, out: Writer, blocks: list[tuple[np.ndarray, list[bytes
                 tally.images += 1
             clock.lap("compute")
             advance(1)
+        tally.left -= len(rows)
         for start, end in _runs(rows):
             for name in header.features:
                 out.write(name, int(rows[start]), values[name][start:end])
@@ -175,5 +217,3 @@ class _Clock:
         now = time.perf_counter()
         self._seconds[stage] += now - self._last
         self._last = now
-
-

@@ -1,17 +1,23 @@
-"""What the file names of CASIA 1 and CASIA 2 say about a picture."""
+"""What names say: of CASIA's pictures, of FaceForensics++'s videos, and the paths of frames."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import NamedTuple
 
 AUTHENTIC, TAMPERED = 0, 1
+PICTURES = (b".jpg", b".jpeg", b".tif", b".tiff", b".bmp", b".png", b".webp", b".gif")
+VIDEOS = (b".mp4", b".m4v", b".mov", b".avi", b".mkv", b".webm", b".mpg", b".mpeg")
+FRAMES = 10  # of a video, unless asked otherwise
 
 # Au_ani_00001 (CASIA 2), Au_ani_0001 (CASIA 1)
 _AUTHENTIC = re.compile(r"Au_([a-z]{3})_(\d{4,5})")
 # Tp_D_CRN_S_N_cha00063_art00014_11818, Sp_D_NNN_A_ani0099_ani0100.0288 (sic, CASIA 1)
 _TAMPERED = re.compile(
     r"(?:Tp|Sp)_([DS])_[A-Za-z]{3}(?:_[A-Z])+_([a-z]{3})(\d{4,5})_([a-z]{3})(\d{4,5})[._](\d+)")
+# 000 and 000_003: dataset/README.md of FaceForensics++, "<target sequence>_<source sequence>"
+_SEQUENCES = re.compile(r"(\d{3})(?:_(\d{3}))?")
 
 
 @dataclass(frozen=True)
@@ -37,5 +43,54 @@ def parse(stem: str) -> Name | None:
     return None
 
 
+def sequences(stem: str) -> tuple[str, ...]:
+    """Ids of the original videos that one of FaceForensics++ shows; none if not named like that."""
+    match = _SEQUENCES.fullmatch(stem)
+    return tuple(f"sequence {number}" for number in match.groups() if number) if match else ()
+
+
 def _source(category: str, number: str) -> str:
     return f"{category}{int(number)}"
+
+
+class Nth(NamedTuple):
+    """The frame in the middle of the ``number``-th (from 1) of ``parts`` equal parts of a video."""
+
+    number: int
+    parts: int
+
+    def __str__(self) -> str:
+        return f"frame={self.number}of{self.parts}"
+
+
+class At(NamedTuple):
+    """The first frame that is not earlier than ``milliseconds`` after a video's start."""
+
+    milliseconds: int
+
+    def __str__(self) -> str:
+        return f"frame={self.milliseconds // 1000}.{self.milliseconds % 1000:03}s"
+
+
+Moment = Nth | At
+# no file of a list is named so: its name would have to end in one of PICTURES or VIDEOS
+_FRAME = re.compile(rb"(.*)#frame=(?:(\d+)of(\d+)|(\d+)\.(\d{3})s)", re.DOTALL)
+
+
+def evenly(parts: int) -> list[Nth]:
+    """Moments spread evenly over a video, one in the middle of each of ``parts`` parts."""
+    return [Nth(number, parts) for number in range(1, parts + 1)]
+
+
+def frame_path(video: bytes, moment: Moment) -> bytes:
+    """Path of a row: ``clip.mp4#frame=3of10`` or ``clip.mp4#frame=12.500s``."""
+    return b"%b#%b" % (video, str(moment).encode())
+
+
+def parse_path(path: bytes) -> tuple[bytes, Moment | None]:
+    """The file of a row, and which frame of it where it is a video."""
+    match = _FRAME.fullmatch(path) if b"#frame=" in path else None
+    if match is None or not match[1].lower().endswith(VIDEOS):
+        return path, None
+    file, number, parts, seconds, milliseconds = match.groups()
+    return file, Nth(int(number), int(parts)) if parts else At(int(seconds + milliseconds))

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from preprocessing import catalogue as module
 from preprocessing.catalogue import SAMPLE_MARK, Catalogue, components, locate, scan, scan_pair
 from preprocessing.deal import deal
 from preprocessing.errors import InputError
+from preprocessing.names import At, Nth, evenly
 from preprocessing.split import by_group
 
 
@@ -128,6 +130,71 @@ def test_real_and_fake_of_one_name_share_a_group(small):
     assert found.groups.tolist() == [0, 1, 2, 0, 2]
     pair = scan_pair(top, top)
     assert np.array_equal(pair.groups, found.groups)
+
+
+def test_a_video_is_as_many_rows_as_it_has_moments(small):
+    """In order, in one group with the other class's video of that name, among pictures."""
+    top = small("real/1.jpg", "real/clip.MP4", "real/other.avi", "fake/clip.mp4", "fake/z.mkv")
+    asked = []
+
+    def moments(path: bytes) -> list[Nth | At]:
+        asked.append(path)
+        return [At(0), At(1500)] if path.endswith(b".mkv") else evenly(2)
+
+    found = scan(top, moments)
+    assert found.paths == [
+        b"real/1.jpg", b"real/clip.MP4#frame=1of2", b"real/clip.MP4#frame=2of2",
+        b"real/other.avi#frame=1of2", b"real/other.avi#frame=2of2",
+        b"fake/clip.mp4#frame=1of2", b"fake/clip.mp4#frame=2of2",
+        b"fake/z.mkv#frame=0.000s", b"fake/z.mkv#frame=1.500s"]
+    assert found.labels.tolist() == [0] * 5 + [1] * 4
+    assert found.groups.tolist() == [0, 1, 1, 2, 2, 1, 1, 3, 3]
+    assert asked == [os.fsencode(top / "real" / "clip.MP4"), os.fsencode(top / "real/other.avi"),
+                     os.fsencode(top / "fake/clip.mp4"), os.fsencode(top / "fake/z.mkv")]
+    assert f"{top / 'real'}: 4 frames of 2 videos" in found.notes
+    pair = scan_pair(top, top, moments)
+    assert [path.partition(b"/")[2] for path in pair.paths] == found.paths
+    assert np.array_equal(pair.groups, found.groups)
+    assert len(scan(top)) == 1 + 4 * 10, "ten frames of a video unless asked otherwise"
+
+
+def test_face_forensics_names_link_a_fake_with_both_its_sources(small):
+    """Videos only: 000_003 is made from 000 and 003, by whatever method; pictures aren't."""
+    top = small("real/000.mp4", "real/003.mp4", "real/004.mp4", "real/1000.mp4", "real/004.png",
+                "fake/Deepfakes/000_003.mp4", "fake/FaceSwap/003_000.mp4", "fake/NT/004_871.mp4",
+                "fake/004_003.png")
+    found = scan(top, lambda path: evenly(1))
+    groups = {path.partition(b"#")[0].decode(): group
+              for path, group in zip(found.paths, found.groups.tolist())}
+    assert groups["real/000.mp4"] == groups["real/003.mp4"] \
+        == groups["fake/Deepfakes/000_003.mp4"] == groups["fake/FaceSwap/003_000.mp4"]
+    assert groups["real/004.mp4"] == groups["fake/NT/004_871.mp4"]
+    assert len(set(groups.values())) == 5
+
+
+def test_digest_tells_other_frames_of_the_same_videos(small):
+    top = small("real/1.avi", "fake/1.avi")
+    assert len({scan(top, lambda path, n=n: evenly(n)).digest() for n in (1, 2, 3)}) == 3
+
+
+def test_names_that_look_like_frames_stay_apart(small):
+    """Encoded, a # stands before a frame only; whoever cuts there has the file's name."""
+    top = small("real/a.mp4#frame=1of1.jpg", "real/a.mp4#frame=1of1/b.avi", "real/a.mp4",
+                "real/c.mp4#frame=1of1", "fake/x#y.avi")
+    found = scan(top, lambda path: evenly(1))
+    assert len(set(found.paths)) == len(found) == 4
+    assert found.encoded() == [
+        b"real/a.mp4#frame=1of1", b"real/a.mp4%23frame%3D1of1.jpg",
+        b"real/a.mp4%23frame%3D1of1/b.avi#frame=1of1", b"fake/x%23y.avi#frame=1of1"]
+    assert any("no pictures or videos by name (1 .mp4#frame=1of1)" in one for one in found.notes)
+    for encoded in found.encoded():
+        assert (top / unquote(encoded.decode().partition("#")[0])).is_file()
+
+
+def test_a_contradicting_video_is_reported_once(small):
+    found = scan(small("Au/Tp_D_CRN_S_N_ani00009_art00014_11818.mp4", "Tp/x.avi"))
+    assert any(note.startswith("1 names contradict") and "11818.mp4" in note and "#" not in note
+               for note in found.notes)
 
 
 def test_equal_names_of_two_data_sets_are_no_group(small):

@@ -1,0 +1,332 @@
+"""Decoding untrusted video files to frames, within bounds.
+
+A video is read from its first frame on, never sought: which frame is the 120th is then certain,
+on every rank alike, and what the container says about number and duration is only a guess that
+the decoded frames confirm or correct.
+
+FFmpeg, as built into OpenCV, sees no file name: it is given the descriptor of a regular file that
+begins like a known container, and may open nothing else. A playlist, or a name like ``%03d``,
+could lead it to other files or to the network.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import count as count_up
+from itertools import islice, takewhile
+from math import isfinite
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from preprocessing.names import FRAMES, At, Moment, Nth, evenly
+from preprocessing.picture import MAX_PIXELS, MAX_SIDE, Rejected
+
+MAX_SAMPLED = 10_000  # frames of a video
+MAX_RATE = 1000  # frames a second: moments are whole milliseconds
+MAX_DECODED = 10**12  # pixels of a video: four and a half hours of 1920×1080 at 30 a second
+_LEAST = 100_000  # pixels that any frame counts as, so that tiny ones have an end too
+_HELD = 256 << 20  # bytes of frames that may wait until the number of all is certain
+_TRIES = 10  # to find another frame where there seems to be none
+_TIMEOUT = 60_000  # milliseconds for one frame
+_FRAME_BYTES = 16  # that even an empty frame takes in a file, with its place in the index
+_USUAL_RATE = 25.0  # where the container names none that makes sense
+
+# both are read by OpenCV; FFmpeg's own messages go nowhere, and it opens these formats only
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = (
+    "format_whitelist;mov,avi,matroska,mpeg,mpegvideo|protocol_whitelist;file")
+
+
+class Frame(NamedTuple):
+    """A frame: number from 0, time in seconds, pixels uint8 (height, width, 3) blue-green-red.
+
+    Pixels are as stored: not turned as the container may ask, like pictures (``picture.decode``).
+    """
+
+    number: int
+    seconds: float
+    pixels: np.ndarray
+
+
+class Claim(NamedTuple):
+    """What a container says of its video. The number of frames (0: none said) may be wrong."""
+
+    frames: int
+    rate: float
+    width: int
+    height: int
+
+
+def sample(path: bytes | str, count: int = FRAMES, rate: float | None = None) -> Iterator[Frame]:
+    """Frames of a video in order: ``count`` evenly spread ones, or ``rate`` a second.
+
+    No frame comes twice: a video of fewer frames gives all that it has.
+
+    Raises:
+        Rejected: it can't be used, or more than ``MAX_SAMPLED`` frames would come.
+    """
+    found = _spread(path, evenly(count)) if rate is None else _shown(path, map(At, _ticks(rate)))
+    last = -1
+    try:
+        for taken, frame in enumerate(found):
+            if taken == MAX_SAMPLED:
+                raise Rejected(f"more than {MAX_SAMPLED:,} frames to look at: take fewer")
+            if frame.number > last:
+                last = frame.number
+                yield frame
+    except _Ended:
+        if last < 0:
+            raise
+
+
+def moments(path: bytes | str, count: int = FRAMES, rate: float | None = None) -> list[Moment]:
+    """Which frames of a video become rows of the list.
+
+    A ``count`` needs no look at the file, so that listing stays quick: which frame is the third of
+    ten is found by whoever decodes it. A ``rate`` needs the duration: the container's word is
+    taken, or all frames are counted where it says nothing, or more than so few bytes can hold. A
+    file that can't be opened gets one moment, so that it has a row and is rejected there.
+    """
+    if rate is None:
+        return list(evenly(count))
+    try:
+        claim = probe(path)
+        said = claim.frames if claim.frames <= size(path) / _FRAME_BYTES else 0
+        last = max(0, 1000 * ((said or _count(path)) - 1) / claim.rate)
+    except Rejected:
+        last = 0.0
+    ticks = takewhile(lambda tick: tick <= round(last), _ticks(rate))
+    return [At(tick) for tick in islice(ticks, MAX_SAMPLED)]
+
+
+def size(path: bytes | str) -> int:
+    """Bytes of a file; 0 where it can't be told."""
+    try:
+        return os.stat(path).st_size
+    except (OSError, ValueError):
+        return 0
+
+
+def probe(path: bytes | str) -> Claim:
+    """What the container says; no frame is decoded for it beyond what FFmpeg needs to open it.
+
+    Raises:
+        Rejected: not a video that can be opened, or its frames are too large.
+    """
+    with _Reader(path) as reader:
+        return reader.claim
+
+
+def frames(path: bytes | str, moments: Sequence[Moment]) -> Iterator[Frame | Rejected]:
+    """For each moment its frame, or why there is none, in order.
+
+    Args:
+        moments: in order of time; all ``Nth`` of the same number of parts, or all ``At``.
+    """
+    given = 0
+    try:
+        way = _spread if isinstance(moments[0], Nth) else _shown
+        for frame in way(path, moments):
+            given += 1
+            yield frame
+    except Rejected as reason:
+        yield from [reason] * (len(moments) - given)
+
+
+def _spread(path: bytes | str, moments: Sequence[Nth]) -> Iterator[Frame]:
+    """Frames of evenly spread moments.
+
+    One pass if the container is right about the number of frames, else another with the number
+    that came out; also if the frames are too many and large to wait for the end of the first.
+    """
+    with _Reader(path) as reader:
+        said, *_, width, height = reader.claim
+        held: list[Frame] = []
+        if 0 < len(moments) * width * height * 3 <= _HELD:
+            held += _pick(reader, _numbers(moments, said))
+        while reader.grab():
+            pass
+        total = reader.seen
+    if total == 0:
+        raise Rejected("no frames that can be decoded")
+    if total == said and held:
+        yield from held
+        return
+    del held
+    numbers = _numbers(moments, total)
+    with _Reader(path) as reader:
+        yield from _pick(reader, numbers)
+    if reader.seen <= numbers[-1]:
+        raise Rejected("changed while it was read")
+
+
+def _numbers(moments: Sequence[Nth], total: int) -> list[int]:
+    """Frame number of each moment: the middle of its part."""
+    return [(2 * number - 1) * total // (2 * parts) for number, parts in moments]
+
+
+def _pick(reader: _Reader, numbers: Iterable[int]) -> Iterator[Frame]:
+    """Frames of these numbers, in ascending order, as far as there are any."""
+    for number in numbers:
+        while reader.seen <= number:
+            if not reader.grab():
+                return
+        yield reader.frame()
+
+
+def _shown(path: bytes | str, moments: Iterable[At]) -> Iterator[Frame]:
+    """The first frames that are not earlier than these moments."""
+    with _Reader(path) as reader:
+        for moment in moments:
+            # moments are rounded to whole milliseconds
+            while reader.seen == 0 or reader.seconds < (moment.milliseconds - 0.501) / 1000:
+                if not reader.grab():
+                    raise _Ended(f"the last frame is at {reader.seconds:.3f} s" if reader.seen
+                                 else "no frames that can be decoded")
+            yield reader.frame()
+
+
+class _Ended(Rejected):
+    """There is no frame at this moment."""
+
+
+def _ticks(rate: float) -> Iterator[int]:
+    """Milliseconds, ``rate`` times a second, without end."""
+    return (round(1000 * tick / rate) for tick in count_up())
+
+
+def _count(path: bytes | str) -> int:
+    with _Reader(path) as reader:
+        while reader.grab():
+            pass
+        return reader.seen
+
+
+class _Reader:
+    """A video being read from its start; a context manager.
+
+    Attributes:
+        claim: what the container says. seen: frames so far. seconds: time of the last one, after
+            the first.
+    """
+
+    def __init__(self, path: bytes | str) -> None:
+        self._descriptor = _open(path)
+        self._capture = cv2.VideoCapture()
+        self.seen, self.seconds, self._start = 0, 0.0, 0.0
+        self._frame: Frame | None = None
+        self._over = False
+        try:
+            self.claim = self._claim()
+        except BaseException:
+            self.close()
+            raise
+
+    def _claim(self) -> Claim:
+        capture = self._capture
+        try:
+            opened = capture.open(f"/dev/fd/{self._descriptor}", cv2.CAP_FFMPEG, (
+                cv2.CAP_PROP_N_THREADS, 1,  # one rank, one core
+                cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _TIMEOUT, cv2.CAP_PROP_READ_TIMEOUT_MSEC, _TIMEOUT))
+        except cv2.error:
+            opened = False
+        if not opened:
+            raise Rejected("FFmpeg can't open it: cut off, damaged, or of an unknown codec")
+        capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)
+        count, rate, width, height = (capture.get(name) for name in (
+            cv2.CAP_PROP_FRAME_COUNT, cv2.CAP_PROP_FPS, cv2.CAP_PROP_FRAME_WIDTH,
+            cv2.CAP_PROP_FRAME_HEIGHT))
+        if not width * height <= MAX_PIXELS or max(width, height) > MAX_SIDE:
+            raise Rejected(f"{width:.0f}×{height:.0f} pixels are too many (at most "
+                           f"{MAX_PIXELS // 10**6} million, {MAX_SIDE} a side)")
+        if width < 1 or height < 1:
+            raise Rejected("no pixels")
+        return Claim(int(count) if 0 < count < 1e12 else 0,
+                     rate if 0.01 <= rate <= MAX_RATE else _USUAL_RATE, int(width), int(height))
+
+    def grab(self) -> bool:
+        """Decode the next frame that can be; False at the end.
+
+        Raises:
+            Rejected: too long.
+        """
+        _, _, width, height = self.claim
+        if self.seen * max(width * height, _LEAST) > MAX_DECODED:
+            raise Rejected(f"too long: not over after {self.seen:,} frames of {width}×{height}")
+        # false may also mean a damaged piece, with more frames behind it
+        if self._over or not any(self._capture.grab() for _ in range(_TRIES)):
+            self._over = True
+            return False
+        self._frame = None
+        said = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+        if self.seen == 0:
+            self._start = said if isfinite(said) else 0.0
+        elif self.seconds < said - self._start < float("inf"):
+            self.seconds = said - self._start
+        else:  # none said, or one that does not go on
+            self.seconds += 1 / self.claim.rate
+        self.seen += 1
+        return True
+
+    def frame(self) -> Frame:
+        """The frame decoded last.
+
+        Raises:
+            Rejected: it has no pixels.
+        """
+        if self._frame is None:
+            try:
+                done, pixels = self._capture.retrieve()
+            except cv2.error:
+                done = False
+            if not done or pixels.ndim != 3 or not pixels.size:
+                raise Rejected(f"frame {self.seen - 1} cannot be decoded")
+            self._frame = Frame(self.seen - 1, self.seconds, pixels)
+        return self._frame
+
+    def close(self) -> None:
+        self._capture.release()
+        os.close(self._descriptor)
+
+    def __enter__(self) -> _Reader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _open(path: bytes | str) -> int:
+    """Descriptor of a regular file that begins like a video; the caller closes it."""
+    try:
+        # O_NONBLOCK: opening a named pipe must not wait for a writer
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError) as error:
+        raise Rejected(f"cannot be opened: {getattr(error, 'strerror', None) or error}") from None
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise Rejected("not a regular file")
+        start = os.pread(descriptor, 12, 0)
+        if not start:
+            raise Rejected("empty file")
+        if not _is_video(start):
+            raise Rejected("not a video of a known kind (MP4, QuickTime, AVI, Matroska, WebM, "
+                           "MPEG)")
+    except OSError as error:
+        os.close(descriptor)
+        raise Rejected(f"cannot be read: {error.strerror}") from None
+    except Rejected:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _is_video(start: bytes) -> bool:
+    """Whether a file that begins so is of a kind that is read."""
+    return (start[4:8] in (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide")  # ISO 14496-12
+            or (start[:4] == b"RIFF" and start[8:12] == b"AVI ")
+            or start[:4] == b"\x1aE\xdf\xa3"  # EBML
+            or start[:4] in (b"\0\0\1\xba", b"\0\0\1\xb3"))  # MPEG program, video stream
