@@ -65,7 +65,8 @@ def save(model: keras.Model, card: Card, path: Path) -> None:
     model.save(temporary)
     os.replace(temporary, path)
     temporary = path.with_name(f".new-{path.stem}.json")
-    temporary.write_text(json.dumps(asdict(card), indent=2) + "\n", encoding="utf-8")
+    values = {**asdict(card), "parameters": card.parameters.as_dict()}
+    temporary.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
     os.replace(temporary, path.with_suffix(".json"))
 
 

@@ -10,15 +10,16 @@ import time
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 import numpy as np
 
-from preprocessing import ela, extract, mpi, split, store
+from preprocessing import ela, extract, mpi, protocol, split, store, video
 from preprocessing.catalogue import LABELS, Catalogue, scan, scan_pair
-from preprocessing.cli import Parser, at_least, default_data
+from preprocessing.cli import Parser, at_least, between, default_data
 from preprocessing.errors import EXIT_USAGE, InputError
 from preprocessing.stop import EXIT_STOPPED, StopFlag
 
@@ -52,6 +53,13 @@ def parser() -> Parser:
                      default=["ela", "raw"], help=f"of {', '.join(sorted(ela.FEATURES))}")
     cli.add_argument("--quality", type=at_least(1), default=90, metavar="Q",
                      help="JPEG quality of error level analysis, 1 to 100")
+    cli.add_argument("--reencode", type=at_least(1), metavar="Q",
+                     help="first make every picture a JPEG of this quality, in memory, so that "
+                          "file formats don't tell the classes apart")
+    cli.add_argument("--frames-per-video", type=at_least(1), metavar="N",
+                     help=f"take N evenly spread frames of each video (default: {video.FRAMES})")
+    cli.add_argument("--frame-rate", type=between(0.001, video.MAX_RATE), metavar="R",
+                     help="take R frames a second of each video instead")
     cli.add_argument("--split", default="80/20", metavar="P/P[/P]",
                      help="percentages for train/validation or train/validation/test")
     cli.add_argument("--split-by", choices=("group", "image"), default="group",
@@ -86,23 +94,36 @@ def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
 def _prepare(ranks: int, options: Namespace) -> tuple[Catalogue, store.Header, float]:
     """List the pictures, split them, and make or open the file."""
     start = time.perf_counter()
-    if options.quality > 100:
-        raise InputError(f"--quality {options.quality}: JPEG qualities end at 100")
+    for option in ("quality", "reencode"):
+        if (getattr(options, option) or 0) > 100:
+            raise InputError(f"--{option} {getattr(options, option)}: JPEG qualities end at 100")
     fractions = split.parse_fractions(options.split)
     allowed_rejects(options.max_rejects, 0)
+    if options.frames_per_video and options.frame_rate:
+        raise InputError("give either --frames-per-video or --frame-rate")
+    if (options.frames_per_video or 0) > video.MAX_SAMPLED:
+        raise InputError(f"--frames-per-video {options.frames_per_video}: at most "
+                         f"{video.MAX_SAMPLED:,}")
+    moments = partial(video.moments, count=options.frames_per_video or video.FRAMES,
+                      rate=options.frame_rate)
     if (options.authentic is None) != (options.tampered is None):
         raise InputError("--authentic and --tampered go together")
     if options.authentic is not None:
         if options.data is not None:
             raise InputError("give either --data or --authentic and --tampered")
-        catalogue = scan_pair(options.authentic, options.tampered)
+        catalogue = scan_pair(options.authentic, options.tampered, moments)
     else:
-        catalogue = scan(options.data or default_data())
+        catalogue = scan(options.data or default_data(), moments)
     for note in catalogue.notes:
         print(f"note: {note}", flush=True)
+    protocol.warn(catalogue.paths, catalogue.labels)
     features = tuple(sorted(set(options.features)))
-    recipe = store.Recipe(features, ela.Parameters(options.quality), options.split,
-                          options.split_by, options.seed, catalogue.digest(), len(catalogue))
+    if options.reencode == options.quality:
+        print(f"note: --reencode {options.reencode} is ELA's own quality (--quality): to compress "
+              "in the same way twice shows hardly anything; choose another for one", flush=True)
+    parameters = ela.Parameters(options.quality, reencode=options.reencode)
+    recipe = store.Recipe(features, parameters, options.split, options.split_by, options.seed,
+                          catalogue.digest(), len(catalogue))
     out = output(options)
     if out.is_dir():
         raise InputError(f"--out {out} is a folder: name a file, like {out / 'features.h5'}")

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import cache
 
 import cv2
 import numpy as np
 
+from preprocessing import gray_bits
 from preprocessing.picture import Rejected, decode, read
 
 SIZE = 128  # the network's input
@@ -19,14 +21,21 @@ SIZE = 128  # the network's input
 
 @dataclass(frozen=True)
 class Parameters:
-    """What decides the features' values; stored with the data and with the model."""
+    """What decides the features' values; stored with the data and with the model.
+
+    Attributes:
+        quality: of ELA's recompression. reencode: JPEG quality at which every picture is saved
+            once before all else, or None.
+    """
 
     quality: int = 90
     subsampling: str = "4:2:0"
     size: int = SIZE
+    reencode: int | None = None
 
     def as_dict(self) -> dict[str, int | str]:
-        return asdict(self)
+        """As stored; what is None is left out, as in files older than that parameter."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 def recompress(pixels: np.ndarray, quality: int) -> np.ndarray:
@@ -65,15 +74,26 @@ def error_level(pixels: np.ndarray, parameters: Parameters) -> np.ndarray:
     return cv2.convertScaleAbs(difference, dst=difference, alpha=255 / largest)
 
 
-def _ela(pixels: np.ndarray, parameters: Parameters) -> np.ndarray:
-    return resize(error_level(pixels, parameters), parameters.size)
+Errors = Callable[[], np.ndarray]  # the error map, computed when first asked for
 
 
-def _raw(pixels: np.ndarray, parameters: Parameters) -> np.ndarray:
-    return resize(pixels, parameters.size)
+def _ela(pixels: np.ndarray, errors: Errors, size: int) -> np.ndarray:
+    return resize(errors(), size)
 
 
-FEATURES: dict[str, Callable[[np.ndarray, Parameters], np.ndarray]] = {"ela": _ela, "raw": _raw}
+def _raw(pixels: np.ndarray, errors: Errors, size: int) -> np.ndarray:
+    return resize(pixels, size)
+
+
+def _gray_bits(pixels: np.ndarray, errors: Errors, size: int) -> np.ndarray:
+    """Bits of each pixel, then their means: bits of a mean would belong to no pixel, and jump
+    where it passes a multiple of 16."""
+    gray, high, low = (resize(plane, size) for plane in gray_bits.planes(errors()))
+    return np.dstack((low, high, gray))  # stored the other way round
+
+
+FEATURES: dict[str, Callable[[np.ndarray, Errors, int], np.ndarray]] = {
+    "ela": _ela, "raw": _raw, "gray_bits": _gray_bits}
 
 
 def features(data: bytes, names: tuple[str, ...], parameters: Parameters) -> list[np.ndarray]:
@@ -83,13 +103,22 @@ def features(data: bytes, names: tuple[str, ...], parameters: Parameters) -> lis
         data: contents of the file. names: of ``FEATURES``.
 
     Returns:
-        One uint8 array (size, size, 3), red-green-blue, for each name.
+        One uint8 array (size, size, 3) for each name: red, green, blue; of ``gray_bits``
+        luminance, high bits, low bits.
 
     Raises:
         Rejected: the file can't be used.
     """
-    pixels = decode(data)
-    return [FEATURES[name](pixels, parameters)[..., ::-1] for name in names]
+    return features_of_pixels(decode(data), names, parameters)
+
+
+def features_of_pixels(pixels: np.ndarray, names: tuple[str, ...],
+                       parameters: Parameters) -> list[np.ndarray]:
+    """``features`` of decoded pixels: uint8 (height, width, 3), blue-green-red."""
+    if parameters.reencode is not None:
+        pixels = recompress(pixels, parameters.reencode)
+    errors = cache(lambda: error_level(pixels, parameters))
+    return [FEATURES[name](pixels, errors, parameters.size)[..., ::-1] for name in names]
 
 
 def features_of_file(path: bytes | str, names: tuple[str, ...],

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import stat
 import warnings
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -14,11 +17,22 @@ from PIL import Image
 MAX_BYTES = 512 * 1024**2
 MAX_PIXELS = 120_000_000
 MAX_SIDE = 65_500  # what JPEG can encode
+MAX_SCANS = 100  # of a JPEG file; each passes over all pixels, however few bytes it has
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "DIB", "GIF", "WEBP")  # EPS would start a program
 
 cv2.setNumThreads(1)  # one rank, one core: the ranks are the parallelism
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 Image.MAX_IMAGE_PIXELS = None  # checked here, before anything is decoded
+
+_STRIP = 1 << 22  # pixels converted at a time
+_TIFF_BITS, _TIFF_ORIENTATION, _TIFF_TILE = 258, 274, (322, 323)  # tags of TIFF 6.0
+# undoes how Pillow turns a TIFF picture on loading it
+_TURN_BACK = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
+              4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
+              6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE,
+              8: Image.Transpose.ROTATE_270}
+# neither a stuffed zero, nor a restart marker, nor a fill byte
+_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 
 
 class Rejected(Exception):
@@ -54,7 +68,8 @@ def read(path: bytes | str) -> bytes:
 
 
 def decode(data: bytes) -> np.ndarray:
-    """Pixels of a picture file, as stored (no EXIF rotation: that would move JPEG's 8×8 grid).
+    """Pixels of a picture file, as stored (not turned by an orientation tag: that would move JPEG's
+    8×8 grid).
 
     Whole 8-bit three-channel JPEG files go to OpenCV, which gives Pillow's pixels in less time;
     everything else goes to Pillow: alpha is dropped, 16 bits are cut to 8, of several pages or
@@ -64,15 +79,29 @@ def decode(data: bytes) -> np.ndarray:
         uint8 (height, width, 3), blue-green-red.
 
     Raises:
-        Rejected: not a picture, damaged, truncated, or too large.
+        Rejected: not a picture, damaged, truncated, too large, or of values without a range.
     """
-    header = _jpeg_header(data)
-    if header is not None and data.endswith(b"\xff\xd9"):
-        _check_size(*header)
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8),
-                              cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-        if pixels is not None:
-            return pixels
+    try:
+        return _decode(data)
+    except Rejected as reason:
+        why = str(reason)
+    del data
+    raise Rejected(why)  # a new one: who keeps the first keeps the pixels it was raised beside
+
+
+def _decode(data: bytes) -> np.ndarray:
+    frame = _jpeg_frame(data)
+    if frame is not None:
+        _check_size(frame.width, frame.height)
+        _check_scans(data)
+        if frame.plain and data.endswith(b"\xff\xd9"):
+            try:
+                pixels = cv2.imdecode(np.frombuffer(data, np.uint8),
+                                      cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+            except cv2.error:  # Pillow says why
+                pixels = None
+            if pixels is not None:
+                return pixels
     return decode_with_pillow(data)
 
 
@@ -83,10 +112,7 @@ def decode_with_pillow(data: bytes) -> np.ndarray:
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 _check_size(*image.size)
-                if image.mode.startswith(("I;16", "I")):  # 16 bits: keep the high ones
-                    values = np.asarray(image).astype(np.int64)
-                    image = Image.fromarray((values >> 8).clip(0, 255).astype(np.uint8))
-                rgb = np.asarray(image.convert("RGB"))
+                return _colours(image)
     except Rejected:
         raise
     except MemoryError:
@@ -95,8 +121,38 @@ def decode_with_pillow(data: bytes) -> np.ndarray:
         text = " ".join(str(error).split()) or type(error).__name__
         if "cannot identify image file" in text:
             text = "not a picture that Pillow knows"
+        elif text.startswith("decoder error"):
+            text = f"its pixels can't be decoded ({text})"
         raise Rejected(text) from None
-    return np.ascontiguousarray(rgb[..., ::-1])
+
+
+def _colours(image: Image.Image) -> np.ndarray:
+    """Pixels of an opened file, blue-green-red; strip by strip, so that no second copy of the
+    whole is held."""
+    tags = getattr(image, "tag_v2", {})
+    if _TIFF_TILE[0] in tags:  # a tile is decoded whole, even for a picture of one pixel
+        _check_size(*(tags[tag] for tag in _TIFF_TILE))
+    if image.format == "TIFF" and image.mode in ("I", "F"):
+        raise Rejected("32-bit or signed values have no fixed range of brightness: "
+                       "save it with 8 or 16 bits")
+    shift = 4 if tags.get(_TIFF_BITS) == (12,) else 8
+    turn_back = _TURN_BACK.get(tags.get(_TIFF_ORIENTATION))
+    image.load()
+    if turn_back is not None:
+        image = image.transpose(turn_back)
+    width, height = image.size
+    pixels = np.empty((height, width, 3), np.uint8)
+    rows = max(1, _STRIP // width)
+    for top in range(0, height, rows):
+        end = min(top + rows, height)
+        strip = image.crop((0, top, width, end))
+        if strip.mode.startswith("I"):  # 12 or 16 bits in a larger number: keep the high ones
+            pixels[top:end] = (np.asarray(strip) >> shift).clip(0, 255)[..., None]
+            continue
+        if strip.mode == "La":  # grey multiplied by its alpha
+            strip = strip.convert("LA")
+        pixels[top:end] = cv2.cvtColor(np.asarray(strip.convert("RGB")), cv2.COLOR_RGB2BGR)
+    return pixels
 
 
 def _check_size(width: int, height: int) -> None:
@@ -107,22 +163,46 @@ def _check_size(width: int, height: int) -> None:
         raise Rejected("no pixels")
 
 
-def _jpeg_header(data: bytes) -> tuple[int, int] | None:
-    """Width and height of an 8-bit, three-channel JPEG file; None for anything else."""
-    if not data.startswith(b"\xff\xd8"):
-        return None
-    at = 2
-    while at + 10 < len(data) and data[at] == 0xFF:
-        marker = data[at + 1]
-        if marker == 0xFF:  # fill byte
-            at += 1
-            continue
-        if 0xC0 <= marker <= 0xC2:  # baseline, extended, progressive frame header (ITU T.81 B.2.2)
-            if data[at + 4] != 8 or data[at + 9] != 3:
-                return None
-            height = int.from_bytes(data[at + 5:at + 7], "big")
-            return int.from_bytes(data[at + 7:at + 9], "big"), height
-        if marker in (0xD9, 0xDA):  # the scan, without a frame header of that kind before it
+class _Frame(NamedTuple):
+    """What a JPEG frame header says; ``plain``: Huffman-coded, 8 bits, three channels."""
+
+    width: int
+    height: int
+    plain: bool
+
+
+def _jpeg_frame(data: bytes) -> _Frame | None:
+    """The frame header of a JPEG file (ITU T.81 B.2.2); None for anything else."""
+    for marker, at in _jpeg_segments(data):
+        if marker in (0xD9, 0xDA):  # the end or the scan, without a frame header before it
             return None
-        at += 2 + int.from_bytes(data[at + 2:at + 4], "big")
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and at + 8 <= len(data):
+            width, height = (int.from_bytes(data[i:i + 2], "big") for i in (at + 5, at + 3))
+            return _Frame(width, height,
+                          marker <= 0xC2 and data[at + 2] == 8 and data[at + 7] == 3)
     return None
+
+
+def _check_scans(data: bytes) -> None:
+    start_of_scan = b"\xff\xda"
+    if data.count(start_of_scan) <= MAX_SCANS:
+        return
+    # embedded pictures and bytes after the end may have them too: look closer
+    scans = sum(marker == start_of_scan[1] for marker, _ in _jpeg_segments(data))
+    if scans > MAX_SCANS:
+        raise Rejected(f"a JPEG of {scans} scans (at most {MAX_SCANS})")
+
+
+def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
+    """Marker of each segment of a JPEG file and where its length lies, up to the end marker.
+
+    As libjpeg finds them, junk in between included: what it will allocate must be known before.
+    """
+    at = 2 if data.startswith(b"\xff\xd8") else len(data)
+    while found := _MARKER.search(data, at):
+        marker, at = data[found.end() - 1], found.end()
+        yield marker, at
+        if marker == 0xD9:
+            return
+        if marker not in (0x01, 0xD8):  # these two have no length
+            at += max(2, int.from_bytes(data[at:at + 2], "big"))

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import io
+import json
 
 import cv2
 import numpy as np
 import pytest
+from conftest import run_program
 from PIL import Image, ImageChops, ImageEnhance
 from test_picture import SIZES, encoded, scene
 
+from hpc_deepfake.model import Card, read_card, save
 from preprocessing.ela import (
     FEATURES,
     Parameters,
     error_level,
     features,
     features_of_file,
+    features_of_pixels,
     recompress,
     resize,
 )
+from preprocessing.picture import decode
+from preprocessing.store import open_header
 
 
 def notebook(image: Image.Image, quality: int = 90) -> np.ndarray:
@@ -107,4 +113,101 @@ def test_quality_and_size_are_parameters():
     other, = features(data, ("ela",), Parameters(quality=50))
     assert not np.array_equal(other, features(data, ("ela",), Parameters())[0])
     assert Parameters().as_dict() == {"quality": 90, "subsampling": "4:2:0", "size": 128}
-    assert set(FEATURES) == {"ela", "raw"}
+    assert set(FEATURES) == {"ela", "raw", "gray_bits"}
+
+
+def test_features_of_a_file_are_those_of_its_pixels():
+    data = encoded(scene(150, 100))
+    names = tuple(FEATURES)
+    for one, other in zip(features(data, names, Parameters()),
+                          features_of_pixels(decode(data), names, Parameters()), strict=True):
+        assert np.array_equal(one, other)
+
+
+def test_reencoding_comes_before_every_feature():
+    """Decode, save as JPEG at that quality with 4:2:0, decode, then as usual: with Pillow."""
+    picture = Image.fromarray(scene(150, 100))
+    saved = encoded(picture, quality=80, subsampling="4:2:0")
+    names = tuple(FEATURES)
+    got = features(encoded(picture, "PNG"), names, Parameters(reencode=80))
+    for one, wanted in zip(got, features(saved, names, Parameters()), strict=True):
+        assert np.array_equal(one, wanted)
+    assert not np.array_equal(got[0], features(encoded(picture, "PNG"), names, Parameters())[0])
+
+
+def test_reencoded_a_file_s_format_no_longer_shows():
+    """The same pixels as TIFF, PNG and BMP give the same; of JPEG at another quality or
+    subsampling, whose pixels differ, traces are left, and the docs say so."""
+    picture = Image.fromarray(scene(150, 100))
+    parameters = Parameters(reencode=90)
+    files = [encoded(picture, kind) for kind in ("TIFF", "PNG", "BMP")]
+    first, *others = [features(data, ("ela",), parameters)[0] for data in files]
+    assert all(np.array_equal(first, one) for one in others)
+    low = encoded(picture, quality=30)
+    assert not np.array_equal(first, features(low, ("ela",), parameters)[0])
+
+
+def test_what_reencoding_leaves_of_the_container(pictures):
+    """The same pictures as JPEG of quality 75 and as TIFF: how well the mean error level alone
+    tells them apart. Hardly at all, where the quality is that of the files; at a higher one as
+    before. docs/ela.md shows what ``-s`` prints."""
+    files = []
+    for path in sorted(pictures.glob("*/*.jpg")):
+        image = Image.open(path).convert("RGB")
+        files.append((encoded(image, quality=75), encoded(image, "TIFF")))
+
+    def separation(quality: int, reencode: int | None) -> float:
+        parameters = Parameters(quality, reencode=reencode)
+        jpeg, tif = np.array([[features(data, ("ela",), parameters)[0].mean() for data in pair]
+                              for pair in files]).T
+        area = (jpeg[:, None] < tif).mean() + (jpeg[:, None] == tif).mean() / 2
+        print(f"--quality {quality}  --reencode {reencode or 'not given':<9}  "
+              f"AUC {max(area, 1 - area):.2f}")
+        return max(area, 1 - area)
+
+    left = {reencode: separation(90, reencode) for reencode in (None, 95, 90, 75, 50)}
+    assert left[None] > 0.65 and left[95] > 0.6
+    assert left[75] < 0.55 and left[90] < 0.6
+    assert separation(75, None) > 0.99 and separation(75, 90) > 0.8  # ELA's quality is the files'
+
+
+def test_without_reencoding_nothing_is_stored_about_it():
+    """So files and models older than the option mean the same, and new ones are the same bytes."""
+    old = {"quality": 90, "subsampling": "4:2:0", "size": 128}
+    assert Parameters(**old) == Parameters() and Parameters().reencode is None
+    assert Parameters().as_dict() == old
+    new = Parameters(reencode=95)
+    assert new.as_dict() == {**old, "reencode": 95}
+    assert Parameters(**new.as_dict()) == new
+
+
+def test_the_model_s_card_keeps_how_pictures_were_reencoded(tmp_path):
+    """``predict`` computes features with the card's parameters."""
+    class Saved:
+        def save(self, path):
+            path.touch()
+
+    for parameters in (Parameters(), Parameters(85, reencode=70)):
+        save(Saved(), Card("ela", parameters), tmp_path / "model.keras")
+        card = json.loads((tmp_path / "model.json").read_text())
+        assert card["parameters"] == parameters.as_dict()
+        assert read_card(tmp_path).parameters == parameters
+
+
+def test_the_data_file_keeps_how_pictures_were_reencoded(pictures, tmp_path):
+    """The option reaches the rows, is stored, and a file made otherwise is not gone on with."""
+    def program(*options: str) -> str:
+        done = run_program("preprocessing", "--data", pictures, "--out", "r.h5",
+                           "--features", "ela", "gray_bits", *options, cwd=tmp_path)
+        return f"{done.returncode} {done.stderr}{done.stdout}"
+
+    assert "note: --reencode" not in program("--reencode", "75")
+    header = open_header(tmp_path / "r.h5")
+    assert header.parameters == Parameters(reencode=75)
+    path = header.array("path")[40].decode()
+    for name, one in zip(header.features, features_of_file(
+            pictures / path, header.features, Parameters(reencode=75)), strict=True):
+        assert np.array_equal(header.array(name)[40], one)
+    assert "2 error: r.h5 differs in: ELA parameters" in program()
+    assert "2 error: --reencode 101: JPEG qualities end at 100" in program("--reencode", "101")
+    assert "note: --reencode 90 is ELA's own quality" in program("--reencode", "90")
