@@ -1,0 +1,153 @@
+"""Files that are byte-identical, and pictures that look the same."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from hpc_deepfake.audit.rows import Rows, counted
+from preprocessing import ela, picture
+from preprocessing.store import DONE
+
+THUMB = 32  # side of what is kept of a picture
+_HASH = (9, 8)  # pixels across and down: 8 × 8 comparisons of neighbours
+DISTANCE = 10  # bits of the hash in which two pictures of the same thing may differ
+COPY = 10  # levels by which a copy may differ, at the place where it differs most
+SCENE = 3  # levels by which half of a picture may differ from another of the same scene
+MOST = 200_000  # pairs looked at
+_BLOCK = 1024
+
+
+class Pairs(NamedTuple):
+    """Pairs of pictures, int64 (P, 2), the first number of each being the smaller one.
+
+    ``copies`` differ nowhere by more than a further save may; ``scenes`` are the same in half of
+    their area or more, but not everywhere, as a forgery and its target are. ``complete``: whether
+    there were few enough to look at them all.
+    """
+
+    copies: np.ndarray
+    scenes: np.ndarray
+    complete: bool
+
+
+def identical(files: list[bytes], sizes: np.ndarray) -> list[list[int]]:
+    """Sets of rows whose files have the same bytes (SHA-256), two files or more in each.
+
+    Args:
+        files: name of each row's file. sizes: of each in bytes, NaN where it isn't there (N).
+    """
+    rows_of: dict[bytes, list[int]] = defaultdict(list)
+    same_size: dict[int, list[bytes]] = defaultdict(list)
+    for row, (name, size) in enumerate(zip(files, sizes.tolist())):
+        if size == size and size > 0:
+            if name not in rows_of:
+                same_size[int(size)].append(name)
+            rows_of[name].append(row)
+    names = [name for some in same_size.values() if len(some) > 1 for name in some]
+    same_bytes: dict[bytes, list[bytes]] = defaultdict(list)
+    for name in counted(names, len(names), "files of equal size compared"):
+        if digest := _digest(name):
+            same_bytes[digest].append(name)
+    return [sorted(row for name in some for row in rows_of[name])
+            for some in same_bytes.values() if len(some) > 1]
+
+
+def _digest(name: bytes) -> bytes | None:
+    try:
+        with open(os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    except OSError:  # gone since its size was read
+        return None
+
+
+def thumbnails(rows: Rows, files: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
+    """Small pictures of all rows, from the feature ``raw`` where the data file has it, else from
+    the files.
+
+    Returns:
+        uint8 (M, 32, 32, 3), and which of them could be made, bool (M).
+    """
+    small = np.zeros((len(rows), THUMB, THUMB, 3), np.uint8)
+    made = np.zeros(len(rows), bool)
+    stored = rows.header.array("raw") if "raw" in rows.header.features else None
+    done = np.array(rows.header.array("status"))[rows.rows] == DONE
+    for at, row in enumerate(counted(rows.rows.tolist(), len(rows), "pictures compared")):
+        try:
+            if stored is not None and done[at]:
+                pixels = np.asarray(stored[row])
+            else:
+                pixels = ela.features_of_file(files[at], ("raw",), rows.header.parameters)[0]
+        except picture.Rejected:
+            continue
+        small[at] = cv2.resize(pixels, (THUMB, THUMB), interpolation=cv2.INTER_AREA)
+        made[at] = True
+    return small, made
+
+
+def hashes(small: np.ndarray) -> np.ndarray:
+    """Difference hash of each picture: whether each of 8 × 8 areas is darker than the next to its
+    right (N. Krawetz, "Kind of Like That", 2013).
+
+    Args:
+        small: uint8 (M, 32, 32, 3).
+
+    Returns:
+        bool (M, 64).
+    """
+    found = np.empty((len(small), 64), bool)
+    for at, pixels in enumerate(small):
+        grey = cv2.resize(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY).astype(np.float32), _HASH,
+                          interpolation=cv2.INTER_AREA)
+        found[at] = (grey[:, :-1] < grey[:, 1:]).ravel()
+    return found
+
+
+def alike(small: np.ndarray, made: np.ndarray, *kinds: np.ndarray) -> Pairs:
+    """Pairs that look the same and differ in one of ``kinds`` (group, part or label).
+
+    The hash chooses the candidates, the small pictures decide.
+
+    Args:
+        small: uint8 (M, 32, 32, 3). made: bool (M), which of them are there. kinds: each (M).
+    """
+    rows = np.flatnonzero(made)
+    kinds = tuple(kind[rows] for kind in kinds)
+    pairs, found, complete = [np.zeros((0, 2), np.int64)], 0, True
+    for candidates in _near(hashes(small[rows])):
+        first, second = candidates.T
+        differs = np.any([kind[first] != kind[second] for kind in kinds], axis=0)
+        pairs.append(candidates[differs][:MOST - found])
+        found += len(pairs[-1])
+        complete &= len(pairs[-1]) == differs.sum()
+        if not complete:
+            break
+    chosen = rows[np.concatenate(pairs)]
+    largest, half = np.zeros((2, len(chosen)))
+    for start in range(0, len(chosen), _BLOCK):
+        first, second = chosen[start:start + _BLOCK].T
+        change = np.abs(small[first].astype(np.int16) - small[second]).max(-1).reshape(
+            len(first), -1)
+        largest[start:start + _BLOCK] = change.max(1)
+        half[start:start + _BLOCK] = np.median(change, 1)
+    return Pairs(chosen[largest <= COPY], chosen[(half <= SCENE) & (largest > COPY)], complete)
+
+
+def _near(bits: np.ndarray) -> Iterator[np.ndarray]:
+    """Pairs of rows (first < second) whose hashes differ in ``DISTANCE`` bits or fewer.
+
+    With bits as ±1 the distance is (64 - product) / 2, so one matrix product compares a block of
+    pictures with all others.
+    """
+    signs = np.where(bits, np.float32(1), np.float32(-1))
+    for start in range(0, len(signs), _BLOCK):
+        product = signs[start:start + _BLOCK] @ signs[start:].T
+        first, second = np.nonzero(product >= 64 - 2 * DISTANCE)
+        later = second > first
+        yield np.stack([first[later], second[later]], 1) + start
