@@ -59,17 +59,23 @@ def auc(scores: np.ndarray, labels: np.ndarray) -> float | None:
     return float((ranks[y].sum() - positives * (positives + 1) / 2) / (positives * negatives))
 
 
-def table(found: dict[str, float | int | None]) -> str:
-    """The figures as lines for a person."""
+def table(found: dict[str, float | int | None],
+          intervals: dict[str, tuple[float, float] | None] | None = None) -> str:
+    """The figures as lines for a person, accuracy and AUC with intervals if they are given."""
+    def between(name: str, form: str) -> str:
+        ends = (intervals or {}).get(name)
+        return f"95%: {ends[0]:{form}} to {ends[1]:{form}}; " if ends else ""
+
     def text(name: str, percent: bool = True) -> str:
         value = found[name]
         return "–" if value is None else f"{value:.1%}" if percent else f"{value:.3f}"
 
     return "\n".join([
-        f"accuracy           {text('accuracy'):>7}   majority class {text('majority')}",
+        f"accuracy           {text('accuracy'):>7}   {between('accuracy', '.1%')}majority class "
+        f"{text('majority')}",
         f"balanced accuracy  {text('balanced_accuracy'):>7}",
         f"precision          {text('precision'):>7}   recall {text('recall')}, F1 {text('f1')}",
-        f"ROC-AUC            {text('auc', False):>7}   0.5 is chance",
+        f"ROC-AUC            {text('auc', False):>7}   {between('auc', '.3f')}0.5 is chance",
         f"loss               {text('loss', False):>7}   cross-entropy",
         "                     said authentic  said tampered",
         f"  is authentic       {found['tn']:>14,}  {found['fp']:>13,}",

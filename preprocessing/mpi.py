@@ -49,6 +49,22 @@ def on_root(comm: Comm, function: Callable[[], T]) -> T:
     return result
 
 
+def together(comm: Comm, function: Callable[[], T]) -> T:
+    """Result of ``function()``, called on every rank; an InputError of some is raised on all, with
+    the first such rank's message. Collective."""
+    result, message = None, None
+    try:
+        result = function()
+    except InputError as error:
+        message = str(error)
+    messages = [(rank, text) for rank, text in enumerate(comm.allgather(message)) if text]
+    if messages:
+        rank, text = messages[0]
+        where = "" if len(messages) == comm.size else f" (rank {rank} of {len(messages)} such)"
+        raise InputError(text + where, everywhere=True)
+    return result
+
+
 def concatenate(comm: Comm, values: np.ndarray) -> np.ndarray:
     """The ranks' one-dimensional arrays in rank order, on every rank; collective."""
     import numpy as np  # here: a command's --help does without

@@ -119,3 +119,11 @@ def test_table_shows_accuracy_beside_the_majority():
     assert "0.833" in text  # AUC
     assert text.splitlines()[-2].split()[-2:] == ["4", "1"]  # authentic: said so, said tampered
     assert text.splitlines()[-1].split()[-2:] == ["1", "2"]
+
+
+def test_table_shows_intervals_where_they_are_given():
+    """Of accuracy and AUC; one that isn't known is left out."""
+    found = metrics.evaluate(SCORES, LABELS)
+    first, *_, auc = metrics.table(found, {"accuracy": (0.5, 0.875), "auc": None}).splitlines()[:4]
+    assert "95%: 50.0% to 87.5%; majority class 62.5%" in first
+    assert "95%" not in auc and "0.5 is chance" in auc

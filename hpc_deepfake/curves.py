@@ -1,0 +1,71 @@
+"""Curves over all thresholds; "positive" is tampered."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def roc(probabilities: np.ndarray,
+        labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The receiver operating characteristic (Fawcett 2006): one point per distinct probability.
+
+    Args:
+        probabilities: of tampered, float (n). labels: 0 or 1 (n).
+
+    Returns:
+        False positive rate, true positive rate, threshold, each float64 (k + 1) for k distinct
+        probabilities: from (0, 0) at infinity to (1, 1) at the lowest one. A rate of a class
+        without rows is NaN.
+    """
+    thresholds, tp, fp = _counts(probabilities, labels)
+    with np.errstate(invalid="ignore"):
+        return fp / fp[-1], tp / tp[-1], thresholds
+
+
+def precision_recall(probabilities: np.ndarray,
+                     labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Precision over recall (Davis & Goadrich 2006): one point per distinct probability.
+
+    Args:
+        probabilities: of tampered, float (n). labels: 0 or 1 (n).
+
+    Returns:
+        Recall, precision, threshold, each float64 (k) for k distinct probabilities, by rising
+        recall. Without tampered rows recall is NaN.
+    """
+    thresholds, tp, fp = (values[1:] for values in _counts(probabilities, labels))
+    with np.errstate(invalid="ignore"):
+        return tp / tp[-1:], tp / (tp + fp), thresholds
+
+
+def youden(probabilities: np.ndarray, labels: np.ndarray) -> float | None:
+    """Threshold with the largest J = true positive rate - false positive rate (Youden 1950).
+
+    That is also the one of the best balanced accuracy, (J + 1) / 2. It lies midway between the
+    lowest probability called tampered and the next one below, so that rounding moves no picture
+    over it; of several as good, the one nearest to 0.5.
+
+    Returns:
+        None where one class has no rows.
+    """
+    false, true, thresholds = roc(probabilities, labels)
+    gain = true - false
+    if not np.isfinite(gain).all():
+        return None
+    below = np.append(thresholds[1:], 0.0)
+    middles = (np.minimum(thresholds, 1.0) + below) / 2  # the first: nothing is called tampered
+    best = middles[np.isclose(gain, gain.max(), rtol=0, atol=1e-12)]
+    return float(best[np.argmin(np.abs(best - 0.5))])
+
+
+def _counts(probabilities: np.ndarray,
+            labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Distinct probabilities falling, infinity first, and with each the tampered and the
+    authentic rows at or above it, float64."""
+    p = np.asarray(probabilities, np.float64)
+    y = np.asarray(labels).astype(np.float64)
+    order = np.argsort(-p, kind="stable")
+    p, y = p[order], y[order]
+    last = np.flatnonzero(np.append(p[1:] != p[:-1], True)) if len(p) else np.empty(0, int)
+    return (np.append(np.inf, p[last]), np.append(0.0, np.cumsum(y)[last]),
+            np.append(0.0, np.cumsum(1 - y)[last]))

@@ -1,0 +1,55 @@
+"""How far a figure would move on other pictures of the same kind: bootstrap by group."""
+
+from __future__ import annotations
+
+import numpy as np
+
+RESAMPLES = 1000
+_CHUNK = 50  # resamples at a time: memory
+
+
+def bootstrap(probabilities: np.ndarray, labels: np.ndarray, groups: np.ndarray,
+              threshold: float = 0.5, resamples: int = RESAMPLES,
+              seed: int = 0) -> dict[str, tuple[float, float] | None]:
+    """95% percentile intervals of accuracy and AUC (Efron 1979).
+
+    Whole groups are drawn with replacement, as often as there are groups: pictures of one source
+    stand or fall together, and single pictures would make the intervals too narrow.
+
+    Args:
+        probabilities: of tampered, float (n). labels: 0 or 1 (n). groups: int (n).
+
+    Returns:
+        ``accuracy`` and ``auc``: lower and upper end; None with fewer than two groups, and for
+        the AUC if more than half of the draws have one class only.
+    """
+    p, y = np.asarray(probabilities, np.float64), np.asarray(labels).astype(bool)
+    _, group = np.unique(groups, return_inverse=True)
+    count = int(group.max()) + 1 if len(group) else 0
+    if count < 2:
+        return {"accuracy": None, "auc": None}
+    right = np.bincount(group, (p >= threshold) == y)
+    size = np.bincount(group)
+    order = np.argsort(p, kind="stable")
+    starts = np.flatnonzero(np.append(True, np.diff(p[order]) != 0))  # of equal probabilities
+    random = np.random.default_rng(seed)
+    accuracy, auc = [], []
+    for begin in range(0, resamples, _CHUNK):
+        drawn = random.multinomial(count, np.full(count, 1 / count),
+                                   min(_CHUNK, resamples - begin)).astype(np.float64)
+        accuracy.append(drawn @ right / (drawn @ size))
+        weights = drawn[:, group[order]]
+        positive, negative = (np.add.reduceat(weights * which[order], starts, axis=1)
+                              for which in (y, ~y))
+        below = np.cumsum(negative, axis=1) - negative / 2  # ties half, as in metrics.auc
+        with np.errstate(invalid="ignore"):
+            auc.append((positive * below).sum(1) / (positive.sum(1) * negative.sum(1)))
+    return {"accuracy": _ends(np.concatenate(accuracy)), "auc": _ends(np.concatenate(auc))}
+
+
+def _ends(values: np.ndarray) -> tuple[float, float] | None:
+    known = values[np.isfinite(values)]
+    if 2 * len(known) < len(values):
+        return None
+    low, high = np.percentile(known, (2.5, 97.5))
+    return float(low), float(high)

@@ -1,0 +1,190 @@
+"""``hpc-deepfake predict``: which of these pictures were tampered with?"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from argparse import Namespace
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from hpc_deepfake.predict import inputs, output
+from preprocessing import mpi
+from preprocessing.cli import Parser, at_least, between
+from preprocessing.errors import EXIT_USAGE, InputError
+from preprocessing.names import FRAMES
+
+if TYPE_CHECKING:
+    from mpi4py.MPI import Comm
+
+    from hpc_deepfake.model import Card
+    from hpc_deepfake.predict.output import Row
+    from hpc_deepfake.predict.scoring import Block
+
+T = TypeVar("T")
+
+_EXAMPLES = """examples:
+  hpc-deepfake predict --model runs/first photo.jpg holiday/ clip.mp4 'scans/*/page-?.tif'
+  hpc-deepfake predict --model runs/first --format csv folder/ > verdicts.csv
+  hpc-deepfake predict --model runs/first --ela-dir maps --explain-dir why photo.jpg
+  find archive -name '*.jpg' -print0 | hpc-deepfake predict --model runs/first -
+  mpirun -np 8 hpc-deepfake predict --model runs/first --format json archive/
+
+exit codes: 0 done; 2 wrong usage, or something could not be read (all others are done)"""
+
+
+def parser() -> Parser:
+    """The command line."""
+    cli = Parser(prog="hpc-deepfake predict", epilog=_EXAMPLES, description=(
+        "Give each picture's probability of having been tampered with. The picture is prepared "
+        "as the model's training data were. Under mpirun the ranks share the list; its order "
+        "stays."))
+    cli.add_argument("pictures", nargs="+", metavar="PATH",
+                     help="pictures, videos, folders of them, patterns; - is a list of paths on "
+                          "standard input, one a line or NUL-separated")
+    cli.add_argument("--model", type=Path, metavar="RUN", help="run directory or .keras file")
+    cli.add_argument("--format", choices=output.FORMATS, default="table",
+                     help="of the output; json is one object a line")
+    cli.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto", help="as in train")
+    maps = cli.add_argument_group("pictures to look at")
+    maps.add_argument("--ela-dir", type=Path, metavar="DIR",
+                      help="a PNG for each picture: it and its error levels")
+    maps.add_argument("--explain-dir", type=Path, metavar="DIR",
+                      help="a PNG for each picture: which areas decided (225 more answers of the "
+                           "network for each)")
+    maps.add_argument("--plot-dir", type=Path, metavar="DIR",
+                      help="a PNG for each video: its frames' probabilities over time")
+    clips = cli.add_argument_group("videos")
+    clips.add_argument("--frames", type=at_least(1), metavar="N",
+                       help="look at so many frames of each video, evenly spread "
+                            f"(default: {FRAMES})")
+    clips.add_argument("--frame-rate", type=between(0.001, 1000), metavar="R",
+                       help="look at R frames a second instead")
+    return cli
+
+
+def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
+    """The whole job; collective. Returns the exit code."""
+    options = parser().parse(argv)
+    card, paths = mpi.on_root(comm, partial(_prepare, options))
+
+    from hpc_deepfake import device, model
+    from hpc_deepfake.predict.scoring import blocks
+
+    local_rank, ranks_on_node = device.local_ranks(comm)
+    mpi.together(comm, lambda: device.start(options.device, local_rank, ranks_on_node))
+    network = mpi.together(comm, lambda: model.load(options.model))
+    begun = time.perf_counter()
+    done = Counter[str]()
+    write = output.writer(options.format, sys.stdout) if comm.rank == 0 else None
+    for rows in _in_order(comm, options, card, network, blocks(paths, comm.size)):  # on rank 0
+        done.update(row.kind if row.probability is not None else f"bad {row.kind}" for row in rows)
+        try:
+            for row in rows:
+                write(row)
+            sys.stdout.flush()
+        except BrokenPipeError:  # ``… | head``
+            if comm.size > 1:  # mpirun itself ends at a closed pipe
+                raise
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for Python's own last flush
+            return 0
+    bad = done["bad picture"] + done["bad video"]
+    if comm.rank == 0:
+        print(_closing(done, time.perf_counter() - begun, comm.size), file=sys.stderr)
+        if bad:
+            print(f"{bad} of {len(paths)} could not be read", file=sys.stderr)
+    return comm.bcast(EXIT_USAGE if bad else 0)
+
+
+def _prepare(options: Namespace) -> tuple[Card, list[bytes]]:
+    """The model's card and the list of files, checked; rank 0 only."""
+    from hpc_deepfake import model
+    from hpc_deepfake.predict.maps import make_folder
+    from preprocessing.ela import FEATURES
+
+    if options.model is None:
+        raise InputError("name the model: --model RUN, a run directory or a .keras file")
+    card = model.read_card(options.model)
+    if card.feature not in FEATURES:
+        raise InputError(f"{options.model} was trained on the feature '{card.feature}', and "
+                         f"pictures can be turned into {', '.join(FEATURES)} only")
+    if options.frames and options.frame_rate:
+        raise InputError("give either --frames or --frame-rate")
+    paths = inputs.find(options.pictures)
+    if not paths:
+        raise InputError("no pictures in " + ", ".join(options.pictures))
+    for name in ("ela_dir", "explain_dir", "plot_dir"):
+        if getattr(options, name) is not None:
+            make_folder(f"--{name.replace('_', '-')}", getattr(options, name))
+    return card, paths
+
+
+def _in_order(comm: Comm, options: Namespace, card: Card, network: Any,
+              blocks: list[Block]) -> Iterator[list[Row]]:
+    """Rows of all blocks in the list's order, on rank 0; the others send theirs there.
+
+    Blocks are dealt like cards: results can be shown as they come, and nobody waits but rank 0.
+    """
+    from hpc_deepfake.data import prefetch
+    from hpc_deepfake.predict.scoring import prepare
+
+    mine = blocks[comm.rank::comm.size]
+    results = (_score(options, card, network, block, prepared) for block, prepared
+               in zip(mine, prefetch(lambda block: prepare(block, card), mine), strict=True))
+    if comm.rank:
+        for request in [comm.isend(rows, 0) for rows in results]:
+            mpi.wait(request)
+        return
+    for number in range(len(blocks)):
+        owner = number % comm.size
+        while owner and not comm.iprobe(owner):
+            time.sleep(0.001)
+        yield comm.recv(source=owner) if owner else next(results)
+
+
+def _score(options: Namespace, card: Card, network: Any, block: Block,
+           prepared: list) -> list[Row]:
+    """Rows of a block, and the pictures that were asked for."""
+    from hpc_deepfake.predict import maps, scoring
+    from preprocessing.picture import Rejected, decode, read
+
+    if inputs.is_video(block.paths[0]):
+        rows = scoring.video(network, card, block.paths[0], options.frames or FRAMES,
+                             options.frame_rate)
+        if options.plot_dir is not None and rows[-1].probability is not None:
+            from hpc_deepfake.clip import plot
+
+            frames = rows[:-1]
+            plot([row.seconds for row in frames], [row.probability for row in frames],
+                 card.threshold, options.plot_dir / maps.file_name(block.first, rows[-1].path),
+                 output.printable(rows[-1].name))
+        return rows
+    rows = scoring.pictures(network, card, block, prepared)
+    for number, row in enumerate(rows, block.first):
+        if row.probability is None or options.ela_dir is options.explain_dir is None:
+            continue
+        with suppress(Rejected):  # changed since it was scored
+            # decoded once more: a batch of large pictures would not fit into memory
+            pixels = decode(read(row.path))
+            name = maps.file_name(number, row.path)
+            if options.ela_dir is not None:
+                maps.save(maps.error_levels(pixels, row, card), options.ela_dir, name)
+            if options.explain_dir is not None:
+                maps.save(maps.explanation(pixels, row, card, network), options.explain_dir, name)
+    return rows
+
+
+def _closing(done: Counter[str], seconds: float, ranks: int) -> str:
+    """``60 pictures and 2 videos (64 frames), 150 images/s on 2 ranks``."""
+    parts = [f"{done[kind]:,} {kind}{'s' * (done[kind] != 1)}"
+             for kind in ("picture", "video") if done[kind] or kind == "picture"]
+    if done["frame"]:
+        parts[-1] += f" ({done['frame']:,} frames)"
+    rate = (done["picture"] + done["frame"]) / seconds
+    return (f"{' and '.join(parts)}, {rate:,.{0 if rate >= 10 else 1}f} images/s on "
+            f"{ranks} rank{'s' * (ranks > 1)}")

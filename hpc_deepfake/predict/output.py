@@ -1,0 +1,75 @@
+"""Results as lines: a table for a person, CSV, or JSON."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TextIO
+
+FORMATS = ("table", "csv", "json")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of output: a picture, a frame of a video (``path#seconds``) or a whole video.
+
+    Attributes:
+        path: as named, bytes. probability: of tampered; None if it couldn't be read.
+        verdict: ``authentic``, ``tampered``, or ``not read: …``. kind: ``picture``, ``frame`` or
+            ``video``. seconds: where in the video a frame is.
+    """
+
+    path: bytes
+    probability: float | None
+    verdict: str
+    kind: str = "picture"
+    seconds: float | None = None
+
+    @property
+    def name(self) -> str:
+        """As text whatever its bytes; what is no UTF-8 as ``\\udcff``."""
+        text = os.fsdecode(self.path).encode(errors="backslashreplace").decode()
+        return text if self.seconds is None else f"{text}#{self.seconds:.2f}"
+
+
+def printable(name: str) -> str:
+    """``name`` without line ends and a terminal's own commands: those stand as escapes."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode()
+                   for one in name)
+
+
+def writer(form: str, out: TextIO) -> Callable[[Row], None]:
+    """A function that writes a row to ``out`` in one of ``FORMATS``; the head is written now."""
+    return {"table": _table, "csv": _csv, "json": _json}[form](out)
+
+
+def _table(out: TextIO) -> Callable[[Row], None]:
+    print("tampered  verdict    picture", file=out)
+
+    def write(row: Row) -> None:
+        score = "–" if row.probability is None else f"{row.probability:.1%}"
+        print(f"{score:>8}  {row.verdict:<9}  {printable(row.name)}", file=out)
+
+    return write
+
+
+def _csv(out: TextIO) -> Callable[[Row], None]:
+    lines = csv.writer(out)
+    lines.writerow(("path", "probability", "verdict"))
+
+    def write(row: Row) -> None:
+        lines.writerow((row.name, "" if row.probability is None else f"{row.probability:.6f}",
+                        row.verdict))
+
+    return write
+
+
+def _json(out: TextIO) -> Callable[[Row], None]:
+    def write(row: Row) -> None:
+        print(json.dumps({"path": row.name, "probability": row.probability,
+                          "verdict": row.verdict}), file=out)
+
+    return write
