@@ -16,9 +16,11 @@ COMMANDS = {
     "sample": ("preprocessing.make_sample", True, "draw sample pictures to try everything on"),
     "preprocess": ("preprocessing.__main__", True, "pictures to features in one HDF5 file"),
     "verify": ("hpc_deepfake.verify", False, "check a data file's rows"),
+    "audit": ("hpc_deepfake.audit", False, "what besides tampering gives labels away?"),
     "train": ("hpc_deepfake.train", True, "train the network"),
     "evaluate": ("hpc_deepfake.evaluate", False, "figures of a trained model"),
-    "predict": ("hpc_deepfake.predict", False, "which of these pictures were tampered with?"),
+    "predict": ("hpc_deepfake.predict", True, "which of these pictures were tampered with?"),
+    "report": ("hpc_deepfake.report.command", False, "one run as a page for the browser"),
     "summary": ("hpc_deepfake.summary", False, "finished runs side by side"),
 }
 _HELP = """usage: hpc-deepfake COMMAND [OPTIONS]

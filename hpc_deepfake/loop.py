@@ -91,6 +91,8 @@ class Trainer:
         self.rows, self.validation = data.rows("train"), data.rows("validation")
         self.state = State()
         self.best_weights: list[np.ndarray] = []
+        # of validation and test rows, by the best weights; there when training is finished
+        self.probabilities: dict[str, np.ndarray] = {}
         self._saved, self._saved_state = time.monotonic(), (1, 0)
 
     def train(self) -> dict[str, Any] | None:
@@ -192,8 +194,13 @@ class Trainer:
         return not (stopped and more)
 
     def _evaluate(self, rows: np.ndarray) -> tuple[dict[str, Any], bool]:
-        """Exact figures over ``rows``, each computed by one rank, and whether any was told to
-        stop; the same on all ranks."""
+        """Exact figures over ``rows``, and whether any rank was told to stop."""
+        found, stopped = self._probabilities(rows)
+        return metrics.evaluate(found, self.data.labels[rows]), stopped
+
+    def _probabilities(self, rows: np.ndarray) -> tuple[np.ndarray, bool]:
+        """Of each of ``rows``, computed by one rank, and whether any was told to stop; the same
+        on all ranks."""
         mine = share(rows, self.comm.rank, self.comm.size)
         batches = np.split(mine, range(EVALUATION_BATCH, len(mine), EVALUATION_BATCH))
         scores = [self.strategy.probabilities(pictures)
@@ -202,8 +209,7 @@ class Trainer:
         gathered = mpi.concatenate(self.comm, local)
         ends = np.cumsum([len(share(rows, rank, self.comm.size)) + 1
                           for rank in range(self.comm.size)]) - 1
-        return (metrics.evaluate(np.delete(gathered, ends), self.data.labels[rows]),
-                bool(gathered[ends].any()))
+        return np.delete(gathered, ends), bool(gathered[ends].any())
 
     def save_checkpoint(self) -> None:
         """Write a checkpoint of this very state; rank 0 does, the others need not wait."""
@@ -238,8 +244,10 @@ class Trainer:
 
     def _summary(self) -> dict[str, Any]:
         state = self.state
-        parts = {part: self._evaluate(self.data.rows(part))[0]
-                 for part in ("validation", "test") if len(self.data.rows(part))}
+        self.probabilities = {part: self._probabilities(self.data.rows(part))[0]
+                              for part in ("validation", "test") if len(self.data.rows(part))}
+        parts = {part: metrics.evaluate(found, self.data.labels[self.data.rows(part)])
+                 for part, found in self.probabilities.items()}
         return {"strategy": self.strategy.name, "ranks": self.comm.size,
                 "feature": self.settings.feature, "epochs": state.epoch - 1, "steps": state.step,
                 "stopped_early": state.epoch <= self.limits.epochs,

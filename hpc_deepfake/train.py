@@ -16,7 +16,7 @@ import psutil
 
 from hpc_deepfake import strategies
 from hpc_deepfake.settings import PRECISIONS, SCALINGS, Settings
-from preprocessing import mpi
+from preprocessing import mpi, protocol
 from preprocessing.cli import Parser, at_least, between, default_data
 from preprocessing.errors import InputError
 
@@ -108,6 +108,7 @@ def parser() -> Parser:
                       help="name a rank that others wait for after S seconds; 0: never")
     keep.add_argument("--stall-limit", type=between(0, 1e6), default=600.0, metavar="S",
                       help="end the job when they waited S seconds; 0: never")
+    keep.add_argument("--no-report", action="store_true", help="don't write report.html")
     return cli
 
 
@@ -132,7 +133,7 @@ def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
 
     local_rank, ranks_on_node = devices.local_ranks(comm)
     data = _open(comm, options, ranks_on_node)
-    device = _start(comm, partial(devices.start, options.device, local_rank, ranks_on_node,
+    device = mpi.together(comm, partial(devices.start, options.device, local_rank, ranks_on_node,
                                   options.threads))
     run, loaded = _run_directory(comm, options, settings, data)
     with devices.quiet_stderr():
@@ -142,6 +143,8 @@ def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
 
         from hpc_deepfake import metrics, model
         from hpc_deepfake.loop import Limits, Trainer
+        from hpc_deepfake.report import predictions
+        from hpc_deepfake.report.command import write_at_the_end
         from hpc_deepfake.watchdog import Watchdog
 
         strategy_class = strategies.get(options.strategy)
@@ -164,7 +167,11 @@ def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
         summary["seconds"] = time.perf_counter() - started
         summary["usage"] = usage
         run.write("summary.json", {**summary, "allreduce": _allreduce(options, device)})
+        predictions.write(run.path, data, trainer.probabilities)
         print(_report(summary, run.path, metrics.table), flush=True)
+        protocol.warn(data.header.array("path"), data.labels)
+        if not options.no_report:
+            print(write_at_the_end(run.path), flush=True)
     elif run is not None:
         print(f"stopped by {stop.name or 'a signal to another rank'} in epoch "
               f"{trainer.state.epoch} after step {trainer.state.step}; a checkpoint is written: "
@@ -195,20 +202,6 @@ def _open(comm: Comm, options: Namespace, ranks_on_node: int) -> DataFile:
 
         path = stage(comm, path, options.stage)
     return open_data(path, options.feature, options.input, ranks_on_node)
-
-
-def _start(comm: Comm, start: Callable[[], Device]) -> Device:
-    """Start the device on all ranks; what fails on some ranks ends all, with the first's name."""
-    try:
-        device, problem = start(), None
-    except InputError as error:
-        device, problem = None, str(error)
-    problems = {rank: text for rank, text in enumerate(comm.allgather(problem)) if text}
-    if problems:
-        rank, text = next(iter(problems.items()))
-        where = "" if len(problems) == comm.size else f" (rank {rank} of {len(problems)} such)"
-        raise InputError(text + where, everywhere=True)
-    return device
 
 
 def _run_directory(comm: Comm, options: Namespace, settings: Settings,

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -45,6 +46,7 @@ for encoding, arguments in json.loads(sys.stdin.read()):
 json.dump(results, open("results.json", "w"))
 """
 TRAIN = ["--epochs", "2", "--batch-size", "8", "--device", "cpu"]
+DONE_60 = re.compile(r"60 pictures, [\d.,]+ images/s on 1 rank\n")
 HIDDEN = {"MY_TOKEN": "hush-1", "OMPI_MCA_orte_hnp_uri": "hush-2",
           "AWS_SECRET_ACCESS_KEY": "hush-3", "USER": "hush-4", "SLURM_JWT": "hush-5"}
 
@@ -87,7 +89,7 @@ def test_run_directory_holds_what_it_should(run):
     """The files of DESIGN and nothing temporary; checkpoints of both epochs."""
     assert sorted(path.name for path in run.iterdir()) == [
         "checkpoints", "config.json", "environment.json", "metrics.jsonl", "model.json",
-        "model.keras", "summary.json"]
+        "model.keras", "predictions.csv", "report.html", "summary.json"]
     assert [path.name for path in checkpoint.found(run / "checkpoints")] == [
         "step-000000010.npz", "step-000000005.npz"]
 
@@ -114,7 +116,8 @@ def test_environment_has_versions_and_no_secrets(run):
     assert found["variables"]["HOROVOD_CYCLE_TIME"] == "3"
     assert not set(HIDDEN) & set(found["variables"])
     everything = "".join((run / name).read_text() for name in (
-        "config.json", "environment.json", "metrics.jsonl", "summary.json", "model.json"))
+        "config.json", "environment.json", "metrics.jsonl", "summary.json", "model.json",
+        "report.html"))
     assert not [value for value in HIDDEN.values() if value in everything]
 
 
@@ -200,7 +203,7 @@ def answers(run: Path, data_file: Path, pictures: Path, odd: Path,
     shutil.copytree(run, folder / "cardless", ignore=shutil.ignore_patterns("checkpoints"))
     (folder / "cardless" / "model.json").unlink()
     for name, change in (("quality", {"parameters": {"quality": 50}}), ("later", {
-            "feature": "gray_bits"})):
+            "feature": "phases"})):
         shutil.copytree(run, folder / name, ignore=shutil.ignore_patterns("checkpoints"))
         card = read(run, "model.json")
         (folder / name / "model.json").write_text(json.dumps({**card, **change}))
@@ -251,8 +254,8 @@ def test_evaluate_gives_the_summarys_figures(run, answers):
     for part in ("validation", "test"):
         code, out, err = answers[part]
         assert (code, err) == (0, "")
-        for name, value in answers["figures"][part].items():
-            assert value == pytest.approx(summary[part][name], rel=1e-5), (part, name)
+        for name, value in summary[part].items():
+            assert answers["figures"][part][name] == pytest.approx(value, rel=1e-5), (part, name)
         assert f"on the {part} part of" in out and "majority class" in out
     assert answers["figures"]["all"]["rows"] == 60
     assert answers["by file"][:2] == answers["validation"][:2]
@@ -260,13 +263,13 @@ def test_evaluate_gives_the_summarys_figures(run, answers):
 
 @pytest.mark.parametrize(("name", "message"), [
     ("other data", "was trained with ELA parameters {'quality': 50"),
-    ("no feature", "has no feature 'gray_bits'"),
+    ("no feature", "has no feature 'phases'"),
     ("no card", "model's card"),
     ("json nowhere", "nowhere/x.json"),
     ("missing", "there is no picture or folder 'gone.jpg'"),
     ("missing odd", "there is no picture or folder 'gone"),
     ("nothing", "no pictures in nothing"),
-    ("unknown feature", "gray_bits"),
+    ("unknown feature", "was trained on the feature 'phases'"),
     ("gpu", "--device gpu: ")])
 def test_wrong_input_is_one_message_and_code_2(answers, name, message):
     """Which says what, and no traceback."""
@@ -304,13 +307,13 @@ def test_predict_gives_the_stored_rows_probability(run, data_file, pictures, ans
     want = stored(data_file, pictures, run, tmp_path)
     assert len(want) == 60 and np.std(list(want.values())) > 1e-3
     code, out, err = answers["folder"]
-    assert (code, err) == (0, "")
+    assert code == 0 and DONE_60.fullmatch(err)
     got = rows_of(out)
     assert list(got) == sorted(want)
     assert all(abs(got[path] - want[path]) < 1e-5 for path in want)
 
     code, out, err = answers["csv"]
-    assert (code, err) == (0, "")
+    assert code == 0 and DONE_60.fullmatch(err)
     table = list(csv.DictReader(io.StringIO(out, newline="")))
     assert [row["path"] for row in table] == sorted(want)
     for row in table:
@@ -318,7 +321,7 @@ def test_predict_gives_the_stored_rows_probability(run, data_file, pictures, ans
         assert row["verdict"] == ("tampered" if want[row["path"]] >= 0.5 else "authentic")
 
     code, out, err = answers["table"]
-    assert (code, err) == (0, "")
+    assert code == 0 and err.startswith("31 pictures, ")
     head, *table = out.splitlines()
     assert head.split() == ["tampered", "verdict", "picture"] and len(table) == 31
     for line in table:
@@ -334,7 +337,7 @@ def test_odd_names_and_bad_files(answers, form):
     stand there with their reason; code 2 and a count at the end."""
     code, out, err = answers[form]
     assert code == 2, code
-    assert err == "2 of 9 pictures could not be read\n"
+    assert err.startswith("7 pictures, ") and err.endswith("\n2 of 9 could not be read\n")
     assert "\x1b" not in out or "csv" in form  # a name can't colour the terminal
     if "json" in form:
         rows = [json.loads(line) for line in out.splitlines()]
@@ -362,10 +365,11 @@ def test_odd_names_and_bad_files(answers, form):
 
 def test_names_that_begin_with_a_dash_and_a_single_bad_file(answers):
     code, out, err = answers["dash"]
-    assert (code, err) == (0, "") and out.splitlines()[1].startswith("-one.jpg,0.")
+    assert code == 0 and out.splitlines()[1].startswith("-one.jpg,0.")
+    assert err.startswith("1 picture, ")
     code, out, err = answers["only bad"]
     assert code == 2 and "not read: empty file" in out
-    assert err == "1 of 1 pictures could not be read\n"
+    assert err == "0 pictures, 0.0 images/s on 1 rank\n1 of 1 could not be read\n"
 
 
 @pytest.fixture

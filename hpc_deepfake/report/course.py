@@ -1,0 +1,193 @@
+"""The course of a run: learning curves, and where its time went."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from hpc_deepfake.report.answer import baselines
+from hpc_deepfake.report.collect import Content
+from hpc_deepfake.report.html import Html, count, details, join, number, paragraph, percent, table
+from hpc_deepfake.report.records import dictionary, finite, items
+from hpc_deepfake.report.svg import Chart, figure, ticks
+
+# of loop.STAGES; what each means and its colour
+STAGES = {"input": ("waiting for rows", "violet"), "compute": ("forward and backward", "blue"),
+          "communication": ("gradients between ranks, waits included", "orange"),
+          "evaluate": ("validation", "green"), "checkpoint": ("saving", "grey")}
+_DOTS = 60  # epochs up to which each has its own dot
+
+
+def curves(content: Content) -> Html:
+    """Loss, accuracy and AUC over the epochs."""
+    lines = content.records.epochs
+    if not lines:
+        return paragraph("metrics.jsonl isn't there, or holds no whole line.")
+    epochs = _column(lines, "epoch")
+    best = finite(content.records.summary.get("best_epoch")) or next(
+        (line["epoch"] for line in reversed(lines) if line.get("best") is True), None)
+    monitor = content.records.summary.get(
+        "monitor", content.records.config.get("monitor", "val_loss"))
+    validation = next((part for part in content.parts if part.name == "validation"), None)
+    majority = next((value for value in _column(lines, "val_majority") if value is not None), None)
+    container = finite((content.container or {}).get("accuracy"))
+    known = "not known" if container is None else percent(container)
+
+    def chart(label: str, names: Sequence[tuple[str, str]], low: float, high: float,
+              levels: Sequence[tuple[float | None, str]] = (), form: str = "g") -> Chart:
+        drawn = Chart(f"{label} over the epochs; the table below has the values",
+                      (min(epochs), max(epochs)), (low, high), "epoch", label,
+                      xticks=whole_ticks(epochs), yform=lambda value: format(value, form))
+        for level, style in levels:
+            drawn.across(level, style)
+        if best is not None:
+            drawn.upright(best, "grey dotted thin")
+        for key, style in names:
+            values = _column(lines, key)
+            drawn.line(list(zip(epochs, values, strict=True)), style)
+            for epoch, value in zip(epochs, values, strict=True) if len(lines) <= _DOTS else ():
+                drawn.dot(epoch, value, style.split()[0],
+                          f"epoch {epoch:g}: {number(value, '.4f')}",
+                          4.5 if epoch == best else 2.3)
+        return drawn
+
+    losses = [value for key in ("loss", "val_loss") for value in _column(lines, key)
+              if value is not None]
+    shares = [value for key in ("accuracy", "val_accuracy", "val_majority")
+              for value in _column(lines, key) if value is not None]
+    shares += [container] if container is not None else []
+    areas = [value for value in _column(lines, "val_auc") if value is not None]
+    both = [("blue", "training, while weights change, with dropout"), ("orange", "validation")]
+    figures = [
+        figure("Loss", chart("cross-entropy", [("loss", "blue"), ("val_loss", "orange")], 0,
+                             max(losses, default=1.0) * 1.03), both),
+        figure("Accuracy", chart(
+            "accuracy", [("accuracy", "blue"), ("val_accuracy", "orange")],
+            _floor([*shares, 0.5]), 1,
+            [(majority, "grey dashed thin"), (container, "violet dotted")], ".0%"),
+            [*both, ("grey dashed thin", f"majority class {percent(majority)}"),
+             ("violet dotted", f"container alone {known}")]),
+        figure("ROC-AUC", chart("area under the ROC curve", [("val_auc", "orange")],
+                                _floor([*areas, 0.5]), 1, [(0.5, "grey dashed thin")], ".1f"),
+               [("orange", "validation"), ("grey dashed thin", "chance, 0.5")])]
+    chosen = "No epoch was the best." if best is None else \
+        f"The dotted upright marks epoch {best:g}, the best by {monitor}: its weights were kept."
+    beside = "" if validation is None else \
+        f" Beside the accuracies: {baselines(content, validation)}."
+    return join([paragraph(chosen), Html(f"<div class=grid>{join(figures)}</div>"),
+                 details("All epochs as a table", _table(lines, beside))])
+
+
+def _table(lines: Sequence[dict[str, Any]], beside: str) -> Html:
+    head = ("epoch", "loss", "accuracy", "validation loss", "validation accuracy",
+            "majority class", "ROC-AUC", "images/s", "")
+    return table(f"Figures of each epoch.{beside}", head, (
+        (count(line["epoch"]), number(line.get("loss"), ".4f"), percent(line.get("accuracy")),
+         number(line.get("val_loss"), ".4f"), percent(line.get("val_accuracy")),
+         percent(line.get("val_majority")), number(line.get("val_auc")),
+         number(line.get("images_per_s"), ",.1f"), "best" if line.get("best") is True else "")
+        for line in lines))
+
+
+def time(content: Content) -> Html:
+    """Seconds by stage, images per second, and what the ranks used."""
+    lines = [line for line in content.records.epochs if dictionary(line.get("seconds"))]
+    parts: list[object] = []
+    if lines:
+        parts += [_stages(lines), _rates(content, lines)]
+        parts = [Html(f"<div class=grid>{join(parts)}</div>"), _stage_table(lines)]
+    summary = content.records.summary
+    if finite(summary.get("seconds")) is not None:
+        parts.insert(0, paragraph(
+            f"{count(summary.get('epochs'))} epochs of {count(summary.get('train_rows'))} pictures "
+            f"in {number(summary['seconds'], ',.1f')} s since the last start; "
+            f"{number(summary.get('images_per_s'), ',.1f')} images/s, the median of the epochs."))
+    parts.append(_ranks(content))
+    return join(parts)
+
+
+def _seconds(line: dict[str, Any], stage: str) -> float:
+    return max(finite(line["seconds"].get(stage)) or 0.0, 0.0)
+
+
+def _stages(lines: Sequence[dict[str, Any]]) -> Html:
+    epochs = _column(lines, "epoch")
+    highest = max(sum(_seconds(line, stage) for stage in STAGES) for line in lines)
+    chart = Chart("seconds of each epoch by stage; the table below has the values",
+                  (min(epochs) - 0.5, max(epochs) + 0.5), (0, highest * 1.03), "epoch", "seconds",
+                  xticks=whole_ticks(epochs))
+    for epoch, line in zip(epochs, lines, strict=True):
+        low = 0.0
+        for stage, (_, colour) in STAGES.items():
+            high = low + _seconds(line, stage)
+            if high > low:
+                chart.bar(epoch - 0.4, epoch + 0.4, low, high, colour,
+                          f"epoch {epoch:g}, {stage}: {high - low:.3f} s")
+            low = high
+    return figure("Seconds of each epoch, on rank 0", chart,
+                  [(f"bar {colour}", stage) for stage, (_, colour) in STAGES.items()])
+
+
+def _rates(content: Content, lines: Sequence[dict[str, Any]]) -> Html:
+    epochs, rates = _column(lines, "epoch"), _column(lines, "images_per_s")
+    chart = Chart("images per second of each epoch; the table of epochs has the values",
+                  (min(epochs) - 0.5, max(epochs) + 0.5),
+                  (0, max((rate for rate in rates if rate is not None), default=1.0) * 1.05),
+                  "epoch", "images/s, all ranks", xticks=whole_ticks(epochs))
+    median = finite(content.records.summary.get("images_per_s"))
+    chart.across(median, "grey dashed thin")
+    chart.line(list(zip(epochs, rates, strict=True)), "blue")
+    for epoch, rate in zip(epochs, rates, strict=True) if len(lines) <= _DOTS else ():
+        chart.dot(epoch, rate, "blue", f"epoch {epoch:g}: {number(rate, ',.1f')} images/s", 2.3)
+    return figure("Training images per second", chart, [
+        ("blue", "rows over seconds of input, compute and communication"),
+        ("grey dashed thin", f"median {number(median, ',.1f')}")])
+
+
+def _stage_table(lines: Sequence[dict[str, Any]]) -> Html:
+    sums = {stage: sum(_seconds(line, stage) for line in lines) for stage in STAGES}
+    whole = sum(sums.values()) or 1.0
+    return table("Seconds by stage, of rank 0", ("stage", "all", "an epoch", "share"), (
+        (f"{stage}: {meaning}", f"{sums[stage]:,.2f}", f"{sums[stage] / len(lines):,.3f}",
+         f"{sums[stage] / whole:.1%}") for stage, (meaning, _) in STAGES.items()))
+
+
+def _ranks(content: Content) -> Html:
+    """Ranks of the last start, those alike on one host in one row."""
+    ranks = [dictionary(one) for one in items(content.records.environment.get("ranks"))]
+    usage = [dictionary(one) for one in items(content.records.summary.get("usage"))]
+    usage += [{}] * (len(ranks) - len(usage))
+    alike: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for one, used in zip(ranks, usage, strict=False):
+        key = tuple(str(one.get(name, "–")) for name in ("host", "device", "name", "threads",
+                                                        "input"))
+        alike.setdefault(key, []).append(used)
+    if not alike:
+        return paragraph("The ranks' hosts and devices aren't known.")
+
+    def over(some: list[dict[str, Any]], name: str) -> list[float]:
+        return [value for one in some if (value := finite(one.get(name))) is not None]
+
+    return table("Ranks of the last start", (
+        "host", "ranks", "device", "threads each", "input", "CPU seconds, all",
+        "memory, largest"), (
+        (host, count(len(some)), f"{device} ({model})", threads, read,
+         f"{sum(over(some, 'cpu_s')):,.0f}" if over(some, "cpu_s") else "–",
+         f"{max(over(some, 'max_rss_mb')):,.0f} MB" if over(some, "max_rss_mb") else "–")
+        for (host, device, model, threads, read), some in alike.items()))
+
+
+def whole_ticks(epochs: Sequence[float]) -> list[float]:
+    """Epochs to name below the axis."""
+    low, high = min(epochs), max(epochs)
+    found = [one for one in ticks(low, high, 7) if one == round(one)]
+    return found if len(found) > 1 else sorted({low, high})
+
+
+def _column(lines: Sequence[dict[str, Any]], key: str) -> list[float | None]:
+    return [finite(line.get(key)) for line in lines]
+
+
+def _floor(values: Sequence[float]) -> float:
+    """A lower limit in tenths, a little below all of them."""
+    return max(0.0, int((min(values) - 0.02) * 10) / 10)

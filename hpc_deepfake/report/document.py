@@ -1,0 +1,94 @@
+"""The page of one run, put together."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from hpc_deepfake.report import course, pictures, repeat
+from hpc_deepfake.report.answer import head
+from hpc_deepfake.report.collect import Content
+from hpc_deepfake.report.html import (
+    Html,
+    commands,
+    details,
+    join,
+    page,
+    paragraph,
+    table,
+    tag,
+    text,
+)
+from hpc_deepfake.report.records import dictionary
+from hpc_deepfake.report.results import results
+
+_FILES = {"predictions.csv": "probability of each validation and test picture",
+          "metrics.jsonl": "figures of each epoch", "summary.json": "final figures",
+          "config.json": "options of the last start",
+          "environment.json": "versions, hosts and devices of the last start",
+          "model.keras": "the best weights", "model.json": "how to use them",
+          "checkpoints": "to go on from"}
+
+
+def document(content: Content, out: Path) -> str:
+    """The HTML page; ``out`` is where it will lie, for its links to the run's files."""
+    records = content.records
+    sections = [("Learning curves", course.curves(content))]
+    sections += [(f"{part.name.capitalize()} part", results(content, part))
+                 for part in content.parts]
+    judged = next((part for part in content.parts if part.predictions is not None), None)
+    if judged is not None:
+        feature = str(records.summary.get("feature", records.config.get("feature", "")))
+        sections.append(("Examples", join([
+            paragraph(f"Of the {judged.name} part."),
+            pictures.gallery(judged.predictions, records.threshold, content.header, feature)])))
+    sections += [("Time", course.time(content)), ("Settings", _settings(content)),
+                 ("Environment", _environment(content)),
+                 ("Repeat it", commands(repeat.commands(content))),
+                 ("Files", _files(records.path, out))]
+    return page(f"Run {records.path.resolve().name}", head(content), sections)
+
+
+def _settings(content: Content) -> Html:
+    config = content.records.config
+    if not config:
+        return paragraph("config.json isn't there.")
+    return _pairs({f"--{key.replace('_', '-')}": _value(value) for key, value in config.items()
+                   if value is not None})
+
+
+def _environment(content: Content) -> Html:
+    known = content.records.environment
+    if not known:
+        return paragraph("environment.json isn't there.")
+    pairs = {"MPI": known.get("mpi"), "platform": known.get("platform"),
+             "source": known.get("git") or "not a git clone",
+             "started": known.get("started"),
+             "gradients reduced by": content.records.summary.get("allreduce")}
+    parts = [_pairs({**dictionary(known.get("versions")),
+                     **{key: value for key, value in pairs.items() if value is not None}})]
+    if variables := dictionary(known.get("variables")):
+        parts.append(details("Environment variables", table(
+            "Those that decide how MPI, Horovod and TensorFlow work", (),
+            variables.items(), "words")))
+    return join(parts)
+
+
+def _pairs(values: dict[str, Any]) -> Html:
+    return tag("dl", join(Html(f"<div>{tag('dt', key)}{tag('dd', value)}</div>")
+                          for key, value in values.items()), class_="pairs")
+
+
+def _value(value: object) -> str:
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+
+
+def _files(run: Path, out: Path) -> Html:
+    """Links from where the page lies to the run's files that are there."""
+    here = Path(os.path.relpath(run.resolve(), out.resolve().parent))
+    links = join(Html(f'<li><a href="{quote(os.fsencode(here / name))}">{text(name)}</a>: '
+                      f"{text(meaning)}</li>")
+                 for name, meaning in _FILES.items() if (run / name).exists())
+    return Html(f"<ul>{links}</ul>")

@@ -1,0 +1,169 @@
+"""One part's results: figures, confusion matrix, curves, calibration."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from hpc_deepfake import calibration, curves
+from hpc_deepfake.report.answer import baselines, container
+from hpc_deepfake.report.collect import Content, Part
+from hpc_deepfake.report.html import Html, count, details, join, number, paragraph, percent, table
+from hpc_deepfake.report.predictions import Predictions
+from hpc_deepfake.report.records import THRESHOLD, finite
+from hpc_deepfake.report.svg import Chart, figure
+
+_BINS = 20  # of the histogram
+_SHARES = (0, 0.2, 0.4, 0.6, 0.8, 1)
+_Z = 1.959964  # of the normal distribution, for 95%
+
+
+def results(content: Content, part: Part) -> Html:
+    """All of a part's section."""
+    threshold = content.records.threshold if part.predictions is not None else THRESHOLD
+    about = "It also chose the epoch, so its figures are a little too good." \
+        if part.name == "validation" else "It chose nothing in this run."
+    blocks = [paragraph(f"{count(part.figures.get('rows'))} pictures. {about} A picture is called "
+                        f"tampered from a probability of {threshold:g}.")]
+    found, charts = part.predictions, []
+    if found is None:
+        blocks.append(paragraph("The probabilities of this part aren't known, so its curves are "
+                                "missing.", class_="note"))
+    elif not len(found):
+        blocks.append(paragraph("The part has no pictures."))
+    else:
+        charts = [_roc(found, part, threshold), _precision_recall(found, part, threshold),
+                  _calibration(found), _histogram(found, threshold)]
+    blocks.append(Html("<div class=grid>" + join([
+        _matrix(part, baselines(content, part)), _figures(content, part), *charts]) + "</div>"))
+    return join(blocks)
+
+
+def _matrix(part: Part, beside: str) -> Html:
+    cells = {name: finite(part.figures.get(name)) for name in ("tn", "fp", "fn", "tp")}
+
+    def cell(name: str, other: str, right: bool) -> str:
+        value, whole = cells[name], (cells[name] or 0) + (cells[other] or 0)
+        share = (value or 0) / whole if whole else 0.0
+        return (f'<td class="{"right" if right else "wrong"}-answer" '
+                f'style="--share:{share * 40:.0f}%"><b>{count(value)}</b> '
+                f'{percent(share) if whole else "–"}</td>')
+
+    return Html(
+        "<div class=scroll><table class=matrix><caption>Confusion matrix: pictures, and their "
+        f"share of the row. Accuracy {percent(part.figures.get('accuracy'))}; {beside}."
+        "</caption><thead><tr><td></td><th scope=col>called authentic</th>"
+        "<th scope=col>called tampered</th></tr></thead><tbody>"
+        f"<tr><th scope=row>is authentic</th>{cell('tn', 'fp', True)}{cell('fp', 'tn', False)}"
+        f"</tr><tr><th scope=row>is tampered</th>{cell('fn', 'tp', False)}{cell('tp', 'fn', True)}"
+        "</tr></tbody></table></div>")
+
+
+def _figures(content: Content, part: Part) -> Html:
+    figures = part.figures
+    rows = [("accuracy", percent(figures.get("accuracy")), baselines(content, part)),
+            ("balanced accuracy", percent(figures.get("balanced_accuracy")),
+             f"50% for always the same answer; {container(content, part)}"),
+            ("precision", percent(figures.get("precision")), "right, of those called tampered"),
+            ("recall", percent(figures.get("recall")), "found, of the tampered ones"),
+            ("F1", percent(figures.get("f1")), "of precision and recall"),
+            ("ROC-AUC", number(figures.get("auc")), "0.5 is chance"),
+            ("cross-entropy", number(figures.get("loss")), "0.693 for always saying ½")]
+    if part.predictions is not None and len(part.predictions):
+        p, y = part.predictions.probabilities, part.predictions.labels
+        rows += [("Brier score", number(calibration.brier(p, y)), "0.25 for always saying ½"),
+                 ("calibration error", number(calibration.expected_calibration_error(p, y)),
+                  "expected, of 10 bins")]
+    return table("Figures", ("figure", "", "beside it"), rows, "figures")
+
+
+def _square(label: str, x: str, y: str) -> Chart:
+    return Chart(label, (0, 1), (0, 1), x, y, xticks=_SHARES, yticks=_SHARES, size=(360, 320),
+                 xform="{:.0%}".format, yform="{:.0%}".format)
+
+
+def _roc(found: Predictions, part: Part, threshold: float) -> Html:
+    false, true, _ = curves.roc(found.probabilities, found.labels)
+    chart = _square(f"ROC curve; the area below it is {number(part.figures.get('auc'))}",
+                    "authentic pictures accused", "tampered pictures found")
+    chart.line([(0, 0), (1, 1)], "grey dashed thin")
+    chart.line(list(zip(false.tolist(), true.tolist(), strict=True)), "blue")
+    tampered, said = found.labels == 1, found.probabilities >= threshold
+    chart.dot(_share(said[~tampered]), _share(said[tampered]), "orange",
+              f"threshold {threshold:g}")
+    return figure("ROC", chart, [("blue", f"area {number(part.figures.get('auc'))}"),
+                                 ("grey dashed thin", "chance"),
+                                 ("dot orange", f"threshold {threshold:g}")])
+
+
+def _precision_recall(found: Predictions, part: Part, threshold: float) -> Html:
+    recall, precision, _ = curves.precision_recall(found.probabilities, found.labels)
+    level = _share(found.labels == 1)
+    chart = _square("precision over recall", "tampered pictures found",
+                    "right, of those called tampered")
+    chart.across(level, "grey dashed thin")
+    chart.line(list(zip(recall.tolist(), precision.tolist(), strict=True)), "blue")
+    chart.dot(finite(part.figures.get("recall")), finite(part.figures.get("precision")), "orange",
+              f"threshold {threshold:g}")
+    return figure("Precision and recall", chart, [
+        ("blue", "over all thresholds"),
+        ("grey dashed thin", f"calling all tampered, {percent(level)}"),
+        ("dot orange", f"threshold {threshold:g}")])
+
+
+def _calibration(found: Predictions) -> Html:
+    points = calibration.reliability(found.probabilities, found.labels)
+    chart = _square("share of tampered pictures over the probability that was given",
+                    "probability given (mean of each tenth)", "of these, tampered")
+    chart.line([(0, 0), (1, 1)], "grey dashed thin")
+    for said, share, pictures in points:
+        low, high = wilson(share, pictures)
+        chart.line([(said, low), (said, high)], "blue thin")
+        chart.dot(said, share, "blue", f"{pictures:,} pictures, given {said:.1%} in the mean: "
+                                       f"{share:.1%} tampered")
+    error = number(calibration.expected_calibration_error(found.probabilities, found.labels))
+    score = number(calibration.brier(found.probabilities, found.labels))
+    counts = table("Pictures by the probability they were given",
+                   ("mean given", "tampered", "pictures"),
+                   [(percent(said), percent(share), count(pictures))
+                    for said, share, pictures in points])
+    return figure("Calibration", chart, [
+        ("dot blue", "pictures of one tenth, with 95% interval"),
+        ("grey dashed thin", "perfect")],
+        f"Expected error {error}, Brier score {score}.", details("Counts", counts))
+
+
+def wilson(share: float, rows: float) -> tuple[float, float]:
+    """95% interval of a share found among so many rows (Wilson 1927), as if they were
+    independent."""
+    middle = (share + _Z**2 / (2 * rows)) / (1 + _Z**2 / rows)
+    half = _Z / (1 + _Z**2 / rows) * math.sqrt(share * (1 - share) / rows
+                                               + (_Z / rows / 2)**2)
+    return max(middle - half, 0.0), min(middle + half, 1.0)
+
+
+def _histogram(found: Predictions, threshold: float) -> Html:
+    edges = np.linspace(0, 1, _BINS + 1)
+    known = np.isfinite(found.probabilities)
+    counts = [np.histogram(found.probabilities[known & (found.labels == label)], edges)[0]
+              for label in (0, 1)]
+    chart = Chart("number of authentic and of tampered pictures by their probability", (0, 1),
+                  (0, max(1, *(int(one.max()) for one in counts)) * 1.05),
+                  "probability of tampered", "pictures", xticks=_SHARES, xform="{:.0%}".format,
+                  size=(360, 320))
+    for label, (kind, colour) in enumerate((("authentic", "blue"), ("tampered", "orange"))):
+        for left, right, pictures in zip(edges[:-1], edges[1:], counts[label], strict=True):
+            if pictures:
+                middle, edge = (left + right) / 2, (right - left) * 0.08
+                chart.bar(middle if label else left + edge, right - edge if label else middle,
+                          0, int(pictures), colour,
+                          f"{pictures} {kind}, {left:.0%} to {right:.0%}")
+    chart.upright(threshold, "grey dashed thin")
+    return figure("Probabilities by class", chart, [
+        ("bar blue", "authentic"), ("bar orange", "tampered"),
+        ("grey dashed thin", f"threshold {threshold:g}")])
+
+
+def _share(which: np.ndarray) -> float | None:
+    return float(which.mean()) if len(which) else None
