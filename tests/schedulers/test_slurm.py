@@ -297,7 +297,8 @@ def test_scaling_study_from_the_login_node(lab: Lab, work: Path, shared_data: Pa
 def test_a_chain_from_the_login_node_ends_when_the_work_is_done(lab: Lab, work: Path,
                                                                shared_data: Path) -> None:
     text = lab.run(f"source {shlex.quote(str(lab.clone))}/env/activate.sh && "
-                   f"hpc-deepfake job submit slurm train_cpu --nodes 1 --ranks-per-node 1 --cpus-per-rank 1 --chain 2 "
+                   "hpc-deepfake job submit slurm train_cpu --chain 2 --nodes 1 "
+                   "--ranks-per-node 1 --cpus-per-rank 1 "
                    f"--var DATA={shared_data} --var RUN=run --var DOCTOR=off "
                    "-- --epochs 1 --batch-size 4", work)
     numbers = [word for word in text.replace(",", " ").split() if word.isdecimal()]
