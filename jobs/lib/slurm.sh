@@ -13,7 +13,7 @@ job_restarts=${SLURM_RESTART_COUNT:-0}
 export SRUN_CPUS_PER_TASK=$job_cpus # srun forgets --cpus-per-task since 22.05
 
 job_fact() { # NAME: of this job, as scontrol knows it
-    scontrol show job "$job_id" | sed -n "s/.*\\<$1=//p" | sed -n '1p'
+    { scontrol show job "$job_id" 2>/dev/null || true; } | sed -n "s/.*\\<$1=//p" | sed -n '1p'
 }
 
 [[ -z $job_id ]] || job_log=$(job_fact StdOut)

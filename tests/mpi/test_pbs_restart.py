@@ -31,14 +31,15 @@ def host(tmp_path: Path) -> dict[str, str]:
                       "echo '    queue = small'"),
             # the timer's: as long as it takes until an epoch is over, whatever the machine
             ("sleep", f"echo \"$1\" >>{tmp_path}/slept\n"
-                      f"until [[ -s {tmp_path}/run/metrics.jsonl ]]; do /bin/sleep 0.2; done"),
+                      f"until [[ -s {tmp_path}/runs/123.server/metrics.jsonl ]]\n"
+                      "do /bin/sleep 0.2; done"),
             ("qsub", f"printf '%q ' \"$@\" >>{tmp_path}/qsub\necho 124.server")):
         (folder / name).write_text(f"#!/bin/bash\n{body}\n")
         (folder / name).chmod(0o755)
     return {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}", "HPC_DEEPFAKE_ENV": sys.prefix,
             "PBS_JOBID": "123.server", "PBS_O_WORKDIR": str(tmp_path), "PBS_NODEFILE": str(nodes),
             "PBS_JOBNAME": "hd-train-cpu", "NCPUS": "2", "HPC_DEEPFAKE_STOP_MARGIN": "90",
-            "DOCTOR": "off", "RUN": "run",
+            "DOCTOR": "off",
             # what activate.sh leaves to the scheduler inside of a job
             "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
             "OMPI_MCA_rmaps_base_oversubscribe": "1"}
@@ -66,25 +67,27 @@ def test_the_timer_stops_training_and_the_successor_goes_on(host: dict[str, str]
     assert done.returncode == 75, done.stdout + done.stderr
     assert 1 <= int((tmp_path / "slept").read_text()) <= 8
     assert "stopped; job 124.server goes on from here" in done.stdout
-    folder = tmp_path / "run" / "jobs"
+    training = tmp_path / "runs" / "123.server"
+    folder = training / "jobs"
     assert (folder / "outcome").read_text() == "75\n"
     assert (folder / "next").read_text() == "124.server\n"
     asked = shlex.split((tmp_path / "qsub").read_text())
     assert asked == ["-l", "walltime=00:01:38", "-l", "select=1:ncpus=2:mpiprocs=2", "-q", "small",
-                     "-W", "depend=afterany:123.server", "run/jobs/successor.sh"]
-    finished = len(epochs(tmp_path / "run"))
+                     "-W", "depend=afterany:123.server", "runs/123.server/jobs/successor.sh"]
+    finished = len(epochs(training))
 
     successor = (folder / "successor.sh").read_text()
-    assert "\nHPC_DEEPFAKE_RESTARTS=1\n" in successor and "\nRUN=run\n" in successor
+    assert "\njob_restarts=1\n" in successor
     # in the test it shall come to its end
     (tmp_path / "second.sh").write_text(re.sub(r"500", str(finished + 2), successor))
-    again = {name: value for name, value in host.items() if name not in ("RUN", "DOCTOR")}
+    again = {name: value for name, value in host.items() if name != "DOCTOR"}
     (tmp_path / "bin" / "sleep").unlink()
     done = run(tmp_path / "second.sh", {**again, "WALLTIME": "01:00:00", "PBS_JOBID": "124.server"},
                tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "run 2; " in done.stdout and "going on with run in epoch" in done.stdout
-    assert epochs(tmp_path / "run") == list(range(1, finished + 3))
+    assert "run 2; " in done.stdout
+    assert "going on with runs/123.server in epoch" in done.stdout
+    assert epochs(training) == list(range(1, finished + 3))
 
 
 def test_where_nodes_may_not_submit_the_command_is_printed(host: dict[str, str], tmp_path: Path,
@@ -94,5 +97,5 @@ def test_where_nodes_may_not_submit_the_command_is_printed(host: dict[str, str],
                         "--batch-size 4", "HPC_DEEPFAKE_RESUBMIT": "no"}, tmp_path)
     assert done.returncode == 75, done.stdout + done.stderr
     assert not (tmp_path / "qsub").exists()
-    assert f"  cd {tmp_path} && qsub run/jobs/successor.sh" in done.stdout
-    assert (tmp_path / "run" / "jobs" / "successor.sh").exists()
+    assert f"  cd {tmp_path} && qsub runs/123.server/jobs/successor.sh" in done.stdout
+    assert (tmp_path / "runs" / "123.server" / "jobs" / "successor.sh").exists()

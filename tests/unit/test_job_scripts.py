@@ -100,7 +100,7 @@ def test_every_setting_of_the_template_is_used_and_every_one_used_is_in_the_temp
     used = set(re.findall(r"\bHPC_DEEPFAKE_[A-Z_]+", source)) | {
         f"HPC_DEEPFAKE_{key}" for key in ("ACCOUNT", "PARTITION", "QOS")}
     inner = {f"HPC_DEEPFAKE_{name}" for name in (
-        "HOME", "STAGED", "RANK_LOGS", "ERROR_FILE", "OUTCOME_FILE", "CHAIN", "REPORT", "RESTARTS")}
+        "HOME", "STAGED", "RANK_LOGS", "ERROR_FILE", "OUTCOME_FILE", "CHAIN", "REPORT")}
     assert offered == used - inner - {"HPC_DEEPFAKE_"}
 
 
