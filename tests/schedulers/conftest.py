@@ -54,6 +54,11 @@ class Lab:
         assert not check or done.returncode == 0, f"{command}: {done.stdout}"
         return done.stdout
 
+    def administrate(self, *command: str) -> None:
+        """As root, who is also SLURM's administrator."""
+        subprocess.run(command, check=True, timeout=60,
+                       env={**os.environ, "SLURM_CONF": f"{FOLDER}/slurm.conf"})
+
     def folder(self, name: str) -> Path:
         """A new folder of the user's, seen by all nodes."""
         path = FOLDER / "work" / name

@@ -126,6 +126,25 @@ def test_preemption_ends_in_a_checkpoint_and_the_job_goes_on(lab: Lab, work: Pat
     assert epochs(work / "run") == list(range(1, 13))
 
 
+def test_after_a_nodes_failure_the_job_goes_on_elsewhere(lab: Lab, work: Path,
+                                                         shared_data: Path) -> None:
+    """SLURM queues it again itself; it resumes from the last checkpoint, on other nodes."""
+    number = lab.submit("train_cpu", "--epochs 8 --patience 0 --batch-size 4", cwd=work,
+                        options=SMALL, env=f"DATA={shared_data} RUN=run DOCTOR=off")
+    lab.wait_until(number, work / "run" / "metrics.jsonl")
+    failed = hosts(work / "run")[1]
+    lab.administrate("scontrol", "update", f"NodeName={failed}", "State=DOWN", "Reason=test")
+    try:
+        job = lab.wait(number)
+    finally:
+        lab.administrate("scontrol", "update", f"NodeName={failed}", "State=RESUME")
+    assert (job.state, job.code, job.restarts) == ("COMPLETED", 0, 1), job.log
+    assert "DUE TO NODE FAILURE" in job.log
+    assert "going on with run in epoch" in job.log
+    assert failed not in hosts(work / "run")
+    assert epochs(work / "run") == list(range(1, 9))
+
+
 def test_mpirun_passes_the_signal_on_and_restarts_are_bounded(lab: Lab, work: Path,
                                                              shared_data: Path) -> None:
     """Started by mpirun instead of srun; each rank with a log; no requeue beyond the limit."""
