@@ -16,7 +16,8 @@ import pytest
 
 HERE = Path(__file__).parent
 FOLDER = Path("/var/tmp/hpc-deepfake-lab")
-RUNNING = ("PENDING", "RUNNING", "COMPLETING", "CONFIGURING", "REQUEUED")
+OVER = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "OUT_OF_MEMORY",
+        "DEADLINE", "BOOT_FAIL")
 # two ranks on two nodes, a core each
 SMALL = "--nodes=2 --ntasks-per-node=1 --cpus-per-task=1"
 
@@ -86,7 +87,7 @@ class Lab:
         """Wait for a job, also over being queued again, which SLURM would delay by two minutes."""
         deadline = time.monotonic() + timeout
         queued = None  # since when it is queued again; its nodes need a moment to end the first go
-        while (facts := self.facts(number))["JobState"] in RUNNING:
+        while (facts := self.facts(number))["JobState"] not in OVER:
             if facts["JobState"] == "PENDING" and facts["Reason"] == "BeginTime":
                 queued = queued or time.monotonic()
                 if time.monotonic() - queued > 8:
@@ -105,7 +106,7 @@ class Lab:
         deadline = time.monotonic() + timeout
         while not path.exists():
             facts = self.facts(number)
-            assert facts["JobState"] in RUNNING and time.monotonic() < deadline, \
+            assert facts["JobState"] not in OVER and time.monotonic() < deadline, \
                 f"{path} did not appear: {facts}\n{self.log(facts)}"
             time.sleep(0.2)
 

@@ -181,7 +181,8 @@ def test_the_programs_own_exit_code_counts(pictures: Path, slurm: dict[str, str]
 
 
 @pytest.mark.parametrize(("state", "limit", "queued"), [
-    ("RUNNING", "3", True), ("COMPLETING", "3", False), ("RUNNING", "1", False)])
+    ("RUNNING", "3", True), ("SIGNALING", "3", True), ("COMPLETING", "3", False),
+    ("RUNNING", "1", False)])
 def test_a_stopped_job_is_queued_again_unless_cancelled_or_too_often(
         pictures: Path, slurm: dict[str, str], bin_path: Path, tmp_path: Path, state: str,
         limit: str, queued: bool) -> None:
