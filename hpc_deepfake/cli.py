@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from hpc_deepfake import __version__
 from preprocessing.errors import EXIT_USAGE, InputError
-from preprocessing.mpi import launched_rank
+from preprocessing.mpi import ended, launched_rank, report
 
 # word: module, whether it runs on several ranks, what it does
 COMMANDS = {
@@ -22,6 +22,8 @@ COMMANDS = {
     "predict": ("hpc_deepfake.predict", True, "which of these pictures were tampered with?"),
     "report": ("hpc_deepfake.report.command", False, "one run as a page for the browser"),
     "summary": ("hpc_deepfake.summary", False, "finished runs side by side"),
+    "doctor": ("hpc_deepfake.doctor", True, "would a job work here, and fast?"),
+    "job": ("hpc_deepfake.job", False, "submit jobs to SLURM or PBS, and account for them"),
 }
 _HELP = """usage: hpc-deepfake COMMAND [OPTIONS]
 
@@ -61,16 +63,20 @@ def main() -> NoReturn:
         before = getattr(program, "before_mpi", None)
         mpi.run(lambda comm: program.main(comm, arguments), before and partial(before, arguments))
     try:
-        sys.exit(program.main(arguments))
+        code = program.main(arguments)
     except InputError as error:
-        _once(f"error: {error}\n", error=True)
-        sys.exit(EXIT_USAGE)
+        if launched_rank() == 0:
+            report(f"error: {error}")
+        code = EXIT_USAGE
     except KeyboardInterrupt:
         _once("\ninterrupted\n", error=True)
         sys.exit(130)
     except BrokenPipeError:  # ``… | head``
         sys.stderr.close()
         sys.exit(0)
+    if launched_rank() == 0:
+        ended(code)
+    sys.exit(code)
 
 
 def _once(text: str, *, error: bool = False) -> None:

@@ -14,16 +14,18 @@ readonly EXIT_STOPPED=75 # stopped by a signal, with everything saved: run me ag
 
 # What the scheduler's own file finds out (slurm.sh, pbs.sh).
 job_id=''           # empty outside of a job
-job_element=''      # number within an array, or empty
 job_nodes=1
 job_ranks=1         # over all nodes
 job_cpus=1          # of each rank
-job_restarts=0      # how often this job went on after a stop
 job_script=$0       # the scheduler's copy
 job_log=''
 job_workdir=$PWD    # where it was submitted
 job_step=''         # what is being launched, for the accounting
 job_records=''      # folder of this job's script, variables, first error and outcome
+# These a job that goes on with another one finds written into its script.
+job_restarts=${job_restarts:-0} # how often it went on after a stop
+job_element=${job_element:-}    # number within an array, or empty
+job_run=${job_run:-}            # run directory
 only_if_possible='' # option: drop a job that can never start
 after_training=ok   # how a job has to depend on one that may be stopped and go on
 
@@ -231,23 +233,29 @@ preprocess() {
 }
 
 train() {
-    local run more=()
-    run=$(chosen run RUN '')
-    if [[ -n $job_element && -n $run ]]; then
-        run+=/$job_element
-    fi
-    run=${run:-runs/$job_id}
-    chained "$run/jobs"
-    record "$run/jobs"
+    local more=()
+    choose_run
+    chained "$job_run/jobs"
+    record "$job_run/jobs"
     stage_environment
-    check train "$run"
+    check train "$job_run"
     # Elements of an array differ by the seed, unless something else is said.
     [[ -z $job_element ]] || more+=(--seed "$job_element")
     [[ -z $STAGE ]] || more+=(--stage "$(local_folder "$STAGE")")
     work training "${python[@]}" -m hpc_deepfake.train ${CONFIG:+--config "$CONFIG"} \
         ${DATA:+--data "$DATA"} --device "$DEVICE" "${more[@]}" "${job_args[@]}" \
-        --run "$run" --resume
+        --run "$job_run" --resume
     finished
+}
+
+# choose_run: the run directory; elements of an array have their own
+choose_run() {
+    [[ -z $job_run ]] || return 0
+    job_run=$(chosen run RUN '')
+    if [[ -n $job_run && -n $job_element ]]; then
+        job_run+=/$job_element
+    fi
+    job_run=${job_run:-runs/$job_id}
 }
 
 evaluate() {
@@ -261,6 +269,7 @@ evaluate() {
         exit 0
     fi
     part=$(option part)
+    [[ $(option threshold) != auto ]] || part=test # a chosen threshold is tested there only
     work evaluation --ranks 1 "${python[@]}" -m hpc_deepfake.cli evaluate ${CONFIG:+--config "$CONFIG"} \
         ${DATA:+--data "$DATA"} --device "$DEVICE" \
         --json "$run/evaluation-${part:-validation}.json" "${job_args[@]}" --model "$run"
@@ -269,14 +278,14 @@ evaluate() {
 
 # Sequential against parallel, ELA against raw pixels, one after the other on the same machines.
 compare() {
-    local folder run method
-    folder=$(chosen run RUN "runs/$job_id")
-    chained "$folder/jobs"
-    record "$folder/jobs"
+    local run method methods=(sequential-ela sync-ela sync-raw)
+    choose_run
+    chained "$job_run/jobs"
+    record "$job_run/jobs"
     stage_environment
-    check train "$folder"
-    for method in sequential-ela sync-ela sync-raw; do
-        run=$folder/$method
+    check train "$job_run"
+    for method in "${methods[@]}"; do
+        run=$job_run/$method
         [[ ! -s $run/summary.json ]] || continue # before this job was stopped
         local ranks=$job_ranks
         [[ $method != sequential-* ]] || ranks=1
@@ -284,7 +293,7 @@ compare() {
             ${CONFIG:+--config "$CONFIG"} ${DATA:+--data "$DATA"} --device "$DEVICE" \
             "${job_args[@]}" --strategy "${method%-*}" --feature "${method#*-}" --run "$run" --resume
     done
-    "${python[@]}" -m hpc_deepfake.cli summary "$folder"/{sequential-ela,sync-ela,sync-raw} | tee "$folder/summary.txt"
+    "${python[@]}" -m hpc_deepfake.cli summary "${methods[@]/#/$job_run/}" | tee "$job_run/summary.txt"
     finished
 }
 

@@ -3,13 +3,12 @@
 # What job.sh needs to know of OpenPBS and PBS Pro.
 
 job_workdir=${PBS_O_WORKDIR:-$PWD} # PBS starts in the home directory
-job_element=${PBS_ARRAY_INDEX:-}
+job_element=${PBS_ARRAY_INDEX:-$job_element}
 job_id=${PBS_JOBID:-}
 if [[ -s ${PBS_NODEFILE:-} ]]; then # a line for each rank
     job_nodes=$(sort -u "$PBS_NODEFILE" | wc -l)
     job_ranks=$(wc -l <"$PBS_NODEFILE")
 fi
-job_restarts=${HPC_DEEPFAKE_RESTARTS:-0}
 
 # chunk NAME: a resource of the script's own select statement
 chunk() { sed -n "s/^#PBS -l select=.*[:=]$1=\\([0-9]*\\).*/\\1/p" "$job_script" | sed -n '1p'; }
@@ -71,7 +70,8 @@ successor() { # FOLDER: the script of the job that goes on, FOLDER/successor.sh
     local names=() name
     mapfile -t names < <(sed -n 's/^\([A-Z_]*\)=${\1:-.*/\1/p' "$job_script" | sort -u)
     for name in "${!names[@]}"; do names[name]+="=${!names[name]}"; done
-    write_script "$job_script" "HPC_DEEPFAKE_RESTARTS=$((job_restarts + 1))" "${names[@]}" \
+    write_script "$job_script" "HPC_DEEPFAKE_HOME=$HPC_DEEPFAKE_HOME" "${names[@]}" \
+        "job_restarts=$((job_restarts + 1))" "job_element=$job_element" "job_run=$job_run" \
         >"$1/successor.sh"
 }
 

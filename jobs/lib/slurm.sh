@@ -13,7 +13,7 @@ job_restarts=${SLURM_RESTART_COUNT:-0}
 export SRUN_CPUS_PER_TASK=$job_cpus # srun forgets --cpus-per-task since 22.05
 
 job_fact() { # NAME: of this job, as scontrol knows it
-    scontrol show job "$job_id" | sed -n "s/.*\\<$1=//p" | sed -n '1p'
+    { scontrol show job "$job_id" 2>/dev/null || true; } | sed -n "s/.*\\<$1=//p" | sed -n '1p'
 }
 
 [[ -z $job_id ]] || job_log=$(job_fact StdOut)
@@ -27,7 +27,9 @@ go_on() {
     state=$(job_fact JobState)
     if [[ -n ${HPC_DEEPFAKE_CHAIN:-} ]]; then
         say "stopped; the next job of the chain goes on"
-    elif [[ ${state%% *} != RUNNING ]]; then # somebody, or SLURM, is ending it for good
+    elif [[ -z $state || $state == COMPLETING* || $state == CANCELLED* ]]; then
+        # Somebody, or SLURM, is ending it for good. (Where a signal is under way, the state is
+        # SIGNALING instead of RUNNING.)
         say "stopped while it was being ended (${state%% *}): submit it again to go on"
     elif ((job_restarts >= MAX_RESTARTS)); then
         say "stopped, and run $((job_restarts + 1)) times already (MAX_RESTARTS=$MAX_RESTARTS): submit it again to go on"

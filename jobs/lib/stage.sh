@@ -23,7 +23,8 @@ stage_environment() {
     fi
     # One node without room must not end the others' copying: it has said so itself.
     # shellcheck disable=SC2016
-    launch --per-node bash -c '"$@" || true' bash "$HPC_DEEPFAKE_HOME/env/stage.sh" unpack "$tar" "$folder"
+    launch --per-node bash -c '"$@" || true' bash "$HPC_DEEPFAKE_HOME/env/stage.sh" unpack "$tar" "$folder" ||
+        say "the environment could not be copied to all nodes"
     HPC_DEEPFAKE_STAGED=$("$HPC_DEEPFAKE_HOME/env/stage.sh" where "$tar" "$folder")
     export HPC_DEEPFAKE_STAGED
     say "environment on each node's own disk after $((SECONDS - start)) s"

@@ -6,6 +6,7 @@ the count-th time. Points are:
     replace, features, sync, crc32, status (the last two: before that is written)
     torn    a write of which only the first half reaches the file
     hold    stop there for good, and say so with a file ``held.RANK``
+    told    send itself SIGUSR1, as a job script does before the time limit, and go on
 
 ``*`` as rank means every rank. Rows are synced and marked every MiB, to have more such points.
 """
@@ -34,6 +35,10 @@ def hold(*_: Any) -> None:
     Path(f"held.{mpi.launched_rank()}").touch()
     while True:
         time.sleep(1)
+
+
+def told(*_: Any) -> None:
+    os.kill(os.getpid(), signal.SIGUSR1)
 
 
 def torn(writer: store.Writer, dataset: str, first: int, values: Any) -> None:
@@ -76,6 +81,8 @@ for rank, point, text in (one.split(":") for one in faults):
         at(os, point, count, die)
     elif point == "features":
         at(extract, point, count, die)
+    elif point == "told":
+        at(extract, "features", count, told)
     elif point == "hold":
         at(extract, "features", count, hold)
     else:

@@ -145,6 +145,20 @@ def test_all_ranks_killed_in_the_middle(pictures, reference, tmp_path, kill):
     assert (tmp_path / "x.h5").read_bytes() == reference
 
 
+@pytest.mark.parametrize("told", [("*:told:5",), ("1:told:5", "0:told:1000")])
+def test_a_signal_ends_it_in_order_and_the_command_goes_on(pictures, reference, tmp_path, told):
+    """Signalled ranks, all or one, leave what they have not begun; code 75; nothing is lost."""
+    stopped = preprocess(*told, "--", "--data", pictures, "--out", "x.h5", cwd=tmp_path,
+                         module="faulty", code=75)
+    status = open_header(tmp_path / "x.h5").array("status")
+    done = int((status == DONE).sum())
+    assert 5 <= done < 60 and set(np.unique(status).tolist()) == {PENDING, DONE}
+    assert f"stopped by a signal; {60 - done} images are left" in stopped.stdout
+    resumed = preprocess("--data", pictures, "--out", "x.h5", ranks=3, cwd=tmp_path)
+    assert re.search(rf"done before +{done} +checksums right", resumed.stdout)
+    assert (tmp_path / "x.h5").read_bytes() == reference
+
+
 def test_killed_as_soon_as_the_file_is_there(pictures, reference, tmp_path, kill):
     """The plain program, killed wherever it is when its file first shows."""
     started = start_program("preprocessing", "--data", pictures, "--out", "x.h5", ranks=2,
@@ -313,17 +327,27 @@ def test_places_that_cannot_be_written(pictures, tmp_path):
     assert "--out data is a folder: name a file, like data/features.h5" in done.stderr
 
 
-@pytest.mark.parametrize(("case", "ranks", "code", "message", "never"), [
+@pytest.mark.parametrize(("case", "ranks", "code", "message", "never", "left"), [
     ("exception", 3, 1, r"rank 2 of 3 on \S+ failed:\n(.*\n)*ValueError: boom on purpose",
-     "rank [01] of"),
-    ("input_error", 3, 2, f"error on rank 2 on {os.uname().nodename}: only I see this", "Traceback"),
-    ("root_input_error", 3, 2, "^error: rank 0 says so", "Traceback"),
-    ("root_exception", 2, 1, r"rank 0 of 2 on \S+ failed:\n(.*\n)*ZeroDivisionError", "rank 1 of"),
-    ("code", 3, 75, r"a name that is not UTF-8: \\udcff", "Traceback"),
+     "rank [01] of", "error"),
+    ("input_error", 3, 2, rf"error on rank 2 on {os.uname().nodename}: only I see this",
+     "Traceback", "error"),
+    ("root_input_error", 3, 2, "^error: rank 0 says so", "Traceback", "error outcome"),
+    ("root_exception", 2, 1, r"rank 0 of 2 on \S+ failed:\n(.*\n)*ZeroDivisionError", "rank 1 of",
+     "error"),
+    ("code", 3, 75, r"a name that is not UTF-8: \\udcff", "Traceback", "outcome"),
 ])
-def test_however_a_rank_ends_the_job_ends(tmp_path, case, ranks, code, message, never):
-    """A rank that fails ends all of them, says which it was and why; nobody waits for it."""
-    done = run_program("ranks", case, ranks=ranks, cwd=tmp_path, env=HELPERS, timeout=60)
+def test_however_a_rank_ends_the_job_ends(tmp_path, case, ranks, code, message, never, left):
+    """A rank that fails ends all of them, says which it was and why; nobody waits for it. What a
+    job script asked for is left in files: the first error alone, and the exit code of an end in
+    order."""
+    done = run_program("ranks", case, ranks=ranks, cwd=tmp_path, timeout=60, env={
+        **HELPERS, "HPC_DEEPFAKE_ERROR_FILE": "error", "HPC_DEEPFAKE_OUTCOME_FILE": "outcome"})
+    assert {path.name for path in tmp_path.iterdir()} == set(left.split())
+    if "outcome" in left:
+        assert (tmp_path / "outcome").read_text() == f"{code}\n"
+    if "error" in left:
+        assert re.search(message, (tmp_path / "error").read_text(), re.MULTILINE)
     text = output(done)
     assert done.returncode == code, text
     assert len(re.findall(message, text, re.MULTILINE)) == 1, text

@@ -16,7 +16,8 @@ import pytest
 
 HERE = Path(__file__).parent
 FOLDER = Path("/var/tmp/hpc-deepfake-lab")
-RUNNING = ("PENDING", "RUNNING", "COMPLETING", "CONFIGURING", "REQUEUED")
+OVER = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "OUT_OF_MEMORY",
+        "DEADLINE", "BOOT_FAIL")
 # two ranks on two nodes, a core each
 SMALL = "--nodes=2 --ntasks-per-node=1 --cpus-per-task=1"
 
@@ -54,6 +55,11 @@ class Lab:
         assert not check or done.returncode == 0, f"{command}: {done.stdout}"
         return done.stdout
 
+    def administrate(self, *command: str) -> None:
+        """As root, who is also SLURM's administrator."""
+        subprocess.run(command, check=True, timeout=60,
+                       env={**os.environ, "SLURM_CONF": f"{FOLDER}/slurm.conf"})
+
     def folder(self, name: str) -> Path:
         """A new folder of the user's, seen by all nodes."""
         path = FOLDER / "work" / name
@@ -81,7 +87,7 @@ class Lab:
         """Wait for a job, also over being queued again, which SLURM would delay by two minutes."""
         deadline = time.monotonic() + timeout
         queued = None  # since when it is queued again; its nodes need a moment to end the first go
-        while (facts := self.facts(number))["JobState"] in RUNNING:
+        while (facts := self.facts(number))["JobState"] not in OVER:
             if facts["JobState"] == "PENDING" and facts["Reason"] == "BeginTime":
                 queued = queued or time.monotonic()
                 if time.monotonic() - queued > 8:
@@ -100,7 +106,7 @@ class Lab:
         deadline = time.monotonic() + timeout
         while not path.exists():
             facts = self.facts(number)
-            assert facts["JobState"] in RUNNING and time.monotonic() < deadline, \
+            assert facts["JobState"] not in OVER and time.monotonic() < deadline, \
                 f"{path} did not appear: {facts}\n{self.log(facts)}"
             time.sleep(0.2)
 

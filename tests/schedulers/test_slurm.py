@@ -86,10 +86,10 @@ def test_requeue_before_the_limit_ends_with_the_weights_of_an_uninterrupted_run(
         lab: Lab, work: Path, shared_data: Path) -> None:
     """SLURM's signal before the limit, a checkpoint, code 75, queued again, resumed; with the
     accounting of both goes."""
-    options = "--epochs 30 --patience 0 --batch-size 4"
+    options = "--epochs 40 --patience 0 --batch-size 4"
     env = f"DATA={shared_data} DOCTOR=off RUN="
     number = lab.submit("train_cpu", options, cwd=work, env=f"{env}short",
-                        options=f"{SMALL} --time=1 --signal=B:USR1@45")
+                        options=f"{SMALL} --time=1 --signal=B:USR1@35")
     short = lab.wait(number, 240)
     assert (short.state, short.code) == ("COMPLETED", 0), short.log
     assert short.restarts >= 1
@@ -102,7 +102,7 @@ def test_requeue_before_the_limit_ends_with_the_weights_of_an_uninterrupted_run(
                             for name in ("short", "long"))
     assert len(one) == len(other) > 16
     assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
-    assert epochs(work / "short") == list(range(1, 31))
+    assert epochs(work / "short") == list(range(1, 41))
 
     report = lab.run(f"source {shlex.quote(str(lab.clone))}/env/activate.sh && "
                      f"hpc-deepfake job report short --json report.json && "
@@ -124,6 +124,27 @@ def test_preemption_ends_in_a_checkpoint_and_the_job_goes_on(lab: Lab, work: Pat
     assert "stopped by SIGTERM" in job.log or "stopped by SIGUSR1" in job.log
     assert "going on with run in epoch" in job.log
     assert epochs(work / "run") == list(range(1, 13))
+
+
+def test_after_a_nodes_failure_the_job_goes_on_elsewhere(lab: Lab, work: Path,
+                                                         shared_data: Path) -> None:
+    """SLURM queues it again itself; it resumes from the last checkpoint, on other nodes."""
+    number = lab.submit("train_cpu", "--epochs 8 --patience 0 --batch-size 4", cwd=work,
+                        options=SMALL, env=f"DATA={shared_data} RUN=run DOCTOR=off")
+    lab.wait_until(number, work / "run" / "metrics.jsonl")
+    failed = hosts(work / "run")[1]
+    for state in ("DOWN", "DRAIN"):  # drained, or it would be taken again as soon as it answers
+        lab.administrate("scontrol", "update", f"NodeName={failed}", f"State={state}",
+                         "Reason=test")
+    try:
+        job = lab.wait(number)
+    finally:
+        lab.administrate("scontrol", "update", f"NodeName={failed}", "State=RESUME")
+    assert (job.state, job.code, job.restarts) == ("COMPLETED", 0, 1), job.log
+    assert "DUE TO NODE FAILURE" in job.log
+    assert "going on with run in epoch" in job.log
+    assert failed not in hosts(work / "run")
+    assert epochs(work / "run") == list(range(1, 9))
 
 
 def test_mpirun_passes_the_signal_on_and_restarts_are_bounded(lab: Lab, work: Path,
@@ -297,7 +318,8 @@ def test_scaling_study_from_the_login_node(lab: Lab, work: Path, shared_data: Pa
 def test_a_chain_from_the_login_node_ends_when_the_work_is_done(lab: Lab, work: Path,
                                                                shared_data: Path) -> None:
     text = lab.run(f"source {shlex.quote(str(lab.clone))}/env/activate.sh && "
-                   f"hpc-deepfake job submit slurm train_cpu --nodes 1 --ranks-per-node 1 --cpus-per-rank 1 --chain 2 "
+                   "hpc-deepfake job submit slurm train_cpu --chain 2 --nodes 1 "
+                   "--ranks-per-node 1 --cpus-per-rank 1 "
                    f"--var DATA={shared_data} --var RUN=run --var DOCTOR=off "
                    "-- --epochs 1 --batch-size 4", work)
     numbers = [word for word in text.replace(",", " ").split() if word.isdecimal()]

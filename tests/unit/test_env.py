@@ -195,6 +195,59 @@ def test_activate_reads_the_site_file(fake_env):
     assert "sites/atlantis.sh" in result.stderr
 
 
+def site(tmp_path, text):
+    """A clone's env/ with a site file "here" of this text."""
+    clone = tmp_path / "clone"
+    shutil.copytree(ENV, clone / "env")
+    (clone / "env" / "sites" / "here.sh").write_text(text)
+    return clone
+
+
+def test_a_site_says_who_pays_and_which_network(fake_env, tmp_path):
+    """In the schedulers' and libraries' own words; what the user has set stays."""
+    clone = site(tmp_path, "export HPC_DEEPFAKE_ACCOUNT=p1 HPC_DEEPFAKE_PARTITION=gpu "
+                           "HPC_DEEPFAKE_QOS=long HPC_DEEPFAKE_INTERFACE=ib0\n")
+    script = f"""set -euo pipefail
+        source "{clone}/env/activate.sh"
+        echo "$SBATCH_ACCOUNT $SBATCH_PARTITION $SBATCH_QOS $NCCL_SOCKET_IFNAME"
+        echo "$OMPI_MCA_btl_tcp_if_include $HPC_DEEPFAKE_HOME"
+        declare -F"""
+    result = bash(script, HPC_DEEPFAKE_ENV=str(fake_env), SITE="here", SBATCH_PARTITION="mine")
+    assert result.stdout.splitlines() == ["p1 mine long ib0", f"ib0 {clone}"], result.stderr
+
+
+@pytest.mark.parametrize("module, message", [
+    ('module() { [[ $2 != typo ]]; }; LOADEDMODULES=gcc/13:openmpi/4.1', ""),
+    ("module() { false; }", "module gcc of env/sites/here.sh can't be loaded; see: module avail g"),
+    # one that says success all the same
+    ('module() { echo "ERROR: no such module" >&2; }', "module gcc of env/sites/here.sh can't be"),
+    ("unset -f module", "no module command in this shell"),
+])
+def test_modules_that_cannot_be_loaded_stop_it(fake_env, tmp_path, module, message):
+    clone = site(tmp_path, "load_modules gcc openmpi/4.1 || return\n")
+    script = f'set -u; {module}; source "{clone}/env/activate.sh"; echo "code $?"'
+    result = bash(script, HPC_DEEPFAKE_ENV=str(fake_env), SITE="here")
+    assert result.stdout == ("code 2\n" if message else "code 0\n")
+    assert message in result.stderr
+
+
+def test_an_environment_with_its_own_python_finds_its_library(fake_env):
+    library = fake_env / "python" / "lib"
+    library.mkdir(parents=True)
+    script = f'source "{ENV}/activate.sh"; source "{ENV}/activate.sh"; echo "$LD_LIBRARY_PATH"'
+    result = bash(script, HPC_DEEPFAKE_ENV=str(fake_env), LD_LIBRARY_PATH="/opt/lib")
+    assert result.stdout == f"{library}:/opt/lib\n"
+
+
+def test_a_container_image_takes_the_place_of_the_environment(tmp_path):
+    image = tmp_path / "it.sif"
+    script = f'source "{ENV}/activate.sh"; echo "code $?"'
+    settings = {"HPC_DEEPFAKE_ENV": "/none", "HPC_DEEPFAKE_IMAGE": str(image)}
+    assert bash(script, **settings).stdout == "code 2\n"
+    image.touch()
+    assert bash(script, **settings).stdout == "code 0\n"
+
+
 # --- versions, packaging, git
 
 

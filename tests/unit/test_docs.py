@@ -1,0 +1,44 @@
+"""The guides: every link of theirs leads somewhere, and what they name is there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("env/*.md")])
+
+
+def anchors(page: Path) -> set[str]:
+    """Of a page's headings, as code hosts make them."""
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    titles = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    plain = (re.sub(r"[`*]|\[(.*?)\]\(.*?\)", r"\1", title).lower() for title in titles)
+    return {re.sub(r"[^\w\- ]", "", title).strip().replace(" ", "-") for title in plain}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    for link in re.findall(r"\]\((?!https?:)([^)\s]+)\)", text):
+        name, _, anchor = link.partition("#")
+        target = (page.parent / name).resolve() if name else page
+        assert target.exists(), f"{page.name}: {link}"
+        assert not anchor or anchor in anchors(target), f"{page.name}: {link}"
+
+
+def test_scripts_named_in_the_cluster_guide_are_all_there_are() -> None:
+    text = (ROOT / "docs" / "cluster.md").read_text()
+    named = set(re.findall(r"^\| `(\w+\.sh)` \|", text, re.MULTILINE))
+    assert named == {path.name for path in (ROOT / "jobs" / "slurm").glob("*.sh")}
+
+
+def test_variables_named_in_the_cluster_guide_are_those_of_the_scripts() -> None:
+    text = (ROOT / "docs" / "cluster.md").read_text()
+    table = text.split("| variable | meaning |")[1].split("\n\n")[0]
+    named = set(re.findall(r"`([A-Z_]+)`", "".join(
+        row.split("|")[1] for row in table.splitlines() if row.count("|") > 2)))
+    written = (ROOT / "jobs" / "slurm" / "train_cpu.sh").read_text()
+    assert named == {"PICTURES", *re.findall(r"^([A-Z_]+)=\$\{", written, re.MULTILINE)}

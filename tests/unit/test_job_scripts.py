@@ -1,0 +1,267 @@
+"""The job scripts as texts, and run by bash with a scheduler that is only played."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+JOBS = ROOT / "jobs"
+NAMES = sorted(path.stem for path in (JOBS / "slurm").glob("*.sh"))
+WANTED = {"preprocess", "train_cpu", "train_4gpu", "train_multinode", "evaluate", "compare",
+          "scaling_study", "pipeline"}
+
+
+def text(scheduler: str, name: str) -> str:
+    return (JOBS / scheduler / f"{name}.sh").read_text()
+
+
+def variables(script: str) -> dict[str, str]:
+    return dict(re.findall(r"^([A-Z_]+)=\$\{\1:-(.*?)\}", script, re.MULTILINE))
+
+
+def resources(scheduler: str, name: str) -> dict[str, object]:
+    """What a script asks for, in the same words for both schedulers."""
+    script = text(scheduler, name)
+    if scheduler == "slurm":
+        asked = dict(re.findall(r"^#SBATCH --([a-z-]+)(?:=(.*))?$", script, re.MULTILINE))
+        return {"nodes": int(asked["nodes"]), "ranks": int(asked["ntasks-per-node"]),
+                "cpus": int(asked["ntasks-per-node"]) * int(asked["cpus-per-task"]),
+                "gpus": int(asked.get("gpus-per-node", 0)), "time": asked["time"],
+                "again": "requeue" in asked}
+    select = dict(part.split("=") for part in
+                  re.search(r"^#PBS -l (select=\S+)$", script, re.MULTILINE)[1].split(":"))
+    return {"nodes": int(select["select"]), "ranks": int(select["mpiprocs"]),
+            "cpus": int(select["ncpus"]), "gpus": int(select.get("ngpus", 0)),
+            "time": re.search(r"^#PBS -l walltime=(\S+)$", script, re.MULTILINE)[1],
+            "again": "#PBS -r y" in script}
+
+
+def prologue(script: str) -> str:
+    return script[script.index("# The scheduler runs a copy"):script.index("# shellcheck source=")]
+
+
+# --- as texts
+
+
+def test_both_schedulers_have_the_same_jobs() -> None:
+    assert set(NAMES) == WANTED
+    assert {path.stem for path in (JOBS / "pbs").glob("*.sh")} == WANTED
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_slurm_and_pbs_scripts_say_the_same(name: str) -> None:
+    """The same variables with the same defaults, equivalent resources, the same work."""
+    slurm, pbs = text("slurm", name), text("pbs", name)
+    assert variables(slurm) == variables(pbs) != {}
+    assert resources("slurm", name) == resources("pbs", name)
+    assert slurm.splitlines()[-1] == pbs.splitlines()[-1] == {
+        "train_cpu": "train", "train_4gpu": "train", "train_multinode": "train"}.get(name, name)
+    assert slurm.splitlines()[1] == pbs.splitlines()[1]  # what it is for
+
+
+@pytest.mark.parametrize("scheduler", ["slurm", "pbs"])
+def test_scripts_are_portable(scheduler: str) -> None:
+    """No account, partition or queue; directives before commands; names that PBS doesn't cut; the
+    same search for the clone in all of them."""
+    assert len({prologue(text(scheduler, name)) for name in NAMES}) == 1
+    for name in NAMES:
+        script = text(scheduler, name)
+        assert not re.search(r"^#SBATCH --(account|partition|qos|mail)|^#PBS -[AqMm] ", script,
+                             re.MULTILINE)
+        mark = "#SBATCH" if scheduler == "slurm" else "#PBS"
+        assert script.rindex(f"\n{mark} ") < script.index("set -euo pipefail")
+        if scheduler == "pbs":
+            assert len(re.search(r"^#PBS -N (\S+)$", script, re.MULTILINE)[1]) <= 15
+            assert script.isascii()  # Torque's qsub refuses anything else
+        elif resources(scheduler, name)["again"]:
+            assert {"--signal=B:USR1@300", "--open-mode=append"} <= set(script.split())
+
+
+def test_gpu_scripts_have_a_rank_for_each_gpu_and_ask_for_gpus() -> None:
+    for name in ("train_4gpu", "train_multinode"):
+        asked = resources("slurm", name)
+        assert asked["gpus"] == asked["ranks"] == 4
+        assert variables(text("slurm", name))["DEVICE"] == "gpu"
+    assert resources("slurm", "train_4gpu")["nodes"] == 1
+
+
+def test_every_setting_of_the_template_is_used_and_every_one_used_is_in_the_template() -> None:
+    template = (ROOT / "env" / "sites" / "template.sh").read_text()
+    offered = set(re.findall(r"\bHPC_DEEPFAKE_[A-Z_]+", template))
+    source = "".join(path.read_text() for path in (
+        *JOBS.glob("lib/*.sh"), ROOT / "env" / "activate.sh", ROOT / "env" / "setup.sh"))
+    used = set(re.findall(r"\bHPC_DEEPFAKE_[A-Z_]+", source)) | {
+        f"HPC_DEEPFAKE_{key}" for key in ("ACCOUNT", "PARTITION", "QOS")}
+    inner = {f"HPC_DEEPFAKE_{name}" for name in (
+        "HOME", "STAGED", "RANK_LOGS", "ERROR_FILE", "OUTCOME_FILE", "CHAIN", "REPORT")}
+    assert offered == used - inner - {"HPC_DEEPFAKE_"}
+
+
+# --- run, with a scheduler that is only played
+
+
+@pytest.fixture
+def bin_path(tmp_path: Path) -> Path:
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    return folder
+
+
+def command(folder: Path, name: str, body: str) -> None:
+    path = folder / name
+    path.write_text(f"#!/bin/bash\n{body}\n")
+    path.chmod(0o755)
+
+
+def run_script(path: Path, *arguments: str, bin_path: Path, cwd: Path,
+               **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {"PATH": f"{bin_path}:{os.environ['PATH']}", "HOME": str(cwd),
+                   "HPC_DEEPFAKE_ENV": sys.prefix, **variables}
+    return subprocess.run(["bash", path, *arguments], cwd=cwd, text=True, capture_output=True,
+                          env=environment, timeout=120, stdin=subprocess.DEVNULL)
+
+
+@pytest.fixture
+def slurm(bin_path: Path, tmp_path: Path) -> dict[str, str]:
+    """A job of SLURM on this machine: srun starts one process, scontrol says what is in a file."""
+    (tmp_path / "state").write_text("JobState=RUNNING Reason=None\n")
+    command(bin_path, "scontrol", f"""
+        if [[ $1 == requeue ]]; then echo "$*" >>{tmp_path}/requeued; exit; fi
+        cat {tmp_path}/state""")
+    command(bin_path, "srun", """
+        [[ $1 != --mpi=list ]] || { echo "pmix"; exit; }
+        while [[ $1 == --* ]]; do shift; done
+        "$@" || exit $((${FALSE_CODE:-$?}))""")
+    return {"SLURM_JOB_ID": "7", "SLURM_JOB_NUM_NODES": "1", "SLURM_NTASKS": "1",
+            "SLURM_SUBMIT_DIR": str(tmp_path), "DOCTOR": "off"}
+
+
+def preprocess(pictures: Path, slurm: dict[str, str], bin_path: Path, tmp_path: Path,
+               **variables: str) -> subprocess.CompletedProcess[str]:
+    return run_script(JOBS / "slurm" / "preprocess.sh", bin_path=bin_path, cwd=tmp_path,
+                      **slurm, PICTURES=str(pictures), DATA="f.h5", **variables)
+
+
+def test_a_job_leaves_its_records(pictures: Path, slurm: dict[str, str], bin_path: Path,
+                                  tmp_path: Path) -> None:
+    done = preprocess(pictures, slurm, bin_path, tmp_path, SECRET_TOKEN="x", SLURM_JWT="secret")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "f.h5").exists()
+    records = tmp_path / "f.h5.jobs"
+    assert (records / "outcome").read_text() == "0\n"
+    assert (records / "7.sh").read_text() == text("slurm", "preprocess")
+    written = (records / "7.env").read_text()
+    assert "SLURM_JOB_ID=7\n" in written and "secret" not in written and "TOKEN" not in written
+
+
+def test_a_launcher_that_starts_nothing_is_no_success(pictures: Path, slurm: dict[str, str],
+                                                     bin_path: Path, tmp_path: Path) -> None:
+    """srun was seen to end with 0 after "launch failed"."""
+    command(bin_path, "srun", '[[ $1 != --mpi=list ]] || echo pmix; exit 0')
+    done = preprocess(pictures, slurm, bin_path, tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.strip().endswith("the program has not come to its end")
+    assert (tmp_path / "f.h5.jobs" / "outcome").read_text() == "1\n"
+
+
+def test_the_programs_own_exit_code_counts(pictures: Path, slurm: dict[str, str], bin_path: Path,
+                                           tmp_path: Path) -> None:
+    done = preprocess(pictures, slurm, bin_path, tmp_path, FALSE_CODE="143")
+    assert done.returncode == 0, done.stderr
+    done = preprocess(tmp_path / "nothing", slurm, bin_path, tmp_path, FALSE_CODE="143")
+    assert done.returncode == 2
+    assert "there is no folder of pictures" in done.stderr.split("----- job 7 failed")[1]
+
+
+@pytest.mark.parametrize(("state", "limit", "queued"), [
+    ("RUNNING", "3", True), ("SIGNALING", "3", True), ("COMPLETING", "3", False),
+    ("RUNNING", "1", False)])
+def test_a_stopped_job_is_queued_again_unless_cancelled_or_too_often(
+        pictures: Path, slurm: dict[str, str], bin_path: Path, tmp_path: Path, state: str,
+        limit: str, queued: bool) -> None:
+    (tmp_path / "state").write_text(f"JobState={state} Reason=None\n")
+    command(bin_path, "srun", """
+        [[ $1 != --mpi=list ]] || { echo "pmix"; exit; }
+        echo 75 >"$HPC_DEEPFAKE_OUTCOME_FILE"; exit 143""")
+    done = preprocess(pictures, slurm, bin_path, tmp_path, SLURM_RESTART_COUNT="1",
+                      MAX_RESTARTS=limit)
+    assert done.returncode == 75
+    assert (tmp_path / "requeued").exists() == queued
+    assert ("run 3 goes on" if queued else "submit it again to go on") in done.stdout
+    assert (tmp_path / "f.h5.jobs" / "outcome").read_text() == "75\n"
+
+
+def test_pipeline_hands_on_values_and_arguments_unharmed(bin_path: Path, tmp_path: Path) -> None:
+    """Quotes, spaces, commas and shell syntax in a path and in an argument; the environment of the
+    submitting shell doesn't win over what the pipeline decided."""
+    command(bin_path, "sbatch", f"""
+        n=$(ls {tmp_path}/submitted.* 2>/dev/null | wc -l)
+        cp "${{@: -1}}" {tmp_path}/submitted.$n
+        echo "$*" >>{tmp_path}/options
+        echo $((100 + n))""")
+    nasty = "it's $(touch oops) \"a\", b;c"
+    done = run_script(JOBS / "slurm" / "pipeline.sh", "--run", nasty, "--epochs", "2",
+                      bin_path=bin_path, cwd=tmp_path, PICTURES=nasty, RUN="other", DEVICE="cpu",
+                      TRAIN="train_cpu", TRAIN_OPTIONS="--nodes=3 --mem=4G", SLURM_NTASKS="9")
+    assert done.returncode == 0, done.stderr
+    options = (tmp_path / "options").read_text().splitlines()
+    assert "--dependency=afterok:100 --kill-on-invalid-dep=yes --nodes=3 --mem=4G" in options[1]
+    assert "--dependency=afterok:101" in options[2]
+    training = (tmp_path / "submitted.1").read_text()
+    assert training.startswith(text("slurm", "train_cpu").split("# What to change")[0])
+    # what the script would see, up to where it looks for the clone
+    head = training.split("# The scheduler runs a copy")[0]
+    seen = subprocess.run(["bash", "-c", f"{head}\nprintf '%s\\n' \"$RUN\" \"$DATA\" \"$@\""],
+                          env={"RUN": "env", "PATH": os.environ["PATH"]}, text=True,
+                          capture_output=True, cwd=tmp_path, check=True).stdout.splitlines()
+    assert seen == [nasty, f"{nasty}/features.h5", "--run", nasty, "--epochs", "2"]
+    assert not (tmp_path / "oops").exists()
+
+
+def test_outside_of_a_job_the_command_to_submit_is_named(bin_path: Path, tmp_path: Path) -> None:
+    done = run_script(JOBS / "slurm" / "train_cpu.sh", bin_path=bin_path, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "sbatch jobs/slurm/train_cpu.sh" in done.stderr
+    assert list(tmp_path.iterdir()) == [bin_path]
+
+
+def test_without_a_clone_the_scripts_say_so(bin_path: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "spool" / "deep" / "er" / "slurm_script"
+    copy.parent.mkdir(parents=True)
+    copy.write_text(text("slurm", "train_cpu"))
+    done = run_script(copy, bin_path=bin_path, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == ("error: no clone of hpc_deepfake here: submit inside it, or set "
+                           "HPC_DEEPFAKE_HOME\n")
+
+
+def test_a_site_names_its_own_launcher_and_image(pictures: Path, slurm: dict[str, str],
+                                                bin_path: Path, tmp_path: Path) -> None:
+    """PALS-like words with placeholders; every program runs inside the container image."""
+    command(bin_path, "mpiexec", f'echo "$*" >{tmp_path}/launched; shift 4; "$@"')
+    command(bin_path, "apptainer", f"""echo "$*" >>{tmp_path}/contained
+        while [[ $1 != *.sif ]]; do shift; done; shift; "$@" """)
+    image = tmp_path / "it.sif"
+    image.touch()
+    done = preprocess(pictures, {**slurm, "SLURM_NTASKS": "1", "SLURM_CPUS_PER_TASK": "6"},
+                      bin_path, tmp_path, HPC_DEEPFAKE_IMAGE=str(image),
+                      HPC_DEEPFAKE_LAUNCHER="mpiexec -n {ranks} --depth={cpus} --ppn={per_node}")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "launched").read_text().startswith("-n 1 --depth=6 --ppn=1 ")
+    contained = (tmp_path / "contained").read_text()
+    assert contained.startswith(f"exec --bind {shlex.quote(str(tmp_path))} {image} python -m prep")
+
+
+def test_pbs_remote_shell_takes_no_options_of_ssh(bin_path: Path, tmp_path: Path) -> None:
+    """mpirun gives its agent ssh's options and one shell command in pieces."""
+    command(bin_path, "pbs_tmrsh", f'printf "%s|" "$@" >{tmp_path}/called')
+    run_script(JOBS / "lib" / "pbs_rsh.sh", "-x", "-l", "me", "n02", "PATH=/x:$PATH", ";", "orted",
+               bin_path=bin_path, cwd=tmp_path)
+    assert (tmp_path / "called").read_text() == "n02|/bin/bash|-c|PATH=/x:$PATH ; orted|"
