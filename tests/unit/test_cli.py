@@ -45,7 +45,8 @@ def test_the_file_gives_defaults_and_the_command_line_wins(config):
 
 
 @pytest.mark.parametrize(("text", "message"), [
-    ("sead = 1", "unknown option 'sead'; valid options: authentic, data, features, max-rejects"),
+    ("sead = 1", "unknown option 'sead'; valid options: authentic, data, features, frame-rate, "
+     "frames-per-video, max-rejects"),
     ("[preprocessing]\nseed = 1", "unknown option 'preprocessing'; valid options:"),
     ("help = true", "unknown option 'help'"),
     ("config = 'other.toml'", "unknown option 'config'"),
@@ -61,7 +62,7 @@ def test_the_file_gives_defaults_and_the_command_line_wins(config):
     ("writer = 'hdf'", "writer: invalid choice: 'hdf' (choose from 'auto', 'hdf5', 'mpi-io')"),
     ("features = 'ela'", "features must be a list of one or more, not 'ela'"),
     ("features = []", "features must be a list of one or more, not []"),
-    ("features = ['ela', 'x']", "features: invalid choice: 'x' (choose from 'ela', 'raw')"),
+    ("features = ['ela', 'x']", "features: invalid choice: 'x' (choose from 'ela', 'gray_bits', 'raw')"),
     ("features = [true]", "features must be a text or a number, not True"),
     ("seed = ", "is not valid TOML"),
     (b"data = '\xff'", "cannot read the configuration"),
