@@ -60,6 +60,13 @@ class Lab:
         subprocess.run(command, check=True, timeout=60,
                        env={**os.environ, "SLURM_CONF": f"{FOLDER}/slurm.conf"})
 
+    def wait_for_node(self, node: str, timeout: float = 60) -> None:
+        """Wait until a node takes jobs again."""
+        deadline = time.monotonic() + timeout
+        while self.run(f"sinfo -h -n {node} -p main -o %T").strip() != "idle":
+            assert time.monotonic() < deadline, f"{node} does not come back"
+            time.sleep(0.5)
+
     def folder(self, name: str) -> Path:
         """A new folder of the user's, seen by all nodes."""
         path = FOLDER / "work" / name

@@ -140,6 +140,7 @@ def test_after_a_nodes_failure_the_job_goes_on_elsewhere(lab: Lab, work: Path,
         job = lab.wait(number)
     finally:
         lab.administrate("scontrol", "update", f"NodeName={failed}", "State=RESUME")
+        lab.wait_for_node(failed)
     assert (job.state, job.code, job.restarts) == ("COMPLETED", 0, 1), job.log
     assert "DUE TO NODE FAILURE" in job.log
     assert "going on with run in epoch" in job.log
