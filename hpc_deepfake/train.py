@@ -284,8 +284,10 @@ def _headline(ranks: int, options: Namespace, data: DataFile, device: Device) ->
     counts = [len(data.rows(part)) for part in ("train", "validation", "test")]
     rows = f"{counts[0]:,} train + {counts[1]:,} validation" \
            + (f" + {counts[2]:,} test" if counts[2] else "")
-    return (f"{options.feature} of {options.data}: {rows} images; {options.strategy} on {ranks} "
-            f"rank{'s' * (ranks > 1)}, {device.kind} ({device.name}), {device.threads} "
+    share = data.labels[data.rows("validation")].mean()
+    return (f"{options.feature} of {options.data}: {rows} images (majority class "
+            f"{max(share, 1 - share):.1%}); {options.strategy} on {ranks} rank{'s' * (ranks > 1)}, "
+            f"{device.kind} ({device.name}), {device.threads} "
             f"thread{'s' * (device.threads > 1)} each; global batch "
             f"{options.batch_size * ranks * options.accumulate}")
 
