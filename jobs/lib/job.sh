@@ -109,7 +109,7 @@ record() {
     job_records=$1
     local name=$job_records/$job_id
     mkdir -p "$job_records"
-    cp "$job_script" "$name.sh"
+    [[ $job_script == /dev/null ]] || cp "$job_script" "$name.sh"
     { # what steers a run; no tokens, no keys
         env | grep -E '^(SLURM|PBS|OMPI|PRTE|PMIX|UCX|NCCL|FI|HOROVOD|TF|CUDA|OMP|HDF5|HPC_DEEPFAKE|PYTHON)_|^(PATH|LD_LIBRARY_PATH|LOADEDMODULES|SITE|HOSTNAME)=' |
             grep -viE '^[^=]*(jwt|token|secret|passw|cookie|_key)' | sort
@@ -269,7 +269,7 @@ evaluate() {
         exit 0
     fi
     part=$(option part)
-    [[ $(option threshold) != auto ]] || part=test # a chosen threshold is tested there only
+    [[ $(option threshold) != auto ]] || part='test' # a chosen threshold is tested there only
     work evaluation --ranks 1 "${python[@]}" -m hpc_deepfake.cli evaluate ${CONFIG:+--config "$CONFIG"} \
         ${DATA:+--data "$DATA"} --device "$DEVICE" \
         --json "$run/evaluation-${part:-validation}.json" "${job_args[@]}" --model "$run"

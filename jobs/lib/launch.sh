@@ -51,17 +51,20 @@ launcher() {
 if [[ -n ${PBS_NODEFILE:-} ]] && command -v pbs_tmrsh >/dev/null; then
     export OMPI_MCA_plm_rsh_agent=${OMPI_MCA_plm_rsh_agent:-$job_lib/pbs_rsh.sh}
     export PRTE_MCA_plm_ssh_agent=${PRTE_MCA_plm_ssh_agent:-$job_lib/pbs_rsh.sh}
+    # It works from the job's first host only.
+    export OMPI_MCA_plm_rsh_no_tree_spawn=1 PRTE_MCA_plm_ssh_no_tree_spawn=1
 fi
 
 # A signal before the limit, a preemption, or somebody who wants this job to end in order. It
 # reaches the ranks as USR1, which tells them to stop with everything saved; mpirun would answer TERM
 # by killing them.
 stop_asked='' launched='' signalled=''
-on_signal() {
-    stop_asked=1 signalled=1
+on_signal() { # NAME
+    stop_asked=$1 signalled=1
     [[ -z $launched ]] || kill -USR1 "$launched" 2>/dev/null || true
 }
-trap on_signal USR1 TERM
+trap 'on_signal USR1' USR1
+trap 'on_signal TERM' TERM
 
 # launch [--ranks N | --per-node] COMMAND…: on all ranks of the job, on N of them, or once on each
 # node. Returns the launcher's exit code, EXIT_STOPPED where a signal came before.

@@ -2,6 +2,8 @@
 # shellcheck disable=SC2034,SC2154 # variables shared with job.sh
 # What job.sh needs to know of OpenPBS and PBS Pro.
 
+# Some servers hand the script to a shell on standard input: then it can't be looked at.
+[[ -f $job_script && -r $job_script ]] || job_script=/dev/null
 job_workdir=${PBS_O_WORKDIR:-$PWD} # PBS starts in the home directory
 job_element=${PBS_ARRAY_INDEX:-$job_element}
 job_id=${PBS_JOBID:-}
@@ -52,15 +54,18 @@ watch_limit() {
 # go_on FOLDER: after a stop, submit the job that goes on; PBS lets no user rerun one
 go_on() {
     local folder=$1 next
-    if [[ -n ${HPC_DEEPFAKE_CHAIN:-} ]]; then
+    if [[ $stop_asked == TERM ]]; then # qdel, or the limit itself: the timer sends USR1
+        say "stopped while it was being ended: submit it again to go on"
+    elif [[ -n ${HPC_DEEPFAKE_CHAIN:-} ]]; then
         say "stopped; the next job of the chain goes on"
     elif ((job_restarts >= MAX_RESTARTS)); then
         say "stopped, and run $((job_restarts + 1)) times already (MAX_RESTARTS=$MAX_RESTARTS): submit it again to go on"
     elif [[ ${HPC_DEEPFAKE_RESUBMIT:-auto} != no ]] && next=$(submit_again "$job_id"); then
         echo "$next" >"$folder/next"
         say "stopped; job $next goes on from here"
+    elif ! successor "$folder"; then
+        say "stopped: submit it again${job_run:+ with RUN=$job_run} to go on"
     else
-        successor "$folder"
         say "stopped, and this node may not submit jobs. To go on, on a login node:" \
             "  cd $(printf %q "$PWD") && qsub $(printf %q "$folder/successor.sh")"
     fi
@@ -68,6 +73,7 @@ go_on() {
 
 successor() { # FOLDER: the script of the job that goes on, FOLDER/successor.sh
     local names=() name
+    [[ $job_script != /dev/null ]] || return 1
     mapfile -t names < <(sed -n 's/^\([A-Z_]*\)=${\1:-.*/\1/p' "$job_script" | sort -u)
     for name in "${!names[@]}"; do names[name]+="=${!names[name]}"; done
     write_script "$job_script" "HPC_DEEPFAKE_HOME=$HPC_DEEPFAKE_HOME" "${names[@]}" \
@@ -77,8 +83,7 @@ successor() { # FOLDER: the script of the job that goes on, FOLDER/successor.sh
 
 submit_again() { # AFTER: this very job once more, after another one; prints its id
     local facts=()
-    command -v qsub >/dev/null || return 1
-    successor "$job_records"
+    command -v qsub >/dev/null && successor "$job_records" || return 1
     # What was asked for when submitting wins over the script's own directives.
     mapfile -t facts < <(qstat -f -w "$job_id" 2>/dev/null |
         sed -n 's/^ *Resource_List\.\(select\|walltime\|place\) = /-l \1=/p; s/^ *queue = /-q /p; s/^ *Account_Name = /-A /p')

@@ -29,7 +29,7 @@ DOCTOR=${DOCTOR:-on}                # off: don't check nodes and environment fir
 MAX_RESTARTS=${MAX_RESTARTS:-20}    # how often a job that was stopped goes on by itself
 
 # The scheduler runs a copy of this file: find the clone that it came from.
-clone=$(qstat -f -w "${PBS_JOBID:--}" 2>/dev/null | sed -n 's|^ *Submit_arguments = .* \(/.*\)/jobs/pbs/[a-z0-9_]*\.sh.*|\1|p') || true
+clone=$(qstat -f -w "${PBS_JOBID:--}" 2>/dev/null | sed -n 's|^ *Submit_arguments = \(.* \)\{0,1\}\(/.*\)/jobs/pbs/[a-z0-9_]*\.sh.*|\2|p') || true
 for clone in "$clone" "${BASH_SOURCE[0]%/*}/../.." "${HPC_DEEPFAKE_HOME:-}" "${PBS_O_WORKDIR:-.}"{,/..,/../..} ""; do
     [[ ! -f $clone/jobs/lib/job.sh ]] || break
 done

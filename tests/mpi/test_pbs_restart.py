@@ -9,6 +9,7 @@ import re
 import shlex
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,27 @@ def test_the_timer_stops_training_and_the_successor_goes_on(host: dict[str, str]
     assert "run 2; " in done.stdout
     assert "going on with runs/123.server in epoch" in done.stdout
     assert epochs(training) == list(range(1, finished + 3))
+
+
+def test_a_deleted_job_has_no_successor(host: dict[str, str], tmp_path: Path,
+                                        data_file: Path) -> None:
+    """qdel sends TERM: everything is saved, and nothing is submitted."""
+    (tmp_path / "bin" / "sleep").unlink()
+    (tmp_path / "home").mkdir()
+    job = subprocess.Popen(["bash", ROOT / "jobs" / "pbs" / "train_cpu.sh"], text=True, env={
+        **host, "DATA": str(data_file), "ARGS": "--epochs 500 --patience 0 --batch-size 4",
+        "WALLTIME": "01:00:00"}, cwd=tmp_path / "home", stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+    metrics = tmp_path / "runs" / "123.server" / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while not metrics.exists() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    job.terminate()
+    out, _ = job.communicate(timeout=120)
+    assert job.returncode == 75, out
+    assert "a checkpoint is written" in out
+    assert out.strip().endswith("stopped while it was being ended: submit it again to go on")
+    assert not (tmp_path / "qsub").exists()
 
 
 def test_where_nodes_may_not_submit_the_command_is_printed(host: dict[str, str], tmp_path: Path,

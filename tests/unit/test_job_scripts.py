@@ -259,6 +259,23 @@ def test_a_site_names_its_own_launcher_and_image(pictures: Path, slurm: dict[str
     assert contained.startswith(f"exec --bind {shlex.quote(str(tmp_path))} {image} python -m prep")
 
 
+@pytest.mark.parametrize("asked", [
+    "Submit_arguments = {path}", "Submit_arguments = -l select=2 -v A=1,B=2 {path}"])
+def test_pbs_scripts_find_the_clone_by_what_was_submitted(bin_path: Path, tmp_path: Path,
+                                                         asked: str) -> None:
+    """From a spool folder, submitted elsewhere, in a path with a space."""
+    clone = tmp_path / "my clone"
+    (clone / "jobs" / "lib").mkdir(parents=True)
+    (clone / "jobs" / "lib" / "job.sh").write_text('echo "found $clone"; exit\n')
+    command(bin_path, "qstat", f"""printf 'Job Id: 1\\n    {asked.format(
+        path=clone / "jobs" / "pbs" / "train_cpu.sh")}\\n'""")
+    copy = tmp_path / "spool" / "deep" / "er" / "1.SC"
+    copy.parent.mkdir(parents=True)
+    copy.write_text(text("pbs", "train_cpu"))
+    done = run_script(copy, bin_path=bin_path, cwd=tmp_path, PBS_JOBID="1")
+    assert done.stdout == f"found {clone}\n", done.stderr
+
+
 def test_pbs_remote_shell_takes_no_options_of_ssh(bin_path: Path, tmp_path: Path) -> None:
     """mpirun gives its agent ssh's options and one shell command in pieces."""
     command(bin_path, "pbs_tmrsh", f'printf "%s|" "$@" >{tmp_path}/called')
