@@ -110,9 +110,10 @@ record() {
     local name=$job_records/$job_id
     mkdir -p "$job_records"
     [[ $job_script == /dev/null ]] || cp "$job_script" "$name.sh"
-    { # what steers a run; no tokens, no keys
+    { # what steers a run; no tokens or keys, no names of people
         env | grep -E '^(SLURM|PBS|OMPI|PRTE|PMIX|UCX|NCCL|FI|HOROVOD|TF|CUDA|OMP|HDF5|HPC_DEEPFAKE|PYTHON)_|^(PATH|LD_LIBRARY_PATH|LOADEDMODULES|SITE|HOSTNAME)=' |
-            grep -viE '^[^=]*(jwt|token|secret|passw|cookie|_key)' | sort
+            grep -viE '^[^=]*(jwt|token|secret|passw|cookie|_key)' |
+            grep -vE '^(SLURM|PBS)_[A-Z_]*(USER|LOGNAME|MAIL|HOME|UID|GID)' | sort
     } >"$name.env"
     say "records: $name.{sh,env}"
     if [[ -n $job_log ]]; then

@@ -151,7 +151,8 @@ def preprocess(pictures: Path, slurm: dict[str, str], bin_path: Path, tmp_path: 
 
 def test_a_job_leaves_its_records(pictures: Path, slurm: dict[str, str], bin_path: Path,
                                   tmp_path: Path) -> None:
-    done = preprocess(pictures, slurm, bin_path, tmp_path, SECRET_TOKEN="x", SLURM_JWT="secret")
+    done = preprocess(pictures, slurm, bin_path, tmp_path, SECRET_TOKEN="x", SLURM_JWT="secret",
+                      SLURM_JOB_USER="secret", PBS_O_LOGNAME="secret")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "f.h5").exists()
     records = tmp_path / "f.h5.jobs"
