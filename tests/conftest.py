@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gzip
 import os
 import signal
@@ -9,12 +10,17 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import count, takewhile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
 
 from preprocessing.sample import generate
+
+if TYPE_CHECKING:
+    from mpi4py.MPI import Comm
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -40,6 +46,21 @@ def command_line(command: Sequence[str | os.PathLike], ranks: int) -> list[str]:
     """The argument list of ``run_program``."""
     launcher = ["mpirun", "-np", str(ranks)] if ranks else []
     return [*launcher, sys.executable, "-m", *map(os.fspath, command)]
+
+
+def alone() -> Comm:
+    """MPI's world of this one process, started here.
+
+    Its start leaves variables in the environment behind ``os.environ``'s back, with which a later
+    mpirun fails without a word: they are taken out again."""
+    from mpi4py import MPI
+
+    environ = ctypes.POINTER(ctypes.c_char_p).in_dll(ctypes.CDLL(None), "environ")
+    names = [line.partition(b"=")[0] for line in takewhile(bool, map(environ.__getitem__, count()))]
+    for name in names:
+        if name not in os.environb:
+            os.unsetenv(name)
+    return MPI.COMM_SELF
 
 
 @pytest.fixture(scope="session")

@@ -16,5 +16,7 @@ env=$("$clone/env/stage.sh" unpack "$tar" "$folder")
 # It was installed in place of the clone; the copy takes the clone's copy.
 sed -i "s|'$clone/|'$target/|g" "$env"/lib/python*/site-packages/__editable__*
 ln -sfn "$env" "$folder/env"
-# The user may not pack it anew; what STAGE_ENV unpacks on nodes is this tar once more.
-ln -f "$tar" "$env/" 2>/dev/null || cp "$tar" "$env/"
+# What STAGE_ENV unpacks on nodes is this tar once more, which the user may not pack anew: with the
+# same change, for a later file in a tar takes the place of an earlier one.
+cp "$tar" "$env/"
+(cd "$env" && tar -rf "$(basename "$tar")" ./lib/python*/site-packages/__editable__*)

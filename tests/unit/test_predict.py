@@ -13,7 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from mpi4py import MPI
+from conftest import alone
 from PIL import Image
 
 from hpc_deepfake import device, model, predict
@@ -50,7 +50,7 @@ def network(monkeypatch) -> Network:
 
 
 def run(*words: str | os.PathLike) -> int:
-    return predict.main(MPI.COMM_SELF, ["--model", "run", *map(os.fspath, words)])
+    return predict.main(alone(), ["--model", "run", *map(os.fspath, words)])
 
 
 def want(path: str | os.PathLike) -> float:
@@ -356,7 +356,7 @@ def test_a_folder_without_pictures(network, tmp_path, words, message):
 
 def test_no_model():
     with pytest.raises(InputError, match="--model RUN"):
-        predict.main(MPI.COMM_SELF, ["x.jpg"])
+        predict.main(alone(), ["x.jpg"])
 
 
 def test_a_model_that_gives_no_numbers(network, tmp_path, monkeypatch):
