@@ -277,6 +277,35 @@ def test_pbs_scripts_find_the_clone_by_what_was_submitted(bin_path: Path, tmp_pa
     assert done.stdout == f"found {clone}\n", done.stderr
 
 
+def test_pbs_evaluation_comes_after_a_training_that_goes_on_in_another_job(
+        bin_path: Path, tmp_path: Path) -> None:
+    """The training was stopped and its successor is queued: the evaluation submits itself behind
+    that one instead of taking an unfinished model."""
+    command(bin_path, "qstat", "exit 1")
+    command(bin_path, "qsub", f'printf "%s|" "$@" >{tmp_path}/qsub; echo 126.server')
+    records = tmp_path / "runs" / "first" / "jobs"
+    records.mkdir(parents=True)
+    (records / "outcome").write_text("75\n")
+    (records / "next").write_text("124.server\n")
+    job = {"PBS_JOBID": "125.server", "PBS_O_WORKDIR": str(tmp_path), "RUN": "runs/first",
+           "DATA": "it's, mine.h5"}
+    done = run_script(JOBS / "pbs" / "evaluate.sh", bin_path=bin_path, cwd=tmp_path, **job)
+    assert done.returncode == 0, done.stderr
+    assert "training goes on in job 124.server: evaluating after that, in job 126.server" \
+        in done.stdout
+    *asked, script, _ = (tmp_path / "qsub").read_text().split("|")
+    assert asked == ["-W", "depend=afterany:124.server"]
+    # the submitted script carries what this one was given
+    (records / "outcome").write_text("2\n")
+    job = {"PBS_JOBID": "126.server", "PBS_O_WORKDIR": str(tmp_path), "PBS_NODEFILE": ""}
+    command(bin_path, "mpirun", f"""[[ $1 != --version ]] || {{ echo 'Open MPI'; exit; }}
+        printf '%s|' "$@" >{tmp_path}/launched; exit 3""")
+    done = run_script(tmp_path / script, bin_path=bin_path, cwd=tmp_path, **job,
+                      HPC_DEEPFAKE_LAUNCHER="mpirun")
+    launched = (tmp_path / "launched").read_text()
+    assert "|--data|it's, mine.h5|" in launched and "|--model|runs/first|" in launched, done.stderr
+
+
 def test_pbs_remote_shell_takes_no_options_of_ssh(bin_path: Path, tmp_path: Path) -> None:
     """mpirun gives its agent ssh's options and one shell command in pieces."""
     command(bin_path, "pbs_tmrsh", f'printf "%s|" "$@" >{tmp_path}/called')
