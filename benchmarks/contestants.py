@@ -39,16 +39,17 @@ def ours(ranks: int) -> Steps:
     from hpc_deepfake import device, model, strategies
     from hpc_deepfake.data import prefetch
     from hpc_deepfake.settings import Settings
-    from hpc_deepfake.strategies.sequential import Batch
+    from hpc_deepfake.strategies.base import Batch
 
     device.start("cpu", threads=1)
-    name = strategies.choose("auto", ranks)
+    name, comm = strategies.choose("auto", ranks), None
     if ranks > 1:
         from mpi4py import MPI
 
-        strategies.prepare(name, MPI.COMM_WORLD, False)
-    strategy = strategies.get(name)(model.build(), Settings(), ranks)
-    strategy.broadcast()
+        comm = MPI.COMM_WORLD
+        strategies.prepare(name, comm, False)
+    strategy = strategies.get(name)(model.build(), Settings(), comm)
+    strategy.load(None)
     pictures, labels = data()
     done = 0
 
@@ -57,7 +58,7 @@ def ours(ranks: int) -> Steps:
         for images, marks in prefetch(lambda rows: (pictures[rows], labels[rows]),
                                       batches(count)):
             batch = Batch(images, marks, np.array([0, done], np.int32))
-            strategy.step([batch], BATCH * ranks, done, False).numpy()
+            strategy.step([batch], BATCH * ranks, done)
             done += 1
 
     return steps

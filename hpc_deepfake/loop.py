@@ -16,7 +16,7 @@ from hpc_deepfake.data import DataFile, epoch_order, prefetch, share
 from hpc_deepfake.model import Card, save
 from hpc_deepfake.rundir import RunDir
 from hpc_deepfake.settings import Settings
-from hpc_deepfake.strategies.sequential import Batch
+from hpc_deepfake.strategies.base import SAVE, STOP, Batch, Done
 from hpc_deepfake.watchdog import Watchdog
 from preprocessing import mpi
 from preprocessing.stop import StopFlag
@@ -24,7 +24,7 @@ from preprocessing.stop import StopFlag
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
 
-    from hpc_deepfake.strategies.sequential import Sequential
+    from hpc_deepfake.strategies.base import Strategy
 
 EVALUATION_BATCH = 64
 MONITORS = {"val_loss": min, "val_auc": max, "val_accuracy": max}
@@ -38,6 +38,7 @@ class State:
     Attributes:
         epoch: that is under way, from 1. rows_done: of it. step: optimizer steps so far.
         loss, right: sums over the epoch's rows so far. seconds: of the epoch so far, by stage.
+        counts: further figures of the epoch so far, by name and kind (``Done.counts``).
         best, best_epoch: of the monitored figure. rates: images/s of finished epochs.
     """
 
@@ -47,6 +48,7 @@ class State:
     loss: float = 0.0
     right: float = 0.0
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
+    counts: dict[str, dict[str, float]] = field(default_factory=dict)
     best: float | None = None
     best_epoch: int = 0
     rates: list[float] = field(default_factory=list)
@@ -58,10 +60,19 @@ class State:
         return self.best is None or (value != self.best
                                      and MONITORS[monitor](value, self.best) == value)
 
+    def add(self, done: Done) -> None:
+        self.step, self.rows_done = self.step + done.steps, self.rows_done + done.rows
+        self.loss, self.right = self.loss + done.loss, self.right + done.right
+        for name, kinds in done.counts.items():
+            known = self.counts.setdefault(name, {})
+            for kind, count in kinds.items():
+                known[kind] = known.get(kind, 0) + count
+
     def next_epoch(self) -> None:
         self.epoch, self.rows_done = self.epoch + 1, 0
         self.loss = self.right = 0.0
         self.seconds = dict.fromkeys(STAGES, 0.0)
+        self.counts = {}
 
 
 @dataclass
@@ -82,18 +93,21 @@ class Limits:
 class Trainer:
     """One run on this rank; every method but ``_say`` is collective."""
 
-    def __init__(self, comm: Comm, strategy: Sequential, data: DataFile, settings: Settings,
-                 limits: Limits, run: RunDir | None, stop: StopFlag, watchdog: Watchdog) -> None:
-        """``run`` is given on rank 0 only."""
+    def __init__(self, comm: Comm, strategy: Strategy, data: DataFile, settings: Settings,
+                 limits: Limits, run: RunDir | None, stop: StopFlag, watchdog: Watchdog,
+                 slow: float = 1.0) -> None:
+        """``run`` is given on rank 0 only; this rank computes ``slow`` times as long as it has
+        to, for studies."""
         self.comm, self.strategy, self.data = comm, strategy, data
         self.settings, self.limits = settings, limits
-        self.run, self.stop, self.watchdog = run, stop, watchdog
+        self.run, self.stop, self.watchdog, self.slow = run, stop, watchdog, slow
         self.rows, self.validation = data.rows("train"), data.rows("validation")
         self.state = State()
         self.best_weights: list[np.ndarray] = []
         # of validation and test rows, by the best weights; there when training is finished
         self.probabilities: dict[str, np.ndarray] = {}
         self._saved, self._saved_state = time.monotonic(), (1, 0)
+        self._pace: list[float] = []  # seconds that steps took to compute
 
     def train(self) -> dict[str, Any] | None:
         """Train to the end and leave the best weights in the model and in ``model.keras``.
@@ -106,10 +120,9 @@ class Trainer:
             if not self._epoch() or not self._end_of_epoch():
                 self.save_checkpoint()
                 return None
-        for variable, value in zip(self.strategy.weights.all, self.best_weights, strict=False):
-            variable.assign(value)
-        if self.run is not None:
-            self._save_model()
+        if self.best_weights:
+            self.strategy.restore(self.best_weights)
+        self._save_model()
         return self._summary()
 
     def _patience_over(self) -> bool:
@@ -118,48 +131,72 @@ class Trainer:
 
     def _epoch(self) -> bool:
         """The rest of the epoch under way; False when some rank was told to stop."""
-        state, comm = self.state, self.comm
-        order = epoch_order(self.rows, self.settings.seed, state.epoch)
-        size = self.settings.batch_size * comm.size * self.settings.accumulate
-        steps = np.split(order[state.rows_done:], range(size, len(order) - state.rows_done, size))
-        steps = [rows for rows in steps if len(rows)]
-        shares = [[share(micro, comm.rank, comm.size)
-                   for micro in np.array_split(rows, self.settings.accumulate)]
-                  for rows in steps]
-        line = _Line(comm.rank == 0, state.epoch, len(order))
-        ready = time.perf_counter()
-        for rows, micro in zip(steps, prefetch(self._load, shares), strict=True):
-            waited = time.perf_counter() - ready
-            batches = [Batch(*loaded, dropout_seed(
-                self.settings.seed, state.step * self.settings.accumulate + number, comm.rank))
-                for number, loaded in enumerate(micro)]
-            self.watchdog.entered()
-            result = self.strategy.step(batches, len(rows), state.step, bool(self.stop))
-            loss, right, stopped, exposed = result.numpy().tolist()
-            state.step += 1
-            state.rows_done += len(rows)
-            state.loss, state.right = state.loss + loss, state.right + right
-            now = time.perf_counter()
-            communication = exposed if math.isfinite(exposed) else 0.0
-            state.seconds["input"] += waited
-            state.seconds["communication"] += communication
-            state.seconds["compute"] += now - ready - waited - communication
-            line.show(state.rows_done, len(rows), now - ready)
-            ready = now
-            if stopped and state.rows_done < len(order):
-                line.clear()
-                return False
-            if self._checkpoint_due():
+        order = epoch_order(self.rows, self.settings.seed, self.state.epoch)
+        line = _Line(self.comm.rank == 0, self.state.epoch, len(order))
+        stopped = False
+        while self.state.rows_done < len(order) and not stopped:
+            done = self._steps(order, line)
+            stopped = done.stopped and self.state.rows_done < len(order)
+            if done.save and not stopped:
                 self.save_checkpoint()
-                ready = time.perf_counter()
         line.clear()
-        return True
+        return not stopped
+
+    def _steps(self, order: np.ndarray, line: _Line) -> Done:
+        """Up to the epoch's end, a stop or a checkpoint; what was done last."""
+        state, strategy, accumulate = self.state, self.strategy, self.settings.accumulate
+        index, shares = strategy.share
+        size = self.settings.batch_size * shares * accumulate
+        steps = np.split(order[state.rows_done:], range(size, len(order) - state.rows_done, size))
+        mine = [[share(micro, index, shares) for micro in np.array_split(rows, accumulate)]
+                for rows in steps]
+        first, begun = state.step, state.rows_done
+        spent, done = dict.fromkeys(STAGES, 0.0), Done()
+        self.watchdog.entered()
+        ready = time.perf_counter()
+        for number, micro in strategy.deal(mine, self._load):
+            waited = time.perf_counter() - ready
+            if micro is not None:
+                batches = [Batch(*loaded, dropout_seed(
+                    self.settings.seed, (first + number) * accumulate + place, index))
+                    for place, loaded in enumerate(micro)]
+                if strategy.lockstep:
+                    self.watchdog.entered()
+                slept = self._dawdle()
+                done = strategy.step(batches, len(steps[number]), first + number, self._wishes())
+                state.add(done)
+                now = time.perf_counter()
+                communication = done.waited if math.isfinite(done.waited) else 0.0
+                self._pace.append(now - ready - waited - communication - slept)
+                spent["input"] += waited - strategy.idle
+                spent["communication"] += communication + strategy.idle
+                spent["compute"] += now - ready - waited - communication
+            line.show(min(begun + (number + 1) * size, len(order)))
+            ready = time.perf_counter()
+            if done.wishes:
+                break
+        rest, spent = strategy.settle(spent)
+        state.add(rest)
+        for stage, seconds in spent.items():
+            state.seconds[stage] += seconds
+        return rest if rest.wishes else done
+
+    def _wishes(self) -> int:
+        return STOP * bool(self.stop) + SAVE * self._checkpoint_due()
+
+    def _dawdle(self) -> float:
+        """Sleep as much longer as this rank was told to be slower; the seconds slept."""
+        if self.slow <= 1 or len(self._pace) < 2:  # the first step also builds the graph
+            return 0.0
+        seconds = (self.slow - 1) * self._pace[-1]
+        time.sleep(seconds)
+        return seconds
 
     def _load(self, shares: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
         return [self.data.batch(rows) for rows in shares]
 
     def _checkpoint_due(self) -> bool:
-        """Rank 0's clock; the others go on into the next step and wait there."""
+        """By rank 0's clock; the others hear of it with the step's sums."""
         return (self.run is not None and self.limits.checkpoint_seconds > 0
                 and time.monotonic() - self._saved >= self.limits.checkpoint_seconds)
 
@@ -174,20 +211,21 @@ class Trainer:
         best = state.better(value, self.settings.monitor)
         if best:
             state.best, state.best_epoch = value, state.epoch
-            self.best_weights = [variable.numpy() for variable in self.strategy.weights.all]
+            self.best_weights = self.strategy.snapshot()
         training = sum(state.seconds[stage] for stage in ("input", "compute", "communication"))
         state.rates.append(len(self.rows) / training)
         line = {"epoch": state.epoch, "step": state.step, "loss": state.loss / len(self.rows),
                 "accuracy": state.right / len(self.rows), "images_per_s": state.rates[-1],
                 "seconds": dict(state.seconds),
-                **{f"val_{name}": figure for name, figure in found.items()}, "best": best}
+                **{f"val_{name}": figure for name, figure in found.items()}, **state.counts,
+                "best": best}
         state.next_epoch()
         if self.run is not None:
             self.run.append("metrics.jsonl", line)
             print(_epoch_line(line, self.limits.epochs), flush=True)
+        if best:
             began = time.perf_counter()
-            if best:
-                self._save_model()
+            self._save_model()
             state.seconds["checkpoint"] += time.perf_counter() - began
         self.save_checkpoint()
         more = state.epoch <= self.limits.epochs and not self._patience_over()
@@ -201,29 +239,30 @@ class Trainer:
     def _probabilities(self, rows: np.ndarray) -> tuple[np.ndarray, bool]:
         """Of each of ``rows``, computed by one rank, and whether any was told to stop; the same
         on all ranks."""
-        mine = share(rows, self.comm.rank, self.comm.size)
+        index, shares = self.strategy.evaluation_share
+        mine = share(rows, index, shares)
         batches = np.split(mine, range(EVALUATION_BATCH, len(mine), EVALUATION_BATCH))
         scores = [self.strategy.probabilities(pictures)
                   for pictures, _ in prefetch(self.data.batch, batches) if len(pictures)]
-        local = np.concatenate([*scores, [float(bool(self.stop))]])
-        gathered = mpi.concatenate(self.comm, local)
-        ends = np.cumsum([len(share(rows, rank, self.comm.size)) + 1
-                          for rank in range(self.comm.size)]) - 1
-        return np.delete(gathered, ends), bool(gathered[ends].any())
+        local = np.concatenate([*scores, []]) if self.strategy.speaks else np.empty(0)
+        stopped = mpi.concatenate(self.comm, np.array([bool(self.stop)], np.float64))
+        return mpi.concatenate(self.comm, local), bool(stopped.any())
 
     def save_checkpoint(self) -> None:
         """Write a checkpoint of this very state; rank 0 does, the others need not wait."""
         here = (self.state.epoch, self.state.rows_done)
-        if self.run is not None and self._saved_state != here:
-            began = time.perf_counter()
-            arrays = [variable.numpy() for variable in self.strategy.state] + self.best_weights
+        if self._saved_state == here:
+            return
+        began = time.perf_counter()
+        state, best = self.strategy.state(), self.strategy.whole(self.best_weights)
+        if self.run is not None:
             meta = {"state": asdict(self.state), "settings": self.settings.as_dict(),
                     "data": self.data.header.attributes, "ranks": self.comm.size,
-                    "tensors": len(self.strategy.state)}
-            checkpoint.save(self.run.path / "checkpoints", self.state.step, arrays, meta,
+                    "tensors": len(state)}
+            checkpoint.save(self.run.path / "checkpoints", self.state.step, state + best, meta,
                             self.limits.keep)
-            self._saved, self._saved_state = time.monotonic(), here
-            self.state.seconds["checkpoint"] += time.perf_counter() - began
+        self._saved, self._saved_state = time.monotonic(), here
+        self.state.seconds["checkpoint"] += time.perf_counter() - began
 
     def restore(self, loaded: tuple[list[np.ndarray], dict[str, Any]] | None) -> None:
         """Take up a checkpoint, given on rank 0; None starts from rank 0's weights."""
@@ -231,16 +270,17 @@ class Trainer:
         if meta is not None:
             self.state = State(**meta["state"])
             self._saved_state = (self.state.epoch, self.state.rows_done)
-            if loaded:
-                for variable, value in zip(self.strategy.state, loaded[0], strict=False):
-                    variable.assign(value)
-            self.best_weights = self.comm.bcast(loaded and loaded[0][meta["tensors"]:])
-        self.strategy.broadcast()
+            best = loaded and loaded[0][meta["tensors"]:]
+            if self.state.best_epoch:
+                self.best_weights = self.strategy.part(best)
+        self.strategy.load(loaded and loaded[0][:meta["tensors"]])
 
     def _save_model(self) -> None:
-        """``model.keras`` with the model's present weights."""
-        card = Card(self.settings.feature, self.data.header.parameters)
-        save(self.strategy.model, card, Path(self.run.path) / "model.keras")
+        """``model.keras`` with the present weights."""
+        self.strategy.fill_model()
+        if self.run is not None:
+            card = Card(self.settings.feature, self.data.header.parameters)
+            save(self.strategy.model, card, Path(self.run.path) / "model.keras")
 
     def _summary(self) -> dict[str, Any]:
         state = self.state
@@ -266,13 +306,16 @@ class _Line:
 
     def __init__(self, wanted: bool, epoch: int, rows: int) -> None:
         self._on = wanted and sys.stderr.isatty()
-        self._epoch, self._rows, self._shown = epoch, rows, 0.0
+        self._epoch, self._rows = epoch, rows
+        self._shown, self._done = time.monotonic(), 0
 
-    def show(self, done: int, rows: int, seconds: float) -> None:
-        if self._on and time.monotonic() - self._shown > 0.5:
-            self._shown = time.monotonic()
+    def show(self, done: int) -> None:
+        now = time.monotonic()
+        if self._on and now - self._shown > 0.5:
+            rate = (done - self._done) / (now - self._shown)
+            self._shown, self._done = now, done
             print(f"\r\033[Kepoch {self._epoch}  {done:,} of {self._rows:,} images  "
-                  f"{rows / seconds:,.0f}/s", end="", file=sys.stderr, flush=True)
+                  f"{rate:,.0f}/s", end="", file=sys.stderr, flush=True)
 
     def clear(self) -> None:
         if self._on:

@@ -1,12 +1,13 @@
-"""What decides a training run's course, apart from its data."""
+"""What decides a training run's course, apart from its data, and how ranks share its work."""
 
 from __future__ import annotations
 
 import math
 from argparse import Namespace
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, TypeVar
 
+T = TypeVar("T")
 SCALINGS = ("none", "linear", "sqrt")
 PRECISIONS = ("float32", "bfloat16", "float64")
 
@@ -33,7 +34,7 @@ class Settings:
     @classmethod
     def of(cls, options: Namespace) -> Settings:
         """Those of a command line."""
-        return cls(**{field.name: getattr(options, field.name) for field in fields(cls)})
+        return _of(cls, options)
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -41,3 +42,18 @@ class Settings:
     def rate_scale(self, ranks: int) -> float:
         """Factor on the learning rate for so many ranks."""
         return {"none": 1.0, "linear": float(ranks), "sqrt": math.sqrt(ranks)}[self.scale_rate]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the ranks share the work: options of ``train`` of the same names, which a resumed run
+    may change."""
+
+    @classmethod
+    def of(cls, options: Namespace) -> Layout:
+        """That of a command line."""
+        return _of(cls, options)
+
+
+def _of(kind: type[T], options: Namespace) -> T:
+    return kind(**{field.name: getattr(options, field.name) for field in fields(kind)})

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from hpc_deepfake import strategies
-from hpc_deepfake.settings import PRECISIONS, SCALINGS, Settings
+from hpc_deepfake.settings import PRECISIONS, SCALINGS, Layout, Settings
 from preprocessing import mpi, protocol
 from preprocessing.cli import Parser, at_least, between, default_data
 from preprocessing.errors import InputError
@@ -151,7 +151,7 @@ def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
     _record(comm, options, run, data, device, local_rank)
     keras.utils.set_random_seed(options.seed)
     network = model.build("float64" if options.precision == "float64" else "float32")
-    strategy = strategy_class(network, settings, comm.size)
+    strategy = strategy_class(network, settings, comm, Layout.of(options))
     if run is not None:
         print(_headline(comm.size, options, data, device), flush=True)
     watchdog = Watchdog(comm, options.stall_warning, options.stall_limit)

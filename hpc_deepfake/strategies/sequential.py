@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import keras
 import numpy as np
@@ -12,34 +12,31 @@ import tensorflow as tf
 from hpc_deepfake.batchnorm import Statistics, fused, synchronised, update_moving
 from hpc_deepfake.network import Weights, forward
 from hpc_deepfake.optimizer import OPTIMIZERS, Schedule
-from hpc_deepfake.settings import Settings
+from hpc_deepfake.settings import Layout, Settings
+from hpc_deepfake.strategies.base import Batch, Done, Strategy
 from preprocessing.ela import SIZE
+
+if TYPE_CHECKING:
+    from mpi4py.MPI import Comm
 
 _PICTURES = tf.TensorSpec((None, SIZE, SIZE, 3), tf.uint8)
 _LABELS = tf.TensorSpec((None,), tf.uint8)
 _COUNT = tf.TensorSpec((), tf.int64)
 _SEED = tf.TensorSpec((2,), tf.int32)
 _FLAG = tf.TensorSpec((), tf.bool)
+_WISHES = tf.TensorSpec((), tf.int32)
 _INPUTS = (_PICTURES, _LABELS, _SEED, _COUNT, _FLAG)
 
 
-class Batch(NamedTuple):
-    """This rank's share of a (micro-)batch: uint8 (n, 128, 128, 3) and (n); n may be 0."""
-
-    pictures: np.ndarray
-    labels: np.ndarray
-    seed: np.ndarray  # int32 (2), of the dropout mask
-
-
 class Parts(NamedTuple):
-    """What the ranks add up: gradients, batch statistics, and [losses, right answers, flags]."""
+    """What the ranks add up: gradients, batch statistics, and [losses, right answers, wishes]."""
 
     gradients: list[tf.Tensor]
     batch: list[tf.Tensor]
     sums: list[tf.Tensor]
 
 
-class Sequential:
+class Sequential(Strategy):
     """One rank has all rows of a batch; ``_reduce`` makes it data parallel.
 
     Gradients are those of the sum of the rows' cross-entropies over the number of rows in the
@@ -48,11 +45,13 @@ class Sequential:
 
     name = "sequential"
 
-    def __init__(self, model: keras.Model, settings: Settings, ranks: int = 1) -> None:
-        self.model, self.settings = model, settings
+    def __init__(self, model: keras.Model, settings: Settings, comm: Comm | None = None,
+                 layout: Layout | None = None) -> None:
+        super().__init__(comm)
+        self.model, self.settings, self.layout = model, settings, layout or Layout()
         self.weights = Weights(model)
         self.optimizer = OPTIMIZERS[settings.optimizer](self.weights.trainable, Schedule(
-            settings.learning_rate, settings.decay, settings.rate_scale(ranks),
+            settings.learning_rate, settings.decay, settings.rate_scale(self.share[1]),
             settings.warmup_steps))
         self._own = self.weights.trainable[0].dtype
         self._compute = tf.bfloat16 if settings.precision == "bfloat16" else self._own
@@ -61,23 +60,21 @@ class Sequential:
                       for v in (*self.weights.all, *tf.zeros((3,), self._own))] \
             if settings.accumulate > 1 else []
 
-    def step(self, batches: Sequence[Batch], rows: int, step: int, stop: bool) -> tf.Tensor:
-        """One optimizer step; collective.
+    @property
+    def variables(self) -> list[tf.Variable]:
+        return self.weights.all
 
-        Args:
-            batches: the step's micro-batches. rows: of all ranks and micro-batches together.
-            step: from 0. stop: whether this rank was told to stop.
+    @property
+    def slots(self) -> list[tf.Variable]:
+        return self.optimizer.slots
 
-        Returns:
-            float64 (4): sum of the losses and number of right answers over the global batch,
-            how many ranks were told to stop, and the seconds that this rank waited for the
-            others' gradients.
-        """
+    def step(self, batches: Sequence[Batch], rows: int, step: int, wishes: int = 0) -> Done:
         step = tf.constant(step, tf.int64)
         *earlier, last = [self._inputs(batch, rows) for batch in batches]
         for inputs in earlier:
             self._hold(*inputs)
-        return self._step(*last, step, tf.constant(stop))
+        loss, right, wishes, waited = self._step(*last, step, tf.constant(wishes)).numpy().tolist()
+        return Done(1, rows, loss, right, round(wishes), waited)
 
     @staticmethod
     def _inputs(batch: Batch, rows: int) -> tuple[tf.Tensor, ...]:
@@ -92,16 +89,7 @@ class Sequential:
                 tf.constant(present))
 
     def probabilities(self, pictures: np.ndarray) -> np.ndarray:
-        """Of "tampered", float (n), for uint8 (n, 128, 128, 3); not collective."""
         return self._predict(tf.constant(pictures)).numpy()
-
-    @property
-    def state(self) -> list[tf.Variable]:
-        """All that a checkpoint must hold, in a fixed order: weights, then optimizer."""
-        return [*self.weights.all, *self.optimizer.slots]
-
-    def broadcast(self) -> None:
-        """Give all ranks rank 0's state; collective."""
 
     def gradients(self, batch: Batch, rows: int) -> list[np.ndarray]:
         """Reduced gradients of one batch, without a step; collective. For comparisons."""
@@ -118,10 +106,10 @@ class Sequential:
                                strict=True):
             held.assign_add(value)
 
-    @tf.function(autograph=False, input_signature=(*_INPUTS, _COUNT, _FLAG))
+    @tf.function(autograph=False, input_signature=(*_INPUTS, _COUNT, _WISHES))
     def _step(self, *inputs: tf.Tensor) -> tf.Tensor:
-        *inputs, step, stop = inputs
-        return self._finish(self._parts(*inputs), step, stop)
+        *inputs, step, wishes = inputs
+        return self._finish(self._parts(*inputs), step, wishes)
 
     def _parts(self, pictures: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, rows: tf.Tensor,
                present: tf.Tensor) -> Parts:
@@ -153,8 +141,8 @@ class Sequential:
         return Parts(gradients, batch, [loss, present * tf.reduce_sum(right),
                                         tf.zeros((), self._own)])
 
-    def _finish(self, parts: Parts, step: tf.Tensor, stop: tf.Tensor) -> tf.Tensor:
-        parts.sums[2] = tf.cast(stop, self._own)
+    def _finish(self, parts: Parts, step: tf.Tensor, wishes: tf.Tensor) -> tf.Tensor:
+        parts.sums[2] = tf.cast(wishes, self._own)
         if self._held:
             ours = iter([value + held for value, held in zip(
                 (*parts.gradients, *parts.batch, *parts.sums), self._held, strict=True)])

@@ -51,7 +51,7 @@ class Sync(Sequential):
     name = "sync"
 
     def broadcast(self) -> None:
-        hvd.broadcast_variables(self.state, root_rank=0)
+        hvd.broadcast_variables([*self.variables, *self.slots], root_rank=0)
 
     def _reduce(self, parts: Parts) -> Parts:
         values = [value for part in parts for value in part]

@@ -28,7 +28,8 @@ import keras  # noqa: E402 (after the device)
 import tensorflow as tf  # noqa: E402
 
 from hpc_deepfake import model  # noqa: E402
-from hpc_deepfake.strategies.sequential import Batch, Parts, Sequential  # noqa: E402
+from hpc_deepfake.strategies.base import Batch  # noqa: E402
+from hpc_deepfake.strategies.sequential import Parts, Sequential  # noqa: E402
 
 STRATEGY = strategies.get(NAME)
 EXACT = Settings(dropout=0.0, sync_bn=True)
@@ -43,8 +44,8 @@ def pictures(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 def make(settings: Settings, kind: type[Sequential] = STRATEGY) -> Sequential:
     keras.utils.set_random_seed(0)
-    strategy = kind(model.build(settings.precision), settings, COMM.size)
-    strategy.broadcast()
+    strategy = kind(model.build(settings.precision), settings, COMM)
+    strategy.load(None)
     return strategy
 
 
@@ -57,8 +58,8 @@ def mine(rows: int, seed: int, micro: int = 1) -> list[Batch]:
 
 def train(strategy: Sequential, sizes: list[int]) -> np.ndarray:
     """Mean loss of each step; step i has sizes[i] rows in all."""
-    return np.array([strategy.step(mine(rows, step, strategy.settings.accumulate), rows, step,
-                                   False).numpy()[0] / rows for step, rows in enumerate(sizes)])
+    return np.array([strategy.step(mine(rows, step, strategy.settings.accumulate), rows,
+                                   step).loss / rows for step, rows in enumerate(sizes)])
 
 
 def weights(strategy: Sequential) -> np.ndarray:

@@ -21,6 +21,7 @@ from hpc_deepfake.data import (
     prefetch,
     share,
 )
+from hpc_deepfake.strategies.base import Done, Strategy
 from preprocessing import store
 from preprocessing.catalogue import Catalogue
 from preprocessing.ela import Parameters
@@ -199,21 +200,18 @@ def test_shares_are_all_rows_in_near_equal_sizes(count, ranks):
     assert max(sizes) - min(sizes) <= 1
 
 
-class Recorder:
+class Recorder(Strategy):
     """A strategy that only notes which rows it was given."""
 
-    def __init__(self) -> None:
+    def __init__(self, comm) -> None:
+        super().__init__(comm)
         self.seen: list[list[np.ndarray]] = []
         self.rows: list[int] = []
 
-    def step(self, batches, rows, step, stop):
+    def step(self, batches, rows, step, wishes):
         self.seen.append([batch.pictures for batch in batches])
         self.rows.append(rows)
-        return Recorder.Result()
-
-    class Result:
-        def numpy(self):
-            return np.array([0.0, 0.0, 0.0, float("nan")])
+        return Done(1, rows, waited=float("nan"))
 
 
 def epoch_of(rank: int, ranks: int, batch_size: int, accumulate: int, rows: int,
@@ -227,7 +225,7 @@ def epoch_of(rank: int, ranks: int, batch_size: int, accumulate: int, rows: int,
                                             lambda some: (some, some % 2))
     watchdog = namedtuple("Watchdog", "entered")(lambda: None)
     comm = namedtuple("Comm", "rank size")(rank, ranks)
-    strategy = Recorder()
+    strategy = Recorder(comm)
     trainer = Trainer(comm, strategy, part, Settings(batch_size=batch_size, accumulate=accumulate),
                       Limits(1, 0, 0.0, 1), None, False, watchdog)
     trainer.state = State(rows_done=done)

@@ -17,6 +17,7 @@ from hpc_deepfake import loop
 from hpc_deepfake.loop import Limits, State, Trainer, dropout_seed
 from hpc_deepfake.rundir import RunDir, default_run
 from hpc_deepfake.settings import Settings
+from hpc_deepfake.strategies.base import SAVE, STOP, Done, Strategy
 from preprocessing.errors import InputError
 from preprocessing.stop import SIGNALS, StopFlag
 
@@ -61,28 +62,26 @@ class Variable:
         self.value = np.array(value)
 
 
-class Scripted:
+class Scripted(Strategy):
     """A strategy whose one weight is the number of its steps, and whose validation gives each
     epoch the probability it is told for the right answer."""
 
     name = "scripted"
 
     def __init__(self, quality: list[float], steps_per_epoch: int) -> None:
+        super().__init__()
         self.quality, self.steps_per_epoch = quality, steps_per_epoch
         self.weight = Variable(0.0)
-        self.weights = SimpleNamespace(all=[self.weight])
-        self.state = [self.weight]
+        self.variables = [self.weight]
 
-    def step(self, batches, rows, step, stop):
+    def step(self, batches, rows, step, wishes):
         self.weight.assign(self.weight.value + 1)
-        return Variable([2.0 * rows, rows / 2, float(stop), 0.0])
+        return Done(1, rows, 2.0 * rows, rows / 2, wishes,
+                    counts={"rows": {"seen": float(rows)}})
 
     def probabilities(self, labels):
         right = self.quality[round(float(self.weight.value) / self.steps_per_epoch) - 1]
         return np.where(labels == 1, right, 1 - right)
-
-    def broadcast(self):
-        pass
 
 
 @pytest.fixture
@@ -147,6 +146,7 @@ def test_metrics_of_an_epoch(train, tmp_path):
         assert (line["loss"], line["accuracy"]) == (2.0, 0.5)
         assert line["val_loss"] == pytest.approx(-math.log(quality))
         assert set(line["seconds"]) == set(loop.STAGES)
+        assert line["rows"] == {"seen": 12.0}, "counts are those of the epoch"
 
 
 @pytest.mark.parametrize("steps", [1, 3, 5, 9])  # 3 and 9: in an epoch's last step
@@ -343,3 +343,36 @@ def test_a_diverged_loss_is_null_in_the_record(tmp_path: Path) -> None:
                                  "rates": [1.0, float("-inf")]})
     assert (tmp_path / "run" / "metrics.jsonl").read_text() == (
         '{"loss": null, "seconds": {"input": null}, "rates": [1.0, null]}\n')
+
+
+def test_a_checkpoint_in_mid_epoch_is_taken_and_the_epoch_goes_on(train, tmp_path, monkeypatch):
+    """When rank 0's clock says so: the steps after it are those that would have been."""
+    run = RunDir(tmp_path / "run")
+    trainer = train(QUALITY, 2, run=run)
+    monkeypatch.setattr(Trainer, "_checkpoint_due", lambda self: self.state.step in (1, 4))
+    summary = trainer.train()
+    assert (summary["epochs"], summary["steps"], trainer.strategy.weight.value) == (2, 6, 6)
+    saved = sorted(path.name for path in (run.path / "checkpoints").iterdir())
+    assert saved == ["step-000000005.npz", "step-000000006.npz"], "the last two of four"
+
+
+def test_wishes_of_many_ranks_are_told_apart():
+    """Of a million ranks that all want to stop, with and without rank 0's wish to save."""
+    ranks = 1_000_000
+    assert Done(wishes=ranks * STOP).stopped and not Done(wishes=ranks * STOP).save
+    assert Done(wishes=ranks * STOP + SAVE).stopped and Done(wishes=ranks * STOP + SAVE).save
+    assert not Done(wishes=SAVE).stopped
+    assert np.float32(ranks * STOP + SAVE) == ranks * STOP + SAVE, "exact in float32"
+
+
+def test_a_slow_rank_sleeps_in_proportion(train, monkeypatch):
+    """Twice its own step's time for a factor of 3, from the third step on."""
+    slept = []
+    monkeypatch.setattr(loop.time, "sleep", slept.append)
+    trainer = train(QUALITY, 1)
+    trainer.slow = 3.0
+    trainer._pace = [9.0]
+    assert trainer._dawdle() == 0
+    trainer._pace.append(0.25)
+    assert trainer._dawdle() == 0.5
+    assert slept == [0.5]

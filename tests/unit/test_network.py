@@ -13,7 +13,8 @@ from hpc_deepfake import batchnorm, model
 from hpc_deepfake.batchnorm import fused, synchronised, update_moving
 from hpc_deepfake.network import Weights, forward
 from hpc_deepfake.settings import Settings
-from hpc_deepfake.strategies.sequential import Batch, Sequential
+from hpc_deepfake.strategies.base import Batch
+from hpc_deepfake.strategies.sequential import Sequential
 
 SEED = np.zeros(2, np.int32)
 ROWS = 4
@@ -124,12 +125,12 @@ def test_inference_after_one_step_is_the_training_pass(make, batch):
     network has seen this batch as it sees it in inference."""
     network = make()
     strategy = Sequential(network, Settings(dropout=0.0, learning_rate=0.0))
-    loss, right, stopped, waited = strategy.step([Batch(*batch, SEED)], ROWS, 0, False).numpy()
+    done = strategy.step([Batch(*batch, SEED)], ROWS, 0)
     p = strategy.probabilities(batch[0]).astype(np.float64)
     wanted = -np.log(np.where(batch[1] == 1, p, 1 - p))
-    np.testing.assert_allclose(loss, wanted.sum(), rtol=1e-3)
-    assert (right, stopped) == (((p > 0.5) == batch[1]).sum(), 0)
-    assert waited >= 0
+    np.testing.assert_allclose(done.loss, wanted.sum(), rtol=1e-3)
+    assert (done.right, done.stopped) == (((p > 0.5) == batch[1]).sum(), False)
+    assert done.waited >= 0
 
 
 def test_no_weight_is_added(make, batch):
@@ -139,12 +140,12 @@ def test_no_weight_is_added(make, batch):
     strategy = Sequential(network, Settings(accumulate=2))
     half = [Batch(part, labels, SEED) for part, labels in zip(
         np.split(batch[0], 2), np.split(batch[1], 2), strict=True)]
-    strategy.step(half, ROWS, 0, False)
+    strategy.step(half, ROWS, 0)
     assert network.count_params() == model.PARAMETERS
     assert [id(v.value) for v in network.weights] == [id(v) for v in before]
     assert {id(v) for v in strategy.weights.all} == {id(v) for v in before}
     assert len(strategy.weights.all) == len(before) == 16
-    assert len(strategy.state) == 16 + 2 * 12  # and Adam's two moments of the trained ones
+    assert len(strategy.state()) == 16 + 2 * 12  # and Adam's two moments of the trained ones
 
 
 def test_bfloat16_is_close_to_float32(make, batch):
@@ -349,7 +350,7 @@ def test_a_step_moves_the_statistics_by_its_number(make, batch):
     found = {}
     for step in (0, 1, 200):
         strategy = Sequential(make(), Settings(dropout=0.0, learning_rate=0.0))
-        strategy.step([Batch(*batch, SEED)], ROWS, step, False)
+        strategy.step([Batch(*batch, SEED)], ROWS, step)
         found[step] = [v.numpy() for v in strategy.weights.moving]
     for before, first, second, late in zip(start, found[0], found[1], found[200], strict=True):
         np.testing.assert_allclose(second, (before + first) / 2, rtol=1e-5)
@@ -368,7 +369,7 @@ def test_accumulated_micro_batches_are_one_step_with_their_mean(make, batch):
         # the same picture throughout: the micro-batches' own statistics are those of all
         same = [Batch(np.repeat(batch[0][:1], n, 0), np.ones(n, np.uint8), SEED)
                 for n in np.diff([0, *split])]
-        sums = [strategy.step(same, 4, step, False).numpy()[:2] for step in range(2)]
+        sums = [strategy.step(same, 4, step)[2:4] for step in range(2)]
         results.append((sums, [v.numpy() for v in strategy.weights.all]))
     np.testing.assert_allclose(results[0][0], results[1][0], rtol=1e-9)
     for one, other in zip(results[0][1], results[1][1], strict=True):
@@ -385,7 +386,7 @@ def test_a_batch_without_rows_counts_for_nothing(make, batch):
     results = []
     for accumulate, batches in ((1, [Batch(*batch, SEED)]), (2, [empty, Batch(*batch, SEED)])):
         strategy = Sequential(make(), Settings(dropout=0.0, accumulate=accumulate))
-        sums = strategy.step(batches, ROWS, 0, False).numpy()[:2]
+        sums = strategy.step(batches, ROWS, 0)[2:4]
         results.append((sums, [v.numpy() for v in strategy.weights.all]))
     assert np.array_equal(results[0][0], results[1][0])
     for one, other in zip(results[0][1], results[1][1], strict=True):
