@@ -126,7 +126,8 @@ def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
     stop = StopFlag()
     options = parser().parse(argv)
     options.data = options.data or default_data() / "features.h5"
-    options.strategy = strategies.choose(options.strategy, comm.size)
+    layout = Layout.of(options)
+    options.strategy = strategies.choose(options.strategy, comm.size, layout)
     settings = Settings.of(options)
 
     from hpc_deepfake import device as devices
@@ -137,7 +138,7 @@ def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
                                   options.threads))
     run, loaded = _run_directory(comm, options, settings, data)
     with devices.quiet_stderr():
-        strategies.prepare(options.strategy, comm, device.gpu, options.stall_warning,
+        strategies.prepare(options.strategy, comm, device.gpu, layout, options.stall_warning,
                            options.stall_limit)
         import keras
 
@@ -151,7 +152,7 @@ def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
     _record(comm, options, run, data, device, local_rank)
     keras.utils.set_random_seed(options.seed)
     network = model.build("float64" if options.precision == "float64" else "float32")
-    strategy = strategy_class(network, settings, comm, Layout.of(options))
+    strategy = strategy_class(network, settings, comm, layout)
     if run is not None:
         print(_headline(comm.size, options, data, device), flush=True)
     watchdog = Watchdog(comm, options.stall_warning, options.stall_limit)

@@ -9,16 +9,17 @@ from preprocessing.errors import InputError
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
 
-    from hpc_deepfake.strategies.sequential import Sequential
+    from hpc_deepfake.settings import Layout
+    from hpc_deepfake.strategies.base import Strategy
 
 NAMES = ("sequential", "sync")
 
 
-def choose(name: str, ranks: int) -> str:
+def choose(name: str, ranks: int, layout: Layout | None = None) -> str:
     """Strategy for ``auto``, or ``name`` itself if it works on so many ranks.
 
     Raises:
-        InputError: sequential training on several ranks.
+        InputError: it doesn't.
     """
     if name == "auto":
         return "sequential" if ranks == 1 else "sync"
@@ -28,7 +29,7 @@ def choose(name: str, ranks: int) -> str:
     return name
 
 
-def get(name: str) -> type[Sequential]:
+def get(name: str) -> type[Strategy]:
     """The strategy's class; imports what it needs."""
     if name == "sync":
         from hpc_deepfake.strategies.sync import Sync
@@ -39,10 +40,10 @@ def get(name: str) -> type[Sequential]:
     return Sequential
 
 
-def prepare(name: str, comm: Comm, gpu: bool, stall_warning: float = 60,
-            stall_limit: float = 600) -> None:
+def prepare(name: str, comm: Comm, gpu: bool, layout: Layout | None = None,
+            stall_warning: float = 60, stall_limit: float = 600) -> None:
     """Start what the strategy needs besides MPI; collective. Seconds as in ``train --help``."""
     if name == "sync":
-        from hpc_deepfake.strategies.sync import start_horovod
+        from hpc_deepfake.strategies.collectives import start
 
-        start_horovod(comm, gpu, stall_warning, stall_limit)
+        start(comm, gpu, stall_warning, stall_limit)
