@@ -47,7 +47,13 @@ class Settings:
 @dataclass(frozen=True)
 class Layout:
     """How the ranks share the work: options of ``train`` of the same names, which a resumed run
-    may change."""
+    may change.
+
+    Attributes:
+        shard_group: ranks that hold the large kernel together; 0: those of a node.
+    """
+
+    shard_group: int = 0
 
     @classmethod
     def of(cls, options: Namespace) -> Layout:

@@ -92,8 +92,11 @@ def parser() -> Parser:
     how.add_argument("--allreduce", choices=("ring", "auto"), default="auto",
                      help="force Open MPI's ring on CPU ranks, or leave MPI its choice; "
                           "NCCL chooses on GPUs")
-    how.add_argument("--compression", choices=("none", "fp16"), default="none",
-                     help="fp16: halve the bytes of the large kernel's reduction")
+    how.add_argument("--compression", choices=("none", "fp16", "bf16"), default="none",
+                     help="fp16: halve the bytes of sync's large reduction; bf16: of the "
+                          "activations that hybrid exchanges")
+    how.add_argument("--shard-group", type=at_least(0), default=0, metavar="S",
+                     help="hybrid: ranks that hold the large kernel together; 0: those of a node")
     how.add_argument("--stage", type=Path, metavar="DIR",
                      help="copy the data file to this folder, of each node's own disk, and read "
                           "it there")
@@ -129,6 +132,7 @@ def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
     layout = Layout.of(options)
     options.strategy = strategies.choose(options.strategy, comm.size, layout)
     settings = Settings.of(options)
+    strategies.check(options.strategy, settings)
 
     from hpc_deepfake import device as devices
 
@@ -151,8 +155,9 @@ def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
         strategy_class = strategies.get(options.strategy)
     _record(comm, options, run, data, device, local_rank)
     keras.utils.set_random_seed(options.seed)
-    network = model.build("float64" if options.precision == "float64" else "float32")
-    strategy = strategy_class(network, settings, comm, layout)
+    # no name for the model here: a strategy may drop what it doesn't need of it
+    strategy = strategy_class(model.build("float64" if options.precision == "float64"
+                                          else "float32"), settings, comm, layout)
     if run is not None:
         print(_headline(comm.size, options, data, device), flush=True)
     watchdog = Watchdog(comm, options.stall_warning, options.stall_limit)

@@ -14,6 +14,7 @@ from hpc_deepfake.network import Weights, forward
 from hpc_deepfake.optimizer import OPTIMIZERS, Schedule
 from hpc_deepfake.settings import Layout, Settings
 from hpc_deepfake.strategies.base import Batch, Done, Strategy
+from hpc_deepfake.strategies.meter import KINDS, Meter
 from preprocessing.ela import SIZE
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class Sequential(Strategy):
                  layout: Layout | None = None) -> None:
         super().__init__(comm)
         self.model, self.settings, self.layout = model, settings, layout or Layout()
-        self.weights = Weights(model)
+        self.weights = self._take(model)
         self.optimizer = OPTIMIZERS[settings.optimizer](self.weights.trainable, Schedule(
             settings.learning_rate, settings.decay, settings.rate_scale(self.share[1]),
             settings.warmup_steps))
@@ -71,10 +72,12 @@ class Sequential(Strategy):
     def step(self, batches: Sequence[Batch], rows: int, step: int, wishes: int = 0) -> Done:
         step = tf.constant(step, tf.int64)
         *earlier, last = [self._inputs(batch, rows) for batch in batches]
-        for inputs in earlier:
-            self._hold(*inputs)
-        loss, right, wishes, waited = self._step(*last, step, tf.constant(wishes)).numpy().tolist()
-        return Done(1, rows, loss, right, round(wishes), waited)
+        metered = [self._hold(*inputs) for inputs in earlier]
+        sums, last_metered = self._step(*last, step, tf.constant(wishes))
+        waited, *sent = np.sum([one.numpy() for one in (*metered, last_metered)], 0).tolist()
+        loss, right, wishes = sums.numpy().tolist()
+        sent = {kind: round(size) for kind, size in zip(KINDS, sent, strict=True) if size}
+        return Done(1, rows, loss, right, round(wishes), waited, {"bytes": sent} if sent else {})
 
     @staticmethod
     def _inputs(batch: Batch, rows: int) -> tuple[tf.Tensor, ...]:
@@ -100,20 +103,22 @@ class Sequential(Strategy):
         return self._reduce(self._parts(*inputs)).gradients
 
     @tf.function(autograph=False, input_signature=_INPUTS)
-    def _hold(self, *inputs: tf.Tensor) -> None:
+    def _hold(self, *inputs: tf.Tensor) -> tf.Tensor:
         parts = self._parts(*inputs)
         for held, value in zip(self._held, (*parts.gradients, *parts.batch, *parts.sums),
                                strict=True):
             held.assign_add(value)
+        return self._meter.total()
 
     @tf.function(autograph=False, input_signature=(*_INPUTS, _COUNT, _WISHES))
-    def _step(self, *inputs: tf.Tensor) -> tf.Tensor:
+    def _step(self, *inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         *inputs, step, wishes = inputs
         return self._finish(self._parts(*inputs), step, wishes)
 
     def _parts(self, pictures: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, rows: tf.Tensor,
                present: tf.Tensor) -> Parts:
         """This rank's summands of the step; all zero unless ``present``."""
+        self._meter = self._new_meter()
         labels = tf.cast(labels, tf.int32)
         present = tf.cast(present, self._own)
         rows = tf.cast(rows, self._own)
@@ -130,7 +135,7 @@ class Sequential(Strategy):
 
         with tf.GradientTape() as tape:
             logits, statistics = forward(self.weights, pictures, seed, self.settings.dropout,
-                                         normalise, self._compute)
+                                         normalise, self._compute, self._product)
             loss = present * tf.reduce_sum(
                 tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
             mean = loss / rows
@@ -141,7 +146,9 @@ class Sequential(Strategy):
         return Parts(gradients, batch, [loss, present * tf.reduce_sum(right),
                                         tf.zeros((), self._own)])
 
-    def _finish(self, parts: Parts, step: tf.Tensor, wishes: tf.Tensor) -> tf.Tensor:
+    def _finish(self, parts: Parts, step: tf.Tensor,
+                wishes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Sums over all ranks, and what was sent and waited for."""
         parts.sums[2] = tf.cast(wishes, self._own)
         if self._held:
             ours = iter([value + held for value, held in zip(
@@ -149,20 +156,23 @@ class Sequential(Strategy):
             parts = Parts(*([next(ours) for _ in part] for part in parts))
             for held in self._held:
                 held.assign(tf.zeros_like(held))
-        computed = self._clock(parts.gradients)
+        computed = parts.gradients
         parts = self._reduce(parts)
-        reduced = self._clock(parts.gradients)
+        self._meter.waits(computed, parts.gradients)
         self.optimizer.apply(parts.gradients, step)
         update_moving(self.weights.moving, parts.batch, step + 1)
-        return tf.stack([*(tf.cast(value, tf.float64) for value in parts.sums),
-                         reduced - computed])
+        return tf.stack([tf.cast(v, tf.float64) for v in parts.sums]), self._meter.total()
 
-    def _clock(self, after: list[tf.Tensor]) -> tf.Tensor:
-        """Seconds, once the tensors are there; NaN on a GPU, whose work is only queued then."""
-        if self.weights.trainable[0].device.endswith("CPU:0"):
-            with tf.control_dependencies(after):
-                return tf.timestamp()
-        return tf.constant(float("nan"), tf.float64)
+    def _new_meter(self) -> Meter:
+        return Meter(self.weights.trainable[0].device.endswith("CPU:0"))
+
+    def _take(self, model: keras.Model) -> Weights:
+        """What this rank holds of the model."""
+        return Weights(model)
+
+    def _product(self, x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        """Of the rows' features (n, 57600) and the large dense kernel."""
+        return tf.matmul(x, kernel)
 
     def _reduce(self, parts: Parts) -> Parts:
         """Sums over the ranks."""

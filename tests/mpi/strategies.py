@@ -1,8 +1,9 @@
 """Program of test_equivalence: what each strategy computes from the same global batches.
 
-    mpirun -np N python tests/mpi/strategies.py OUT.npz
+    mpirun -np N python tests/mpi/strategies.py OUT.npz [hybrid [SHARD_GROUP]]
 
-Rank 0 writes the results. With one rank the strategy is sequential: the reference.
+Rank 0 writes the results. With one rank the strategy is sequential: the reference; with more it is
+sync, if no other is named.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ from mpi4py import MPI
 
 from hpc_deepfake import device, strategies
 from hpc_deepfake.data import share
-from hpc_deepfake.settings import Settings
+from hpc_deepfake.settings import Layout, Settings
 
 COMM = MPI.COMM_WORLD
-NAME = strategies.choose("auto", COMM.size)
+LAYOUT = Layout(shard_group=int(sys.argv[3]) if len(sys.argv) > 3 else 0)
+NAME = strategies.choose(sys.argv[2] if len(sys.argv) > 2 else "auto", COMM.size, LAYOUT)
 device.start("cpu", threads=1)
-strategies.prepare(NAME, COMM, False)
+strategies.prepare(NAME, COMM, False, LAYOUT)
 
 import keras  # noqa: E402 (after the device)
 import tensorflow as tf  # noqa: E402
@@ -44,7 +46,7 @@ def pictures(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 def make(settings: Settings, kind: type[Sequential] = STRATEGY) -> Sequential:
     keras.utils.set_random_seed(0)
-    strategy = kind(model.build(settings.precision), settings, COMM)
+    strategy = kind(model.build(settings.precision), settings, COMM, LAYOUT)
     strategy.load(None)
     return strategy
 
@@ -63,7 +65,8 @@ def train(strategy: Sequential, sizes: list[int]) -> np.ndarray:
 
 
 def weights(strategy: Sequential) -> np.ndarray:
-    return np.concatenate([v.numpy().ravel() for v in strategy.weights.all])
+    """The whole ones, on rank 0."""
+    return np.concatenate([one.ravel() for one in strategy.whole(strategy.snapshot())])
 
 
 def moving_spread(strategy: Sequential) -> float:
@@ -119,7 +122,7 @@ def main(out: Path) -> None:
     strategy = make(replace(EXACT, sync_bn=False, compression="fp16"))
     found["fp16/loss"] = train(strategy, [8] * 4)
     found["fp16/reference"] = train(make(replace(EXACT, sync_bn=False)), [8] * 4)
-    if COMM.size == 2:
+    if NAME == "sync" and COMM.size == 2:
         for name in ("unreduced_gradient", "wrong_divisor", "local_statistics"):
             strategy = make(sgd, partial(broken(name)))
             found[f"{name}/loss"] = train(strategy, [6] * 6)
