@@ -1,6 +1,6 @@
 """Program of test_training: runs that are stopped and go on, beside one that isn't.
 
-    mpirun -np N python tests/mpi/resumed.py DATA FOLDER
+    mpirun -np N python tests/mpi/resumed.py DATA FOLDER [OPTIONS OF TRAIN]
 
 One process runs them all, since starting TensorFlow takes seconds: FOLDER/whole is undisturbed,
 FOLDER/parts is stopped in mid-epoch and again at an epoch's end.
@@ -39,7 +39,7 @@ def program(comm: MPI.Comm) -> int:
         steps, stop_at = 0, stop
         return train.main(comm, [
             "--data", data, "--run", str(folder / name), "--epochs", "3", "--batch-size", "3",
-            "--device", "cpu", "--threads", "1", "--warmup-steps", "4", *more])
+            "--device", "cpu", "--threads", "1", "--warmup-steps", "4", *sys.argv[3:], *more])
 
     per_epoch = -(-36 // (3 * comm.size))  # the data file has 36 training rows
     assert run("whole") == 0
