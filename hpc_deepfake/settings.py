@@ -47,7 +47,18 @@ class Settings:
 @dataclass(frozen=True)
 class Layout:
     """How the ranks share the work: options of ``train`` of the same names, which a resumed run
-    may change."""
+    may change.
+
+    Attributes:
+        servers: parameter servers of asynchronous training. max_staleness: bound on a gradient's
+        age in updates, None for any. staleness_rate: divide the learning rate by that age.
+        sync_every: steps between two averages of local SGD.
+    """
+
+    servers: int = 1
+    max_staleness: int | None = None
+    staleness_rate: bool = False
+    sync_every: int = 8
 
     @classmethod
     def of(cls, options: Namespace) -> Layout:

@@ -2,30 +2,44 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
+from hpc_deepfake.settings import Layout, Settings
 from preprocessing.errors import InputError
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
 
-    from hpc_deepfake.settings import Layout
     from hpc_deepfake.strategies.base import Strategy
 
-NAMES = ("sequential", "sync")
+NAMES = ("sequential", "sync", "async", "local-sgd")
+POLLING = ("async",)  # those that exchange large messages of their own while they compute
 
 
-def choose(name: str, ranks: int, layout: Layout | None = None) -> str:
-    """Strategy for ``auto``, or ``name`` itself if it works on so many ranks.
+def choose(name: str, ranks: int, settings: Settings | None = None,
+           layout: Layout | None = None) -> str:
+    """Strategy for ``auto``, or ``name`` itself if it works on so many ranks and so set.
 
     Raises:
         InputError: it doesn't.
     """
+    settings, layout = settings or Settings(), layout or Layout()
     if name == "auto":
         return "sequential" if ranks == 1 else "sync"
+
+    def refuse(why: str) -> NoReturn:
+        raise InputError(f"--strategy {name} {why}", everywhere=True)
+
     if name == "sequential" and ranks > 1:
-        raise InputError(f"--strategy sequential runs on one rank, not {ranks}: leave mpirun out, "
-                         "or take --strategy sync", everywhere=True)
+        refuse(f"runs on one rank, not {ranks}: leave mpirun out, or take --strategy sync")
+    if name == "async" and ranks <= layout.servers:
+        refuse(f"needs a rank for each server and one worker at least, {layout.servers + 1} in "
+               f"all, not {ranks}: mpirun -np {layout.servers + 2} …, or fewer --servers")
+    if name in ("async", "local-sgd") and settings.sync_bn:
+        refuse("has no step in which all ranks meet, as --sync-bn needs: leave one of them out")
+    if name == "local-sgd" and settings.compression != "none":
+        refuse("averages weights, which --compression would round: leave it out, or raise "
+               "--sync-every")
     return name
 
 
@@ -35,6 +49,14 @@ def get(name: str) -> type[Strategy]:
         from hpc_deepfake.strategies.sync import Sync
 
         return Sync
+    if name == "async":
+        from hpc_deepfake.strategies.asynchronous import Async
+
+        return Async
+    if name == "local-sgd":
+        from hpc_deepfake.strategies.local import LocalSGD
+
+        return LocalSGD
     from hpc_deepfake.strategies.sequential import Sequential
 
     return Sequential
@@ -43,7 +65,7 @@ def get(name: str) -> type[Strategy]:
 def prepare(name: str, comm: Comm, gpu: bool, layout: Layout | None = None,
             stall_warning: float = 60, stall_limit: float = 600) -> None:
     """Start what the strategy needs besides MPI; collective. Seconds as in ``train --help``."""
-    if name == "sync":
+    if name in ("sync", "local-sgd"):
         from hpc_deepfake.strategies.collectives import start
 
         start(comm, gpu, stall_warning, stall_limit)
