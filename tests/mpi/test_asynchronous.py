@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from conftest import ROOT, run_program
 
 from hpc_deepfake import checkpoint
-from hpc_deepfake.strategies.sequential import Sequential
 
 PROGRAM = Path(__file__).with_name("asynchronous.py")
 pytestmark = [pytest.mark.mpi, pytest.mark.slow]
@@ -130,6 +130,80 @@ def test_local_sgd_alone_is_sequential(run: Run, sequential: dict[str, Trained])
     assert equal(run("sgd", ranks=1, strategy="local-sgd")["sgd"], sequential["sgd"])
 
 
-def test_checkpoints_are_sequentials() -> None:
-    """As many arrays in the same order: one strategy's run can go on with another's."""
-    assert Sequential.state.__qualname__ == "Strategy.state"
+def test_any_strategy_goes_on_with_anothers_run(data_file: Path, tmp_path: Path) -> None:
+    """A run that changes its strategy after each epoch: the next one takes up weights and best
+    epoch, so the figures of the best weights stay what they were, and trains on."""
+    run = tmp_path / "run"
+
+    def train(epochs: int, strategy: str, ranks: int, *more: str) -> dict:
+        done = run_program("hpc_deepfake.train", "--data", data_file, "--run", run, "--epochs",
+                           str(epochs), "--batch-size", "3", "--threads", "1", "--resume",
+                           "--no-report", "--strategy", strategy, *more, ranks=ranks, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr[-3000:]
+        return json.loads((run / "summary.json").read_text())
+
+    train(1, "async", 4, "--servers", "2")
+    for epochs, strategy, ranks in ((2, "sync", 2), (3, "local-sgd", 2), (4, "sequential", 1),
+                                    (5, "async", 3)):
+        before = json.loads((run / "summary.json").read_text())
+        same = train(epochs - 1, strategy, ranks)
+        assert same["strategy"] == strategy and same["steps"] == before["steps"]
+        assert same["validation"] == pytest.approx(before["validation"], rel=1e-5)
+        assert train(epochs, strategy, ranks)["steps"] > same["steps"]
+
+
+def disturbed(what: str, rank: int, at: int, data: Path, run: Path,
+              *more: object) -> tuple[int, str]:
+    """A run on one server and two workers with something going wrong (disturbed.py)."""
+    done = subprocess.run(
+        ["mpirun", "-np", "3", sys.executable, PROGRAM.with_name("disturbed.py"), what, str(rank),
+         str(at), "--", "--data", data, "--run", run, "--strategy", "async", "--epochs", "2",
+         "--batch-size", "3", "--device", "cpu", "--threads", "1", "--no-report",
+         *map(str, more)], cwd=ROOT, capture_output=True, text=True, timeout=300,
+        stdin=subprocess.DEVNULL)
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(("what", "rank"), [("usr1", 0), ("term", 2)])
+def test_a_signal_to_one_rank_stops_all_with_nothing_lost(data_file: Path, tmp_path: Path,
+                                                         what: str, rank: int) -> None:
+    """To a server or a worker: what is under way is finished and saved, and the resumed run does
+    the rest: 12 updates an epoch in all."""
+    run = tmp_path / "run"
+    code, text = disturbed(what, rank, 3, data_file, run)
+    assert code == 75, text
+    _, meta, _ = checkpoint.load_newest(run / "checkpoints")
+    state = meta["state"]
+    assert 3 < state["step"] < 24
+    assert state["rows_done"] == 3 * (state["step"] - 12 * (state["epoch"] - 1))
+    code, text = disturbed("nothing", 0, 0, data_file, run, "--resume")
+    assert code == 0, text
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").open()]
+    assert [(line["step"], sum(line["staleness"].values())) for line in lines] == [
+        (12, 12), (24, 12)], "of the epoch's first part too"
+
+
+@pytest.mark.parametrize(("what", "rank", "words"), [
+    ("raise", 0, "rank 0 of 3"), ("raise", 2, "rank 2 of 3"), ("kill", 0, ""), ("kill", 1, "")])
+def test_any_ranks_death_ends_the_run(data_file: Path, tmp_path: Path, what: str, rank: int,
+                                      words: str) -> None:
+    """A server's as a worker's, in the second epoch; the first one's checkpoint stays whole."""
+    at = 15 if rank == 0 else 8
+    code, text = disturbed(what, rank, at, data_file, tmp_path / "run")
+    assert code not in (0, 2, 75)
+    assert words in text and ("a test's mistake" in text) == (what == "raise")
+    assert checkpoint.load_newest(tmp_path / "run" / "checkpoints")[1]["state"]["epoch"] == 2
+
+
+@pytest.mark.parametrize(("what", "rank", "words"), [
+    ("sleep", 1, "rank 1 on {host} has not come to the next step"),
+    ("freeze", 2, "rank 2 on {host} gives no sign of life"),
+    ("freeze", 0, "rank 0 on {host} gives no sign of life")])
+def test_a_stalled_rank_is_named_and_the_job_ended(data_file: Path, tmp_path: Path, what: str,
+                                                   rank: int, words: str) -> None:
+    """A worker whose gradient the server waits for, and any rank that is stopped."""
+    code, text = disturbed(what, rank, 2, data_file, tmp_path / "run", "--stall-warning", 3,
+                           "--stall-limit", 8)
+    assert code not in (0, 2, 75)
+    assert words.format(host=os.uname().nodename) in text
+    assert "ending the job" in text
