@@ -4,7 +4,7 @@
 
 NAME is a strategy, or ``independent``: each rank trains alone, all at the same time. Each rank has
 32 rows a step, float32, one thread. Rank 0 prints one line of JSON: the median step's seconds of
-each rank, and what a rank sends in a step by kind, in bytes, the mean of all.
+each rank, and by kind the bytes that a rank sends in a step, the mean over all.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import argparse
 import json
 import statistics
 import time
+from collections import Counter
 
 import numpy as np
 from contestants import BATCH, batches, data
@@ -37,20 +38,21 @@ def main() -> None:
     world = MPI.COMM_WORLD
     alone = options.name == "independent"
     name, comm = ("sequential", None) if alone else (options.name, world)
-    layout = Layout(**{key: int(value) for key, _, value in
+    layout = Layout(**{key: int(value) if value.isdecimal() else value for key, _, value in
                        (pair.partition("=") for pair in options.layout)})
     device.start("cpu", threads=1)
     if not alone:
-        strategies.prepare(strategies.choose(name, world.size, layout), comm, False, layout)
+        strategies.prepare(strategies.choose(name, world.size, layout=layout),
+                           comm, False, layout)
     strategy = strategies.get(name)(model.build(), Settings(compression=options.compression),
                                     comm, layout)
     strategy.load(None)
     pictures, labels = data()
     index, shares = strategy.share
     rows = BATCH if alone else BATCH * world.size
-    seconds, sent = [], {}
+    seconds = []
     world.Barrier()
-    ready = time.perf_counter()
+    ready, sent = time.perf_counter(), Counter()
     # ranks that train one share together have its rows; all shares together as many as all ranks
     mine = [np.resize(order, rows)[share(np.arange(rows), index, shares)]
             for order in batches(WARM_UP + options.steps)]
@@ -61,14 +63,13 @@ def main() -> None:
         now = time.perf_counter()
         if number >= WARM_UP:
             seconds.append(now - ready)
-            sent = done.counts.get("bytes", {})
+        sent.update(done.counts.get("bytes", {}))
         ready = now
-    medians, every = world.gather(statistics.median(seconds)), world.gather(sent)
+    sent.update(strategy.settle({})[0].counts.get("bytes", {}))
+    medians = world.gather(statistics.median(seconds))
     if world.rank == 0:
-        kinds = sorted({kind for one in every for kind in one})
         print(json.dumps({"seconds": medians, "bytes": {
-            kind: sum(one.get(kind, 0) for one in every) / world.size for kind in kinds}}),
-            flush=True)
+            kind: size / world.size / len(mine) for kind, size in sent.items()}}), flush=True)
 
 
 if __name__ == "__main__":

@@ -2,46 +2,57 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
+from hpc_deepfake.settings import Layout, Settings
 from preprocessing.errors import InputError
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
 
-    from hpc_deepfake.settings import Layout, Settings
     from hpc_deepfake.strategies.base import Strategy
 
-NAMES = ("sequential", "sync", "hybrid")
+NAMES = ("sequential", "sync", "async", "local-sgd", "hybrid")
+POLLING = ("async",)  # those that exchange large messages of their own while they compute
 
 
-def choose(name: str, ranks: int, layout: Layout | None = None) -> str:
-    """Strategy for ``auto``, or ``name`` itself if it works on so many ranks.
+def choose(name: str, ranks: int, settings: Settings | None = None,
+           layout: Layout | None = None) -> str:
+    """Strategy for ``auto``, or ``name`` itself if it works on so many ranks and so set.
 
     Raises:
         InputError: it doesn't.
     """
+    settings, layout = settings or Settings(), layout or Layout()
     if name == "auto":
         name = "sequential" if ranks == 1 else "sync"
+
+    def refuse(why: str) -> NoReturn:
+        raise InputError(f"--strategy {name} {why}", everywhere=True)
+
     if name == "sequential" and ranks > 1:
-        raise InputError(f"--strategy sequential runs on one rank, not {ranks}: leave mpirun out, "
-                         "or take --strategy sync", everywhere=True)
-    group = layout.shard_group if layout else 0
+        refuse(f"runs on one rank, not {ranks}: leave mpirun out, or take --strategy sync")
+    if name == "async" and ranks <= layout.servers:
+        refuse(f"needs a rank for each server and one worker at least, {layout.servers + 1} in "
+               f"all, not {ranks}: mpirun -np {layout.servers + 2} …, or fewer --servers")
+    if name in ("async", "local-sgd") and settings.sync_bn:
+        refuse("has no step in which all ranks meet, as --sync-bn needs: leave one of them out")
+    if name == "local-sgd" and settings.compression != "none":
+        refuse("averages weights, which --compression would round: leave it out, or raise "
+               "--sync-every")
+    if name in ("sync", "async") and settings.compression == "bf16":
+        refuse("exchanges no activations, which --compression bf16 is for: take fp16, or "
+               "--strategy hybrid")
+    if name == "hybrid" and settings.compression == "fp16":
+        refuse("exchanges activations, for which fp16 is too narrow: take --compression bf16")
+    group = layout.shard_group
     if group and name != "hybrid":
-        raise InputError(f"--shard-group {group} is for --strategy hybrid", everywhere=True)
+        refuse(f"knows no --shard-group {group}: leave it out, or take --strategy hybrid")
     if group and ranks % group:
         sizes = ", ".join(str(size) for size in range(1, ranks + 1) if ranks % size == 0)
-        raise InputError(f"--shard-group {group} doesn't divide {ranks} ranks into equal groups; "
-                         f"sizes that do: {sizes}", everywhere=True)
+        refuse(f"needs groups of the same size: --shard-group {group} doesn't divide {ranks} "
+               f"ranks, {sizes} do")
     return name
-
-
-def check(name: str, settings: Settings) -> None:
-    """Raise InputError if the strategy doesn't know a setting; a lone rank may ignore some."""
-    other = {"sync": "bf16", "hybrid": "fp16"}.get(name)
-    if settings.compression == other:
-        raise InputError(f"--compression {other} is not for --strategy {name}: fp16 is of sync's "
-                         "gradients, bf16 of hybrid's activations", everywhere=True)
 
 
 def get(name: str) -> type[Strategy]:
@@ -50,6 +61,14 @@ def get(name: str) -> type[Strategy]:
         from hpc_deepfake.strategies.sync import Sync
 
         return Sync
+    if name == "async":
+        from hpc_deepfake.strategies.asynchronous import Async
+
+        return Async
+    if name == "local-sgd":
+        from hpc_deepfake.strategies.local import LocalSGD
+
+        return LocalSGD
     if name == "hybrid":
         from hpc_deepfake.strategies.hybrid import Hybrid
 
@@ -62,7 +81,7 @@ def get(name: str) -> type[Strategy]:
 def prepare(name: str, comm: Comm, gpu: bool, layout: Layout | None = None,
             stall_warning: float = 60, stall_limit: float = 600) -> None:
     """Start what the strategy needs besides MPI; collective. Seconds as in ``train --help``."""
-    if name == "sync":
+    if name in ("sync", "local-sgd"):
         from hpc_deepfake.strategies.collectives import start
 
         start(comm, gpu, stall_warning, stall_limit)

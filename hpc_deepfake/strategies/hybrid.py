@@ -16,7 +16,7 @@ from hpc_deepfake.settings import Layout, Settings
 from hpc_deepfake.strategies.base import Arrays, Batch
 from hpc_deepfake.strategies.collectives import process_set
 from hpc_deepfake.strategies.groups import group_size, groups, peers
-from hpc_deepfake.strategies.sequential import _PICTURES
+from hpc_deepfake.strategies.sequential import PICTURES
 from hpc_deepfake.strategies.sharded import Sharded
 from hpc_deepfake.strategies.sync import Sync
 
@@ -84,7 +84,7 @@ class Hybrid(Sync):
                                                  np.zeros(2, np.int32)), 1)[0])
         return np.concatenate(self._group.allgather(found.numpy()[:len(mine)]))
 
-    @tf.function(autograph=False, input_signature=(_PICTURES,))
+    @tf.function(autograph=False, input_signature=(PICTURES,))
     def _predict(self, pictures: tf.Tensor) -> tf.Tensor:
         self._meter = self._new_meter()
         moving = dict(zip(("bn1", "bn2"), (self.weights.moving[:2], self.weights.moving[2:])))

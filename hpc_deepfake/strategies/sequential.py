@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from hpc_deepfake.batchnorm import Statistics, fused, synchronised, update_moving
 from hpc_deepfake.network import Weights, forward
-from hpc_deepfake.optimizer import OPTIMIZERS, Schedule
+from hpc_deepfake.optimizer import SGD, Adam, optimizer_of
 from hpc_deepfake.settings import Layout, Settings
 from hpc_deepfake.strategies.base import Batch, Done, Strategy
 from hpc_deepfake.strategies.meter import KINDS, Meter
@@ -20,13 +20,13 @@ from preprocessing.ela import SIZE
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
 
-_PICTURES = tf.TensorSpec((None, SIZE, SIZE, 3), tf.uint8)
+PICTURES = tf.TensorSpec((None, SIZE, SIZE, 3), tf.uint8)
 _LABELS = tf.TensorSpec((None,), tf.uint8)
-_COUNT = tf.TensorSpec((), tf.int64)
+COUNT = tf.TensorSpec((), tf.int64)
 _SEED = tf.TensorSpec((2,), tf.int32)
 _FLAG = tf.TensorSpec((), tf.bool)
-_WISHES = tf.TensorSpec((), tf.int32)
-_INPUTS = (_PICTURES, _LABELS, _SEED, _COUNT, _FLAG)
+WISHES = tf.TensorSpec((), tf.int32)
+INPUTS = (PICTURES, _LABELS, _SEED, COUNT, _FLAG)
 
 
 class Parts(NamedTuple):
@@ -51,15 +51,17 @@ class Sequential(Strategy):
         super().__init__(comm)
         self.model, self.settings, self.layout = model, settings, layout or Layout()
         self.weights = self._take(model)
-        self.optimizer = OPTIMIZERS[settings.optimizer](self.weights.trainable, Schedule(
-            settings.learning_rate, settings.decay, settings.rate_scale(self.share[1]),
-            settings.warmup_steps))
+        self.optimizer = self._optimizer()
         self._own = self.weights.trainable[0].dtype
         self._compute = tf.bfloat16 if settings.precision == "bfloat16" else self._own
+        self._sent = dict.fromkeys(KINDS, 0.0)  # bytes of this rank, since the last settle
         # sums over the micro-batches of a step, all but the last
         self._held = [tf.Variable(tf.zeros_like(v), trainable=False)
                       for v in (*self.weights.all, *tf.zeros((3,), self._own))] \
             if settings.accumulate > 1 else []
+
+    def _optimizer(self) -> Adam | SGD | None:
+        return optimizer_of(self.settings, self.weights.trainable, self.share[1])
 
     @property
     def variables(self) -> list[tf.Variable]:
@@ -74,10 +76,23 @@ class Sequential(Strategy):
         *earlier, last = [self._inputs(batch, rows) for batch in batches]
         metered = [self._hold(*inputs) for inputs in earlier]
         sums, last_metered = self._step(*last, step, tf.constant(wishes))
-        waited, *sent = np.sum([one.numpy() for one in (*metered, last_metered)], 0).tolist()
+        waited = sum(self._read(one) for one in (*metered, last_metered))
         loss, right, wishes = sums.numpy().tolist()
-        sent = {kind: round(size) for kind, size in zip(KINDS, sent, strict=True) if size}
-        return Done(1, rows, loss, right, round(wishes), waited, {"bytes": sent} if sent else {})
+        return Done(1, rows, loss, right, round(wishes), waited)
+
+    def _read(self, metered: tf.Tensor) -> float:
+        """The seconds waited; what was sent is noted for ``settle``."""
+        waited, *sent = metered.numpy().tolist()
+        for kind, size in zip(KINDS, sent, strict=True):
+            self._sent[kind] += size
+        return waited
+
+    def settle(self, spent: dict[str, float]) -> tuple[Done, dict[str, float]]:
+        sent, self._sent = self._sent, dict.fromkeys(KINDS, 0.0)
+        every = self.comm.allgather(sent) if self.comm else [sent]
+        total = {kind: round(sum(one[kind] for one in every)) for kind in KINDS}
+        total = {kind: size for kind, size in total.items() if size}
+        return Done(counts={"bytes": total} if total else {}), spent
 
     @staticmethod
     def _inputs(batch: Batch, rows: int) -> tuple[tf.Tensor, ...]:
@@ -98,11 +113,11 @@ class Sequential(Strategy):
         """Reduced gradients of one batch, without a step; collective. For comparisons."""
         return [gradient.numpy() for gradient in self._gradients(*self._inputs(batch, rows))]
 
-    @tf.function(autograph=False, input_signature=_INPUTS)
+    @tf.function(autograph=False, input_signature=INPUTS)
     def _gradients(self, *inputs: tf.Tensor) -> list[tf.Tensor]:
         return self._reduce(self._parts(*inputs)).gradients
 
-    @tf.function(autograph=False, input_signature=_INPUTS)
+    @tf.function(autograph=False, input_signature=INPUTS)
     def _hold(self, *inputs: tf.Tensor) -> tf.Tensor:
         parts = self._parts(*inputs)
         for held, value in zip(self._held, (*parts.gradients, *parts.batch, *parts.sums),
@@ -110,7 +125,7 @@ class Sequential(Strategy):
             held.assign_add(value)
         return self._meter.total()
 
-    @tf.function(autograph=False, input_signature=(*_INPUTS, _COUNT, _WISHES))
+    @tf.function(autograph=False, input_signature=(*INPUTS, COUNT, WISHES))
     def _step(self, *inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         *inputs, step, wishes = inputs
         return self._finish(self._parts(*inputs), step, wishes)
@@ -146,9 +161,8 @@ class Sequential(Strategy):
         return Parts(gradients, batch, [loss, present * tf.reduce_sum(right),
                                         tf.zeros((), self._own)])
 
-    def _finish(self, parts: Parts, step: tf.Tensor,
-                wishes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Sums over all ranks, and what was sent and waited for."""
+    def _total(self, parts: Parts, wishes: tf.Tensor) -> Parts:
+        """With the micro-batches before, which are forgotten."""
         parts.sums[2] = tf.cast(wishes, self._own)
         if self._held:
             ours = iter([value + held for value, held in zip(
@@ -156,6 +170,12 @@ class Sequential(Strategy):
             parts = Parts(*([next(ours) for _ in part] for part in parts))
             for held in self._held:
                 held.assign(tf.zeros_like(held))
+        return parts
+
+    def _finish(self, parts: Parts, step: tf.Tensor,
+                wishes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Sums over all ranks, and what was waited for and sent."""
+        parts = self._total(parts, wishes)
         computed = parts.gradients
         parts = self._reduce(parts)
         self._meter.waits(computed, parts.gradients)
@@ -182,6 +202,6 @@ class Sequential(Strategy):
         """Sum over the ranks of one small tensor."""
         return value
 
-    @tf.function(autograph=False, input_signature=(_PICTURES,))
+    @tf.function(autograph=False, input_signature=(PICTURES,))
     def _predict(self, pictures: tf.Tensor) -> tf.Tensor:
         return self.model(pictures, training=False)[:, 1]

@@ -23,7 +23,8 @@ from hpc_deepfake.settings import Layout, Settings
 
 COMM = MPI.COMM_WORLD
 LAYOUT = Layout(shard_group=int(sys.argv[3]) if len(sys.argv) > 3 else 0)
-NAME = strategies.choose(sys.argv[2] if len(sys.argv) > 2 else "auto", COMM.size, LAYOUT)
+NAME = strategies.choose(sys.argv[2] if len(sys.argv) > 2 else "auto", COMM.size,
+                         layout=LAYOUT)
 device.start("cpu", threads=1)
 strategies.prepare(NAME, COMM, False, LAYOUT)
 
@@ -138,10 +139,11 @@ def broken_hybrid(name: str) -> type[Sequential]:
 
 def hybrid(found: dict[str, np.ndarray | float], sgd: Settings) -> None:
     size = LAYOUT.shard_group or COMM.size
-    done = make(EXACT).step(mine(8, 0), 8, 0, 0)
-    every = COMM.allgather(done.counts["bytes"])
-    found |= {f"bytes/{kind}": sum(sent.get(kind, 0) for sent in every) / COMM.size
-              for kind in every[0]}
+    strategy = make(EXACT)
+    strategy.step(mine(8, 0), 8, 0, 0)
+    found |= {f"bytes/{kind}": size
+              for kind, size in strategy.settle({})[0].counts["bytes"].items()}
+    del strategy
     gc.collect()
     found["kernels"] = COMM.allgather(sum(  # whole ones, in variables of any kind
         isinstance(one, tf.Variable) and one.shape.num_elements() == traffic.KERNEL
