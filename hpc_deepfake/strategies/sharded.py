@@ -66,16 +66,10 @@ class Sharded:
 
     def _for_owners(self, x: tf.Tensor) -> tf.Tensor:
         """Each rank's columns, one rank after the other, flat."""
-        if len(set(self._widths)) == 1:  # one copy instead of two
-            blocks = tf.reshape(x, (-1, len(self._widths), self._widths[0]))
-            return tf.reshape(tf.transpose(blocks, (1, 0, 2)), [-1])
         return tf.concat([tf.reshape(block, [-1]) for block in tf.split(x, self._widths, 1)], 0)
 
     def _from_owners(self, flat: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
         """``count`` rows out of what ``_for_owners`` makes of them."""
-        if len(set(self._widths)) == 1:
-            blocks = tf.reshape(flat, (len(self._widths), count, self._widths[0]))
-            return tf.reshape(tf.transpose(blocks, (1, 0, 2)), (count, sum(self._widths)))
         blocks = tf.split(flat, count * self._widths, num=len(self._widths))
         return tf.concat([tf.reshape(block, (count, width))
                           for block, width in zip(blocks, self._widths, strict=True)], 1)
