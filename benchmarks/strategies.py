@@ -11,6 +11,7 @@ given rate, with nothing hidden behind computation; a message costs --latency be
 
 from __future__ import annotations
 
+import argparse
 import json
 import statistics
 import subprocess
@@ -48,7 +49,7 @@ def run(ranks: int, steps: int, command: list[str]) -> dict[str, object]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def measured(options: object) -> tuple[dict[str, list[float]], dict[str, float]]:
+def measured(options: argparse.Namespace) -> tuple[dict[str, list[float]], dict[str, float]]:
     """Images/s of all ranks by variant and round; bytes per step and rank."""
     rates: dict[str, list[float]] = {}
     sent: dict[str, float] = {}
@@ -62,7 +63,8 @@ def measured(options: object) -> tuple[dict[str, list[float]], dict[str, float]]
     return rates, sent
 
 
-def paper(ranks: int, group: int, options: object, seconds: float) -> tuple[float, float]:
+def paper(ranks: int, group: int, options: argparse.Namespace,
+          seconds: float) -> tuple[float, float]:
     """(MB that a rank sends in a step, seconds of the step); group 0 is ``sync``."""
     if not group:
         sent, messages = traffic.sync(ranks), 2 * 2 * (ranks - 1)
@@ -74,9 +76,36 @@ def paper(ranks: int, group: int, options: object, seconds: float) -> tuple[floa
     return size / 1e6, seconds + messages * options.latency * 1e-6 + size / options.bandwidth / 1e9
 
 
-def best_group(ranks: int, options: object, seconds: float) -> int:
+def best_group(ranks: int, options: argparse.Namespace, seconds: float) -> int:
     return min((1 << power for power in range(ranks.bit_length())),
                key=lambda group: paper(ranks, group, options, seconds)[1])
+
+
+def on_paper(options: argparse.Namespace, seconds: float) -> dict[str, dict[str, object]]:
+    """Prints and returns the table."""
+    print(f"\nOn paper: {seconds:.3f} s to compute a step, {options.latency:g} µs a message, "
+          f"{options.bandwidth:g} GB/s a rank (a model, not measured)")
+    print("MB that a rank sends in a step, ms of sending; one group: of all ranks; best: the size "
+          "of group with the least time; tensor=2, pipeline=2: with data parallelism around")
+    print(f"{'':>5}  {'sync':^13}  {'one group':^13}  {'best group':^19}  {'sync over':>9}  "
+          f"tensor=2  pipeline=2")
+    print(f"ranks  {'MB':>5}  {'ms':>6}  {'MB':>5}  {'ms':>6}  {'ranks':>5}  {'MB':>4}  {'ms':>6}  "
+          f"{'best':>9}  {'MB':>8}  {'MB':>10}")
+    table = {}
+    for ranks in (8, 16, 32, 64, 128, 256, 512, 1024):
+        ours = best_group(ranks, options, seconds)
+        sync, one, best = (paper(ranks, group, options, seconds) for group in (0, ranks, ours))
+        comm = [1000 * (total - seconds) for _, total in (sync, one, best)]
+        meshes = [sum(one(ranks, 2, BATCH).values()) / 1e6
+                  for one in (traffic.tensor, traffic.pipeline)]
+        print(f"{ranks:>5}  {sync[0]:>5.1f}  {comm[0]:>6.2f}  {one[0]:>5.1f}  {comm[1]:>6.2f}  "
+              f"{ours:>5}  {best[0]:>4.1f}  {comm[2]:>6.2f}  {sync[1] / best[1]:>9.3f}  "
+              f"{meshes[0]:>8.1f}  {meshes[1]:>10.1f}")
+        table[str(ranks)] = {"sync": sync, "one group": one, "best": best, "group": ours,
+                             "tensor=2": meshes[0], "pipeline=2": meshes[1]}
+    print(f"one group over all ranks sends as much as sync at {traffic.crossover(BATCH):,.0f} "
+          "ranks")
+    return table
 
 
 def main() -> None:
@@ -92,23 +121,8 @@ def main() -> None:
               f"{1000 * BATCH * ranks / middle:>9,.0f}  {sent[name] / 1e6:>8.2f}")
     if "mesh" not in strategies.NAMES:
         print("(left out: tensor and pipeline, since there is no strategy mesh)")
-    # as if each rank had a core to itself: the processes of two ranks do on any machine here
     alone = 2 * BATCH / statistics.median(rates["independent, 2 ranks"])
-    seconds = options.compute or alone
-    print(f"\nOn paper: {seconds:.3f} s to compute a step, {options.latency:g} µs a message, "
-          f"{options.bandwidth:g} GB/s a rank (a model, not measured)")
-    print("ranks  sync MB  ms comm.  one group MB  ms comm.  best group  MB  ms comm.  "
-          "sync/hybrid time")
-    table = {}
-    for ranks in (8, 16, 32, 64, 128, 256, 512, 1024):
-        ours = best_group(ranks, options, seconds)
-        sync, one, best = (paper(ranks, group, options, seconds) for group in (0, ranks, ours))
-        comm = [1000 * (total - seconds) for _, total in (sync, one, best)]
-        print(f"{ranks:>5}  {sync[0]:>7.1f}  {comm[0]:>8.2f}  {one[0]:>12.1f}  {comm[1]:>8.2f}  "
-              f"{ours:>10}  {best[0]:>4.1f}  {comm[2]:>7.2f}  {sync[1] / best[1]:>8.3f}")
-        table[str(ranks)] = {"sync": sync, "one group": one, "best": best, "group": ours}
-    print(f"one group over all ranks sends as much as sync at {traffic.crossover(BATCH):,.0f} "
-          "ranks")
+    table = on_paper(options, options.compute or alone)
     ratios = {f"{name.partition(',')[0]} over independent, 2 ranks":
               ratio(rates, name, "independent, 2 ranks")
               for name in ("sync, 2 ranks", "hybrid, 2 ranks")}

@@ -6,8 +6,11 @@ all-to-all (n − 1)/n·z, an all-gather of z bytes per rank (n − 1)·z.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 FEATURES, UNITS = 57_600, 128  # of the large dense layer's kernel
 KERNEL = FEATURES * UNITS
+POOLED = 63 * 63 * 32  # numbers of a picture between the two convolutions
 # the other weights, batch statistics, and three sums: one flat tensor
 REST = 19_970 + 192 + 3
 
@@ -44,6 +47,32 @@ def hybrid(ranks: int, group: int, rows: float, width: int = 4, activation_width
             + allreduce(REST * width, ranks),
             "alltoall": micro * (activations + partial_sums),
             "allgather": micro * allgather(rows * UNITS * width, group)}
+
+
+def tensor(ranks: int, shards: int, rows: float, width: int = 4) -> dict[str, float]:
+    """Of a mesh with each layer's weights in ``shards``, the large kernel's by rows, and ``rows``
+    for each rank, so that ranks of one tensor group work on ``rows`` × ``shards`` together.
+
+    The second convolution needs all channels of the first (gathered, and their gradients added
+    up); the dense layers' sums and one gradient are small.
+    """
+    together = rows * shards * width
+    sums = allreduce(together * (POOLED + UNITS + 2), shards)
+    gathered = all_to_all(together * (POOLED + UNITS), shards)
+    return {"allreduce": sums + allreduce((KERNEL + REST) / shards * width, ranks // shards),
+            "allgather": gathered}
+
+
+def pipeline(ranks: int, stages: int, rows: float, cuts: Sequence[int] = (POOLED,),
+             width: int = 4) -> dict[str, float]:
+    """Of a mesh with the layers in stages, a mean over the ranks, with ``rows`` for each rank.
+
+    Args:
+        cuts: numbers of a picture that go from each stage to the next, and back.
+    """
+    assert len(cuts) == stages - 1
+    return {"point_to_point": 2 * sum(cuts) * rows * width,  # rows·stages of them, by stages ranks
+            "allreduce": allreduce((KERNEL + REST) / stages * width, ranks // stages)}
 
 
 def crossover(rows: float) -> float:

@@ -34,6 +34,7 @@ _EXAMPLES = """examples:
   mpirun -np 4 python -m hpc_deepfake.train --data casia2.h5 --feature raw --device gpu
   mpirun -np 9 python -m hpc_deepfake.train --data casia2.h5 --strategy async --servers 1
   mpirun -np 8 python -m hpc_deepfake.train --data casia2.h5 --strategy local-sgd --sync-every 16
+  mpirun -np 8 python -m hpc_deepfake.train --data casia2.h5 --strategy hybrid --shard-group 4
   mpirun -np 8 python -m hpc_deepfake.train --data /lustre/casia2.h5 --stage /tmp
   mpirun -np 2 python -m hpc_deepfake.train --config run.toml --epochs 5
 
@@ -83,7 +84,8 @@ def parser() -> Parser:
     how = cli.add_argument_group("how it is computed")
     how.add_argument("--strategy", choices=("auto", *strategies.NAMES), default="auto",
                      help="auto: sequential on one rank, sync on several; async: with parameter "
-                          "servers; local-sgd: weights averaged now and then")
+                          "servers; local-sgd: weights averaged now and then; hybrid: the large "
+                          "dense layer dealt to the ranks")
     how.add_argument("--servers", type=at_least(1), default=1, metavar="S",
                      help="async: the first S ranks are parameter servers")
     how.add_argument("--max-staleness", type=at_least(0), metavar="N",

@@ -51,3 +51,13 @@ def test_micro_batches_move_activations_again_but_no_gradients() -> None:
     one, three = (traffic.hybrid(4, 2, 32, micro=micro) for micro in (1, 3))
     assert three == {"allreduce": one["allreduce"], "alltoall": 3 * one["alltoall"],
                      "allgather": 3 * one["allgather"]}
+
+
+def test_meshes() -> None:
+    """Cut convolutions move more than a whole allreduce; one shard or stage is data parallel."""
+    sync = sum(traffic.sync(2).values())
+    assert sum(traffic.tensor(2, 2, 32).values()) > 1.5 * sync
+    assert traffic.pipeline(2, 2, 32) == {"point_to_point": 2 * 63 * 63 * 32 * 32 * 4,
+                                          "allreduce": 0}
+    assert sum(traffic.tensor(8, 1, 32).values()) == sum(traffic.sync(8).values())
+    assert sum(traffic.pipeline(8, 1, 32, ()).values()) == sum(traffic.sync(8).values())
