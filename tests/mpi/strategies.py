@@ -108,6 +108,7 @@ def data_parallel(found: dict[str, np.ndarray | float], sgd: Settings) -> None:
     train(strategy, [8, 8, 3])
     found["own_bn/spread"] = moving_spread(strategy)
     found["own_bn/finite"] = np.isfinite(weights(strategy)).all()
+    found["own_bn/bytes"] = sum(strategy.settle({})[0].counts.get("bytes", {}).values())
     strategy = make(replace(EXACT, sync_bn=False, compression="fp16"))
     found["fp16/loss"] = train(strategy, [8] * 4)
     found["fp16/reference"] = train(make(replace(EXACT, sync_bn=False)), [8] * 4)
