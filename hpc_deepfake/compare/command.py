@@ -39,7 +39,7 @@ def parser() -> Parser:
         usage="hpc-deepfake compare [OPTIONS] [-- OPTIONS OF TRAIN]")
     cli.add_argument("--data", type=Path, metavar="FILE",
                      help="data file (default: features.h5 in $HPC_DEEPFAKE_DATA or data)")
-    cli.add_argument("--out", type=Path, metavar="DIR",
+    cli.add_argument("--out", "--run", type=Path, metavar="DIR",
                      help="folder of the runs and of the report (default: runs/JOB_ID under a "
                           "scheduler, or runs/compare-TIME)")
 
@@ -67,6 +67,8 @@ def parser() -> Parser:
                        help="ranks that compute; sequential has the threads of all of them")
     where.add_argument("--threads", type=at_least(1), metavar="T",
                        help="CPU threads per rank (default: this machine's cores over the ranks)")
+    where.add_argument("--nodes", type=at_least(1), default=1, metavar="N",
+                       help="that the ranks are spread over; sequential has the threads of one")
     where.add_argument("--servers", type=at_least(1), default=1, metavar="S",
                        help="more ranks for async, on the same cores, that hold the weights")
     where.add_argument("--servers-within", action="store_true",
@@ -114,7 +116,7 @@ def again(argv: Sequence[str], out: Path, *mode: str) -> str:
     at = argv.index("--") if "--" in argv else len(argv)
     words = [word for place, word in enumerate(argv[:at])
              if word.partition("=")[0] not in _MODES and argv[place - 1:place] != ["--submit"]]
-    named = any(word.partition("=")[0] == "--out" for word in words)
+    named = any(word.partition("=")[0] in ("--out", "--run") for word in words)
     return shlex.join(["hpc-deepfake", "compare", *words,
                        *([] if named else ["--out", str(out)]), *mode, *argv[at:]])
 
@@ -129,9 +131,9 @@ def default_out() -> Path:
 
 
 def _words(text: str) -> list[str]:
-    """Of a list with commas."""
-    words = [word.strip() for word in text.split(",")]
-    for word in words:
+    """Of a list with commas or spaces (``qsub -v`` takes no commas)."""
+    words = text.replace(",", " ").split()
+    for word in words or [""]:
         if not word or not all(one.isalnum() or one in "-_" for one in word):
             raise argparse.ArgumentTypeError(f"must be names with commas between, not {text!r}")
     return words

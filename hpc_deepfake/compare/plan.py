@@ -52,21 +52,22 @@ class Layout:
         return f"{self.computing} + {self.servers} server{'s' * (self.servers > 1)}"
 
 
-def layout(method: str, ranks: int, threads: int, batch: int, *, servers: int = 1,
+def layout(method: str, ranks: int, threads: int, batch: int, *, nodes: int = 1, servers: int = 1,
            within: bool = False, same_batch: bool = False) -> Layout:
     """How ``method`` uses what ``ranks`` ranks of ``threads`` threads have.
 
     Args:
-        batch: rows per rank. servers, within: of methods with servers; whether these are among the
-            ranks. same_batch: each update of the weights sees ``batch * ranks`` rows.
+        batch: rows per rank. nodes: over which the ranks are spread. servers, within: of methods
+            with servers; whether these are among the ranks. same_batch: each update of the weights
+            sees ``batch * ranks`` rows.
 
     Raises:
         InputError: no rank would be left to compute.
     """
     whole = batch * ranks
-    if method == "sequential":  # alone on the same hardware: all threads
+    if method == "sequential":  # alone on the same hardware: all threads of a node
         one = whole if same_batch else batch
-        return Layout(1, 1, 0, threads * ranks, one, one)
+        return Layout(1, 1, 0, threads * -(-ranks // nodes), one, one)
     if method == "async":
         workers = ranks - servers if within else ranks
         if workers < 1:
@@ -134,8 +135,8 @@ def trainings(options: Namespace, out: Path, threads: int) -> list[Training]:
     for repeat in range(1, options.repeats + 1):
         for method, feature in cells:
             one = layout(method, options.ranks, threads, options.batch_size,
-                         servers=options.servers, within=options.servers_within,
-                         same_batch=options.same_batch)
+                         nodes=options.nodes, servers=options.servers,
+                         within=options.servers_within, same_batch=options.same_batch)
             if one.rows is not None:
                 one = Layout(**{**vars(one), "rows": one.rows * accumulate})
             path, seed = out / f"{method}-{feature}-r{repeat}", options.seed + repeat - 1
