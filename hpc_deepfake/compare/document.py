@@ -18,9 +18,10 @@ def answer(found: Comparison) -> list[str]:
             and cell.feature == found.base]
     for cell in fast:
         epochs = cell.results[0].training.settings["epochs"]
+        trained = f"{epochs} epoch{'s' * (epochs > 1)}"
         unlike = f" (unlike runs: {cell.unlike})" if cell.unlike else " on the same hardware"
         sentences.append(
-            f"{cell.method} with {cell.layout.words()} processes trained {epochs} epoch{'s' * (epochs > 1)} in "
+            f"{cell.method} with {cell.layout.words()} processes trained {trained} in "
             f"{tables.spread(cell.seconds)} s, "
             f"{tables.spread(Spread.over(cell.speedup), '.2f')} times as fast as sequential "
             f"training{unlike}.")

@@ -128,7 +128,8 @@ def trainings(options: Namespace, out: Path, threads: int) -> list[Training]:
     methods, features = options.methods, options.features
     _check_methods(methods)
     extra = _extra(options.train)
-    accumulate = extra.accumulate
+    # job scripts have a device of their own: it is always given
+    told = any(word.partition("=")[0] == "--device" for word in options.train)
     cells = [(method, features[0]) for method in methods]
     cells += [(lead(methods), feature) for feature in features[1:]]
     found = []
@@ -138,12 +139,13 @@ def trainings(options: Namespace, out: Path, threads: int) -> list[Training]:
                          nodes=options.nodes, servers=options.servers,
                          within=options.servers_within, same_batch=options.same_batch)
             if one.rows is not None:
-                one = Layout(**{**vars(one), "rows": one.rows * accumulate})
+                one = Layout(**{**vars(one), "rows": one.rows * extra.accumulate})
             path, seed = out / f"{method}-{feature}-r{repeat}", options.seed + repeat - 1
             arguments = ["--strategy", method, "--feature", feature, "--data", str(options.data),
                          "--epochs", str(options.epochs), "--patience", "0", "--seed", str(seed),
                          "--batch-size", str(one.batch), "--threads", str(one.threads),
-                         "--device", extra.device, *_for_method(method, options.train)]
+                         *([] if told else ["--device", extra.device]),
+                         *_for_method(method, options.train)]
             if one.servers and _known("servers"):
                 arguments += ["--servers", str(one.servers)]
             arguments += ["--run", str(path), "--resume", "--no-report"]

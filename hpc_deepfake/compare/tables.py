@@ -209,7 +209,7 @@ def _parallel(found: Comparison) -> Cell | None:
 def _title(cell: Cell) -> str:
     if cell.layout.processes == 1:
         return f"{cell.method}, 1 process"
-    return f"{cell.method}, {cell.layout.words()} ranks"
+    return f"{cell.method}, {cell.layout.words()} processes"
 
 
 def _accuracy(cells: Sequence[Cell]) -> list[Sequence[str]]:

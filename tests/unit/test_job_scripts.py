@@ -125,6 +125,8 @@ def run_script(path: Path, *arguments: str, bin_path: Path, cwd: Path,
                **variables: str) -> subprocess.CompletedProcess[str]:
     environment = {"PATH": f"{bin_path}:{os.environ['PATH']}", "HOME": str(cwd),
                    "HPC_DEEPFAKE_ENV": sys.prefix, **variables}
+    if "PYTHONPATH" in os.environ:  # the tested clone isn't the installed one
+        environment["PYTHONPATH"] = os.environ["PYTHONPATH"]
     return subprocess.run(["bash", path, *arguments], cwd=cwd, text=True, capture_output=True,
                           env=environment, timeout=120, stdin=subprocess.DEVNULL)
 
