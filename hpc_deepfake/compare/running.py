@@ -18,18 +18,19 @@ from hpc_deepfake.compare.plan import Training
 from preprocessing.errors import InputError
 from preprocessing.stop import EXIT_STOPPED
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
 
 class Child:
     """A training that runs. Signals to this process reach it as USR1, the one that mpirun hands
-    on to its ranks; a second one ends it (mpirun answers TERM by killing them)."""
+    on to its ranks; a second one as TERM, on which mpirun ends them."""
 
     def __init__(self) -> None:
         self.stop: str | None = None
         self._process: subprocess.Popen[bytes] | None = None
         for number in _SIGNALS:
-            signal.signal(number, self._signalled)
+            if signal.getsignal(number) != signal.SIG_IGN:  # as HUP is under nohup
+                signal.signal(number, self._signalled)
 
     def run(self, command: Sequence[str], outcome: Path) -> int:
         """The program's exit code. ``outcome`` is a file for it to write that down, since
