@@ -22,7 +22,9 @@ _OURS = {"data": "--data", "run": "--out", "feature": "--features", "epochs": "-
          "patience": "nothing: all methods train the same epochs",
          "resume": "nothing: a comparison always goes on", "no_report": "nothing"}
 # Options of train that only some methods take; given after --, they go to those alone.
-_ONLY = {"mesh": ("mesh",), "sync_every": ("local-sgd", "hybrid")}
+_ONLY = {**dict.fromkeys(("mesh", "stages", "schedule", "tensor_layout", "trace"), ("mesh",)),
+         **dict.fromkeys(("max_staleness", "staleness_rate"), ("async",)),
+         "sync_every": ("local-sgd",), "shard_group": ("hybrid",), "compression": ("sync", "hybrid")}
 # Options of train that change neither the course of a run nor its speed on purpose.
 _FREE = {"config", "data", "run", "resume", "no_report", "checkpoint_minutes", "keep", "stage",
          "stall_warning", "stall_limit"}
@@ -75,8 +77,8 @@ def layout(method: str, ranks: int, threads: int, batch: int, *, nodes: int = 1,
                              "and none compute; raise --ranks or leave async out of --methods")
         one = whole if same_batch else batch  # each worker's batch is an update of its own
         return Layout(workers + servers, workers, servers, threads, one, one)
-    if method in ("local-sgd", "hybrid"):  # each rank, or group of ranks, takes steps of its own
-        return Layout(ranks, ranks, 0, threads, batch, batch if method == "local-sgd" else None)
+    if method == "local-sgd":  # each rank takes steps of its own
+        return Layout(ranks, ranks, 0, threads, batch, batch)
     return Layout(ranks, ranks, 0, threads, batch, None if method == "mesh" else whole)
 
 
@@ -211,7 +213,7 @@ def _for_method(method: str, words: Sequence[str]) -> list[str]:
         other = word.startswith("--") and method not in _ONLY.get(key, (method,))
         if not other:
             kept.append(word)
-        elif "=" not in word and words:
+        elif "=" not in word and words and not words[0].startswith("--"):
             words.pop(0)  # its value
     return kept
 

@@ -126,6 +126,7 @@ def test_repeats_are_outermost_and_every_method_has_the_same_seed(data):
     ("async", {"within": True}, (3, 2, 1, 2, 8, 8)),
     ("async", {"same_batch": True}, (4, 3, 1, 2, 24, 24)),
     ("local-sgd", {"same_batch": True}, (3, 3, 0, 2, 8, 8)),
+    ("hybrid", {"same_batch": True}, (3, 3, 0, 2, 8, 24)),
     ("mesh", {}, (3, 3, 0, 2, 8, None)),
 ])
 def test_every_method_has_the_same_hardware(method, how, expected):
@@ -141,10 +142,11 @@ def test_servers_within_must_leave_a_worker():
 
 
 def test_options_of_one_method_reach_it_alone(data):
-    given = ["--learning-rate", "0.1", "--mesh", "data=2", "--sync-every=4"]
-    assert plan._for_method("mesh", given) == given[:4]
-    assert plan._for_method("local-sgd", given) == [*given[:2], given[4]]
-    assert plan._for_method("sync", given) == given[:2]
+    given = ["--learning-rate", "0.1", "--mesh", "data=2", "--sync-every=4", "--staleness-rate",
+             "--dropout", "0"]
+    for method, wanted in (("mesh", given[2:4]), ("local-sgd", given[4:5]),
+                           ("async", given[5:6]), ("sync", [])):
+        assert plan._for_method(method, given) == [*given[:2], *wanted, *given[6:]]
     found = trainings("--", "--learning-rate", "0.1", "--accumulate", "2", "--device", "cpu")
     assert all(one.settings["learning_rate"] == 0.1 and one.settings["device"] == "cpu"
                for one in found)
