@@ -24,7 +24,8 @@ _OURS = {"data": "--data", "run": "--out", "feature": "--features", "epochs": "-
 # Options of train that only some methods take; given after --, they go to those alone.
 _ONLY = {**dict.fromkeys(("mesh", "stages", "schedule", "tensor_layout", "trace"), ("mesh",)),
          **dict.fromkeys(("max_staleness", "staleness_rate"), ("async",)),
-         "sync_every": ("local-sgd",), "shard_group": ("hybrid",), "compression": ("sync", "hybrid")}
+         "sync_every": ("local-sgd",), "shard_group": ("hybrid",),
+         "compression": ("sync", "hybrid")}
 # Options of train that change neither the course of a run nor its speed on purpose.
 _FREE = {"config", "data", "run", "resume", "no_report", "checkpoint_minutes", "keep", "stage",
          "stall_warning", "stall_limit"}
