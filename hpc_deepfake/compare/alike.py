@@ -39,7 +39,7 @@ class Difference:
     def __str__(self) -> str:
         (first, _), *rest = self.values.items()
         others = "; ".join(f"{', '.join(names)}: {value}" for value, names in rest)
-        return f"{self.fact} differs: {first}, but {others}"
+        return f"Not the same {self.fact} in all runs: {first}, but {others}"
 
     @property
     def others(self) -> set[str]:

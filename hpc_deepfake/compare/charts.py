@@ -104,5 +104,5 @@ def staleness(found: Comparison) -> Html:
             chart.bar(age - 0.4, age + 0.4, 0, times / whole, "blue",
                       f"staleness {age}: {times:,} updates, {times / whole:.1%}")
         figures.append(figure(f"Staleness, {cell.name}", chart,
-                              caption=f"{whole:,} updates of {len(cell.results)} runs."))
+                              caption=f"{whole:,} updates."))
     return Html(f"<div class=grid>{join(figures)}</div>") if figures else Html("")

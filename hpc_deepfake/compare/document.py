@@ -21,7 +21,7 @@ def answer(found: Comparison) -> list[str]:
         trained = f"{epochs} epoch{'s' * (epochs > 1)}"
         unlike = f" (unlike runs: {cell.unlike})" if cell.unlike else " on the same hardware"
         sentences.append(
-            f"{cell.method} with {cell.layout.words()} processes trained {trained} in "
+            f"{cell.method} on {cell.layout.words()} processes trained {trained} in "
             f"{tables.spread(cell.seconds)} s, "
             f"{tables.spread(Spread.over(cell.speedup), '.2f')} times as fast as sequential "
             f"training{unlike}.")

@@ -270,8 +270,9 @@ def test_what_differs_is_marked_in_note_table_and_sentence(data):
     assert [row[-1] for row in page.cells if row[0] == "sync" and len(row) == 8
             and row[-1].startswith("other")] == ["other hardware"]
     assert ["unlike", "no", "other hardware"] in page.cells
-    assert "hardware differs: Xeon on n1, but sync-ela-r1: Xeon on n2" in markdown
-    assert "unlike runs: other hardware" in markdown and "same hardware" not in markdown
+    assert "the same hardware in all runs: Xeon on n1, but sync-ela-r1: Xeon on n2" in markdown
+    assert "unlike runs: other hardware" in markdown
+    assert "on the same hardware" not in markdown
 
 
 def test_other_epochs_are_marked(data):
