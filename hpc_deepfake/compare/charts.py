@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hpc_deepfake.compare.comparison import Cell, Comparison
+from hpc_deepfake.report.course import staleness as chart_of
 from hpc_deepfake.report.course import whole_ticks
 from hpc_deepfake.report.html import Html, join
 from hpc_deepfake.report.records import finite
@@ -96,13 +97,5 @@ def staleness(found: Comparison) -> Html:
                 counts[age] = counts.get(age, 0) + times
         if not counts:
             continue
-        whole, oldest = sum(counts.values()), max(counts)
-        chart = Chart(f"share of updates by staleness, {cell.name}", (-0.6, oldest + 0.6),
-                      (0, max(counts.values()) / whole * 1.05), "staleness", "share of updates",
-                      xticks=whole_ticks([0, max(oldest, 1)]), yform=lambda value: f"{value:.0%}")
-        for age, times in sorted(counts.items()):
-            chart.bar(age - 0.4, age + 0.4, 0, times / whole, "blue",
-                      f"staleness {age}: {times:,} updates, {times / whole:.1%}")
-        figures.append(figure(f"Staleness, {cell.name}", chart,
-                              caption=f"{whole:,} updates."))
+        figures.append(chart_of(counts, cell.name))
     return Html(f"<div class=grid>{join(figures)}</div>") if figures else Html("")

@@ -25,7 +25,7 @@ _OURS = {"data": "--data", "run": "--out", "feature": "--features", "epochs": "-
 _ONLY = {**dict.fromkeys(("mesh", "stages", "schedule", "tensor_layout", "trace"), ("mesh",)),
          **dict.fromkeys(("max_staleness", "staleness_rate"), ("async",)),
          "sync_every": ("local-sgd",), "shard_group": ("hybrid",),
-         "compression": ("sync", "hybrid")}
+         "compression": ("sync", "async", "hybrid")}
 # Options of train that change neither the course of a run nor its speed on purpose.
 _FREE = {"config", "data", "run", "resume", "no_report", "checkpoint_minutes", "keep", "stage",
          "stall_warning", "stall_limit"}
