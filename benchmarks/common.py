@@ -8,7 +8,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,13 @@ PACKAGES = ("tensorflow-cpu", "keras", "horovod", "mpi4py", "h5py", "numpy", "pi
             "opencv-python-headless")
 
 
-def arguments(description: str, **defaults: int) -> argparse.Namespace:
-    """``--json FILE`` and one whole-number option for each default."""
+def arguments(description: str, **defaults: float) -> argparse.Namespace:
+    """``--json FILE`` and an option for each default, a number of its type."""
     cli = argparse.ArgumentParser(description=description,
                                   formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     cli.add_argument("--json", type=Path, metavar="FILE", help="write the results there too")
     for name, value in defaults.items():
-        cli.add_argument(f"--{name}", type=int, default=value, help=" ")
+        cli.add_argument(f"--{name}", type=type(value), default=value, help=" ")
     return cli.parse_args()
 
 
@@ -54,7 +54,7 @@ def table(rates: dict[str, list[float]], unit: str) -> None:
               f"{max(values):>8,.0f}")
 
 
-def finish(options: argparse.Namespace, rows: dict[str, Sequence[float]],
+def finish(options: argparse.Namespace, rows: dict[str, Any],
            ratios: dict[str, float], wanted: dict[str, str]) -> None:
     """Print the ratios beside what was aimed at, and write the JSON file if asked for."""
     print()

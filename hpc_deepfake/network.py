@@ -5,6 +5,7 @@ The Keras model stays the owner of all weights; this is the same network, differ
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import keras
@@ -14,12 +15,16 @@ from hpc_deepfake.batchnorm import Statistics
 
 # (x, gamma, beta, name of the layer) → (normalised x, statistics)
 Normalise = Callable[[tf.Tensor, tf.Tensor, tf.Tensor, str], tuple[tf.Tensor, Statistics]]
+Product = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
 class Weights:
-    """The variables of a model of ``model.build()`` by role, as TensorFlow variables."""
+    """The variables of a model of ``model.build()`` by role, as TensorFlow variables.
 
-    def __init__(self, model: keras.Model) -> None:
+    ``kernel`` takes the place of the large dense layer's: some of its rows.
+    """
+
+    def __init__(self, model: keras.Model, kernel: tf.Variable | None = None) -> None:
         def values(name: str) -> list[tf.Variable]:
             return [variable.value for variable in model.get_layer(name).weights]
 
@@ -27,6 +32,8 @@ class Weights:
         (*self.bn1, mean1, variance1) = values("bn1")
         (*self.bn2, mean2, variance2) = values("bn2")
         self.dense1, self.dense2 = values("dense1"), values("dense2")
+        if kernel is not None:
+            self.dense1[0] = kernel
         self.moving = [mean1, variance1, mean2, variance2]
         self.trainable = [*self.conv1, *self.bn1, *self.conv2, *self.bn2,
                           *self.dense1, *self.dense2]
@@ -37,7 +44,8 @@ class Weights:
 
 
 def forward(weights: Weights, pictures: tf.Tensor, seed: tf.Tensor, dropout: float,
-            normalise: Normalise, compute: tf.DType) -> tuple[tf.Tensor, list[Statistics]]:
+            normalise: Normalise, compute: tf.DType,
+            product: Product = tf.matmul) -> tuple[tf.Tensor, list[Statistics]]:
     """Training pass.
 
     Args:
@@ -57,9 +65,9 @@ def forward(weights: Weights, pictures: tf.Tensor, seed: tf.Tensor, dropout: flo
         x, found = normalise(x, bn[0], bn[1], name)
         statistics.append(found)
         x = tf.nn.max_pool2d(x, 2, 2, "VALID")
-    x = tf.reshape(x, (tf.shape(x)[0], weights.dense1[0].shape[0]))
+    x = tf.reshape(x, (tf.shape(x)[0], math.prod(x.shape[1:])))
     kernel, bias = _cast(weights.dense1, compute)
-    x = tf.cast(tf.nn.relu(tf.nn.bias_add(tf.matmul(x, kernel), bias)), own)
+    x = tf.cast(tf.nn.relu(tf.nn.bias_add(product(x, kernel), bias)), own)
     if dropout:
         x = tf.nn.experimental.stateless_dropout(x, dropout, seed, rng_alg="philox")
     return tf.nn.bias_add(tf.matmul(x, weights.dense2[0]), weights.dense2[1]), statistics

@@ -53,12 +53,14 @@ class Layout:
         servers: parameter servers of asynchronous training. max_staleness: bound on a gradient's
         age in updates, None for any. staleness_rate: divide the learning rate by that age.
         sync_every: steps between two averages of local SGD.
+        shard_group: ranks that hold the large kernel together in ``hybrid``; 0: those of a node.
     """
 
     servers: int = 1
     max_staleness: int | None = None
     staleness_rate: bool = False
     sync_every: int = 8
+    shard_group: int = 0
 
     @classmethod
     def of(cls, options: Namespace) -> Layout:

@@ -34,6 +34,7 @@ _EXAMPLES = """examples:
   mpirun -np 4 python -m hpc_deepfake.train --data casia2.h5 --feature raw --device gpu
   mpirun -np 9 python -m hpc_deepfake.train --data casia2.h5 --strategy async --servers 1
   mpirun -np 8 python -m hpc_deepfake.train --data casia2.h5 --strategy local-sgd --sync-every 16
+  mpirun -np 8 python -m hpc_deepfake.train --data casia2.h5 --strategy hybrid --shard-group 4
   mpirun -np 8 python -m hpc_deepfake.train --data /lustre/casia2.h5 --stage /tmp
   mpirun -np 2 python -m hpc_deepfake.train --config run.toml --epochs 5
 
@@ -83,7 +84,8 @@ def parser() -> Parser:
     how = cli.add_argument_group("how it is computed")
     how.add_argument("--strategy", choices=("auto", *strategies.NAMES), default="auto",
                      help="auto: sequential on one rank, sync on several; async: with parameter "
-                          "servers; local-sgd: weights averaged now and then")
+                          "servers; local-sgd: weights averaged now and then; hybrid: the large "
+                          "dense layer dealt to the ranks")
     how.add_argument("--servers", type=at_least(1), default=1, metavar="S",
                      help="async: the first S ranks are parameter servers")
     how.add_argument("--max-staleness", type=at_least(0), metavar="N",
@@ -108,8 +110,11 @@ def parser() -> Parser:
     how.add_argument("--allreduce", choices=("ring", "auto"), default="auto",
                      help="force Open MPI's ring on CPU ranks, or leave MPI its choice; "
                           "NCCL chooses on GPUs")
-    how.add_argument("--compression", choices=("none", "fp16"), default="none",
-                     help="fp16: halve the bytes of the large kernel's reduction")
+    how.add_argument("--compression", choices=("none", "fp16", "bf16"), default="none",
+                     help="fp16: halve the bytes of sync's large reduction; bf16: of the "
+                          "activations that hybrid exchanges")
+    how.add_argument("--shard-group", type=at_least(0), default=0, metavar="S",
+                     help="hybrid: ranks that hold the large kernel together; 0: those of a node")
     how.add_argument("--stage", type=Path, metavar="DIR",
                      help="copy the data file to this folder, of each node's own disk, and read "
                           "it there")
@@ -177,6 +182,7 @@ def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
     keras.utils.set_random_seed(options.seed)
     network = model.build("float64" if options.precision == "float64" else "float32")
     strategy = strategy_class(network, settings, comm, layout)
+    del network  # a strategy may need it no more
     if run is not None:
         print(_headline(comm.size, strategy.share[1], options, data, device), flush=True)
     watchdog = Watchdog(comm, options.stall_warning, options.stall_limit)

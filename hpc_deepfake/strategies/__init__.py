@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from hpc_deepfake.strategies.base import Strategy
 
-NAMES = ("sequential", "sync", "async", "local-sgd")
+NAMES = ("sequential", "sync", "async", "local-sgd", "hybrid")
 POLLING = ("async",)  # those that exchange large messages of their own while they compute
 
 
@@ -25,7 +25,7 @@ def choose(name: str, ranks: int, settings: Settings | None = None,
     """
     settings, layout = settings or Settings(), layout or Layout()
     if name == "auto":
-        return "sequential" if ranks == 1 else "sync"
+        name = "sequential" if ranks == 1 else "sync"
 
     def refuse(why: str) -> NoReturn:
         raise InputError(f"--strategy {name} {why}", everywhere=True)
@@ -40,6 +40,18 @@ def choose(name: str, ranks: int, settings: Settings | None = None,
     if name == "local-sgd" and settings.compression != "none":
         refuse("averages weights, which --compression would round: leave it out, or raise "
                "--sync-every")
+    if name in ("sync", "async") and settings.compression == "bf16":
+        refuse("exchanges no activations, which --compression bf16 is for: take fp16, or "
+               "--strategy hybrid")
+    if name == "hybrid" and settings.compression == "fp16":
+        refuse("exchanges activations, for which fp16 is too narrow: take --compression bf16")
+    group = layout.shard_group
+    if group and name != "hybrid":
+        refuse(f"knows no --shard-group {group}: leave it out, or take --strategy hybrid")
+    if group and ranks % group:
+        sizes = ", ".join(str(size) for size in range(1, ranks + 1) if ranks % size == 0)
+        refuse(f"needs groups of the same size: --shard-group {group} doesn't divide {ranks} "
+               f"ranks, {sizes} do")
     return name
 
 
@@ -57,6 +69,10 @@ def get(name: str) -> type[Strategy]:
         from hpc_deepfake.strategies.local import LocalSGD
 
         return LocalSGD
+    if name == "hybrid":
+        from hpc_deepfake.strategies.hybrid import Hybrid
+
+        return Hybrid
     from hpc_deepfake.strategies.sequential import Sequential
 
     return Sequential
@@ -69,3 +85,10 @@ def prepare(name: str, comm: Comm, gpu: bool, layout: Layout | None = None,
         from hpc_deepfake.strategies.collectives import start
 
         start(comm, gpu, stall_warning, stall_limit)
+    elif name == "hybrid":
+        from hpc_deepfake.strategies.collectives import start
+        from hpc_deepfake.strategies.groups import group_size, groups, peers
+
+        size = group_size(comm, layout.shard_group if layout else 0)
+        start(comm, gpu, stall_warning, stall_limit,
+              [*groups(comm.size, size), *peers(comm.size, size)], cycle=1)

@@ -16,7 +16,7 @@ _sets: dict[tuple[int, ...], hvd.ProcessSet] = {}
 
 
 def start(comm: Comm, gpu: bool, stall_warning: float, stall_limit: float,
-          sets: Sequence[Sequence[int]] = ()) -> None:
+          sets: Sequence[Sequence[int]] = (), cycle: float = 2) -> None:
     """Start Horovod on MPI's world; collective.
 
     Without fusion the reductions' layout, and with it the order of summation, doesn't depend on
@@ -26,11 +26,11 @@ def start(comm: Comm, gpu: bool, stall_warning: float, stall_limit: float,
 
     Args:
         sets: groups of ranks that reduce among themselves, of all ranks' wishes together and the
-            same on all; see ``process_set``.
+            same on all; see ``process_set``. cycle: milliseconds between wakes, on CPU ranks.
     """
     os.environ.setdefault("HOROVOD_FUSION_THRESHOLD", "0")
     if not gpu:
-        os.environ.setdefault("HOROVOD_CYCLE_TIME", "2")
+        os.environ.setdefault("HOROVOD_CYCLE_TIME", str(cycle))
     os.environ.setdefault("HOROVOD_STALL_CHECK_TIME_SECONDS", str(math.ceil(stall_warning)))
     if stall_limit:
         os.environ.setdefault("HOROVOD_STALL_SHUTDOWN_TIME_SECONDS",

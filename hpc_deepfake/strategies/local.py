@@ -49,8 +49,9 @@ class LocalSGD(Sync):
         if self._steps < self.layout.sync_every and self._left:
             return Done()
         steps, self._steps = self._steps, 0
-        rows, loss, right, wishes, waited = self._average(tf.constant(wishes)).numpy().tolist()
-        return Done(steps, round(rows), loss, right, round(wishes), waited)
+        sums, metered = self._average(tf.constant(wishes))
+        rows, loss, right, wishes = sums.numpy().tolist()
+        return Done(steps, round(rows), loss, right, round(wishes), self._read(metered))
 
     @tf.function(autograph=False, input_signature=(*INPUTS, COUNT))
     def _local(self, *inputs: tf.Tensor) -> None:
@@ -63,12 +64,14 @@ class LocalSGD(Sync):
         self._sums.assign_add(tf.stack([rows, loss, right, none]))
 
     @tf.function(autograph=False, input_signature=(WISHES,))
-    def _average(self, wishes: tf.Tensor) -> tf.Tensor:
-        """All ranks' weights become the mean over the rows; their sums, and seconds waited."""
-        began = self._clock([self._sums.read_value()])
-        mine = self._sums + tf.cast(tf.stack([0, 0, 0, wishes]), tf.float64)
+    def _average(self, wishes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """All ranks' weights become the mean over the rows; their sums, and what was waited for
+        and sent."""
+        self._meter = self._new_meter()
+        began = self._sums.read_value()
+        mine = began + tf.cast(tf.stack([0, 0, 0, wishes]), tf.float64)
         total = self._allreduce(mine, "sums")
-        weight = tf.cast(self._sums[0] / total[0], self._own)
+        weight = tf.cast(began[0] / total[0], self._own)
         means = [value * weight for value in (*self.variables, *self.slots)]
         large = np.prod(self.weights.dense1[0].shape)
         small = [one for one in means if one.shape.num_elements() < large]
@@ -83,4 +86,5 @@ class LocalSGD(Sync):
                 done.append(variable.assign(tf.reshape(next(pieces), mean.shape)))
         with tf.control_dependencies(done):
             self._sums.assign(tf.zeros_like(self._sums))
-            return tf.concat([total, [self._clock(done) - began]], 0)
+        self._meter.waits([began], done)
+        return total, self._meter.total()

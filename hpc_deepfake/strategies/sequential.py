@@ -14,18 +14,19 @@ from hpc_deepfake.network import Weights, forward
 from hpc_deepfake.optimizer import SGD, Adam, optimizer_of
 from hpc_deepfake.settings import Layout, Settings
 from hpc_deepfake.strategies.base import Batch, Done, Strategy
+from hpc_deepfake.strategies.meter import KINDS, Meter
 from preprocessing.ela import SIZE
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
 
-_PICTURES = tf.TensorSpec((None, SIZE, SIZE, 3), tf.uint8)
+PICTURES = tf.TensorSpec((None, SIZE, SIZE, 3), tf.uint8)
 _LABELS = tf.TensorSpec((None,), tf.uint8)
 COUNT = tf.TensorSpec((), tf.int64)
 _SEED = tf.TensorSpec((2,), tf.int32)
 _FLAG = tf.TensorSpec((), tf.bool)
 WISHES = tf.TensorSpec((), tf.int32)
-INPUTS = (_PICTURES, _LABELS, _SEED, COUNT, _FLAG)
+INPUTS = (PICTURES, _LABELS, _SEED, COUNT, _FLAG)
 
 
 class Parts(NamedTuple):
@@ -49,10 +50,11 @@ class Sequential(Strategy):
                  layout: Layout | None = None) -> None:
         super().__init__(comm)
         self.model, self.settings, self.layout = model, settings, layout or Layout()
-        self.weights = Weights(model)
+        self.weights = self._take(model)
         self.optimizer = self._optimizer()
         self._own = self.weights.trainable[0].dtype
         self._compute = tf.bfloat16 if settings.precision == "bfloat16" else self._own
+        self._sent = dict.fromkeys(KINDS, 0.0)  # bytes of this rank, since the last settle
         # sums over the micro-batches of a step, all but the last
         self._held = [tf.Variable(tf.zeros_like(v), trainable=False)
                       for v in (*self.weights.all, *tf.zeros((3,), self._own))] \
@@ -72,10 +74,25 @@ class Sequential(Strategy):
     def step(self, batches: Sequence[Batch], rows: int, step: int, wishes: int = 0) -> Done:
         step = tf.constant(step, tf.int64)
         *earlier, last = [self._inputs(batch, rows) for batch in batches]
-        for inputs in earlier:
-            self._hold(*inputs)
-        loss, right, wishes, waited = self._step(*last, step, tf.constant(wishes)).numpy().tolist()
+        metered = [self._hold(*inputs) for inputs in earlier]
+        sums, last_metered = self._step(*last, step, tf.constant(wishes))
+        waited = sum(self._read(one) for one in (*metered, last_metered))
+        loss, right, wishes = sums.numpy().tolist()
         return Done(1, rows, loss, right, round(wishes), waited)
+
+    def _read(self, metered: tf.Tensor) -> float:
+        """The seconds waited; what was sent is noted for ``settle``."""
+        waited, *sent = metered.numpy().tolist()
+        for kind, size in zip(KINDS, sent, strict=True):
+            self._sent[kind] += size
+        return waited
+
+    def settle(self, spent: dict[str, float]) -> tuple[Done, dict[str, float]]:
+        sent, self._sent = self._sent, dict.fromkeys(KINDS, 0.0)
+        every = self.comm.allgather(sent) if self.comm else [sent]
+        total = {kind: round(sum(one[kind] for one in every)) for kind in KINDS}
+        total = {kind: size for kind, size in total.items() if size}
+        return Done(counts={"bytes": total} if total else {}), spent
 
     @staticmethod
     def _inputs(batch: Batch, rows: int) -> tuple[tf.Tensor, ...]:
@@ -101,20 +118,22 @@ class Sequential(Strategy):
         return self._reduce(self._parts(*inputs)).gradients
 
     @tf.function(autograph=False, input_signature=INPUTS)
-    def _hold(self, *inputs: tf.Tensor) -> None:
+    def _hold(self, *inputs: tf.Tensor) -> tf.Tensor:
         parts = self._parts(*inputs)
         for held, value in zip(self._held, (*parts.gradients, *parts.batch, *parts.sums),
                                strict=True):
             held.assign_add(value)
+        return self._meter.total()
 
     @tf.function(autograph=False, input_signature=(*INPUTS, COUNT, WISHES))
-    def _step(self, *inputs: tf.Tensor) -> tf.Tensor:
+    def _step(self, *inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         *inputs, step, wishes = inputs
         return self._finish(self._parts(*inputs), step, wishes)
 
     def _parts(self, pictures: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, rows: tf.Tensor,
                present: tf.Tensor) -> Parts:
         """This rank's summands of the step; all zero unless ``present``."""
+        self._meter = self._new_meter()
         labels = tf.cast(labels, tf.int32)
         present = tf.cast(present, self._own)
         rows = tf.cast(rows, self._own)
@@ -131,7 +150,7 @@ class Sequential(Strategy):
 
         with tf.GradientTape() as tape:
             logits, statistics = forward(self.weights, pictures, seed, self.settings.dropout,
-                                         normalise, self._compute)
+                                         normalise, self._compute, self._product)
             loss = present * tf.reduce_sum(
                 tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
             mean = loss / rows
@@ -153,22 +172,27 @@ class Sequential(Strategy):
                 held.assign(tf.zeros_like(held))
         return parts
 
-    def _finish(self, parts: Parts, step: tf.Tensor, wishes: tf.Tensor) -> tf.Tensor:
+    def _finish(self, parts: Parts, step: tf.Tensor,
+                wishes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Sums over all ranks, and what was waited for and sent."""
         parts = self._total(parts, wishes)
-        computed = self._clock(parts.gradients)
+        computed = parts.gradients
         parts = self._reduce(parts)
-        reduced = self._clock(parts.gradients)
+        self._meter.waits(computed, parts.gradients)
         self.optimizer.apply(parts.gradients, step)
         update_moving(self.weights.moving, parts.batch, step + 1)
-        return tf.stack([*(tf.cast(value, tf.float64) for value in parts.sums),
-                         reduced - computed])
+        return tf.stack([tf.cast(v, tf.float64) for v in parts.sums]), self._meter.total()
 
-    def _clock(self, after: list[tf.Tensor]) -> tf.Tensor:
-        """Seconds, once the tensors are there; NaN on a GPU, whose work is only queued then."""
-        if self.weights.trainable[0].device.endswith("CPU:0"):
-            with tf.control_dependencies(after):
-                return tf.timestamp()
-        return tf.constant(float("nan"), tf.float64)
+    def _new_meter(self) -> Meter:
+        return Meter(self.weights.trainable[0].device.endswith("CPU:0"))
+
+    def _take(self, model: keras.Model) -> Weights:
+        """What this rank holds of the model."""
+        return Weights(model)
+
+    def _product(self, x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        """Of the rows' features (n, 57600) and the large dense kernel."""
+        return tf.matmul(x, kernel)
 
     def _reduce(self, parts: Parts) -> Parts:
         """Sums over the ranks."""
@@ -178,6 +202,6 @@ class Sequential(Strategy):
         """Sum over the ranks of one small tensor."""
         return value
 
-    @tf.function(autograph=False, input_signature=(_PICTURES,))
+    @tf.function(autograph=False, input_signature=(PICTURES,))
     def _predict(self, pictures: tf.Tensor) -> tf.Tensor:
         return self.model(pictures, training=False)[:, 1]

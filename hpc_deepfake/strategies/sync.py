@@ -6,6 +6,7 @@ import horovod.tensorflow as hvd
 import tensorflow as tf
 from horovod.tensorflow.mpi_ops import _allreduce
 
+from hpc_deepfake import traffic
 from hpc_deepfake.strategies.sequential import Parts, Sequential
 from hpc_deepfake.strategies.wire import FP16_SCALE
 
@@ -23,7 +24,8 @@ class Sync(Sequential):
 
     def _reduce(self, parts: Parts) -> Parts:
         values = [value for part in parts for value in part]
-        large = max(range(len(values)), key=lambda i: values[i].shape.num_elements())
+        large = next(place for place, variable in enumerate(self.weights.trainable)
+                     if variable is self.weights.dense1[0])
         kernel = self._reduce_kernel(values[large])
         rest = values[:large] + values[large + 1:]
         flat = self._allreduce(tf.concat([tf.reshape(value, [-1]) for value in rest], 0), "rest")
@@ -40,4 +42,9 @@ class Sync(Sequential):
         return self._allreduce(gradient, "dense_kernel")
 
     def _allreduce(self, value: tf.Tensor, name: str) -> tf.Tensor:
-        return _allreduce(value, name, hvd.Sum, ignore_name_scope=True)
+        return self._sum(value, name, hvd.global_process_set)
+
+    def _sum(self, value: tf.Tensor, name: str, ranks: hvd.ProcessSet) -> tf.Tensor:
+        size = value.shape.num_elements() * value.dtype.size
+        self._meter.sends("allreduce", traffic.allreduce(size, ranks.size()))
+        return _allreduce(value, name, hvd.Sum, ignore_name_scope=True, process_set=ranks)

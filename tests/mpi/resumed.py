@@ -1,6 +1,6 @@
 """Program of test_training: runs that are stopped and go on, beside one that isn't.
 
-    mpirun -np N python tests/mpi/resumed.py DATA FOLDER STRATEGY
+    mpirun -np N python tests/mpi/resumed.py DATA FOLDER STRATEGY [OPTIONS OF TRAIN]
 
 One process runs them all, since starting TensorFlow takes seconds: FOLDER/whole is undisturbed,
 FOLDER/parts is stopped in mid-epoch and again at an epoch's end.
@@ -40,8 +40,8 @@ def program(comm: MPI.Comm) -> int:
         steps, stop_at = 0, stop
         return train.main(comm, [
             "--data", data, "--run", str(folder / name), "--epochs", "3", "--batch-size", "3",
-            "--device", "cpu", "--threads", "1", "--warmup-steps", "4",
-            "--strategy", strategy, "--sync-every", "2", "--max-staleness", "0", *more])
+            "--device", "cpu", "--threads", "1", "--warmup-steps", "4", "--strategy", strategy,
+            "--sync-every", "2", "--max-staleness", "0", *sys.argv[4:], *more])
 
     workers = 1 if strategy == "async" else comm.size
     per_epoch = -(-36 // (3 * workers))  # the data file has 36 training rows

@@ -1,12 +1,14 @@
 """Program of test_equivalence: what each strategy computes from the same global batches.
 
-    mpirun -np N python tests/mpi/strategies.py OUT.npz
+    mpirun -np N python tests/mpi/strategies.py OUT.npz [hybrid [SHARD_GROUP]]
 
-Rank 0 writes the results. With one rank the strategy is sequential: the reference.
+Rank 0 writes the results. With one rank the strategy is sequential: the reference; with more it is
+sync, if no other is named.
 """
 
 from __future__ import annotations
 
+import gc
 import sys
 from dataclasses import replace
 from functools import partial
@@ -17,17 +19,19 @@ from mpi4py import MPI
 
 from hpc_deepfake import device, strategies
 from hpc_deepfake.data import share
-from hpc_deepfake.settings import Settings
+from hpc_deepfake.settings import Layout, Settings
 
 COMM = MPI.COMM_WORLD
-NAME = strategies.choose("auto", COMM.size)
+LAYOUT = Layout(shard_group=int(sys.argv[3]) if len(sys.argv) > 3 else 0)
+NAME = strategies.choose(sys.argv[2] if len(sys.argv) > 2 else "auto", COMM.size,
+                         layout=LAYOUT)
 device.start("cpu", threads=1)
-strategies.prepare(NAME, COMM, False)
+strategies.prepare(NAME, COMM, False, LAYOUT)
 
 import keras  # noqa: E402 (after the device)
 import tensorflow as tf  # noqa: E402
 
-from hpc_deepfake import model  # noqa: E402
+from hpc_deepfake import model, traffic  # noqa: E402
 from hpc_deepfake.strategies.base import Batch  # noqa: E402
 from hpc_deepfake.strategies.sequential import Parts, Sequential  # noqa: E402
 
@@ -42,9 +46,10 @@ def pictures(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return random.integers(0, 256, (rows, 128, 128, 3)).astype(np.uint8), labels
 
 
-def make(settings: Settings, kind: type[Sequential] = STRATEGY) -> Sequential:
+def make(settings: Settings, kind: type[Sequential] = STRATEGY,
+         layout: Layout = LAYOUT) -> Sequential:
     keras.utils.set_random_seed(0)
-    strategy = kind(model.build(settings.precision), settings, COMM)
+    strategy = kind(model.build(settings.precision), settings, COMM, layout)
     strategy.load(None)
     return strategy
 
@@ -63,7 +68,12 @@ def train(strategy: Sequential, sizes: list[int]) -> np.ndarray:
 
 
 def weights(strategy: Sequential) -> np.ndarray:
-    return np.concatenate([v.numpy().ravel() for v in strategy.weights.all])
+    """The whole ones, on rank 0."""
+    return np.concatenate([one.ravel() for one in strategy.whole(strategy.snapshot())])
+
+
+def same(one: list[np.ndarray], other: list[np.ndarray]) -> bool:
+    return all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
 
 
 def moving_spread(strategy: Sequential) -> float:
@@ -93,8 +103,97 @@ def broken(name: str) -> type[Sequential]:
     return Broken
 
 
+def data_parallel(found: dict[str, np.ndarray | float], sgd: Settings) -> None:
+    strategy = make(replace(EXACT, sync_bn=False))  # the default: each rank's own statistics
+    train(strategy, [8, 8, 3])
+    found["own_bn/spread"] = moving_spread(strategy)
+    found["own_bn/finite"] = np.isfinite(weights(strategy)).all()
+    found["own_bn/bytes"] = sum(strategy.settle({})[0].counts.get("bytes", {}).values())
+    strategy = make(replace(EXACT, sync_bn=False, compression="fp16"))
+    found["fp16/loss"] = train(strategy, [8] * 4)
+    found["fp16/reference"] = train(make(replace(EXACT, sync_bn=False)), [8] * 4)
+    if COMM.size == 2:
+        for name in ("unreduced_gradient", "wrong_divisor", "local_statistics"):
+            strategy = make(sgd, partial(broken(name)))
+            found[f"{name}/loss"] = train(strategy, [6] * 6)
+            found[f"{name}/weights"] = weights(strategy)
+
+
+def broken_hybrid(name: str) -> type[Sequential]:
+    """As ``broken``: what only ``hybrid`` can get wrong."""
+    from hpc_deepfake.strategies.sharded import Sharded
+
+    class Unexchanged(Sharded):
+        def _all_to_all(self, flat: tf.Tensor, splits: tf.Tensor, meter: object, key: str,
+                        **more: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            if key == f"dense1_{name.removeprefix('unexchanged_')}":
+                return flat, splits
+            return super()._all_to_all(flat, splits, meter, key, **more)
+
+    class Broken(STRATEGY):
+        def __init__(self, *arguments: object) -> None:
+            super().__init__(*arguments)
+            if self._sharded:
+                self._sharded.__class__ = Unexchanged
+
+        def _reduce_kernel(self, gradient: tf.Tensor) -> tf.Tensor:
+            return gradient if name == "unreduced_kernel" else super()._reduce_kernel(gradient)
+
+    return Broken
+
+
+def first_step(found: dict[str, np.ndarray | float]) -> None:
+    """What a rank of ``hybrid`` holds and sends; before anything else is made."""
+    strategy = make(EXACT)
+    strategy.step(mine(8, 0), 8, 0, 0)
+    found |= {f"bytes/{kind}": size
+              for kind, size in strategy.settle({})[0].counts["bytes"].items()}
+    gc.collect()
+    found["kernels"] = COMM.allgather(sum(  # whole ones, in variables of any kind
+        isinstance(one, tf.Variable) and one.shape.num_elements() == traffic.KERNEL
+        for one in gc.get_objects()))
+
+
+def hybrid(found: dict[str, np.ndarray | float], sgd: Settings) -> None:
+    size = LAYOUT.shard_group or COMM.size
+    if COMM.size == 3 or LAYOUT.shard_group == 4:
+        return  # enough of it
+
+    brief = replace(EXACT, sync_bn=False)
+    found["bf16/reference"] = train(make(brief), [8] * 4)
+    found["bf16/loss"] = train(make(replace(brief, compression="bf16")), [8] * 4)
+
+    strategy = make(replace(EXACT, precision="float64"))
+    train(strategy, [8])
+    state, chances = strategy.state(), [strategy.probabilities(pictures(rows, 5)[0])
+                                        for rows in (5, 1)]
+    strategy.fill_model()
+    if COMM.rank == 0:  # alone, by the Keras model
+        alone = Sequential(model.build("float64"), strategy.settings)
+        alone.load(state)
+        found["state/same"] = same(state, alone.state())
+        for rows, got in zip((5, 1), chances):
+            want = alone.probabilities(pictures(rows, 5)[0])
+            found[f"probabilities/{rows}"] = np.abs(got - want).max()
+        found["model/same"] = same(strategy.model.get_weights(), alone.model.get_weights())
+    other = make(strategy.settings, STRATEGY,
+                 Layout(shard_group=COMM.size if size < COMM.size else 1))
+    other.load(state if COMM.rank == 0 else None)
+    found["regrouped/kernel"] = COMM.allgather(other.weights.dense1[0].shape[0])
+    there = other.state()
+    if COMM.rank == 0:
+        found["regrouped/same"] = same(state, there)
+    found["regrouped/losses"] = [one.step(mine(8, 1), 8, 1, 0).loss for one in (strategy, other)]
+
+    names = {2: ("unexchanged_sums", "unexchanged_backward"), 4: ("unreduced_kernel",)}
+    for name in names[COMM.size]:
+        found[f"{name}/loss"] = train(make(sgd, broken_hybrid(name)), [6] * 6)
+
+
 def main(out: Path) -> None:
     found: dict[str, np.ndarray | float] = {}
+    if NAME == "hybrid":
+        first_step(found)
     # 10 rows: unequal shards at 3 and 4 ranks; 3 rows: a rank without any at 4
     for precision in ("float32", "float64"):
         strategy = make(replace(EXACT, precision=precision))
@@ -112,18 +211,10 @@ def main(out: Path) -> None:
     strategy = make(EXACT)
     found["adam/loss"] = train(strategy, [8] * 19 + [3])
     found["adam/spread"] = moving_spread(strategy)
-    strategy = make(replace(EXACT, sync_bn=False))  # the default: each rank's own statistics
-    train(strategy, [8, 8, 3])
-    found["own_bn/spread"] = moving_spread(strategy)
-    found["own_bn/finite"] = np.isfinite(weights(strategy)).all()
-    strategy = make(replace(EXACT, sync_bn=False, compression="fp16"))
-    found["fp16/loss"] = train(strategy, [8] * 4)
-    found["fp16/reference"] = train(make(replace(EXACT, sync_bn=False)), [8] * 4)
-    if COMM.size == 2:
-        for name in ("unreduced_gradient", "wrong_divisor", "local_statistics"):
-            strategy = make(sgd, partial(broken(name)))
-            found[f"{name}/loss"] = train(strategy, [6] * 6)
-            found[f"{name}/weights"] = weights(strategy)
+    if NAME == "hybrid":
+        hybrid(found, sgd)
+    else:
+        data_parallel(found, sgd)
     if COMM.rank == 0:
         np.savez(out, **found)
 

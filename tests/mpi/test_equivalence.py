@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hpc_deepfake import traffic
+
 PROGRAM = Path(__file__).with_name("strategies.py")
 pytestmark = [pytest.mark.mpi, pytest.mark.slow]
 
@@ -66,6 +68,13 @@ def test_moving_statistics_are_the_same_on_all_ranks(results: dict, ranks: int) 
     assert results[ranks]["adam/spread"] == 0
     assert results[ranks]["own_bn/spread"] == 0
     assert results[ranks]["own_bn/finite"]
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 4])
+def test_bytes_are_those_of_the_formula(results: dict, ranks: int) -> None:
+    """Of three steps, by all ranks."""
+    want = 3 * ranks * traffic.sync(ranks)["allreduce"]
+    assert results[ranks]["own_bn/bytes"] == pytest.approx(want, abs=3)
 
 
 @pytest.mark.parametrize("ranks", [2, 4])

@@ -46,14 +46,15 @@ def options(data: Path, run: Path, *more: object) -> list[str]:
                              "--device", "cpu", "--threads", 1, *more))]
 
 
-@pytest.mark.parametrize(("strategy", "ranks"), [
-    ("sequential", 1), ("sync", 2), ("sync", 3), ("sync", 4), ("local-sgd", 2), ("async", 2)])
-def test_a_resumed_run_is_the_undisturbed_one_bit_for_bit(data_file: Path, tmp_path: Path,
-                                                         strategy: str, ranks: int) -> None:
+@pytest.mark.parametrize(("strategy", "ranks", "more"), [
+    ("sequential", 1, ()), ("sync", 2, ()), ("sync", 3, ()), ("sync", 4, ()),
+    ("local-sgd", 2, ()), ("async", 2, ()), ("hybrid", 4, ("--shard-group", "2"))])
+def test_a_resumed_run_is_the_undisturbed_one_bit_for_bit(
+        data_file: Path, tmp_path: Path, strategy: str, ranks: int, more: tuple[str, ...]) -> None:
     """Weights, optimizer, best weights, early stopping and metrics, stopped in mid-epoch by a
     signal to one rank, and stopped again at an epoch's end. (Async with one worker: with more,
     chance decides who is first.)"""
-    code, text = finish(start("resumed.py", data_file, tmp_path, strategy, ranks=ranks,
+    code, text = finish(start("resumed.py", data_file, tmp_path, strategy, *more, ranks=ranks,
                               cwd=tmp_path), 600)
     assert code == 0, text
     (whole, whole_meta), (parts, parts_meta) = newest(tmp_path / "whole"), \
@@ -132,15 +133,16 @@ def test_one_ranks_failure_ends_the_job(data_file: Path, tmp_path: Path, what: s
     assert newest(tmp_path / "run")[1]["state"]["epoch"] == 2
 
 
-@pytest.mark.parametrize(("what", "words"), [
-    ("freeze", f"rank 1 on {os.uname().nodename} gives no sign of life"),  # the watchdog
-    ("late", f"rank 1 on {os.uname().nodename} has not come to the next step"),
-    ("sleep", "1: [dense_kernel, rest]")])  # Horovod: within the step
+@pytest.mark.parametrize(("what", "words", "strategy"), [
+    ("freeze", f"rank 1 on {os.uname().nodename} gives no sign of life", "sync"),  # the watchdog
+    ("late", f"rank 1 on {os.uname().nodename} has not come to the next step", "sync"),
+    ("sleep", "1: [dense_kernel, rest]", "sync"),  # Horovod: within the step
+    ("sleep", "1: [dense1_forward]", "hybrid")])
 def test_a_stalled_rank_is_named_and_the_job_ended(data_file: Path, tmp_path: Path, what: str,
-                                                   words: str) -> None:
+                                                   words: str, strategy: str) -> None:
     code, text = finish(start("disturbed.py", what, 1, 2, *options(
-        data_file, tmp_path / "run", "--stall-warning", 3, "--stall-limit", 8), ranks=3,
-        cwd=tmp_path), timeout=120)
+        data_file, tmp_path / "run", "--stall-warning", 3, "--stall-limit", 8, "--strategy",
+        strategy), ranks=3, cwd=tmp_path), timeout=120)
     assert code not in (0, 2, 75)
     assert words in text
     assert "ending the job" in text or what == "sleep"

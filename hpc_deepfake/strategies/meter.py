@@ -1,0 +1,43 @@
+"""What one graph of a step sends to other ranks, and how long it waits for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+KINDS = ("allreduce", "alltoall", "allgather")
+
+
+class Meter:
+    """Noted while the graph is built, summed up when it runs; seconds are NaN on a GPU, whose work
+    is only queued when the graph gets there."""
+
+    def __init__(self, cpu: bool) -> None:
+        self._cpu = cpu
+        self._sent: dict[str, list[tf.Tensor | float]] = {kind: [] for kind in KINDS}
+        self._waited: list[tf.Tensor] = []
+
+    def sends(self, kind: str, size: tf.Tensor | float) -> None:
+        """``size`` bytes, of this rank."""
+        self._sent[kind].append(size)
+
+    def waits(self, after: Sequence[tf.Tensor], until: Sequence[tf.Tensor]) -> None:
+        """From when the one tensors are there to when the others are, if those come later."""
+        if self._cpu:
+            begin, end = _clock(after), _clock(until)  # TensorFlow keeps their order
+            self._waited.append(tf.maximum(end - begin, 0))
+        else:
+            self._waited.append(tf.constant(float("nan"), tf.float64))
+
+    def total(self) -> tf.Tensor:
+        """float64 (1 + kinds): seconds waited, bytes sent of each kind."""
+        zero = tf.zeros((), tf.float64)
+        return tf.stack([sum(self._waited, zero), *(
+            sum((tf.cast(size, tf.float64) for size in sizes), zero)
+            for sizes in self._sent.values())])
+
+
+def _clock(after: Sequence[tf.Tensor]) -> tf.Tensor:
+    with tf.control_dependencies(after):
+        return tf.timestamp()

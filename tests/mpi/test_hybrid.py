@@ -1,0 +1,162 @@
+"""The large layer's rows dealt to groups of ranks: the same training, other bytes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import run_program
+
+from hpc_deepfake import traffic
+
+HERE = Path(__file__).parent
+CASES = {"2": (2, ()), "3": (3, ()), "4": (4, (4,)), "4 in groups of 2": (4, (2,))}
+MORE = ("2", "4 in groups of 2")
+pytestmark = [pytest.mark.mpi, pytest.mark.slow]
+
+
+def run(ranks: int, program: str, *arguments: object) -> str:
+    done = subprocess.run(
+        ["mpirun", "-np", str(ranks), sys.executable, HERE / program, *map(str, arguments)],
+        capture_output=True, text=True, timeout=900, env=os.environ)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, np.ndarray]]:
+    """What strategies.py found, by case; "1" is sequential."""
+    folder, found = tmp_path_factory.mktemp("hybrid"), {}
+    for name, (ranks, group) in {"1": (1, ()), **CASES}.items():
+        out = folder / f"{name}.npz"
+        run(ranks, "strategies.py", out, *(("hybrid", *group) if ranks > 1 else ()))
+        with np.load(out) as stored:
+            found[name] = dict(stored)
+    return found
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("rows", [10, 3])
+def test_first_gradients_are_equal(results: dict, case: str, rows: int) -> None:
+    """As for sync; 3 rows leave a rank of 4 without any."""
+    for precision, each, whole in (("float64", 1e-10, 1e-10), ("float32", 5e-4, 1e-5)):
+        off = size = 0.0
+        for place in range(12):
+            name = f"{precision}/gradient{rows}/{place}"
+            want = results["1"][name].astype(np.float64)
+            error = np.linalg.norm(results[case][name] - want)
+            assert error <= each * np.linalg.norm(want), name
+            off, size = off + error**2, size + np.linalg.norm(want) ** 2
+        assert off <= whole**2 * size
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("what", ["float64", "accumulate"])
+def test_sgd_in_float64_is_equal(results: dict, case: str, what: str) -> None:
+    for part in ("loss", "weights"):
+        want, got = results["1"][f"{what}/{part}"], results[case][f"{what}/{part}"]
+        np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_adam_in_float32_has_the_same_losses(results: dict, case: str) -> None:
+    np.testing.assert_allclose(results[case]["adam/loss"], results["1"]["adam/loss"], rtol=1e-3)
+    assert results[case]["adam/spread"] == 0
+
+
+@pytest.mark.parametrize(("mistake", "case"), [
+    ("unexchanged_sums", "2"), ("unexchanged_backward", "2"),
+    ("unreduced_kernel", "4 in groups of 2")])
+def test_mistakes_are_found(results: dict, mistake: str, case: str) -> None:
+    """By more than a thousand tolerances of the comparison above."""
+    want, got = results["1"]["float64/loss"][:6], results[case][f"{mistake}/loss"]
+    assert np.abs(got / want - 1).max() > 1e-6
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_only_rank_0_has_a_whole_kernel(results: dict, case: str) -> None:
+    """In its Keras model; moments of a whole kernel are nowhere."""
+    ranks = CASES[case][0]
+    assert results[case]["kernels"].tolist() == [1] + [0] * (ranks - 1)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_bytes_are_those_of_the_formula(results: dict, case: str) -> None:
+    """Counted where they are sent, of all ranks, 8 rows in all; the sums of --sync-bn come on top:
+    count, mean, squares forward and two sums backward, in float64."""
+    ranks, group = CASES[case][0], (*CASES[case][1], CASES[case][0])[0]
+    want = traffic.hybrid(ranks, group, 8 / ranks)
+    want["allreduce"] += traffic.allreduce(8 * (2 + 4 * (32 + 64)), ranks)
+    for kind, size in want.items():
+        assert results[case].get(f"bytes/{kind}", 0) == pytest.approx(ranks * size, abs=2), kind
+
+
+@pytest.mark.parametrize("case", MORE)
+def test_bf16_changes_little(results: dict, case: str) -> None:
+    """The loss curve stays within 1%, and isn't the very same: something was rounded."""
+    want, got = results[case]["bf16/reference"], results[case]["bf16/loss"]
+    np.testing.assert_allclose(got, want, rtol=1e-2)
+    assert not np.array_equal(got, want)
+
+
+@pytest.mark.parametrize("case", MORE)
+def test_a_state_is_the_same_everywhere(results: dict, case: str) -> None:
+    """Gathered, taken up by one process and by groups of another size, bit for bit, with its next
+    step; and probabilities, of fewer pictures than ranks too, are the Keras model's."""
+    found = results[case]
+    assert found["state/same"] and found["regrouped/same"] and found["model/same"]
+    assert found["regrouped/kernel"][0] != 57600 / (CASES[case][1] or [CASES[case][0]])[0]
+    here, there = found["regrouped/losses"]
+    assert here == pytest.approx(there, rel=1e-12)
+    assert found["probabilities/5"] < 1e-7 and found["probabilities/1"] < 1e-7
+
+
+def test_unequal_widths() -> None:
+    """Of the dealt rows, with unequal numbers of pictures: exact in float64, rounded in 16 bits,
+    and every byte that leaves a rank is counted."""
+    found = json.loads(run(3, "sharded.py"))
+    assert max(found["float64"]) < 1e-12
+    for kind in ("bf16", "bfloat16"):
+        assert 1e-4 < max(found[kind]) < 0.2, kind
+    widths, rows, outputs = (4, 3, 3), (2, 1, 3), 5
+    for width, count, exact, brief, both in zip(widths, rows, found["float64/sent"],
+                                                found["bf16/sent"], found["bfloat16/sent"]):
+        activations = count * (sum(widths) - width) + (sum(rows) - count) * width
+        sums, gradient = (sum(rows) - count) * outputs, 2 * count * outputs
+        assert exact == [8 * (activations + sums), 8 * gradient]
+        assert brief == [2 * activations + 8 * sums, 8 * gradient]
+        assert both == [2 * activations + 4 * sums, 4 * gradient]
+
+
+def test_a_run_changes_strategy_and_ranks(data_file: Path, tmp_path: Path) -> None:
+    """hybrid on 2 ranks, on one process, hybrid on 3 ranks in other groups: one run."""
+    folder = tmp_path / "run"
+    for epochs, ranks, more in ((1, 2, ("--strategy", "hybrid")), (2, 1, ()),
+                                (3, 3, ("--strategy", "hybrid", "--shard-group", "3"))):
+        done = run_program("hpc_deepfake.train", "--data", data_file, "--run", folder, "--resume",
+                           "--batch-size", "6", "--device", "cpu", "--threads", "1",
+                           "--epochs", str(epochs), *more, ranks=ranks, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert ("going on with" in done.stdout) == (epochs > 1)
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").open()]
+    assert [line["epoch"] for line in lines] == [1, 2, 3]
+    assert [line.get("bytes", {}).get("alltoall", 0) > 0 for line in lines] == [True, False, True]
+    assert all(np.isfinite(line["val_loss"]) for line in lines)
+    assert lines[0]["seconds"]["communication"] > 0
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    (("--strategy", "hybrid", "--shard-group", "2"), "1, 3 do"),
+    (("--strategy", "hybrid", "--compression", "fp16"), "take --compression bf16"),
+    (("--compression", "bf16"), "take fp16"),
+    (("--shard-group", "3"), "knows no --shard-group 3")])
+def test_options_that_dont_fit_are_refused(data_file: Path, tmp_path: Path,
+                                           options: tuple[str, ...], words: str) -> None:
+    done = run_program("hpc_deepfake.train", "--data", data_file, *options, ranks=3, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.count("error:") == 1 and words in done.stderr
