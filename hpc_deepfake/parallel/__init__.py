@@ -1,0 +1,1 @@
+"""Model parallelism: layers cut into stages (pipeline), and tensors cut into shards (tensor)."""
