@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from argparse import Namespace
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -47,7 +48,17 @@ class Settings:
 @dataclass(frozen=True)
 class Layout:
     """How the ranks share the work: options of ``train`` of the same names, which a resumed run
-    may change."""
+    may change.
+
+    Attributes:
+        mesh, stages, schedule, tensor_layout: of ``--strategy mesh``. trace: file for its trace.
+    """
+
+    mesh: str | None = None
+    stages: str | None = None
+    schedule: str = "1f1b"
+    tensor_layout: str = "row"
+    trace: Path | None = None
 
     @classmethod
     def of(cls, options: Namespace) -> Layout:

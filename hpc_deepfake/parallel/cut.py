@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import combinations
+from itertools import combinations, pairwise
 
 from hpc_deepfake.parallel.shards import BLOCKS, CHANNELS, OUTPUTS, PIXELS, UNITS
 from preprocessing.errors import InputError
@@ -75,7 +75,7 @@ def cut(stages: int, begins: str | None = None) -> list[tuple[str, ...]]:
 
 def _split(cuts: tuple[int, ...]) -> list[tuple[str, ...]]:
     edges = (0, *cuts, len(BLOCKS))
-    return [BLOCKS[start:stop] for start, stop in zip(edges, edges[1:])]
+    return [BLOCKS[start:stop] for start, stop in pairwise(edges)]
 
 
 def _numbers(block: str) -> int:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from hpc_deepfake.settings import Layout
     from hpc_deepfake.strategies.base import Strategy
 
-NAMES = ("sequential", "sync")
+NAMES = ("sequential", "sync", "mesh")
 
 
 def choose(name: str, ranks: int, layout: Layout | None = None) -> str:
@@ -21,6 +21,14 @@ def choose(name: str, ranks: int, layout: Layout | None = None) -> str:
     Raises:
         InputError: it doesn't.
     """
+    if layout and layout.mesh and name not in ("auto", "mesh"):
+        raise InputError(f"--mesh {layout.mesh} is for --strategy mesh, not {name}",
+                         everywhere=True)
+    if name == "mesh" or (layout and layout.mesh):
+        from hpc_deepfake.parallel import check
+
+        check(layout, ranks)
+        return "mesh"
     if name == "auto":
         return "sequential" if ranks == 1 else "sync"
     if name == "sequential" and ranks > 1:
@@ -35,6 +43,10 @@ def get(name: str) -> type[Strategy]:
         from hpc_deepfake.strategies.sync import Sync
 
         return Sync
+    if name == "mesh":
+        from hpc_deepfake.strategies.mesh import Mesh
+
+        return Mesh
     from hpc_deepfake.strategies.sequential import Sequential
 
     return Sequential
@@ -47,3 +59,13 @@ def prepare(name: str, comm: Comm, gpu: bool, layout: Layout | None = None,
         from hpc_deepfake.strategies.collectives import start
 
         start(comm, gpu, stall_warning, stall_limit)
+    if name == "mesh":
+        from hpc_deepfake.parallel.shape import parse
+        from hpc_deepfake.parallel.waiting import patience
+
+        patience(stall_warning, stall_limit)
+        groups = parse(layout.mesh, comm.size).groups()
+        if groups:  # else all goes from neighbour to neighbour
+            from hpc_deepfake.strategies.collectives import start
+
+            start(comm, gpu, stall_warning, stall_limit, groups)

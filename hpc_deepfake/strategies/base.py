@@ -74,13 +74,18 @@ class Strategy:
     speaks = True
     idle = 0.0
 
-    model: keras.Model
+    model: keras.Model | None
     variables: Sequence[tf.Variable] = ()  # the model's weights, in the order of a checkpoint
     slots: Sequence[tf.Variable] = ()  # of the optimizer
 
     def __init__(self, comm: Comm | None = None) -> None:
         self.comm = comm
         self.share = self.evaluation_share = (comm.rank, comm.size) if comm else (0, 1)
+
+    @classmethod
+    def wants_model(cls, rank: int) -> bool:
+        """Whether this rank must be given the whole model to begin with; rank 0 always is."""
+        return True
 
     def deal(self, items: Sequence[T], load: Callable[[T], R]) -> Iterator[tuple[int, R | None]]:
         """Numbers of the items that fall to this rank, in turn, each with what ``load`` gives for

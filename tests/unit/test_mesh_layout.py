@@ -60,7 +60,7 @@ def test_a_wrong_mesh_is_refused_with_one_that_works(text, ranks):
 def test_shards_are_nearly_equal_and_cover_all(whole, parts):
     edges = [bounds(index, parts, whole) for index in range(parts)]
     assert edges[0][0] == 0 and edges[-1][1] == whole
-    assert all(stop == start for (_, stop), (start, _) in zip(edges, edges[1:]))
+    assert all(stop == start for (_, stop), (start, _) in pairwise(edges))
     assert max(sizes(parts, whole)) - min(sizes(parts, whole)) <= 1
     assert [len(part) for part in np.array_split(np.arange(whole), parts)] == sizes(parts, whole)
 

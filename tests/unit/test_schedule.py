@@ -58,7 +58,7 @@ def test_nobody_waits_for_ever_and_dependencies_hold(name, stages, micro):
             assert when[stage + 1, operation].end <= span.begin
     for stage in range(stages):
         own = sorted((span.begin, span.end) for span in spans if span.stage == stage)
-        assert all(end <= begin for (_, end), (begin, _) in zip(own, own[1:]))
+        assert all(end <= begin for (_, end), (begin, _) in pairwise(own))
 
 
 @each
