@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hpc_deepfake.parallel.schedule import Operation
-from hpc_deepfake.parallel.waiting import wait
+from hpc_deepfake.parallel.waiting import Mover, wait
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm, Request
@@ -28,8 +29,8 @@ class Pipeline:
     """Activations go to the stage after, gradients to the one before, by non-blocking MPI.
 
     Receives are posted before they are needed and sends are waited for only at the step's end, so
-    a message travels while both ends compute, as far as MPI moves it without being called.
-    MPI sees host memory only: what a stage gives is copied from a GPU.
+    a message travels while both ends compute. MPI sees host memory only: what a stage gives is
+    copied from a GPU.
 
     Attributes:
         live: micro-batches that went forward and not yet back. most_live: so far, at a time.
@@ -41,6 +42,7 @@ class Pipeline:
         """``comm`` is for this alone; ``before`` and ``after`` are ranks there, of the neighbour
         stages; None at the ends."""
         self.comm, self.before, self.after, self.trace = comm, before, after, trace
+        self._mover = None if before is after is None else Mover(comm)
         self.live: set[int] = set()
         self.most_live = self._messages = 0
         self.waited, self.sent = 0.0, 0
@@ -61,13 +63,12 @@ class Pipeline:
             if coming and coming[0].operation == op:
                 given = self._finish(coming.pop(0))
             began = time.perf_counter()
-            if op.kind == "forward":
-                if backward is not None:
-                    self.live.add(op.micro)
-                    self.most_live = max(self.most_live, len(self.live))
-                made = forward(op.micro, given)
-            else:
-                made = backward(op.micro, given)
+            if op.kind == "forward" and backward is not None:
+                self.live.add(op.micro)
+                self.most_live = max(self.most_live, len(self.live))
+            with self._mover if coming or going else nullcontext():
+                made = (forward if op.kind == "forward" else backward)(op.micro, given)
+            if op.kind == "backward":
                 self.live.discard(op.micro)
             if self.trace is not None:
                 self.trace.work(op.kind, began, time.perf_counter(), micro=op.micro)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from preprocessing.mpi import report
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm, Request
 
+_NEVER_SENT = 32_000  # MPI allows tags up to 32,767 at least
 _seconds = {"warning": 60.0, "limit": 600.0}
 
 
@@ -21,12 +23,14 @@ def patience(warning: float, limit: float) -> None:
 
 
 def wait(request: Request, comm: Comm, what: str) -> float:
-    """Poll until it is done. A neighbour is mostly a few milliseconds away, and cores may be
-    shared: the pauses grow from 50 µs to 1 ms. Returns the seconds that it took."""
-    began, pause, named = time.perf_counter(), 5e-5, False
+    """Poll until it is done; returns the seconds that it took.
+
+    A large message may take as many polls as it has pieces, and a neighbour is mostly a few
+    milliseconds away: pauses are short at first, and a hundredth of what was waited later.
+    """
+    began, waited, named = time.perf_counter(), 0.0, False
     while not request.Test():
-        time.sleep(pause)
-        pause = min(1.5 * pause, 1e-3)
+        time.sleep(min(max(5e-5, waited / 100), 0.01))
         waited = time.perf_counter() - began
         if _seconds["warning"] and waited >= _seconds["warning"] and not named:
             named = True
@@ -36,3 +40,30 @@ def wait(request: Request, comm: Comm, what: str) -> float:
             report(f"rank {comm.rank} has waited {waited:.0f} s for {what}; ending the job")
             comm.Abort(1)
     return time.perf_counter() - began
+
+
+class Mover:
+    """A thread that calls MPI while this rank computes, if messages are under way.
+
+    Few MPI libraries move a large message unless both ends call them; Open MPI on one node without
+    cross-memory attach does not.
+    """
+
+    def __init__(self, comm: Comm) -> None:
+        from mpi4py import MPI
+
+        self._comm, self._on = comm, threading.Event()
+        # without full thread support MPI must not be called from here
+        if MPI.Query_thread() == MPI.THREAD_MULTIPLE:
+            threading.Thread(target=self._move, name="mover", daemon=True).start()
+
+    def __enter__(self) -> None:
+        self._on.set()
+
+    def __exit__(self, *_: object) -> None:
+        self._on.clear()
+
+    def _move(self) -> None:
+        while self._on.wait():
+            self._comm.Iprobe(tag=_NEVER_SENT)
+            time.sleep(2.5e-4)
