@@ -101,6 +101,7 @@ class Trainer:
         self.comm, self.strategy, self.data = comm, strategy, data
         self.settings, self.limits = settings, limits
         self.run, self.stop, self.watchdog, self.slow = run, stop, watchdog, slow
+        strategy.wishes, strategy.overdue = self._wishes, watchdog.overdue
         self.rows, self.validation = data.rows("train"), data.rows("validation")
         self.state = State()
         self.best_weights: list[np.ndarray] = []
@@ -154,7 +155,7 @@ class Trainer:
         spent, done = dict.fromkeys(STAGES, 0.0), Done()
         self.watchdog.entered()
         ready = time.perf_counter()
-        for number, micro in strategy.deal(mine, self._load):
+        for number, micro in strategy.deal(mine, self._load, first):
             waited = time.perf_counter() - ready
             if micro is not None:
                 batches = [Batch(*loaded, dropout_seed(

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
+from hpc_deepfake.settings import Settings
+
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-7  # Keras' defaults
 
 
@@ -43,9 +45,11 @@ class Adam:
         """The state besides the variables and the step."""
         return [*self.first, *self.second]
 
-    def apply(self, gradients: Sequence[tf.Tensor], step: tf.Tensor) -> None:
-        """Update the variables with the gradients of step ``step`` (int64 scalar, from 0)."""
-        rate = self.schedule.at(step)
+    def apply(self, gradients: Sequence[tf.Tensor], step: tf.Tensor,
+              factor: tf.Tensor | float = 1.0) -> None:
+        """Update the variables with the gradients of step ``step`` (int64 scalar, from 0), at
+        ``factor`` (float64 scalar) times the schedule's rate."""
+        rate = self.schedule.at(step) * factor
         count = tf.cast(step + 1, tf.float64)
         # tf.cast would take a Python number to float32 first
         constants = [tf.constant(value, tf.float64) for value in (BETA1, BETA2, EPSILON)]
@@ -68,12 +72,20 @@ class SGD:
     def __init__(self, variables: Sequence[tf.Variable], schedule: Schedule) -> None:
         self.variables, self.schedule = list(variables), schedule
 
-    def apply(self, gradients: Sequence[tf.Tensor], step: tf.Tensor) -> None:
-        """Update the variables with the gradients of step ``step`` (int64 scalar, from 0)."""
-        rate = self.schedule.at(step)
+    def apply(self, gradients: Sequence[tf.Tensor], step: tf.Tensor,
+              factor: tf.Tensor | float = 1.0) -> None:
+        """As ``Adam.apply``."""
+        rate = self.schedule.at(step) * factor
         for variable, gradient in zip(self.variables, gradients, strict=True):
             tf.raw_ops.ResourceApplyGradientDescent(
                 var=variable.handle, alpha=tf.cast(rate, variable.dtype), delta=gradient)
 
 
 OPTIMIZERS = {"adam": Adam, "sgd": SGD}
+
+
+def optimizer_of(settings: Settings, variables: Sequence[tf.Variable], shares: int) -> Adam | SGD:
+    """For these variables, with the schedule of the settings on so many data parallel shares."""
+    return OPTIMIZERS[settings.optimizer](variables, Schedule(
+        settings.learning_rate, settings.decay, settings.rate_scale(shares),
+        settings.warmup_steps))

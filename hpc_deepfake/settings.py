@@ -51,9 +51,16 @@ class Layout:
     may change.
 
     Attributes:
+        servers: parameter servers of asynchronous training. max_staleness: bound on a gradient's
+        age in updates, None for any. staleness_rate: divide the learning rate by that age.
+        sync_every: steps between two averages of local SGD.
         mesh, stages, schedule, tensor_layout: of ``--strategy mesh``. trace: file for its trace.
     """
 
+    servers: int = 1
+    max_staleness: int | None = None
+    staleness_rate: bool = False
+    sync_every: int = 8
     mesh: str | None = None
     stages: str | None = None
     schedule: str = "1f1b"

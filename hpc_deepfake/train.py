@@ -34,6 +34,8 @@ _EXAMPLES = """examples:
   mpirun -np 8 python -m hpc_deepfake.train --data casia2.h5 --run runs/first
   mpirun -np 8 python -m hpc_deepfake.train --data casia2.h5 --run runs/first --resume
   mpirun -np 4 python -m hpc_deepfake.train --data casia2.h5 --feature raw --device gpu
+  mpirun -np 9 python -m hpc_deepfake.train --data casia2.h5 --strategy async --servers 1
+  mpirun -np 8 python -m hpc_deepfake.train --data casia2.h5 --strategy local-sgd --sync-every 16
   mpirun -np 8 python -m hpc_deepfake.train --data /lustre/casia2.h5 --stage /tmp
   mpirun -np 4 python -m hpc_deepfake.train --data casia2.h5 --mesh tensor=2,pipeline=2 \
     --batch-size 16 --micro-batches 8
@@ -85,7 +87,22 @@ def parser() -> Parser:
 
     how = cli.add_argument_group("how it is computed")
     how.add_argument("--strategy", choices=("auto", *strategies.NAMES), default="auto",
-                     help="auto: sequential on one rank, sync on several, mesh if --mesh is given")
+                     help="auto: sequential on one rank, sync on several, mesh if --mesh is given; "
+                          "async: with parameter servers; local-sgd: weights averaged now and "
+                          "then")
+    how.add_argument("--servers", type=at_least(1), default=1, metavar="S",
+                     help="async: the first S ranks are parameter servers")
+    how.add_argument("--max-staleness", type=at_least(0), metavar="N",
+                     help="async: no gradient older than N updates is applied, fast workers wait "
+                          "(default: any age)")
+    how.add_argument("--staleness-rate", action="store_true",
+                     help="async: divide the learning rate by a gradient's age in updates")
+    how.add_argument("--sync-every", type=at_least(1), default=8, metavar="K",
+                     help="local-sgd: average the ranks' weights after K steps of each")
+    how.add_argument("--slow-rank", type=at_least(0), default=0, metavar="R",
+                     help="for studies: the rank that --slow-factor slows down")
+    how.add_argument("--slow-factor", type=between(1, 1000), default=1.0, metavar="F",
+                     help="for studies: that rank takes F times as long to compute")
     how.add_argument("--mesh", metavar="data=D,tensor=T,pipeline=P",
                      help="model parallel: D·T·P ranks, the layers in P stages, their weights in T "
                           "shards, the batches in D shares; an axis left out is 1")
@@ -132,7 +149,13 @@ def parser() -> Parser:
 
 def before_mpi(argv: Sequence[str] | None = None) -> None:
     """Settings that MPI reads when it starts."""
-    if parser().parse(argv).allreduce == "ring":
+    options = parser().parse(argv)
+    if options.strategy in strategies.POLLING or options.mesh:
+        # Open MPI moves three fragments of a message each time that it is called: with fragments
+        # of 32 KiB in shared memory, 30 MB took 0.8 s between ranks that look every 2 ms
+        for transport in ("vader", "sm"):
+            os.environ.setdefault(f"OMPI_MCA_btl_{transport}_max_send_size", str(1 << 20))
+    if options.allreduce == "ring":
         os.environ.update(OMPI_MCA_coll_tuned_use_dynamic_rules="1",
                           OMPI_MCA_coll_tuned_allreduce_algorithm="4")  # ring
 
@@ -144,9 +167,11 @@ def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
     stop = StopFlag()
     options = parser().parse(argv)
     options.data = options.data or default_data() / "features.h5"
-    layout = Layout.of(options)
-    options.strategy = strategies.choose(options.strategy, comm.size, layout)
-    settings = Settings.of(options)
+    settings, layout = Settings.of(options), Layout.of(options)
+    options.strategy = strategies.choose(options.strategy, comm.size, settings, layout)
+    if not 0 <= options.slow_rank < comm.size:
+        raise InputError(f"--slow-rank {options.slow_rank}: the ranks are 0 to {comm.size - 1}",
+                         everywhere=True)
 
     from hpc_deepfake import device as devices
 
@@ -174,11 +199,12 @@ def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
     strategy = strategy_class(network, settings, comm, layout)
     del network  # a strategy may need it no more
     if run is not None:
-        print(_headline(comm.size, options, data, device, strategy.share[1]), flush=True)
+        print(_headline(comm.size, strategy.share[1], options, data, device), flush=True)
     watchdog = Watchdog(comm, options.stall_warning, options.stall_limit)
     limits = Limits(options.epochs, options.patience, options.checkpoint_minutes * 60,
                     options.keep)
-    trainer = Trainer(comm, strategy, data, settings, limits, run, stop, watchdog)
+    trainer = Trainer(comm, strategy, data, settings, limits, run, stop, watchdog,
+                      options.slow_factor if comm.rank == options.slow_rank else 1.0)
     trainer.restore(loaded)
     del loaded
     started = time.perf_counter()
@@ -293,7 +319,7 @@ def _allreduce(options: Namespace, device: Device) -> str | None:
     """What reduces the gradients, as recorded."""
     from mpi4py import MPI
 
-    if options.strategy == "sequential":
+    if options.strategy in ("sequential", "async"):
         return None
     if device.gpu:
         return "NCCL"
@@ -302,17 +328,21 @@ def _allreduce(options: Namespace, device: Device) -> str | None:
     return "MPI, the library's choice"
 
 
-def _headline(ranks: int, options: Namespace, data: DataFile, device: Device,
-              shares: int) -> str:
+def _headline(ranks: int, shares: int, options: Namespace, data: DataFile, device: Device) -> str:
     counts = [len(data.rows(part)) for part in ("train", "validation", "test")]
     rows = f"{counts[0]:,} train + {counts[1]:,} validation" \
            + (f" + {counts[2]:,} test" if counts[2] else "")
     share = data.labels[data.rows("validation")].mean()
+    who = f"{f'{options.mesh}: ' * bool(options.mesh)}{ranks} rank{'s' * (ranks > 1)}"
+    if options.strategy == "async":
+        workers = ranks - options.servers
+        who = f"{workers} worker{'s' * (workers > 1)} with {options.servers} " \
+              f"server{'s' * (options.servers > 1)}"
+    batch = "batch of an update" if options.strategy == "async" else "global batch"
     return (f"{options.feature} of {options.data}: {rows} images (majority class "
-            f"{max(share, 1 - share):.1%}); {options.strategy}"
-            f"{f' {options.mesh}' * bool(options.mesh)} on {ranks} rank{'s' * (ranks > 1)}, "
+            f"{max(share, 1 - share):.1%}); {options.strategy} on {who}, "
             f"{device.kind} ({device.name}), {device.threads} "
-            f"thread{'s' * (device.threads > 1)} each; global batch "
+            f"thread{'s' * (device.threads > 1)} each; {batch} "
             f"{options.batch_size * shares * options.accumulate}")
 
 

@@ -35,6 +35,7 @@ class Watchdog:
         self._warn, self._limit = warn, limit
         self._hosts = comm.allgather(MPI.Get_processor_name())
         self._step = 0
+        self._waited = 0.0
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
         # without full thread support MPI must not be called from here
@@ -46,6 +47,15 @@ class Watchdog:
     def entered(self) -> None:
         """This rank has come to its next collective piece of work."""
         self._step += 1
+
+    def overdue(self, rank: int, seconds: float) -> None:
+        """A rank is waited for, and has been for so long; for waits that this class can't see."""
+        if self._warn and seconds >= self._warn > self._waited:
+            self._say(rank, seconds, True)
+        if self._limit and seconds >= self._limit:
+            self._say(rank, seconds, True, "; ending the job")
+            self._comm.Abort(1)
+        self._waited = seconds
 
     def close(self) -> None:
         """Collective; call when no rank has anything more to wait for."""

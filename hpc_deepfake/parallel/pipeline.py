@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hpc_deepfake.parallel.schedule import Operation
-from hpc_deepfake.parallel.waiting import Mover, wait
+from hpc_deepfake.parallel.waiting import Mover, Overdue, wait
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm, Request
@@ -38,9 +38,10 @@ class Pipeline:
     """
 
     def __init__(self, comm: Comm, before: int | None, after: int | None,
-                 trace: Trace | None = None) -> None:
+                 trace: Trace | None = None, overdue: Overdue | None = None) -> None:
         """``comm`` is for this alone; ``before`` and ``after`` are ranks there, of the neighbour
-        stages; None at the ends."""
+        stages; None at the ends. ``overdue`` hears of one that is waited for too long."""
+        self._overdue = overdue
         self.comm, self.before, self.after, self.trace = comm, before, after, trace
         self._mover = None if before is after is None else Mover(comm)
         self.live: set[int] = set()
@@ -95,9 +96,7 @@ class Pipeline:
     def _finish(self, message: _Message) -> np.ndarray:
         peer, micro, what = message.peer, message.operation.micro, message.what
         began = time.perf_counter()
-        self.waited += wait(message.request, self.comm, (
-            f"rank {peer} to {'send' if message.way == 'receive' else 'take'} the {what} of "
-            f"micro-batch {micro}"))
+        self.waited += wait(message.request, peer, self._overdue)
         self._note(message)
         if self.trace is not None:
             self.trace.work("wait", began, time.perf_counter(), peer=peer, what=what, micro=micro)

@@ -1,44 +1,36 @@
-"""Waiting for a message of another rank, so that signals get through and a stall is named."""
+"""Waiting for a message of another rank, so that signals get through and a stall is seen."""
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
-
-from preprocessing.mpi import report
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm, Request
 
 _NEVER_SENT = 32_000  # MPI allows tags up to 32,767 at least
-_seconds = {"warning": 60.0, "limit": 600.0}
+
+# (rank, seconds that it was waited for so far)
+Overdue = Callable[[int, float], None]
 
 
-def patience(warning: float, limit: float) -> None:
-    """Seconds of waiting until the rank that is waited for is named, and until the job is ended;
-    0 for never. The watchdog can't see this: all ranks are within the same step."""
-    _seconds.update(warning=warning, limit=limit)
-
-
-def wait(request: Request, comm: Comm, what: str) -> float:
+def wait(request: Request, peer: int | None = None, overdue: Overdue | None = None) -> float:
     """Poll until it is done; returns the seconds that it took.
 
     A large message may take as many polls as it has pieces, and a neighbour is mostly a few
     milliseconds away: pauses are short at first, and a hundredth of what was waited later.
+
+    Args:
+        peer: whom the request is with. overdue: told of it, after half a second.
     """
-    began, waited, named = time.perf_counter(), 0.0, False
+    began, waited = time.perf_counter(), 0.0
     while not request.Test():
         time.sleep(min(max(5e-5, waited / 100), 0.01))
         waited = time.perf_counter() - began
-        if _seconds["warning"] and waited >= _seconds["warning"] and not named:
-            named = True
-            print(f"rank {comm.rank} has waited {waited:.0f} s for {what}", file=sys.stderr,
-                  flush=True)
-        if _seconds["limit"] and waited >= _seconds["limit"]:
-            report(f"rank {comm.rank} has waited {waited:.0f} s for {what}; ending the job")
-            comm.Abort(1)
+        if overdue is not None and waited > 0.5:
+            overdue(peer, waited)
     return time.perf_counter() - began
 
 

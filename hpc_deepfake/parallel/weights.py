@@ -75,11 +75,8 @@ class Exchange:
     def _receive(self, one: Parameter, index: int, dtype: np.dtype, source: int,
                  number: int) -> np.ndarray:
         part = np.empty(one.part_shape(index, self._shape.tensor), dtype)
-        wait(self._comm.Irecv(as_bytes(part), source, number), self._comm,
-             f"rank {source} to send its part of {one.name}")
+        wait(self._comm.Irecv(as_bytes(part), source, number))
         return part
 
     def _send(self, part: np.ndarray, target: int, number: int) -> None:
-        part = np.ascontiguousarray(part)
-        wait(self._comm.Isend(as_bytes(part), target, number), self._comm,
-             f"rank {target} to take weights")
+        wait(self._comm.Isend(as_bytes(np.ascontiguousarray(part)), target, number))

@@ -2,38 +2,55 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
+from hpc_deepfake.settings import Layout, Settings
 from preprocessing.errors import InputError
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
 
-    from hpc_deepfake.settings import Layout
     from hpc_deepfake.strategies.base import Strategy
 
-NAMES = ("sequential", "sync", "mesh")
+NAMES = ("sequential", "sync", "async", "local-sgd", "mesh")
+# those that exchange large messages of their own while they compute
+POLLING = ("async", "mesh")
 
 
-def choose(name: str, ranks: int, layout: Layout | None = None) -> str:
-    """Strategy for ``auto``, or ``name`` itself if it works on so many ranks.
+def choose(name: str, ranks: int, settings: Settings | None = None,
+           layout: Layout | None = None) -> str:
+    """Strategy for ``auto``, or ``name`` itself if it works on so many ranks and so set.
 
     Raises:
         InputError: it doesn't.
     """
-    if layout and layout.mesh and name not in ("auto", "mesh"):
-        raise InputError(f"--mesh {layout.mesh} is for --strategy mesh, not {name}",
-                         everywhere=True)
-    if name == "mesh" or (layout and layout.mesh):
+    settings, layout = settings or Settings(), layout or Layout()
+    if layout.mesh and name == "auto":
+        name = "mesh"
+    if name == "auto":
+        return "sequential" if ranks == 1 else "sync"
+
+    def refuse(why: str) -> NoReturn:
+        raise InputError(f"--strategy {name} {why}", everywhere=True)
+
+    if layout.mesh and name != "mesh":
+        refuse(f"knows no --mesh {layout.mesh}: leave it out, or take --strategy mesh")
+    if name == "mesh":
         from hpc_deepfake.parallel import check
 
         check(layout, ranks)
-        return "mesh"
-    if name == "auto":
-        return "sequential" if ranks == 1 else "sync"
+        if settings.compression != "none":
+            refuse("knows no --compression: leave it out, or take --strategy sync")
     if name == "sequential" and ranks > 1:
-        raise InputError(f"--strategy sequential runs on one rank, not {ranks}: leave mpirun out, "
-                         "or take --strategy sync", everywhere=True)
+        refuse(f"runs on one rank, not {ranks}: leave mpirun out, or take --strategy sync")
+    if name == "async" and ranks <= layout.servers:
+        refuse(f"needs a rank for each server and one worker at least, {layout.servers + 1} in "
+               f"all, not {ranks}: mpirun -np {layout.servers + 2} …, or fewer --servers")
+    if name in ("async", "local-sgd") and settings.sync_bn:
+        refuse("has no step in which all ranks meet, as --sync-bn needs: leave one of them out")
+    if name == "local-sgd" and settings.compression != "none":
+        refuse("averages weights, which --compression would round: leave it out, or raise "
+               "--sync-every")
     return name
 
 
@@ -43,6 +60,14 @@ def get(name: str) -> type[Strategy]:
         from hpc_deepfake.strategies.sync import Sync
 
         return Sync
+    if name == "async":
+        from hpc_deepfake.strategies.asynchronous import Async
+
+        return Async
+    if name == "local-sgd":
+        from hpc_deepfake.strategies.local import LocalSGD
+
+        return LocalSGD
     if name == "mesh":
         from hpc_deepfake.strategies.mesh import Mesh
 
@@ -55,15 +80,13 @@ def get(name: str) -> type[Strategy]:
 def prepare(name: str, comm: Comm, gpu: bool, layout: Layout | None = None,
             stall_warning: float = 60, stall_limit: float = 600) -> None:
     """Start what the strategy needs besides MPI; collective. Seconds as in ``train --help``."""
-    if name == "sync":
+    if name in ("sync", "local-sgd"):
         from hpc_deepfake.strategies.collectives import start
 
         start(comm, gpu, stall_warning, stall_limit)
     if name == "mesh":
         from hpc_deepfake.parallel.shape import parse
-        from hpc_deepfake.parallel.waiting import patience
 
-        patience(stall_warning, stall_limit)
         groups = parse(layout.mesh, comm.size).groups()
         if groups:  # else all goes from neighbour to neighbour
             from hpc_deepfake.strategies.collectives import start

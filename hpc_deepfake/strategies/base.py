@@ -67,6 +67,8 @@ class Strategy:
         speaks: whether this rank's probabilities count; speakers are ordered as their shares.
         lockstep: whether all ranks take the same steps. idle: seconds that ``deal`` waited for
             other ranks before it gave the last batch.
+        wishes: set by the loop; gives this rank's wishes where no step asks for them. overdue:
+            set by the loop; to be told of a rank that this one has waited for, and how long.
     """
 
     name = ""
@@ -80,6 +82,8 @@ class Strategy:
 
     def __init__(self, comm: Comm | None = None) -> None:
         self.comm = comm
+        self.wishes: Callable[[], int] = lambda: 0
+        self.overdue: Callable[[int, float], None] = lambda rank, seconds: None
         self.share = self.evaluation_share = (comm.rank, comm.size) if comm else (0, 1)
 
     @classmethod
@@ -87,9 +91,14 @@ class Strategy:
         """Whether this rank must be given the whole model to begin with; rank 0 always is."""
         return True
 
-    def deal(self, items: Sequence[T], load: Callable[[T], R]) -> Iterator[tuple[int, R | None]]:
+    def deal(self, items: Sequence[T], load: Callable[[T], R],
+             first: int) -> Iterator[tuple[int, R | None]]:
         """Numbers of the items that fall to this rank, in turn, each with what ``load`` gives for
-        it; None if there is only progress to be shown. The loop may leave early."""
+        it; None if there is only progress to be shown. The loop may leave early.
+
+        Args:
+            items: this share's, one for each step. first: number of the first step.
+        """
         return enumerate(prefetch(load, items))
 
     def step(self, batches: Sequence[Batch], rows: int, step: int, wishes: int) -> Done:

@@ -26,7 +26,6 @@ from hpc_deepfake.parallel.weights import Exchange
 from hpc_deepfake.settings import Layout, Settings
 from hpc_deepfake.strategies.base import Arrays, Batch, Done, Strategy
 from preprocessing.ela import SIZE
-from preprocessing.errors import InputError
 
 if TYPE_CHECKING:
     import keras
@@ -59,9 +58,6 @@ class Mesh(Strategy):
                  layout: Layout) -> None:
         """``model`` on rank 0 only: its weights are dealt out by ``load``. Collective."""
         super().__init__(comm)
-        if settings.compression != "none":
-            raise InputError(f"--compression {settings.compression} isn't there for --strategy "
-                             "mesh: leave it out, or take --strategy sync", everywhere=True)
         self.settings, self.layout = settings, layout
         self.shape = parse(layout.mesh, comm.size)
         self.place = place = self.shape.place(comm.rank)
@@ -102,7 +98,8 @@ class Mesh(Strategy):
         self.trace = Trace(comm.rank, title) if layout.trace else None
         self.pipeline = Pipeline(
             comm.Dup(), None if self._first else self._neighbour(-1),
-            None if self._last else self._neighbour(1), self.trace)
+            None if self._last else self._neighbour(1), self.trace,
+            lambda rank, seconds: self.overdue(rank, seconds))
         self._told = np.zeros(len(_FIGURES))  # figures not yet told to the others
         self._steps = 0
         self._build(stages)
@@ -148,7 +145,7 @@ class Mesh(Strategy):
         ready = time.perf_counter()
         reducing = float(self._finish(*local, tf.constant(step, tf.int64)))
         updated = time.perf_counter()
-        idle = wait(request, self._sums_comm, "the others to end the step")
+        idle = wait(request)
         ended = time.perf_counter()
         if self.trace is not None:
             self.trace.work("reduce and update", ready, updated, step=step)
@@ -167,7 +164,7 @@ class Mesh(Strategy):
     def settle(self, spent: dict[str, float]) -> tuple[Done, dict[str, float]]:
         figures, self._told = self._told, np.zeros_like(self._told)
         sums = np.empty_like(figures)
-        wait(self._sums_comm.Iallreduce(figures, sums), self._sums_comm, "the others")
+        wait(self._sums_comm.Iallreduce(figures, sums))
         if self.trace is not None:
             self.trace.write(self.comm, self.layout.trace)
         return Done(counts=_counts(sums.tolist())), spent

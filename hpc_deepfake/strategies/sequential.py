@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from hpc_deepfake.batchnorm import Statistics, fused, synchronised, update_moving
 from hpc_deepfake.network import Weights, forward
-from hpc_deepfake.optimizer import OPTIMIZERS, Schedule
+from hpc_deepfake.optimizer import SGD, Adam, optimizer_of
 from hpc_deepfake.settings import Layout, Settings
 from hpc_deepfake.strategies.base import Batch, Done, Strategy
 from preprocessing.ela import SIZE
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 _PICTURES = tf.TensorSpec((None, SIZE, SIZE, 3), tf.uint8)
 _LABELS = tf.TensorSpec((None,), tf.uint8)
-_COUNT = tf.TensorSpec((), tf.int64)
+COUNT = tf.TensorSpec((), tf.int64)
 _SEED = tf.TensorSpec((2,), tf.int32)
 _FLAG = tf.TensorSpec((), tf.bool)
-_WISHES = tf.TensorSpec((), tf.int32)
-_INPUTS = (_PICTURES, _LABELS, _SEED, _COUNT, _FLAG)
+WISHES = tf.TensorSpec((), tf.int32)
+INPUTS = (_PICTURES, _LABELS, _SEED, COUNT, _FLAG)
 
 
 class Parts(NamedTuple):
@@ -50,15 +50,16 @@ class Sequential(Strategy):
         super().__init__(comm)
         self.model, self.settings, self.layout = model, settings, layout or Layout()
         self.weights = Weights(model)
-        self.optimizer = OPTIMIZERS[settings.optimizer](self.weights.trainable, Schedule(
-            settings.learning_rate, settings.decay, settings.rate_scale(self.share[1]),
-            settings.warmup_steps))
+        self.optimizer = self._optimizer()
         self._own = self.weights.trainable[0].dtype
         self._compute = tf.bfloat16 if settings.precision == "bfloat16" else self._own
         # sums over the micro-batches of a step, all but the last
         self._held = [tf.Variable(tf.zeros_like(v), trainable=False)
                       for v in (*self.weights.all, *tf.zeros((3,), self._own))] \
             if settings.accumulate > 1 else []
+
+    def _optimizer(self) -> Adam | SGD | None:
+        return optimizer_of(self.settings, self.weights.trainable, self.share[1])
 
     @property
     def variables(self) -> list[tf.Variable]:
@@ -95,18 +96,18 @@ class Sequential(Strategy):
         """Reduced gradients of one batch, without a step; collective. For comparisons."""
         return [gradient.numpy() for gradient in self._gradients(*self._inputs(batch, rows))]
 
-    @tf.function(autograph=False, input_signature=_INPUTS)
+    @tf.function(autograph=False, input_signature=INPUTS)
     def _gradients(self, *inputs: tf.Tensor) -> list[tf.Tensor]:
         return self._reduce(self._parts(*inputs)).gradients
 
-    @tf.function(autograph=False, input_signature=_INPUTS)
+    @tf.function(autograph=False, input_signature=INPUTS)
     def _hold(self, *inputs: tf.Tensor) -> None:
         parts = self._parts(*inputs)
         for held, value in zip(self._held, (*parts.gradients, *parts.batch, *parts.sums),
                                strict=True):
             held.assign_add(value)
 
-    @tf.function(autograph=False, input_signature=(*_INPUTS, _COUNT, _WISHES))
+    @tf.function(autograph=False, input_signature=(*INPUTS, COUNT, WISHES))
     def _step(self, *inputs: tf.Tensor) -> tf.Tensor:
         *inputs, step, wishes = inputs
         return self._finish(self._parts(*inputs), step, wishes)
@@ -141,7 +142,8 @@ class Sequential(Strategy):
         return Parts(gradients, batch, [loss, present * tf.reduce_sum(right),
                                         tf.zeros((), self._own)])
 
-    def _finish(self, parts: Parts, step: tf.Tensor, wishes: tf.Tensor) -> tf.Tensor:
+    def _total(self, parts: Parts, wishes: tf.Tensor) -> Parts:
+        """With the micro-batches before, which are forgotten."""
         parts.sums[2] = tf.cast(wishes, self._own)
         if self._held:
             ours = iter([value + held for value, held in zip(
@@ -149,6 +151,10 @@ class Sequential(Strategy):
             parts = Parts(*([next(ours) for _ in part] for part in parts))
             for held in self._held:
                 held.assign(tf.zeros_like(held))
+        return parts
+
+    def _finish(self, parts: Parts, step: tf.Tensor, wishes: tf.Tensor) -> tf.Tensor:
+        parts = self._total(parts, wishes)
         computed = self._clock(parts.gradients)
         parts = self._reduce(parts)
         reduced = self._clock(parts.gradients)

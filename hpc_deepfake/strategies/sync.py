@@ -7,9 +7,7 @@ import tensorflow as tf
 from horovod.tensorflow.mpi_ops import _allreduce
 
 from hpc_deepfake.strategies.sequential import Parts, Sequential
-
-# float16 ends at 6e-8 below and 65,504 above; gradients of the large kernel lie well under 1
-_FP16_SCALE = 1024.0
+from hpc_deepfake.strategies.wire import FP16_SCALE
 
 
 class Sync(Sequential):
@@ -37,8 +35,8 @@ class Sync(Sequential):
 
     def _reduce_kernel(self, gradient: tf.Tensor) -> tf.Tensor:
         if self.settings.compression == "fp16":
-            small = tf.cast(gradient * _FP16_SCALE, tf.float16)
-            return tf.cast(self._allreduce(small, "dense_kernel"), gradient.dtype) / _FP16_SCALE
+            small = tf.cast(gradient * FP16_SCALE, tf.float16)
+            return tf.cast(self._allreduce(small, "dense_kernel"), gradient.dtype) / FP16_SCALE
         return self._allreduce(gradient, "dense_kernel")
 
     def _allreduce(self, value: tf.Tensor, name: str) -> tf.Tensor:

@@ -4,7 +4,8 @@
 
 WHAT happens on rank RANK as it begins its STEP-th step (from 0, counted in this process): ``term``
 or ``usr1`` (a signal to itself), ``raise``, ``kill``, ``freeze`` (SIGSTOP), ``sleep`` (its main
-thread, within the step), ``late`` (before it), ``nothing``. With SAVE_SECONDS every checkpoint
+thread, within the step), ``late`` (before it), ``nothing``. On rank 0 of
+``async``, a server, it is an update. With SAVE_SECONDS every checkpoint
 takes so long.
 """
 
@@ -39,12 +40,16 @@ def main() -> None:
     arguments = sys.argv[at + 1:]
 
     def program(comm: MPI.Comm) -> int:
-        from hpc_deepfake import loop
-        from hpc_deepfake.strategies.sequential import Sequential
+        from hpc_deepfake import loop, strategies
 
-        original, count = Sequential.step, 0
+        place, name = strategies.get(train.parser().parse(arguments).strategy), "step"
+        if place.name == "async" and comm.rank == 0:  # a server has no steps: its updates
+            from hpc_deepfake.strategies.server import Server as place
 
-        def disturbed(self: Sequential, *inputs: object) -> object:
+            name = "_apply_here"
+        original, count = getattr(place, name), 0
+
+        def disturbed(self: object, *inputs: object) -> object:
             nonlocal count
             if comm.rank == int(rank) and count == int(step) and what != "late":
                 disturb(what)
@@ -57,7 +62,7 @@ def main() -> None:
             return dropout_seed(seed, number, of_rank)
 
         dropout_seed, loop.dropout_seed = loop.dropout_seed, late
-        Sequential.step = disturbed
+        setattr(place, name, disturbed)
         if seconds:
             quick = checkpoint.save
 

@@ -1,6 +1,6 @@
 """Program of test_training: runs that are stopped and go on, beside one that isn't.
 
-    mpirun -np N python tests/mpi/resumed.py DATA FOLDER
+    mpirun -np N python tests/mpi/resumed.py DATA FOLDER STRATEGY
 
 One process runs them all, since starting TensorFlow takes seconds: FOLDER/whole is undisturbed,
 FOLDER/parts is stopped in mid-epoch and again at an epoch's end.
@@ -20,28 +20,31 @@ from preprocessing import mpi
 
 
 def program(comm: MPI.Comm) -> int:
-    from hpc_deepfake.strategies.sequential import Sequential
+    from hpc_deepfake import strategies
 
-    data, folder = sys.argv[1], Path(sys.argv[2])
-    original, steps, stop_at = Sequential.step, 0, None
+    data, folder, strategy = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
+    kind = strategies.get(strategy)
+    original, steps, stop_at = kind.step, 0, None
 
-    def step(self: Sequential, *inputs: object) -> object:
+    def step(self: object, *inputs: object) -> object:
         nonlocal steps
         if steps == stop_at and comm.rank == comm.size - 1:
             os.kill(os.getpid(), signal.SIGTERM)
         steps += 1
         return original(self, *inputs)
 
-    Sequential.step = step
+    kind.step = step
 
     def run(name: str, stop: int | None = None, *more: str) -> int:
         nonlocal steps, stop_at
         steps, stop_at = 0, stop
         return train.main(comm, [
             "--data", data, "--run", str(folder / name), "--epochs", "3", "--batch-size", "3",
-            "--device", "cpu", "--threads", "1", "--warmup-steps", "4", *more])
+            "--device", "cpu", "--threads", "1", "--warmup-steps", "4",
+            "--strategy", strategy, "--sync-every", "2", "--max-staleness", "0", *more])
 
-    per_epoch = -(-36 // (3 * comm.size))  # the data file has 36 training rows
+    workers = 1 if strategy == "async" else comm.size
+    per_epoch = -(-36 // (3 * workers))  # the data file has 36 training rows
     assert run("whole") == 0
     assert run("parts", 1) == 75  # in mid-epoch
     assert run("parts", per_epoch - 2 + per_epoch - 1, "--resume") == 75  # second epoch's end

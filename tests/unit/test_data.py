@@ -223,7 +223,7 @@ def epoch_of(rank: int, ranks: int, batch_size: int, accumulate: int, rows: int,
 
     part = namedtuple("Data", "rows batch")(lambda part: np.arange(rows),
                                             lambda some: (some, some % 2))
-    watchdog = namedtuple("Watchdog", "entered")(lambda: None)
+    watchdog = namedtuple("Watchdog", "entered overdue")(lambda: None, None)
     comm = namedtuple("Comm", "rank size")(rank, ranks)
     strategy = Recorder(comm)
     trainer = Trainer(comm, strategy, part, Settings(batch_size=batch_size, accumulate=accumulate),

@@ -97,7 +97,7 @@ def train(monkeypatch, tmp_path):
         data = SimpleNamespace(rows=parts.get, labels=labels, header=SimpleNamespace(attributes={}),
                                batch=lambda rows: (labels[rows], labels[rows]))
         comm = SimpleNamespace(rank=0, size=1, bcast=lambda value: value)
-        watchdog = SimpleNamespace(entered=lambda: None)
+        watchdog = SimpleNamespace(entered=lambda: None, overdue=None)
         return Trainer(comm, Scripted(quality, 3), data,
                        Settings(batch_size=4, monitor=monitor),
                        Limits(epochs, patience, 0.0, 2), run, stop, watchdog)

@@ -1,0 +1,66 @@
+"""Program of test_asynchronous: the same short trainings by several strategies.
+
+    mpirun -np N python tests/mpi/asynchronous.py DATA FOLDER WORD…
+
+Each WORD is a case of ``CASES`` or ``EQUAL`` below, trained into FOLDER/WORD in one process, since
+starting TensorFlow takes seconds.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from mpi4py import MPI
+
+from hpc_deepfake import train
+from preprocessing import mpi
+
+SGD = ("--precision", "float64", "--optimizer", "sgd", "--learning-rate", "0.01",
+       "--warmup-steps", "4")
+CASES = {
+    "sgd": SGD,
+    "adam": (),
+    "accumulate": (*SGD, "--accumulate", "2"),
+    "fp16": ("--compression", "fp16"),
+    "rate": (*SGD, "--staleness-rate"),
+    # mistakes, which the comparison must find
+    "stale": (*SGD, "--max-staleness", "1"),
+    "statistics": SGD,
+    "pieces": SGD,
+    # ages of gradients
+    "bounded": ("--max-staleness", "2", "--slow-rank", "1", "--slow-factor", "20"),
+    "free": ("--slow-rank", "1", "--slow-factor", "20"),
+    "local": (*SGD, "--sync-every", "1"),
+}
+UNBOUNDED = ("free",)
+
+
+def mistake(word: str) -> None:
+    from hpc_deepfake.strategies import server, wire
+
+    if word == "statistics":
+        server.update_moving = lambda moving, batch, step: None
+    if word == "pieces":  # the second server's begins one number too early
+        right = wire.Wire.piece
+        wire.Wire.piece = lambda self, place: slice(
+            right(self, place).start - place, right(self, place).stop - place)
+
+
+def program(comm: MPI.Comm) -> int:
+    data, folder, strategy, servers, *words = sys.argv[1:]
+    for word in words:
+        bound = () if word in UNBOUNDED else ("--max-staleness", "0")
+        if word in ("statistics", "pieces"):
+            mistake(word)
+        code = train.main(comm, [
+            "--data", data, "--run", str(Path(folder) / word), "--epochs", "2",
+            "--batch-size", "3", "--device", "cpu", "--threads", "1", "--no-report",
+            "--patience", "0", "--strategy", strategy, "--servers", servers, *bound,
+            *CASES[word]])
+        if code:
+            return code
+    return 0
+
+
+mpi.run(program, lambda: train.before_mpi(["--strategy", sys.argv[3]]))

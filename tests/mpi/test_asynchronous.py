@@ -1,0 +1,209 @@
+"""Asynchronous training: what it computes, how old its gradients are, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from conftest import ROOT, run_program
+
+from hpc_deepfake import checkpoint
+
+PROGRAM = Path(__file__).with_name("asynchronous.py")
+pytestmark = [pytest.mark.mpi, pytest.mark.slow]
+TRAINED = 28  # weights, and of plain gradient descent no more
+
+
+class Trained(NamedTuple):
+    """A finished training: its epochs' lines, and the last checkpoint."""
+
+    lines: list[dict]
+    arrays: list[np.ndarray]
+
+    @property
+    def losses(self) -> np.ndarray:
+        return np.array([[line["loss"], line["val_loss"]] for line in self.lines])
+
+    @property
+    def ages(self) -> dict[int, int]:
+        found: dict[int, int] = {}
+        for line in self.lines:
+            for age, count in line["staleness"].items():
+                found[int(age)] = found.get(int(age), 0) + count
+        return found
+
+
+Run = Callable[..., dict[str, Trained]]
+
+
+@pytest.fixture(scope="module")
+def run(data_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Train cases of asynchronous.py, by name."""
+
+    def run(*words: str, ranks: int, strategy: str = "async", servers: int = 1,
+            ) -> dict[str, Trained]:
+        folder = tmp_path_factory.mktemp(strategy)
+        done = subprocess.run(
+            ["mpirun", "-np", str(ranks), sys.executable, PROGRAM, data_file, folder, strategy,
+             str(servers), *words], capture_output=True, text=True, timeout=600, env=os.environ)
+        assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
+        return {word: Trained(
+            [json.loads(line) for line in (folder / word / "metrics.jsonl").open()],
+            checkpoint.load_newest(folder / word / "checkpoints")[0]) for word in words}
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def sequential(run: Run) -> dict[str, Trained]:
+    return run("sgd", "adam", "accumulate", "fp16", ranks=1, strategy="sequential")
+
+
+def equal(one: Trained, other: Trained, rtol: float = 1e-9) -> bool:
+    """Losses, and all that the checkpoint holds: weights, moments, statistics, best weights."""
+    return (len(one.arrays) == len(other.arrays)
+            and np.allclose(one.losses, other.losses, rtol=rtol, atol=0)
+            and all(np.allclose(a, b, rtol=rtol, atol=1e-11)
+                    for a, b in zip(one.arrays, other.arrays, strict=True)))
+
+
+@pytest.mark.parametrize(("ranks", "servers"), [(2, 1), (3, 1), (3, 2), (4, 2)])
+def test_bound_0_is_sequential_training(run: Run, sequential: dict[str, Trained], ranks: int,
+                                        servers: int) -> None:
+    """With any number of workers, who then take turns, and of servers: gradient descent in float64
+    within rtol 1e-9, dropout, warm-up, ragged batches and micro-batches included, and the losses
+    of Adam in float32 within 1e-3."""
+    found = run("sgd", "accumulate", "adam", ranks=ranks, servers=servers)
+    for word in ("sgd", "accumulate"):
+        assert equal(found[word], sequential[word])
+    np.testing.assert_allclose(found["adam"].losses, sequential["adam"].losses, rtol=1e-3)
+    assert len(found["adam"].arrays) == len(sequential["adam"].arrays) > TRAINED
+    assert found["sgd"].ages == {0: 2 * 12}
+
+
+def test_mistakes_are_found(run: Run, sequential: dict[str, Trained]) -> None:
+    """Gradients that are one update old, statistics that nobody averages, and a server's piece
+    that lies one number beside its place: the comparison above fails for each."""
+    found = run("stale", "statistics", "pieces", ranks=4, servers=2)
+    assert max(found["stale"].ages) == 1
+    for word, trained in found.items():
+        assert not equal(trained, sequential["sgd"], rtol=1e-6), word
+
+
+def test_half_precision_and_rate(run: Run, sequential: dict[str, Trained]) -> None:
+    """fp16 gradients: nearly the same losses, and not the very same. A learning rate over the
+    gradient's age changes nothing where no gradient is old."""
+    found = run("fp16", "rate", ranks=2)
+    np.testing.assert_allclose(found["fp16"].losses[0, 0], sequential["adam"].losses[0, 0],
+                               rtol=2e-2)
+    assert not np.array_equal(found["fp16"].losses, sequential["adam"].losses)
+    assert equal(found["rate"], sequential["sgd"])
+
+
+def test_staleness_is_measured_and_bounded(run: Run) -> None:
+    """Two workers, one twenty times slower: every update is counted once, with its age; the bound
+    holds, and without one the slow worker's gradients are older than that."""
+    found = run("bounded", "free", ranks=3)
+    for trained in found.values():
+        assert sum(trained.ages.values()) == trained.lines[-1]["step"] == 2 * 12
+        assert max(trained.ages) > 0
+    assert max(found["bounded"].ages) <= 2
+    assert max(found["free"].ages) > 2
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 4])
+def test_local_sgd_that_averages_each_step_is_sync(run: Run, ranks: int) -> None:
+    """With plain gradient descent, unequal shares and ranks without rows among them."""
+    local = run("local", ranks=ranks, strategy="local-sgd")["local"]
+    sync = run("sgd", ranks=ranks, strategy="sync")["sgd"]
+    assert equal(local, sync)
+
+
+def test_local_sgd_alone_is_sequential(run: Run, sequential: dict[str, Trained]) -> None:
+    assert equal(run("sgd", ranks=1, strategy="local-sgd")["sgd"], sequential["sgd"])
+
+
+def test_any_strategy_goes_on_with_anothers_run(data_file: Path, tmp_path: Path) -> None:
+    """A run that changes its strategy after each epoch: the next one takes up weights and best
+    epoch, so the figures of the best weights stay what they were, and trains on."""
+    run = tmp_path / "run"
+
+    def train(epochs: int, strategy: str, ranks: int, *more: str) -> dict:
+        done = run_program("hpc_deepfake.train", "--data", data_file, "--run", run, "--epochs",
+                           str(epochs), "--batch-size", "3", "--threads", "1", "--resume",
+                           "--no-report", "--strategy", strategy, *more, ranks=ranks, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr[-3000:]
+        return json.loads((run / "summary.json").read_text())
+
+    train(1, "async", 4, "--servers", "2")
+    for epochs, strategy, ranks in ((2, "sync", 2), (3, "local-sgd", 2), (4, "sequential", 1),
+                                    (5, "async", 3)):
+        before = json.loads((run / "summary.json").read_text())
+        same = train(epochs - 1, strategy, ranks)
+        assert same["strategy"] == strategy and same["steps"] == before["steps"]
+        assert same["validation"] == pytest.approx(before["validation"], rel=1e-5)
+        assert train(epochs, strategy, ranks)["steps"] > same["steps"]
+
+
+def disturbed(what: str, rank: int, at: int, data: Path, run: Path,
+              *more: object) -> tuple[int, str]:
+    """A run on one server and two workers with something going wrong (disturbed.py)."""
+    done = subprocess.run(
+        ["mpirun", "-np", "3", sys.executable, PROGRAM.with_name("disturbed.py"), what, str(rank),
+         str(at), "--", "--data", data, "--run", run, "--strategy", "async", "--epochs", "2",
+         "--batch-size", "3", "--device", "cpu", "--threads", "1", "--no-report",
+         *map(str, more)], cwd=ROOT, capture_output=True, text=True, timeout=300,
+        stdin=subprocess.DEVNULL)
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(("what", "rank"), [("usr1", 0), ("term", 2)])
+def test_a_signal_to_one_rank_stops_all_with_nothing_lost(data_file: Path, tmp_path: Path,
+                                                         what: str, rank: int) -> None:
+    """To a server or a worker: what is under way is finished and saved, and the resumed run does
+    the rest: 12 updates an epoch in all."""
+    run = tmp_path / "run"
+    code, text = disturbed(what, rank, 3, data_file, run)
+    assert code == 75, text
+    _, meta, _ = checkpoint.load_newest(run / "checkpoints")
+    state = meta["state"]
+    assert 3 < state["step"] < 24
+    assert state["rows_done"] == 3 * (state["step"] - 12 * (state["epoch"] - 1))
+    code, text = disturbed("nothing", 0, 0, data_file, run, "--resume")
+    assert code == 0, text
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").open()]
+    assert [(line["step"], sum(line["staleness"].values())) for line in lines] == [
+        (12, 12), (24, 12)], "of the epoch's first part too"
+
+
+@pytest.mark.parametrize(("what", "rank", "words"), [
+    ("raise", 0, "rank 0 of 3"), ("raise", 2, "rank 2 of 3"), ("kill", 0, ""), ("kill", 1, "")])
+def test_any_ranks_death_ends_the_run(data_file: Path, tmp_path: Path, what: str, rank: int,
+                                      words: str) -> None:
+    """A server's as a worker's, in the second epoch; the first one's checkpoint stays whole."""
+    at = 15 if rank == 0 else 8
+    code, text = disturbed(what, rank, at, data_file, tmp_path / "run")
+    assert code not in (0, 2, 75)
+    assert words in text and ("a test's mistake" in text) == (what == "raise")
+    assert checkpoint.load_newest(tmp_path / "run" / "checkpoints")[1]["state"]["epoch"] == 2
+
+
+@pytest.mark.parametrize(("what", "rank", "words"), [
+    ("sleep", 1, "rank 1 on {host} has not come to the next step"),
+    ("freeze", 2, "rank 2 on {host} gives no sign of life"),
+    ("freeze", 0, "rank 0 on {host} gives no sign of life")])
+def test_a_stalled_rank_is_named_and_the_job_ended(data_file: Path, tmp_path: Path, what: str,
+                                                   rank: int, words: str) -> None:
+    """A worker whose gradient the server waits for, and any rank that is stopped."""
+    code, text = disturbed(what, rank, 2, data_file, tmp_path / "run", "--stall-warning", 3,
+                           "--stall-limit", 8)
+    assert code not in (0, 2, 75)
+    assert words.format(host=os.uname().nodename) in text
+    assert "ending the job" in text
