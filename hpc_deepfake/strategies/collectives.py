@@ -37,9 +37,12 @@ def start(comm: Comm, gpu: bool, stall_warning: float, stall_limit: float,
                               str(math.ceil(max(stall_limit, stall_warning + 1))))
     if not stall_warning:
         os.environ.setdefault("HOROVOD_STALL_CHECK_DISABLE", "1")
-    _sets.update({ranks: hvd.ProcessSet(ranks) for ranks in {tuple(sorted(one)) for one in sets}
-                  if 1 < len(ranks) < comm.size})
-    hvd.init(process_sets=[_sets[ranks] for ranks in sorted(_sets)])
+    wanted = {tuple(sorted(one)) for one in sets if 1 < len(one) < comm.size}
+    if not hvd.is_initialized():
+        _sets.update({ranks: hvd.ProcessSet(ranks) for ranks in wanted})
+        hvd.init(process_sets=[_sets[ranks] for ranks in sorted(_sets)])
+    if not wanted <= set(_sets):
+        raise RuntimeError("Horovod was started in this process with other groups of ranks")
     if (hvd.size(), hvd.rank()) != (comm.size, comm.rank):
         raise RuntimeError(f"Horovod sees rank {hvd.rank()} of {hvd.size()}, MPI rank {comm.rank} "
                            f"of {comm.size}: Horovod was built for another MPI; run env/setup.sh")

@@ -12,7 +12,7 @@ import tensorflow as tf
 from hpc_deepfake import model as models
 from hpc_deepfake.batchnorm import Statistics, fused, synchronised, update_moving
 from hpc_deepfake.network import Weights
-from hpc_deepfake.optimizer import OPTIMIZERS, Schedule
+from hpc_deepfake.optimizer import optimizer_of
 from hpc_deepfake.parallel import layers
 from hpc_deepfake.parallel.cut import cut
 from hpc_deepfake.parallel.pipeline import Pipeline
@@ -83,9 +83,7 @@ class Mesh(Strategy):
         self.variables = list(self.weights.values())
         self._trainable = [self.weights[one.name] for one in own if one.trainable]
         self._moving = [self.weights[one.name] for one in own if not one.trainable]
-        self.optimizer = OPTIMIZERS[settings.optimizer](self._trainable, Schedule(
-            settings.learning_rate, settings.decay, settings.rate_scale(self.shape.data),
-            settings.warmup_steps))
+        self.optimizer = optimizer_of(settings, self._trainable, self.shape.data)
         self.slots = self.optimizer.slots
 
         same, here = self.shape.data_group(place), self.shape.tensor_group(place)
