@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from itertools import combinations, pairwise
 
@@ -73,6 +74,44 @@ def cut(stages: int, begins: str | None = None) -> list[tuple[str, ...]]:
     return _split(places)
 
 
+def measure(rows: int = 16, repeats: int = 5) -> dict[str, float]:
+    """Milliseconds of each block here for so many pictures, forward and backward, the median of
+    some; on what TensorFlow was started on."""
+    import numpy as np
+    import tensorflow as tf
+
+    from hpc_deepfake.batchnorm import fused
+    from hpc_deepfake.parallel import layers, shards
+    from hpc_deepfake.parallel.regions import Group
+
+    weights = {one.name: tf.Variable(tf.random.normal(one.shape, stddev=0.05))
+               for one in shards.parameters()}
+    how = layers.Pass(Group(), "row", tf.float32, tf.float32,
+                      lambda x, gamma, beta, _: fused(x, gamma, beta))
+    found = {}
+    for place, block in enumerate(BLOCKS):
+        own = [value for name, value in weights.items() if name.startswith(f"{block}/")]
+        x = tf.random.normal((rows, *OUTPUTS[BLOCKS[place - 1]])) if place else \
+            tf.cast(tf.random.uniform((rows, 128, 128, 3), 0, 256, tf.int32), tf.uint8)
+
+        @tf.function(autograph=False)
+        def both(x: tf.Tensor, block: str = block, own: list[tf.Variable] = own,
+                 place: int = place) -> list[tf.Tensor]:
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                y, _ = layers.stage((block,), x, weights, how)
+            return [one for one in tape.gradient(y, [*own, *[x] * bool(place)])
+                    if one is not None]
+
+        seconds = []
+        for _ in range(repeats + 1):
+            began = time.perf_counter()
+            both(x)[0].numpy()
+            seconds.append(time.perf_counter() - began)
+        found[block] = float(np.median(seconds[1:])) * 1e3
+    return found
+
+
 def _split(cuts: tuple[int, ...]) -> list[tuple[str, ...]]:
     edges = (0, *cuts, len(BLOCKS))
     return [BLOCKS[start:stop] for start, stop in pairwise(edges)]
@@ -83,3 +122,21 @@ def _numbers(block: str) -> int:
     for length in OUTPUTS[block]:
         count *= length
     return count
+
+
+def main() -> None:
+    """The table: what blocks cost here, beside the estimate, and the cuts that follow."""
+    measured, estimated = measure(), operations()
+    whole, all_of_it = sum(measured.values()), sum(estimated.values())
+    print(f"{'block':8} {'ms':>8} {'share':>7} {'estimated':>10}")
+    for block in BLOCKS:
+        print(f"{block:8} {measured[block]:8.1f} {measured[block] / whole:7.1%} "
+              f"{estimated[block] / all_of_it:10.1%}")
+    for stages in range(2, len(BLOCKS) + 1):
+        begins = ",".join(stage[0] for stage in balanced(stages, measured)[1:])
+        same = "" if balanced(stages) == balanced(stages, measured) else "   (not the default)"
+        print(f"pipeline={stages}: --stages {begins}{same}")
+
+
+if __name__ == "__main__":
+    main()

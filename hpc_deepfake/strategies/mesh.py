@@ -183,8 +183,8 @@ class Mesh(Strategy):
 
         def forward(micro: int, given: np.ndarray | None) -> np.ndarray | None:
             nonlocal batch
-            pictures, *rest = inputs[micro]
-            x = pictures if self._first else tf.constant(given)
+            x, *rest = inputs[micro]
+            x = tf.constant(x if self._first else given)
             with tf.GradientTape() as tape:
                 if not self._first:
                     tape.watch(x)
@@ -208,7 +208,7 @@ class Mesh(Strategy):
             return None if self._first else found[-1].numpy()
 
         def room(spec_shape: Sequence[int], kind: tf.DType, micro: int) -> np.ndarray:
-            return np.empty((len(inputs[micro][1]), *spec_shape), kind.as_numpy_dtype)
+            return np.empty((len(inputs[micro][0]), *spec_shape), kind.as_numpy_dtype)
 
         given = self._given[True]
         self.pipeline.run(
@@ -338,13 +338,13 @@ class Mesh(Strategy):
         return [*self._table, *(copies * self._trained)]
 
 
-def _inputs(batch: Batch, rows: int) -> tuple[tf.Tensor, ...]:
-    """As tensors; a share without rows is one picture that counts for nothing (see
-    ``Sequential``)."""
+def _inputs(batch: Batch, rows: int) -> tuple[np.ndarray | tf.Tensor, ...]:
+    """The pictures, and the rest as tensors; a share without rows is one picture that counts for
+    nothing (see ``Sequential``)."""
     present = len(batch.labels) > 0
     pictures = batch.pictures if present else np.zeros((1, SIZE, SIZE, 3), np.uint8)
     labels = batch.labels if present else np.zeros(1, np.uint8)
-    return (tf.constant(pictures), tf.constant(labels), tf.constant(batch.seed, tf.int32),
+    return (pictures, tf.constant(labels), tf.constant(batch.seed, tf.int32),
             tf.constant(rows, tf.int64), tf.constant(present))
 
 

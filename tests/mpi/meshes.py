@@ -32,7 +32,7 @@ class Case(NamedTuple):
 
 
 def case(mesh: str, micro: int = 1, note: str = "", **more: str) -> Case:
-    return Case(mesh + note, micro, Layout(mesh, **more))
+    return Case(mesh + note, micro, Layout(mesh=mesh, **more))
 
 
 CASES = {
