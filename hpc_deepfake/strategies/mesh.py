@@ -141,7 +141,7 @@ class Mesh(Strategy):
         sums = np.array([loss, right, wishes, *told])
         request = self._sums_comm.Iallreduce(sums.copy(), sums)
         ready = time.perf_counter()
-        reducing = float(self._finish(*local, tf.constant(step, tf.int64)))
+        reducing = np.nan_to_num(float(self._finish(*local, tf.constant(step, tf.int64))))
         updated = time.perf_counter()
         idle = wait(request)
         ended = time.perf_counter()
@@ -156,8 +156,8 @@ class Mesh(Strategy):
             self._told[3:] = self.pipeline.waited + idle, ended - began
         self._steps += 1
         loss, right, wishes, *figures = sums.tolist()
-        return Done(1, rows, loss, right, round(wishes), self.pipeline.waited + idle + reducing,
-                    _counts(figures))
+        return Done(1, rows, loss, right, round(wishes),
+                    float(self.pipeline.waited + idle + reducing), _counts(figures))
 
     def settle(self, spent: dict[str, float]) -> tuple[Done, dict[str, float]]:
         figures, self._told = self._told, np.zeros_like(self._told)
