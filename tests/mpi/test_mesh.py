@@ -104,13 +104,14 @@ def test_activations_held_at_a_time(results: Found, ranks: int, mesh: str, most:
 
 
 def test_mistakes_are_found(results: Found) -> None:
-    """One bias that isn't reduced; a region that doesn't sum its gradient; two micro-batches'
-    gradients mixed up: each breaks the comparisons above, by more than ten tolerances."""
+    """One bias that isn't reduced; a region that doesn't sum its gradient, one that doesn't sum at
+    all; two micro-batches' gradients mixed up: each breaks a comparison above, by more than ten
+    tolerances."""
     for mesh, micro, steps in (("data=2 unreduced", 1, 6), ("tensor=2 uncopied", 1, 6),
                                ("pipeline=2 swapped", 3, 6)):
         want, got = (results[ranks][name][:steps] for ranks, name in (
             (1, f"sequential {micro}/sgd/loss"), (2, f"{mesh}/sgd/loss")))
         assert np.abs(got / want - 1).max() > 1e-6, mesh
     assert gradient_error(results[2], results[1], "tensor=2 uncopied", "float64", 5) > 1e-4
-    want, got = results[1]["sequential 1/adam/loss"][:6], results[2]["tensor=2 uncopied/adam/loss"]
-    assert np.abs(got / want - 1).max() > 1e-3
+    want, got = results[1]["sequential 1/adam/loss"][:3], results[2]["tensor=2 unsummed/adam/loss"]
+    assert np.abs(got / want - 1).max() > 1e-2
