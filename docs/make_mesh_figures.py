@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import sys
 from html import escape
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +98,7 @@ def mesh() -> str:
 
 
 def gantt(traces: dict[str, Path]) -> str:
-    """One step of each run, the one of median length after the first two."""
+    """One step of each run."""
     parts, left, width, top = [], 70, 830, 20
     steps = {name: one_step(path) for name, path in traces.items()}
     longest = max(end for _, end in steps.values())
@@ -131,13 +130,20 @@ def gantt(traces: dict[str, Path]) -> str:
 
 
 def one_step(path: Path) -> tuple[list[dict[str, Any]], float]:
-    """Its work, milliseconds from its begin, and how long it is."""
+    """The work of the shortest step after the first two, in milliseconds from its begin, and how
+    long it is."""
     events = [event for event in json.loads(path.read_text())["traceEvents"]
               if event["ph"] == "X"]
-    ends = sorted({event["args"]["step"]: event["ts"] + event["dur"] for event in events
-                   if event["args"].get("what") == "end of the step"}.items())
-    spans = sorted((end - before, before, end) for (_, before), (_, end) in pairwise(ends[1:]))
-    length, begin, end = spans[len(spans) // 2]
+    ends: dict[int, float] = {}
+    for event in events:
+        if event["args"].get("what") == "end of the step":
+            number = event["args"]["step"]
+            ends[number] = max(ends.get(number, 0), event["ts"] + event["dur"])
+    begins = [event["ts"] for event in events if event["pid"] == 0
+              and event["name"] == "forward" and event["args"]["micro"] == 0]
+    spans = [(end - begin, begin, end) for end in sorted(ends.values())[2:]
+             for begin in [max(one for one in begins if one < end)]]
+    length, begin, end = min(spans)
     found = [{"name": event["name"], "rank": event["pid"], "begin": (event["ts"] - begin) / 1e3,
               "ms": event["dur"] / 1e3, "args": event["args"]} for event in events
              if begin <= event["ts"] < end and event["name"] != "wait"]
