@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 Kind = Literal["forward", "backward"]
@@ -61,9 +62,9 @@ def bubble(stages: int, micro: int) -> float:
     return (stages - 1) / (micro + stages - 1)
 
 
-def simulate(name: str, stages: int, micro: int, forward: float = 1.0,
-             backward: float = 2.0) -> list[Span]:
-    """What equal stages would do if messages took no time.
+def simulate(name: str, stages: int, micro: int, forward: float = 1.0, backward: float = 2.0,
+             costs: Sequence[float] | None = None) -> list[Span]:
+    """What the stages would do if messages took no time; ``costs`` of the stages, None for 1 each.
 
     Raises:
         ValueError: the stages wait for one another.
@@ -83,9 +84,16 @@ def simulate(name: str, stages: int, micro: int, forward: float = 1.0,
                 if not first and needed not in ended:
                     break
                 begin = max(free[stage], 0.0 if first else ended[needed])
-                end = begin + (forward if operation.kind == "forward" else backward)
+                end = begin + (costs[stage] if costs else 1) * (
+                    forward if operation.kind == "forward" else backward)
                 free[stage] = ended[stage, operation] = end
                 spans.append(Span(stage, order.pop(0), begin, end))
         if len(spans) == before:
             raise ValueError(f"the stages of {name} wait for one another")
     return spans
+
+
+def idle(spans: Sequence[Span]) -> float:
+    """Share of a simulated step in which a stage idles, the mean of the stages."""
+    stages, end = 1 + max(span.stage for span in spans), max(span.end for span in spans)
+    return 1 - sum(span.end - span.begin for span in spans) / (stages * end)

@@ -17,7 +17,7 @@ from hpc_deepfake.parallel import layers
 from hpc_deepfake.parallel.cut import cut
 from hpc_deepfake.parallel.pipeline import Pipeline
 from hpc_deepfake.parallel.regions import Group
-from hpc_deepfake.parallel.schedule import SCHEDULES, Operation
+from hpc_deepfake.parallel.schedule import SCHEDULES, Operation, bubble
 from hpc_deepfake.parallel.shape import parse
 from hpc_deepfake.parallel.shards import output_shape, parameters
 from hpc_deepfake.parallel.trace import Trace
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 _LARGE = 1 << 20  # numbers; a larger gradient is reduced by itself
 _FIGURES = (("bytes", "point_to_point"), ("bytes", "allreduce"), ("bytes", "tensor"),
-            ("pipeline", "waited_s"), ("pipeline", "step_s"))
+            ("pipeline", "waited_s"), ("pipeline", "formula_s"), ("pipeline", "step_s"))
 
 
 class Local(NamedTuple):
@@ -153,7 +153,8 @@ class Mesh(Strategy):
                           self._data.sent(1) + len(micro) * self._batch.sent(1),
                           sum(self._tensor.sent(rows) for rows in micro))
         if self._steps:  # the first one also builds the graphs
-            self._told[3:] = self.pipeline.waited + idle, ended - began
+            share = bubble(self.shape.pipeline, len(batches))
+            self._told[3:] = self.pipeline.waited + idle, share * (ended - began), ended - began
         self._steps += 1
         loss, right, wishes, *figures = sums.tolist()
         return Done(1, rows, loss, right, round(wishes),

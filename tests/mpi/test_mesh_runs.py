@@ -81,9 +81,11 @@ def test_messages_travel_while_ranks_compute(data_file: Path, tmp_path: Path) ->
     for line in (first, second):
         assert line["bytes"]["point_to_point"] == 2 * activations
         assert line["bytes"]["allreduce"] == line["bytes"]["tensor"] == 0
-    measured = second["pipeline"]["waited_s"] / second["pipeline"]["step_s"]
-    print(f"bubble: {measured:.2f} measured, {bubble(2, 3):.2f} by the formula")
-    assert 0 < measured < 1
+    waited, formula, steps = (second["pipeline"][name]
+                              for name in ("waited_s", "formula_s", "step_s"))
+    print(f"bubble: {waited / steps:.2f} measured, {formula / steps:.2f} by the formula")
+    assert 0 < waited < steps
+    assert formula == pytest.approx(bubble(2, 3) * steps)
 
 
 @pytest.mark.parametrize(("what", "message"), [

@@ -7,7 +7,15 @@ from itertools import pairwise
 import pytest
 
 from hpc_deepfake.parallel import schedule
-from hpc_deepfake.parallel.schedule import SCHEDULES, Operation, bubble, live, most_live, simulate
+from hpc_deepfake.parallel.schedule import (
+    SCHEDULES,
+    Operation,
+    bubble,
+    idle,
+    live,
+    most_live,
+    simulate,
+)
 
 SIZES = [(stages, micro) for stages in range(1, 7) for micro in (1, 2, 3, 4, 7, 16)]
 every = pytest.mark.parametrize(("stages", "micro"), SIZES)
@@ -70,6 +78,15 @@ def test_idle_share_is_the_formula(name, stages, micro, backward):
     for stage in range(stages):
         busy = sum(span.end - span.begin for span in spans if span.stage == stage)
         assert 1 - busy / end == pytest.approx(bubble(stages, micro))
+
+
+def test_unequal_stages_idle_for_longer():
+    """Two stages, one of which has all but a tenth of the work: it is busy all the time but for
+    its neighbour's first and last piece, and the neighbour hardly ever."""
+    assert idle(simulate("gpipe", 3, 5)) == pytest.approx(bubble(3, 5))
+    for name in SCHEDULES:
+        share = idle(simulate(name, 2, 10, costs=[0.1, 0.9]))
+        assert share == pytest.approx(1 - 30 / (2 * (0.3 + 27)))
 
 
 def test_bubble_of_known_sizes():
