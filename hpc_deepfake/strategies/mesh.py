@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -25,6 +26,7 @@ from hpc_deepfake.parallel.waiting import wait
 from hpc_deepfake.parallel.weights import Exchange
 from hpc_deepfake.settings import Layout, Settings
 from hpc_deepfake.strategies.base import Arrays, Batch, Done, Strategy
+from hpc_deepfake.strategies.collectives import Guard
 from preprocessing.ela import SIZE
 
 if TYPE_CHECKING:
@@ -90,6 +92,7 @@ class Mesh(Strategy):
         self._tensor = Group(here, place.tensor)
         self._data = Group(same, place.data)
         self._batch = Group(same, place.data)  # batch statistics of each micro-batch
+        self._guard = Guard(comm) if self.shape.groups() else nullcontext()
         self._sums_comm = comm.Dup()
         title = f"rank {comm.rank}: data {place.data}, stage {place.stage} " \
                 f"({', '.join(self.blocks)}), tensor {place.tensor}"
@@ -134,6 +137,10 @@ class Mesh(Strategy):
     # ---- a step
 
     def step(self, batches: Sequence[Batch], rows: int, step: int, wishes: int = 0) -> Done:
+        with self._guard:
+            return self._step(batches, rows, step, wishes)
+
+    def _step(self, batches: Sequence[Batch], rows: int, step: int, wishes: int) -> Done:
         began = time.perf_counter()
         self.model = None
         local, loss, right = self._work(batches, rows)
