@@ -88,28 +88,41 @@ def test_messages_travel_while_ranks_compute(data_file: Path, tmp_path: Path) ->
     assert formula == pytest.approx(bubble(2, 3) * steps)
 
 
-@pytest.mark.parametrize(("what", "message"), [
-    ("term", "stopped by"), ("kill", ""), ("sleep", "ending the job")])
-def test_one_rank_stops_all(data_file: Path, tmp_path: Path, what: str, message: str) -> None:
-    """A signal: all stop after the same step, exit code 75, a checkpoint. A death ends the job. A
-    rank that sleeps within a step is named by the stage that waits for it."""
-    run = tmp_path / "run"
+def disturbed(data: Path, run: Path, what: str, rank: int, ranks: int,
+              mesh: str) -> tuple[int, str]:
+    """Exit code and output of a run in whose third step that happens to a rank."""
     done = subprocess.run(
-        ["mpirun", "-np", "2", sys.executable, DISTURBED, what, "0" if what == "sleep" else "1",
-         "2", "--", "--data", data_file, "--run", run, "--epochs", "9", "--batch-size", "3",
-         "--device", "cpu", "--threads", "1", "--strategy", "mesh", "--mesh", "pipeline=2",
-         "--micro-batches", "2", "--stall-warning", "3", "--stall-limit", "8"],
-        capture_output=True, text=True, timeout=200, cwd=tmp_path, env=os.environ)
-    text = done.stdout + done.stderr
-    assert message in text
-    if what == "term":
-        assert done.returncode == 75, text[-2000:]
-        assert newest(run)[1]["state"]["step"] == 4
-    else:
-        assert done.returncode not in (0, 2, 75)
-    if what == "sleep":
-        assert f"rank 0 on {os.uname().nodename} has not come to the next step" in text
-        assert "rank 1 on" not in text
+        ["mpirun", "-np", str(ranks), sys.executable, DISTURBED, what, str(rank), "2", "--",
+         "--data", data, "--run", run, "--epochs", "9", "--batch-size", "3", "--device", "cpu",
+         "--threads", "1", "--strategy", "mesh", "--mesh", mesh, "--micro-batches", "2",
+         "--stall-warning", "3", "--stall-limit", "8"],
+        capture_output=True, text=True, timeout=200, cwd=run.parent, env=os.environ)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_a_signal_to_one_rank_stops_all(data_file: Path, tmp_path: Path) -> None:
+    """After the same step, with a checkpoint."""
+    code, text = disturbed(data_file, tmp_path / "run", "term", 1, 2, "pipeline=2")
+    assert code == 75, text[-2000:]
+    assert "stopped by" in text
+    assert newest(tmp_path / "run")[1]["state"]["step"] == 4
+
+
+def test_a_rank_that_dies_ends_the_job(data_file: Path, tmp_path: Path) -> None:
+    code, _ = disturbed(data_file, tmp_path / "run", "kill", 1, 2, "pipeline=2")
+    assert code not in (0, 2, 75)
+
+
+@pytest.mark.parametrize(("ranks", "mesh", "rank", "words"), [
+    (2, "pipeline=2", 0, f"rank 0 on {os.uname().nodename} has not come to the next step"),
+    (4, "data=2,tensor=2", 3, "3: [conv2_gather]")])  # Horovod's words
+def test_a_rank_that_sleeps_within_a_step_is_named(data_file: Path, tmp_path: Path, ranks: int,
+                                                   mesh: str, rank: int, words: str) -> None:
+    """By the stage that waits for it, or by Horovod, and the job is ended."""
+    code, text = disturbed(data_file, tmp_path / "run", "sleep", rank, ranks, mesh)
+    assert code not in (0, 2, 75)
+    assert words in text and "ending the job" in text
+    assert "rank 1 on" not in text  # which is in order
 
 
 @pytest.mark.parametrize(("ranks", "options", "message"), [
