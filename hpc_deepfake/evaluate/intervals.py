@@ -11,7 +11,7 @@ _CHUNK = 50  # resamples at a time: memory
 def bootstrap(probabilities: np.ndarray, labels: np.ndarray, groups: np.ndarray,
               threshold: float = 0.5, resamples: int = RESAMPLES,
               seed: int = 0) -> dict[str, tuple[float, float] | None]:
-    """95% percentile intervals of accuracy and AUC (Efron 1979).
+    """95% percentile intervals of accuracy, balanced accuracy and AUC (Efron 1979).
 
     Whole groups are drawn with replacement, as often as there are groups: pictures of one source
     stand or fall together, and single pictures would make the intervals too narrow.
@@ -20,31 +20,37 @@ def bootstrap(probabilities: np.ndarray, labels: np.ndarray, groups: np.ndarray,
         probabilities: of tampered, float (n). labels: 0 or 1 (n). groups: int (n).
 
     Returns:
-        ``accuracy`` and ``auc``: lower and upper end; None with fewer than two groups, and for
-        the AUC if more than half of the draws have one class only.
+        ``accuracy``, ``balanced_accuracy`` and ``auc``: lower and upper end; None with fewer than
+        two groups, and for the last two if more than half of the draws have one class only.
     """
     p, y = np.asarray(probabilities, np.float64), np.asarray(labels).astype(bool)
     _, group = np.unique(groups, return_inverse=True)
     count = int(group.max()) + 1 if len(group) else 0
     if count < 2:
-        return {"accuracy": None, "auc": None}
-    right = np.bincount(group, (p >= threshold) == y)
-    size = np.bincount(group)
+        return {"accuracy": None, "balanced_accuracy": None, "auc": None}
+    # by class (authentic, tampered) and group
+    right = np.stack([np.bincount(group, ((p >= threshold) == y) & (y == one), count)
+                      for one in (False, True)])
+    size = np.stack([np.bincount(group, y == one, count) for one in (False, True)])
     order = np.argsort(p, kind="stable")
     starts = np.flatnonzero(np.append(True, np.diff(p[order]) != 0))  # of equal probabilities
     random = np.random.default_rng(seed)
-    accuracy, auc = [], []
+    accuracy, balanced, auc = [], [], []
     for begin in range(0, resamples, _CHUNK):
         drawn = random.multinomial(count, np.full(count, 1 / count),
                                    min(_CHUNK, resamples - begin)).astype(np.float64)
-        accuracy.append(drawn @ right / (drawn @ size))
+        rights, sizes = drawn @ right.T, drawn @ size.T
+        accuracy.append(rights.sum(1) / sizes.sum(1))
         weights = drawn[:, group[order]]
         positive, negative = (np.add.reduceat(weights * which[order], starts, axis=1)
                               for which in (y, ~y))
         below = np.cumsum(negative, axis=1) - negative / 2  # ties half, as in metrics.auc
         with np.errstate(invalid="ignore"):
+            balanced.append((rights / sizes).mean(1))
             auc.append((positive * below).sum(1) / (positive.sum(1) * negative.sum(1)))
-    return {"accuracy": _ends(np.concatenate(accuracy)), "auc": _ends(np.concatenate(auc))}
+    return {"accuracy": _ends(np.concatenate(accuracy)),
+            "balanced_accuracy": _ends(np.concatenate(balanced)),
+            "auc": _ends(np.concatenate(auc))}
 
 
 def _ends(values: np.ndarray) -> tuple[float, float] | None:

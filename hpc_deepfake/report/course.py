@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hpc_deepfake.report.answer import baselines
@@ -94,8 +95,15 @@ def time(content: Content) -> Html:
     lines = [line for line in content.records.epochs if dictionary(line.get("seconds"))]
     parts: list[object] = []
     if lines:
-        parts += [_stages(lines), _rates(content, lines)]
-        parts = [Html(f"<div class=grid>{join(parts)}</div>"), _stage_table(lines)]
+        ages = [dictionary(line.get("staleness")) for line in lines]
+        whose = "mean of the workers" if any(ages) else "rank 0"
+        parts += [_stages(lines, whose), _rates(content, lines)]
+        counts: Counter[int] = Counter()
+        for one in ages:
+            counts.update({int(age): int(times) for age, times in one.items()})
+        if counts:
+            parts.append(staleness(counts, "all epochs"))
+        parts = [Html(f"<div class=grid>{join(parts)}</div>"), _stage_table(lines, whose)]
     summary = content.records.summary
     if finite(summary.get("seconds")) is not None:
         parts.insert(0, paragraph(
@@ -106,11 +114,24 @@ def time(content: Content) -> Html:
     return join(parts)
 
 
+def staleness(counts: Mapping[int, int], of: str) -> Html:
+    """Share of the updates by staleness: how many others came between reading the weights and
+    changing them."""
+    whole, oldest = sum(counts.values()), max(counts)
+    chart = Chart(f"share of updates by staleness, {of}", (-0.6, oldest + 0.6),
+                  (0, max(counts.values()) / whole * 1.05), "staleness", "share of updates",
+                  xticks=whole_ticks([0, max(oldest, 1)]), yform=lambda value: f"{value:.0%}")
+    for age, times in sorted(counts.items()):
+        chart.bar(age - 0.4, age + 0.4, 0, times / whole, "blue",
+                  f"staleness {age}: {times:,} updates, {times / whole:.1%}")
+    return figure(f"Staleness, {of}", chart, caption=f"{whole:,} updates.")
+
+
 def _seconds(line: dict[str, Any], stage: str) -> float:
     return max(finite(line["seconds"].get(stage)) or 0.0, 0.0)
 
 
-def _stages(lines: Sequence[dict[str, Any]]) -> Html:
+def _stages(lines: Sequence[dict[str, Any]], whose: str) -> Html:
     epochs = _column(lines, "epoch")
     highest = max(sum(_seconds(line, stage) for stage in STAGES) for line in lines)
     chart = Chart("seconds of each epoch by stage; the table below has the values",
@@ -124,7 +145,7 @@ def _stages(lines: Sequence[dict[str, Any]]) -> Html:
                 chart.bar(epoch - 0.4, epoch + 0.4, low, high, colour,
                           f"epoch {epoch:g}, {stage}: {high - low:.3f} s")
             low = high
-    return figure("Seconds of each epoch, on rank 0", chart,
+    return figure(f"Seconds of each epoch, {whose}", chart,
                   [(f"bar {colour}", stage) for stage, (_, colour) in STAGES.items()])
 
 
@@ -144,10 +165,10 @@ def _rates(content: Content, lines: Sequence[dict[str, Any]]) -> Html:
         ("grey dashed thin", f"median {number(median, ',.1f')}")])
 
 
-def _stage_table(lines: Sequence[dict[str, Any]]) -> Html:
+def _stage_table(lines: Sequence[dict[str, Any]], whose: str) -> Html:
     sums = {stage: sum(_seconds(line, stage) for line in lines) for stage in STAGES}
     whole = sum(sums.values()) or 1.0
-    return table("Seconds by stage, of rank 0", ("stage", "all", "an epoch", "share"), (
+    return table(f"Seconds by stage, {whose}", ("stage", "all", "an epoch", "share"), (
         (f"{stage}: {meaning}", f"{sums[stage]:,.2f}", f"{sums[stage] / len(lines):,.3f}",
          f"{sums[stage] / whole:.1%}") for stage, (meaning, _) in STAGES.items()))
 

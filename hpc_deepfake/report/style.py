@@ -54,6 +54,7 @@ svg .thin { stroke-width: 1.3; }
 .s-orange { stroke: var(--orange); } .f-orange { fill: var(--orange); }
 .s-green { stroke: var(--green); } .f-green { fill: var(--green); }
 .s-violet { stroke: var(--violet); } .f-violet { fill: var(--violet); }
+.s-ink { stroke: var(--ink); }
 .s-grey { stroke: var(--grey); } .f-grey { fill: var(--grey); }
 .f-faint { fill: var(--line); }
 .keys { display: flex; flex-wrap: wrap; align-content: start; gap: .1rem 1rem;

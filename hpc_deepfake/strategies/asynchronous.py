@@ -54,6 +54,7 @@ class Async(Sequential):
         self._kernel = np.empty(self._wire.bounds[-1], own)
         self._rest = np.empty(self._wire.rest + statistics, own)
         self._server = self._link = None
+        self._idle_since = 0.0
         if comm.rank < self.layout.servers:
             self._server = Server(self._talk, self._wire, settings, self.layout,
                                   self.weights.moving)
@@ -79,6 +80,7 @@ class Async(Sequential):
                 began = time.perf_counter()
                 work = self._link.next(lambda seconds: self.overdue(0, seconds - 5))
                 if work is None:
+                    self._idle_since = began
                     return
                 self._take(tf.constant(self._kernel), tf.constant(self._rest[:self._wire.rest]))
                 self._link.ask(begin)
@@ -96,6 +98,8 @@ class Async(Sequential):
     def settle(self, spent: dict[str, float]) -> tuple[Done, dict[str, float]]:
         wait(self._talk.Ibarrier())  # a slow worker may be long in coming
         server = self._server
+        if server is None:  # until the last worker is done: all have the same time on the clock
+            spent["communication"] += time.perf_counter() - self._idle_since
         found = self._talk.bcast(server and (
             server.updates, *server.sums.tolist(),
             {str(age): count for age, count in sorted(server.staleness.items())},

@@ -32,6 +32,7 @@ after_training=ok   # how a job has to depend on one that may be stopped and go 
 # Variables that a script does without.
 : "${PICTURES:=}" "${DATA:=}" "${RUN:=}" "${DEVICE:=cpu}" "${STAGE:=}" "${STAGE_ENV:=}" "${RANK_LOGS:=}"
 : "${DOCTOR:=on}" "${MAX_RESTARTS:=0}" "${TRAIN:=train_cpu}" "${MAX_NODES:=1}"
+: "${METHODS:=}" "${FEATURES:=}" "${EPOCHS:=}" "${REPEATS:=}"
 : "${PREPROCESS_OPTIONS:=}" "${TRAIN_OPTIONS:=}" "${EVALUATE_OPTIONS:=}"
 
 say() { printf '%s\n' "$@"; } # LINE…
@@ -277,24 +278,34 @@ evaluate() {
     "${python[@]}" -m hpc_deepfake.cli summary "$run"
 }
 
-# Sequential against parallel, ELA against raw pixels, one after the other on the same machines.
+# Every method on ELA, every feature in sync, one training after the other on the same machines.
 compare() {
-    local run method methods=(sequential-ela sync-ela sync-raw)
+    local given=("${job_args[@]}") before=() after=() next words comparison
+    [[ -n $job_run || -z $(option out) ]] || RUN=$(option out)
     choose_run
     chained "$job_run/jobs"
     record "$job_run/jobs"
     stage_environment
     check train "$job_run"
-    for method in "${methods[@]}"; do
-        run=$job_run/$method
-        [[ ! -s $run/summary.json ]] || continue # before this job was stopped
-        local ranks=$job_ranks
-        [[ $method != sequential-* ]] || ranks=1
-        work "$method" --ranks "$ranks" "${python[@]}" -m hpc_deepfake.train \
-            ${CONFIG:+--config "$CONFIG"} ${DATA:+--data "$DATA"} --device "$DEVICE" \
-            "${job_args[@]}" --strategy "${method%-*}" --feature "${method#*-}" --run "$run" --resume
+    # What stands behind -- goes to each training.
+    while ((${#given[@]})) && [[ ${given[0]} != -- ]]; do
+        before+=("${given[0]}")
+        given=("${given[@]:1}")
     done
-    "${python[@]}" -m hpc_deepfake.cli summary "${methods[@]/#/$job_run/}" | tee "$job_run/summary.txt"
+    after=(-- --device "$DEVICE" "${given[@]:1}")
+    comparison=("${python[@]}" -m hpc_deepfake.cli compare ${CONFIG:+--config "$CONFIG"} ${DATA:+--data "$DATA"}
+        ${METHODS:+--methods "$METHODS"} ${FEATURES:+--features "$FEATURES"} ${EPOCHS:+--epochs "$EPOCHS"}
+        ${REPEATS:+--repeats "$REPEATS"} --ranks "$job_ranks" --threads "$job_cpus" --nodes "$job_nodes"
+        --servers-within "${before[@]}" --out "$job_run")
+    while true; do
+        next=$("${comparison[@]}" --next "${after[@]}") || fail "$?" "what to train next can't be told"
+        [[ -n $next ]] || break
+        mapfile -t words <<<"$next" # name, ranks, arguments
+        local job_args=("${words[@]:2}") job_cpus
+        job_cpus=$(option threads) # sequential has those of all ranks of a node
+        work "${words[0]}" --ranks "${words[1]}" "${python[@]}" -m hpc_deepfake.train "${job_args[@]}"
+    done
+    "${comparison[@]}" --report-only "${after[@]}" || fail "$?" "the report can't be written"
     finished
 }
 

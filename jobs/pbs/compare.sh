@@ -1,10 +1,10 @@
 #!/bin/bash -l
-# Sequential against parallel training, ELA against raw pixels, on the same machines.
+# Training methods side by side, and features: same data, epochs, seeds and machines.
 #
-#   qsub -v DATA=casia2.h5,ARGS='--epochs 10' jobs/pbs/compare.sh
+#   qsub -v DATA=casia2.h5,METHODS='sequential sync',EPOCHS=10 jobs/pbs/compare.sh
 #
-# ARGS go to python -m hpc_deepfake.train, for each method alike; the table is summary.txt
-# in the run directory.
+# ARGS go to hpc-deepfake compare, and what stands behind -- to each training; the report is
+# compare.html, .md, .csv and .json in the run directory.
 #PBS -N hd-compare
 #PBS -l select=1:ncpus=16:mpiprocs=4
 #PBS -l place=scatter
@@ -17,6 +17,10 @@ set -euo pipefail
 # What to change: here, or when submitting, as above.
 DATA=${DATA:-}                      # data file, HDF5 (default: features.h5 in the folder of pictures)
 RUN=${RUN:-}                        # run directory (default: runs/JOB_ID)
+METHODS=${METHODS:-}                # strategies of training, with commas or spaces between (default: all)
+FEATURES=${FEATURES:-}              # features of the data file (default: ela and raw)
+EPOCHS=${EPOCHS:-}                  # of each training (default: 30)
+REPEATS=${REPEATS:-}                # trainings of each kind, with seeds that count up (default: 1)
 CONFIG=${CONFIG:-}                  # TOML file with options of the program
 ARGS=${ARGS:-}                      # more options of the program, in one text
 SITE=${SITE:-}                      # site file env/sites/SITE.sh: modules, launcher, network

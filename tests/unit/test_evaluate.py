@@ -224,7 +224,8 @@ def bootstrap_by_hand(p, y, groups, resamples, seed):
         times = random.multinomial(count, np.full(count, 1 / count))
         rows = np.repeat(np.arange(len(p)), times[group])
         one = metrics.evaluate(p[rows], y[rows])
-        found.append((one["accuracy"], np.nan if one["auc"] is None else one["auc"]))
+        found.append([np.nan if one[name] is None else one[name]
+                      for name in ("accuracy", "auc", "balanced_accuracy")])
     return np.nanpercentile(np.array(found), (2.5, 97.5), axis=0)
 
 
@@ -240,6 +241,7 @@ def test_bootstrap_is_that_of_repeated_rows(ties):
     want = bootstrap_by_hand(p, y, groups, 50, 4)
     assert found["accuracy"] == pytest.approx(want[:, 0])
     assert found["auc"] == pytest.approx(want[:, 1])
+    assert found["balanced_accuracy"] == pytest.approx(want[:, 2])
 
 
 def test_groups_widen_the_interval():
@@ -258,10 +260,11 @@ def test_intervals_repeat_and_may_be_missing():
     """The same seed, the same ends; one group tells nothing, one class has no AUC."""
     p, y, groups = np.array([0.2, 0.9, 0.4, 0.7]), np.array([0, 1, 1, 0]), np.arange(4)
     assert intervals.bootstrap(p, y, groups) == intervals.bootstrap(p, y, groups)
-    assert intervals.bootstrap(p, y, np.zeros(4, int)) == {"accuracy": None, "auc": None}
+    nothing = {"accuracy": None, "balanced_accuracy": None, "auc": None}
+    assert intervals.bootstrap(p, y, np.zeros(4, int)) == nothing
     found = intervals.bootstrap(p, np.ones(4), groups)
-    assert found["auc"] is None and found["accuracy"] is not None
-    assert intervals.bootstrap([], [], []) == {"accuracy": None, "auc": None}
+    assert found["auc"] is found["balanced_accuracy"] is None and found["accuracy"] is not None
+    assert intervals.bootstrap([], [], []) == nothing
 
 
 # --- breakdowns --------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -124,6 +125,8 @@ def run_script(path: Path, *arguments: str, bin_path: Path, cwd: Path,
                **variables: str) -> subprocess.CompletedProcess[str]:
     environment = {"PATH": f"{bin_path}:{os.environ['PATH']}", "HOME": str(cwd),
                    "HPC_DEEPFAKE_ENV": sys.prefix, **variables}
+    if "PYTHONPATH" in os.environ:  # the tested clone isn't the installed one
+        environment["PYTHONPATH"] = os.environ["PYTHONPATH"]
     return subprocess.run(["bash", path, *arguments], cwd=cwd, text=True, capture_output=True,
                           env=environment, timeout=120, stdin=subprocess.DEVNULL)
 
@@ -312,3 +315,30 @@ def test_pbs_remote_shell_takes_no_options_of_ssh(bin_path: Path, tmp_path: Path
     run_script(JOBS / "lib" / "pbs_rsh.sh", "-x", "-l", "me", "n02", "PATH=/x:$PATH", ";", "orted",
                bin_path=bin_path, cwd=tmp_path)
     assert (tmp_path / "called").read_text() == "n02|/bin/bash|-c|PATH=/x:$PATH ; orted|"
+
+
+@pytest.mark.slow
+def test_compare_trains_each_in_its_turn_and_reports(data_file: Path, slurm: dict[str, str],
+                                                     bin_path: Path, tmp_path: Path) -> None:
+    """A second job with the same variables has nothing left to train."""
+    job = {**slurm, "SLURM_CPUS_PER_TASK": "1", "DATA": str(data_file), "RUN": "all",
+           "METHODS": "sequential", "FEATURES": "raw ela", "EPOCHS": "1"}
+    done = run_script(JOBS / "slurm" / "compare.sh", "--batch-size", "16", "--",
+                      "--learning-rate", "0.01", bin_path=bin_path, cwd=tmp_path, **job)
+    assert done.returncode == 0, done.stderr
+    names = ["sequential-ela-r1", "sequential-raw-r1"]
+    assert [line.split()[0] for line in done.stdout.splitlines() if " starts; " in line] == names
+    lines = (tmp_path / "all" / "compare.csv").read_text().splitlines()[1:]
+    assert [line.split(",")[0] for line in lines] == names
+    config = json.loads((tmp_path / "all" / names[0] / "config.json").read_text())
+    assert (config["epochs"], config["batch_size"], config["learning_rate"], config["device"]) == (
+        1, 16, 0.01, "cpu")
+    assert (tmp_path / "all" / "jobs" / "outcome").read_text() == "0\n"
+
+    done = run_script(JOBS / "slurm" / "compare.sh", "--batch-size", "16", "--",
+                      "--learning-rate", "0.01", bin_path=bin_path, cwd=tmp_path, **job)
+    assert done.returncode == 0 and " starts; " not in done.stdout
+    assert "report: all/compare.html" in done.stdout
+    done = run_script(JOBS / "slurm" / "compare.sh", "--batch-size", "8", bin_path=bin_path,
+                      cwd=tmp_path, **job)
+    assert done.returncode == 2 and "holds a run with --batch-size 16" in done.stderr

@@ -1,0 +1,82 @@
+"""A comparison that really trains: stopped by a signal, continued, nothing done twice."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import run_program, start_program
+
+pytestmark = [pytest.mark.mpi, pytest.mark.slow]
+NAMES = ["sequential-ela-r1", "sync-ela-r1", "sync-raw-r1"]
+
+
+def wait_for(happened: Callable[[], bool], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_comparison_is_stopped_and_goes_on(data_file: Path, tmp_path: Path) -> None:
+    """TERM to the comparison while ranks train under mpirun: they save, and it says how to go on.
+    The same command then goes on within the epoch; the finished run before is left alone."""
+    words = ["hpc_deepfake.cli", "compare", "--data", data_file, "--out", "all", "--methods",
+             "sequential,sync", "--features", "ela,raw", "--epochs", "2", "--batch-size", "1",
+             "--threads", "1", "--", "--device", "cpu"]
+    process = start_program(*words, cwd=tmp_path)
+    runs = [tmp_path / "all" / name for name in NAMES]
+    wait_for(lambda: (runs[1] / "metrics.jsonl").exists())
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 75, out + err
+    assert "stopped by SIGTERM in sync-ela-r1; run the same command again to go on:" in out
+    assert "stopped by SIGUSR1 in epoch 2" in out  # what the ranks were told
+    assert (runs[0] / "summary.json").exists() and not runs[2].exists()
+    assert not (runs[1] / "summary.json").exists()
+    finished = {file: file.stat().st_mtime_ns for file in runs[0].rglob("*")}
+
+    done = run_program(*words, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"--- 2 of 3: {NAMES[1]}, goes on; 1 were done before" in done.stdout
+    assert "going on with all/sync-ela-r1 in epoch 2" in done.stdout
+    assert NAMES[0] not in done.stdout.partition("--- 3 of 3")[0]
+    assert {file: file.stat().st_mtime_ns for file in runs[0].rglob("*")} == finished
+
+    lines = list(csv.DictReader((tmp_path / "all" / "compare.csv").read_text().splitlines()))
+    assert [line["run"] for line in lines] == NAMES
+    assert all(line["state"] == "done" and line["epochs"] == "2" and not line["unlike"]
+               for line in lines)
+    for run, line in zip(runs, lines, strict=True):
+        summary = json.loads((run / "summary.json").read_text())
+        assert float(line["accuracy"]) == summary["test"]["accuracy"]
+        assert float(line["auc"]) == pytest.approx(summary["test"]["auc"])
+        epochs = [json.loads(one) for one in (run / "metrics.jsonl").read_text().splitlines()]
+        assert [one["epoch"] for one in epochs] == [1, 2]
+        assert float(line["seconds"]) == pytest.approx(
+            sum(sum(one["seconds"].values()) for one in epochs))
+    assert [line["threads"] for line in lines] == ["2", "2", "2"]
+    assert (tmp_path / "all" / "compare.html").stat().st_size > 10_000
+
+    before = (tmp_path / "all" / "compare.md").read_text()
+    done = run_program(*words, cwd=tmp_path)  # nothing is left to do but the report
+    assert done.returncode == 0 and "---" not in done.stdout
+    assert (tmp_path / "all" / "compare.md").read_text() == before
+
+
+def test_a_training_that_fails_ends_the_comparison_with_its_code(data_file: Path,
+                                                                tmp_path: Path) -> None:
+    done = run_program(
+        "hpc_deepfake.cli", "compare", "--data", data_file, "--out", "all", "--methods", "sync",
+        "--features", "ela", "--", "--device", "gpu", cwd=tmp_path,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""})
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "error: --device gpu: " in done.stderr
+    assert "error: sync-ela-r1 ended with exit code 2" in done.stderr
+    assert not (tmp_path / "all" / "compare.html").exists()
