@@ -54,6 +54,7 @@ def synchronised(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, present: tf.Te
         here = tf.concat([[rows], rows * local, squares + rows * tf.square(local)], 0)
         total = allreduce(here * tf.cast(present, tf.float64), f"{name}_forward")
         count, mean, variance = tf.split(total, [1, channels, channels])
+        count = tf.maximum(count, 1)  # none: a micro-batch that is empty on all ranks
         mean = mean / count
         variance = variance / count - tf.square(mean)
         scale = tf.cast(tf.math.rsqrt(variance + EPSILON), x.dtype)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from argparse import Namespace
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -54,6 +55,7 @@ class Layout:
         age in updates, None for any. staleness_rate: divide the learning rate by that age.
         sync_every: steps between two averages of local SGD.
         shard_group: ranks that hold the large kernel together in ``hybrid``; 0: those of a node.
+        mesh, stages, schedule, tensor_layout: of ``--strategy mesh``. trace: file for its trace.
     """
 
     servers: int = 1
@@ -61,6 +63,11 @@ class Layout:
     staleness_rate: bool = False
     sync_every: int = 8
     shard_group: int = 0
+    mesh: str | None = None
+    stages: str | None = None
+    schedule: str = "1f1b"
+    tensor_layout: str = "row"
+    trace: Path | None = None
 
     @classmethod
     def of(cls, options: Namespace) -> Layout:

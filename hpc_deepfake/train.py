@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from hpc_deepfake import strategies
+from hpc_deepfake.parallel.schedule import SCHEDULES
+from hpc_deepfake.parallel.shards import BLOCKS, LAYOUTS
 from hpc_deepfake.settings import PRECISIONS, SCALINGS, Layout, Settings
 from preprocessing import mpi, protocol
 from preprocessing.cli import Parser, at_least, between, default_data
@@ -36,6 +38,8 @@ _EXAMPLES = """examples:
   mpirun -np 8 python -m hpc_deepfake.train --data casia2.h5 --strategy local-sgd --sync-every 16
   mpirun -np 8 python -m hpc_deepfake.train --data casia2.h5 --strategy hybrid --shard-group 4
   mpirun -np 8 python -m hpc_deepfake.train --data /lustre/casia2.h5 --stage /tmp
+  mpirun -np 4 python -m hpc_deepfake.train --data casia2.h5 --mesh tensor=2,pipeline=2 \
+    --batch-size 16 --micro-batches 8
   mpirun -np 2 python -m hpc_deepfake.train --config run.toml --epochs 5
 
 SIGTERM or SIGUSR1 to any rank: all stop after the same step, with a checkpoint.
@@ -64,8 +68,9 @@ def parser() -> Parser:
                         default="val_loss", help="what a better epoch is")
     course.add_argument("--batch-size", type=at_least(1), default=32,
                         help="rows per rank and micro-batch")
-    course.add_argument("--accumulate", type=at_least(1), default=1, metavar="M",
-                        help="micro-batches per optimizer step")
+    course.add_argument("--accumulate", "--micro-batches", type=at_least(1), default=1,
+                        metavar="M", help="micro-batches per optimizer step; with a pipeline, take "
+                        "several for each stage")
     course.add_argument("--optimizer", choices=("adam", "sgd"), default="adam", help=" ")
     course.add_argument("--learning-rate", type=between(0, 10), default=1e-4, metavar="LR",
                         help="step t (from 0) uses LR / (1 + decay·t)")
@@ -77,15 +82,15 @@ def parser() -> Parser:
     course.add_argument("--dropout", type=between(0, 0.99), default=0.5,
                         help="before the last layer")
     course.add_argument("--sync-bn", action="store_true",
-                        help="normalise over the batch of all ranks, not each rank's own")
+                        help="normalise over the micro-batch of all ranks, not each rank's own")
     course.add_argument("--seed", type=at_least(0), default=0,
                         help="of weights, order and dropout")
 
     how = cli.add_argument_group("how it is computed")
     how.add_argument("--strategy", choices=("auto", *strategies.NAMES), default="auto",
-                     help="auto: sequential on one rank, sync on several; async: with parameter "
-                          "servers; local-sgd: weights averaged now and then; hybrid: the large "
-                          "dense layer dealt to the ranks")
+                     help="auto: sequential on one rank, sync on several, mesh if --mesh is given; "
+                          "async: with parameter servers; local-sgd: weights averaged now and "
+                          "then; hybrid: the large dense layer dealt to the ranks")
     how.add_argument("--servers", type=at_least(1), default=1, metavar="S",
                      help="async: the first S ranks are parameter servers")
     how.add_argument("--max-staleness", type=at_least(0), metavar="N",
@@ -99,6 +104,19 @@ def parser() -> Parser:
                      help="for studies: the rank that --slow-factor slows down")
     how.add_argument("--slow-factor", type=between(1, 1000), default=1.0, metavar="F",
                      help="for studies: that rank takes F times as long to compute")
+    how.add_argument("--mesh", metavar="data=D,tensor=T,pipeline=P",
+                     help="model parallel: D·T·P ranks, the layers in P stages, their weights in T "
+                          "shards, the batches in D shares; an axis left out is 1")
+    how.add_argument("--stages", metavar="BLOCKS",
+                     help="first block of each stage but the first, out of "
+                          f"{', '.join(BLOCKS[1:])}; default: stages of about equal cost")
+    how.add_argument("--schedule", choices=tuple(SCHEDULES), default="1f1b",
+                     help="of the stages: gpipe holds all micro-batches' activations, 1f1b no more "
+                          "than there are stages")
+    how.add_argument("--tensor-layout", choices=LAYOUTS, default="row",
+                     help="how the large dense kernel is cut with tensor=T")
+    how.add_argument("--trace", type=Path, metavar="FILE",
+                     help="write what each rank of a mesh did when, for ui.perfetto.dev")
     how.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto",
                      help="gpu fails before the first step where there is none")
     how.add_argument("--threads", type=at_least(0), default=0,
@@ -136,7 +154,7 @@ def parser() -> Parser:
 def before_mpi(argv: Sequence[str] | None = None) -> None:
     """Settings that MPI reads when it starts."""
     options = parser().parse(argv)
-    if options.strategy in strategies.POLLING:
+    if options.strategy in strategies.POLLING or options.mesh:
         # Open MPI moves three fragments of a message each time that it is called: with fragments
         # of 32 KiB in shared memory, 30 MB took 0.8 s between ranks that look every 2 ms
         for transport in ("vader", "sm"):
@@ -180,7 +198,8 @@ def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
         strategy_class = strategies.get(options.strategy)
     _record(comm, options, run, data, device, local_rank)
     keras.utils.set_random_seed(options.seed)
-    network = model.build("float64" if options.precision == "float64" else "float32")
+    network = model.build("float64" if options.precision == "float64" else "float32") \
+        if strategy_class.wants_model(comm.rank) else None
     strategy = strategy_class(network, settings, comm, layout)
     del network  # a strategy may need it no more
     if run is not None:
@@ -191,6 +210,7 @@ def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
     trainer = Trainer(comm, strategy, data, settings, limits, run, stop, watchdog,
                       options.slow_factor if comm.rank == options.slow_rank else 1.0)
     trainer.restore(loaded)
+    del loaded
     started = time.perf_counter()
     summary = trainer.train()
     watchdog.close()
@@ -317,7 +337,7 @@ def _headline(ranks: int, shares: int, options: Namespace, data: DataFile, devic
     rows = f"{counts[0]:,} train + {counts[1]:,} validation" \
            + (f" + {counts[2]:,} test" if counts[2] else "")
     share = data.labels[data.rows("validation")].mean()
-    who = f"{ranks} rank{'s' * (ranks > 1)}"
+    who = f"{f'{options.mesh}: ' * bool(options.mesh)}{ranks} rank{'s' * (ranks > 1)}"
     if options.strategy == "async":
         workers = ranks - options.servers
         who = f"{workers} worker{'s' * (workers > 1)} with {options.servers} " \

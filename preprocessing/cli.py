@@ -54,8 +54,9 @@ class Parser(argparse.ArgumentParser):
             raise InputError(f"cannot read the configuration {path}: {error}") from None
         except tomllib.TOMLDecodeError as error:
             raise InputError(f"{path} is not valid TOML: {error}") from None
-        actions = {action.dest: action for action in self._actions
-                   if action.option_strings and action.dest not in ("help", "version", "config")}
+        actions = {name.lstrip("-").replace("-", "_"): action for action in self._actions
+                   for name in action.option_strings if name.startswith("--")
+                   and action.dest not in ("help", "version", "config")}
         values = {}
         for key, value in table.items():
             action = actions.get(key.replace("-", "_"))

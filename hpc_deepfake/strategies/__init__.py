@@ -12,8 +12,9 @@ if TYPE_CHECKING:
 
     from hpc_deepfake.strategies.base import Strategy
 
-NAMES = ("sequential", "sync", "async", "local-sgd", "hybrid")
-POLLING = ("async",)  # those that exchange large messages of their own while they compute
+NAMES = ("sequential", "sync", "async", "local-sgd", "hybrid", "mesh")
+# those that exchange large messages of their own while they compute
+POLLING = ("async", "mesh")
 
 
 def choose(name: str, ranks: int, settings: Settings | None = None,
@@ -24,12 +25,22 @@ def choose(name: str, ranks: int, settings: Settings | None = None,
         InputError: it doesn't.
     """
     settings, layout = settings or Settings(), layout or Layout()
+    if layout.mesh and name == "auto":
+        name = "mesh"
     if name == "auto":
         name = "sequential" if ranks == 1 else "sync"
 
     def refuse(why: str) -> NoReturn:
         raise InputError(f"--strategy {name} {why}", everywhere=True)
 
+    if layout.mesh and name != "mesh":
+        refuse(f"knows no --mesh {layout.mesh}: leave it out, or take --strategy mesh")
+    if name == "mesh":
+        from hpc_deepfake.parallel import check
+
+        check(layout, ranks)
+        if settings.compression != "none":
+            refuse("knows no --compression: leave it out, or take --strategy sync")
     if name == "sequential" and ranks > 1:
         refuse(f"runs on one rank, not {ranks}: leave mpirun out, or take --strategy sync")
     if name == "async" and ranks <= layout.servers:
@@ -73,6 +84,10 @@ def get(name: str) -> type[Strategy]:
         from hpc_deepfake.strategies.hybrid import Hybrid
 
         return Hybrid
+    if name == "mesh":
+        from hpc_deepfake.strategies.mesh import Mesh
+
+        return Mesh
     from hpc_deepfake.strategies.sequential import Sequential
 
     return Sequential
@@ -92,3 +107,11 @@ def prepare(name: str, comm: Comm, gpu: bool, layout: Layout | None = None,
         size = group_size(comm, layout.shard_group if layout else 0)
         start(comm, gpu, stall_warning, stall_limit,
               [*groups(comm.size, size), *peers(comm.size, size)], cycle=1)
+    elif name == "mesh":
+        from hpc_deepfake.parallel.shape import parse
+
+        groups = parse(layout.mesh, comm.size).groups()
+        if groups:  # else all goes from neighbour to neighbour
+            from hpc_deepfake.strategies.collectives import start
+
+            start(comm, gpu, stall_warning, stall_limit, groups)

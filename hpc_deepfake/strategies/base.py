@@ -76,7 +76,7 @@ class Strategy:
     speaks = True
     idle = 0.0
 
-    model: keras.Model
+    model: keras.Model | None
     variables: Sequence[tf.Variable] = ()  # the model's weights, in the order of a checkpoint
     slots: Sequence[tf.Variable] = ()  # of the optimizer
 
@@ -85,6 +85,11 @@ class Strategy:
         self.wishes: Callable[[], int] = lambda: 0
         self.overdue: Callable[[int, float], None] = lambda rank, seconds: None
         self.share = self.evaluation_share = (comm.rank, comm.size) if comm else (0, 1)
+
+    @classmethod
+    def wants_model(cls, rank: int) -> bool:
+        """Whether this rank must be given the whole model to begin with; rank 0 always is."""
+        return True
 
     def deal(self, items: Sequence[T], load: Callable[[T], R],
              first: int) -> Iterator[tuple[int, R | None]]:

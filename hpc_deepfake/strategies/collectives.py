@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import math
 import os
+import threading
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import horovod.tensorflow as hvd
 
+from preprocessing.mpi import report
+
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
 
 _sets: dict[tuple[int, ...], hvd.ProcessSet] = {}
+_GRACE = 5.0  # seconds after the stall limit
+_stall_limit = 0.0
 
 
 def start(comm: Comm, gpu: bool, stall_warning: float, stall_limit: float,
@@ -28,6 +34,8 @@ def start(comm: Comm, gpu: bool, stall_warning: float, stall_limit: float,
         sets: groups of ranks that reduce among themselves, of all ranks' wishes together and the
             same on all; see ``process_set``. cycle: milliseconds between wakes, on CPU ranks.
     """
+    global _stall_limit
+    _stall_limit = stall_limit
     os.environ.setdefault("HOROVOD_FUSION_THRESHOLD", "0")
     if not gpu:
         os.environ.setdefault("HOROVOD_CYCLE_TIME", str(cycle))
@@ -37,9 +45,12 @@ def start(comm: Comm, gpu: bool, stall_warning: float, stall_limit: float,
                               str(math.ceil(max(stall_limit, stall_warning + 1))))
     if not stall_warning:
         os.environ.setdefault("HOROVOD_STALL_CHECK_DISABLE", "1")
-    _sets.update({ranks: hvd.ProcessSet(ranks) for ranks in {tuple(sorted(one)) for one in sets}
-                  if 1 < len(ranks) < comm.size})
-    hvd.init(process_sets=[_sets[ranks] for ranks in sorted(_sets)])
+    wanted = {tuple(sorted(one)) for one in sets if 1 < len(one) < comm.size}
+    if not hvd.is_initialized():
+        _sets.update({ranks: hvd.ProcessSet(ranks) for ranks in wanted})
+        hvd.init(process_sets=[_sets[ranks] for ranks in sorted(_sets)])
+    if not wanted <= set(_sets):
+        raise RuntimeError("Horovod was started in this process with other groups of ranks")
     if (hvd.size(), hvd.rank()) != (comm.size, comm.rank):
         raise RuntimeError(f"Horovod sees rank {hvd.rank()} of {hvd.size()}, MPI rank {comm.rank} "
                            f"of {comm.size}: Horovod was built for another MPI; run env/setup.sh")
@@ -51,3 +62,32 @@ def process_set(ranks: Sequence[int]) -> hvd.ProcessSet | None:
     if len(ranks) == 1:
         return None
     return hvd.global_process_set if len(ranks) == hvd.size() else _sets[tuple(sorted(ranks))]
+
+
+class Guard:
+    """Ends the job when this rank stays within a step for longer than the stall limit.
+
+    Horovod names the rank that a process set waits for, but with sets that overlap it was seen to
+    hang when it wanted to end. The rank's main thread is within TensorFlow then: a thread looks.
+    """
+
+    def __init__(self, comm: Comm) -> None:
+        self._comm, self._since = comm, 0.0
+        if _stall_limit:
+            threading.Thread(target=self._watch, name="guard", daemon=True).start()
+
+    def __enter__(self) -> None:
+        self._since = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        self._since = 0.0
+
+    def _watch(self) -> None:
+        while True:
+            time.sleep(1)
+            since = self._since
+            if since and time.monotonic() - since > _stall_limit + _GRACE:
+                report(f"rank {self._comm.rank} has waited for others for "
+                       f"{time.monotonic() - since:.0f} s within a step (Horovod names the missing "
+                       "rank above); ending the job")
+                self._comm.Abort(1)

@@ -22,7 +22,7 @@ from preprocessing import mpi
 def program(comm: MPI.Comm) -> int:
     from hpc_deepfake import strategies
 
-    data, folder, strategy = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
+    data, folder, strategy, *options = sys.argv[1], Path(sys.argv[2]), *sys.argv[3:]
     kind = strategies.get(strategy)
     original, steps, stop_at = kind.step, 0, None
 
@@ -41,9 +41,9 @@ def program(comm: MPI.Comm) -> int:
         return train.main(comm, [
             "--data", data, "--run", str(folder / name), "--epochs", "3", "--batch-size", "3",
             "--device", "cpu", "--threads", "1", "--warmup-steps", "4", "--strategy", strategy,
-            "--sync-every", "2", "--max-staleness", "0", *sys.argv[4:], *more])
+            "--sync-every", "2", "--max-staleness", "0", *options, *more])
 
-    workers = 1 if strategy == "async" else comm.size
+    workers = 1 if strategy in ("async", "mesh") else comm.size
     per_epoch = -(-36 // (3 * workers))  # the data file has 36 training rows
     assert run("whole") == 0
     assert run("parts", 1) == 75  # in mid-epoch

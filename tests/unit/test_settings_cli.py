@@ -159,6 +159,15 @@ def test_settings_from_a_file_and_the_command_line(tmp_path):
     assert (options.epochs, str(options.data), options.patience) == (4, "x.h5", 5)
 
 
+def test_micro_batches_are_another_word_for_accumulate(tmp_path):
+    """On the command line and in the file, so that a run on a mesh may go on without one."""
+    assert parser().parse(["--micro-batches", "3"]).accumulate == 3
+    file = tmp_path / "run.toml"
+    file.write_text('micro-batches = 5\nmesh = "pipeline=2"\n')
+    options = parser().parse(["--config", str(file)])
+    assert (options.accumulate, options.mesh) == (5, "pipeline=2")
+
+
 @pytest.mark.parametrize(("line", "message"), [
     ("epoch = 3", "unknown option 'epoch'; valid options: accumulate, allreduce, batch-size"),
     ("epochs = 0", "epochs: must be at least 1, not 0"),
@@ -201,3 +210,21 @@ def test_strategy_for_a_number_of_ranks():
     assert choose("sequential", 1) == "sequential"
     with pytest.raises(InputError, match="one rank, not 2"):
         choose("sequential", 2)
+
+
+@pytest.mark.parametrize(("name", "ranks", "layout", "message"), [
+    ("mesh", 4, {}, "say how the ranks share the work"),
+    ("auto", 4, {"mesh": "tensor=2"}, "needs 1 · 2 · 1 = 2 ranks, and there are 4"),
+    ("sync", 4, {"mesh": "data=4"}, "--strategy sync knows no --mesh"),
+    ("mesh", 33, {"mesh": "tensor=33"}, "more than the 32 channels"),
+    ("mesh", 7, {"mesh": "pipeline=7"}, "more than the 6 blocks"),
+    ("mesh", 2, {"mesh": "pipeline=2", "stages": "conv2,dense1"}, "makes 3 stages")])
+def test_a_mesh_that_does_not_fit_is_refused(name, ranks, layout, message):
+    """On all ranks alike, before anything has started."""
+    from hpc_deepfake.settings import Layout
+    from hpc_deepfake.strategies import choose
+
+    with pytest.raises(InputError, match=message) as error:
+        choose(name, ranks, Settings(), Layout(**layout))
+    assert error.value.everywhere
+    assert choose("auto", 4, Settings(), Layout(mesh="data=2,pipeline=2")) == "mesh"

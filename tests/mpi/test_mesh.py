@@ -1,0 +1,130 @@
+"""Every mesh is sequential training on the same global batches and micro-batches."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+PROGRAM = Path(__file__).with_name("meshes.py")
+WHOLE = {2: ("data=2", "tensor=2", "tensor=2 column"), 3: ("tensor=3",), 4: ("data=2,tensor=2",)}
+PIPED = {2: ("pipeline=2", "pipeline=2 gpipe"), 3: ("pipeline=3",),
+         4: ("data=2,pipeline=2", "tensor=2,pipeline=2"), 8: ("data=2,tensor=2,pipeline=2",)}
+MESHES = [*((ranks, name, 1) for ranks, names in WHOLE.items() for name in names),
+          *((ranks, name, 3) for ranks, names in PIPED.items() for name in names)]
+each_mesh = pytest.mark.parametrize(("ranks", "mesh", "micro"), MESHES)
+each_in_float32 = pytest.mark.parametrize(("ranks", "mesh", "micro"), [
+    one for one in MESHES if one[0] != 3 and "gpipe" not in one[1]])
+alone = pytest.mark.parametrize(("mesh", "micro"), [
+    ("tensor=2", 1), ("tensor=2 column", 1), ("pipeline=2", 3)])
+pytestmark = [pytest.mark.mpi, pytest.mark.slow]
+Found = dict[int, dict[str, np.ndarray]]
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Found:
+    """What meshes.py found, by number of ranks."""
+    folder = tmp_path_factory.mktemp("meshes")
+    found = {}
+    for ranks in (1, 2, 3, 4, 8):
+        out = folder / f"{ranks}.npz"
+        done = subprocess.run(["mpirun", "-np", str(ranks), sys.executable, PROGRAM, out],
+                              capture_output=True, text=True, timeout=900, env=os.environ)
+        assert done.returncode == 0, done.stderr[-3000:]
+        with np.load(out) as stored:
+            found[ranks] = dict(stored)
+    return found
+
+
+def gradient_error(got: dict[str, np.ndarray], wanted: dict[str, np.ndarray], mesh: str,
+                   precision: str, rows: int) -> float:
+    """Norm of the difference over the norm, of all weights together."""
+    off = size = 0.0
+    for place in range(12):
+        want = wanted[f"sequential 1/{precision}/gradient{rows}/{place}"].astype(np.float64)
+        off += np.linalg.norm(got[f"{mesh}/{precision}/gradient{rows}/{place}"] - want) ** 2
+        size += np.linalg.norm(want) ** 2
+    return (off / size) ** 0.5
+
+
+@each_mesh
+def test_first_gradients_are_equal(results: Found, ranks: int, mesh: str, micro: int) -> None:
+    """Also where a share has no rows."""
+    for rows in (5, 1):
+        assert gradient_error(results[ranks], results[1], mesh, "float64", rows) <= 1e-10
+
+
+@each_in_float32
+def test_first_gradients_in_float32_are_equal(results: Found, ranks: int, mesh: str,
+                                              micro: int) -> None:
+    assert gradient_error(results[ranks], results[1], mesh, "float32", 5) <= 1e-5
+
+
+@each_mesh
+def test_sgd_in_float64_is_equal(results: Found, ranks: int, mesh: str, micro: int) -> None:
+    """Losses and weights after 20 steps, some with fewer rows than micro-batches or shares."""
+    for part in ("loss", "weights"):
+        want = results[1][f"sequential {micro}/sgd/{part}"]
+        assert np.isfinite(want).all()
+        np.testing.assert_allclose(results[ranks][f"{mesh}/sgd/{part}"], want, rtol=1e-9,
+                                   atol=1e-12)
+
+
+@each_mesh
+def test_validation_is_equal(results: Found, ranks: int, mesh: str, micro: int) -> None:
+    """Probabilities by the moving statistics, after those steps; each row from one speaker."""
+    np.testing.assert_allclose(results[ranks][f"{mesh}/probabilities"],
+                               results[1][f"sequential {micro}/probabilities"], rtol=1e-6)
+
+
+@each_in_float32
+def test_adam_in_float32_has_the_same_losses(results: Found, ranks: int, mesh: str,
+                                             micro: int) -> None:
+    np.testing.assert_allclose(results[ranks][f"{mesh}/adam/loss"],
+                               results[1][f"sequential {micro}/adam/loss"], rtol=1e-3)
+
+
+@alone
+def test_dropout_is_the_same_with_one_share(results: Found, mesh: str, micro: int) -> None:
+    """The mask depends on the step, the micro-batch and the share of the data, not on the rank."""
+    np.testing.assert_allclose(results[2][f"{mesh}/dropout/loss"],
+                               results[1][f"sequential {micro}/dropout/loss"], rtol=1e-9)
+
+
+@alone
+def test_bfloat16_is_close(results: Found, mesh: str, micro: int) -> None:
+    """With the fused normalisation, each micro-batch's own: losses of three steps within 5%."""
+    np.testing.assert_allclose(results[2][f"{mesh}/bfloat16/loss"],
+                               results[1][f"sequential {micro}/bfloat16/loss"], rtol=5e-2)
+
+
+@each_mesh
+def test_ranks_that_hold_the_same_stay_equal(results: Found, ranks: int, mesh: str,
+                                             micro: int) -> None:
+    """Bit for bit: weights of all shares of the data, and biases of all ranks of a tensor group."""
+    assert results[ranks][f"{mesh}/spread"] == 0
+
+
+@pytest.mark.parametrize(("ranks", "mesh", "most"), [
+    (2, "pipeline=2", 2), (2, "pipeline=2 gpipe", 3), (3, "pipeline=3", 3)])
+def test_activations_held_at_a_time(results: Found, ranks: int, mesh: str, most: int) -> None:
+    """Of 3 micro-batches 1F1B holds as many as there are stages, GPipe all."""
+    assert results[ranks][f"{mesh}/live"] == most
+
+
+def test_mistakes_are_found(results: Found) -> None:
+    """One bias that isn't reduced; a region that doesn't sum its gradient, one that doesn't sum at
+    all; two micro-batches' gradients mixed up: each breaks a comparison above, by more than ten
+    tolerances."""
+    for mesh, micro, steps in (("data=2 unreduced", 1, 6), ("tensor=2 uncopied", 1, 6),
+                               ("pipeline=2 swapped", 3, 6)):
+        want, got = (results[ranks][name][:steps] for ranks, name in (
+            (1, f"sequential {micro}/sgd/loss"), (2, f"{mesh}/sgd/loss")))
+        assert np.abs(got / want - 1).max() > 1e-6, mesh
+    assert gradient_error(results[2], results[1], "tensor=2 uncopied", "float64", 5) > 1e-4
+    want, got = results[1]["sequential 1/adam/loss"][:3], results[2]["tensor=2 unsummed/adam/loss"]
+    assert np.abs(got / want - 1).max() > 1e-2

@@ -1,0 +1,139 @@
+"""Runs on a mesh: their checkpoints fit everybody, they stop and fail as all others, and their
+messages travel while ranks compute."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import run_program
+
+from hpc_deepfake import checkpoint
+from hpc_deepfake.parallel.schedule import bubble
+
+DISTURBED = Path(__file__).with_name("disturbed.py")
+pytestmark = [pytest.mark.mpi, pytest.mark.slow]
+
+
+def train(data: Path, run: Path, ranks: int, *more: object) -> subprocess.CompletedProcess[str]:
+    return run_program("hpc_deepfake.train", "--data", data, "--run", run, "--device", "cpu",
+                       "--threads", "1", "--batch-size", "4", "--micro-batches", "3",
+                       "--no-report", *map(str, more), ranks=ranks, cwd=run.parent, timeout=300)
+
+
+def newest(run: Path) -> tuple[list[np.ndarray], dict]:
+    return checkpoint.load(checkpoint.found(run / "checkpoints")[0])
+
+
+def test_any_strategy_goes_on_from_any_other(data_file: Path, tmp_path: Path) -> None:
+    """A tensor mesh, a pipeline, one rank alone: an epoch each, weights and Adam's moments taken
+    over, equal three epochs of one rank alone. The best model is an ordinary ``.keras``."""
+    exact = ("--dropout", 0, "--sync-bn", "--precision", "float64", "--patience", 0)
+    parts = tmp_path / "parts"
+    for epoch, (ranks, mesh) in enumerate(
+            [(2, ["--mesh", "tensor=2"]), (0, []), (3, ["--mesh", "pipeline=3"])], start=1):
+        done = train(data_file, parts, ranks, *exact, "--epochs", epoch, *mesh,
+                     *["--resume"] * (epoch > 1))
+        assert done.returncode == 0, done.stderr[-2000:]
+    assert train(data_file, tmp_path / "whole", 0, *exact, "--epochs", 3).returncode == 0
+    (got, got_meta), (wanted, wanted_meta) = newest(parts), newest(tmp_path / "whole")
+    assert [one.shape for one in got] == [one.shape for one in wanted]
+    assert len(got) == 16 + 24 + 16  # weights, moments, best weights
+    assert got_meta["state"]["best_epoch"] == wanted_meta["state"]["best_epoch"]
+    for one, other in zip(got, wanted, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-9)
+    from hpc_deepfake import model
+
+    best = got[40:]
+    saved = model.load(parts)
+    found = [v.numpy() for name in ("conv1", "bn1", "conv2", "bn2", "dense1", "dense2")
+             for v in saved.get_layer(name).trainable_weights]
+    assert all(np.array_equal(one, other) for one, other in zip(found, best[:12], strict=True))
+    assert json.loads((parts / "summary.json").read_text())["strategy"] == "mesh"
+
+
+def test_messages_travel_while_ranks_compute(data_file: Path, tmp_path: Path) -> None:
+    """In the trace of a pipeline: activations arrive at the second stage while the first computes
+    the next micro-batch. And the figures of a mesh are in the metrics."""
+    trace = tmp_path / "trace.json"
+    done = train(data_file, tmp_path / "run", 2, "--mesh", "pipeline=2", "--epochs", 2, "--trace",
+                 trace, "--schedule", "gpipe")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "mesh on pipeline=2: 2 ranks" in done.stdout and "global batch 12" in done.stdout
+    events = json.loads(trace.read_text())["traceEvents"]
+    work = [(event["ts"], event["ts"] + event["dur"]) for event in events
+            if event["pid"] == 0 and event["name"] == "forward"]
+    began = {event["id"]: event["ts"] for event in events if event["ph"] == "b"}
+    arrived = [event["ts"] for event in events
+               if event["ph"] == "e" and event["pid"] == 1 and "receive" in event["name"]]
+    assert len(arrived) == len(work) > 10
+    assert any(begin < moment < end for moment in arrived for begin, end in work)
+    flights = [(began[event["id"]], event["ts"]) for event in events
+               if event["ph"] == "e" and event["pid"] == 0 and "send" in event["name"]]
+    assert any(sent < begin and end < gone for sent, gone in flights for begin, end in work)
+    first, second = (json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").open())
+    activations = 9 * 4 * 4 * 63 * 63 * 32  # of 36 rows, and as many gradients
+    for line in (first, second):
+        assert line["bytes"]["point_to_point"] == 2 * activations
+        assert line["bytes"]["allreduce"] == line["bytes"]["tensor"] == 0
+    waited, formula, steps = (second["pipeline"][name]
+                              for name in ("waited_s", "formula_s", "step_s"))
+    print(f"bubble: {waited / steps:.2f} measured, {formula / steps:.2f} by the formula")
+    assert 0 < waited < steps
+    assert formula == pytest.approx(bubble(2, 3) * steps)
+
+
+def disturbed(data: Path, run: Path, what: str, rank: int, ranks: int,
+              mesh: str) -> tuple[int, str]:
+    """Exit code and output of a run in whose third step that happens to a rank."""
+    done = subprocess.run(
+        ["mpirun", "-np", str(ranks), sys.executable, DISTURBED, what, str(rank), "2", "--",
+         "--data", data, "--run", run, "--epochs", "9", "--batch-size", "3", "--device", "cpu",
+         "--threads", "1", "--strategy", "mesh", "--mesh", mesh, "--micro-batches", "2",
+         "--stall-warning", "3", "--stall-limit", "8"],
+        capture_output=True, text=True, timeout=200, cwd=run.parent, env=os.environ)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_a_signal_to_one_rank_stops_all(data_file: Path, tmp_path: Path) -> None:
+    """After the same step, with a checkpoint."""
+    code, text = disturbed(data_file, tmp_path / "run", "term", 1, 2, "pipeline=2")
+    assert code == 75, text[-2000:]
+    assert "stopped by" in text
+    assert newest(tmp_path / "run")[1]["state"]["step"] == 4
+
+
+def test_a_rank_that_dies_ends_the_job(data_file: Path, tmp_path: Path) -> None:
+    code, _ = disturbed(data_file, tmp_path / "run", "kill", 1, 2, "pipeline=2")
+    assert code not in (0, 2, 75)
+
+
+@pytest.mark.parametrize(("ranks", "mesh", "rank", "words"), [
+    (2, "pipeline=2", 0, f"rank 0 on {os.uname().nodename} has not come to the next step"),
+    (4, "data=2,tensor=2", 3, "3: [conv2_gather]")])  # Horovod's words
+def test_a_rank_that_sleeps_within_a_step_is_named(data_file: Path, tmp_path: Path, ranks: int,
+                                                   mesh: str, rank: int, words: str) -> None:
+    """By the stage that waits for it, or by Horovod, and the job is ended."""
+    code, text = disturbed(data_file, tmp_path / "run", "sleep", rank, ranks, mesh)
+    assert code not in (0, 2, 75)
+    assert words in text and "ending the job" in text
+    assert "rank 1 on" not in text  # which is in order
+
+
+@pytest.mark.parametrize(("ranks", "options", "message"), [
+    (2, ("--mesh", "tensor=3"), "tensor=3 needs 1 · 3 · 1 = 3 ranks, and there are 2"),
+    (1, ("--strategy", "mesh"), "say how the ranks share the work"),
+    (2, ("--mesh", "pipeline=2", "--compression", "fp16"), "knows no --compression"),
+    (2, ("--mesh", "data=2", "--strategy", "sync"), "knows no --mesh")])
+def test_a_wrong_mesh_is_one_message(data_file: Path, tmp_path: Path, ranks: int,
+                                     options: tuple[str, ...], message: str) -> None:
+    """Before TensorFlow starts; code 2."""
+    done = train(data_file, tmp_path / "run", ranks, *options)
+    assert done.returncode == 2
+    assert done.stderr.count("error:") == 1 and message in done.stderr
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,135 @@
+"""Where ranks, stages and shards lie, and what is refused."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from hpc_deepfake.parallel.cut import balanced, cut, operations
+from hpc_deepfake.parallel.shape import Place, Shape, bounds, parse, sizes
+from hpc_deepfake.parallel.shards import BLOCKS, LAYOUTS, output_shape, parameters
+from preprocessing.errors import InputError
+
+SHAPES = [Shape(d, t, p) for d in (1, 2, 3) for t in (1, 2, 3) for p in (1, 2, 4)]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_every_rank_has_a_place_of_its_own(shape):
+    places = [shape.place(rank) for rank in range(shape.ranks)]
+    assert len(set(places)) == shape.ranks
+    assert [shape.rank(place) for place in places] == list(range(shape.ranks))
+    assert [place.data for place in places] == sorted(place.data for place in places)
+    for group in shape.groups():
+        assert len(group) > 1
+        axes = list(zip(*(shape.place(rank) for rank in group), strict=True))
+        assert sum(len(set(axis)) > 1 for axis in axes) == 1  # it differs on one axis only
+        assert len(set(axes[1])) == 1
+
+
+def test_neighbours_of_the_full_mesh():
+    shape = parse("data=2,tensor=2,pipeline=2", 8)
+    assert shape.place(5) == Place(data=1, stage=0, tensor=1)
+    assert shape.tensor_group(shape.place(5)) == (4, 5)
+    assert shape.data_group(shape.place(5)) == (1, 5)
+    assert shape.groups() == [(0, 1), (0, 4), (1, 5), (2, 3), (2, 6), (3, 7), (4, 5), (6, 7)]
+
+
+@pytest.mark.parametrize("text", ["data=2,pipeline=3", "pipeline=3, data=2", "pipeline=3,data=2,"
+                                  "tensor=1"])
+def test_order_and_left_out_axes_dont_matter(text):
+    assert parse(text, 6) == Shape(2, 1, 3)
+    assert parse(str(Shape(2, 1, 3)), 6) == Shape(2, 1, 3)
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 4, 8])
+@pytest.mark.parametrize("text", [None, "", "data", "data=0", "data=x", "data=-1", "data=1.5",
+                                  "data=", "rows=2", "data=2,data=2", "data=2;tensor=2",
+                                  "data=5,tensor=7", "data=²"])
+def test_a_wrong_mesh_is_refused_with_one_that_works(text, ranks):
+    with pytest.raises(InputError) as error:
+        parse(text, ranks)
+    assert error.value.everywhere
+    example = str(error.value).rpartition("--mesh ")[2]
+    assert parse(example, ranks).ranks == ranks
+
+
+@pytest.mark.parametrize("whole", [32, 64, 128])
+@pytest.mark.parametrize("parts", [1, 2, 3, 5, 7, 32])
+def test_shards_are_nearly_equal_and_cover_all(whole, parts):
+    edges = [bounds(index, parts, whole) for index in range(parts)]
+    assert edges[0][0] == 0 and edges[-1][1] == whole
+    assert all(stop == start for (_, stop), (start, _) in pairwise(edges))
+    assert max(sizes(parts, whole)) - min(sizes(parts, whole)) <= 1
+    assert [len(part) for part in np.array_split(np.arange(whole), parts)] == sizes(parts, whole)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("parts", [1, 2, 3, 5])
+def test_shards_put_together_are_the_whole(layout, parts):
+    for parameter in parameters(layout):
+        whole = np.arange(parameter.size, dtype=np.float32).reshape(parameter.shape)
+        again = np.full_like(whole, -1)
+        for index in range(parts):
+            part = parameter.take(whole, index, parts)
+            assert part.shape == parameter.part_shape(index, parts)
+            assert part.base is None or not np.shares_memory(part, whole)
+            parameter.put(again, part, index, parts)
+        assert np.array_equal(again, whole), parameter.name
+
+
+def test_parameters_are_those_of_the_model():
+    """Names aside: shapes, order, and which are trained."""
+    from hpc_deepfake import model
+    from hpc_deepfake.network import Weights
+
+    weights = Weights(model.build())
+    for layout in LAYOUTS:
+        table = parameters(layout)
+        assert [one.shape for one in table] == [tuple(v.shape) for v in weights.all]
+        assert [one.shape for one in table if one.trainable] == \
+            [tuple(v.shape) for v in weights.trainable]
+        assert {one.block for one in table} == set(BLOCKS)
+
+
+def test_rows_of_a_shard_are_those_of_its_channels():
+    """Row i of dense1's kernel belongs to channel i mod 64."""
+    kernel, = (one for one in parameters("row") if one.name == "dense1/kernel")
+    channel = np.repeat(np.arange(57600) % 64, 128).reshape(57600, 128)
+    for index, (start, stop) in enumerate(bounds(i, 3, 64) for i in range(3)):
+        assert set(kernel.take(channel, index, 3).ravel()) == set(range(start, stop))
+        assert output_shape("bn2", "row", index, 3)[-1] == stop - start
+
+
+@pytest.mark.parametrize("stages", range(1, len(BLOCKS) + 1))
+def test_balanced_stages_are_the_best_there_are(stages):
+    made = cut(stages)
+    assert sum(made, ()) == BLOCKS and all(made) and len(made) == stages
+    costs = operations()
+    whole, worst = sum(costs.values()), max(sum(costs[b] for b in stage) for stage in made)
+    assert max(max(costs.values()), whole / stages) <= worst < whole / stages + max(costs.values())
+
+
+def test_cuts_follow_the_costs():
+    costs = dict.fromkeys(BLOCKS, 1.0)
+    assert balanced(3, costs) == [("conv1", "bn1"), ("conv2", "bn2"), ("dense1", "dense2")]
+    assert balanced(2, {**costs, "dense2": 9.0})[1] == ("dense2",)
+
+
+def test_stages_by_hand():
+    assert cut(3, "bn1, dense1") == [("conv1",), ("bn1", "conv2", "bn2"), ("dense1", "dense2")]
+
+
+@pytest.mark.parametrize(("stages", "begins", "message"), [
+    (7, None, "more than the 6 blocks"), (2, "conv1", "name the first block"),
+    (2, "pool1", "name the first block"), (2, "conv2,dense1", "makes 3 stages"),
+    (1, "conv2", "leave --stages out"), (3, "dense1,conv2", "order"),
+    (3, "conv2,conv2", "order"), (3, "conv2", "name 2 blocks")])
+def test_stages_that_dont_fit_are_refused(stages, begins, message):
+    with pytest.raises(InputError, match=message) as error:
+        cut(stages, begins)
+    assert error.value.everywhere
+    example = str(error.value).rpartition("--stages ")[2]
+    if stages in (2, 3):
+        assert len(cut(stages, example)) == stages
