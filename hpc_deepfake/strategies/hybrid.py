@@ -13,8 +13,8 @@ from hpc_deepfake import batchnorm
 from hpc_deepfake.batchnorm import Statistics
 from hpc_deepfake.network import Weights, forward
 from hpc_deepfake.settings import Layout, Settings
-from hpc_deepfake.strategies.base import Arrays, Batch
-from hpc_deepfake.strategies.collectives import process_set
+from hpc_deepfake.strategies.base import Arrays, Batch, Done
+from hpc_deepfake.strategies.collectives import Guard, process_set
 from hpc_deepfake.strategies.groups import group_size, groups, peers
 from hpc_deepfake.strategies.sequential import PICTURES
 from hpc_deepfake.strategies.sharded import Sharded
@@ -43,6 +43,7 @@ class Hybrid(Sync):
         self._group = comm.Split(number, comm.rank)
         self._peers = comm.Split(self._place, comm.rank)
         self._peer_set = process_set(peers(comm.size, size)[self._place])
+        self._guard = Guard(comm)
         super().__init__(model, settings, comm, layout)
         # a group's ranks evaluate the same pictures together
         self.evaluation_share = (number, comm.size // size)
@@ -54,6 +55,10 @@ class Hybrid(Sync):
             self.model = None
             del model
             gc.collect()
+
+    def step(self, batches: Sequence[Batch], rows: int, step: int, wishes: int = 0) -> Done:
+        with self._guard:
+            return super().step(batches, rows, step, wishes)
 
     def _take(self, model: keras.Model) -> Weights:
         whole = Weights(model).dense1[0]
