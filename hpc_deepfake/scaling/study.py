@@ -83,7 +83,7 @@ def plan(*, kinds: Sequence[str], strategies: Sequence[str], inputs: Sequence[st
 
     Args:
         synthetic: training pictures of strong runs on synthetic input. arguments: of ``train`` or,
-            for ``preprocess``, of preprocessing. limit: seconds of a job.
+            where ``preprocess`` is the only kind, of preprocessing. limit: seconds of a job.
 
     Raises:
         InputError: nothing would be left, or the arguments say what the study decides.
@@ -91,10 +91,13 @@ def plan(*, kinds: Sequence[str], strategies: Sequence[str], inputs: Sequence[st
     runs: list[Run] = []
     skipped: list[tuple[str, str]] = []
     seen: set[str] = set()
+    alone = list(kinds) == ["preprocess"]  # else the arguments are of training
     for kind in kinds:
         for source in inputs if kind in ("strong", "weak") else ("",):
             for wanted in strategies if source else (kind,):
                 for count, ranks in sizes(ranks_per_node, nodes):
+                    if kind == "microbench" and ranks == 1:
+                        continue  # nobody to talk to
                     strategy = wanted
                     if source and ranks == 1 and wanted != "async":
                         strategy = "sequential"
@@ -102,7 +105,8 @@ def plan(*, kinds: Sequence[str], strategies: Sequence[str], inputs: Sequence[st
                                                   f"n{ranks:04d}")))
                     try:
                         words = _arguments(kind, source, strategy, ranks, global_batch, batch_size,
-                                           rows_per_rank, synthetic, arguments)
+                                           rows_per_rank, synthetic,
+                                           arguments if source or alone else ())
                     except InputError as error:
                         skipped.append((name, str(error).partition("\n")[0]))
                         continue
