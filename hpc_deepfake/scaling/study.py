@@ -135,7 +135,7 @@ def _arguments(kind: str, source: str, strategy: str, ranks: int, global_batch: 
     workers = ranks
     words = [*FIRST, *given, "--strategy", strategy]
     if strategy == "async":
-        workers = ranks - train_parser().parse(words).servers
+        workers = max(ranks - train_parser().parse(words).servers, 0)
     rows = rows_per_rank * workers
     if kind == "strong":
         if strategy != "async":
