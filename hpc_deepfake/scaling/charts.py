@@ -168,3 +168,53 @@ def picture(found: Sequence[Series], files: Sequence[Path]) -> None:
         right.axhline(1, linestyle="--", color=_HEX["grey"], linewidth=1)
     for file in files:
         sheet.savefig(file, dpi=110)
+
+
+Curve = tuple[Series, Sequence[tuple[int, float]], Sequence[tuple[int, float | None]]]
+
+
+def prediction(curves: Sequence[Curve]) -> Html:
+    """Images per second over ranks, log-log: predicted lines, measured dots."""
+    ranks = [one for _, points, _ in curves for one, _ in points]
+    rates = [rate for _, points, _ in curves for _, rate in points]
+    across, up = _levels([*ranks, 2 * min(ranks)]), _levels(rates)
+    chart = Chart("predicted and measured images per second over the number of ranks; the tables "
+                  "have the values", (across[0] - 0.2, across[-1] + 0.2),
+                  (up[0] - 0.2, up[-1] + 0.3), "ranks", "images/s", xticks=across, yticks=up,
+                  xform=_power, yform=_power, size=(520, 320))
+    keys = []
+    for (one, points, measured), colour in zip(curves, COLOURS, strict=False):
+        chart.line([(_log(x), _log(y)) for x, y in points], colour)
+        for x, y in measured:
+            if y is not None:
+                chart.dot(_log(x), _log(y), colour, f"{one.name}, {x} ranks: {y:,.1f} images/s")
+        ideal = points[0][1] / points[0][0]
+        chart.line([(_log(x), _log(ideal * x)) for x, _ in points], f"{colour} dotted thin")
+        keys.append((colour, one.name))
+    return figure("Images per second", chart, keys,
+                  "Lines: predicted; dots: measured; dotted: in proportion.")
+
+
+def prediction_picture(curves: Sequence[Curve], files: Sequence[Path]) -> None:
+    """The same as files."""
+    from matplotlib.figure import Figure
+
+    sheet = Figure(figsize=(7, 4.5), layout="constrained")
+    axis = sheet.subplots()
+    for number, (one, points, measured) in enumerate(curves):
+        shade = _HEX[COLOURS[number % len(COLOURS)]]
+        ranks = [x for x, _ in points]
+        axis.plot(ranks, [y for _, y in points], color=shade, label=one.name)
+        axis.plot([x for x, y in measured if y is not None],
+                  [y for _, y in measured if y is not None], "o", color=shade)
+        axis.plot(ranks, [points[0][1] / points[0][0] * x for x in ranks], ":", color=shade,
+                  linewidth=1)
+    ticks = sorted({x for _, points, _ in curves for x, _ in points})
+    axis.set(xscale="log", yscale="log", xlabel="ranks", ylabel="images/s",
+             title="predicted (lines), measured (dots), in proportion (dotted)")
+    axis.set_xticks(ticks, [f"{one:,}" for one in ticks], rotation=45)
+    axis.minorticks_off()
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize="small")
+    for file in files:
+        sheet.savefig(file, dpi=110)

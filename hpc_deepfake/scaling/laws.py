@@ -21,6 +21,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hpc_deepfake.scaling import fitting
+
 # Student's t, two-sided 95%, for 1, 2, … degrees of freedom
 _T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160,
       2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056,
@@ -112,20 +114,13 @@ def _line(x: Sequence[float], y: Sequence[float],
           ) -> tuple[tuple[float, float], np.ndarray | None, float] | None:
     """a, b ≥ 0 of y = a + b x with the least relative errors, the covariance of a and b (None
     without a point to spare), and the largest relative error. None with fewer than two x."""
-    across, values = np.asarray(x, float), np.asarray(y, float)
-    if len(set(across.tolist())) < 2:
+    if len(set(x)) < 2:
         return None
-    design = np.stack([np.ones_like(across), across], 1) / values[:, None]
-    (a, b), *_ = np.linalg.lstsq(design, np.ones_like(values), rcond=None)
-    if a < 0 or b < 0:  # the best within the bounds lies on one of them
-        kept = 1 if a < 0 else 0
-        alone = float(design[:, kept].sum() / (design[:, kept] ** 2).sum())
-        a, b = (0.0, alone) if kept else (alone, 0.0)
-    off = design @ np.array([a, b]) - 1
+    a, b, off, design = fitting.two(np.ones(len(x)), x, y)
     covariance = None
-    if len(values) > 2:
-        covariance = np.linalg.inv(design.T @ design) * float(off @ off) / (len(values) - 2)
-    return (float(a), float(b)), covariance, float(np.abs(off).max())
+    if len(y) > 2:
+        covariance = np.linalg.inv(design.T @ design) * float(off @ off) / (len(y) - 2)
+    return (a, b), covariance, float(np.abs(off).max())
 
 
 def _t(freedom: int) -> float:

@@ -57,6 +57,7 @@ class Row:
     elapsed: float | None = None
     job_state: str = ""
     source: str = ""
+    applying: float | None = None  # seconds of an epoch that the servers of async applied updates
     timeline: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -115,6 +116,7 @@ def _training(row: Row, folder: Path) -> None:
                                      for line in later)
     row.checkpoint = statistics.median(finite(line["seconds"].get("checkpoint")) or 0.0
                                        for line in later)
+    row.applying = finite(dictionary(later[-1].get("server")).get("applying_s"))
     row.first_epoch = sum(_stages(lines[0]).values())
     row.first_step = finite(dictionary(_ranks(lines[0]).get("first_step")).get("max"))
     ranks = [dictionary(one) for one in items(found.environment.get("ranks"))]

@@ -70,8 +70,8 @@ def write(study: Path, found: Sequence[Row], out: Path, wanted: float) -> str:
             for one in pictures:
                 os.replace(one, out / one.name.removeprefix(".new-"))
         for file, content in (("report.html", page(name, sentences, groups, made)),
-                              ("report.md", text), ("runs.csv", _csv(*tables.csv_rows(found))),
-                              ("sizes.csv", _csv(*tables.csv_sizes(groups)))):
+                              ("report.md", text), ("runs.csv", csv_text(*tables.csv_rows(found))),
+                              ("sizes.csv", csv_text(*tables.csv_sizes(groups)))):
             new = out / f".new-{file}"
             new.write_text(content, encoding="utf-8", errors="backslashreplace", newline="")
             os.replace(new, out / file)
@@ -93,14 +93,15 @@ def page(name: str, sentences: Sequence[str], groups: Sequence[Series],
                if table.title in (f"Scaling: {one.name}", f"Time: {one.name}")]
         sections.append((f"{kind.capitalize()} scaling", join([
             charts.grid([charts.speedup(group), charts.efficiency(group),
-                         *map(charts.stages, group)]), *map(_table, own)])))
+                         *map(charts.stages, group)]), *map(table_html, own)])))
     shown = ("Scaling: ", "Time: ")
-    sections += [(table.title, _table(table)) for table in made
+    sections += [(table.title, table_html(table)) for table in made
                  if not table.title.startswith(shown)]
     return html.page(f"Scaling study {name}", head, sections)
 
 
-def _table(one: Table) -> Html:
+def table_html(one: Table) -> Html:
+    """For the page."""
     title = one.title.removeprefix("Scaling: ").removeprefix("Time: ")
     kind = "words" if one.title in ("Failed and missing runs", "What the runs used") else "numbers"
     return html.table(f"{title}. {one.note}", one.head, one.lines, kind)
@@ -126,7 +127,8 @@ def _cell(text: str) -> str:
     return safe
 
 
-def _csv(head: Sequence[str], lines: Sequence[Sequence[Any]]) -> str:
+def csv_text(head: Sequence[str], lines: Sequence[Sequence[Any]]) -> str:
+    """With nothing where a value isn't known."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(head)
