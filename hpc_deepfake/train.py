@@ -43,6 +43,9 @@ exit codes: 0 done; 2 wrong usage or input; 75 stopped by a signal, go on with -
 anything else a fault"""
 
 
+_IN_RUN = Path()  # --timeline without a file
+
+
 def parser() -> Parser:
     """The command line."""
     cli = Parser(prog="python -m hpc_deepfake.train", epilog=_EXAMPLES, description=(
@@ -130,9 +133,10 @@ def parser() -> Parser:
                       help="name a rank that others wait for after S seconds; 0: never")
     keep.add_argument("--stall-limit", type=between(0, 1e6), default=600.0, metavar="S",
                       help="end the job when they waited S seconds; 0: never")
-    keep.add_argument("--timeline", type=Path, metavar="FILE",
+    keep.add_argument("--timeline", type=Path, nargs="?", const=_IN_RUN, metavar="FILE",
                       help="record what each rank did when, and Horovod's timeline, as one trace "
-                           "for https://ui.perfetto.dev")
+                           "for https://ui.perfetto.dev; without FILE timeline.json in the run "
+                           "directory")
     keep.add_argument("--no-report", action="store_true", help="don't write report.html")
     return cli
 
@@ -171,7 +175,7 @@ def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
     device = mpi.together(comm, partial(devices.start, options.device, local_rank, ranks_on_node,
                                   options.threads))
     run, loaded = _run_directory(comm, options, settings, data)
-    timeline = _timeline(comm, options)
+    timeline = _timeline(comm, options, run)
     with devices.quiet_stderr():
         strategies.prepare(options.strategy, comm, device.gpu, layout, options.stall_warning,
                            options.stall_limit)
@@ -225,13 +229,15 @@ def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
     return EXIT_STOPPED if summary is None else 0
 
 
-def _timeline(comm: Comm, options: Namespace) -> Timeline | None:
+def _timeline(comm: Comm, options: Namespace, run: RunDir | None) -> Timeline | None:
     """What records the run, if it is wanted; collective."""
     if options.timeline is None:
         return None
     from hpc_deepfake.timeline import Timeline
 
     def writable() -> None:
+        if options.timeline == _IN_RUN:
+            options.timeline = run.path / "timeline.json"
         if not os.access(options.timeline.parent, os.W_OK):
             raise InputError(f"--timeline {options.timeline}: there is no folder to write to; "
                              "choose another place")

@@ -296,7 +296,7 @@ def sentences(made: Sequence[Prediction], net: Network | None, options: Namespac
         good = one.worst <= options.bound
         tested = [point.ranks for point in one.tested if not point.used]
         lines.append(f"{one.series.name}: fitted to "
-                     f"{_some([point.ranks for point in one.tested if point.used])} ranks, wrong "
+                     f"{_ranks([point.ranks for point in one.tested if point.used])}, wrong "
                      f"by {one.worst:.1%} at most on {_some(tested)}, "
                      + (f"within the bound of {options.bound:.0%}." if good else
                         f"outside the bound of {options.bound:.0%}: don't trust what it says of "
@@ -312,6 +312,10 @@ def sentences(made: Sequence[Prediction], net: Network | None, options: Namespac
 
 def _some(numbers: Sequence[int]) -> str:
     return " and ".join(filter(None, (", ".join(map(str, numbers[:-1])), str(numbers[-1]))))
+
+
+def _ranks(numbers: Sequence[int]) -> str:
+    return f"{_some(numbers)} rank{'s' * (list(numbers) != [1])}"
 
 
 def tables(made: Sequence[Prediction], net: Network | None) -> list[Table]:
