@@ -72,4 +72,6 @@ resize() { # SCRIPT NODES RANKS_PER_NODE: options that give the script's job so 
 
 limited() { printf -- '--time=%s' "$1"; } # TIME: option for a job's limit
 
-queued_or_running() { [[ -n $(squeue --noheader --jobs="$1" 2>/dev/null) ]]; } # JOB
+queued_or_running() { # JOB
+    [[ -n $(squeue --noheader --jobs="$1" --states=PENDING,RUNNING,SUSPENDED,CONFIGURING,COMPLETING 2>/dev/null) ]]
+}
