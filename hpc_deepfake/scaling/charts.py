@@ -27,7 +27,11 @@ def _levels(values: Sequence[float]) -> list[float]:
 
 
 def _power(value: float) -> str:
+    """2 to the value as the text of a tick; 16k is 16,384."""
     found = 2**value
+    for size, mark in ((2**20, "M"), (2**10, "k")):
+        if found >= 8 * size:
+            return f"{found / size:,.0f}{mark}"
     return f"{found:,.0f}" if found >= 1 else f"{found:.3g}"
 
 
@@ -163,7 +167,7 @@ def picture(found: Sequence[Series], files: Sequence[Path]) -> None:
         left.set(yscale="log")
         left.set_yticks(ticks, [f"{one:,}" for one in ticks])
         left.minorticks_off()
-        left.legend(fontsize="small")
+        left.legend(fontsize="x-small", loc="lower right")
         right.set_ylim(0, None)
         right.axhline(1, linestyle="--", color=_HEX["grey"], linewidth=1)
     for file in files:

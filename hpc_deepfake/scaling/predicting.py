@@ -126,7 +126,7 @@ def main(argv: Sequence[str]) -> int:
                          "tells what is there)")
     made = [predict(one, net, options) for one in usable]
     out = options.out or options.study
-    print(write(made, net, options, out, skipped), end="")
+    print("\n".join(write(made, net, options, out, skipped)))
     print(f"prediction: {out / 'predict.html'}")
     return 0
 
@@ -235,21 +235,21 @@ def _stop(points: Sequence[Point], one: Series, options: Namespace) -> str:
     most = max(points, key=lambda point: point.rate)
     last = points[-1]
     if below is None:
-        text = (f"{one.name}: efficiency stays above {options.stop_efficiency:.0%} up to "
+        text = (f"efficiency stays above {options.stop_efficiency:.0%} up to "
                 f"{last.ranks:,} ranks")
     else:
         losses = {name: seconds for name, seconds in below.terms.items()
                   if name != "computing rows"}
         why = max(losses, key=losses.get)
         whole = sum(below.terms.values())
-        text = (f"{one.name}: scaling stops at {below.ranks:,} ranks, with an efficiency of "
+        text = (f"scaling stops at {below.ranks:,} ranks, with an efficiency of "
                 f"{below.efficiency:.0%}: {_WHY[why]} {losses[why] / whole:.0%} of a step there, "
                 f"computing rows {below.terms['computing rows'] / whole:.0%}")
     if most.ranks < last.ranks:
         text += f"; more than {most.ranks:,} ranks are no faster at all"
     if one.kind == "strong" and one.strategy != "async" and last.ranks * 2 <= options.max_ranks:
         text += f"; beyond {last.ranks:,} ranks not every rank has a row of the global batch"
-    return f"{text}."
+    return text
 
 
 _WHY = {"fixed part of a step": "what a step costs whatever its rows takes",
@@ -290,18 +290,17 @@ def sentences(made: Sequence[Prediction], net: Network | None, options: Namespac
     lines = []
     for one in made:
         if one.worst is None:
-            lines.append(f"{one.series.name}: no size is left to test the model on; run one more, "
-                         "or give fewer --fit-ranks.")
+            lines.append(f"{one.series.name}: {one.stop}. No size is left to test the model on; "
+                         "run one more, or give fewer --fit-ranks.")
             continue
         good = one.worst <= options.bound
         tested = [point.ranks for point in one.tested if not point.used]
-        lines.append(f"{one.series.name}: fitted to "
+        lines.append(f"{one.series.name}: {one.stop}. Fitted to "
                      f"{_ranks([point.ranks for point in one.tested if point.used])}, wrong "
                      f"by {one.worst:.1%} at most on {_some(tested)}, "
                      + (f"within the bound of {options.bound:.0%}." if good else
                         f"outside the bound of {options.bound:.0%}: don't trust what it says of "
                         "larger sizes."))
-    lines += [one.stop for one in made]
     lines.append(f"Latency and bandwidth by {net.source}." if net else
                  "No micro-benchmark: bandwidth is what explains the runs, latency is taken for "
                  "nothing, so large sizes come out too fast. Run hpc-deepfake scaling microbench.")
@@ -337,7 +336,7 @@ def tables(made: Sequence[Prediction], net: Network | None) -> list[Table]:
                    f"{point.efficiency:.1%}", f"{sum(point.terms.values()) * 1e3:,.2f}",
                    *(f"{point.terms[name] * 1e3:,.2f}" for name in models.TERMS))
                   for point in one.points),
-            "By the model fitted to all sizes that were run."))
+            "By the model fitted to all sizes that were run." * (one is made[0])))
     found.append(Table(
         "The model's coefficients",
         ("series", "computing a row, ms", "fixed, ms", "share of communication not hidden",
@@ -353,8 +352,8 @@ def tables(made: Sequence[Prediction], net: Network | None) -> list[Table]:
 
 
 def write(made: Sequence[Prediction], net: Network | None, options: Namespace, out: Path,
-          skipped: Sequence[str]) -> str:
-    """Write all files, each whole or not at all; returns the Markdown text.
+          skipped: Sequence[str]) -> list[str]:
+    """Write all files, each whole or not at all; returns what there is to say in short.
 
     Raises:
         InputError: they can't be written there.
@@ -366,9 +365,13 @@ def write(made: Sequence[Prediction], net: Network | None, options: Namespace, o
                  *(paragraph(one, class_="answer") for one in said)])
     curves = [(one.series, [(point.ranks, point.rate) for point in one.points],
                [(point.ranks, point.measured) for point in one.points]) for one in made]
-    sections = [("Images per second", grid([prediction(curves[at:at + len(COLOURS)])
-                                            for at in range(0, len(curves), len(COLOURS))]))]
-    sections += [(one.title, table_html(one)) for one in shown]
+    kinds = [[curve for curve in curves if curve[0].kind == kind] for kind in ("strong", "weak")]
+    sections = [("Images per second", grid([prediction(some[at:at + len(COLOURS)])
+                                            for some in kinds
+                                            for at in range(0, len(some), len(COLOURS))]))]
+    first, *each, last = shown
+    sections += [(first.title, table_html(first)), ("Predictions", join(map(table_html, each))),
+                 (last.title, table_html(last))]
     lines = [[one.series.kind, one.series.input, one.series.strategy, point.ranks, point.rows,
               point.rate, point.measured, point.efficiency, *point.terms.values()]
              for one in made for point in one.points]
@@ -397,4 +400,4 @@ def write(made: Sequence[Prediction], net: Network | None, options: Namespace, o
     except OSError as error:
         raise InputError(f"cannot write the prediction in {out}: {error.strerror}; choose another "
                          "place with --out") from None
-    return text
+    return said

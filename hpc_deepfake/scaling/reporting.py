@@ -45,14 +45,16 @@ def main(argv: Sequence[str]) -> int:
     options = parser().parse(argv)
     found = rows(options.study, studies.read(options.study))
     out = options.out or options.study
-    text = write(options.study, found, out, options.efficiency)
-    print(text, end="")
+    print("\n".join(write(options.study, found, out, options.efficiency)))
+    for row in found:
+        if row.state != studies.DONE:
+            print(f"{row.state}: {row.run.name}: {row.why}")
     print(f"report: {out / 'report.html'}")
     return 0
 
 
-def write(study: Path, found: Sequence[Row], out: Path, wanted: float) -> str:
-    """Write all files, each whole or not at all; returns the Markdown text.
+def write(study: Path, found: Sequence[Row], out: Path, wanted: float) -> list[str]:
+    """Write all files, each whole or not at all; returns what there is to say in short.
 
     Raises:
         InputError: they can't be written there.
@@ -78,7 +80,7 @@ def write(study: Path, found: Sequence[Row], out: Path, wanted: float) -> str:
     except OSError as error:
         raise InputError(f"cannot write the report in {out}: {error.strerror}; choose another "
                          "place with --out") from None
-    return text
+    return sentences
 
 
 def page(name: str, sentences: Sequence[str], groups: Sequence[Series],
@@ -104,7 +106,7 @@ def table_html(one: Table) -> Html:
     """For the page."""
     title = one.title.removeprefix("Scaling: ").removeprefix("Time: ")
     kind = "words" if one.title in ("Failed and missing runs", "What the runs used") else "numbers"
-    return html.table(f"{title}. {one.note}", one.head, one.lines, kind)
+    return html.table(f"{title}. {one.note}".rstrip(), one.head, one.lines, kind)
 
 
 def markdown(name: str, sentences: Sequence[str], made: Sequence[Table]) -> str:

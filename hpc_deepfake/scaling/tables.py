@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hpc_deepfake.report.html import number
@@ -55,6 +55,11 @@ def tables(found: Sequence[Series], rows: Sequence[Row], wanted: float) -> list[
         made.append(_fits(found))
     if found:
         made.append(_costs(found, wanted))
+    said: set[str] = set()
+    for at, one in enumerate(made):  # what tables have in common is said once
+        if one.note in said:
+            made[at] = replace(one, note="")
+        said.add(one.note)
     made += [_used(rows), _unfinished(rows)]
     timelines = [row for row in rows if row.timeline]
     if timelines:

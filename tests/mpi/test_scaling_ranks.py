@@ -112,4 +112,4 @@ def test_a_study_of_real_runs(data_file: Path, tmp_path: Path) -> None:
     done = run_program("hpc_deepfake.cli", "scaling", "predict", "study", "--max-ranks", "64",
                        cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "fitted to 1 rank, wrong by" in done.stdout
+    assert "Fitted to 1 rank, wrong by" in done.stdout

@@ -162,7 +162,7 @@ def test_fitted_to_1_and_2_ranks_it_foretells_4_and_8(tmp_path, capsys, strategy
         assert [point["fitted_to"] for point in one["tested"]] == [True, True, False, False]
         assert one["worst_error"] < limit
         text = capsys.readouterr().out
-        assert "fitted to 1 and 2 ranks, wrong by" in text
+        assert "Fitted to 1 and 2 ranks, wrong by" in text
         assert "on 4 and 8, within the bound of 25%" in text
     assert sorted(path.name for path in out.iterdir()) == [
         f"predict.{end}" for end in ("csv", "html", "json", "md", "png", "svg")]
