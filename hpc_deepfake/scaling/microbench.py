@@ -42,6 +42,7 @@ _TAG = 21
 _WINDOW = 16  # messages under way for the bandwidth
 _LARGEST_ALLTOALL = 1 << 28  # bytes of a rank's buffer
 _FILE_ROW = 1 << 16  # bytes
+_PATIENCE = 5.0  # seconds until another node's new file may show (NFS caches folders)
 
 
 def parser() -> Parser:
@@ -242,6 +243,9 @@ def _once(comm: Comm, path: Path, way: str, size: int) -> dict[str, float]:
     rows = size // _FILE_ROW
     shape = (comm.size * rows, _FILE_ROW)
     offset = mpi.on_root(comm, lambda: _allocate(path, shape))
+    until = time.monotonic() + _PATIENCE
+    while not path.exists() and time.monotonic() < until:
+        time.sleep(0.01)
     header = store.Header(path, {}, {"rows": offset}, {"rows": shape}, {"rows": np.dtype("u1")})
     first = comm.rank * rows
     content = np.random.default_rng(comm.rank).integers(0, 256, (rows, _FILE_ROW), np.uint8)
@@ -285,7 +289,10 @@ def _once(comm: Comm, path: Path, way: str, size: int) -> dict[str, float]:
     else:  # as training reads with --input read
         with open(path, "rb", buffering=0) as file:
             again = time.perf_counter()
-            os.preadv(file.fileno(), [back], place)
+            done = 0
+            while done < size and (got := os.preadv(file.fileno(), [back.reshape(-1)[done:]],
+                                                    place + done)):
+                done += got
             read = time.perf_counter()
     ended = time.perf_counter()
     if not np.array_equal(back, content):

@@ -132,17 +132,17 @@ def _arguments(kind: str, source: str, strategy: str, ranks: int, global_batch: 
     """Of one run; checked as the program would check them."""
     if kind not in ("strong", "weak"):
         return tuple(given) if kind == "preprocess" else ()
-    workers = ranks
     words = [*FIRST, *given, "--strategy", strategy]
-    if strategy == "async":
-        workers = max(ranks - train_parser().parse(words).servers, 0)
+    options = train_parser().parse(words)
+    workers = max(ranks - options.servers, 0) if strategy == "async" else ranks
     rows = rows_per_rank * workers
     if kind == "strong":
         if strategy != "async":
-            if global_batch % ranks:
+            batch_size, rest = divmod(global_batch, ranks * options.accumulate)
+            if rest:
+                micro = f" in {options.accumulate} micro-batches" if options.accumulate > 1 else ""
                 raise InputError(f"a global batch of {global_batch} rows can't be shared equally "
-                                 f"by {ranks} ranks")
-            batch_size = global_batch // ranks
+                                 f"by {ranks} ranks{micro}")
         rows = synthetic
     words += ["--batch-size", str(batch_size)]
     if source == "synthetic":

@@ -87,6 +87,15 @@ def test_async_workers_share_the_rows_and_an_update_keeps_its_batch():
     assert words["weak-real-async-n0004-r1"]["--rows"] == str(2 * 512)
 
 
+def test_micro_batches_count_in_the_global_batch():
+    made = plan(nodes=4, arguments=["--accumulate", "4"], global_batch=8)
+    words = {run.ranks: dict(zip(run.arguments, run.arguments[1:], strict=False))
+             for run in made.runs}
+    assert {ranks: one["--batch-size"] for ranks, one in words.items()} == {1: "2", 2: "1"}
+    assert made.skipped == (("strong-real-sync-n0004", "a global batch of 8 rows can't be shared "
+                             "equally by 4 ranks in 4 micro-batches"),)
+
+
 def test_node_hours_and_repeats():
     made = plan(["strong"], nodes=4, ranks_per_node=2, repeats=3)
     assert len(made.runs) == 3 * 4
