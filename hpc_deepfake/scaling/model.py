@@ -1,8 +1,9 @@
 """A model of a training step's time, for numbers of ranks that were not run.
 
-    step = fixed + rows · per_row + γ · communication + input
+    step = (fixed + rows · per_row) · (1 + crowd · (d − 1)) + γ · communication + input
 
-- ``fixed`` and ``per_row``: computing a step, measured at the batch sizes of the runs.
+- ``fixed`` and ``per_row``: computing a step, measured at the batch sizes of the runs; ``crowd``:
+  by how much each further one of the d ranks of a node slows that, where runs had several d.
 - communication: α–β (Hockney 1994), a call of z bytes costs α a message and z/β. An allreduce of n
   ranks is a ring of 2(n − 1) messages that moves 2(n − 1)/n · z, or a tree of 2·log₂ n messages
   that moves the same (Rabenseifner's; Thakur et al. 2005), whichever is less; an all-to-all n − 1
@@ -29,7 +30,7 @@ from preprocessing.errors import InputError
 
 ROW_BYTES = 128 * 128 * 3
 MODELLED = ("sync", "hybrid", "local-sgd", "async")
-TERMS = ("computing rows", "fixed part of a step", "latency", "bandwidth", "input", "servers")
+TERMS = ("computing rows", "fixed part of a step", "sharing the node", "latency", "bandwidth", "input", "servers")
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,9 @@ class Model:
         waited for. apply: seconds in which a server applies an update, of async. group: ranks that
         share the large kernel, of hybrid. every: steps between averages, of local-sgd. width,
         kernel_width: bytes of a number, and of one of the large kernel's gradient. reads: whether
-        rows come from files.
+        rows come from files. crowd: share by which each further rank of a node slows the
+        computing. layout: (ranks, ranks of a node) as known; others fill nodes as the fullest of
+        them.
     """
 
     strategy: str
@@ -116,6 +119,14 @@ class Model:
     width: int = 4
     kernel_width: int = 4
     reads: bool = False
+    crowd: float = 0.0
+    layout: tuple[tuple[int, float], ...] = ()
+
+    def crowded(self, ranks: int) -> float:
+        """Factor on the computing of so many ranks."""
+        known = dict(self.layout)
+        fullest = max(known.values(), default=1)
+        return 1 + self.crowd * (known.get(ranks, min(ranks, fullest)) - 1)
 
     def communication(self, ranks: int, rows: float) -> tuple[float, float]:
         """Seconds of latency and of bandwidth of a step, nothing hidden."""
@@ -139,7 +150,9 @@ class Model:
     def terms(self, ranks: int, rows: float) -> dict[str, float]:
         """Seconds of a step with ``rows`` rows of each rank, by ``TERMS``."""
         latency, bandwidth = self.communication(ranks, rows)
+        slower = self.crowded(ranks) - 1
         found = {"computing rows": self.per_row * rows, "fixed part of a step": self.fixed,
+                 "sharing the node": slower * (self.fixed + self.per_row * rows),
                  "latency": self.hidden * latency, "bandwidth": self.hidden * bandwidth}
         busy = sum(found.values())
         reading = 0.0
@@ -165,7 +178,8 @@ class Model:
 
 
 def fit(strategy: str, rows: Sequence[Row], net: Network | None, **facts: Any) -> Model:
-    """A model of these finished runs of one series.
+    """A model of these finished runs of one strategy and input, strong and weak ones: a step is a
+    step.
 
     Without ``net`` the bandwidth is that which explains the runs, and the latency is unknown: 0.
 
@@ -185,16 +199,16 @@ def fit(strategy: str, rows: Sequence[Row], net: Network | None, **facts: Any) -
     alone = [pair for pair in every if pair[0].run.ranks == 1]
     # a GPU doesn't tell communication apart: then one rank shows what computing takes
     basis = every if told or not alone else alone
-    fixed, per_row, _, _ = fitting.two([1] * len(basis), [row.batch for row, _ in basis],
-                                       [step["compute"] for _, step in basis])
+    fixed, per_row, crowd = _computing(basis)
     waiting = [step["input"] / row.batch for row, step in every]
     model = Model(strategy, fixed, per_row, 1.0, min(waiting), net or _unknown(),
-                  apply=_apply(known), reads=known[0].run.input == "real", **facts)
+                  apply=_apply(known), reads=known[0].run.input == "real", crowd=crowd, **facts)
     ratios, exposed = [], []
     for row, step in every:
         if row.run.ranks > 1:
             lost = step["communication"] + step["imbalance"] if told else max(
-                sum(step.values()) - fixed - per_row * row.batch, 0.0)
+                sum(step.values()) - (fixed + per_row * row.batch)
+                * (1 + crowd * (density(row) - 1)), 0.0)
             moved = sum(model.communication(row.run.ranks, row.batch))
             if lost > 0 and moved > 0:
                 ratios.append(moved / lost)
@@ -202,6 +216,27 @@ def fit(strategy: str, rows: Sequence[Row], net: Network | None, **facts: Any) -
     if not ratios:
         return model if net else replace(model, hidden=0.0)
     return replace(model, hidden=fitting.scale(ratios))
+
+
+def density(row: Row) -> float:
+    """Ranks of a node, as it ran."""
+    return row.run.ranks / (row.hosts or row.run.nodes)
+
+
+def _computing(steps: Sequence[tuple[Row, dict[str, float]]]) -> tuple[float, float, float]:
+    """``fixed``, ``per_row`` and ``crowd`` of these runs and their seconds of a step; the least
+    crowding that explains them as well as any."""
+    best = None
+    several = len({density(row) for row, _ in steps}) > 1
+    for percent in range(200 if several else 1):
+        factors = [1 + percent / 100 * (density(row) - 1) for row, _ in steps]
+        fixed, per_row, off, _ = fitting.two(
+            factors, [factor * row.batch for factor, (row, _) in zip(factors, steps, strict=True)],
+            [step["compute"] for _, step in steps])
+        error = float(off @ off)
+        if best is None or error < best[0] * 0.999 - 1e-12:
+            best = error, fixed, per_row, percent / 100
+    return best[1:]
 
 
 def _per_step(row: Row) -> dict[str, float]:

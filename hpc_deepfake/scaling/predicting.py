@@ -17,7 +17,7 @@ from hpc_deepfake.scaling import model as models
 from hpc_deepfake.scaling import study as studies
 from hpc_deepfake.scaling.charts import COLOURS, grid, prediction, prediction_picture
 from hpc_deepfake.scaling.model import Model, Network
-from hpc_deepfake.scaling.records import rows
+from hpc_deepfake.scaling.records import Row, rows
 from hpc_deepfake.scaling.reporting import csv_text, markdown, table_html
 from hpc_deepfake.scaling.series import Series, series
 from hpc_deepfake.scaling.tables import Table
@@ -124,15 +124,22 @@ def main(argv: Sequence[str]) -> int:
         raise InputError(f"{options.study} has no strategy with finished runs on two or more "
                          "numbers of ranks: nothing to fit a model to (hpc-deepfake scaling report "
                          "tells what is there)")
-    made = [predict(one, net, options) for one in usable]
+    made = [predict(one, net, options, [row for other in usable for size in other.sizes
+                                        for row in size.rows
+                                        if (other.input, other.strategy)
+                                        == (one.input, one.strategy)]) for one in usable]
     out = options.out or options.study
     print("\n".join(write(made, net, options, out, skipped)))
     print(f"prediction: {out / 'predict.html'}")
     return 0
 
 
-def predict(one: Series, net: Network | None, options: Namespace) -> Prediction:
+def predict(one: Series, net: Network | None, options: Namespace,
+            like: Sequence[Row]) -> Prediction:
     """The model of a series, tested and applied.
+
+    Args:
+        like: runs of the same strategy and input, strong and weak.
 
     Raises:
         InputError: there is nothing to fit to, or a precision without its factor.
@@ -144,14 +151,12 @@ def predict(one: Series, net: Network | None, options: Namespace) -> Prediction:
         raise InputError(f"--fit-ranks {' '.join(map(str, options.fit_ranks))}: {one.name} was run "
                          f"on {', '.join(map(str, sizes))} ranks")
     facts = _facts(one)
-    all_rows = [row for size in one.sizes for row in size.rows]
-    early = models.fit(one.strategy, [row for row in all_rows if row.run.ranks in small], net,
-                       **facts)
+    early = models.fit(one.strategy, [row for row in like if row.run.ranks in small], net, **facts)
     tested = []
     for size in one.sizes:
         batch = size.rows[0].batch
         tested.append(_point(early, size.ranks, batch, size.rate, one, early, size.ranks in small))
-    whole = models.fit(one.strategy, all_rows, net, **facts)
+    whole = models.fit(one.strategy, like, net, **facts)
     changed = _changed(whole, one, options)
     points = _points(changed, one, options)
     return Prediction(one, changed, tuple(tested), points, _stop(points, one, options))
@@ -163,7 +168,8 @@ def _facts(one: Series) -> dict[str, Any]:
     words = dict(zip(run.arguments, run.arguments[1:], strict=False))
     precision = one.sizes[-1].rows[0].precision or "float32"
     width = _WIDTHS.get(precision, 4)
-    facts: dict[str, Any] = {"width": width,
+    layout = {size.ranks: models.density(size.rows[0]) for size in one.sizes}
+    facts: dict[str, Any] = {"width": width, "layout": tuple(layout.items()),
                              "kernel_width": 2 if words.get("--compression") == "fp16" else width}
     if one.strategy == "async":
         facts["servers"] = int(words.get("--servers", 1))
@@ -246,13 +252,14 @@ def _stop(points: Sequence[Point], one: Series, options: Namespace) -> str:
                 f"{below.efficiency:.0%}: {_WHY[why]} {losses[why] / whole:.0%} of a step there, "
                 f"computing rows {below.terms['computing rows'] / whole:.0%}")
     if most.ranks < last.ranks:
-        text += f"; more than {most.ranks:,} ranks are no faster at all"
+        text += f"; more ranks than {most.ranks:,} are no faster at all"
     if one.kind == "strong" and one.strategy != "async" and last.ranks * 2 <= options.max_ranks:
         text += f"; beyond {last.ranks:,} ranks not every rank has a row of the global batch"
     return text
 
 
 _WHY = {"fixed part of a step": "what a step costs whatever its rows takes",
+        "sharing the node": "what ranks of a node slow each other takes",
         "latency": "the latency of the messages takes",
         "bandwidth": "moving bytes between ranks takes",
         "input": "waiting for rows from the files takes",
@@ -339,10 +346,12 @@ def tables(made: Sequence[Prediction], net: Network | None) -> list[Table]:
             "By the model fitted to all sizes that were run." * (one is made[0])))
     found.append(Table(
         "The model's coefficients",
-        ("series", "computing a row, ms", "fixed, ms", "share of communication not hidden",
+        ("series", "computing a row, ms", "fixed, ms", "slower for each rank of a node",
+         "γ, communication waited for over the network's",
          "input, ms a row", "α of allreduce, µs", "β of allreduce, MB/s"),
         tuple((one.series.name, f"{one.model.per_row * 1e3:.4f}", f"{one.model.fixed * 1e3:.3f}",
-               f"{one.model.hidden:.3f}" if net else "–", f"{one.model.waiting * 1e3:.4f}",
+               f"{one.model.crowd:.0%}", f"{one.model.hidden:.3f}" if net else "–",
+               f"{one.model.waiting * 1e3:.4f}",
                f"{net.allreduce.alpha * 1e6:.2f}" if net else "–",
                f"{net.allreduce.beta / 1e6:,.0f}" if net else
                f"{1 / one.model.hidden / 1e6:,.0f}" if one.model.hidden else "–")

@@ -127,7 +127,8 @@ def _training(row: Row, folder: Path) -> None:
         or None
     row.timeline = dictionary(found.summary.get("timeline"))
     if row.hosts is not None and row.hosts != row.run.nodes:
-        row.notes.append(f"it ran on {row.hosts} hosts, not {row.run.nodes}")
+        row.notes.append(f"it ran on {row.hosts} host{'s' * (row.hosts > 1)}, not "
+                         f"{row.run.nodes}")
     if row.rate <= 0:
         raise ValueError("a rate of nothing")
 

@@ -49,7 +49,7 @@ def studied(folder: Path, truth: Model, kinds=("strong", "weak"), noise: float =
         steps = count // (batch * run.ranks)
         terms = of.terms(run.ranks, batch)
         seconds = {"input": terms["input"], "compute": terms["computing rows"]
-                   + terms["fixed part of a step"],
+                   + terms["fixed part of a step"] + terms["sharing the node"],
                    "communication": terms["latency"] + terms["bandwidth"]}
         seconds = {name: value * steps * (1 + noise * rng.standard_normal())
                    for name, value in seconds.items()}
@@ -130,6 +130,20 @@ def test_known_coefficients_are_recovered(tmp_path):
     found = fit("sync", rows(tmp_path, made, None), NET)
     for name in ("fixed", "per_row", "hidden", "waiting"):
         assert getattr(found, name) == pytest.approx(getattr(TRUTH, name), rel=1e-6)
+
+
+def test_ranks_that_slow_each_other_on_a_node(tmp_path):
+    """Each further rank of a node by 30%: known from 1, 2 and 4 ranks of one node, and the same on
+    more nodes."""
+    truth = replace(TRUTH, crowd=0.3, layout=((1, 1), (2, 2), (4, 4), (8, 4)))
+    made = studied(tmp_path, truth, sizes=2, ranks_per_node=4)
+    some = [row for row in rows(tmp_path, made, None) if row.run.ranks <= 4]
+    found = fit("sync", some, NET, layout=truth.layout)
+    assert found.crowd == pytest.approx(0.3)
+    for name in ("fixed", "per_row", "hidden"):
+        assert getattr(found, name) == pytest.approx(getattr(TRUTH, name), rel=1e-6)
+    assert found.rate(8, 32) == pytest.approx(truth.rate(8, 32), rel=1e-6)
+    assert truth.crowded(64) == pytest.approx(1.9)  # nodes as full as the fullest known
 
 
 def test_where_a_gpu_tells_no_communication_apart(tmp_path):
