@@ -30,7 +30,8 @@ from preprocessing.errors import InputError
 
 ROW_BYTES = 128 * 128 * 3
 MODELLED = ("sync", "hybrid", "local-sgd", "async")
-TERMS = ("computing rows", "fixed part of a step", "sharing the node", "latency", "bandwidth", "input", "servers")
+TERMS = ("computing rows", "fixed part of a step", "sharing the node", "latency", "bandwidth",
+         "input", "servers")
 
 
 @dataclass(frozen=True)
