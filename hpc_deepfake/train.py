@@ -235,14 +235,14 @@ def _timeline(comm: Comm, options: Namespace, run: RunDir | None) -> Timeline | 
         return None
     from hpc_deepfake.timeline import Timeline
 
-    def writable() -> None:
-        if options.timeline == _IN_RUN:
-            options.timeline = run.path / "timeline.json"
-        if not os.access(options.timeline.parent, os.W_OK):
-            raise InputError(f"--timeline {options.timeline}: there is no folder to write to; "
-                             "choose another place")
+    def writable() -> Path:
+        path = run.path / "timeline.json" if options.timeline == _IN_RUN else options.timeline
+        if not os.access(path.parent, os.W_OK):
+            raise InputError(f"--timeline {path}: there is no folder to write to; choose another "
+                             "place")
+        return path
 
-    mpi.on_root(comm, writable)
+    options.timeline = mpi.on_root(comm, writable)
     Timeline.prepare()
     return Timeline(comm, options.timeline)
 
