@@ -22,6 +22,7 @@ COMMANDS = {
     "predict": ("hpc_deepfake.predict", True, "which of these pictures were tampered with?"),
     "report": ("hpc_deepfake.report.command", False, "one run as a page for the browser"),
     "compare": ("hpc_deepfake.compare", False, "training methods side by side, same conditions"),
+    "scaling": ("hpc_deepfake.scaling", False, "how training scales: studies, predictions"),
     "summary": ("hpc_deepfake.summary", False, "finished runs side by side"),
     "doctor": ("hpc_deepfake.doctor", True, "would a job work here, and fast?"),
     "job": ("hpc_deepfake.job", False, "submit jobs to SLURM or PBS, and account for them"),

@@ -124,6 +124,21 @@ def epoch_order(rows: np.ndarray, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(rows)
 
 
+def first_rows(rows: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """``count`` of the rows, sorted, all of them for 0: the first of an order that depends on the
+    seed alone, so that the rows of a smaller count are among those of a larger one.
+
+    Raises:
+        InputError: there are fewer; on all ranks alike.
+    """
+    if not count:
+        return rows
+    if count > len(rows):
+        raise InputError(f"--rows {count:,}: the training part has {len(rows):,} rows; give fewer, "
+                         "or leave it out for all", everywhere=True)
+    return np.sort(epoch_order(rows, seed, 0)[:count])  # epochs are counted from 1
+
+
 def share(rows: np.ndarray, rank: int, ranks: int) -> np.ndarray:
     """This rank's part of a global batch (or of any list): sizes differ by one at most."""
     return np.array_split(rows, ranks)[rank]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hpc_deepfake import checkpoint, metrics
-from hpc_deepfake.data import DataFile, epoch_order, prefetch, share
+from hpc_deepfake.data import DataFile, epoch_order, first_rows, prefetch, share
 from hpc_deepfake.model import Card, save
 from hpc_deepfake.rundir import RunDir
 from hpc_deepfake.settings import Settings
@@ -25,10 +25,12 @@ if TYPE_CHECKING:
     from mpi4py.MPI import Comm
 
     from hpc_deepfake.strategies.base import Strategy
+    from hpc_deepfake.timeline import Timeline
 
 EVALUATION_BATCH = 64
 MONITORS = {"val_loss": min, "val_auc": max, "val_accuracy": max}
 STAGES = ("input", "compute", "communication", "evaluate", "checkpoint")
+_OF_RANKS = STAGES[:3]  # those in which ranks differ
 
 
 @dataclass
@@ -95,20 +97,24 @@ class Trainer:
 
     def __init__(self, comm: Comm, strategy: Strategy, data: DataFile, settings: Settings,
                  limits: Limits, run: RunDir | None, stop: StopFlag, watchdog: Watchdog,
-                 slow: float = 1.0) -> None:
+                 slow: float = 1.0, timeline: Timeline | None = None) -> None:
         """``run`` is given on rank 0 only; this rank computes ``slow`` times as long as it has
         to, for studies."""
         self.comm, self.strategy, self.data = comm, strategy, data
         self.settings, self.limits = settings, limits
         self.run, self.stop, self.watchdog, self.slow = run, stop, watchdog, slow
         strategy.wishes, strategy.overdue = self._wishes, watchdog.overdue
-        self.rows, self.validation = data.rows("train"), data.rows("validation")
+        self.rows = first_rows(data.rows("train"), settings.rows, settings.seed)
+        self.validation = data.rows("validation")
         self.state = State()
         self.best_weights: list[np.ndarray] = []
         # of validation and test rows, by the best weights; there when training is finished
         self.probabilities: dict[str, np.ndarray] = {}
         self._saved, self._saved_state = time.monotonic(), (1, 0)
         self._pace: list[float] = []  # seconds that steps took to compute
+        self._pace_before = 0  # how many of them before this epoch
+        self._mine = dict.fromkeys(STAGES, 0.0)  # this rank's seconds of the epoch so far
+        self._note = timeline.add if timeline else lambda *_, **__: None
 
     def train(self) -> dict[str, Any] | None:
         """Train to the end and leave the best weights in the model and in ``model.keras``.
@@ -172,10 +178,15 @@ class Trainer:
                 spent["input"] += waited - strategy.idle
                 spent["communication"] += communication + strategy.idle
                 spent["compute"] += now - ready - waited - communication
+                self._note("input", ready, ready + waited)
+                self._note("step", ready + waited, now, step=first + number,
+                           waited_s=communication)
             line.show(min(begun + (number + 1) * size, len(order)))
             ready = time.perf_counter()
             if done.wishes:
                 break
+        for stage, seconds in spent.items():
+            self._mine[stage] += seconds
         rest, spent = strategy.settle(spent)
         state.add(rest)
         for stage, seconds in spent.items():
@@ -208,6 +219,7 @@ class Trainer:
         self.watchdog.entered()
         found, stopped = self._evaluate(self.validation)
         state.seconds["evaluate"] = time.perf_counter() - began
+        self._note("evaluate", began, time.perf_counter())
         value = found[self.settings.monitor.removeprefix("val_")]
         best = state.better(value, self.settings.monitor)
         if best:
@@ -217,7 +229,7 @@ class Trainer:
         state.rates.append(len(self.rows) / training)
         line = {"epoch": state.epoch, "step": state.step, "loss": state.loss / len(self.rows),
                 "accuracy": state.right / len(self.rows), "images_per_s": state.rates[-1],
-                "seconds": dict(state.seconds),
+                "seconds": dict(state.seconds), "ranks": self._over_ranks(),
                 **{f"val_{name}": figure for name, figure in found.items()}, **state.counts,
                 "best": best}
         state.next_epoch()
@@ -228,9 +240,23 @@ class Trainer:
             began = time.perf_counter()
             self._save_model()
             state.seconds["checkpoint"] += time.perf_counter() - began
+            self._note("checkpoint", began, time.perf_counter())
         self.save_checkpoint()
         more = state.epoch <= self.limits.epochs and not self._patience_over()
         return not (stopped and more)
+
+    def _over_ranks(self) -> dict[str, dict[str, float]]:
+        """Least, mean and largest seconds of the ranks that computed, by stage, of this epoch; and
+        of this process's first step, which also builds the graph, in the epoch that has it."""
+        first = self._pace[0] if self._pace and not self._pace_before else 0.0
+        mine = [self._mine[stage] for stage in _OF_RANKS]
+        found = mpi.concatenate(self.comm, np.array([*mine, first])).reshape(-1, len(mine) + 1)
+        found = found[found.any(1)]  # a server computes nothing
+        self._pace_before, self._mine = len(self._pace), dict.fromkeys(STAGES, 0.0)
+        return {name: {"min": float(column.min()), "mean": float(column.mean()),
+                       "max": float(column.max())}
+                for name, column in zip((*_OF_RANKS, "first_step"), found.T, strict=True)
+                if len(column) and (name != "first_step" or column.any())}
 
     def _evaluate(self, rows: np.ndarray) -> tuple[dict[str, Any], bool]:
         """Exact figures over ``rows``, and whether any rank was told to stop."""
@@ -264,6 +290,7 @@ class Trainer:
                             self.limits.keep)
         self._saved, self._saved_state = time.monotonic(), here
         self.state.seconds["checkpoint"] += time.perf_counter() - began
+        self._note("checkpoint", began, time.perf_counter())
 
     def restore(self, loaded: tuple[list[np.ndarray], dict[str, Any]] | None) -> None:
         """Take up a checkpoint, given on rank 0; None starts from rank 0's weights."""

@@ -31,6 +31,7 @@ class Settings:
     compression: str = "none"
     monitor: str = "val_loss"
     seed: int = 0
+    rows: int = 0
 
     @classmethod
     def of(cls, options: Namespace) -> Settings:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from hpc_deepfake.data import DataFile
     from hpc_deepfake.device import Device
     from hpc_deepfake.rundir import RunDir
+    from hpc_deepfake.timeline import Timeline
 
 _EXAMPLES = """examples:
   python -m hpc_deepfake.train --data casia2.h5
@@ -47,6 +48,9 @@ exit codes: 0 done; 2 wrong usage or input; 75 stopped by a signal, go on with -
 anything else a fault"""
 
 
+_IN_RUN = Path()  # --timeline without a file
+
+
 def parser() -> Parser:
     """The command line."""
     cli = Parser(prog="python -m hpc_deepfake.train", epilog=_EXAMPLES, description=(
@@ -54,6 +58,9 @@ def parser() -> Parser:
         "ring-allreduce); alone, one process does."))
     cli.add_argument("--data", type=Path, metavar="FILE",
                      help="data file (default: features.h5 in $HPC_DEEPFAKE_DATA or data)")
+    cli.add_argument("--synthetic", type=at_least(0), default=0, metavar="N",
+                     help="N random training pictures in memory, and 64 for validation, instead of "
+                          "--data, which is not read: computing without input, for studies")
     cli.add_argument("--run", type=Path, metavar="DIR",
                      help="run directory (default: runs/JOB_ID under a scheduler, or runs/TIME)")
     cli.add_argument("--resume", action="store_true",
@@ -85,6 +92,8 @@ def parser() -> Parser:
                         help="normalise over the micro-batch of all ranks, not each rank's own")
     course.add_argument("--seed", type=at_least(0), default=0,
                         help="of weights, order and dropout")
+    course.add_argument("--rows", type=at_least(0), default=0, metavar="N",
+                        help="train on N of the training rows, chosen by the seed; 0: on all")
 
     how = cli.add_argument_group("how it is computed")
     how.add_argument("--strategy", choices=("auto", *strategies.NAMES), default="auto",
@@ -147,6 +156,10 @@ def parser() -> Parser:
                       help="name a rank that others wait for after S seconds; 0: never")
     keep.add_argument("--stall-limit", type=between(0, 1e6), default=600.0, metavar="S",
                       help="end the job when they waited S seconds; 0: never")
+    keep.add_argument("--timeline", type=Path, nargs="?", const=_IN_RUN, metavar="FILE",
+                      help="record what each rank did when, and Horovod's timeline, as one trace "
+                           "for https://ui.perfetto.dev; without FILE timeline.json in the run "
+                           "directory")
     keep.add_argument("--no-report", action="store_true", help="don't write report.html")
     return cli
 
@@ -170,7 +183,8 @@ def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
 
     stop = StopFlag()
     options = parser().parse(argv)
-    options.data = options.data or default_data() / "features.h5"
+    options.data = None if options.synthetic else \
+        options.data or default_data() / "features.h5"
     settings, layout = Settings.of(options), Layout.of(options)
     options.strategy = strategies.choose(options.strategy, comm.size, settings, layout)
     if not 0 <= options.slow_rank < comm.size:
@@ -184,6 +198,7 @@ def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
     device = mpi.together(comm, partial(devices.start, options.device, local_rank, ranks_on_node,
                                   options.threads))
     run, loaded = _run_directory(comm, options, settings, data)
+    timeline = _timeline(comm, options, run)
     with devices.quiet_stderr():
         strategies.prepare(options.strategy, comm, device.gpu, layout, options.stall_warning,
                            options.stall_limit)
@@ -196,6 +211,8 @@ def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
         from hpc_deepfake.watchdog import Watchdog
 
         strategy_class = strategies.get(options.strategy)
+    if timeline is not None and "horovod.tensorflow" in sys.modules:
+        timeline.follow_horovod()
     _record(comm, options, run, data, device, local_rank)
     keras.utils.set_random_seed(options.seed)
     network = model.build("float64" if options.precision == "float64" else "float32") \
@@ -203,19 +220,26 @@ def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
     strategy = strategy_class(network, settings, comm, layout)
     del network  # a strategy may need it no more
     if run is not None:
-        print(_headline(comm.size, strategy.share[1], options, data, device), flush=True)
+        print(_headline(comm.size, strategy.share[1], options, settings, data, device),
+              flush=True)
     watchdog = Watchdog(comm, options.stall_warning, options.stall_limit)
     limits = Limits(options.epochs, options.patience, options.checkpoint_minutes * 60,
                     options.keep)
     trainer = Trainer(comm, strategy, data, settings, limits, run, stop, watchdog,
-                      options.slow_factor if comm.rank == options.slow_rank else 1.0)
+                      options.slow_factor if comm.rank == options.slow_rank else 1.0, timeline)
     trainer.restore(loaded)
     del loaded
     started = time.perf_counter()
     summary = trainer.train()
     watchdog.close()
     usage = comm.gather(resource_usage())
+    went = timeline and timeline.write()
     if run is not None and summary is not None:
+        if went:
+            from hpc_deepfake import timeline as trace
+
+            summary["timeline"] = {**went, "file": os.path.abspath(options.timeline)}
+            print(f"{trace.text(went)}\n  open {options.timeline} in https://ui.perfetto.dev")
         summary["seconds"] = time.perf_counter() - started
         summary["usage"] = usage
         run.write("summary.json", {**summary, "allreduce": _allreduce(options, device)})
@@ -231,6 +255,24 @@ def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
     return EXIT_STOPPED if summary is None else 0
 
 
+def _timeline(comm: Comm, options: Namespace, run: RunDir | None) -> Timeline | None:
+    """What records the run, if it is wanted; collective."""
+    if options.timeline is None:
+        return None
+    from hpc_deepfake.timeline import Timeline
+
+    def writable() -> Path:
+        path = run.path / "timeline.json" if options.timeline == _IN_RUN else options.timeline
+        if not os.access(path.parent, os.W_OK):
+            raise InputError(f"--timeline {path}: there is no folder to write to; choose another "
+                             "place")
+        return path
+
+    options.timeline = mpi.on_root(comm, writable)
+    Timeline.prepare()
+    return Timeline(comm, options.timeline)
+
+
 def resource_usage() -> dict[str, float]:
     """This rank since its start: CPU seconds, largest resident set in MB, wall-clock seconds."""
     used = resource.getrusage(resource.RUSAGE_SELF)
@@ -240,14 +282,22 @@ def resource_usage() -> dict[str, float]:
 
 def _open(comm: Comm, options: Namespace, ranks_on_node: int) -> DataFile:
     """Every rank opens the file itself, after rank 0 found it in order."""
-    from hpc_deepfake.data import check_trainable, open_data
+    from hpc_deepfake.data import check_trainable, first_rows, open_data
+    from hpc_deepfake.synthetic import synthetic
 
     def check() -> None:
         if options.precision == "float64" and options.device == "gpu":
             raise InputError("--precision float64 is for comparisons on CPU ranks")
-        check_trainable(open_data(options.data, options.feature, "mmap"))
+        if options.synthetic:
+            data = synthetic(options.synthetic, options.feature, options.seed)
+        else:
+            data = open_data(options.data, options.feature, "mmap")
+        check_trainable(data)
+        first_rows(data.rows("train"), options.rows, options.seed)
 
     mpi.on_root(comm, check)
+    if options.synthetic:
+        return synthetic(options.synthetic, options.feature, options.seed)
     path = options.data
     if options.stage is not None:
         from hpc_deepfake.stage import stage
@@ -304,7 +354,9 @@ def _record(comm: Comm, options: Namespace, run: RunDir | None, data: DataFile, 
     if run is not None:
         values = {name: str(value) if isinstance(value, Path) else value
                   for name, value in vars(options).items() if name != "config"}
-        run.write("config.json", {**values, "data": os.path.abspath(options.data)})
+        if options.data is not None:
+            values["data"] = os.path.abspath(options.data)
+        run.write("config.json", values)
         run.write("environment.json", environment(ranks))
 
 
@@ -316,7 +368,7 @@ def _check_same(path: Path, meta: dict[str, Any], settings: Settings, data: Data
                          "give the same, or choose another --run")
     if meta["data"] != data.header.attributes:
         raise InputError(f"--resume: the run in {path} was trained on another data file than "
-                         f"{data.header.path}")
+                         f"{data.header.path or 'these random pictures'}")
 
 
 def _allreduce(options: Namespace, device: Device) -> str | None:
@@ -332,8 +384,10 @@ def _allreduce(options: Namespace, device: Device) -> str | None:
     return "MPI, the library's choice"
 
 
-def _headline(ranks: int, shares: int, options: Namespace, data: DataFile, device: Device) -> str:
+def _headline(ranks: int, shares: int, options: Namespace, settings: Settings, data: DataFile,
+              device: Device) -> str:
     counts = [len(data.rows(part)) for part in ("train", "validation", "test")]
+    counts[0] = settings.rows or counts[0]
     rows = f"{counts[0]:,} train + {counts[1]:,} validation" \
            + (f" + {counts[2]:,} test" if counts[2] else "")
     share = data.labels[data.rows("validation")].mean()
@@ -343,7 +397,8 @@ def _headline(ranks: int, shares: int, options: Namespace, data: DataFile, devic
         who = f"{workers} worker{'s' * (workers > 1)} with {options.servers} " \
               f"server{'s' * (options.servers > 1)}"
     batch = "batch of an update" if options.strategy == "async" else "global batch"
-    return (f"{options.feature} of {options.data}: {rows} images (majority class "
+    source = options.data or "random pictures"
+    return (f"{options.feature} of {source}: {rows} images (majority class "
             f"{max(share, 1 - share):.1%}); {options.strategy} on {who}, "
             f"{device.kind} ({device.name}), {device.threads} "
             f"thread{'s' * (device.threads > 1)} each; {batch} "

@@ -19,15 +19,26 @@ def skew(place: Place, now: Callable[[], float] = time.time) -> list[Record]:
     comm = place.comm
     others = place.leaders[1:]
     if comm.rank in others:
-        for _ in range(_ROUNDS):
-            comm.recv(source=0, tag=_TAG)
-            comm.send(now(), 0, _TAG)
+        answer(comm, now)
     if comm.rank or not others:
         return []
     ahead = {place.hosts[0]: 0.0}
     for leader in others:
-        ahead[place.hosts[leader]] = min(_exchange(comm, leader, now) for _ in range(_ROUNDS))[1]
+        ahead[place.hosts[leader]] = ask(comm, leader, now)
     return [judge(ahead)]
+
+
+def answer(comm, now: Callable[[], float]) -> None:
+    """Rank 0's questions."""
+    for _ in range(_ROUNDS):
+        comm.recv(source=0, tag=_TAG)
+        comm.send(now(), 0, _TAG)
+
+
+def ask(comm, rank: int, now: Callable[[], float]) -> float:
+    """Seconds by which the clock of ``rank``, which answers, is ahead of rank 0's: those of the
+    quickest exchange."""
+    return min(_exchange(comm, rank, now) for _ in range(_ROUNDS))[1]
 
 
 def _exchange(comm, rank: int, now: Callable[[], float]) -> tuple[float, float]:

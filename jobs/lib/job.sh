@@ -32,7 +32,9 @@ after_training=ok   # how a job has to depend on one that may be stopped and go 
 # Variables that a script does without.
 : "${PICTURES:=}" "${DATA:=}" "${RUN:=}" "${DEVICE:=cpu}" "${STAGE:=}" "${STAGE_ENV:=}" "${RANK_LOGS:=}"
 : "${DOCTOR:=on}" "${MAX_RESTARTS:=0}" "${TRAIN:=train_cpu}" "${MAX_NODES:=1}"
-: "${METHODS:=}" "${FEATURES:=}" "${EPOCHS:=}" "${REPEATS:=}"
+: "${METHODS:=}" "${FEATURES:=}" "${EPOCHS:=}"
+: "${KINDS:=}" "${STRATEGIES:=}" "${INPUTS:=}" "${REPEATS:=}" "${RANKS_PER_NODE:=}" "${LIMIT:=}"
+: "${GLOBAL_BATCH:=}" "${BATCH_SIZE:=}" "${ROWS_PER_RANK:=}"
 : "${PREPROCESS_OPTIONS:=}" "${TRAIN_OPTIONS:=}" "${EVALUATE_OPTIONS:=}"
 
 say() { printf '%s\n' "$@"; } # LINE…
@@ -309,28 +311,107 @@ compare() {
     finished
 }
 
-# The same training on 1, 2, 4 and so on nodes, a job each, and a last job for the table.
+# A study of how the work scales: a job for each run that is still to be done, and a last one, after
+# all of them, for the report. That one and micro-benchmarks are jobs of this script, too.
 scaling_study() {
-    local folder nodes script ids=() last
+    local folder script dry='' words=() values=() options=() ids=() plan=() lines at=0 name state job count id done=0
     folder=$(chosen run RUN "runs/scaling-${job_id:-$(date +%Y-%m-%dT%H-%M-%S)}")
-    job_records=$folder/jobs
-    mkdir -p "$job_records"
-    if [[ -n ${HPC_DEEPFAKE_REPORT:-} ]]; then # the last job
-        local runs=("$folder"/nodes-*/summary.json)
-        [[ -s ${runs[0]} ]] || die "no training in $folder was finished: see their logs in $folder/*/jobs"
-        "${python[@]}" -m hpc_deepfake.cli summary "${runs[@]%/summary.json}" | tee "$folder/summary.txt"
+    case ${HPC_DEEPFAKE_REPORT:-} in
+        microbench)
+            record "$folder/jobs"
+            work microbench "${python[@]}" -m hpc_deepfake.cli scaling microbench --dir "$folder" \
+                --json "$folder/microbench.json"
+            finished
+            return
+            ;;
+        ?*)
+            scaling_report "$folder"
+            return
+            ;;
+    esac
+    while ((at < ${#job_args[@]})); do
+        case ${job_args[at]} in
+            --dry-run) dry=1 ;;
+            --run) ((at += 1)) ;; # known already
+            --run=*) ;;
+            *) words+=("${job_args[at]}") ;;
+        esac
+        ((at += 1))
+    done
+    script=$(job_file "$TRAIN")
+    for name in KINDS STRATEGIES INPUTS REPEATS; do
+        read -ra values <<<"${!name}"
+        ((${#values[@]} == 0)) || options+=("--${name,,}" "${values[@]}")
+    done
+    options+=(--nodes "$MAX_NODES" --ranks-per-node "${RANKS_PER_NODE:-$(ranks_per_node "$script")}"
+        --job "$TRAIN" --limit "$LIMIT" ${DATA:+--data "$DATA"} ${GLOBAL_BATCH:+--global-batch "$GLOBAL_BATCH"}
+        ${BATCH_SIZE:+--batch-size "$BATCH_SIZE"} ${ROWS_PER_RANK:+--rows-per-rank "$ROWS_PER_RANK"})
+    plan=("${python[@]}" -m hpc_deepfake.cli scaling plan "$folder" "${options[@]}")
+    if [[ -n $dry ]]; then
+        "${plan[@]}" -- "${words[@]}"
         return
     fi
-    script=$(job_file "$TRAIN")
-    for ((nodes = 1; nodes <= MAX_NODES; nodes *= 2)); do
-        ids+=("$(submit "$script" "$(resize "$script" "$nodes") $TRAIN_OPTIONS" "DATA=$DATA" \
-            "CONFIG=$CONFIG" "DEVICE=$DEVICE" "DOCTOR=$DOCTOR" "RUN=$folder/nodes-$(printf %03d "$nodes")" \
-            -- --patience 0 "${job_args[@]}")")
-        say "$nodes node(s): job ${ids[-1]}"
+    job_records=$folder/jobs
+    mkdir -p "$job_records"
+    lines=$("${plan[@]}" --lines -- "${words[@]}")
+    mapfile -t words <<<"$lines"
+    for ((at = 0; at < ${#words[@]}; at += 6 + count)); do
+        name=${words[at]} state=${words[at + 1]} job=${words[at + 2]} count=${words[at + 5]}
+        id=$(cat "$job_records/$name.id" 2>/dev/null) || id=''
+        if [[ $state == 'done' ]]; then
+            ((done += 1))
+            continue
+        elif [[ -n $id ]] && queued_or_running "$id"; then
+            say "$name: in job $id already"
+        else
+            id=$(submit_run "$folder/$name" "$job" "${words[at + 3]}" "${words[at + 4]}" "${words[@]:at+6:count}")
+            echo "$id" >"$job_records/$name.id"
+            say "$name: job $id"
+        fi
+        ids+=("$id")
     done
-    last=$(IFS=: && echo "${ids[*]}")
-    last=$(submit "$(job_file scaling_study)" "$(after any "$last")" "RUN=$folder" HPC_DEEPFAKE_REPORT=1)
-    say "table: job $last, into $folder/summary.txt"
+    ((done == 0)) || say "$done run(s) are done already"
+    if ((${#ids[@]} == 0)); then
+        scaling_report "$folder"
+        return
+    fi
+    id=$(IFS=: && echo "${ids[*]}")
+    id=$(submit "$(job_file scaling_study)" "$(after any "$id")" "RUN=$folder" "DEVICE=$DEVICE" HPC_DEEPFAKE_REPORT=1)
+    say "report: job $id, into $folder/report.html"
+}
+
+# submit_run FOLDER JOB NODES RANKS_PER_NODE ARGUMENTS…: one run of a study; prints the job's id
+submit_run() {
+    local folder=$1 script options data=$DATA config=$CONFIG more=() word
+    script=$(job_file "$2")
+    options="$TRAIN_OPTIONS $(resize "$script" "$3" "$4") $(limited "$LIMIT")"
+    for word in "${@:5}"; do
+        [[ $word != --synthetic ]] || data='' # nothing is read
+    done
+    case $2 in
+        preprocess)
+            options="$PREPROCESS_OPTIONS ${options#"$TRAIN_OPTIONS"}"
+            data=$folder/features.h5 more=("PICTURES=$PICTURES")
+            [[ $KINDS == preprocess ]] || config='' # it is of training
+            ;;
+        scaling_study) more=(HPC_DEEPFAKE_REPORT=microbench) ;;
+    esac
+    submit "$script" "$options" "DATA=$data" "CONFIG=$config" "DEVICE=$DEVICE" "DOCTOR=$DOCTOR" \
+        "RUN=$folder" "${more[@]}" -- "${@:5}"
+}
+
+# scaling_report FOLDER: what the runs give, or, where some go on in other jobs, after those
+scaling_report() {
+    local next
+    for next in "$1"/*/jobs/next "$1"/*/features.h5.jobs/next; do
+        [[ -n $job_id && -s $next && $(cat "${next%next}outcome") == "$EXIT_STOPPED" ]] || continue
+        next=$(<"$next")
+        queued_or_running "$next" || continue
+        record "$1/jobs"
+        say "a run goes on in job $next: the report comes after that, in job $(submit_again "$next")"
+        exit 0
+    done
+    "${python[@]}" -m hpc_deepfake.cli scaling report "$1"
 }
 
 # Preprocess, train, evaluate: three jobs, each after the one before.

@@ -1,11 +1,14 @@
 #!/bin/bash -l
-# The same training on 1, 2, 4 and so on nodes, a job each, and a last job for the table.
+# How training scales: a job for each size, strong and weak, and a last one for the report.
 #
 #   DATA=casia2.h5 MAX_NODES=8 sbatch jobs/slurm/scaling_study.sh --epochs 3
 #
-# Where compute nodes may not submit jobs, and just as well elsewhere, on the login node:
-#   DATA=casia2.h5 MAX_NODES=8 bash jobs/slurm/scaling_study.sh --epochs 3
-# Arguments go to python -m hpc_deepfake.train; the table is summary.txt in the run directory.
+# Where compute nodes may not submit jobs, and just as well elsewhere, on the login node; the first
+# line only prints the jobs and what they cost:
+#   DATA=casia2.h5 MAX_NODES=8 bash jobs/slurm/scaling_study.sh --dry-run --epochs 3
+#   DATA=casia2.h5 MAX_NODES=8 RUN=runs/scaling bash jobs/slurm/scaling_study.sh --epochs 3
+# The same again, with the same RUN, submits what is missing. Arguments go to
+# python -m hpc_deepfake.train; the report is report.html in the folder of runs.
 #SBATCH --job-name=hd-scaling-study
 #SBATCH --nodes=1
 #SBATCH --ntasks-per-node=1
@@ -25,8 +28,19 @@ SITE=${SITE:-}                      # site file env/sites/SITE.sh: modules, laun
 DEVICE=${DEVICE:-gpu}               # cpu, gpu or auto; gpu stops at once where there is none
 DOCTOR=${DOCTOR:-on}                # off: don't check nodes and environment first
 TRAIN=${TRAIN:-train_multinode}     # the training job: train_cpu, train_4gpu, train_multinode
+KINDS=${KINDS:-strong weak}         # of: strong weak preprocess microbench
+STRATEGIES=${STRATEGIES:-sync}      # of: sync async local-sgd, as for train --strategy
+INPUTS=${INPUTS:-real}              # of: real synthetic
+REPEATS=${REPEATS:-1}               # of each run
 MAX_NODES=${MAX_NODES:-4}           # 1, 2, 4 and so on nodes, up to this
+RANKS_PER_NODE=${RANKS_PER_NODE:-}  # of a full node (default: the training job's own)
+GLOBAL_BATCH=${GLOBAL_BATCH:-}      # strong: rows of a step over all ranks (default: 256)
+BATCH_SIZE=${BATCH_SIZE:-}          # weak: rows of a step of each rank (default: 32)
+ROWS_PER_RANK=${ROWS_PER_RANK:-}    # weak: rows of an epoch of each rank (default: 512)
+LIMIT=${LIMIT:-00:30:00}            # time limit of each job
+PICTURES=${PICTURES:-}              # preprocess: folder of pictures
 TRAIN_OPTIONS=${TRAIN_OPTIONS:-}    # words for sbatch, of the training jobs
+PREPROCESS_OPTIONS=${PREPROCESS_OPTIONS:-} # words for sbatch, of the preprocessing jobs
 
 # The scheduler runs a copy of this file: find the clone that it came from.
 clone=$(scontrol show job "${SLURM_JOB_ID:--}" 2>/dev/null | sed -n 's|^ *Command=\(.*\)/jobs/slurm/[a-z0-9_]*\.sh.*|\1|p' | sed -n 1p) || true

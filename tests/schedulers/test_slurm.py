@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import shlex
@@ -303,19 +304,56 @@ def test_compare(lab: Lab, work: Path, shared_data: Path) -> None:
     assert hosts(work / "all" / names[0]) == ["n01"]
 
 
-def test_scaling_study_from_the_login_node(lab: Lab, work: Path, shared_data: Path) -> None:
-    """A job for each number of nodes and one for the table, which comes even if one fails."""
+def test_a_scaling_study_with_a_failure_and_what_is_missing_once_more(
+        lab: Lab, work: Path, shared_data: Path) -> None:
+    """From the login node, over 1, 2 and 4 nodes: a run that fails is told in the report, and the
+    same command then submits that one alone."""
     script = shlex.quote(f"{lab.clone}/jobs/slurm/scaling_study.sh")
-    text = lab.run(f"DATA={shared_data} RUN=study MAX_NODES=2 TRAIN=train_cpu DEVICE=cpu "
-                   "DOCTOR=off TRAIN_OPTIONS='--ntasks-per-node=1 --cpus-per-task=1' "
-                   f"bash {script} --epochs 1 --batch-size 4", work)
-    numbers = [line.split("job ")[1].split(",")[0] for line in text.splitlines() if "job " in line]
-    assert len(numbers) == 3
+    command = (f"DATA={shared_data} RUN=study KINDS=strong MAX_NODES=4 RANKS_PER_NODE=1 "
+               "TRAIN=train_cpu DEVICE=cpu DOCTOR=off GLOBAL_BATCH=12 LIMIT=0:03:00 "
+               f"TRAIN_OPTIONS=--cpus-per-task=1 bash {script} --epochs 2 ")
+    text = lab.run(f"{command} --dry-run", work)
+    assert "3 jobs of at most 3 min, 0.35 node hours at most; 3 to be done" in text
+    assert not (work / "study").exists()
+    broken = "study/strong-real-sync-n0002-r1/checkpoints/step-000000001.npz"
+    lab.run(f"mkdir -p {Path(broken).parent}; echo nothing >{broken}", work)
+
+    def submitted() -> list[str]:
+        return [line.split("job ")[1].split(",")[0]
+                for line in lab.run(command, work).splitlines() if ": job " in line]
+
+    numbers = submitted()
+    assert len(numbers) == 4
     job = lab.wait(numbers[-1], 240)
     assert (job.state, job.code) == ("COMPLETED", 0), job.log
-    table = (work / "study" / "summary.txt").read_text()
-    assert "nodes-001" in table and "nodes-002" in table
-    assert hosts(work / "study" / "nodes-002") == ["n01", "n02"]
+    assert "2 of 3 runs are finished; 1 failed or are missing" in job.log
+    report = (work / "study" / "report.md").read_text()
+    assert "| strong-real-sync-n0002-r1 | failed | 2 | 2 | exit code 2: error: no checkpoint of" \
+        in report and "the scheduler says FAILED" in report
+    assert "strong, real, sync: 4 ranks reach" in job.log
+
+    lab.run(f"rm {broken}", work)
+    numbers = submitted()
+    assert len(numbers) == 2
+    job = lab.wait(numbers[-1], 240)
+    assert (job.state, job.code) == ("COMPLETED", 0), job.log
+    assert "3 of 3 runs are finished." in job.log
+    assert [hosts(work / "study" / f"strong-real-{name}-r1") for name in (
+        "sequential-n0001", "sync-n0004")] == [["n01"], ["n01", "n02", "n03", "n04"]]
+    with open(work / "study" / "runs.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["state"], row["ranks"], row["source"], row["job_state"]) for row in rows] == [
+        ("done", ranks, "sacct", "COMPLETED") for ranks in "124"]
+    for row in rows:  # the report's figures are those of the runs' own records
+        *_, last = (work / "study" / row["run"] / "metrics.jsonl").open()
+        assert float(row["images_per_s"]) == json.loads(last)["images_per_s"]
+        assert float(row["rows"]) == 36
+    with open(work / "study" / "sizes.csv", newline="") as file:
+        sizes = list(csv.DictReader(file))
+    for size in sizes:
+        speedup = float(size["images_per_s"]) / float(rows[0]["images_per_s"])
+        assert float(size["speedup"]) == pytest.approx(speedup)
+        assert float(size["efficiency"]) == pytest.approx(speedup / int(size["ranks"]))
 
 
 def test_a_chain_from_the_login_node_ends_when_the_work_is_done(lab: Lab, work: Path,

@@ -1,0 +1,55 @@
+"""``hpc-deepfake scaling``: studies of how training scales, their report, and predictions."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from functools import partial
+
+from preprocessing.errors import InputError
+
+_HELP = """usage: hpc-deepfake scaling WORD …
+
+How training and preprocessing scale over ranks and nodes.
+
+  plan        the runs of a study: how many, how large, how many node hours
+  report      speed-up, efficiency, fitted laws and cost of a study's runs
+  predict     a model of a step's time, for sizes that were not run
+  microbench  latency and bandwidth of MPI and of shared files, on several ranks
+
+jobs/slurm/scaling_study.sh and jobs/pbs/scaling_study.sh plan and submit a study and have the
+report written. hpc-deepfake scaling WORD --help tells more.
+"""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Returns the exit code."""
+    word, *words = argv or [""]
+    if word == "plan":
+        from hpc_deepfake.scaling import planning
+
+        return planning.main(words)
+    if word == "report":
+        from hpc_deepfake.scaling import reporting
+
+        return reporting.main(words)
+    if word == "predict":
+        from hpc_deepfake.scaling import predicting
+
+        return predicting.main(words)
+    if word == "microbench":
+        return _microbench(words)
+    if word in ("-h", "--help"):
+        sys.stdout.write(_HELP)
+        return 0
+    raise InputError(f"{f'no word {word!r}' if word else 'a word is missing'}: plan, report, "
+                     "predict or microbench, like\n  hpc-deepfake scaling report runs/scaling")
+
+
+def _microbench(words: Sequence[str]) -> int:
+    from hpc_deepfake.scaling import microbench
+    from preprocessing import mpi
+
+    if {"-h", "--help"} & set(words):  # without starting MPI
+        microbench.parser().parse(words)
+    mpi.run(partial(microbench.main, argv=words))

@@ -1,0 +1,91 @@
+"""``hpc-deepfake scaling plan``: the runs of a study, for a person or for the job script."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from hpc_deepfake.jobscript.values import read_time
+from hpc_deepfake.scaling import study
+from preprocessing.cli import Parser, at_least
+from preprocessing.errors import InputError
+
+_EXAMPLES = """examples:
+  hpc-deepfake scaling plan runs/scaling --nodes 8 --ranks-per-node 4
+  hpc-deepfake scaling plan runs/scaling --kinds strong weak --strategies sync local-sgd \\
+      --inputs real synthetic --repeats 3 --nodes 8 --data casia2.h5 -- --epochs 3
+
+What stands behind -- goes to each program. The sizes are 1, 2, 4 and so on ranks of one node, then
+1, 2, 4 and so on whole nodes. Nothing is written without --lines, which the job script uses."""
+_ROWS = 512  # of a rank in weak runs, where the data file has as many
+
+
+def parser() -> Parser:
+    """The command line."""
+    cli = Parser(prog="hpc-deepfake scaling plan", epilog=_EXAMPLES, description=(
+        "Print the runs of a scaling study: which are done already, and what the others cost at "
+        "most."))
+    cli.add_argument("study", type=Path, metavar="STUDY", help="folder of the study")
+    cli.add_argument("--kinds", nargs="+", choices=study.KINDS, default=["strong", "weak"],
+                     help="strong: the same work on more ranks; weak: as much more work as ranks; "
+                          "preprocess: strong, of preprocessing; microbench: of MPI and files")
+    cli.add_argument("--strategies", nargs="+", metavar="NAME", default=["sync"],
+                     help="of train; on one rank it is sequential, once for all of them")
+    cli.add_argument("--inputs", nargs="+", choices=study.INPUTS, default=["real"],
+                     help="the data file, or random pictures in memory")
+    cli.add_argument("--repeats", type=at_least(1), default=1, help="of each run")
+    cli.add_argument("--nodes", type=at_least(1), default=4, help="at most")
+    cli.add_argument("--ranks-per-node", type=at_least(1), default=1, help="of a full node")
+    cli.add_argument("--global-batch", type=at_least(1), default=256, metavar="ROWS",
+                     help="strong: rows of a step over all ranks")
+    cli.add_argument("--batch-size", type=at_least(1), default=32, metavar="ROWS",
+                     help="weak, and async: rows of a step of each rank")
+    cli.add_argument("--rows-per-rank", type=at_least(1), metavar="ROWS",
+                     help=f"weak: rows of an epoch of each rank (default: {_ROWS}, or what the "
+                          "data file has for the most ranks)")
+    cli.add_argument("--synthetic", type=at_least(1), default=4096, metavar="ROWS",
+                     help="strong, synthetic input: rows of an epoch")
+    cli.add_argument("--data", type=Path, metavar="FILE", help="data file, to see what it has")
+    cli.add_argument("--job", default="train_multinode", help="job script of the trainings")
+    cli.add_argument("--limit", default="0:30:00", metavar="TIME", help="time limit of each job")
+    cli.add_argument("--lines", action="store_true",
+                     help="write STUDY/study.json, and print the runs for the job script")
+    return cli
+
+
+def main(argv: Sequence[str]) -> int:
+    """Returns the exit code."""
+    at = list(argv).index("--") if "--" in argv else len(argv)
+    options = parser().parse(argv[:at])
+    made = study.plan(
+        kinds=options.kinds, strategies=options.strategies, inputs=options.inputs,
+        repeats=options.repeats, ranks_per_node=options.ranks_per_node, nodes=options.nodes,
+        global_batch=options.global_batch, batch_size=options.batch_size,
+        rows_per_rank=_rows_per_rank(options), synthetic=options.synthetic, job=options.job,
+        limit=read_time(options.limit), arguments=argv[at + 1:])
+    if options.lines:
+        study.write(options.study, made)
+        print("\n".join(study.lines(options.study, made)))
+    else:
+        print(study.table(options.study, made))
+    return 0
+
+
+def _rows_per_rank(options) -> int:
+    """What was asked for, if the data file has it for the most ranks; else what it has."""
+    if options.data is None or "weak" not in options.kinds or "real" not in options.inputs:
+        return options.rows_per_rank or _ROWS
+    import numpy as np
+
+    from preprocessing.split import PARTS
+    from preprocessing.store import DONE, open_header
+
+    header = open_header(options.data)
+    usable = (header.array("status") == DONE) & (header.array("split") == PARTS.index("train"))
+    have, ranks = int(np.count_nonzero(usable)), options.nodes * options.ranks_per_node
+    wanted = options.rows_per_rank or min(_ROWS, have // ranks)
+    if not wanted or wanted * ranks > have:
+        raise InputError(f"weak runs on {ranks} ranks need {max(wanted, 1) * ranks:,} training "
+                         f"rows, and {options.data} has {have:,}: take fewer --rows-per-rank "
+                         "(ROWS_PER_RANK), fewer nodes, or synthetic input")
+    return wanted

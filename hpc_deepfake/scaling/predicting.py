@@ -1,0 +1,412 @@
+"""``hpc-deepfake scaling predict``: sizes that were not run, with the error at those that were."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from argparse import Namespace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from hpc_deepfake.report import html
+from hpc_deepfake.report.html import join, paragraph
+from hpc_deepfake.scaling import model as models
+from hpc_deepfake.scaling import study as studies
+from hpc_deepfake.scaling.charts import COLOURS, grid, prediction, prediction_picture
+from hpc_deepfake.scaling.model import Model, Network
+from hpc_deepfake.scaling.records import Row, rows
+from hpc_deepfake.scaling.reporting import csv_text, markdown, table_html
+from hpc_deepfake.scaling.series import Series, series
+from hpc_deepfake.scaling.tables import Table
+from hpc_deepfake.settings import PRECISIONS
+from preprocessing.cli import Parser, at_least, between
+from preprocessing.errors import InputError
+
+_EXAMPLES = """examples:
+  hpc-deepfake scaling predict runs/scaling --microbench mb.json
+  hpc-deepfake scaling predict runs/scaling --microbench mb.json --fit-ranks 1 2 --max-ranks 1024
+  hpc-deepfake scaling predict runs/scaling --microbench mb.json --precision bfloat16 \\
+      --compute-factor 0.6 --global-batch 4096
+
+The model is fitted to the smaller sizes and tested on the others; then it is fitted to all of them
+for the sizes that were not run. Written are predict.html, predict.md, predict.csv, predict.json,
+predict.png and predict.svg."""
+# bytes of a number that travels; weights and gradients of bfloat16 are float32
+_WIDTHS = {"float32": 4, "bfloat16": 4, "float64": 8}
+
+
+def parser() -> Parser:
+    """The command line."""
+    cli = Parser(prog="hpc-deepfake scaling predict", epilog=_EXAMPLES, description=(
+        "Predict images per second and efficiency for numbers of ranks, batches and precisions "
+        "that were not run, and say where scaling stops and why."))
+    cli.add_argument("study", type=Path, metavar="STUDY", help="folder of the study")
+    cli.add_argument("--microbench", type=Path, metavar="FILE",
+                     help="JSON of scaling microbench (default: the one of STUDY with the most "
+                          "ranks; without any, latency is taken for nothing)")
+    cli.add_argument("--fit-ranks", type=at_least(1), nargs="+", metavar="N",
+                     help="sizes to fit to (default: all but the largest)")
+    cli.add_argument("--bound", type=between(0, 10), default=0.25, metavar="E",
+                     help="relative error at the tested sizes up to which the model counts as good")
+    cli.add_argument("--max-ranks", type=at_least(1), default=4096, metavar="N",
+                     help="to predict up to")
+    cli.add_argument("--stop-efficiency", type=between(0, 1), default=0.5, metavar="E",
+                     help="efficiency below which scaling has stopped")
+    cli.add_argument("--global-batch", type=at_least(1), metavar="ROWS",
+                     help="strong: another global batch than the study's")
+    cli.add_argument("--batch-size", type=at_least(1), metavar="ROWS",
+                     help="weak: another batch of each rank than the study's")
+    cli.add_argument("--precision", choices=PRECISIONS, help="another one than the study's")
+    cli.add_argument("--compute-factor", type=between(0.001, 1000), metavar="F",
+                     help="computing takes F times as long there; two short runs of train "
+                          "--synthetic measure it")
+    cli.add_argument("--compression", choices=("none", "fp16"), help="as for train")
+    cli.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: STUDY)")
+    return cli
+
+
+@dataclass(frozen=True)
+class Point:
+    """One size: images/s as measured (None where it was not run) and as predicted.
+
+    Attributes:
+        rows: of a rank and step. terms: predicted seconds of a step. efficiency: predicted, over
+        the smallest size that was run. used: whether the model of ``rate`` was fitted to it.
+    """
+
+    ranks: int
+    rows: float
+    measured: float | None
+    rate: float
+    efficiency: float
+    terms: dict[str, float]
+    used: bool = False
+
+    @property
+    def error(self) -> float | None:
+        return None if self.measured is None else self.rate / self.measured - 1
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Of one series.
+
+    Attributes:
+        tested: the sizes that were run, by the model fitted to the smaller ones. points: predicted
+        by the model fitted to all. stop: the first of them below the wanted efficiency, and why.
+    """
+
+    series: Series
+    model: Model
+    tested: tuple[Point, ...]
+    points: tuple[Point, ...]
+    stop: str
+
+    @property
+    def worst(self) -> float | None:
+        """Largest relative error at a size that the model was not fitted to."""
+        errors = [abs(point.error) for point in self.tested if not point.used]
+        return max(errors, default=None)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Returns the exit code."""
+    options = parser().parse(argv)
+    found = rows(options.study, studies.read(options.study), None)
+    net = _network(options)
+    groups = [one for one in series(found) if one.kind in ("strong", "weak")]
+    skipped = [one.name for one in groups if one.strategy not in models.MODELLED]
+    usable = [one for one in groups if one.strategy in models.MODELLED and len(one.sizes) > 1]
+    if not usable:
+        raise InputError(f"{options.study} has no strategy with finished runs on two or more "
+                         "numbers of ranks: nothing to fit a model to (hpc-deepfake scaling report "
+                         "tells what is there)")
+    made = [predict(one, net, options, [row for other in usable for size in other.sizes
+                                        for row in size.rows
+                                        if (other.input, other.strategy)
+                                        == (one.input, one.strategy)]) for one in usable]
+    out = options.out or options.study
+    print("\n".join(write(made, net, options, out, skipped)))
+    print(f"prediction: {out / 'predict.html'}")
+    return 0
+
+
+def predict(one: Series, net: Network | None, options: Namespace,
+            like: Sequence[Row]) -> Prediction:
+    """The model of a series, tested and applied.
+
+    Args:
+        like: runs of the same strategy and input, strong and weak.
+
+    Raises:
+        InputError: there is nothing to fit to, or a precision without its factor.
+    """
+    sizes = [size.ranks for size in one.sizes]
+    small = [size for size in sizes if size in options.fit_ranks] if options.fit_ranks \
+        else sizes[:-1]
+    if not small:
+        raise InputError(f"--fit-ranks {' '.join(map(str, options.fit_ranks))}: {one.name} was run "
+                         f"on {', '.join(map(str, sizes))} ranks")
+    facts = _facts(one)
+    early = models.fit(one.strategy, [row for row in like if row.run.ranks in small], net, **facts)
+    tested = []
+    for size in one.sizes:
+        batch = size.rows[0].batch
+        tested.append(_point(early, size.ranks, batch, size.rate, one, early, size.ranks in small))
+    whole = models.fit(one.strategy, like, net, **facts)
+    changed = _changed(whole, one, options)
+    points = _points(changed, one, options)
+    return Prediction(one, changed, tuple(tested), points, _stop(points, one, options))
+
+
+def _facts(one: Series) -> dict[str, Any]:
+    """Of the runs' own options."""
+    run = one.sizes[-1].rows[0].run
+    words = dict(zip(run.arguments, run.arguments[1:], strict=False))
+    precision = one.sizes[-1].rows[0].precision or "float32"
+    width = _WIDTHS.get(precision, 4)
+    layout = {size.ranks: models.density(size.rows[0]) for size in one.sizes}
+    facts: dict[str, Any] = {"width": width, "layout": tuple(layout.items()),
+                             "kernel_width": 2 if words.get("--compression") == "fp16" else width}
+    if one.strategy == "async":
+        facts["servers"] = int(words.get("--servers", 1))
+    if one.strategy == "local-sgd":
+        facts["every"] = int(words.get("--sync-every", 8))
+    if one.strategy == "hybrid":
+        facts["group"] = int(words.get("--shard-group", 0)) or run.ranks_per_node
+    return facts
+
+
+def _changed(model: Model, one: Series, options: Namespace) -> Model:
+    """For the precision and compression that were asked for."""
+    precision = options.precision
+    now = one.sizes[-1].rows[0].precision or "float32"
+    if precision is not None and precision != now:
+        if options.compute_factor is None:
+            raise InputError(f"how fast {precision} computes was not measured in this study, which "
+                             f"has {now}: give --compute-factor, the seconds of computing of\n"
+                             f"  python -m hpc_deepfake.train --synthetic 512 --precision "
+                             f"{precision} --epochs 3\nover those with {now}")
+        width = _WIDTHS[precision]
+        model = replace(model, width=width, kernel_width=width)
+    if options.compute_factor is not None:
+        model = model.computing(options.compute_factor)
+    if options.compression is not None:
+        model = replace(model, kernel_width=2 if options.compression == "fp16" else model.width)
+    return model
+
+
+def _batch(one: Series, ranks: int, options: Namespace) -> float:
+    """Rows of a rank and step on so many ranks."""
+    first = one.base
+    if one.kind == "weak" or one.strategy == "async":
+        return options.batch_size or first.rows[0].batch
+    return (options.global_batch or first.rows[0].batch * first.ranks) / ranks
+
+
+def _points(model: Model, one: Series, options: Namespace) -> tuple[Point, ...]:
+    measured = {size.ranks: size.rate for size in one.sizes} if _same(options) else {}
+    wanted = {size.ranks for size in one.sizes}
+    ranks = one.base.ranks
+    while ranks <= options.max_ranks:
+        wanted.add(ranks)
+        ranks *= 2
+    return tuple(_point(model, ranks, batch, measured.get(ranks), one, model, ranks in measured)
+                 for ranks in sorted(wanted) if (batch := _batch(one, ranks, options)) >= 1)
+
+
+def _same(options: Namespace) -> bool:
+    """Whether what is predicted is what was run."""
+    return not any((options.global_batch, options.batch_size, options.precision,
+                    options.compute_factor, options.compression))
+
+
+def _point(model: Model, ranks: int, batch: float, measured: float | None, one: Series,
+           base: Model, used: bool) -> Point:
+    """Efficiency is over the base that the same model predicts."""
+    first = one.base
+    scale = batch if one.kind == "weak" or one.strategy == "async" else batch * ranks / first.ranks
+    base_rate = base.rate(first.ranks, scale)
+    rate = model.rate(ranks, batch)
+    return Point(ranks, batch, measured, rate, rate / base_rate * first.ranks / ranks,
+                 model.terms(ranks, batch), used)
+
+
+def _stop(points: Sequence[Point], one: Series, options: Namespace) -> str:
+    """Where scaling stops, and what takes the time there."""
+    below = next((point for point in points if point.efficiency < options.stop_efficiency), None)
+    most = max(points, key=lambda point: point.rate)
+    last = points[-1]
+    if below is None:
+        text = (f"efficiency stays above {options.stop_efficiency:.0%} up to "
+                f"{last.ranks:,} ranks")
+    else:
+        losses = {name: seconds for name, seconds in below.terms.items()
+                  if name != "computing rows"}
+        why = max(losses, key=losses.get)
+        whole = sum(below.terms.values())
+        text = (f"scaling stops at {below.ranks:,} ranks, with an efficiency of "
+                f"{below.efficiency:.0%}: {_WHY[why]} {losses[why] / whole:.0%} of a step there, "
+                f"computing rows {below.terms['computing rows'] / whole:.0%}")
+    if most.ranks < last.ranks:
+        text += f"; more ranks than {most.ranks:,} are no faster at all"
+    if one.kind == "strong" and one.strategy != "async" and last.ranks * 2 <= options.max_ranks:
+        text += f"; beyond {last.ranks:,} ranks not every rank has a row of the global batch"
+    return text
+
+
+_WHY = {"fixed part of a step": "what a step costs whatever its rows takes",
+        "sharing the node": "what ranks of a node slow each other takes",
+        "latency": "the latency of the messages takes",
+        "bandwidth": "moving bytes between ranks takes",
+        "input": "waiting for rows from the files takes",
+        "servers": "waiting for the parameter servers takes"}
+
+
+def _network(options: Namespace) -> Network | None:
+    """What the micro-benchmark measured; None where there is none."""
+    file = options.microbench
+    if file is None:
+        found = []
+        for path in sorted(options.study.glob("microbench-*/microbench.json")):
+            result = _json(path)
+            found.append((result.get("ranks", 0), path, result))
+        if not found:
+            return None
+        _, file, result = max(found, key=lambda one: one[0])
+    else:
+        result = _json(file)
+    return models.network(result, str(file))
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"--microbench {path} can't be read: {error}. Write it with\n"
+                         f"  mpirun -np 4 hpc-deepfake scaling microbench --json "
+                         f"{shlex.quote(str(path))}") from None
+    return found if isinstance(found, dict) else {}
+
+
+def sentences(made: Sequence[Prediction], net: Network | None, options: Namespace,
+              skipped: Sequence[str]) -> list[str]:
+    lines = []
+    for one in made:
+        if one.worst is None:
+            lines.append(f"{one.series.name}: {one.stop}. No size is left to test the model on; "
+                         "run one more, or give fewer --fit-ranks.")
+            continue
+        good = one.worst <= options.bound
+        tested = [point.ranks for point in one.tested if not point.used]
+        lines.append(f"{one.series.name}: {one.stop}. Fitted to "
+                     f"{_ranks([point.ranks for point in one.tested if point.used])}, wrong "
+                     f"by {one.worst:.1%} at most on {_some(tested)}, "
+                     + (f"within the bound of {options.bound:.0%}." if good else
+                        f"outside the bound of {options.bound:.0%}: don't trust what it says of "
+                        "larger sizes."))
+    lines.append(f"Latency and bandwidth by {net.source}." if net else
+                 "No micro-benchmark: bandwidth is what explains the runs, latency is taken for "
+                 "nothing, so large sizes come out too fast. Run hpc-deepfake scaling microbench.")
+    if skipped:
+        lines.append(f"Not modelled: {', '.join(skipped)}.")
+    return lines
+
+
+def _some(numbers: Sequence[int]) -> str:
+    return " and ".join(filter(None, (", ".join(map(str, numbers[:-1])), str(numbers[-1]))))
+
+
+def _ranks(numbers: Sequence[int]) -> str:
+    return f"{_some(numbers)} rank{'s' * (list(numbers) != [1])}"
+
+
+def tables(made: Sequence[Prediction], net: Network | None) -> list[Table]:
+    """Test, prediction and coefficients."""
+    found = [Table(
+        "Test of the model", ("series", "ranks", "measured images/s", "predicted", "error",
+                              "the model"),
+        tuple((one.series.name, str(point.ranks), f"{point.measured:,.1f}", f"{point.rate:,.1f}",
+               f"{point.error:+.1%}", "was fitted to it" if point.used else "had not seen it")
+              for one in made for point in one.tested),
+        "Error: predicted over measured, less one.")]
+    for one in made:
+        found.append(Table(
+            f"Prediction: {one.series.name}",
+            ("ranks", "rows of a rank", "images/s", "measured", "efficiency", "step ms",
+             *(f"{name} ms" for name in models.TERMS)),
+            tuple((f"{point.ranks:,}", f"{point.rows:,.4g}", f"{point.rate:,.0f}",
+                   "–" if point.measured is None else f"{point.measured:,.0f}",
+                   f"{point.efficiency:.1%}", f"{sum(point.terms.values()) * 1e3:,.2f}",
+                   *(f"{point.terms[name] * 1e3:,.2f}" for name in models.TERMS))
+                  for point in one.points),
+            "By the model fitted to all sizes that were run." * (one is made[0])))
+    found.append(Table(
+        "The model's coefficients",
+        ("series", "computing a row, ms", "fixed, ms", "slower for each rank of a node",
+         "γ, communication waited for over the network's",
+         "input, ms a row", "α of allreduce, µs", "β of allreduce, MB/s"),
+        tuple((one.series.name, f"{one.model.per_row * 1e3:.4f}", f"{one.model.fixed * 1e3:.3f}",
+               f"{one.model.crowd:.0%}", f"{one.model.hidden:.3f}" if net else "–",
+               f"{one.model.waiting * 1e3:.4f}",
+               f"{net.allreduce.alpha * 1e6:.2f}" if net else "–",
+               f"{net.allreduce.beta / 1e6:,.0f}" if net else
+               f"{1 / one.model.hidden / 1e6:,.0f}" if one.model.hidden else "–")
+              for one in made),
+        "Without a micro-benchmark β is that which explains the runs, waiting included."))
+    return found
+
+
+def write(made: Sequence[Prediction], net: Network | None, options: Namespace, out: Path,
+          skipped: Sequence[str]) -> list[str]:
+    """Write all files, each whole or not at all; returns what there is to say in short.
+
+    Raises:
+        InputError: they can't be written there.
+    """
+    said, shown = sentences(made, net, options, skipped), tables(made, net)
+    name = options.study.resolve().name
+    text = markdown(f"{name}: prediction", said, shown)
+    head = join([html.tag("h1", f"Scaling study {name}: prediction"),
+                 *(paragraph(one, class_="answer") for one in said)])
+    curves = [(one.series, [(point.ranks, point.rate) for point in one.points],
+               [(point.ranks, point.measured) for point in one.points]) for one in made]
+    kinds = [[curve for curve in curves if curve[0].kind == kind] for kind in ("strong", "weak")]
+    sections = [("Images per second", grid([prediction(some[at:at + len(COLOURS)])
+                                            for some in kinds
+                                            for at in range(0, len(some), len(COLOURS))]))]
+    first, *each, last = shown
+    sections += [(first.title, table_html(first)), ("Predictions", join(map(table_html, each))),
+                 (last.title, table_html(last))]
+    lines = [[one.series.kind, one.series.input, one.series.strategy, point.ranks, point.rows,
+              point.rate, point.measured, point.efficiency, *point.terms.values()]
+             for one in made for point in one.points]
+    columns = ["kind", "input", "strategy", "ranks", "rows_of_a_rank", "images_per_s",
+               "measured_images_per_s", "efficiency",
+               *(f"{term.replace(' ', '_')}_s" for term in models.TERMS)]
+    result = {"series": [{"name": one.series.name, "worst_error": one.worst,
+                          "bound": options.bound, "stop": one.stop,
+                          "tested": [{"ranks": point.ranks, "measured": point.measured,
+                                      "predicted": point.rate, "error": point.error,
+                                      "fitted_to": point.used} for point in one.tested]}
+                         for one in made]}
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        pictures = [out / ".new-predict.png", out / ".new-predict.svg"]
+        prediction_picture(curves, pictures)
+        for one in pictures:
+            os.replace(one, out / one.name.removeprefix(".new-"))
+        for file, content in (
+                ("predict.html", html.page(f"Scaling study {name}: prediction", head, sections)),
+                ("predict.md", text), ("predict.csv", csv_text(columns, lines)),
+                ("predict.json", json.dumps(result, indent=1) + "\n")):
+            new = out / f".new-{file}"
+            new.write_text(content, encoding="utf-8", errors="backslashreplace", newline="")
+            os.replace(new, out / file)
+    except OSError as error:
+        raise InputError(f"cannot write the prediction in {out}: {error.strerror}; choose another "
+                         "place with --out") from None
+    return said

@@ -1,0 +1,262 @@
+"""The performance model: known coefficients in, the same ones out, and the error bounded."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scaling_records import ROWS, finished, plan
+
+from hpc_deepfake import scaling, traffic
+from hpc_deepfake.scaling import fitting, microbench, study
+from hpc_deepfake.scaling.model import Link, Model, Network, fit, link, network
+from hpc_deepfake.scaling.records import rows
+from preprocessing.errors import InputError
+
+NET = Network(Link(5e-6, 1e9), Link(4e-6, 0.8e9), Link(2e-6, 2e9), None, "known")
+TRUTH = Model("sync", fixed=0.005, per_row=0.002, hidden=0.6, waiting=1e-4, network=NET)
+
+
+def bench(file: Path, ranks: int = 4, read: float | None = None) -> Path:
+    """A micro-benchmark's file of exactly this network."""
+    measured = []
+    for size in microbench.sizes(8, 1 << 25):
+        for what, of, messages, share in (
+                ("allreduce", NET.allreduce, 4, 1.5), ("alltoall", NET.alltoall, 3, 3),
+                ("sendrecv", NET.sendrecv, 1, 1)):
+            measured.append({"what": what, "size": size, "latency_us": {
+                "mean": 1e6 * (messages * of.alpha + share * size / of.beta)}})
+    if read:
+        measured.append({"what": "files", "way": "MPI-IO", "size": 1, "read_mb_per_s": read / 1e6})
+    file.write_text(json.dumps({"ranks": ranks, "rows": measured}))
+    return file
+
+
+def studied(folder: Path, truth: Model, kinds=("strong", "weak"), noise: float = 0.0,
+            sizes: int = 8, **more) -> study.Plan:
+    """Runs whose steps take what ``truth`` says, give or take some noise."""
+    rng = np.random.default_rng(1)
+    made = plan(kinds, nodes=sizes, strategies=[truth.strategy], **more)
+    study.write(folder, made)
+    for run in made.runs:
+        words = dict(zip(run.arguments, run.arguments[1:], strict=False))
+        batch, of = int(words["--batch-size"]), replace(truth, strategy=run.strategy)
+        count = ROWS if run.kind == "strong" else 512 * run.ranks
+        steps = count // (batch * run.ranks)
+        terms = of.terms(run.ranks, batch)
+        seconds = {"input": terms["input"], "compute": terms["computing rows"]
+                   + terms["fixed part of a step"] + terms["sharing the node"],
+                   "communication": terms["latency"] + terms["bandwidth"]}
+        seconds = {name: value * steps * (1 + noise * rng.standard_normal())
+                   for name, value in seconds.items()}
+        finished(folder, run, count / sum(seconds.values()), seconds=seconds, rows=count)
+    return made
+
+
+def test_two_coefficients_and_their_bounds():
+    a, b, off, _ = fitting.two([1, 1, 1], [1, 2, 3], [5, 8, 11])
+    assert (a, b) == pytest.approx((2, 3)) and np.allclose(off, 0)
+    a, b, *_ = fitting.two([1, 1, 1], [1, 2, 3], [3, 2, 1])  # would fall: b is 0
+    assert b == 0 and a > 0
+    a, b, *_ = fitting.two([1, 1, 1], [1, 2, 3], [0.1, 2, 4])  # would begin below: a is 0
+    assert a == 0 and b > 0
+    a, b, *_ = fitting.two([1, 1], [32, 32], [64, 64])  # the same batch: no telling apart
+    assert a + 32 * b == pytest.approx(64) and b == pytest.approx(2, rel=0.01)
+
+
+@pytest.mark.parametrize(("what", "ranks", "messages", "share"), [
+    ("allreduce", 2, 2, 1), ("allreduce", 8, 6, 1.75), ("alltoall", 4, 3, 3),
+    ("sendrecv", 2, 1, 1)])
+def test_latency_and_bandwidth_are_recovered(what, ranks, messages, share):
+    points = [(size, messages * 3e-6 + share * size / 2e9)
+              for size in microbench.sizes(8, 1 << 22)]
+    found = link(what, ranks, points)
+    assert found.alpha == pytest.approx(3e-6) and found.beta == pytest.approx(2e9)
+
+
+def test_the_network_is_read_from_the_file(tmp_path):
+    found = network(json.loads(bench(tmp_path / "mb.json", read=5e8).read_text()), "mb.json")
+    for name in ("allreduce", "alltoall", "sendrecv"):
+        one, known = getattr(found, name), getattr(NET, name)
+        assert (one.alpha, one.beta) == pytest.approx((known.alpha, known.beta))
+    assert found.read == 5e8
+    for bad in ({}, {"rows": 3}, {"ranks": 2, "rows": [{"what": "allreduce", "size": "x"}]}):
+        with pytest.raises(InputError, match="no measurements of allreduce"):
+            network(bad, "x.json")
+
+
+def test_what_a_step_moves():
+    """By hand: 29.6 MB of sync on 4 ranks, two reductions of 4 messages each in a tree."""
+    latency, bandwidth = TRUTH.communication(4, 32)
+    assert latency == pytest.approx(2 * 4 * 5e-6)
+    assert bandwidth == pytest.approx(1.5 * 4 * (7_372_800 + traffic.REST) / 1e9)
+    assert TRUTH.communication(1, 32) == (0.0, 0.0)
+    assert TRUTH.communication(2, 32)[0] == pytest.approx(2 * 2 * 5e-6)
+    every = replace(TRUTH, strategy="local-sgd", every=8)
+    assert every.communication(4, 32) == pytest.approx((latency / 8, bandwidth / 8))
+    half = replace(TRUTH, kernel_width=2)
+    assert half.communication(4, 32)[1] == pytest.approx(
+        1.5 * (2 * traffic.KERNEL + 4 * traffic.REST) / 1e9)
+    shared = replace(TRUTH, strategy="hybrid", group=4)
+    assert 0.2 < shared.communication(4, 32)[1] / bandwidth < 0.4  # activations instead of kernel
+    served = replace(TRUTH, strategy="async", servers=2)
+    assert served.communication(6, 32)[1] == pytest.approx(
+        2 * 4 * (traffic.KERNEL + traffic.REST) / 2e9 / 2)
+
+
+def test_servers_set_a_limit():
+    """However many workers: a server that needs 40 ms for an update does 25 in a second."""
+    one = Model("async", 0.005, 0.002, 1.0, 0.0, NET, apply=0.04 - 0.0295)
+    moving = one.communication(3, 32)[1]
+    for ranks in (17, 65, 257):
+        assert one.rate(ranks, 32) == pytest.approx(32 / (moving + one.apply), rel=1e-6)
+    assert one.rate(2, 32) == pytest.approx(32 / sum(one.terms(2, 32).values()))
+    assert one.terms(2, 32)["servers"] == 0
+
+
+def test_a_file_system_sets_a_limit():
+    """At 49 MB/s for all, 1,000 rows a second and no more."""
+    slow = replace(TRUTH, reads=True, network=replace(NET, read=49_152_000.0))
+    assert slow.rate(64, 32) == pytest.approx(1000)
+    assert slow.rate(1, 32) == pytest.approx(TRUTH.rate(1, 32))
+
+
+def test_known_coefficients_are_recovered(tmp_path):
+    made = studied(tmp_path, TRUTH, kinds=["strong"])
+    found = fit("sync", rows(tmp_path, made, None), NET)
+    for name in ("fixed", "per_row", "hidden", "waiting"):
+        assert getattr(found, name) == pytest.approx(getattr(TRUTH, name), rel=1e-6)
+
+
+def test_ranks_that_slow_each_other_on_a_node(tmp_path):
+    """Each further rank of a node by 30%: known from 1, 2 and 4 ranks of one node, and the same on
+    more nodes."""
+    truth = replace(TRUTH, crowd=0.3, layout=((1, 1), (2, 2), (4, 4), (8, 4)))
+    made = studied(tmp_path, truth, sizes=2, ranks_per_node=4)
+    some = [row for row in rows(tmp_path, made, None) if row.run.ranks <= 4]
+    found = fit("sync", some, NET, layout=truth.layout)
+    assert found.crowd == pytest.approx(0.3)
+    for name in ("fixed", "per_row", "hidden"):
+        assert getattr(found, name) == pytest.approx(getattr(TRUTH, name), rel=1e-6)
+    assert found.rate(8, 32) == pytest.approx(truth.rate(8, 32), rel=1e-6)
+    assert truth.crowded(64) == pytest.approx(1.9)  # nodes as full as the fullest known
+
+
+def test_where_a_gpu_tells_no_communication_apart(tmp_path):
+    """All of it is in the compute: what one rank needs is taken for the computation."""
+    made = studied(tmp_path, TRUTH, kinds=["weak"])
+    for run in made.runs:
+        file = tmp_path / run.name / "metrics.jsonl"
+        lines = [json.loads(line) for line in file.read_text().splitlines()]
+        for line in lines:
+            for kind in ("min", "mean", "max"):
+                line["ranks"]["compute"][kind] += line["ranks"]["communication"][kind]
+                line["ranks"]["communication"][kind] = 0.0
+        file.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    some = [row for row in rows(tmp_path, made, None) if row.run.ranks <= 2]
+    found = fit("sync", some, NET)
+    assert found.rate(8, 32) == pytest.approx(TRUTH.rate(8, 32), rel=0.1)
+
+
+@pytest.mark.parametrize("strategy", ["sync", "local-sgd"])
+@pytest.mark.parametrize("kind", ["strong", "weak"])
+def test_fitted_to_1_and_2_ranks_it_foretells_4_and_8(tmp_path, capsys, strategy, kind):
+    """Exactly where the runs follow the model; within the bound with 3% noise."""
+    every = 8 if strategy == "local-sgd" else 1
+    for noise, limit in ((0.0, 1e-3), (0.03, 0.25)):
+        folder, out = tmp_path / f"s{noise}", tmp_path / f"out{noise}"
+        studied(folder, replace(TRUTH, strategy=strategy, every=every), [kind], noise)
+        assert scaling.main(["predict", str(folder), "--out", str(out), "--fit-ranks", "1", "2",
+                             "--microbench", str(bench(tmp_path / "mb.json"))]) == 0
+        [one] = json.loads((out / "predict.json").read_text())["series"]
+        assert [point["fitted_to"] for point in one["tested"]] == [True, True, False, False]
+        assert one["worst_error"] < limit
+        text = capsys.readouterr().out
+        assert "Fitted to 1 and 2 ranks, wrong by" in text
+        assert "on 4 and 8, within the bound of 25%" in text
+    assert sorted(path.name for path in out.iterdir()) == [
+        f"predict.{end}" for end in ("csv", "html", "json", "md", "png", "svg")]
+
+
+def test_a_bad_model_says_so(tmp_path, capsys):
+    """The 8 ranks were 3 times as slow as the smaller ones foretell."""
+    made = studied(tmp_path, TRUTH, ["strong"])
+    finished(tmp_path, made.runs[-1], TRUTH.rate(8, 32) / 3)
+    assert scaling.main(["predict", str(tmp_path), "--microbench",
+                         str(bench(tmp_path / "mb.json"))]) == 0
+    assert "outside the bound of 25%: don't trust" in capsys.readouterr().out
+
+
+def halved(truth: Model, batch: int) -> int:
+    """The first power of two ranks with less than half the efficiency, strong."""
+    return next(ranks for ranks in (2**power for power in range(12))
+                if truth.rate(ranks, batch / ranks) / truth.rate(1, batch) / ranks < 0.5)
+
+
+def test_it_says_where_scaling_stops_and_why(tmp_path, capsys):
+    """Strong: bandwidth, and no row for more than 256 ranks. Weak: never down to one half here."""
+    studied(tmp_path, TRUTH)
+    assert scaling.main(["predict", str(tmp_path), "--microbench",
+                         str(bench(tmp_path / "mb.json"))]) == 0
+    text = capsys.readouterr().out
+    assert halved(TRUTH, 256) == 16
+    assert "strong, real, sync: scaling stops at 16 ranks" in text
+    assert "moving bytes between ranks takes" in text
+    assert "beyond 256 ranks not every rank has a row of the global batch" in text
+    assert "weak, real, sync: efficiency stays above 50% up to 4,096 ranks" in text
+
+
+def test_other_batches_and_precisions(tmp_path, capsys):
+    studied(tmp_path, TRUTH, ["strong"])
+    words = ["predict", str(tmp_path), "--microbench", str(bench(tmp_path / "mb.json"))]
+    assert scaling.main([*words, "--global-batch", "8192"]) == 0
+    assert f"scaling stops at {halved(TRUTH, 8192):,} ranks" in capsys.readouterr().out
+    with pytest.raises(InputError, match="how fast bfloat16 computes was not measured"):
+        scaling.main([*words, "--precision", "bfloat16"])
+    assert scaling.main([*words, "--precision", "bfloat16", "--compute-factor", "0.5"]) == 0
+    lines = (tmp_path / "predict.csv").read_text().splitlines()
+    half = TRUTH.computing(0.5)
+    assert float(lines[1].split(",")[5]) == pytest.approx(half.rate(1, 256), rel=1e-3)
+    assert lines[1].split(",")[6] == ""  # nothing of it was measured
+
+
+def test_without_a_microbenchmark_the_runs_give_the_bandwidth(tmp_path, capsys):
+    net = replace(NET, allreduce=Link(0.0, 1e9))
+    studied(tmp_path, replace(TRUTH, network=net), ["strong"])
+    assert scaling.main(["predict", str(tmp_path), "--fit-ranks", "1", "2"]) == 0
+    text = capsys.readouterr().out
+    assert "No micro-benchmark" in text and "within the bound" in text
+    [one] = json.loads((tmp_path / "predict.json").read_text())["series"]
+    assert one["worst_error"] < 1e-3
+
+
+def test_the_studys_own_microbenchmark_is_found(tmp_path, capsys):
+    studied(tmp_path, TRUTH, ["strong"], sizes=2)
+    for ranks in (2, 4):
+        (tmp_path / f"microbench-n{ranks:04d}-r1").mkdir()
+        bench(tmp_path / f"microbench-n{ranks:04d}-r1" / "microbench.json", ranks)
+    assert scaling.main(["predict", str(tmp_path)]) == 0
+    assert f"by {tmp_path}/microbench-n0004-r1/microbench.json" in capsys.readouterr().out
+
+
+def test_predictions_mistakes(tmp_path):
+    study.write(tmp_path, plan(nodes=2))
+    with pytest.raises(InputError, match="nothing to fit a model to"):
+        scaling.main(["predict", str(tmp_path)])
+    studied(tmp_path, TRUTH, ["strong"], sizes=2)
+    with pytest.raises(InputError, match="was run on 1, 2 ranks"):
+        scaling.main(["predict", str(tmp_path), "--fit-ranks", "16"])
+    with pytest.raises(InputError, match="can't be read"):
+        scaling.main(["predict", str(tmp_path), "--microbench", str(tmp_path / "x.json")])
+
+
+def test_sizes_of_the_microbenchmark():
+    assert microbench.sizes(8, 64) == [8, 16, 32, 64]
+    assert microbench.sizes(5, 33) == [8, 16, 32]
+    assert microbench.sizes(1, 1) == [1]
+    assert microbench.sizes(8, 32 << 20)[-1] == 32 << 20
+    assert math.log2(len(microbench.sizes(1, 1 << 15))) == 4

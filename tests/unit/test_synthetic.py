@@ -1,0 +1,49 @@
+"""Random pictures in place of a data file, and training on some of the rows."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from hpc_deepfake.data import check_trainable, first_rows
+from hpc_deepfake.synthetic import VALIDATION, synthetic
+from preprocessing.errors import InputError
+
+
+@pytest.mark.parametrize("rows", [1, 3, 1000])
+def test_any_number_of_pictures(rows):
+    """Of few distinct ones; the same from the same seed; what identifies them is JSON."""
+    data = synthetic(rows, "ela", 7)
+    assert len(data.rows("train")) == rows and len(data.rows("validation")) == VALIDATION
+    assert not len(data.rows("test"))
+    pictures, labels = data.batch(np.array([0, rows - 1, rows + VALIDATION - 1]))
+    assert pictures.shape == (3, 128, 128, 3) and pictures.dtype == np.uint8
+    assert labels.tolist() == [0, (rows - 1) % 2, (rows + VALIDATION - 1) % 2]
+    again = synthetic(rows, "ela", 7).batch(np.array([0]))[0]
+    assert np.array_equal(again[0], pictures[0])
+    assert not np.array_equal(synthetic(rows, "ela", 8).batch(np.array([0]))[0], again)
+    attributes = data.header.attributes
+    assert json.loads(json.dumps(attributes)) == attributes
+    assert attributes != synthetic(rows + 1, "ela", 7).header.attributes
+    assert len(data.header.array("path")) == rows + VALIDATION
+    assert data.header.parameters.quality == 90
+
+
+def test_synthetic_pictures_can_be_trained_on():
+    check_trainable(synthetic(2, "raw", 0))
+
+
+def test_some_of_the_rows():
+    """Decided by the seed; a smaller number's are among a larger one's; in the file's order."""
+    rows = np.arange(100, 300, 2)
+    some, more = first_rows(rows, 10, 3), first_rows(rows, 40, 3)
+    assert len(some) == 10 and set(some) < set(more) <= set(rows)
+    assert np.array_equal(some, np.sort(some))
+    assert np.array_equal(some, first_rows(rows, 10, 3))
+    assert not np.array_equal(some, first_rows(rows, 10, 4))
+    assert np.array_equal(first_rows(rows, 0, 3), rows)
+    assert np.array_equal(first_rows(rows, 100, 3), rows)
+    with pytest.raises(InputError, match="--rows 101: the training part has 100 rows"):
+        first_rows(rows, 101, 3)
