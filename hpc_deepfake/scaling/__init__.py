@@ -17,6 +17,12 @@ How training and preprocessing scale over ranks and nodes.
   predict     a model of a step's time, for sizes that were not run
   microbench  latency and bandwidth of MPI and of shared files, on several ranks
 
+examples:
+  hpc-deepfake scaling plan runs/scaling --nodes 8 --ranks-per-node 4
+  hpc-deepfake scaling report runs/scaling
+  mpirun -np 4 hpc-deepfake scaling microbench --json mb.json
+  hpc-deepfake scaling predict runs/scaling --microbench mb.json --max-ranks 1024
+
 jobs/slurm/scaling_study.sh and jobs/pbs/scaling_study.sh plan and submit a study and have the
 report written. hpc-deepfake scaling WORD --help tells more.
 """
