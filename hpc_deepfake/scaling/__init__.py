@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from functools import partial
 
+from preprocessing.cli import Parser
 from preprocessing.errors import InputError
 
-_HELP = """usage: hpc-deepfake scaling WORD …
-
-How training and preprocessing scale over ranks and nodes.
+_DESCRIPTION = """How training and preprocessing scale over ranks and nodes.
 
   plan        the runs of a study: how many, how large, how many node hours
   report      speed-up, efficiency, fitted laws and cost of a study's runs
   predict     a model of a step's time, for sizes that were not run
   microbench  latency and bandwidth of MPI and of shared files, on several ranks
 
-examples:
+jobs/slurm/scaling_study.sh and jobs/pbs/scaling_study.sh plan and submit a study and have the
+report written."""
+_EXAMPLES = """examples:
   hpc-deepfake scaling plan runs/scaling --nodes 8 --ranks-per-node 4
   hpc-deepfake scaling report runs/scaling
   mpirun -np 4 hpc-deepfake scaling microbench --json mb.json
   hpc-deepfake scaling predict runs/scaling --microbench mb.json --max-ranks 1024
 
-jobs/slurm/scaling_study.sh and jobs/pbs/scaling_study.sh plan and submit a study and have the
-report written. hpc-deepfake scaling WORD --help tells more.
-"""
+hpc-deepfake scaling WORD --help tells more."""
+
+
+def parser() -> Parser:
+    """The command line without a word."""
+    return Parser(prog="hpc-deepfake scaling", usage="hpc-deepfake scaling WORD [OPTIONS]",
+                  description=_DESCRIPTION, epilog=_EXAMPLES)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -46,8 +50,7 @@ def main(argv: Sequence[str]) -> int:
     if word == "microbench":
         return _microbench(words)
     if word in ("-h", "--help"):
-        sys.stdout.write(_HELP)
-        return 0
+        parser().parse([word])
     raise InputError(f"{f'no word {word!r}' if word else 'a word is missing'}: plan, report, "
                      "predict or microbench, like\n  hpc-deepfake scaling report runs/scaling")
 
