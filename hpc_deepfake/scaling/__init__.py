@@ -6,21 +6,30 @@ from collections.abc import Sequence
 from functools import partial
 
 from preprocessing.cli import Parser
+from preprocessing.errors import InputError
 
-_WORDS = """words:
+_DESCRIPTION = """How training and preprocessing scale over ranks and nodes.
+
   plan        the runs of a study: how many, how large, how many node hours
   report      speed-up, efficiency, fitted laws and cost of a study's runs
   predict     a model of a step's time, for sizes that were not run
   microbench  latency and bandwidth of MPI and of shared files, on several ranks
 
-examples:
-  hpc-deepfake scaling plan runs/scaling --data casia2.h5 --nodes 8
-  hpc-deepfake scaling report runs/scaling
-  hpc-deepfake scaling predict runs/scaling
-  mpirun -np 4 hpc-deepfake scaling microbench
-
 jobs/slurm/scaling_study.sh and jobs/pbs/scaling_study.sh plan and submit a study and have the
-report written. hpc-deepfake scaling WORD --help tells more."""
+report written."""
+_EXAMPLES = """examples:
+  hpc-deepfake scaling plan runs/scaling --nodes 8 --ranks-per-node 4
+  hpc-deepfake scaling report runs/scaling
+  mpirun -np 4 hpc-deepfake scaling microbench --json mb.json
+  hpc-deepfake scaling predict runs/scaling --microbench mb.json --max-ranks 1024
+
+hpc-deepfake scaling WORD --help tells more."""
+
+
+def parser() -> Parser:
+    """The command line without a word."""
+    return Parser(prog="hpc-deepfake scaling", usage="hpc-deepfake scaling WORD [OPTIONS]",
+                  description=_DESCRIPTION, epilog=_EXAMPLES)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -40,11 +49,10 @@ def main(argv: Sequence[str]) -> int:
         return predicting.main(words)
     if word == "microbench":
         return _microbench(words)
-    cli = Parser(prog="hpc-deepfake scaling", usage="hpc-deepfake scaling WORD ...", epilog=_WORDS,
-                 description="How training and preprocessing scale over ranks and nodes.")
-    cli.add_argument("word", choices=("plan", "report", "predict", "microbench"), help="see below")
-    cli.parse(argv)
-    cli.error("the word comes first, then its options")
+    if word in ("-h", "--help"):
+        parser().parse([word])
+    raise InputError(f"{f'no word {word!r}' if word else 'a word is missing'}: plan, report, "
+                     "predict or microbench, like\n  hpc-deepfake scaling report runs/scaling")
 
 
 def _microbench(words: Sequence[str]) -> int:

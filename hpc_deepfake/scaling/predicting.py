@@ -261,7 +261,7 @@ def _stop(points: Sequence[Point], one: Series, options: Namespace) -> str:
 _WHY = {"fixed part of a step": "what a step costs whatever its rows takes",
         "sharing the node": "what ranks of a node slow each other takes",
         "latency": "the latency of the messages takes",
-        "bandwidth": "moving bytes between ranks takes",
+        "bandwidth": "moving bytes between ranks, and waiting for them, takes",
         "input": "waiting for rows from the files takes",
         "servers": "waiting for the parameter servers takes"}
 

@@ -205,7 +205,7 @@ def test_it_says_where_scaling_stops_and_why(tmp_path, capsys):
     text = capsys.readouterr().out
     assert halved(TRUTH, 256) == 16
     assert "strong, real, sync: scaling stops at 16 ranks" in text
-    assert "moving bytes between ranks takes" in text
+    assert "moving bytes between ranks, and waiting for them, takes" in text
     assert "beyond 256 ranks not every rank has a row of the global batch" in text
     assert "weak, real, sync: efficiency stays above 50% up to 4,096 ranks" in text
 
