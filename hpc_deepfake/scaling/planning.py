@@ -17,6 +17,7 @@ _EXAMPLES = """examples:
 
 What stands behind -- goes to each program. The sizes are 1, 2, 4 and so on ranks of one node, then
 1, 2, 4 and so on whole nodes. Nothing is written without --lines, which the job script uses."""
+_LEAST = 600  # seconds of a job's limit
 _ROWS = 512  # of a rank in weak runs, where the data file has as many
 
 
@@ -57,12 +58,16 @@ def main(argv: Sequence[str]) -> int:
     """Returns the exit code."""
     at = list(argv).index("--") if "--" in argv else len(argv)
     options = parser().parse(argv[:at])
+    limit = read_time(options.limit)
+    if limit < _LEAST:
+        raise InputError(f"--limit {options.limit} (LIMIT): a job is told to stop five minutes "
+                         "before its limit, so it would hardly begin; give 0:10:00 or more")
     made = study.plan(
         kinds=options.kinds, strategies=options.strategies, inputs=options.inputs,
         repeats=options.repeats, ranks_per_node=options.ranks_per_node, nodes=options.nodes,
         global_batch=options.global_batch, batch_size=options.batch_size,
         rows_per_rank=_rows_per_rank(options), synthetic=options.synthetic, job=options.job,
-        limit=read_time(options.limit), arguments=argv[at + 1:])
+        limit=limit, arguments=argv[at + 1:])
     if options.lines:
         study.write(options.study, made)
         print("\n".join(study.lines(options.study, made)))

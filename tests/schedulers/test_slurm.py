@@ -310,10 +310,10 @@ def test_a_scaling_study_with_a_failure_and_what_is_missing_once_more(
     same command then submits that one alone."""
     script = shlex.quote(f"{lab.clone}/jobs/slurm/scaling_study.sh")
     command = (f"DATA={shared_data} RUN=study KINDS=strong MAX_NODES=4 RANKS_PER_NODE=1 "
-               "TRAIN=train_cpu DEVICE=cpu DOCTOR=off GLOBAL_BATCH=12 LIMIT=0:03:00 "
+               "TRAIN=train_cpu DEVICE=cpu DOCTOR=off GLOBAL_BATCH=12 LIMIT=0:10:00 "
                f"TRAIN_OPTIONS=--cpus-per-task=1 bash {script} --epochs 2 ")
     text = lab.run(f"{command} --dry-run", work)
-    assert "3 jobs of at most 3 min, 0.35 node hours at most; 3 to be done" in text
+    assert "3 jobs of at most 10 min, 1.17 node hours at most; 3 to be done" in text
     assert not (work / "study").exists()
     broken = "study/strong-real-sync-n0002-r1/checkpoints/step-000000001.npz"
     lab.run(f"mkdir -p {Path(broken).parent}; echo nothing >{broken}", work)

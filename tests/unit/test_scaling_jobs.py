@@ -139,6 +139,7 @@ def test_wrong_options_submit_nothing(slurm, tmp_path):
     for variables, message in (({"STRATEGIES": "nonsense"}, "invalid choice: 'nonsense'"),
                                ({"KINDS": "storng"}, "invalid choice: 'storng'"),
                                ({"LIMIT": "soon"}, "no time limit: 'soon'"),
+                               ({"LIMIT": "0:05:00"}, "give 0:10:00 or more"),
                                ({"TRAIN": "nothing"}, "no job nothing")):
         done = submit(slurm, tmp_path, **variables)
         assert done.returncode == 2 and message in done.stderr, done.stderr
