@@ -82,7 +82,7 @@ class Async(Sequential):
                 if work is None:
                     self._idle_since = began
                     return
-                self._take(tf.constant(self._kernel), tf.constant(self._rest[:self._wire.rest]))
+                self._set(tf.constant(self._kernel), tf.constant(self._rest[:self._wire.rest]))
                 self._link.ask(begin)
                 self.idle = time.perf_counter() - began
                 yield work.number, work.rows.result()
@@ -196,13 +196,13 @@ class Async(Sequential):
     def _assign(self) -> None:
         """Take the weights that lie in the buffers, moving statistics included."""
         rest, moving = np.split(self._rest, [self._wire.rest])
-        self._take(tf.constant(self._kernel), tf.constant(rest))
+        self._set(tf.constant(self._kernel), tf.constant(rest))
         places = np.cumsum([v.shape.num_elements() for v in self.weights.moving])[:-1]
         for variable, value in zip(self.weights.moving, np.split(moving, places), strict=True):
             variable.assign(value)
 
     @tf.function(autograph=False)
-    def _take(self, kernel: tf.Tensor, rest: tf.Tensor) -> None:
+    def _set(self, kernel: tf.Tensor, rest: tf.Tensor) -> None:
         for variable, value in zip(self.weights.trainable, self._wire.shaped(kernel, rest),
                                    strict=True):
             variable.assign(value)

@@ -52,4 +52,4 @@ def program(comm: MPI.Comm) -> int:
     return 0
 
 
-mpi.run(program)
+mpi.run(program, lambda: train.before_mpi(["--strategy", sys.argv[3]]))
