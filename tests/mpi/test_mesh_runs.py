@@ -121,7 +121,8 @@ def test_a_rank_that_sleeps_within_a_step_is_named(data_file: Path, tmp_path: Pa
     """By the stage that waits for it, or by Horovod, and the job is ended."""
     code, text = disturbed(data_file, tmp_path / "run", "sleep", rank, ranks, mesh)
     assert code not in (0, 2, 75)
-    assert words in text and "ending the job" in text
+    assert words in text
+    assert "ending the job" in text or "Will shutdown" in text  # Horovod, where it didn't hang
     assert "rank 1 on" not in text  # which is in order
 
 
