@@ -19,7 +19,7 @@ from pathlib import Path
 from common import arguments, finish, ratio, table
 
 ROOT = Path(__file__).resolve().parent.parent
-PICTURES, EPOCHS = 640, 3
+PICTURES, EPOCHS = 1600, 2
 SLOW = ("--slow-factor", "3")
 # strategy, ranks, options
 VARIANTS = {

@@ -92,7 +92,7 @@ class Async(Sequential):
         for inputs in earlier:
             self._hold(*inputs)
         kernel, rest = self._gradient(*last, tf.constant(wishes))
-        self._link.push(kernel.numpy(), rest.numpy())
+        self._link.push(np.asarray(memoryview(kernel)), rest.numpy())
         return Done()  # settle tells what the servers made of it
 
     def settle(self, spent: dict[str, float]) -> tuple[Done, dict[str, float]]:

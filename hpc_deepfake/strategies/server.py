@@ -119,8 +119,10 @@ class Server:
                 if told or given == count:
                     self._post(np.array([OVER], np.int64), worker, GRANT)
                     over += 1
-                # one that is computed and one that is fetched: gradients must not pile up
-                elif len(running[worker]) < 2 and admission.may_begin():
+                # one that is computed and one that is fetched: gradients must not pile up; and at
+                # the end none is fetched, for a slow worker would hold up the others with two
+                elif len(running[worker]) < 1 + (count - given > len(self._workers)) \
+                        and admission.may_begin():
                     admission.begin(given)
                     running[worker].append(given)
                     since[given] = worker, time.monotonic()
