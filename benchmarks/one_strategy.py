@@ -17,7 +17,6 @@ from collections import Counter
 
 import numpy as np
 from contestants import BATCH, batches, data
-from mpi4py import MPI
 
 WARM_UP = 4
 
@@ -28,9 +27,15 @@ def main() -> None:
     cli.add_argument("steps", type=int)
     cli.add_argument("--layout", nargs="*", default=[])
     cli.add_argument("--compression", default="none")
+    cli.add_argument("--micro-batches", type=int, default=1)
     options = cli.parse_args()
 
-    from hpc_deepfake import device, model, strategies
+    from hpc_deepfake import device, model, strategies, train
+
+    if options.name != "independent":
+        train.before_mpi(["--strategy", options.name])
+    from mpi4py import MPI
+
     from hpc_deepfake.data import prefetch, share
     from hpc_deepfake.settings import Layout, Settings
     from hpc_deepfake.strategies.base import Batch
@@ -44,8 +49,9 @@ def main() -> None:
     if not alone:
         strategies.prepare(strategies.choose(name, world.size, layout=layout),
                            comm, False, layout)
-    strategy = strategies.get(name)(model.build(), Settings(compression=options.compression),
-                                    comm, layout)
+    micro = options.micro_batches
+    strategy = strategies.get(name)(model.build(), Settings(
+        compression=options.compression, accumulate=micro), comm, layout)
     strategy.load(None)
     pictures, labels = data()
     index, shares = strategy.share
@@ -58,8 +64,10 @@ def main() -> None:
             for order in batches(WARM_UP + options.steps)]
     for number, (images, marks) in enumerate(prefetch(
             lambda one: (pictures[one], labels[one]), mine)):
-        done = strategy.step([Batch(images, marks, np.array([0, number], np.int32))], rows, number,
-                             0)
+        seed = np.array([0, number], np.int32)
+        done = strategy.step([Batch(*part, seed) for part in zip(
+            np.array_split(images, micro), np.array_split(marks, micro), strict=True)], rows,
+            number, 0)
         now = time.perf_counter()
         if number >= WARM_UP:
             seconds.append(now - ready)

@@ -3,7 +3,8 @@
     python benchmarks/strategies.py [--rounds N] [--json FILE] [--bandwidth GB/S] …
 
 Each rank has 32 rows a step, float32, one thread. "Independent" are processes of this project that
-know nothing of each other: the most that so many ranks could reach. Everything is started anew in
+know nothing of each other: the most that so many ranks could reach. Pipelines have 8 micro-batches
+a step. ``--most 2`` leaves out 4 ranks. Everything is started anew in
 each round, in turn. With fewer cores than ranks, ranks wait for cores too: then only the bytes say
 something. On paper, a step takes the seconds that it takes one process alone, and what is sent at a
 given rate, with nothing hidden behind computation; a message costs --latency besides.
@@ -25,7 +26,7 @@ from hpc_deepfake import strategies, traffic
 
 RANK = Path(__file__).with_name("one_strategy.py")
 ROOT = RANK.parent.parent
-MESH = ("tensor", "pipeline")
+MESH = {"tensor": (), "pipeline": ("--micro-batches", "8")}
 AIM = {"hybrid over independent, 2 ranks": "at least 0.95"}
 
 
@@ -34,8 +35,8 @@ def variants(ranks: int) -> dict[str, list[str]]:
     found = {"independent": ["independent"], "sync": ["sync"], "hybrid": ["hybrid"],
              "hybrid, bf16": ["hybrid", "--compression", "bf16"]}
     if "mesh" in strategies.NAMES:
-        found |= {f"mesh {axis}={ranks}": ["mesh", "--layout", f"mesh={axis}={ranks}"]
-                  for axis in MESH}
+        found |= {f"mesh {axis}={ranks}": ["mesh", "--layout", f"mesh={axis}={ranks}", *more]
+                  for axis, more in MESH.items()}
     return found
 
 
@@ -53,11 +54,14 @@ def measured(options: argparse.Namespace) -> tuple[dict[str, list[float]], dict[
     """Images/s of all ranks by variant and round; bytes per step and rank."""
     rates: dict[str, list[float]] = {}
     sent: dict[str, float] = {}
-    for _ in range(options.rounds):
-        for ranks in (2, 4):
+    for number in range(options.rounds):
+        for ranks in (one for one in (2, 4) if one <= options.most):
             for name, command in variants(ranks).items():
                 found = run(ranks, options.steps, command)
                 key = f"{name}, {ranks} ranks"
+                print(f"round {number + 1}: {key}: "
+                      f"{sum(BATCH / one for one in found['seconds']):,.0f} images/s",
+                      file=sys.stderr, flush=True)
                 rates.setdefault(key, []).append(sum(BATCH / one for one in found["seconds"]))
                 sent[key] = sum(found["bytes"].values())
     return rates, sent
@@ -109,8 +113,8 @@ def on_paper(options: argparse.Namespace, seconds: float) -> dict[str, dict[str,
 
 
 def main() -> None:
-    options = arguments(__doc__.split("\n")[0], rounds=5, steps=15, latency=2.0, bandwidth=12.5,
-                        compute=0.0)
+    options = arguments(__doc__.split("\n")[0], rounds=5, steps=15, most=4, latency=2.0,
+                        bandwidth=12.5, compute=0.0)
     rates, sent = measured(options)
     width = max(map(len, rates))
     print(f"{'':<{width}}  images/s  lowest  highest  ms a step  MB sent a step and rank")
