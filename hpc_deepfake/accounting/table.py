@@ -85,8 +85,9 @@ def _hms(seconds: float | None) -> str:
         return ""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    days = f"{hours // 24}-" if hours >= 24 else ""
-    return f"{days}{hours % 24:{'02' if days else ''}}:{minutes:02}:{rest:02}"
+    if hours >= 24:  # days-hours:minutes, as SLURM writes it: the column has room for that
+        return f"{hours // 24}-{hours % 24:02}:{minutes:02}"
+    return f"{hours}:{minutes:02}:{rest:02}"
 
 
 def _percent(value: float | None) -> str:
