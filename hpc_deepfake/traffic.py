@@ -75,6 +75,21 @@ def pipeline(ranks: int, stages: int, rows: float, cuts: Sequence[int] = (POOLED
             "allreduce": allreduce((KERNEL + REST) / stages * width, ranks // stages)}
 
 
+def mesh(ranks: int, tensor_shards: int, stages: int, rows: float, cuts: Sequence[int] = (),
+         width: int = 4) -> dict[str, float]:
+    """Of a mesh with both, and the rest of the ranks data parallel: a mean over the ranks, but
+    ``allreduce`` of those that hold the large kernel, for whom the others wait.
+
+    Args:
+        rows: for each rank. cuts: numbers of a picture that go between stages.
+    """
+    both = tensor_shards * stages
+    within = tensor(tensor_shards, tensor_shards, rows, width)
+    between = pipeline(stages, stages, rows, cuts, width)["point_to_point"]
+    return {"tensor": sum(within.values()), "point_to_point": between,
+            "allreduce": allreduce((KERNEL + REST) / tensor_shards * width, ranks // both)}
+
+
 def crossover(rows: float) -> float:
     """Size of a group over all ranks at which ``hybrid`` sends what ``sync`` does; below it, less.
     Negative if there is none: at 128 rows and more the activations alone outweigh the kernel."""

@@ -39,7 +39,7 @@ def balanced(stages: int, costs: Mapping[str, float] | None = None) -> list[tupl
     costs = costs or operations()
 
     def worth(cuts: tuple[int, ...]) -> tuple[float, int]:
-        sent = sum(_numbers(BLOCKS[cut - 1]) for cut in cuts)
+        sent = sum(numbers(BLOCKS[cut - 1]) for cut in cuts)
         return max(sum(costs[block] for block in stage) for stage in _split(cuts)), sent
 
     return _split(min(combinations(range(1, len(BLOCKS)), stages - 1), key=worth))
@@ -117,7 +117,8 @@ def _split(cuts: tuple[int, ...]) -> list[tuple[str, ...]]:
     return [BLOCKS[start:stop] for start, stop in pairwise(edges)]
 
 
-def _numbers(block: str) -> int:
+def numbers(block: str) -> int:
+    """That a block gives for a picture."""
     count = 1
     for length in OUTPUTS[block]:
         count *= length

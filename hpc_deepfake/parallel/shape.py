@@ -67,6 +67,32 @@ def parse(text: str | None, ranks: int) -> Shape:
     if not text:
         raise InputError(f"--strategy mesh: say how the ranks share the work, {example}",
                          everywhere=True)
+    shape = Shape(**_axes(text, example))
+    if shape.ranks != ranks:
+        raise InputError(f"--mesh {text} needs {' · '.join(map(str, shape))} = {shape.ranks} "
+                         f"ranks, and there are {ranks}: start so many with mpirun -np "
+                         f"{shape.ranks}; {example}", everywhere=True)
+    return shape
+
+
+def grow(text: str, ranks: int) -> Shape:
+    """The mesh of these axes with as many data shares as so many ranks make.
+
+    Raises:
+        InputError: not of this form, with a data axis of its own, or no multiple of its ranks.
+    """
+    axes = _axes(text, "for example tensor=2,pipeline=2")
+    if "data" in axes:
+        raise InputError(f"mesh {text}: leave data out, it grows with the ranks", everywhere=True)
+    one = Shape(**axes)
+    if ranks % one.ranks:
+        raise InputError(f"{ranks} ranks are no multiple of the {one.ranks} of mesh {text}",
+                         everywhere=True)
+    return one._replace(data=ranks // one.ranks)
+
+
+def _axes(text: str, example: str) -> dict[str, int]:
+    """Sizes of the axes that are named."""
     sizes: dict[str, int] = {}
     for part in text.split(","):
         axis, equals, number = (piece.strip() for piece in part.partition("="))
@@ -76,12 +102,7 @@ def parse(text: str | None, ranks: int) -> Shape:
                              f"{AXES[-1]}, each at most once, with a number of at least 1; "
                              f"{example}", everywhere=True)
         sizes[axis] = int(number)
-    shape = Shape(**sizes)
-    if shape.ranks != ranks:
-        raise InputError(f"--mesh {text} needs {' · '.join(map(str, shape))} = {shape.ranks} "
-                         f"ranks, and there are {ranks}: start so many with mpirun -np "
-                         f"{shape.ranks}; {example}", everywhere=True)
-    return shape
+    return sizes
 
 
 def _example(ranks: int) -> str:

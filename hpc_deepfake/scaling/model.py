@@ -1,6 +1,7 @@
 """A model of a training step's time, for numbers of ranks that were not run.
 
-    step = (fixed + rows · per_row) · (1 + crowd · (d − 1)) + γ · communication + input
+    step = (fixed + rows · per_row) · (1 + crowd · (d − 1)) · (1 + bubble) + γ · communication
+           + input
 
 - ``fixed`` and ``per_row``: computing a step, measured at the batch sizes of the runs; ``crowd``:
   by how much each further one of the d ranks of a node slows that, where runs had several d.
@@ -9,6 +10,9 @@
   that moves the same (Rabenseifner's; Thakur et al. 2005), whichever is less; an all-to-all n − 1
   messages of z/n. α and β are measured by the micro-benchmark. What the strategies move:
   ``traffic.py``.
+- bubble: of a mesh with P stages and M micro-batches, (P + (M − 1)·u)/M − 1 for one whose costliest
+  stage computes u times as long as the mean one: what the schedules take if messages take no time
+  (``schedule.simulate``); with u = 1 it is (P − 1)/M, GPipe's (Huang et al. 2019). u is measured.
 - γ: the share of it that isn't hidden behind the computation, and waiting for slower ranks;
   measured at the sizes that the model is fitted to.
 - input: the waiting for rows that was measured and, where the file system's rate is known, what
@@ -18,6 +22,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -29,9 +34,8 @@ from hpc_deepfake.scaling.records import Row
 from preprocessing.errors import InputError
 
 ROW_BYTES = 128 * 128 * 3
-MODELLED = ("sync", "hybrid", "local-sgd", "async")
-TERMS = ("computing rows", "fixed part of a step", "sharing the node", "latency", "bandwidth",
-         "input", "servers")
+TERMS = ("computing rows", "fixed part of a step", "sharing the node", "pipeline bubble", "latency",
+         "bandwidth", "input", "servers")
 
 
 @dataclass(frozen=True)
@@ -98,13 +102,15 @@ class Model:
     """Of one strategy.
 
     Attributes:
-        fixed, per_row: seconds of computing. hidden: γ. waiting: seconds a row that input was
-        waited for. apply: seconds in which a server applies an update, of async. group: ranks that
-        share the large kernel, of hybrid. every: steps between averages, of local-sgd. width,
-        kernel_width: bytes of a number, and of one of the large kernel's gradient. reads: whether
-        rows come from files. crowd: share by which each further rank of a node slows the
-        computing. layout: (ranks, ranks of a node) as known; others fill nodes as the fullest of
-        them.
+        strategy: of ``strategies.NAMES``. fixed, per_row: seconds of computing. hidden: γ.
+        waiting: seconds a row that input was waited for. apply: seconds in which a server applies
+        an update, of async. group: ranks that share the large kernel, of hybrid. every: steps
+        between averages, of local-sgd. shards, cuts, micro, uneven: of mesh; ``cuts`` are numbers
+        of a picture that go from each stage to the next, ``uneven`` is the costliest stage's
+        computing over the mean one's. width, kernel_width: bytes of a number, and of one of the
+        large kernel's gradient. reads: whether rows come from files. crowd: share by which each
+        further rank of a node slows the computing. layout: (ranks, ranks of a node) as known;
+        others fill nodes as the fullest of them.
     """
 
     strategy: str
@@ -117,6 +123,10 @@ class Model:
     servers: int = 1
     group: int = 1
     every: int = 1
+    shards: int = 1
+    cuts: tuple[int, ...] = ()
+    micro: int = 1
+    uneven: float = 1.0
     width: int = 4
     kernel_width: int = 4
     reads: bool = False
@@ -128,6 +138,17 @@ class Model:
         known = dict(self.layout)
         fullest = max(known.values(), default=1)
         return 1 + self.crowd * (known.get(ranks, min(ranks, fullest)) - 1)
+
+    @property
+    def together(self) -> int:
+        """Ranks that can't do without one another: of one data share of a mesh."""
+        return self.shards * (len(self.cuts) + 1)
+
+    def bubble(self, ranks: int) -> float:
+        """What a rank of a pipeline idles, over what it computes, if messages take no time."""
+        if ranks == 1:
+            return 0.0
+        return (len(self.cuts) + 1 + (self.micro - 1) * self.uneven) / self.micro - 1
 
     def communication(self, ranks: int, rows: float) -> tuple[float, float]:
         """Seconds of latency and of bandwidth of a step, nothing hidden."""
@@ -144,6 +165,15 @@ class Model:
             return (calls * net.allreduce.alpha + 4 * (group - 1) * net.alltoall.alpha,
                     moved["allreduce"] / net.allreduce.beta
                     + (moved["alltoall"] + moved["allgather"]) / net.alltoall.beta)
+        if self.strategy == "mesh":
+            stages = len(self.cuts) + 1
+            moved = traffic.mesh(ranks, self.shards, stages, rows, self.cuts, self.width)
+            # for each micro-batch: five sums and gatherings of the shards; a message each way
+            calls = 5 * self.micro * _messages(self.shards) + 2 * _messages(ranks // self.together)
+            passed = 2 * (self.micro + stages - 1) if stages > 1 else 0
+            return (calls * net.allreduce.alpha + passed * net.sendrecv.alpha,
+                    (moved["allreduce"] + moved["tensor"]) / net.allreduce.beta
+                    + moved["point_to_point"] / net.sendrecv.beta)
         moved = traffic.sync(ranks, self.width, self.kernel_width)["allreduce"]
         return (2 * _messages(ranks) * net.allreduce.alpha / self.every,
                 moved / net.allreduce.beta / self.every)
@@ -151,9 +181,11 @@ class Model:
     def terms(self, ranks: int, rows: float) -> dict[str, float]:
         """Seconds of a step with ``rows`` rows of each rank, by ``TERMS``."""
         latency, bandwidth = self.communication(ranks, rows)
-        slower = self.crowded(ranks) - 1
+        alone = self.fixed + self.per_row * rows
+        crowded = self.crowded(ranks)
         found = {"computing rows": self.per_row * rows, "fixed part of a step": self.fixed,
-                 "sharing the node": slower * (self.fixed + self.per_row * rows),
+                 "sharing the node": (crowded - 1) * alone,
+                 "pipeline bubble": self.bubble(ranks) * crowded * alone,
                  "latency": self.hidden * latency, "bandwidth": self.hidden * bandwidth}
         busy = sum(found.values())
         reading = 0.0
@@ -195,6 +227,10 @@ def fit(strategy: str, rows: Sequence[Row], net: Network | None, **facts: Any) -
         raise InputError("none of these runs says how long a step computes: they have no figures "
                          "to fit a model to")
     every = [(row, _per_step(row)) for row in known]
+    shared = [step for row, step in every if row.run.ranks > 1 and step["compute"]]
+    if strategy == "mesh" and shared:
+        facts["uneven"] = statistics.median(1 + step["imbalance"] / step["compute"]
+                                            for step in shared)
     told = any(step["communication"] + step["imbalance"] > 0
                for row, step in every if row.run.ranks > 1)
     alone = [pair for pair in every if pair[0].run.ranks == 1]
@@ -207,9 +243,11 @@ def fit(strategy: str, rows: Sequence[Row], net: Network | None, **facts: Any) -
     ratios, exposed = [], []
     for row, step in every:
         if row.run.ranks > 1:
-            lost = step["communication"] + step["imbalance"] if told else max(
-                sum(step.values()) - (fixed + per_row * row.batch)
-                * (1 + crowd * (density(row) - 1)), 0.0)
+            computing = step["compute"] if told else (fixed + per_row * row.batch) \
+                * (1 + crowd * (density(row) - 1))
+            lost = step["communication"] + step["imbalance"] if told \
+                else max(sum(step.values()) - computing, 0.0)
+            lost -= model.bubble(row.run.ranks) * computing
             moved = sum(model.communication(row.run.ranks, row.batch))
             if lost > 0 and moved > 0:
                 ratios.append(moved / lost)
@@ -244,15 +282,9 @@ def _per_step(row: Row) -> dict[str, float]:
     """Seconds of a step by stage; those of an async worker, which does a part of the steps."""
     steps = row.steps
     if row.run.strategy == "async":
-        workers = max(row.run.ranks - _servers(row), 1)
-        steps = steps / workers
+        steps /= max(row.run.ranks - row.config.get("servers", 1), 1)
     return {stage: row.seconds.get(stage, 0.0) / steps
             for stage in ("input", "compute", "communication", "imbalance")}
-
-
-def _servers(row: Row) -> int:
-    words = dict(zip(row.run.arguments, row.run.arguments[1:], strict=False))
-    return int(words.get("--servers", 1))
 
 
 def _apply(rows: Sequence[Row]) -> float:

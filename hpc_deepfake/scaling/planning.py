@@ -31,7 +31,8 @@ def parser() -> Parser:
                      help="strong: the same work on more ranks; weak: as much more work as ranks; "
                           "preprocess: strong, of preprocessing; microbench: of MPI and files")
     cli.add_argument("--strategies", nargs="+", metavar="NAME", default=["sync"],
-                     help="of train; on one rank it is sequential, once for all of them")
+                     help="of train, and mesh:tensor=2,pipeline=2 and the like, whose data axis "
+                          "grows with the ranks; on one rank it is sequential, once for all")
     cli.add_argument("--inputs", nargs="+", choices=study.INPUTS, default=["real"],
                      help="the data file, or random pictures in memory")
     cli.add_argument("--repeats", type=at_least(1), default=1, help="of each run")
@@ -47,6 +48,8 @@ def parser() -> Parser:
     cli.add_argument("--synthetic", type=at_least(1), default=4096, metavar="ROWS",
                      help="strong, synthetic input: rows of an epoch")
     cli.add_argument("--data", type=Path, metavar="FILE", help="data file, to see what it has")
+    cli.add_argument("--train-config", type=Path, metavar="FILE",
+                     help="TOML file that the trainings will get, to see what it asks for")
     cli.add_argument("--job", default="train_multinode", help="job script of the trainings")
     cli.add_argument("--limit", default="0:30:00", metavar="TIME", help="time limit of each job")
     cli.add_argument("--lines", action="store_true",
@@ -67,7 +70,7 @@ def main(argv: Sequence[str]) -> int:
         repeats=options.repeats, ranks_per_node=options.ranks_per_node, nodes=options.nodes,
         global_batch=options.global_batch, batch_size=options.batch_size,
         rows_per_rank=_rows_per_rank(options), synthetic=options.synthetic, job=options.job,
-        limit=limit, arguments=argv[at + 1:])
+        limit=limit, arguments=argv[at + 1:], config=options.train_config)
     if options.lines:
         study.write(options.study, made)
         print("\n".join(study.lines(options.study, made)))

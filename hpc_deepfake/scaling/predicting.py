@@ -7,10 +7,12 @@ import os
 import shlex
 from argparse import Namespace
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from hpc_deepfake.parallel.cut import cut, numbers, operations
+from hpc_deepfake.parallel.shape import grow
 from hpc_deepfake.report import html
 from hpc_deepfake.report.html import join, paragraph
 from hpc_deepfake.scaling import model as models
@@ -21,7 +23,7 @@ from hpc_deepfake.scaling.records import Row, rows
 from hpc_deepfake.scaling.reporting import csv_text, markdown, table_html
 from hpc_deepfake.scaling.series import Series, series
 from hpc_deepfake.scaling.tables import Table
-from hpc_deepfake.settings import PRECISIONS
+from hpc_deepfake.settings import PRECISIONS, Layout
 from preprocessing.cli import Parser, at_least, between
 from preprocessing.errors import InputError
 
@@ -36,6 +38,7 @@ for the sizes that were not run. Written are predict.html, predict.md, predict.c
 predict.png and predict.svg."""
 # bytes of a number that travels; weights and gradients of bfloat16 are float32
 _WIDTHS = {"float32": 4, "bfloat16": 4, "float64": 8}
+_DEFAULTS = {**asdict(Layout()), "accumulate": 1}  # of options that a run's records don't have
 
 
 def parser() -> Parser:
@@ -49,6 +52,9 @@ def parser() -> Parser:
                           "ranks; without any, latency is taken for nothing)")
     cli.add_argument("--fit-ranks", type=at_least(1), nargs="+", metavar="N",
                      help="sizes to fit to (default: all but the largest)")
+    cli.add_argument("--also", nargs="+", metavar="NAME", default=[],
+                     help="strategies that were not run: sync, hybrid, local-sgd, or mesh:tensor=2 "
+                          "and the like; computing as measured, none of the communication hidden")
     cli.add_argument("--bound", type=between(0, 10), default=0.25, metavar="E",
                      help="relative error at the tested sizes up to which the model counts as good")
     cli.add_argument("--max-ranks", type=at_least(1), default=4096, metavar="N",
@@ -97,6 +103,7 @@ class Prediction:
     Attributes:
         tested: the sizes that were run, by the model fitted to the smaller ones. points: predicted
         by the model fitted to all. stop: the first of them below the wanted efficiency, and why.
+        measured: the series whose computing it has, if its strategy was not run.
     """
 
     series: Series
@@ -104,6 +111,7 @@ class Prediction:
     tested: tuple[Point, ...]
     points: tuple[Point, ...]
     stop: str
+    measured: str = ""
 
     @property
     def worst(self) -> float | None:
@@ -115,11 +123,21 @@ class Prediction:
 def main(argv: Sequence[str]) -> int:
     """Returns the exit code."""
     options = parser().parse(argv)
+    for name in options.also:
+        studies.known(name, "--also")
+        if name in ("sequential", "async"):
+            raise InputError(f"--also {name}: " + (
+                "it has one rank" if name == "sequential" else
+                "how long a server needs for an update is known from runs only; add some to the "
+                "study with STRATEGIES=async"))
     found = rows(options.study, studies.read(options.study), None)
     net = _network(options)
+    if options.also and net is None:
+        raise InputError("--also: what wasn't run is predicted from the network's latency and "
+                         "bandwidth: give --microbench FILE")
     groups = [one for one in series(found) if one.kind in ("strong", "weak")]
-    skipped = [one.name for one in groups if one.strategy not in models.MODELLED]
-    usable = [one for one in groups if one.strategy in models.MODELLED and len(one.sizes) > 1]
+    usable = [one for one in groups if len(one.sizes) > 1]
+    skipped = [one.name for one in groups if one not in usable]
     if not usable:
         raise InputError(f"{options.study} has no strategy with finished runs on two or more "
                          "numbers of ranks: nothing to fit a model to (hpc-deepfake scaling report "
@@ -128,6 +146,10 @@ def main(argv: Sequence[str]) -> int:
                                         for row in size.rows
                                         if (other.input, other.strategy)
                                         == (one.input, one.strategy)]) for one in usable]
+    made += [_not_run(one, name, options) for name in dict.fromkeys(options.also)
+             for one in _one_each(made) if not any(
+                 (other.series.kind, other.series.input, other.series.strategy)
+                 == (one.series.kind, one.series.input, name) for other in made)]
     out = options.out or options.study
     print("\n".join(write(made, net, options, out, skipped)))
     print(f"prediction: {out / 'predict.html'}")
@@ -151,33 +173,66 @@ def predict(one: Series, net: Network | None, options: Namespace,
         raise InputError(f"--fit-ranks {' '.join(map(str, options.fit_ranks))}: {one.name} was run "
                          f"on {', '.join(map(str, sizes))} ranks")
     facts = _facts(one)
-    early = models.fit(one.strategy, [row for row in like if row.run.ranks in small], net, **facts)
+    name = one.strategy.partition(":")[0]
+    early = models.fit(name, [row for row in like if row.run.ranks in small], net, **facts)
     tested = []
     for size in one.sizes:
         batch = size.rows[0].batch
         tested.append(_point(early, size.ranks, batch, size.rate, one, early, size.ranks in small))
-    whole = models.fit(one.strategy, like, net, **facts)
+    whole = models.fit(name, like, net, **facts)
     changed = _changed(whole, one, options)
     points = _points(changed, one, options)
     return Prediction(one, changed, tuple(tested), points, _stop(points, one, options))
 
 
+def _one_each(made: Sequence[Prediction]) -> list[Prediction]:
+    """Of each kind and input one whose computing is a rank's own."""
+    first: dict[tuple[str, str], Prediction] = {}
+    for one in sorted(made, key=lambda one: one.series.strategy != "sync"):
+        if one.series.strategy != "async":
+            first.setdefault((one.series.kind, one.series.input), one)
+    return list(first.values())
+
+
+def _not_run(like: Prediction, strategy: str, options: Namespace) -> Prediction:
+    """Of a strategy, with the computing of another one's runs."""
+    row = like.series.sizes[-1].rows[0]
+    layout = _layout(strategy, row)
+    if "cuts" in layout:
+        costs = operations()
+        stages = [sum(costs[block] for block in blocks)
+                  for blocks in cut(len(layout["cuts"]) + 1)]
+        layout["uneven"] = max(stages) * len(stages) / sum(stages)
+    model = replace(like.model, **{
+        "strategy": strategy.partition(":")[0], "hidden": 1.0, "shards": 1, "cuts": (), **layout})
+    one = replace(like.series, strategy=strategy, sizes=like.series.sizes[:1])
+    points = _points(model, one, options)
+    return Prediction(one, model, (), points, _stop(points, one, options), like.series.name)
+
+
 def _facts(one: Series) -> dict[str, Any]:
     """Of the runs' own options."""
-    run = one.sizes[-1].rows[0].run
-    words = dict(zip(run.arguments, run.arguments[1:], strict=False))
-    precision = one.sizes[-1].rows[0].precision or "float32"
-    width = _WIDTHS.get(precision, 4)
+    row = one.sizes[-1].rows[0]
+    width = _WIDTHS.get(row.precision or "float32", 4)
     layout = {size.ranks: models.density(size.rows[0]) for size in one.sizes}
-    facts: dict[str, Any] = {"width": width, "layout": tuple(layout.items()),
-                             "kernel_width": 2 if words.get("--compression") == "fp16" else width}
-    if one.strategy == "async":
-        facts["servers"] = int(words.get("--servers", 1))
-    if one.strategy == "local-sgd":
-        facts["every"] = int(words.get("--sync-every", 8))
-    if one.strategy == "hybrid":
-        facts["group"] = int(words.get("--shard-group", 0)) or run.ranks_per_node
-    return facts
+    return {"width": width, "layout": tuple(layout.items()),
+            "kernel_width": 2 if row.config.get("compression") == "fp16" else width,
+            **_layout(one.strategy, row)}
+
+
+def _layout(strategy: str, row: Row) -> dict[str, Any]:
+    """What decides how much this strategy moves, of a run's options."""
+    config = {**_DEFAULTS, **row.config}
+    name, _, axes = strategy.partition(":")
+    if name == "mesh":
+        shape = grow(axes, 0)
+        stages = cut(shape.pipeline, config["stages"])
+        return {"shards": shape.tensor, "micro": int(config["accumulate"]),
+                "cuts": tuple(numbers(blocks[-1]) for blocks in stages[:-1])}
+    return {"async": {"servers": int(config["servers"])},
+            "local-sgd": {"every": int(config["sync_every"])},
+            "hybrid": {"group": int(config["shard_group"]) or row.run.ranks_per_node},
+            }.get(name, {})
 
 
 def _changed(model: Model, one: Series, options: Namespace) -> Model:
@@ -215,7 +270,8 @@ def _points(model: Model, one: Series, options: Namespace) -> tuple[Point, ...]:
         wanted.add(ranks)
         ranks *= 2
     return tuple(_point(model, ranks, batch, measured.get(ranks), one, model, ranks in measured)
-                 for ranks in sorted(wanted) if (batch := _batch(one, ranks, options)) >= 1)
+                 for ranks in sorted(wanted) if (batch := _batch(one, ranks, options)) >= 1
+                 and (ranks == 1 or ranks % model.together == 0))
 
 
 def _same(options: Namespace) -> bool:
@@ -260,6 +316,7 @@ def _stop(points: Sequence[Point], one: Series, options: Namespace) -> str:
 
 _WHY = {"fixed part of a step": "what a step costs whatever its rows takes",
         "sharing the node": "what ranks of a node slow each other takes",
+        "pipeline bubble": "waiting for the other stages of the pipeline takes",
         "latency": "the latency of the messages takes",
         "bandwidth": "moving bytes between ranks, and waiting for them, takes",
         "input": "waiting for rows from the files takes",
@@ -296,6 +353,10 @@ def sentences(made: Sequence[Prediction], net: Network | None, options: Namespac
               skipped: Sequence[str]) -> list[str]:
     lines = []
     for one in made:
+        if one.measured:
+            lines.append(f"{one.series.name}: {one.stop}. It was not run: computing as measured "
+                         f"for {one.measured}, none of the communication hidden.")
+            continue
         if one.worst is None:
             lines.append(f"{one.series.name}: {one.stop}. No size is left to test the model on; "
                          "run one more, or give fewer --fit-ranks.")
@@ -312,7 +373,7 @@ def sentences(made: Sequence[Prediction], net: Network | None, options: Namespac
                  "No micro-benchmark: bandwidth is what explains the runs, latency is taken for "
                  "nothing, so large sizes come out too fast. Run hpc-deepfake scaling microbench.")
     if skipped:
-        lines.append(f"Not modelled: {', '.join(skipped)}.")
+        lines.append(f"Not modelled, with runs of one size only: {', '.join(skipped)}.")
     return lines
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from hpc_deepfake.accounting import account, measured
 from hpc_deepfake.accounting.usage import Usage
+from hpc_deepfake.parallel.shape import parse as mesh
 from hpc_deepfake.report import records
 from hpc_deepfake.report.records import dictionary, finite, items
 from hpc_deepfake.scaling import study as studies
@@ -31,9 +32,10 @@ class Row:
         second. rows: of an epoch. batch: rows of a rank and step. steps: of an epoch.
         seconds: of an epoch's training by stage, of a mean rank (``STAGES``). evaluate, checkpoint:
         seconds of an epoch. first_epoch: seconds of training in the first one; first_step: of the
-        slowest rank, which built its graph in it. memory: bytes, of the largest rank.
-        gpu_hours, cpu_efficiency, elapsed (seconds), job_state: of its jobs, by the scheduler's
-        accounting (``source``) or the run's own. notes: what is out of the ordinary.
+        slowest rank, which built its graph in it. config: all options, as the run had them.
+        memory: bytes, of the largest rank. gpu_hours, cpu_efficiency, elapsed (seconds),
+        job_state: of its jobs, by the scheduler's accounting (``source``) or the run's own. notes:
+        what is out of the ordinary.
     """
 
     run: Run
@@ -41,9 +43,10 @@ class Row:
     why: str = ""
     rate: float | None = None
     rows: int | None = None
-    batch: int | None = None
+    batch: float | None = None
     steps: float | None = None
     precision: str = ""
+    config: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     evaluate: float | None = None
     checkpoint: float | None = None
@@ -107,7 +110,8 @@ def _training(row: Row, folder: Path) -> None:
         later = lines
     row.rate = statistics.median(line["images_per_s"] for line in later)
     row.rows = int(found.summary["train_rows"])
-    row.batch = int(found.config["batch_size"]) * int(found.config.get("accumulate", 1))
+    row.config = found.config
+    row.batch = batch(found.config, row.run.ranks)
     row.steps = lines[-1]["step"] / len(lines)
     row.precision = str(found.config.get("precision", ""))
     row.seconds = {stage: statistics.median(_stages(line)[stage] for line in later)
@@ -131,6 +135,13 @@ def _training(row: Row, folder: Path) -> None:
                          f"{row.run.nodes}")
     if row.rate <= 0:
         raise ValueError("a rate of nothing")
+
+
+def batch(config: dict[str, Any], ranks: int) -> float:
+    """Rows of a rank and step, of a mean one where several share a data share's rows."""
+    rows = int(config["batch_size"]) * int(config.get("accumulate", 1))
+    shares = mesh(config["mesh"], ranks).data if config.get("mesh") else ranks
+    return rows * shares / ranks
 
 
 def _ranks(line: dict[str, Any]) -> dict[str, Any]:

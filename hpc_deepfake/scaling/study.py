@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from hpc_deepfake.parallel.shape import Shape, grow
 from hpc_deepfake.report.records import dictionary
+from hpc_deepfake.strategies import NAMES
 from hpc_deepfake.train import parser as train_parser
 from preprocessing.errors import InputError
 
@@ -24,8 +27,9 @@ class Run:
     """One job of a study.
 
     Attributes:
-        kind: of ``KINDS``. input: ``real``, ``synthetic``, or empty. strategy: of ``train``; the
-            run on one rank is ``sequential`` and belongs to all. repeat: from 1.
+        kind: of ``KINDS``. input: ``real``, ``synthetic``, or empty. strategy: of ``train``, or
+            ``mesh:`` and its axes but data, such as ``mesh:tensor=2,pipeline=2``; the run on one
+            rank is ``sequential`` and belongs to all. repeat: from 1.
         job: the job script. arguments: for the program.
     """
 
@@ -74,7 +78,8 @@ def sizes(ranks_per_node: int, nodes: int) -> list[tuple[int, int]]:
 
 def plan(*, kinds: Sequence[str], strategies: Sequence[str], inputs: Sequence[str], repeats: int,
          ranks_per_node: int, nodes: int, global_batch: int, batch_size: int, rows_per_rank: int,
-         synthetic: int, job: str, limit: int, arguments: Sequence[str]) -> Plan:
+         synthetic: int, job: str, limit: int, arguments: Sequence[str],
+         config: Path | None = None) -> Plan:
     """The runs of a study, those that the strategies can't do left out.
 
     Strong: all rows, ``global_batch`` rows a step over all ranks (of ``async`` each update has
@@ -84,6 +89,7 @@ def plan(*, kinds: Sequence[str], strategies: Sequence[str], inputs: Sequence[st
     Args:
         synthetic: training pictures of strong runs on synthetic input. arguments: of ``train`` or,
             where ``preprocess`` is the only kind, of preprocessing. limit: seconds of a job.
+        config: TOML file with options that the trainings will also get.
 
     Raises:
         InputError: nothing would be left, or the arguments say what the study decides.
@@ -91,6 +97,8 @@ def plan(*, kinds: Sequence[str], strategies: Sequence[str], inputs: Sequence[st
     runs: list[Run] = []
     skipped: list[tuple[str, str]] = []
     seen: set[str] = set()
+    for wanted in strategies:
+        known(wanted, "--strategies")
     alone = list(kinds) == ["preprocess"]  # else the arguments are of training
     for kind in kinds:
         for source in inputs if kind in ("strong", "weak") else ("",):
@@ -101,12 +109,12 @@ def plan(*, kinds: Sequence[str], strategies: Sequence[str], inputs: Sequence[st
                     strategy = wanted
                     if source and ranks == 1 and wanted != "async":
                         strategy = "sequential"
-                    name = "-".join(filter(None, (kind, source, source and strategy,
-                                                  f"n{ranks:04d}")))
+                    name = "-".join(filter(None, (kind, source, source and re.sub(
+                        "[:,]", "-", strategy).replace("=", ""), f"n{ranks:04d}")))
                     try:
                         words = _arguments(kind, source, strategy, ranks, global_batch, batch_size,
                                            rows_per_rank, synthetic,
-                                           arguments if source or alone else ())
+                                           arguments if source or alone else (), config)
                     except InputError as error:
                         skipped.append((name, str(error).partition("\n")[0]))
                         continue
@@ -127,30 +135,51 @@ def _job(kind: str, job: str) -> str:
 
 
 def _arguments(kind: str, source: str, strategy: str, ranks: int, global_batch: int,
-               batch_size: int, rows_per_rank: int, synthetic: int,
-               given: Sequence[str]) -> tuple[str, ...]:
+               batch_size: int, rows_per_rank: int, synthetic: int, given: Sequence[str],
+               config: Path | None) -> tuple[str, ...]:
     """Of one run; checked as the program would check them."""
     if kind not in ("strong", "weak"):
         return tuple(given) if kind == "preprocess" else ()
+    strategy, _, axes = strategy.partition(":")
     words = [*FIRST, *given, "--strategy", strategy]
-    options = train_parser().parse(words)
+    file = ["--config", str(config)] if config else []
+    options = train_parser().parse([*file, *words])
+    if options.mesh:
+        raise InputError("--mesh is the study's own: name the strategy mesh:tensor=2 and the like")
+    shape = grow(axes, ranks) if axes else Shape(data=ranks)
+    if axes:
+        words += ["--mesh", str(shape)]
     workers = max(ranks - options.servers, 0) if strategy == "async" else ranks
     rows = rows_per_rank * workers
     if kind == "strong":
         if strategy != "async":
-            batch_size, rest = divmod(global_batch, ranks * options.accumulate)
+            batch_size, rest = divmod(global_batch, shape.data * options.accumulate)
             if rest:
                 micro = f" in {options.accumulate} micro-batches" if options.accumulate > 1 else ""
                 raise InputError(f"a global batch of {global_batch} rows can't be shared equally "
-                                 f"by {ranks} ranks{micro}")
+                                 f"by {shape.data} {'data shares' if axes else 'ranks'}{micro}")
         rows = synthetic
+    else:
+        batch_size *= ranks // shape.data
     words += ["--batch-size", str(batch_size)]
     if source == "synthetic":
         words += ["--synthetic", str(max(rows, 1))]
     elif kind == "weak":
         words += ["--rows", str(rows)]
-    _check(words, ranks)
+    _check([*file, *words], ranks)
     return tuple(words)
+
+
+def known(strategy: str, option: str) -> None:
+    """Raise InputError unless a study can have this strategy."""
+    name, colon, axes = strategy.partition(":")
+    if name not in NAMES or (name == "mesh") != bool(axes) or (colon and not axes):
+        raise InputError(f"{option} {strategy}: there are "
+                         f"{', '.join(one for one in NAMES if one != 'mesh')}, and "
+                         "mesh:tensor=2, mesh:pipeline=2, mesh:tensor=2,pipeline=2 and the like, "
+                         "whose data axis grows with the ranks")
+    if axes:
+        grow(axes, 0)
 
 
 def _check(words: Sequence[str], ranks: int) -> None:

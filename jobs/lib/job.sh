@@ -345,7 +345,8 @@ scaling_study() {
     done
     options+=(--nodes "$MAX_NODES" --ranks-per-node "${RANKS_PER_NODE:-$(ranks_per_node "$script")}"
         --job "$TRAIN" --limit "$LIMIT" ${DATA:+--data "$DATA"} ${GLOBAL_BATCH:+--global-batch "$GLOBAL_BATCH"}
-        ${BATCH_SIZE:+--batch-size "$BATCH_SIZE"} ${ROWS_PER_RANK:+--rows-per-rank "$ROWS_PER_RANK"})
+        ${CONFIG:+--train-config "$CONFIG"} ${BATCH_SIZE:+--batch-size "$BATCH_SIZE"}
+        ${ROWS_PER_RANK:+--rows-per-rank "$ROWS_PER_RANK"})
     plan=("${python[@]}" -m hpc_deepfake.cli scaling plan "$folder" "${options[@]}")
     if [[ -n $dry ]]; then
         "${plan[@]}" -- "${words[@]}"

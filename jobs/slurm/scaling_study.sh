@@ -29,7 +29,7 @@ DEVICE=${DEVICE:-gpu}               # cpu, gpu or auto; gpu stops at once where 
 DOCTOR=${DOCTOR:-on}                # off: don't check nodes and environment first
 TRAIN=${TRAIN:-train_multinode}     # the training job: train_cpu, train_4gpu, train_multinode
 KINDS=${KINDS:-strong weak}         # of: strong weak preprocess microbench
-STRATEGIES=${STRATEGIES:-sync}      # of: sync async local-sgd, as for train --strategy
+STRATEGIES=${STRATEGIES:-sync}      # as for train --strategy; mesh:tensor=2,pipeline=2
 INPUTS=${INPUTS:-real}              # of: real synthetic
 REPEATS=${REPEATS:-1}               # of each run
 MAX_NODES=${MAX_NODES:-4}           # 1, 2, 4 and so on nodes, up to this

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from hpc_deepfake import train
+from hpc_deepfake.scaling import records
 from hpc_deepfake.scaling import study as studies
 from hpc_deepfake.scaling.study import Plan
 
@@ -27,9 +30,8 @@ def finished(study: Path, run: studies.Run, rate: float, *, seconds: dict[str, f
     """A run whose later epochs all have this rate; its first one is three times as long."""
     folder = study / run.name
     folder.mkdir(parents=True, exist_ok=True)
-    words = dict(zip(run.arguments, run.arguments[1:], strict=False))
-    batch = int(words.get("--batch-size", 32))
-    steps = -(-rows // (batch * run.ranks))
+    options = vars(train.parser().parse(list(run.arguments)))
+    steps = math.ceil(rows / (records.batch(options, run.ranks) * run.ranks))
     whole = rows / rate
     given = seconds or {"input": 0.1 * whole, "compute": 0.7 * whole, "communication": 0.2 * whole}
     lines = []
@@ -44,8 +46,7 @@ def finished(study: Path, run: studies.Run, rate: float, *, seconds: dict[str, f
         lines.append({"epoch": epoch, "step": epoch * steps, "images_per_s": rate / slow,
                       "seconds": {**stages, "evaluate": 0.5, "checkpoint": 0.25}, "ranks": ranks})
     (folder / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
-    (folder / "config.json").write_text(json.dumps(
-        {"batch_size": batch, "accumulate": 1, "precision": "float32", "data": None}))
+    (folder / "config.json").write_text(json.dumps(options, default=str))
     (folder / "environment.json").write_text(json.dumps({"ranks": [
         {"host": f"n{rank // run.ranks_per_node}", "threads": 2, "device": "CPU", "name": "x"}
         for rank in range(run.ranks)]}))

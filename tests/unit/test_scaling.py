@@ -96,6 +96,55 @@ def test_micro_batches_count_in_the_global_batch():
                              "equally by 4 ranks in 4 micro-batches"),)
 
 
+def test_a_meshs_data_axis_grows_with_the_ranks():
+    """The global batch of strong runs, and the rows of a rank of weak ones, stay the same."""
+    made = plan(["strong", "weak"], nodes=4, strategies=["sync", "mesh:tensor=2,pipeline=2"],
+                ranks_per_node=2, arguments=["--micro-batches", "4"])
+    words = {run.name: dict(zip(run.arguments, run.arguments[1:], strict=False))
+             for run in made.runs}
+    for kind, batches in (("strong", {4: 64, 8: 32}), ("weak", {4: 128, 8: 128})):
+        for ranks, batch in batches.items():
+            one = words[f"{kind}-real-mesh-tensor2-pipeline2-n{ranks:04d}-r1"]
+            assert one["--strategy"] == "mesh" and one["--batch-size"] == str(batch)
+            data = f"data={ranks // 4}," if ranks > 4 else ""
+            assert one["--mesh"] == f"{data}tensor=2,pipeline=2"
+    assert [name for name, _ in made.skipped] == [
+        f"{kind}-real-mesh-tensor2-pipeline2-n0002" for kind in ("strong", "weak")]
+    assert "2 ranks are no multiple of the 4 of mesh" in made.skipped[0][1]
+
+
+@pytest.mark.parametrize(("strategy", "message"), [
+    ("mesh", "mesh:tensor=2"), ("sync:tensor=2", "there are"), ("mesh:", "there are"),
+    ("mesh:data=2", "leave data out"), ("mesh:tensor=0", "with a number of at least 1"),
+    ("nothing", "there are sequential, sync")])
+def test_strategies_that_a_study_cannot_have(strategy, message):
+    with pytest.raises(InputError, match=message):
+        plan(strategies=["sync", strategy])
+
+
+def test_what_the_trainings_configuration_says_counts(tmp_path):
+    file = tmp_path / "train.toml"
+    file.write_text("accumulate = 4\n")
+    made = plan(nodes=2, config=file)
+    assert [run.arguments[run.arguments.index("--batch-size") + 1] for run in made.runs] \
+        == ["64", "32"]
+    assert "--config" not in made.runs[0].arguments  # the job gives it
+    file.write_text('mesh = "tensor=2"\n')
+    with pytest.raises(InputError, match="name the strategy mesh:tensor=2"):
+        plan(nodes=2, config=file)
+
+
+def test_the_rows_of_a_meshs_rank(tmp_path):
+    """Of 4 ranks two share the 128 rows of a data share, in 2 micro-batches."""
+    made = plan(["strong"], nodes=4, strategies=["mesh:pipeline=2"],
+                arguments=["--micro-batches", "2"])
+    study.write(tmp_path, made)
+    for run in made.runs:
+        finished(tmp_path, run, 100.0)
+    assert {row.run.ranks: row.batch for row in rows(tmp_path, made, None)} \
+        == {1: 256, 2: 128, 4: 64}
+
+
 def test_node_hours_and_repeats():
     made = plan(["strong"], nodes=4, ranks_per_node=2, repeats=3)
     assert len(made.runs) == 3 * 4

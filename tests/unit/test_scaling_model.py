@@ -12,9 +12,11 @@ import pytest
 from scaling_records import ROWS, finished, plan
 
 from hpc_deepfake import scaling, traffic
+from hpc_deepfake.parallel.schedule import simulate
 from hpc_deepfake.scaling import fitting, microbench, study
 from hpc_deepfake.scaling.model import Link, Model, Network, fit, link, network
 from hpc_deepfake.scaling.records import rows
+from hpc_deepfake.traffic import POOLED
 from preprocessing.errors import InputError
 
 NET = Network(Link(5e-6, 1e9), Link(4e-6, 0.8e9), Link(2e-6, 2e9), None, "known")
@@ -40,20 +42,29 @@ def studied(folder: Path, truth: Model, kinds=("strong", "weak"), noise: float =
             sizes: int = 8, **more) -> study.Plan:
     """Runs whose steps take what ``truth`` says, give or take some noise."""
     rng = np.random.default_rng(1)
-    made = plan(kinds, nodes=sizes, strategies=[truth.strategy], **more)
+    strategy = truth.strategy
+    if strategy == "mesh":
+        strategy += f":tensor={truth.shards},pipeline={len(truth.cuts) + 1}"
+        more["arguments"] = ["--accumulate", str(truth.micro)]
+    made = plan(kinds, nodes=sizes, strategies=[strategy], **more)
     study.write(folder, made)
     for run in made.runs:
         words = dict(zip(run.arguments, run.arguments[1:], strict=False))
-        batch, of = int(words["--batch-size"]), replace(truth, strategy=run.strategy)
+        of = replace(truth, strategy=run.strategy.partition(":")[0])
+        shares = run.ranks // (of.together if run.ranks > 1 else 1)
+        batch = int(words["--batch-size"]) * shares * int(words.get("--accumulate", 1)) / run.ranks
         count = ROWS if run.kind == "strong" else 512 * run.ranks
-        steps = count // (batch * run.ranks)
+        steps = round(count / (batch * run.ranks))
         terms = of.terms(run.ranks, batch)
-        seconds = {"input": terms["input"], "compute": terms["computing rows"]
-                   + terms["fixed part of a step"] + terms["sharing the node"],
-                   "communication": terms["latency"] + terms["bandwidth"]}
+        compute = terms["computing rows"] + terms["fixed part of a step"] \
+            + terms["sharing the node"]
+        seconds = {"input": terms["input"], "compute": compute, "communication":
+                   terms["latency"] + terms["bandwidth"] + terms["pipeline bubble"]}
         seconds = {name: value * steps * (1 + noise * rng.standard_normal())
                    for name, value in seconds.items()}
-        finished(folder, run, count / sum(seconds.values()), seconds=seconds, rows=count)
+        uneven = (of.uneven - 1) * compute * steps if run.ranks > 1 else 0.0
+        finished(folder, run, count / sum(seconds.values()), seconds=seconds, rows=count,
+                 imbalance=uneven)
     return made
 
 
@@ -180,6 +191,72 @@ def test_fitted_to_1_and_2_ranks_it_foretells_4_and_8(tmp_path, capsys, strategy
         assert "on 4 and 8, within the bound of 25%" in text
     assert sorted(path.name for path in out.iterdir()) == [
         f"predict.{end}" for end in ("csv", "html", "json", "md", "png", "svg")]
+
+
+MESHES = {"tensor": {"shards": 2}, "pipeline": {"cuts": (POOLED,), "micro": 4, "uneven": 1.4}}
+
+
+@pytest.mark.parametrize("kind", ["strong", "weak"])
+@pytest.mark.parametrize("axes", MESHES)
+def test_of_a_mesh_too(tmp_path, kind, axes):
+    """Two ranks of one data share, with stages that aren't equal; 4 and 8 ranks foretold."""
+    for noise, limit in ((0.0, 1e-3), (0.03, 0.25)):
+        folder = tmp_path / f"s{noise}"
+        studied(folder, replace(TRUTH, strategy="mesh", **MESHES[axes]), [kind], noise)
+        assert scaling.main(["predict", str(folder), "--fit-ranks", "1", "2",
+                             "--microbench", str(bench(tmp_path / "mb.json"))]) == 0
+        [one] = json.loads((folder / "predict.json").read_text())["series"]
+        assert one["name"] == f"{kind}, real, mesh:tensor={1 + (axes == 'tensor')}," \
+                              f"pipeline={1 + (axes == 'pipeline')}"
+        assert [point["fitted_to"] for point in one["tested"]] == [True, True, False, False]
+        assert one["worst_error"] < limit
+
+
+def test_a_pipelines_bubble_is_the_schedules():
+    """The formula beside the simulated schedule, with equal stages and with others."""
+    for costs in ((1, 1), (1, 1, 1), (1, 3), (1, 2, 1.5)):
+        for micro in (1, 2, 4, 8):
+            model = replace(TRUTH, strategy="mesh", cuts=(1,) * (len(costs) - 1), micro=micro,
+                            uneven=max(costs) * len(costs) / sum(costs))
+            end = max(span.end for span in simulate("gpipe", len(costs), micro, costs=costs))
+            busy = micro * 3 * sum(costs) / len(costs)
+            assert 1 + model.bubble(8) == pytest.approx(end / busy, rel=1e-9)
+    assert model.bubble(1) == 0
+
+
+def test_what_a_mesh_moves():
+    """By hand, 8 ranks of 16 rows: 2 data shares of 2 stages of 2 shards."""
+    one = replace(TRUTH, strategy="mesh", shards=2, cuts=(POOLED,), micro=4)
+    latency, bandwidth = one.communication(8, 16)
+    kernel = 4 * (traffic.KERNEL + traffic.REST) / 2  # one shard's gradient, between 2 shares
+    within = 4 * 16 * (3 * POOLED + 3 * 128 + 4) / 2 * 2  # of 32 rows together, 3 · 1/2 of each
+    assert bandwidth == pytest.approx(kernel / 1e9 + within / 1e9 + 4 * 16 * 2 * POOLED / 2e9,
+                                      rel=1e-3)
+    assert latency == pytest.approx((5 * 4 * 2 + 2 * 2) * 5e-6 + 2 * (4 + 1) * 2e-6)
+    assert one.communication(1, 16) == (0, 0)
+
+
+def test_strategies_that_were_not_run(tmp_path, capsys):
+    """Computing from the runs of sync, communication by the formulas, nothing of it hidden."""
+    studied(tmp_path, TRUTH, ["strong"])
+    words = ["predict", str(tmp_path), "--microbench", str(bench(tmp_path / "mb.json"))]
+    assert scaling.main([*words, "--also", "hybrid", "sync", "mesh:pipeline=2"]) == 0
+    text = capsys.readouterr().out
+    assert "strong, real, mesh:pipeline=2: scaling stops at 2 ranks" in text
+    assert text.count("It was not run: computing as measured for strong, real, sync") == 2
+    lines = [line.split(",") for line in (tmp_path / "predict.csv").read_text().splitlines()]
+    of = {(line[2], int(line[3])): float(line[5]) for line in lines[1:] if line[3].isdigit()}
+    truth = replace(TRUTH, strategy="hybrid", hidden=1.0, group=1)
+    assert of["hybrid", 8] == pytest.approx(truth.rate(8, 32), rel=1e-3)
+    one, *_ = [one for one in json.loads((tmp_path / "predict.json").read_text())["series"]
+               if "hybrid" in one["name"]]
+    assert one["worst_error"] is None and one["tested"] == []
+    for wrong, message in ((["async"], "known from runs only"), (["mesh"], "--also mesh: there"),
+                           (["sequential"], "it has one rank")):
+        with pytest.raises(InputError, match=message):
+            scaling.main([*words, "--also", *wrong])
+    with pytest.raises(InputError, match="give --microbench"):
+        scaling.main(["predict", str(tmp_path), "--also", "hybrid"])
 
 
 def test_a_bad_model_says_so(tmp_path, capsys):
