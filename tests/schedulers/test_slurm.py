@@ -356,6 +356,37 @@ def test_a_scaling_study_with_a_failure_and_what_is_missing_once_more(
         assert float(size["efficiency"]) == pytest.approx(speedup / int(size["ranks"]))
 
 
+def test_a_study_of_all_other_kinds_and_its_prediction(lab: Lab, work: Path, shared_data: Path,
+                                                       pictures: Path) -> None:
+    """Weak runs, a mesh over two nodes, preprocessing and the micro-benchmark; the prediction finds
+    the micro-benchmark in the study."""
+    script = shlex.quote(f"{lab.clone}/jobs/slurm/scaling_study.sh")
+    text = lab.run(
+        f"DATA={shared_data} PICTURES={shlex.quote(str(pictures))} RUN=study MAX_NODES=2 "
+        "KINDS='weak preprocess microbench' STRATEGIES=mesh:tensor=2 RANKS_PER_NODE=1 "
+        "TRAIN=train_cpu DEVICE=cpu DOCTOR=off BATCH_SIZE=4 ROWS_PER_RANK=16 LIMIT=0:10:00 "
+        f"TRAIN_OPTIONS=--cpus-per-task=1 bash {script} --epochs 2", work)
+    numbers = [line.split("job ")[1].split(",")[0] for line in text.splitlines()
+               if ": job " in line]
+    assert len(numbers) == 6
+    job = lab.wait(numbers[-1], 240)
+    assert (job.state, job.code) == ("COMPLETED", 0), job.log
+    assert "5 of 5 runs are finished." in job.log
+    with open(work / "study" / "runs.csv", newline="") as file:
+        rows = {row["run"]: row for row in csv.DictReader(file)}
+    assert {name: (row["kind"], row["ranks"], row["job_state"]) for name, row in rows.items()} == {
+        "weak-real-sequential-n0001-r1": ("weak", "1", "COMPLETED"),
+        "weak-real-mesh-tensor2-n0002-r1": ("weak", "2", "COMPLETED"),
+        "preprocess-n0001-r1": ("preprocess", "1", "COMPLETED"),
+        "preprocess-n0002-r1": ("preprocess", "2", "COMPLETED"),
+        "microbench-n0002-r1": ("microbench", "2", "COMPLETED")}
+    assert hosts(work / "study" / "weak-real-mesh-tensor2-n0002-r1") == ["n01", "n02"]
+    text = lab.run(f"source {shlex.quote(str(lab.clone))}/env/activate.sh && "
+                   "hpc-deepfake scaling predict study --fit-ranks 1 2 --also hybrid", work)
+    assert "weak, real, mesh:tensor=2: " in text and "weak, real, hybrid: " in text
+    assert "Latency and bandwidth by study/microbench-n0002-r1/microbench.json" in text
+
+
 def test_a_chain_from_the_login_node_ends_when_the_work_is_done(lab: Lab, work: Path,
                                                                shared_data: Path) -> None:
     text = lab.run(f"source {shlex.quote(str(lab.clone))}/env/activate.sh && "
