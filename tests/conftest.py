@@ -10,10 +10,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import cache
 from itertools import count, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import psutil
 import pytest
 
@@ -61,6 +63,23 @@ def alone() -> Comm:
         if name not in os.environb:
             os.unsetenv(name)
     return MPI.COMM_SELF
+
+
+@pytest.fixture(scope="session")
+def found(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, np.ndarray]]:
+    """What a program of tests/mpi finds on so many ranks, by name: it is given a file to write its
+    arrays into, and the other arguments. The same is run once for all tests."""
+    @cache
+    def run(program: str, ranks: int, *arguments: str) -> dict[str, np.ndarray]:
+        out = tmp_path_factory.mktemp("found") / "arrays.npz"
+        done = subprocess.run(
+            ["mpirun", "-np", str(ranks), sys.executable, ROOT / "tests" / "mpi" / program, out,
+             *arguments], capture_output=True, text=True, timeout=900)
+        assert done.returncode == 0, done.stderr[-3000:]
+        with np.load(out) as stored:
+            return dict(stored)
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -167,14 +167,24 @@ def picture(found: Sequence[Series], files: Sequence[Path]) -> None:
         left.set(yscale="log")
         left.set_yticks(ticks, [f"{one:,}" for one in ticks])
         left.minorticks_off()
-        left.legend(fontsize="x-small", loc="lower right")
+        left.legend(fontsize="x-small", loc="upper left")
         right.set_ylim(0, None)
         right.axhline(1, linestyle="--", color=_HEX["grey"], linewidth=1)
     for file in files:
         sheet.savefig(file, dpi=110)
 
 
+# series; (ranks, predicted) and (ranks, measured) images/s
 Curve = tuple[Series, Sequence[tuple[int, float]], Sequence[tuple[int, float | None]]]
+
+
+def panels(curves: Sequence[Curve]) -> list[list[Curve]]:
+    """Those that belong into one chart: of a kind and an input, as many as there are colours."""
+    groups: dict[tuple[str, str], list[Curve]] = {}
+    for curve in curves:
+        groups.setdefault((curve[0].kind, curve[0].input), []).append(curve)
+    return [group[at:at + len(COLOURS)] for group in groups.values()
+            for at in range(0, len(group), len(COLOURS))]
 
 
 def prediction(curves: Sequence[Curve]) -> Html:
@@ -200,25 +210,31 @@ def prediction(curves: Sequence[Curve]) -> Html:
 
 
 def prediction_picture(curves: Sequence[Curve], files: Sequence[Path]) -> None:
-    """The same as files."""
+    """The same as files, a panel for each kind and input."""
     from matplotlib.figure import Figure
 
-    sheet = Figure(figsize=(7, 4.5), layout="constrained")
-    axis = sheet.subplots()
-    for number, (one, points, measured) in enumerate(curves):
-        shade = _HEX[COLOURS[number % len(COLOURS)]]
-        ranks = [x for x, _ in points]
-        axis.plot(ranks, [y for _, y in points], color=shade, label=one.name)
-        axis.plot([x for x, y in measured if y is not None],
-                  [y for _, y in measured if y is not None], "o", color=shade)
-        axis.plot(ranks, [points[0][1] / points[0][0] * x for x in ranks], ":", color=shade,
-                  linewidth=1)
-    ticks = sorted({x for _, points, _ in curves for x, _ in points})
-    axis.set(xscale="log", yscale="log", xlabel="ranks", ylabel="images/s",
-             title="predicted (lines), measured (dots), in proportion (dotted)")
-    axis.set_xticks(ticks, [f"{one:,}" for one in ticks], rotation=45)
-    axis.minorticks_off()
-    axis.grid(alpha=0.3)
-    axis.legend(fontsize="small")
+    groups = panels(curves)
+    columns = min(len(groups), 2)
+    lines = -(-len(groups) // columns)
+    sheet = Figure(figsize=(5.2 * columns, 3.8 * lines), layout="constrained")
+    sheet.suptitle("predicted (lines), measured (dots), in proportion (dotted)", fontsize="medium")
+    axes = sheet.subplots(lines, columns, squeeze=False).flat
+    for axis, group in zip(axes, groups, strict=False):
+        for (one, points, measured), colour in zip(group, COLOURS, strict=False):
+            shade, ranks = _HEX[colour], [x for x, _ in points]
+            axis.plot(ranks, [y for _, y in points], color=shade, label=one.strategy)
+            axis.plot([x for x, y in measured if y is not None],
+                      [y for _, y in measured if y is not None], "o", color=shade)
+            axis.plot(ranks, [points[0][1] / points[0][0] * x for x in ranks], ":", color=shade,
+                      linewidth=1)
+        ticks = sorted({x for _, points, _ in group for x, _ in points})
+        axis.set(xscale="log", yscale="log", xlabel="ranks", ylabel="images/s",
+                 title=f"{group[0][0].kind}, {group[0][0].input}")
+        axis.set_xticks(ticks, [f"{one:,}" for one in ticks], rotation=45)
+        axis.minorticks_off()
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize="small", loc="upper left")
+    for axis in axes:  # of an odd number of panels
+        axis.set_visible(False)
     for file in files:
         sheet.savefig(file, dpi=110)

@@ -17,7 +17,7 @@ from hpc_deepfake.report import html
 from hpc_deepfake.report.html import join, paragraph
 from hpc_deepfake.scaling import model as models
 from hpc_deepfake.scaling import study as studies
-from hpc_deepfake.scaling.charts import COLOURS, grid, prediction, prediction_picture
+from hpc_deepfake.scaling.charts import grid, panels, prediction, prediction_picture
 from hpc_deepfake.scaling.model import Model, Network
 from hpc_deepfake.scaling.records import Row, rows
 from hpc_deepfake.scaling.reporting import csv_text, markdown, table_html
@@ -435,10 +435,7 @@ def write(made: Sequence[Prediction], net: Network | None, options: Namespace, o
                  *(paragraph(one, class_="answer") for one in said)])
     curves = [(one.series, [(point.ranks, point.rate) for point in one.points],
                [(point.ranks, point.measured) for point in one.points]) for one in made]
-    kinds = [[curve for curve in curves if curve[0].kind == kind] for kind in ("strong", "weak")]
-    sections = [("Images per second", grid([prediction(some[at:at + len(COLOURS)])
-                                            for some in kinds
-                                            for at in range(0, len(some), len(COLOURS))]))]
+    sections = [("Images per second", grid([prediction(group) for group in panels(curves)]))]
     first, *each, last = shown
     sections += [(first.title, table_html(first)), ("Predictions", join(map(table_html, each))),
                  (last.title, table_html(last))]

@@ -22,13 +22,19 @@ class Meter:
         """``size`` bytes, of this rank."""
         self._sent[kind].append(size)
 
-    def waits(self, after: Sequence[tf.Tensor], until: Sequence[tf.Tensor]) -> None:
-        """From when the one tensors are there to when the others are, if those come later."""
-        if self._cpu:
-            begin, end = _clock(after), _clock(until)  # TensorFlow keeps their order
-            self._waited.append(tf.maximum(end - begin, 0))
-        else:
+    def waits(self, after: Sequence[tf.Tensor], until: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+        """From when the one tensors are there to when the others are, if those come later.
+
+        Returns:
+            The others, for what is to be computed from them after the clock was read.
+        """
+        if not self._cpu:
             self._waited.append(tf.constant(float("nan"), tf.float64))
+            return list(until)
+        begin, end = _clock(after), _clock(until)  # TensorFlow keeps their order
+        self._waited.append(tf.maximum(end - begin, 0))
+        with tf.control_dependencies([end]):
+            return [tf.identity(one) for one in until]
 
     def total(self) -> tf.Tensor:
         """float64 (1 + kinds): seconds waited, bytes sent of each kind."""

@@ -85,7 +85,7 @@ class Sharded:
             sent = tf.bitcast(sent, tf.uint16)
         got, received = hvd.alltoall(sent, splits, name, True, self._ranks)
         meter.sends("alltoall", (tf.size(sent) - splits[self._place]) * sent.dtype.size)
-        meter.waits([sent if meanwhile is None else meanwhile], [got])
+        got, = meter.waits([sent if meanwhile is None else meanwhile], [got])
         if sent.dtype == tf.uint16:
             got = tf.cast(tf.bitcast(got, tf.bfloat16), kind)
         return got, received
@@ -94,5 +94,5 @@ class Sharded:
         got = hvd.allgather(value, name, True, self._ranks)
         meter.sends("allgather",
                     (len(self._widths) - 1) * tf.size(value) * value.dtype.size)
-        meter.waits([value], [got])
+        got, = meter.waits([value], [got])
         return got

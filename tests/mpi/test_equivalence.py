@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 
 from hpc_deepfake import traffic
 
-PROGRAM = Path(__file__).with_name("strategies.py")
 pytestmark = [pytest.mark.mpi, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> dict[int, dict[str, np.ndarray]]:
+def results(found: Callable[..., dict[str, np.ndarray]]) -> dict[int, dict[str, np.ndarray]]:
     """What strategies.py found, by number of ranks."""
-    folder = tmp_path_factory.mktemp("strategies")
-    found = {}
-    for ranks in (1, 2, 3, 4):
-        out = folder / f"{ranks}.npz"
-        done = subprocess.run(["mpirun", "-np", str(ranks), sys.executable, PROGRAM, out],
-                              capture_output=True, text=True, timeout=900, env=os.environ)
-        assert done.returncode == 0, done.stderr[-3000:]
-        with np.load(out) as stored:
-            found[ranks] = dict(stored)
-    return found
+    return {ranks: found("strategies.py", ranks) for ranks in (1, 2, 3, 4)}
 
 
 @pytest.mark.parametrize("ranks", [2, 3, 4])

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,30 +14,18 @@ from conftest import run_program
 
 from hpc_deepfake import traffic
 
-HERE = Path(__file__).parent
-CASES = {"2": (2, ()), "3": (3, ()), "4": (4, (4,)), "4 in groups of 2": (4, (2,))}
+PROGRAM = Path(__file__).with_name("sharded.py")
+CASES = {"2": (2, ()), "3": (3, ()), "4": (4, ("4",)), "4 in groups of 2": (4, ("2",))}
 MORE = ("2", "4 in groups of 2")
 pytestmark = [pytest.mark.mpi, pytest.mark.slow]
 
 
-def run(ranks: int, program: str, *arguments: object) -> str:
-    done = subprocess.run(
-        ["mpirun", "-np", str(ranks), sys.executable, HERE / program, *map(str, arguments)],
-        capture_output=True, text=True, timeout=900, env=os.environ)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
-
-
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, np.ndarray]]:
+def results(found: Callable[..., dict[str, np.ndarray]]) -> dict[str, dict[str, np.ndarray]]:
     """What strategies.py found, by case; "1" is sequential."""
-    folder, found = tmp_path_factory.mktemp("hybrid"), {}
-    for name, (ranks, group) in {"1": (1, ()), **CASES}.items():
-        out = folder / f"{name}.npz"
-        run(ranks, "strategies.py", out, *(("hybrid", *group) if ranks > 1 else ()))
-        with np.load(out) as stored:
-            found[name] = dict(stored)
-    return found
+    return {"1": found("strategies.py", 1), **{
+        name: found("strategies.py", ranks, "hybrid", *group)
+        for name, (ranks, group) in CASES.items()}}
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -119,7 +107,10 @@ def test_a_state_is_the_same_everywhere(results: dict, case: str) -> None:
 def test_unequal_widths() -> None:
     """Of the dealt rows, with unequal numbers of pictures: exact in float64, rounded in 16 bits,
     and every byte that leaves a rank is counted."""
-    found = json.loads(run(3, "sharded.py"))
+    done = subprocess.run(["mpirun", "-np", "3", sys.executable, PROGRAM], capture_output=True,
+                          text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout)
     assert max(found["float64"]) < 1e-12
     for kind in ("bf16", "bfloat16"):
         assert 1e-4 < max(found[kind]) < 0.2, kind
