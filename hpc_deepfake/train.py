@@ -165,7 +165,13 @@ def parser() -> Parser:
 
 
 def before_mpi(argv: Sequence[str] | None = None) -> None:
-    """Settings that MPI reads when it starts."""
+    """Settings that MPI reads when it starts.
+
+    Raises:
+        RuntimeError: it has started.
+    """
+    if "mpi4py.MPI" in sys.modules:
+        raise RuntimeError("MPI has started: its settings come too late")
     options = parser().parse(argv)
     if options.strategy in strategies.POLLING or options.mesh:
         # Open MPI moves three fragments of a message each time that it is called: with fragments

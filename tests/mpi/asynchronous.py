@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-
-from mpi4py import MPI
+from typing import TYPE_CHECKING
 
 from hpc_deepfake import train
 from preprocessing import mpi
+
+if TYPE_CHECKING:  # imported only when before_mpi was called
+    from mpi4py.MPI import Comm
 
 SGD = ("--precision", "float64", "--optimizer", "sgd", "--learning-rate", "0.01",
        "--warmup-steps", "4")
@@ -47,7 +49,7 @@ def mistake(word: str) -> None:
             right(self, place).start - place, right(self, place).stop - place)
 
 
-def program(comm: MPI.Comm) -> int:
+def program(comm: Comm) -> int:
     data, folder, strategy, servers, *words = sys.argv[1:]
     for word in words:
         bound = () if word in UNBOUNDED else ("--max-staleness", "0")

@@ -16,11 +16,13 @@ import signal
 import sys
 import time
 from functools import partial
-
-from mpi4py import MPI
+from typing import TYPE_CHECKING
 
 from hpc_deepfake import checkpoint, train
 from preprocessing import mpi
+
+if TYPE_CHECKING:  # imported only when before_mpi was called
+    from mpi4py.MPI import Comm
 
 
 def disturb(what: str) -> None:
@@ -39,7 +41,7 @@ def main() -> None:
     what, rank, step, *seconds = sys.argv[1:at]
     arguments = sys.argv[at + 1:]
 
-    def program(comm: MPI.Comm) -> int:
+    def program(comm: Comm) -> int:
         from hpc_deepfake import loop, strategies
 
         place, name = strategies.get(train.parser().parse(arguments).strategy), "step"

@@ -13,14 +13,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from mpi4py import MPI
 
-from hpc_deepfake import device, strategies
+from hpc_deepfake import device, strategies, train
 from hpc_deepfake.data import share
 from hpc_deepfake.loop import dropout_seed
 from hpc_deepfake.parallel.shape import parse
 from hpc_deepfake.settings import Layout, Settings
 from hpc_deepfake.strategies import collectives
+
+train.before_mpi(["--strategy", "mesh"])
+from mpi4py import MPI  # noqa: E402 (what is said before counts)
 
 COMM = MPI.COMM_WORLD
 

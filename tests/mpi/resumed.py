@@ -12,14 +12,16 @@ import os
 import signal
 import sys
 from pathlib import Path
-
-from mpi4py import MPI
+from typing import TYPE_CHECKING
 
 from hpc_deepfake import train
 from preprocessing import mpi
 
+if TYPE_CHECKING:  # imported only when before_mpi was called
+    from mpi4py.MPI import Comm
 
-def program(comm: MPI.Comm) -> int:
+
+def program(comm: Comm) -> int:
     from hpc_deepfake import strategies
 
     data, folder, strategy, *options = sys.argv[1], Path(sys.argv[2]), *sys.argv[3:]
