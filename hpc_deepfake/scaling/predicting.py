@@ -32,6 +32,7 @@ _EXAMPLES = """examples:
   hpc-deepfake scaling predict runs/scaling --microbench mb.json --fit-ranks 1 2 --max-ranks 1024
   hpc-deepfake scaling predict runs/scaling --microbench mb.json --precision bfloat16 \\
       --compute-factor 0.6 --global-batch 4096
+  hpc-deepfake scaling predict runs/scaling --also hybrid mesh:tensor=2,pipeline=2
 
 The model is fitted to the smaller sizes and tested on the others; then it is fitted to all of them
 for the sizes that were not run. Written are predict.html, predict.md, predict.csv, predict.json,
@@ -52,7 +53,7 @@ def parser() -> Parser:
                           "ranks; without any, latency is taken for nothing)")
     cli.add_argument("--fit-ranks", type=at_least(1), nargs="+", metavar="N",
                      help="sizes to fit to (default: all but the largest)")
-    cli.add_argument("--also", nargs="+", metavar="NAME", default=[],
+    cli.add_argument("--also", nargs="+", metavar="NAME",
                      help="strategies that were not run: sync, hybrid, local-sgd, or mesh:tensor=2 "
                           "and the like; computing as measured, none of the communication hidden")
     cli.add_argument("--bound", type=between(0, 10), default=0.25, metavar="E",
@@ -123,7 +124,8 @@ class Prediction:
 def main(argv: Sequence[str]) -> int:
     """Returns the exit code."""
     options = parser().parse(argv)
-    for name in options.also:
+    also = list(dict.fromkeys(options.also or ()))
+    for name in also:
         studies.known(name, "--also")
         if name in ("sequential", "async"):
             raise InputError(f"--also {name}: " + (
@@ -132,7 +134,7 @@ def main(argv: Sequence[str]) -> int:
                 "study with STRATEGIES=async"))
     found = rows(options.study, studies.read(options.study), None)
     net = _network(options)
-    if options.also and net is None:
+    if also and net is None:
         raise InputError("--also: what wasn't run is predicted from the network's latency and "
                          "bandwidth: give --microbench FILE")
     groups = [one for one in series(found) if one.kind in ("strong", "weak")]
@@ -146,7 +148,7 @@ def main(argv: Sequence[str]) -> int:
                                         for row in size.rows
                                         if (other.input, other.strategy)
                                         == (one.input, one.strategy)]) for one in usable]
-    made += [_not_run(one, name, options) for name in dict.fromkeys(options.also)
+    made += [_not_run(one, name, options) for name in also
              for one in _one_each(made) if not any(
                  (other.series.kind, other.series.input, other.series.strategy)
                  == (one.series.kind, one.series.input, name) for other in made)]
