@@ -76,6 +76,20 @@ def test_a_job_for_each_run_and_one_for_the_report(slurm, tmp_path):
         "strong-real-sync-n0004-r1"]
 
 
+def test_a_mesh_and_options_of_the_configuration_file(slurm, tmp_path):
+    """Micro-batches that only the file names count in the global batch."""
+    (tmp_path / "train.toml").write_text("micro-batches = 4\n")
+    done = submit(slurm, tmp_path, CONFIG="train.toml", MAX_NODES="2",
+                  STRATEGIES="sync mesh:pipeline=2")
+    assert done.returncode == 0, done.stderr
+    runs = {run.name: dict(pairwise(run.arguments)) for run in study.read(
+        tmp_path / "my study").runs}
+    assert {name: words["--batch-size"] for name, words in runs.items()} == {
+        "strong-real-sequential-n0001-r1": "64", "strong-real-sync-n0002-r1": "32",
+        "strong-real-mesh-pipeline2-n0002-r1": "64"}
+    assert runs["strong-real-mesh-pipeline2-n0002-r1"]["--mesh"] == "pipeline=2"
+
+
 def test_a_dry_run_submits_and_writes_nothing(slurm, tmp_path):
     done = submit(slurm, tmp_path, "--dry-run", "--epochs=2", KINDS="strong weak",
                   INPUTS="real synthetic", REPEATS="2", DATA="", LIMIT="0:15:00")
