@@ -77,7 +77,7 @@ def test_only_rank_0_has_a_whole_kernel(results: dict, case: str) -> None:
 def test_bytes_are_those_of_the_formula(results: dict, case: str) -> None:
     """Counted where they are sent, of all ranks, 8 rows in all; the sums of --sync-bn come on top:
     count, mean, squares forward and two sums backward, in float64."""
-    ranks, group = CASES[case][0], (*CASES[case][1], CASES[case][0])[0]
+    ranks, group = CASES[case][0], int((*CASES[case][1], CASES[case][0])[0])
     want = traffic.hybrid(ranks, group, 8 / ranks)
     want["allreduce"] += traffic.allreduce(8 * (2 + 4 * (32 + 64)), ranks)
     for kind, size in want.items():
@@ -98,7 +98,7 @@ def test_a_state_is_the_same_everywhere(results: dict, case: str) -> None:
     step; and probabilities, of fewer pictures than ranks too, are the Keras model's."""
     found = results[case]
     assert found["state/same"] and found["regrouped/same"] and found["model/same"]
-    assert found["regrouped/kernel"][0] != 57600 / (CASES[case][1] or [CASES[case][0]])[0]
+    assert found["regrouped/kernel"][0] != 57600 / int((*CASES[case][1], CASES[case][0])[0])
     here, there = found["regrouped/losses"]
     assert here == pytest.approx(there, rel=1e-12)
     assert found["probabilities/5"] < 1e-7 and found["probabilities/1"] < 1e-7
