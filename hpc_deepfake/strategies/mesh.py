@@ -145,8 +145,10 @@ class Mesh(Strategy):
         self.model = None
         local, loss, right = self._work(batches, rows)
         told, self._told = self._told, np.zeros_like(self._told)
-        sums = np.array([loss, right, wishes, *told])
-        request = self._sums_comm.Iallreduce(sums.copy(), sums)
+        mine = np.array([loss, right, wishes, *told])
+        sums = np.empty_like(mine)
+        # mpi4py 4.1.2 doesn't keep these two: "mine" has to live until the request is through
+        request = self._sums_comm.Iallreduce(mine, sums)
         ready = time.perf_counter()
         reducing = np.nan_to_num(float(self._finish(*local, tf.constant(step, tf.int64))))
         updated = time.perf_counter()
