@@ -361,8 +361,9 @@ def test_a_study_of_all_other_kinds_and_its_prediction(lab: Lab, work: Path, sha
     """Weak runs, a mesh over two nodes, preprocessing and the micro-benchmark; the prediction finds
     the micro-benchmark in the study."""
     script = shlex.quote(f"{lab.clone}/jobs/slurm/scaling_study.sh")
+    lab.take(pictures, work / "my pictures")
     text = lab.run(
-        f"DATA={shared_data} PICTURES={shlex.quote(str(pictures))} RUN=study MAX_NODES=2 "
+        f"DATA={shared_data} PICTURES='my pictures' RUN=study MAX_NODES=2 "
         "KINDS='weak preprocess microbench' STRATEGIES=mesh:tensor=2 RANKS_PER_NODE=1 "
         "TRAIN=train_cpu DEVICE=cpu DOCTOR=off BATCH_SIZE=4 ROWS_PER_RANK=16 LIMIT=0:10:00 "
         f"TRAIN_OPTIONS=--cpus-per-task=1 bash {script} --epochs 2", work)
