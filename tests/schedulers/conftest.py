@@ -90,14 +90,18 @@ class Lab:
         text = self.run(f"scontrol show job {number}")
         return dict(re.findall(r"(\w+(?:/\w+)?)=(.*?)(?=\s+\S+?=|\s*\n|$)", text))
 
-    def wait(self, number: str, timeout: float = 120) -> Job:
-        """Wait for a job, also over being queued again, which SLURM would delay by two minutes."""
+    def wait(self, number: str, timeout: float = 240, limit: int = 0) -> Job:
+        """Wait for a job, also over being queued again, which SLURM would delay by two minutes;
+        it then has another limit, in minutes, if one is given."""
         deadline = time.monotonic() + timeout
         queued = None  # since when it is queued again; its nodes need a moment to end the first go
         while (facts := self.facts(number))["JobState"] not in OVER:
             if facts["JobState"] == "PENDING" and facts["Reason"] == "BeginTime":
                 queued = queued or time.monotonic()
                 if time.monotonic() - queued > 8:
+                    if limit:
+                        self.administrate("scontrol", "update", f"JobId={number}",
+                                          f"TimeLimit={limit}")
                     self.run(f"scontrol update JobId={number} StartTime=now", check=False)
                     queued = None
             if time.monotonic() > deadline:
@@ -108,7 +112,7 @@ class Lab:
         return Job(number, facts["JobState"], int(facts["ExitCode"].split(":")[0]),
                    int(facts["Restarts"]), self.log(facts))
 
-    def wait_until(self, number: str, path: Path, timeout: float = 60) -> None:
+    def wait_until(self, number: str, path: Path, timeout: float = 120) -> None:
         """Wait until a running job has written a file."""
         deadline = time.monotonic() + timeout
         while not path.exists():

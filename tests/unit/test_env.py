@@ -135,7 +135,7 @@ def test_activate_in_a_strict_shell_from_another_folder(fake_env, tmp_path):
         cd "{tmp_path}"
         source "{ENV}/activate.sh"
         source "{ENV}/activate.sh"
-        echo "$PWD|$PATH|$TF_CPP_MIN_LOG_LEVEL|$HDF5_USE_FILE_LOCKING"
+        echo "$PWD|$PATH|$TF_CPP_MIN_LOG_LEVEL|$TF_ENABLE_ONEDNN_OPTS|$HDF5_USE_FILE_LOCKING"
         echo "$OMPI_MCA_rmaps_base_oversubscribe $PRTE_MCA_rmaps_default_mapping_policy"
         declare -F"""
     result = bash(script, HPC_DEEPFAKE_ENV=str(fake_env))
@@ -145,7 +145,7 @@ def test_activate_in_a_strict_shell_from_another_folder(fake_env, tmp_path):
     assert folder == str(tmp_path)
     assert path.split(":").count(f"{fake_env}/bin") == 1
     assert path.startswith(f"{fake_env}/bin:")
-    assert values == ["2", "FALSE"]
+    assert values == ["2", "1", "FALSE"]
     assert second == "1 :oversubscribe"
     assert not functions
     assert not result.stderr
@@ -169,9 +169,9 @@ def test_activate_leaves_placement_to_the_scheduler(fake_env, job):
 
 
 def test_activate_respects_what_is_set(fake_env):
-    script = f'source "{ENV}/activate.sh"; echo "$TF_CPP_MIN_LOG_LEVEL $OMPI_MCA_smsc"'
+    script = f'source "{ENV}/activate.sh"; echo "$TF_ENABLE_ONEDNN_OPTS $OMPI_MCA_smsc"'
     result = bash(
-        script, HPC_DEEPFAKE_ENV=str(fake_env), TF_CPP_MIN_LOG_LEVEL="0", OMPI_MCA_smsc="xpmem"
+        script, HPC_DEEPFAKE_ENV=str(fake_env), TF_ENABLE_ONEDNN_OPTS="0", OMPI_MCA_smsc="xpmem"
     )
     assert result.stdout == "0 xpmem\n"
 
