@@ -50,6 +50,19 @@ def quiet_stderr() -> Iterator[None]:
             os.close(saved)
 
 
+@contextlib.contextmanager
+def _without(module: str) -> Iterator[None]:
+    """Have a module not be found, unless it is there already."""
+    if module in sys.modules:
+        yield
+        return
+    sys.modules[module] = None
+    try:
+        yield
+    finally:
+        del sys.modules[module]
+
+
 def local_ranks(comm: Comm) -> tuple[int, int]:
     """This rank's number on its node, and how many ranks the node has; collective."""
     from mpi4py import MPI
@@ -76,7 +89,8 @@ def start(wanted: str, local_rank: int = 0, ranks_on_node: int = 1, threads: int
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     if wanted == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
-    with quiet_stderr():
+    # Keras would load matplotlib on every rank, for a quarter of the start, and never use it here
+    with quiet_stderr(), _without("matplotlib"):
         import tensorflow as tf
 
         gpus = tf.config.list_physical_devices("GPU") if wanted != "cpu" else []

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import run_program
+from gradients import PLACES, check_float32, gradient_error
 
 from hpc_deepfake import traffic
 
@@ -32,15 +33,10 @@ def results(found: Callable[..., dict[str, np.ndarray]]) -> dict[str, dict[str, 
 @pytest.mark.parametrize("rows", [10, 3])
 def test_first_gradients_are_equal(results: dict, case: str, rows: int) -> None:
     """As for sync; 3 rows leave a rank of 4 without any."""
-    for precision, each, whole in (("float64", 1e-10, 1e-10), ("float32", 5e-4, 1e-5)):
-        off = size = 0.0
-        for place in range(12):
-            name = f"{precision}/gradient{rows}/{place}"
-            want = results["1"][name].astype(np.float64)
-            error = np.linalg.norm(results[case][name] - want)
-            assert error <= each * np.linalg.norm(want), name
-            off, size = off + error**2, size + np.linalg.norm(want) ** 2
-        assert off <= whole**2 * size
+    for place in PLACES:
+        assert gradient_error(results[case], results["1"], f"float64/gradient{rows}",
+                              places=[place]) <= 1e-10, place
+    check_float32(results[case], results["1"], f"float32/gradient{rows}")
 
 
 @pytest.mark.parametrize("case", CASES)

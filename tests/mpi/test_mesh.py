@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from gradients import check_float32, gradient_error
 
 WHOLE = {2: ("data=2", "tensor=2", "tensor=2 column"), 3: ("tensor=3",), 4: ("data=2,tensor=2",)}
 PIPED = {2: ("pipeline=2", "pipeline=2 gpipe"), 3: ("pipeline=3",),
@@ -27,28 +28,20 @@ def results(found: Callable[..., dict[str, np.ndarray]]) -> Found:
     return {ranks: found("meshes.py", ranks) for ranks in (1, 2, 3, 4, 8)}
 
 
-def gradient_error(got: dict[str, np.ndarray], wanted: dict[str, np.ndarray], mesh: str,
-                   precision: str, rows: int) -> float:
-    """Norm of the difference over the norm, of all weights together."""
-    off = size = 0.0
-    for place in range(12):
-        want = wanted[f"sequential 1/{precision}/gradient{rows}/{place}"].astype(np.float64)
-        off += np.linalg.norm(got[f"{mesh}/{precision}/gradient{rows}/{place}"] - want) ** 2
-        size += np.linalg.norm(want) ** 2
-    return (off / size) ** 0.5
-
-
 @each_mesh
 def test_first_gradients_are_equal(results: Found, ranks: int, mesh: str, micro: int) -> None:
     """Also where a share has no rows."""
     for rows in (5, 1):
-        assert gradient_error(results[ranks], results[1], mesh, "float64", rows) <= 1e-10
+        name = f"float64/gradient{rows}"
+        assert gradient_error(results[ranks], results[1], f"{mesh}/{name}",
+                              f"sequential 1/{name}") <= 1e-10
 
 
 @each_in_float32
 def test_first_gradients_in_float32_are_equal(results: Found, ranks: int, mesh: str,
                                               micro: int) -> None:
-    assert gradient_error(results[ranks], results[1], mesh, "float32", 5) <= 1e-5
+    check_float32(results[ranks], results[1], f"{mesh}/float32/gradient5",
+                  "sequential 1/float32/gradient5")
 
 
 @each_mesh
@@ -112,6 +105,7 @@ def test_mistakes_are_found(results: Found) -> None:
         want, got = (results[ranks][name][:steps] for ranks, name in (
             (1, f"sequential {micro}/sgd/loss"), (2, f"{mesh}/sgd/loss")))
         assert np.abs(got / want - 1).max() > 1e-6, mesh
-    assert gradient_error(results[2], results[1], "tensor=2 uncopied", "float64", 5) > 1e-4
+    assert gradient_error(results[2], results[1], "tensor=2 uncopied/float64/gradient5",
+                          "sequential 1/float64/gradient5") > 1e-4
     want, got = results[1]["sequential 1/adam/loss"][:3], results[2]["tensor=2 unsummed/adam/loss"]
     assert np.abs(got / want - 1).max() > 1e-2

@@ -1,0 +1,23 @@
+"""TensorFlow's start."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+PROGRAM = """
+import os, sys
+from hpc_deepfake import device
+print(device.start("cpu", threads=2).kind, os.environ["TF_ENABLE_ONEDNN_OPTS"])
+print("matplotlib.pyplot" in sys.modules)
+import matplotlib.pyplot
+"""
+
+
+def test_it_is_quiet_and_loads_no_more_than_it_must() -> None:
+    """oneDNN is on where nobody said otherwise; matplotlib isn't loaded, and can be afterwards."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("TF_")}
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True,
+                          timeout=120, env=environ)
+    assert (done.stdout.split(), done.stderr) == (["CPU", "1", "False"], "")
