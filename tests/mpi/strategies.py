@@ -67,6 +67,14 @@ def train(strategy: Sequential, sizes: list[int]) -> np.ndarray:
                                    step).loss / rows for step, rows in enumerate(sizes)])
 
 
+def gradients(found: dict[str, np.ndarray | float], strategy: Sequential) -> None:
+    """The first ones. 10 rows: unequal shards at 3 and 4 ranks; 3 rows: a rank without any at 4."""
+    for rows in (10, 3):
+        batch, = mine(rows, 100)
+        for place, gradient in enumerate(strategy.gradients(batch, rows)):
+            found[f"{strategy.settings.precision}/gradient{rows}/{place}"] = gradient
+
+
 def weights(strategy: Sequential) -> np.ndarray:
     """The whole ones, on rank 0."""
     return np.concatenate([one.ravel() for one in strategy.whole(strategy.snapshot())])
@@ -105,13 +113,12 @@ def broken(name: str) -> type[Sequential]:
 
 def data_parallel(found: dict[str, np.ndarray | float], sgd: Settings) -> None:
     strategy = make(replace(EXACT, sync_bn=False))  # the default: each rank's own statistics
-    train(strategy, [8, 8, 3])
+    found["fp16/reference"] = train(strategy, [8, 8, 8, 3])
     found["own_bn/spread"] = moving_spread(strategy)
     found["own_bn/finite"] = np.isfinite(weights(strategy)).all()
     found["own_bn/bytes"] = sum(strategy.settle({})[0].counts.get("bytes", {}).values())
     strategy = make(replace(EXACT, sync_bn=False, compression="fp16"))
-    found["fp16/loss"] = train(strategy, [8] * 4)
-    found["fp16/reference"] = train(make(replace(EXACT, sync_bn=False)), [8] * 4)
+    found["fp16/loss"] = train(strategy, [8, 8, 8, 3])
     if COMM.size == 2:
         for name in ("unreduced_gradient", "wrong_divisor", "local_statistics"):
             strategy = make(sgd, partial(broken(name)))
@@ -194,21 +201,16 @@ def main(out: Path) -> None:
     found: dict[str, np.ndarray | float] = {}
     if NAME == "hybrid":
         first_step(found)
-    # 10 rows: unequal shards at 3 and 4 ranks; 3 rows: a rank without any at 4
-    for precision in ("float32", "float64"):
-        strategy = make(replace(EXACT, precision=precision))
-        for rows in (10, 3):
-            batch, = mine(rows, 100)
-            for place, gradient in enumerate(strategy.gradients(batch, rows)):
-                found[f"{precision}/gradient{rows}/{place}"] = gradient
     sgd = replace(EXACT, precision="float64", optimizer="sgd", learning_rate=0.01)
     strategy = make(sgd)
+    gradients(found, strategy)
     found["float64/loss"] = train(strategy, [6] * 18 + [3, 5])
     found["float64/weights"] = weights(strategy)
     strategy = make(replace(sgd, accumulate=2))
     found["accumulate/loss"] = train(strategy, [8, 8, 7, 5])
     found["accumulate/weights"] = weights(strategy)
     strategy = make(EXACT)
+    gradients(found, strategy)
     found["adam/loss"] = train(strategy, [8] * 19 + [3])
     found["adam/spread"] = moving_spread(strategy)
     if NAME == "hybrid":

@@ -53,8 +53,8 @@ def test_moving_statistics_are_the_same_on_all_ranks(results: dict, ranks: int) 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 4])
 def test_bytes_are_those_of_the_formula(results: dict, ranks: int) -> None:
-    """Of three steps, by all ranks."""
-    want = 3 * ranks * traffic.sync(ranks)["allreduce"]
+    """Of four steps, by all ranks."""
+    want = 4 * ranks * traffic.sync(ranks)["allreduce"]
     assert results[ranks]["own_bn/bytes"] == pytest.approx(want, abs=3)
 
 
