@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import keras
@@ -168,7 +169,8 @@ def test_bfloat16_is_close_to_float32(make, batch):
     for one, other in zip(gradients, wanted, strict=True):
         cosines.append(one @ other / np.linalg.norm(one) / np.linalg.norm(other))
     # sums over all pixels come first; without AVX-512 products are summed in bfloat16 too
-    assert min(cosines) > 0.85 and min(cosines[6:]) > 0.99
+    least = 0.999 if "avx512f" in Path("/proc/cpuinfo").read_text() else 0.99
+    assert min(cosines) > 0.85 and min(cosines[6:]) > least
 
 
 def dropped(dropout: float, seed: tuple[int, int], rows: int = 32) -> np.ndarray:
