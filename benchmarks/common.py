@@ -75,6 +75,6 @@ def finish(options: argparse.Namespace, rows: dict[str, Any],
 
 
 def _processor() -> str:
-    from hpc_deepfake.device import cpu_name
+    from hpc_deepfake.network.device import cpu_name
 
     return cpu_name()

@@ -36,9 +36,10 @@ def batches(count: int) -> list[np.ndarray]:
 
 
 def ours(ranks: int) -> Steps:
-    from hpc_deepfake import device, model, strategies
-    from hpc_deepfake.data import prefetch
-    from hpc_deepfake.settings import Settings
+    from hpc_deepfake import strategies
+    from hpc_deepfake.data.rows import prefetch
+    from hpc_deepfake.network import device, table
+    from hpc_deepfake.network.settings import Settings
     from hpc_deepfake.strategies.base import Batch
 
     device.start("cpu", threads=1)
@@ -48,7 +49,7 @@ def ours(ranks: int) -> Steps:
 
         comm = MPI.COMM_WORLD
         strategies.prepare(name, comm, False)
-    strategy = strategies.get(name)(model.build(), Settings(), comm)
+    strategy = strategies.get(name)(table.build(), Settings(), comm)
     strategy.load(None)
     pictures, labels = data()
     done = 0
@@ -69,11 +70,11 @@ def keras_fit(ranks: int, jit: bool | str = "auto") -> Steps:
     import keras
     import tensorflow as tf
 
-    from hpc_deepfake import model
+    from hpc_deepfake.network import table
 
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(2)
-    network = model.build()
+    network = table.build()
     network.compile(keras.optimizers.Adam(1e-4), "categorical_crossentropy", jit_compile=jit)
     pictures, labels = data()
     targets = np.eye(2, dtype=np.float32)[labels]

@@ -30,15 +30,18 @@ def main() -> None:
     cli.add_argument("--micro-batches", type=int, default=1)
     options = cli.parse_args()
 
-    from hpc_deepfake import device, model, strategies, train
+    from hpc_deepfake import strategies
+    from hpc_deepfake.network import device, table
+    from hpc_deepfake.train import __main__ as train
 
     if options.name != "independent":
         train.before_mpi(["--strategy", options.name])
     from mpi4py import MPI
 
-    from hpc_deepfake.data import prefetch, share
-    from hpc_deepfake.settings import Layout, Settings
+    from hpc_deepfake.data.rows import prefetch, share
+    from hpc_deepfake.network.settings import Settings
     from hpc_deepfake.strategies.base import Batch
+    from hpc_deepfake.strategies.layout import Layout
 
     world = MPI.COMM_WORLD
     alone = options.name == "independent"
@@ -50,7 +53,7 @@ def main() -> None:
         strategies.prepare(strategies.choose(name, world.size, layout=layout),
                            comm, False, layout)
     micro = options.micro_batches
-    strategy = strategies.get(name)(model.build(), Settings(
+    strategy = strategies.get(name)(table.build(), Settings(
         compression=options.compression, accumulate=micro), comm, layout)
     strategy.load(None)
     pictures, labels = data()

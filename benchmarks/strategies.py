@@ -22,7 +22,8 @@ from pathlib import Path
 from common import arguments, finish, ratio
 from contestants import BATCH
 
-from hpc_deepfake import strategies, traffic
+from hpc_deepfake import strategies
+from hpc_deepfake.strategies import traffic
 
 RANK = Path(__file__).with_name("one_strategy.py")
 ROOT = RANK.parent.parent

@@ -8,24 +8,24 @@ from functools import partial
 from typing import NoReturn
 
 from hpc_deepfake import __version__
-from preprocessing.errors import EXIT_USAGE, InputError
-from preprocessing.mpi import ended, launched_rank, report
+from hpc_deepfake.core.errors import EXIT_USAGE, InputError
+from hpc_deepfake.core.mpi import ended, launched_rank, report
 
 # word: module, whether it runs on several ranks, what it does
 COMMANDS = {
     "sample": ("preprocessing.make_sample", True, "draw sample pictures to try everything on"),
     "preprocess": ("preprocessing.__main__", True, "pictures to features in one HDF5 file"),
-    "verify": ("hpc_deepfake.verify", False, "check a data file's rows"),
+    "verify": ("hpc_deepfake.data.verify", False, "check a data file's rows"),
     "audit": ("hpc_deepfake.audit", False, "what besides tampering gives labels away?"),
-    "train": ("hpc_deepfake.train", True, "train the network"),
+    "train": ("hpc_deepfake.train.__main__", True, "train the network"),
     "evaluate": ("hpc_deepfake.evaluate", False, "figures of a trained model"),
     "predict": ("hpc_deepfake.predict", True, "which of these pictures were tampered with?"),
-    "report": ("hpc_deepfake.report.command", False, "one run as a page for the browser"),
+    "report": ("hpc_deepfake.report", False, "one run as a page for the browser"),
     "compare": ("hpc_deepfake.compare", False, "training methods side by side, same conditions"),
     "scaling": ("hpc_deepfake.scaling", False, "how training scales: studies, predictions"),
-    "summary": ("hpc_deepfake.summary", False, "finished runs side by side"),
+    "summary": ("hpc_deepfake.report.summary", False, "finished runs side by side"),
     "doctor": ("hpc_deepfake.doctor", True, "would a job work here, and fast?"),
-    "job": ("hpc_deepfake.job", False, "submit jobs to SLURM or PBS, and account for them"),
+    "job": ("hpc_deepfake.jobs", False, "submit jobs to SLURM or PBS, and account for them"),
 }
 _HELP = """usage: hpc-deepfake COMMAND [OPTIONS]
 
@@ -58,7 +58,7 @@ def main() -> NoReturn:
     arguments = sys.argv[2:]
     program = importlib.import_module(module)
     if parallel:
-        from preprocessing import mpi
+        from hpc_deepfake.core import mpi
 
         if {"-h", "--help"} & set(arguments):  # without starting MPI
             program.parser().parse(arguments)

@@ -17,11 +17,12 @@ from urllib.parse import unquote
 
 import numpy as np
 
-from preprocessing import ela, extract, mpi, protocol, split, store, video
+from hpc_deepfake.core import mpi
+from hpc_deepfake.core.errors import EXIT_USAGE, InputError
+from hpc_deepfake.core.options import Parser, at_least, between, default_data
+from hpc_deepfake.core.stop import EXIT_STOPPED, StopFlag
+from preprocessing import ela, extract, protocol, split, store, video
 from preprocessing.catalogue import LABELS, Catalogue, scan, scan_pair
-from preprocessing.cli import Parser, at_least, between, default_data
-from preprocessing.errors import EXIT_USAGE, InputError
-from preprocessing.stop import EXIT_STOPPED, StopFlag
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm

@@ -15,7 +15,7 @@ from urllib.parse import quote_from_bytes
 
 import numpy as np
 
-from preprocessing.errors import InputError
+from hpc_deepfake.core.errors import InputError
 from preprocessing.names import (
     AUTHENTIC,
     FRAMES,

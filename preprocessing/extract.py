@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hpc_deepfake.core.progress import Progress
 from preprocessing import video
 from preprocessing.catalogue import Catalogue, locate
 from preprocessing.deal import BLOCK, deal
 from preprocessing.ela import features, features_of_pixels
 from preprocessing.names import parse_path
 from preprocessing.picture import Rejected, read
-from preprocessing.progress import Progress
 from preprocessing.store import (
     DONE,
     PENDING,
@@ -32,7 +32,7 @@ from preprocessing.store import (
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
 
-    from preprocessing.stop import StopFlag
+    from hpc_deepfake.core.stop import StopFlag
 
 _SYNC_BYTES = 32 << 20  # written between two syncs to the disk
 STAGES = ("read", "compute", "write", "sync")

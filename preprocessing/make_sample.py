@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from preprocessing import mpi
+from hpc_deepfake.core import mpi
+from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.options import Parser, at_least, default_data
+from hpc_deepfake.core.progress import Progress
 from preprocessing.catalogue import SAMPLE_MARK
-from preprocessing.cli import Parser, at_least, default_data
-from preprocessing.errors import InputError
-from preprocessing.progress import Progress
 from preprocessing.sample import generate
 
 if TYPE_CHECKING:

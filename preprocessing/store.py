@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Protocol
 import h5py
 import numpy as np
 
+from hpc_deepfake.core.errors import InputError
 from preprocessing.catalogue import Catalogue
 from preprocessing.ela import Parameters
-from preprocessing.errors import InputError
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm

@@ -15,9 +15,9 @@ from hpc_deepfake.audit import baseline, duplicates, facts, findings, leaks, sho
 from hpc_deepfake.audit.baseline import container_baseline
 from hpc_deepfake.audit.report import FAIL, WARN, Report
 from hpc_deepfake.audit.rows import Rows, facts_of, files_of, open_rows, stored_roots
+from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.options import Parser, at_least
 from preprocessing.catalogue import LABELS
-from preprocessing.cli import Parser, at_least
-from preprocessing.errors import InputError
 
 __all__ = ["container_baseline", "main", "parser"]
 

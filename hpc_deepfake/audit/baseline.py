@@ -9,7 +9,7 @@ import numpy as np
 from hpc_deepfake import metrics
 from hpc_deepfake.audit import facts, shortcuts
 from hpc_deepfake.audit.rows import Rows, facts_of, files_of, open_rows, stored_roots
-from preprocessing.errors import InputError
+from hpc_deepfake.core.errors import InputError
 from preprocessing.split import TRAIN, VALIDATION
 
 _ENOUGH = 0.99  # of the files must be found: else it would be over other pictures

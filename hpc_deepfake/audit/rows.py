@@ -15,8 +15,9 @@ from urllib.parse import unquote_to_bytes
 import numpy as np
 
 from hpc_deepfake.audit import facts
+from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.text import printable
 from preprocessing.catalogue import locate
-from preprocessing.errors import InputError
 from preprocessing.names import parse_path
 from preprocessing.store import REJECTED, Header, open_header
 
@@ -107,4 +108,4 @@ def counted(items: Iterable[T], total: int, unit: str, interval: float = 10.0) -
 def shown(path: bytes) -> str:
     """A path as text for a person: one line, whatever it holds."""
     text = os.fsdecode(path).encode("utf-8", "backslashreplace").decode()
-    return "".join(one if one.isprintable() else "?" for one in text)
+    return printable(text)

@@ -12,7 +12,7 @@ from typing import Any
 from hpc_deepfake.compare import folder
 from hpc_deepfake.compare.command import again, default_out, parse, parser
 from hpc_deepfake.compare.plan import Training, own_threads, trainings
-from preprocessing.errors import InputError
+from hpc_deepfake.core.errors import InputError
 from preprocessing.store import Header, open_header
 
 __all__ = ["main", "parser"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hpc_deepfake.compare.results import Result
-from hpc_deepfake.report.records import dictionary
+from hpc_deepfake.core.json_data import dictionary
 
 _FACTS: dict[str, Callable[[Result], Any]] = {
     "epochs": lambda one: one.records.summary.get("epochs"),

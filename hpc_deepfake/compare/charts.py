@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hpc_deepfake.compare.comparison import Cell, Comparison
-from hpc_deepfake.report.course import staleness as chart_of
-from hpc_deepfake.report.course import whole_ticks
-from hpc_deepfake.report.html import Html, join
-from hpc_deepfake.report.records import finite
-from hpc_deepfake.report.svg import Chart, figure
+from hpc_deepfake.core.json_data import finite
+from hpc_deepfake.web.charts import staleness as chart_of
+from hpc_deepfake.web.charts import whole_ticks
+from hpc_deepfake.web.html import Html, join
+from hpc_deepfake.web.svg import Chart, figure
 
 _COLOURS = ("blue", "orange", "green", "violet", "grey")
 _MORE = ("", " dashed", " dotted")  # for more methods than colours

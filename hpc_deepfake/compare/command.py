@@ -11,9 +11,9 @@ from pathlib import Path
 
 from hpc_deepfake import strategies
 from hpc_deepfake.compare.plan import base_first, default_methods
-from hpc_deepfake.jobscript import DIALECTS
-from preprocessing.cli import Parser, at_least, between, default_data
-from preprocessing.errors import InputError
+from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.options import Parser, at_least, between, default_data
+from hpc_deepfake.jobs import DIALECTS
 
 _EXAMPLES = """examples:
   hpc-deepfake compare --data casia2.h5 --ranks 4 --repeats 3 --out runs/methods
@@ -123,7 +123,7 @@ def again(argv: Sequence[str], out: Path, *mode: str) -> str:
 
 def default_out() -> Path:
     """``runs/<job id>`` under a scheduler, ``runs/compare-<time>`` elsewhere."""
-    from hpc_deepfake.rundir import default_run
+    from hpc_deepfake.train.rundir import default_run
 
     run = default_run()
     in_job = os.environ.get("SLURM_JOB_ID") or os.environ.get("PBS_JOBID")

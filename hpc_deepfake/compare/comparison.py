@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from hpc_deepfake.compare import mcnemar
 from hpc_deepfake.compare.alike import Difference, differences, unlike
-from hpc_deepfake.compare.mcnemar import Paired
 from hpc_deepfake.compare.plan import Layout, Training, lead
 from hpc_deepfake.compare.results import Result
-from hpc_deepfake.report.records import finite
+from hpc_deepfake.core.json_data import finite
+from hpc_deepfake.metrics import mcnemar
+from hpc_deepfake.metrics.mcnemar import Paired
 
 _LAST = 10.0  # seconds at most for the last figures and files of a run, after its epochs
 

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from hpc_deepfake.compare import charts, tables
 from hpc_deepfake.compare.comparison import Comparison, Spread
 from hpc_deepfake.compare.tables import Table
-from hpc_deepfake.report import html
-from hpc_deepfake.report.html import Html, commands, join, page, paragraph, percent, text
+from hpc_deepfake.core.text import percent
+from hpc_deepfake.web import html
+from hpc_deepfake.web.html import Html, commands, join, page, paragraph, text
 
 
 def answer(found: Comparison) -> list[str]:

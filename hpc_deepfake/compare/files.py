@@ -13,8 +13,8 @@ from hpc_deepfake.compare.comparison import Cell, Comparison
 from hpc_deepfake.compare.document import document, markdown
 from hpc_deepfake.compare.folder import replace
 from hpc_deepfake.compare.results import FIGURES, Result
-from hpc_deepfake.report.records import finite
-from preprocessing.errors import InputError
+from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.json_data import finite
 
 _COLUMNS = (
     "run", "method", "feature", "repeat", "seed", "state", "epochs", "processes", "computing",

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from hpc_deepfake.compare.plan import Training, differing
-from hpc_deepfake.report.records import dictionary
-from preprocessing.errors import InputError
+from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.json_data import dictionary
 from preprocessing.store import Header
 
 BEGUN = "begun.json"

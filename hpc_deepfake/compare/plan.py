@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hpc_deepfake import strategies, train
-from preprocessing.errors import InputError
+from hpc_deepfake import strategies
+from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.train.options import parser as train_parser
 
 # Options of train that the comparison decides itself, and what to do instead of giving them.
 _OURS = {"data": "--data", "run": "--out", "feature": "--features", "epochs": "--epochs",
@@ -115,7 +116,7 @@ class Training:
 def differing(training: Training, config: dict[str, Any]) -> list[str]:
     """Options in which a run's ``config.json`` isn't what is planned, as it has them. What an
     older version did not know is taken as the default."""
-    defaults = vars(train.parser().parse([]))
+    defaults = vars(train_parser().parse([]))
     wanted = training.settings
     return [f"--{key.replace('_', '-')} {config.get(key, defaults[key])}" for key in wanted
             if key not in _FREE and config.get(key, _plain(defaults[key])) != wanted[key]]
@@ -153,7 +154,7 @@ def trainings(options: Namespace, out: Path, threads: int) -> list[Training]:
                 arguments += ["--servers", str(one.servers)]
             arguments += ["--run", str(path), "--resume", "--no-report"]
             settings = {key: _plain(value) for key, value in
-                        vars(train.parser().parse(arguments)).items()}
+                        vars(train_parser().parse(arguments)).items()}
             found.append(Training(method, feature, repeat, seed, one, path, tuple(arguments),
                                   settings))
     return found
@@ -188,7 +189,7 @@ def _check_methods(methods: Sequence[str]) -> None:
 
 def _known(option: str) -> bool:
     """Whether train has this option."""
-    return any(action.dest == option for action in train.parser()._actions)
+    return any(action.dest == option for action in train_parser()._actions)
 
 
 def _extra(words: Sequence[str]) -> Namespace:
@@ -202,7 +203,7 @@ def _extra(words: Sequence[str]) -> Namespace:
         if word.startswith("--") and key in _OURS:
             raise InputError(f"{word.partition('=')[0]} after -- is for the comparison to decide; "
                              f"give, before the --: {_OURS[key]}")
-    return train.parser().parse(list(words))
+    return train_parser().parse(list(words))
 
 
 def _for_method(method: str, words: Sequence[str]) -> list[str]:

@@ -11,11 +11,12 @@ import numpy as np
 
 from hpc_deepfake import metrics
 from hpc_deepfake.compare.plan import Training
-from hpc_deepfake.evaluate.intervals import bootstrap
-from hpc_deepfake.report import predictions, records
-from hpc_deepfake.report.predictions import Predictions
-from hpc_deepfake.report.records import Records, dictionary, finite, items
-from preprocessing.errors import InputError
+from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.json_data import dictionary, finite, items
+from hpc_deepfake.metrics.intervals import bootstrap
+from hpc_deepfake.train import predictions, records
+from hpc_deepfake.train.predictions import Predictions
+from hpc_deepfake.train.records import Records
 from preprocessing.store import Header
 
 PARTS = ("test", "validation")  # the first that there is: the test part chose nothing

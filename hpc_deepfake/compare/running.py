@@ -15,8 +15,8 @@ from types import FrameType
 
 from hpc_deepfake.compare import folder
 from hpc_deepfake.compare.plan import Training
-from preprocessing.errors import InputError
-from preprocessing.stop import EXIT_STOPPED
+from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.stop import EXIT_STOPPED
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 

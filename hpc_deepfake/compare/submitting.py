@@ -6,12 +6,9 @@ import os
 from argparse import Namespace
 from collections.abc import Sequence
 
-from hpc_deepfake import job
 from hpc_deepfake.compare.plan import Training
-from hpc_deepfake.job.submission import submit
-from hpc_deepfake.jobscript import DIALECTS
-from hpc_deepfake.jobscript.request import Portable, Request
-from preprocessing.errors import InputError
+from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.jobs import CLONE, DIALECTS, Portable, Request, submit
 
 _FROM_SCRIPT = ("--run", "--resume")  # jobs/lib/job.sh gives them
 
@@ -26,7 +23,7 @@ def submit_all(trainings: Sequence[Training], scheduler: str) -> None:
     for one in trainings:
         gpu = one.settings["device"] == "gpu"
         name = "train_4gpu" if gpu else "train_cpu"
-        path = job.CLONE / "jobs" / scheduler / f"{name}.sh"
+        path = CLONE / "jobs" / scheduler / f"{name}.sh"
         try:
             text = path.read_text(encoding="utf-8")
         except OSError as error:
@@ -38,7 +35,7 @@ def submit_all(trainings: Sequence[Training], scheduler: str) -> None:
         site = {"SITE": os.environ["SITE"]} if os.environ.get("SITE") else {}
         request = Request(asked, variables={"RUN": str(one.path), **site},
                           arguments=_without(one.arguments),
-                          inserted={"HPC_DEEPFAKE_HOME": str(job.CLONE)})
+                          inserted={"HPC_DEEPFAKE_HOME": str(CLONE)})
         submit(Namespace(chain=None, dry_run=False, after=None), dialect, name, text, request)
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from hpc_deepfake.compare.comparison import Cell, Comparison, Spread
 from hpc_deepfake.compare.results import Result
-from hpc_deepfake.report.html import count, number, percent
-from hpc_deepfake.report.records import finite
+from hpc_deepfake.core.json_data import finite
+from hpc_deepfake.core.text import count, number, percent
 
 
 @dataclass(frozen=True)

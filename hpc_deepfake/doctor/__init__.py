@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from preprocessing import mpi
-from preprocessing.cli import Parser, at_least
-from preprocessing.errors import InputError
+from hpc_deepfake.core import mpi
+from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.options import Parser, at_least
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm

@@ -1,7 +1,7 @@
 """``mpirun -np N python -m hpc_deepfake.doctor``."""
 
+from hpc_deepfake.core import mpi
 from hpc_deepfake.doctor import main
-from preprocessing import mpi
 
 if __name__ == "__main__":
     mpi.run(main)

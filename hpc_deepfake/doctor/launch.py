@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
+from hpc_deepfake.core.mpi import launched_rank
 from hpc_deepfake.doctor.place import Place, count
 from hpc_deepfake.doctor.report import FAIL, INFO, WARN, Record
-from preprocessing.mpi import launched_rank
 
 # Where launchers say how many ranks they started. SLURM's job-wide number comes last: mpirun
 # within a job may start fewer.

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from hpc_deepfake.core import mpi
 from hpc_deepfake.doctor.deadline import Deadline
-from preprocessing import mpi
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm

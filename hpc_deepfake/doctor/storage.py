@@ -52,7 +52,7 @@ def writable(folder: Path) -> Record:
 
 
 def _file_system(folder: Path, nodes: int) -> Record:
-    from hpc_deepfake.data import file_system
+    from hpc_deepfake.data.rows import file_system
 
     return judge_file_system(file_system(folder), nodes)
 
@@ -88,7 +88,7 @@ def judge_space(free: float, total: float, files: int | None) -> Record:
 
 
 def _locking(folder: Path) -> Record:
-    from hpc_deepfake.data import _REMOTE, file_system
+    from hpc_deepfake.data.rows import REMOTE, file_system
 
     kind, refused = file_system(folder), None
     with tempfile.NamedTemporaryFile(dir=folder, prefix=shared.PREFIX) as file:
@@ -96,7 +96,7 @@ def _locking(folder: Path) -> Record:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             refused = error.strerror
-    return judge_locking(os.environ.get("HDF5_USE_FILE_LOCKING"), kind, kind in _REMOTE, refused)
+    return judge_locking(os.environ.get("HDF5_USE_FILE_LOCKING"), kind, kind in REMOTE, refused)
 
 
 def judge_locking(setting: str | None, kind: str, remote: bool, refused: str | None) -> Record:

@@ -11,13 +11,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.doctor import gpu
 from hpc_deepfake.doctor.place import Place, count
 from hpc_deepfake.doctor.report import FAIL, INFO, WARN, Record, attempt, failed, problem
-from preprocessing.errors import InputError
 
 if TYPE_CHECKING:
-    from hpc_deepfake.device import Device
+    from hpc_deepfake.network.device import Device
 
 _GRADIENTS = 7_392_962  # of the model; float32
 _REBUILD = "build it for this TensorFlow and this MPI:\n  env/setup.sh"
@@ -50,14 +50,14 @@ def checks(place: Place, wanted: str, threads: int, cards: list[gpu.Card],
 
 def start(place: Place, wanted: str, threads: int) -> tuple[Device | None, list[Record]]:
     """TensorFlow on the device that training would take; None if it can't."""
-    from hpc_deepfake import device as devices
+    from hpc_deepfake.network import device as devices
 
     try:
         device = devices.start(wanted, place.node.rank, place.node.size, threads)
     except InputError:
         import tensorflow as tf
 
-        return None, [Record("GPU", f"none for --device gpu: {devices._why_no_gpu(tf)}", FAIL,
+        return None, [Record("GPU", f"none for --device gpu: {devices.why_no_gpu(tf)}", FAIL,
                              "take --device cpu, or mend it; what this node and this job have:\n"
                              "  nvidia-smi; echo $CUDA_VISIBLE_DEVICES")]
     except Exception as error:
@@ -91,12 +91,12 @@ def compute(device: Device) -> Record:
 def _gpu(device: Device, wanted: str, cards: list[gpu.Card], expected: bool) -> Record:
     import tensorflow as tf
 
-    from hpc_deepfake.device import _why_no_gpu
+    from hpc_deepfake.network.device import why_no_gpu
 
     if device.gpu:
         there = len(tf.config.list_physical_devices("GPU"))
         return Record("GPU", f"{device.name}, {count(there, 'GPU')} visible")
-    return gpu.judge_none(wanted, cards, "" if wanted == "cpu" else _why_no_gpu(tf), expected)
+    return gpu.judge_none(wanted, cards, "" if wanted == "cpu" else why_no_gpu(tf), expected)
 
 
 def _sharing(place: Place, device: Device, cards: list[gpu.Card]) -> list[Record]:
@@ -166,7 +166,7 @@ def _horovod(place: Place, device: Device) -> list[Record]:
 
 
 def _import() -> tuple[ModuleType | None, list[Record]]:
-    from hpc_deepfake.device import quiet_stderr
+    from hpc_deepfake.network.device import quiet_stderr
 
     try:
         with quiet_stderr():

@@ -11,8 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hpc_deepfake import calibration, curves, metrics, model
-from hpc_deepfake.evaluate import breakdown, intervals, plots, text
+from hpc_deepfake import metrics
+from hpc_deepfake.core.errors import EXIT_USAGE, InputError
+from hpc_deepfake.core.options import Parser, between, default_data
+from hpc_deepfake.core.text import printable
+from hpc_deepfake.evaluate import breakdown, plots, text
 from hpc_deepfake.evaluate.material import (
     Material,
     of_folder,
@@ -22,12 +25,11 @@ from hpc_deepfake.evaluate.material import (
     rows_of,
     trained_on,
 )
-from hpc_deepfake.predict.output import printable
+from hpc_deepfake.metrics import calibration, curves, intervals
+from hpc_deepfake.network import model
 from preprocessing import protocol
 from preprocessing.catalogue import scan
-from preprocessing.cli import Parser, between, default_data
 from preprocessing.ela import FEATURES
-from preprocessing.errors import EXIT_USAGE, InputError
 
 __all__ = ["main", "parser", "probabilities"]
 
@@ -133,7 +135,7 @@ def _folder(options: Namespace, card: model.Card) -> int:
 
 
 def _network(options: Namespace) -> Any:
-    from hpc_deepfake.device import start
+    from hpc_deepfake.network.device import start
 
     start(options.device)
     return model.load(options.model)

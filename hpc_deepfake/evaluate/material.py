@@ -13,12 +13,12 @@ from urllib.parse import unquote_to_bytes
 
 import numpy as np
 
-from hpc_deepfake.data import DataFile, open_data, prefetch
-from hpc_deepfake.model import Card, find
-from hpc_deepfake.predict.scoring import numbers
+from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.data.rows import DataFile, open_data, prefetch
+from hpc_deepfake.network.model import Card, find
+from hpc_deepfake.network.scoring import numbers
 from preprocessing.catalogue import Catalogue, locate
 from preprocessing.ela import features_of_pixels
-from preprocessing.errors import InputError
 from preprocessing.names import parse_path
 from preprocessing.picture import Rejected, decode, read
 

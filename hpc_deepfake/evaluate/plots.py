@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from hpc_deepfake import calibration, curves, metrics
+from hpc_deepfake import metrics
+from hpc_deepfake.core.text import printable
+from hpc_deepfake.metrics import calibration, curves
 
 _BLUE, _RED, _GREY = "#1b6ca8", "#c8553d", "#777777"
 
@@ -64,7 +66,7 @@ def save(path: Path, probabilities: np.ndarray, labels: np.ndarray, threshold: f
     roc.legend(frameon=False, loc="lower right")
     precision.legend(frameon=False, loc="lower left")
     reliability.legend(frameon=False, loc="lower right")
-    shown = "".join(one if one.isprintable() else "?" for one in title)
+    shown = printable(title)
     figure.suptitle(shown, fontsize=10, parse_math=False)
     new = path.with_name(f".{path.name}.new")
     figure.savefig(new, format="png", dpi=100)

@@ -6,7 +6,7 @@ from typing import Any
 
 from hpc_deepfake import metrics
 from hpc_deepfake.evaluate.breakdown import FEW
-from hpc_deepfake.evaluate.intervals import RESAMPLES
+from hpc_deepfake.metrics.intervals import RESAMPLES
 
 _TITLES = {"format": "by file format", "origin": "by where the tampered region is from",
            "operation": "by operation (letters of CASIA's names)",

@@ -13,16 +13,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from hpc_deepfake.core import mpi
+from hpc_deepfake.core.errors import EXIT_USAGE, InputError
+from hpc_deepfake.core.options import Parser, at_least, between
 from hpc_deepfake.predict import inputs, output
-from preprocessing import mpi
-from preprocessing.cli import Parser, at_least, between
-from preprocessing.errors import EXIT_USAGE, InputError
 from preprocessing.names import FRAMES
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
 
-    from hpc_deepfake.model import Card
+    from hpc_deepfake.network.model import Card
     from hpc_deepfake.predict.output import Row
     from hpc_deepfake.predict.scoring import Block
 
@@ -73,7 +73,7 @@ def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
     options = parser().parse(argv)
     card, paths = mpi.on_root(comm, partial(_prepare, options))
 
-    from hpc_deepfake import device, model
+    from hpc_deepfake.network import device, model
     from hpc_deepfake.predict.scoring import blocks
 
     local_rank, ranks_on_node = device.local_ranks(comm)
@@ -103,7 +103,7 @@ def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
 
 def _prepare(options: Namespace) -> tuple[Card, list[bytes]]:
     """The model's card and the list of files, checked; rank 0 only."""
-    from hpc_deepfake import model
+    from hpc_deepfake.network import model
     from hpc_deepfake.predict.maps import make_folder
     from preprocessing.ela import FEATURES
 
@@ -130,7 +130,7 @@ def _in_order(comm: Comm, options: Namespace, card: Card, network: Any,
 
     Blocks are dealt like cards: results can be shown as they come, and nobody waits but rank 0.
     """
-    from hpc_deepfake.data import prefetch
+    from hpc_deepfake.data.rows import prefetch
     from hpc_deepfake.predict.scoring import prepare
 
     mine = blocks[comm.rank::comm.size]
@@ -157,7 +157,7 @@ def _score(options: Namespace, card: Card, network: Any, block: Block,
         rows = scoring.video(network, card, block.paths[0], options.frames or FRAMES,
                              options.frame_rate)
         if options.plot_dir is not None and rows[-1].probability is not None:
-            from hpc_deepfake.clip import plot
+            from hpc_deepfake.predict.clip import plot
 
             frames = rows[:-1]
             plot([row.seconds for row in frames], [row.probability for row in frames],

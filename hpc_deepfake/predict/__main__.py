@@ -1,6 +1,6 @@
 """``mpirun -np N python -m hpc_deepfake.predict``."""
 
+from hpc_deepfake.core import mpi
 from hpc_deepfake.predict import main
-from preprocessing import mpi
 
 mpi.run(main)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
-from preprocessing.errors import InputError
+from hpc_deepfake.core.errors import InputError
 from preprocessing.names import PICTURES, VIDEOS
 
 STDIN = "-"

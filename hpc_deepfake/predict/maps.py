@@ -13,11 +13,12 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from hpc_deepfake.model import Card
+from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.text import printable
+from hpc_deepfake.network.model import Card
 from hpc_deepfake.predict.explain import STRIDE, occlusion
-from hpc_deepfake.predict.output import Row, printable
+from hpc_deepfake.predict.output import Row
 from preprocessing.ela import error_level, features_of_pixels, recompress
-from preprocessing.errors import InputError
 
 SIDE = 400  # pixels of the longer side of a panel
 _MARGIN, _HEAD, _FOOT = 12, 40, 44

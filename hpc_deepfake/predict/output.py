@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TextIO
 
+from hpc_deepfake.core.text import printable
+
 FORMATS = ("table", "csv", "json")
 
 
@@ -33,12 +35,6 @@ class Row:
         """As text whatever its bytes; what is no UTF-8 as ``\\udcff``."""
         text = os.fsdecode(self.path).encode(errors="backslashreplace").decode()
         return text if self.seconds is None else f"{text}#{self.seconds:.2f}"
-
-
-def printable(name: str) -> str:
-    """``name`` without line ends and a terminal's own commands: those stand as escapes."""
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode()
-                   for one in name)
 
 
 def writer(form: str, out: TextIO) -> Callable[[Row], None]:

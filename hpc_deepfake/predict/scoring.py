@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from hpc_deepfake.model import Card
+from hpc_deepfake.network.model import Card
+from hpc_deepfake.network.scoring import probabilities
 from hpc_deepfake.predict.inputs import is_video
 from hpc_deepfake.predict.output import Row
 from preprocessing.catalogue import LABELS
 from preprocessing.ela import features_of_pixels
-from preprocessing.errors import InputError
 from preprocessing.picture import Rejected, decode, read
 
 BATCH = 32
@@ -73,7 +73,7 @@ def video(network: Any, card: Card, path: bytes, count: int, rate: float | None)
     Args:
         count, rate: how many frames, as in ``preprocessing.video.sample``.
     """
-    from hpc_deepfake.clip import verdict
+    from hpc_deepfake.predict.clip import verdict
     from preprocessing.video import sample
 
     rows: list[Row] = []
@@ -100,26 +100,3 @@ def said(card: Card, path: bytes, probability: float, kind: str = "picture",
          seconds: float | None = None) -> Row:
     """The row of something that has a probability."""
     return Row(path, probability, LABELS[int(probability >= card.threshold)], kind, seconds)
-
-
-def probabilities(network: Any, features: Sequence[np.ndarray]) -> list[float]:
-    """Of "tampered", of each of some uint8 (128, 128, 3).
-
-    Raises:
-        InputError: as ``numbers``.
-    """
-    if not len(features):
-        return []
-    return numbers(network.predict_on_batch(np.stack(features))[:, 1]).tolist()
-
-
-def numbers(found: np.ndarray) -> np.ndarray:
-    """``found``, a model's probabilities.
-
-    Raises:
-        InputError: some are no numbers.
-    """
-    if not np.isfinite(found).all():
-        raise InputError("the model gives no numbers: its training diverged, or its file was "
-                         "damaged; take another --model")
-    return found

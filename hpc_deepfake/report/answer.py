@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from hpc_deepfake.core.json_data import finite, items
+from hpc_deepfake.core.text import count, number, percent
 from hpc_deepfake.report.collect import Content, Part
-from hpc_deepfake.report.html import Html, count, join, name, number, paragraph, percent, text
-from hpc_deepfake.report.records import finite, items
+from hpc_deepfake.web.html import Html, join, name, paragraph, text
 
 
 def baselines(content: Content, part: Part) -> str:

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from hpc_deepfake import metrics
-from hpc_deepfake.evaluate.intervals import bootstrap
-from hpc_deepfake.report import predictions, records
-from hpc_deepfake.report.predictions import Predictions
-from hpc_deepfake.report.records import Records, dictionary, finite
+from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.json_data import dictionary, finite
+from hpc_deepfake.metrics.intervals import bootstrap
+from hpc_deepfake.train import predictions, records
+from hpc_deepfake.train.predictions import Predictions
+from hpc_deepfake.train.records import Records
 from preprocessing import protocol
-from preprocessing.errors import InputError
 from preprocessing.store import Header, open_header
 
 PARTS = ("test", "validation")  # in the order of the report: the test part chose nothing
@@ -117,13 +118,13 @@ def _compute(found: Records, header: Header | None) -> tuple[dict[str, Predictio
     """Predictions of both parts with the run's model, or why there are none."""
     if header is None:
         return {}, "the data file is missing"
-    from hpc_deepfake import model
-    from hpc_deepfake.evaluate.material import open_file, probabilities
+    from hpc_deepfake.evaluate import open_file, probabilities
+    from hpc_deepfake.network import model
 
     try:
         data = open_file(header.path, model.read_card(found.path))
 
-        from hpc_deepfake.device import start
+        from hpc_deepfake.network.device import start
 
         start("auto")
         network = model.load(found.path)

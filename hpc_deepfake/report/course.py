@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+from hpc_deepfake.core.json_data import dictionary, finite, items
+from hpc_deepfake.core.text import count, number, percent
 from hpc_deepfake.report.answer import baselines
 from hpc_deepfake.report.collect import Content
-from hpc_deepfake.report.html import Html, count, details, join, number, paragraph, percent, table
-from hpc_deepfake.report.records import dictionary, finite, items
-from hpc_deepfake.report.svg import Chart, figure, ticks
+from hpc_deepfake.web.charts import staleness, whole_ticks
+from hpc_deepfake.web.html import Html, details, join, paragraph, table
+from hpc_deepfake.web.svg import Chart, figure
 
 # of loop.STAGES; what each means and its colour
 STAGES = {"input": ("waiting for rows", "violet"), "compute": ("forward and backward", "blue"),
@@ -114,19 +116,6 @@ def time(content: Content) -> Html:
     return join(parts)
 
 
-def staleness(counts: Mapping[int, int], of: str) -> Html:
-    """Share of the updates by staleness: how many others came between reading the weights and
-    changing them."""
-    whole, oldest = sum(counts.values()), max(counts)
-    chart = Chart(f"share of updates by staleness, {of}", (-0.6, oldest + 0.6),
-                  (0, max(counts.values()) / whole * 1.05), "staleness", "share of updates",
-                  xticks=whole_ticks([0, max(oldest, 1)]), yform=lambda value: f"{value:.0%}")
-    for age, times in sorted(counts.items()):
-        chart.bar(age - 0.4, age + 0.4, 0, times / whole, "blue",
-                  f"staleness {age}: {times:,} updates, {times / whole:.1%}")
-    return figure(f"Staleness, {of}", chart, caption=f"{whole:,} updates.")
-
-
 def _seconds(line: dict[str, Any], stage: str) -> float:
     return max(finite(line["seconds"].get(stage)) or 0.0, 0.0)
 
@@ -196,13 +185,6 @@ def _ranks(content: Content) -> Html:
          f"{sum(over(some, 'cpu_s')):,.0f}" if over(some, "cpu_s") else "–",
          f"{max(over(some, 'max_rss_mb')):,.0f} MB" if over(some, "max_rss_mb") else "–")
         for (host, device, model, threads, read), some in alike.items()))
-
-
-def whole_ticks(epochs: Sequence[float]) -> list[float]:
-    """Epochs to name below the axis."""
-    low, high = min(epochs), max(epochs)
-    found = [one for one in ticks(low, high, 7) if one == round(one)]
-    return found if len(found) > 1 else sorted({low, high})
 
 
 def _column(lines: Sequence[dict[str, Any]], key: str) -> list[float | None]:

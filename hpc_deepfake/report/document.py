@@ -7,22 +7,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from hpc_deepfake.core.json_data import dictionary
 from hpc_deepfake.report import course, pictures, repeat
 from hpc_deepfake.report.answer import head
 from hpc_deepfake.report.collect import Content
-from hpc_deepfake.report.html import (
-    Html,
-    commands,
-    details,
-    join,
-    page,
-    paragraph,
-    table,
-    tag,
-    text,
-)
-from hpc_deepfake.report.records import dictionary
 from hpc_deepfake.report.results import results
+from hpc_deepfake.web.html import Html, commands, details, join, page, paragraph, table, tag, text
 
 _FILES = {"predictions.csv": "probability of each validation and test picture",
           "metrics.jsonl": "figures of each epoch", "summary.json": "final figures",

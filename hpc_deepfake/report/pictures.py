@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from hpc_deepfake.report.html import Html, join, name, paragraph, percent, text
-from hpc_deepfake.report.predictions import Predictions
+from hpc_deepfake.core.text import percent
+from hpc_deepfake.train.predictions import Predictions
+from hpc_deepfake.web.html import Html, join, name, paragraph, text
 from preprocessing.catalogue import LABELS
 from preprocessing.store import Header
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
+from hpc_deepfake.core.json_data import dictionary, finite, items
 from hpc_deepfake.report.collect import Content
-from hpc_deepfake.report.records import dictionary, finite, items
 
 _REPLACED = ("--data", "--run")  # given anew
 _DROPPED = ("--resume",)

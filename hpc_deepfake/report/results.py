@@ -6,13 +6,15 @@ import math
 
 import numpy as np
 
-from hpc_deepfake import calibration, curves
+from hpc_deepfake.core.json_data import finite
+from hpc_deepfake.core.text import count, number, percent
+from hpc_deepfake.metrics import calibration, curves
 from hpc_deepfake.report.answer import baselines, container
 from hpc_deepfake.report.collect import Content, Part
-from hpc_deepfake.report.html import Html, count, details, join, number, paragraph, percent, table
-from hpc_deepfake.report.predictions import Predictions
-from hpc_deepfake.report.records import THRESHOLD, finite
-from hpc_deepfake.report.svg import Chart, figure
+from hpc_deepfake.train.predictions import Predictions
+from hpc_deepfake.train.records import THRESHOLD
+from hpc_deepfake.web.html import Html, details, join, paragraph, table
+from hpc_deepfake.web.svg import Chart, figure
 
 _BINS = 20  # of the histogram
 _SHARES = (0, 0.2, 0.4, 0.6, 0.8, 1)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from preprocessing.cli import Parser
-from preprocessing.errors import InputError
+from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.options import Parser
 
 _DESCRIPTION = """How training and preprocessing scale over ranks and nodes.
 
@@ -56,8 +56,8 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _microbench(words: Sequence[str]) -> int:
+    from hpc_deepfake.core import mpi
     from hpc_deepfake.scaling import microbench
-    from preprocessing import mpi
 
     if {"-h", "--help"} & set(words):  # without starting MPI
         microbench.parser().parse(words)

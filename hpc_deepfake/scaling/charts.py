@@ -6,10 +6,10 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from hpc_deepfake.report.html import Html, join
-from hpc_deepfake.report.svg import Chart, figure
 from hpc_deepfake.scaling.records import STAGES
 from hpc_deepfake.scaling.series import Series
+from hpc_deepfake.web.html import Html, join
+from hpc_deepfake.web.svg import Chart, figure
 
 COLOURS = ("blue", "orange", "green", "violet", "grey")
 _HEX = {"blue": "#1763a6", "orange": "#b5460f", "green": "#1d7044", "violet": "#7443b8",

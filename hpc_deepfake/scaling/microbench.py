@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from preprocessing import mpi
-from preprocessing.cli import Parser, at_least, between
-from preprocessing.errors import InputError
+from hpc_deepfake.core import mpi
+from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.options import Parser, at_least, between
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm

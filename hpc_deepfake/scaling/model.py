@@ -27,11 +27,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hpc_deepfake import traffic
-from hpc_deepfake.report.records import dictionary, finite, items
+from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.json_data import dictionary, finite, items
 from hpc_deepfake.scaling import fitting
 from hpc_deepfake.scaling.records import Row
-from preprocessing.errors import InputError
+from hpc_deepfake.strategies import traffic
 
 ROW_BYTES = 128 * 128 * 3
 TERMS = ("computing rows", "fixed part of a step", "sharing the node", "pipeline bubble", "latency",

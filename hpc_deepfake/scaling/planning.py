@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from hpc_deepfake.jobscript.values import read_time
+from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.options import Parser, at_least
+from hpc_deepfake.jobs import read_time
 from hpc_deepfake.scaling import study
-from preprocessing.cli import Parser, at_least
-from preprocessing.errors import InputError
 
 _EXAMPLES = """examples:
   hpc-deepfake scaling plan runs/scaling --nodes 8 --ranks-per-node 4

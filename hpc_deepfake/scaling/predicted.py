@@ -9,15 +9,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpc_deepfake.report import html
-from hpc_deepfake.report.html import join, paragraph
+from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.scaling import model as models
 from hpc_deepfake.scaling.charts import grid, panels, prediction, prediction_picture
 from hpc_deepfake.scaling.model import Model, Network
 from hpc_deepfake.scaling.reporting import csv_text, markdown, table_html
 from hpc_deepfake.scaling.series import Series
 from hpc_deepfake.scaling.tables import Table
-from preprocessing.errors import InputError
+from hpc_deepfake.web import html
+from hpc_deepfake.web.html import join, paragraph
 
 
 @dataclass(frozen=True)

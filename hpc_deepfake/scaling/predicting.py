@@ -10,17 +10,18 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from hpc_deepfake.parallel.cut import cut, numbers, operations
-from hpc_deepfake.parallel.shape import grow
+from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.options import Parser, at_least, between
+from hpc_deepfake.network.settings import PRECISIONS
 from hpc_deepfake.scaling import model as models
 from hpc_deepfake.scaling import study as studies
 from hpc_deepfake.scaling.model import Model, Network
 from hpc_deepfake.scaling.predicted import Point, Prediction, write
 from hpc_deepfake.scaling.records import Row, rows
 from hpc_deepfake.scaling.series import Series, series
-from hpc_deepfake.settings import PRECISIONS, Layout
-from preprocessing.cli import Parser, at_least, between
-from preprocessing.errors import InputError
+from hpc_deepfake.strategies.layout import Layout
+from hpc_deepfake.strategies.mesh.cut import cut, numbers, operations
+from hpc_deepfake.strategies.mesh.shape import grow
 
 _EXAMPLES = """examples:
   hpc-deepfake scaling predict runs/scaling --microbench mb.json

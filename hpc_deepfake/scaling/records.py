@@ -10,14 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hpc_deepfake.accounting import account, measured
-from hpc_deepfake.accounting.usage import Usage
-from hpc_deepfake.parallel.shape import parse as mesh
-from hpc_deepfake.report import records
-from hpc_deepfake.report.records import dictionary, finite, items
+from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.json_data import dictionary, finite, items
+from hpc_deepfake.jobs import Usage, account, measured
 from hpc_deepfake.scaling import study as studies
 from hpc_deepfake.scaling.study import DONE, Plan, Run
-from preprocessing.errors import InputError
+from hpc_deepfake.strategies.mesh.shape import parse as mesh
+from hpc_deepfake.train import records
 
 # where an epoch's training goes; imbalance is what a mean rank waits for the slowest
 STAGES = ("input", "compute", "communication", "imbalance")

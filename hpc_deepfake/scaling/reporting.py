@@ -9,15 +9,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hpc_deepfake.report import html
-from hpc_deepfake.report.html import Html, join, paragraph
+from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.options import Parser, between
+from hpc_deepfake.core.text import printable
 from hpc_deepfake.scaling import charts, tables
 from hpc_deepfake.scaling import study as studies
 from hpc_deepfake.scaling.records import Row, rows
 from hpc_deepfake.scaling.series import Series, series
 from hpc_deepfake.scaling.tables import Table
-from preprocessing.cli import Parser, between
-from preprocessing.errors import InputError
+from hpc_deepfake.web import html
+from hpc_deepfake.web.html import Html, join, paragraph
 
 _EXAMPLES = """examples:
   hpc-deepfake scaling report runs/scaling
@@ -122,8 +123,7 @@ def markdown(name: str, sentences: Sequence[str], made: Sequence[Table]) -> str:
 
 def _cell(text: str) -> str:
     """What can't break a table or start markup."""
-    safe = "".join(one if one.isprintable() else one.encode("unicode_escape").decode()
-                   for one in text)
+    safe = printable(text)
     for mark, instead in (("&", "&amp;"), ("<", "&lt;"), ("|", "\\|")):
         safe = safe.replace(mark, instead)
     return safe

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from hpc_deepfake.parallel.shape import Shape, grow
-from hpc_deepfake.report.records import dictionary
+from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.json_data import dictionary
 from hpc_deepfake.strategies import NAMES
-from hpc_deepfake.train import parser as train_parser
-from preprocessing.errors import InputError
+from hpc_deepfake.strategies.mesh.shape import Shape, grow
+from hpc_deepfake.train.options import parser as train_parser
 
 KINDS = ("strong", "weak", "preprocess", "microbench")
 INPUTS = ("real", "synthetic")
@@ -185,7 +185,8 @@ def known(strategy: str, option: str) -> None:
 def _check(words: Sequence[str], ranks: int) -> None:
     """Raise InputError where ``train`` would; wrong options end the program, as there."""
     from hpc_deepfake import strategies
-    from hpc_deepfake.settings import Layout, Settings
+    from hpc_deepfake.network.settings import Settings
+    from hpc_deepfake.strategies.layout import Layout
 
     options = train_parser().parse(words)
     if options.run is not None or options.resume:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hpc_deepfake.report.html import number
+from hpc_deepfake.core.text import number
 from hpc_deepfake.scaling import cost, laws
 from hpc_deepfake.scaling.records import STAGES, Row
 from hpc_deepfake.scaling.series import Series, Size

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NoReturn
 
-from hpc_deepfake.settings import Layout, Settings
-from preprocessing.errors import InputError
+from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.network.settings import Settings
+from hpc_deepfake.strategies.layout import Layout
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
@@ -36,7 +37,7 @@ def choose(name: str, ranks: int, settings: Settings | None = None,
     if layout.mesh and name != "mesh":
         refuse(f"knows no --mesh {layout.mesh}: leave it out, or take --strategy mesh")
     if name == "mesh":
-        from hpc_deepfake.parallel import check
+        from hpc_deepfake.strategies.mesh import check
 
         check(layout, ranks)
         if settings.compression != "none":
@@ -73,7 +74,7 @@ def get(name: str) -> type[Strategy]:
 
         return Sync
     if name == "async":
-        from hpc_deepfake.strategies.asynchronous import Async
+        from hpc_deepfake.strategies.asynchronous.strategy import Async
 
         return Async
     if name == "local-sgd":
@@ -85,7 +86,7 @@ def get(name: str) -> type[Strategy]:
 
         return Hybrid
     if name == "mesh":
-        from hpc_deepfake.strategies.mesh import Mesh
+        from hpc_deepfake.strategies.mesh.strategy import Mesh
 
         return Mesh
     from hpc_deepfake.strategies.sequential import Sequential
@@ -102,13 +103,13 @@ def prepare(name: str, comm: Comm, gpu: bool, layout: Layout | None = None,
         start(comm, gpu, stall_warning, stall_limit)
     elif name == "hybrid":
         from hpc_deepfake.strategies.collectives import start
-        from hpc_deepfake.strategies.groups import group_size, groups, peers
+        from hpc_deepfake.strategies.layout import group_size, groups, peers
 
         size = group_size(comm, layout.shard_group if layout else 0)
         start(comm, gpu, stall_warning, stall_limit,
               [*groups(comm.size, size), *peers(comm.size, size)], cycle=1)
     elif name == "mesh":
-        from hpc_deepfake.parallel.shape import parse
+        from hpc_deepfake.strategies.mesh.shape import parse
 
         groups = parse(layout.mesh, comm.size).groups()
         if groups:  # else all goes from neighbour to neighbour

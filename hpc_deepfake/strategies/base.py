@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
-from hpc_deepfake.data import prefetch
+from hpc_deepfake.data.rows import prefetch
 
 if TYPE_CHECKING:
     import keras

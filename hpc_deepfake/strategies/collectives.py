@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import horovod.tensorflow as hvd
 
-from preprocessing.mpi import report
+from hpc_deepfake.core.mpi import report
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import tensorflow as tf
 
-from hpc_deepfake import batchnorm
-from hpc_deepfake.batchnorm import Statistics
-from hpc_deepfake.network import Weights, forward
-from hpc_deepfake.settings import Layout, Settings
+from hpc_deepfake.network import batchnorm
+from hpc_deepfake.network.batchnorm import Statistics
+from hpc_deepfake.network.fused import Weights, forward
+from hpc_deepfake.network.settings import Settings
 from hpc_deepfake.strategies.base import Arrays, Batch, Done
 from hpc_deepfake.strategies.collectives import Guard, process_set
-from hpc_deepfake.strategies.groups import group_size, groups, peers
+from hpc_deepfake.strategies.layout import Layout, group_size, groups, peers
 from hpc_deepfake.strategies.sequential import PICTURES
 from hpc_deepfake.strategies.sharded import Sharded
 from hpc_deepfake.strategies.sync import Sync

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
-from hpc_deepfake.batchnorm import update_moving
+from hpc_deepfake.network.batchnorm import update_moving
 from hpc_deepfake.strategies.base import Batch, Done, R, T
 from hpc_deepfake.strategies.sequential import COUNT, INPUTS, WISHES
 from hpc_deepfake.strategies.sync import Sync

@@ -9,11 +9,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from hpc_deepfake.batchnorm import Statistics, fused, synchronised, update_moving
-from hpc_deepfake.network import Weights, forward
-from hpc_deepfake.optimizer import SGD, Adam, optimizer_of
-from hpc_deepfake.settings import Layout, Settings
+from hpc_deepfake.network.batchnorm import Statistics, fused, synchronised, update_moving
+from hpc_deepfake.network.fused import Weights, forward
+from hpc_deepfake.network.optimizer import SGD, Adam, optimizer_of
+from hpc_deepfake.network.settings import Settings
 from hpc_deepfake.strategies.base import Batch, Done, Strategy
+from hpc_deepfake.strategies.layout import Layout
 from hpc_deepfake.strategies.meter import KINDS, Meter
 from preprocessing.ela import SIZE
 

@@ -6,9 +6,9 @@ import horovod.tensorflow as hvd
 import tensorflow as tf
 from horovod.tensorflow.mpi_ops import _allreduce
 
-from hpc_deepfake import traffic
+from hpc_deepfake.strategies import traffic
 from hpc_deepfake.strategies.sequential import Parts, Sequential
-from hpc_deepfake.strategies.wire import FP16_SCALE
+from hpc_deepfake.strategies.traffic import FP16_SCALE
 
 
 class Sync(Sequential):

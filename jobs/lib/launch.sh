@@ -95,7 +95,7 @@ launch() {
 }
 
 # run_program [--ranks N] COMMAND…: one of this project's programs. Returns its exit code: what it
-# wrote down itself (preprocessing/mpi.py), for launchers mix up the ranks' codes.
+# wrote down itself (hpc_deepfake/core/mpi.py), for launchers mix up the ranks' codes.
 run_program() {
     local code=0
     rm -f "$HPC_DEEPFAKE_OUTCOME_FILE" "$HPC_DEEPFAKE_ERROR_FILE"

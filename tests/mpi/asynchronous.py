@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpc_deepfake import train
-from preprocessing import mpi
+from hpc_deepfake.core import mpi
+from hpc_deepfake.train import __main__ as train
 
 if TYPE_CHECKING:  # imported only when before_mpi was called
     from mpi4py.MPI import Comm
@@ -39,7 +39,7 @@ UNBOUNDED = ("free",)
 
 
 def mistake(word: str) -> None:
-    from hpc_deepfake.strategies import server, wire
+    from hpc_deepfake.strategies.asynchronous import server, wire
 
     if word == "statistics":
         server.update_moving = lambda moving, batch, step: None

@@ -18,8 +18,9 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
-from hpc_deepfake import checkpoint, train
-from preprocessing import mpi
+from hpc_deepfake.core import mpi
+from hpc_deepfake.train import __main__ as train
+from hpc_deepfake.train import checkpoint
 
 if TYPE_CHECKING:  # imported only when before_mpi was called
     from mpi4py.MPI import Comm
@@ -42,11 +43,12 @@ def main() -> None:
     arguments = sys.argv[at + 1:]
 
     def program(comm: Comm) -> int:
-        from hpc_deepfake import loop, strategies
+        from hpc_deepfake import strategies
+        from hpc_deepfake.train import loop
 
         place, name = strategies.get(train.parser().parse(arguments).strategy), "step"
         if place.name == "async" and comm.rank == 0:  # a server has no steps: its updates
-            from hpc_deepfake.strategies.server import Server as place
+            from hpc_deepfake.strategies.asynchronous.server import Server as place
 
             name = "_apply_here"
         original, count = getattr(place, name), 0

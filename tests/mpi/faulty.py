@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import preprocessing.__main__ as job
-from preprocessing import extract, mpi, store
+from hpc_deepfake.core import mpi
+from preprocessing import extract, store
 
 WRITERS = (store.HDF5Writer, store.MPIFileWriter)
 

@@ -14,12 +14,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hpc_deepfake import device, strategies, train
-from hpc_deepfake.data import share
-from hpc_deepfake.loop import dropout_seed
-from hpc_deepfake.parallel.shape import parse
-from hpc_deepfake.settings import Layout, Settings
+from hpc_deepfake import strategies
+from hpc_deepfake.data.rows import share
+from hpc_deepfake.network import device
+from hpc_deepfake.network.settings import Settings
 from hpc_deepfake.strategies import collectives
+from hpc_deepfake.strategies.layout import Layout
+from hpc_deepfake.strategies.mesh.shape import parse
+from hpc_deepfake.train import __main__ as train
+from hpc_deepfake.train.loop import dropout_seed
 
 train.before_mpi(["--strategy", "mesh"])
 from mpi4py import MPI  # noqa: E402 (what is said before counts)
@@ -55,11 +58,11 @@ if SETS:
 import keras  # noqa: E402 (after the device)
 import tensorflow as tf  # noqa: E402
 
-from hpc_deepfake import model  # noqa: E402
-from hpc_deepfake.parallel import layers, pipeline  # noqa: E402
-from hpc_deepfake.parallel.schedule import most_live  # noqa: E402
+from hpc_deepfake.network import table  # noqa: E402
 from hpc_deepfake.strategies.base import Batch, Strategy  # noqa: E402
-from hpc_deepfake.strategies.mesh import Local, Mesh  # noqa: E402
+from hpc_deepfake.strategies.mesh import layers, pipeline  # noqa: E402
+from hpc_deepfake.strategies.mesh.schedule import most_live  # noqa: E402
+from hpc_deepfake.strategies.mesh.strategy import Local, Mesh  # noqa: E402
 
 EXACT = Settings(dropout=0.0, sync_bn=True)
 SGD = replace(EXACT, precision="float64", optimizer="sgd", learning_rate=0.01)
@@ -69,7 +72,7 @@ found: dict[str, np.ndarray | float] = {}
 def make(one: Case, settings: Settings, kind: type[Strategy] | None = None) -> Strategy:
     keras.utils.set_random_seed(0)
     kind = kind or strategies.get("mesh" if one.layout.mesh else "sequential")
-    network = model.build("float64" if settings.precision == "float64" else "float32") \
+    network = table.build("float64" if settings.precision == "float64" else "float32") \
         if kind.wants_model(COMM.rank) else None
     strategy = kind(network, replace(settings, accumulate=one.micro), COMM, one.layout)
     strategy.load(None)

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from mpi4py import MPI
 
-from hpc_deepfake import device
+from hpc_deepfake.network import device
 from hpc_deepfake.strategies import collectives
 
 COMM = MPI.COMM_WORLD
@@ -25,11 +25,11 @@ collectives.start(COMM, False, 60, 600)
 
 import tensorflow as tf  # noqa: E402 (after the device)
 
-from hpc_deepfake.batchnorm import synchronised  # noqa: E402
-from hpc_deepfake.parallel import layers, regions, shards  # noqa: E402
-from hpc_deepfake.parallel.regions import Group  # noqa: E402
-from hpc_deepfake.parallel.shape import bounds  # noqa: E402
+from hpc_deepfake.network.batchnorm import synchronised  # noqa: E402
 from hpc_deepfake.strategies.base import Arrays  # noqa: E402
+from hpc_deepfake.strategies.mesh import layers, regions, shards  # noqa: E402
+from hpc_deepfake.strategies.mesh.regions import Group  # noqa: E402
+from hpc_deepfake.strategies.mesh.shape import bounds  # noqa: E402
 
 tf.get_logger().setLevel("ERROR")  # it warns of functions that are made again and again
 ALONE, GROUP = Group(), Group(tuple(range(COMM.size)), COMM.rank)

@@ -1,4 +1,4 @@
-"""``python -m ranks CASE``: tiny programs that try ``preprocessing.mpi`` on several ranks."""
+"""``python -m ranks CASE``: tiny programs that try ``hpc_deepfake.core.mpi`` on several ranks."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import sys
 import numpy as np
 from mpi4py.MPI import Comm
 
-from preprocessing import mpi
-from preprocessing.errors import InputError
-from preprocessing.progress import Progress
+from hpc_deepfake.core import mpi
+from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.progress import Progress
 
 
 def exception(comm: Comm) -> int:

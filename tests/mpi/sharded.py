@@ -12,7 +12,7 @@ import json
 import numpy as np
 from mpi4py import MPI
 
-from hpc_deepfake import device
+from hpc_deepfake.network import device
 
 COMM = MPI.COMM_WORLD
 device.start("cpu", threads=1)

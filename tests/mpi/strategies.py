@@ -17,9 +17,11 @@ from pathlib import Path
 import numpy as np
 from mpi4py import MPI
 
-from hpc_deepfake import device, strategies
-from hpc_deepfake.data import share
-from hpc_deepfake.settings import Layout, Settings
+from hpc_deepfake import strategies
+from hpc_deepfake.data.rows import share
+from hpc_deepfake.network import device
+from hpc_deepfake.network.settings import Settings
+from hpc_deepfake.strategies.layout import Layout
 
 COMM = MPI.COMM_WORLD
 LAYOUT = Layout(shard_group=int(sys.argv[3]) if len(sys.argv) > 3 else 0)
@@ -31,7 +33,8 @@ strategies.prepare(NAME, COMM, False, LAYOUT)
 import keras  # noqa: E402 (after the device)
 import tensorflow as tf  # noqa: E402
 
-from hpc_deepfake import model, traffic  # noqa: E402
+from hpc_deepfake.network import table  # noqa: E402
+from hpc_deepfake.strategies import traffic  # noqa: E402
 from hpc_deepfake.strategies.base import Batch  # noqa: E402
 from hpc_deepfake.strategies.sequential import Parts, Sequential  # noqa: E402
 
@@ -49,7 +52,7 @@ def pictures(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 def make(settings: Settings, kind: type[Sequential] = STRATEGY,
          layout: Layout = LAYOUT) -> Sequential:
     keras.utils.set_random_seed(0)
-    strategy = kind(model.build(settings.precision), settings, COMM, layout)
+    strategy = kind(table.build(settings.precision), settings, COMM, layout)
     strategy.load(None)
     return strategy
 
@@ -176,7 +179,7 @@ def hybrid(found: dict[str, np.ndarray | float], sgd: Settings) -> None:
                                         for rows in (5, 1)]
     strategy.fill_model()
     if COMM.rank == 0:  # alone, by the Keras model
-        alone = Sequential(model.build("float64"), strategy.settings)
+        alone = Sequential(table.build("float64"), strategy.settings)
         alone.load(state)
         found["state/same"] = same(state, alone.state())
         for rows, got in zip((5, 1), chances):

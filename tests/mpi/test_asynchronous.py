@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, run_program
 
-from hpc_deepfake import checkpoint
+from hpc_deepfake.train import checkpoint
 
 PROGRAM = Path(__file__).with_name("asynchronous.py")
 pytestmark = [pytest.mark.mpi, pytest.mark.slow]

@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.mpi, pytest.mark.slow]
 # The doctor with one thing broken on rank 1 (or 0, if alone), named by the first argument.
 BROKEN = """
 import errno, os, sys, time, types
-from preprocessing import mpi
+from hpc_deepfake.core import mpi
 
 def main(comm):
     from hpc_deepfake import doctor

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from gradients import PLACES, check_float32, gradient_error
 
-from hpc_deepfake import traffic
+from hpc_deepfake.strategies import traffic
 
 pytestmark = [pytest.mark.mpi, pytest.mark.slow]
 

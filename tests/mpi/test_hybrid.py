@@ -13,7 +13,7 @@ import pytest
 from conftest import run_program
 from gradients import PLACES, check_float32, gradient_error
 
-from hpc_deepfake import traffic
+from hpc_deepfake.strategies import traffic
 
 PROGRAM = Path(__file__).with_name("sharded.py")
 CASES = {"2": (2, ()), "3": (3, ()), "4": (4, ("4",)), "4 in groups of 2": (4, ("2",))}

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from conftest import run_program
 
-from hpc_deepfake import checkpoint
-from hpc_deepfake.parallel.schedule import bubble
+from hpc_deepfake.strategies.mesh.schedule import bubble
+from hpc_deepfake.train import checkpoint
 
 DISTURBED = Path(__file__).with_name("disturbed.py")
 pytestmark = [pytest.mark.mpi, pytest.mark.slow]
@@ -47,7 +47,7 @@ def test_any_strategy_goes_on_from_any_other(data_file: Path, tmp_path: Path) ->
     assert got_meta["state"]["best_epoch"] == wanted_meta["state"]["best_epoch"]
     for one, other in zip(got, wanted, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-9)
-    from hpc_deepfake import model
+    from hpc_deepfake.network import model
 
     best = got[40:]
     saved = model.load(parts)

@@ -22,8 +22,8 @@ BROKEN = """
 import sys
 from hpc_deepfake import predict
 from hpc_deepfake.predict import maps, scoring
-from preprocessing import mpi
-from preprocessing.errors import InputError
+from hpc_deepfake.core import mpi
+from hpc_deepfake.core.errors import InputError
 
 def main(comm):
     what, rank, *arguments = sys.argv[1:]
@@ -33,7 +33,7 @@ def main(comm):
         if what == "input":
             maps.save = fail
         elif what == "load":
-            from hpc_deepfake import model
+            from hpc_deepfake.network import model
             model.load = lambda _: (_ for _ in ()).throw(InputError("only I can't load it"))
         else:
             scoring.pictures = fail

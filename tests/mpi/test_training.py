@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from conftest import run_program
 
-from hpc_deepfake import checkpoint
+from hpc_deepfake.train import checkpoint
 
 HERE = Path(__file__).parent
 pytestmark = [pytest.mark.mpi, pytest.mark.slow]

@@ -15,7 +15,7 @@ import psutil
 import pytest
 from conftest import ROOT
 
-from hpc_deepfake import checkpoint
+from hpc_deepfake.train import checkpoint
 from schedulers.conftest import FOLDER, SMALL, Lab
 
 pytestmark = [pytest.mark.mpi, pytest.mark.slow]

@@ -7,10 +7,10 @@ import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from hpc_deepfake import train
 from hpc_deepfake.scaling import records
 from hpc_deepfake.scaling import study as studies
 from hpc_deepfake.scaling.study import Plan
+from hpc_deepfake.train import __main__ as train
 
 ROWS = 4096  # of a strong epoch
 

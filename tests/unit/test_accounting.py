@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from hpc_deepfake import cli, job
-from hpc_deepfake.accounting import account, ask, table
-from hpc_deepfake.accounting.pbs import parse_qstat
-from hpc_deepfake.accounting.slurm import FIELDS, parse_sacct
-from hpc_deepfake.accounting.values import read_duration, read_size
-from preprocessing.errors import InputError
+from hpc_deepfake import cli
+from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.jobs import command as job
+from hpc_deepfake.jobs.accounting import account, ask, table
+from hpc_deepfake.jobs.accounting.pbs import parse_qstat
+from hpc_deepfake.jobs.accounting.slurm import FIELDS, parse_sacct
+from hpc_deepfake.jobs.accounting.values import read_duration, read_size
 
 # sacct of SLURM 22.05 on four nodes, as ask_sacct() asks for it: two nodes with two GPUs each; a
 # job that requeued itself twice; one that failed; one over its time limit; one that was cancelled

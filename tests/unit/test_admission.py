@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from hpc_deepfake.strategies.admission import Admission
+from hpc_deepfake.strategies.asynchronous.admission import Admission
 
 
 def run(bound: int | None, workers: int, jobs: int, seed: int, ahead: int,

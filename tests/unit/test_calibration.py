@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hpc_deepfake import calibration
+from hpc_deepfake.metrics import calibration
 
 P = np.array([0.05, 0.15, 0.15, 0.55, 0.55, 0.55, 0.55, 0.95])
 Y = np.array([0, 0, 1, 1, 1, 1, 0, 1], np.uint8)

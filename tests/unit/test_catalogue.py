@@ -11,10 +11,10 @@ from urllib.parse import unquote
 import numpy as np
 import pytest
 
+from hpc_deepfake.core.errors import InputError
 from preprocessing import catalogue as module
 from preprocessing.catalogue import SAMPLE_MARK, Catalogue, components, locate, scan, scan_pair
 from preprocessing.deal import deal
-from preprocessing.errors import InputError
 from preprocessing.names import At, Nth, evenly
 from preprocessing.split import by_group
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hpc_deepfake import checkpoint
+from hpc_deepfake.train import checkpoint
 
 META = {"state": {"epoch": 3, "loss": 0.1 + 0.2, "best": None}, "name": "ü"}
 

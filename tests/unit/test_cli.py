@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from preprocessing import cli as module
+from hpc_deepfake.core import options as module
+from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.options import Parser, at_least, between
 from preprocessing.__main__ import allowed_rejects, parser
-from preprocessing.cli import Parser, at_least, between
-from preprocessing.errors import InputError
 
 
 @pytest.fixture

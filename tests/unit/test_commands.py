@@ -17,8 +17,10 @@ import numpy as np
 import pytest
 from conftest import run_program
 
-from hpc_deepfake import checkpoint, summary, verify
-from preprocessing.errors import InputError
+from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.data import verify
+from hpc_deepfake.report import summary
+from hpc_deepfake.train import checkpoint
 from preprocessing.store import DONE, PENDING, REJECTED, checksum, open_header
 
 pytestmark = pytest.mark.slow  # TensorFlow starts once per process
@@ -96,7 +98,7 @@ def test_run_directory_holds_what_it_should(run):
 
 def test_config_has_every_option(run, data_file):
     """As given and by default; the data file by its absolute path."""
-    from hpc_deepfake.train import parser
+    from hpc_deepfake.train.options import parser
 
     config = read(run, "config.json")
     options = {action.dest for action in parser()._actions} - {"help", "config"}
@@ -290,8 +292,10 @@ def stored(data_file: Path, pictures: Path, run: Path, folder: Path) -> dict[str
 import json, sys
 from pathlib import Path
 import numpy as np
-from hpc_deepfake import data, evaluate, model
-rows = data.open_data(Path(sys.argv[1]), "ela")
+from hpc_deepfake import evaluate
+from hpc_deepfake.data.rows import open_data
+from hpc_deepfake.network import model
+rows = open_data(Path(sys.argv[1]), "ela")
 found = evaluate.probabilities(model.load(Path(sys.argv[2])), rows, np.arange(60))
 Path("stored.json").write_text(json.dumps(found.tolist()))
 """

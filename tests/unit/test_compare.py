@@ -14,15 +14,16 @@ from test_report import Page, check_alone
 
 import hpc_deepfake.audit
 from hpc_deepfake import compare, strategies
-from hpc_deepfake.compare import command, folder, mcnemar, plan, submitting, tables
+from hpc_deepfake.compare import command, folder, plan, submitting, tables
 from hpc_deepfake.compare.plan import Training, layout
-from hpc_deepfake.data import open_data
-from hpc_deepfake.jobscript import DIALECTS, render
-from hpc_deepfake.report import predictions
+from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.data.rows import open_data
+from hpc_deepfake.jobs.script import DIALECTS, render
+from hpc_deepfake.metrics import mcnemar
+from hpc_deepfake.train import predictions
 from preprocessing import store
 from preprocessing.catalogue import Catalogue
 from preprocessing.ela import Parameters
-from preprocessing.errors import InputError
 
 LABELS = [0, 1, 0, 1, 0, 1, 0, 1]  # of the test part, rows 4 to 11; groups of two
 RIGHT = np.where(np.array(LABELS) == 1, 0.9, 0.1)

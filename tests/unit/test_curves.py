@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hpc_deepfake import curves, metrics
+from hpc_deepfake import metrics
+from hpc_deepfake.metrics import curves
 
 # three tampered rows and five authentic ones; 0.4 comes in both classes
 LABELS = np.array([1, 0, 0, 1, 0, 0, 1, 0], np.uint8)

@@ -11,8 +11,9 @@ import numpy as np
 import psutil
 import pytest
 
-from hpc_deepfake import data as module
-from hpc_deepfake.data import (
+from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.data import rows as module
+from hpc_deepfake.data.rows import (
     INPUTS,
     check_trainable,
     epoch_order,
@@ -25,7 +26,6 @@ from hpc_deepfake.strategies.base import Done, Strategy
 from preprocessing import store
 from preprocessing.catalogue import Catalogue
 from preprocessing.ela import Parameters
-from preprocessing.errors import InputError
 from preprocessing.store import DONE, PENDING, REJECTED
 
 ROWS = 30
@@ -218,8 +218,8 @@ def epoch_of(rank: int, ranks: int, batch_size: int, accumulate: int, rows: int,
              done: int = 0) -> Recorder:
     """What one rank of an epoch of the real training loop is given; a picture is its row."""
     pytest.importorskip("tensorflow")
-    from hpc_deepfake.loop import Limits, State, Trainer
-    from hpc_deepfake.settings import Settings
+    from hpc_deepfake.network.settings import Settings
+    from hpc_deepfake.train.loop import Limits, State, Trainer
 
     part = namedtuple("Data", "rows batch")(lambda part: np.arange(rows),
                                             lambda some: (some, some % 2))

@@ -8,7 +8,7 @@ import sys
 
 PROGRAM = """
 import os, sys
-from hpc_deepfake import device
+from hpc_deepfake.network import device
 print(device.start("cpu", threads=2).kind, os.environ["TF_ENABLE_ONEDNN_OPTS"])
 print("matplotlib.pyplot" in sys.modules)
 import matplotlib.pyplot

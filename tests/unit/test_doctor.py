@@ -12,7 +12,6 @@ from types import SimpleNamespace
 import pytest
 
 from hpc_deepfake import doctor
-from hpc_deepfake.device import Device
 from hpc_deepfake.doctor import (
     clock,
     gpu,
@@ -25,6 +24,7 @@ from hpc_deepfake.doctor import (
 )
 from hpc_deepfake.doctor.place import label, ranges
 from hpc_deepfake.doctor.report import FAIL, INFO, OK, WARN, Record, attempt, line, merge, problem
+from hpc_deepfake.network.device import Device
 
 HOSTS, NODES = ("n01", "n01", "n02", "n02"), (0, 0, 2, 2)  # four ranks on two nodes
 UNLIMITED = -1

@@ -12,7 +12,7 @@ from conftest import run_program
 from PIL import Image, ImageChops, ImageEnhance
 from test_picture import SIZES, encoded, scene
 
-from hpc_deepfake.model import Card, read_card, save
+from hpc_deepfake.network.model import Card, read_card, save
 from preprocessing.ela import (
     FEATURES,
     Parameters,

@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hpc_deepfake import audit, curves, device, evaluate, metrics, model
-from hpc_deepfake.evaluate import breakdown, intervals, text
+from hpc_deepfake import audit, evaluate, metrics
+from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.evaluate import breakdown, text
 from hpc_deepfake.evaluate.material import Material, trained_on
+from hpc_deepfake.metrics import curves, intervals
+from hpc_deepfake.network import device, model
 from preprocessing import protocol
 from preprocessing.ela import Parameters
-from preprocessing.errors import InputError
 from preprocessing.split import PARTS
 from preprocessing.store import open_header
 

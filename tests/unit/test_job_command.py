@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from hpc_deepfake import cli, job
-from hpc_deepfake.job.scheduler import log_file
-from hpc_deepfake.jobscript import DIALECTS, PBS, SLURM
-from hpc_deepfake.jobscript.text import directives, variables
-from preprocessing.errors import InputError
+from hpc_deepfake import cli
+from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.jobs import command as job
+from hpc_deepfake.jobs.scheduler import log_file
+from hpc_deepfake.jobs.script import DIALECTS, PBS, SLURM
+from hpc_deepfake.jobs.script.text import directives, variables
 
 RECORD = f"""#!{sys.executable}
 import json, os, sys

@@ -10,11 +10,11 @@ import subprocess
 import pytest
 from conftest import ROOT
 
-from hpc_deepfake.jobscript import DIALECTS, PBS, SLURM, render
-from hpc_deepfake.jobscript.request import Portable, Request
-from hpc_deepfake.jobscript.text import STRICT, directives, variables, work
-from hpc_deepfake.jobscript.values import read_memory, read_time
-from preprocessing.errors import InputError
+from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.jobs.script import DIALECTS, PBS, SLURM, render
+from hpc_deepfake.jobs.script.request import Portable, Request
+from hpc_deepfake.jobs.script.text import STRICT, directives, variables, work
+from hpc_deepfake.jobs.script.values import read_memory, read_time
 
 TAIL = """set -euo pipefail
 

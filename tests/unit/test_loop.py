@@ -13,13 +13,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from hpc_deepfake import loop
-from hpc_deepfake.loop import Limits, State, Trainer, dropout_seed
-from hpc_deepfake.rundir import RunDir, default_run
-from hpc_deepfake.settings import Settings
+from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.stop import SIGNALS, StopFlag
+from hpc_deepfake.network.settings import Settings
 from hpc_deepfake.strategies.base import SAVE, STOP, Done, Strategy
-from preprocessing.errors import InputError
-from preprocessing.stop import SIGNALS, StopFlag
+from hpc_deepfake.train import loop, messages
+from hpc_deepfake.train.loop import Limits, State, Trainer, dropout_seed
+from hpc_deepfake.train.rundir import RunDir, default_run
 
 
 @pytest.mark.parametrize(("monitor", "best", "better", "worse"), [
@@ -43,7 +43,7 @@ def test_what_is_no_number_is_never_the_best(monitor, value, best):
 def test_every_monitor_is_a_figure_and_an_option():
     """What ``--monitor`` offers is what validation computes."""
     from hpc_deepfake import metrics
-    from hpc_deepfake.train import parser
+    from hpc_deepfake.train.options import parser
 
     figures = metrics.evaluate(np.array([0.2, 0.8]), np.array([0, 1]))
     assert all(name.removeprefix("val_") in figures for name in loop.MONITORS)
@@ -153,7 +153,7 @@ def test_metrics_of_an_epoch(train, tmp_path):
 def test_a_stopped_run_goes_on_from_its_checkpoint(train, tmp_path, steps):
     """Stopped after so many steps: the run returns None with a checkpoint; taken up, it ends as
     the undisturbed one, best epoch and number of steps included."""
-    from hpc_deepfake import checkpoint
+    from hpc_deepfake.train import checkpoint
 
     class After:
         """A stop flag that is raised in step number ``steps``."""
@@ -261,7 +261,7 @@ def test_default_run_is_named_by_the_job(monkeypatch):
 
 def test_environment_is_an_allow_list(monkeypatch):
     """Settings of MPI, Horovod and the scheduler are noted; tokens, addresses and people aren't."""
-    from hpc_deepfake import rundir
+    from hpc_deepfake.train import rundir
 
     wanted = {"OMPI_MCA_btl_vader_x": "1", "HOROVOD_CYCLE_TIME": "2", "SLURM_JOB_ID": "7"}
     secret = {"OMPI_MCA_orte_hnp_uri": "1.2.3.4", "MY_TOKEN": "t", "USER": "me", "HOME": "/home/me",
@@ -331,7 +331,7 @@ def test_the_epochs_line_without_figures():
     figures = dict.fromkeys(("val_loss", "val_accuracy", "val_auc"))
     line = {"epoch": 3, "loss": 0.5, "accuracy": 0.75, "images_per_s": 12.0, "best": False,
             **figures}
-    text = loop._epoch_line(line, 10)
+    text = messages.epoch(line, 10)
     assert text.startswith("epoch  3/10  loss 0.5000  accuracy 75.0%")
     assert text.count("–") == 3
 

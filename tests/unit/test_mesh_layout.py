@@ -7,10 +7,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from hpc_deepfake.parallel.cut import balanced, cut, operations
-from hpc_deepfake.parallel.shape import Place, Shape, bounds, parse, sizes
-from hpc_deepfake.parallel.shards import BLOCKS, LAYOUTS, output_shape, parameters
-from preprocessing.errors import InputError
+from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.strategies.mesh.cut import balanced, cut, operations
+from hpc_deepfake.strategies.mesh.shape import Place, Shape, bounds, parse, sizes
+from hpc_deepfake.strategies.mesh.shards import BLOCKS, LAYOUTS, output_shape, parameters
 
 SHAPES = [Shape(d, t, p) for d in (1, 2, 3) for t in (1, 2, 3) for p in (1, 2, 4)]
 
@@ -81,10 +81,10 @@ def test_shards_put_together_are_the_whole(layout, parts):
 
 def test_parameters_are_those_of_the_model():
     """Names aside: shapes, order, and which are trained."""
-    from hpc_deepfake import model
-    from hpc_deepfake.network import Weights
+    from hpc_deepfake.network import table
+    from hpc_deepfake.network.fused import Weights
 
-    weights = Weights(model.build())
+    weights = Weights(table.build())
     for layout in LAYOUTS:
         table = parameters(layout)
         assert [one.shape for one in table] == [tuple(v.shape) for v in weights.all]

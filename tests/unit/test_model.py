@@ -13,10 +13,10 @@ import keras
 import numpy as np
 import pytest
 
-from hpc_deepfake import model
-from hpc_deepfake.model import Card
+from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.network import model, table
+from hpc_deepfake.network.model import Card
 from preprocessing.ela import Parameters
-from preprocessing.errors import InputError
 
 CARD = Card("raw", Parameters(quality=85), 0.375)
 
@@ -40,7 +40,7 @@ LAYERS = [
 def network() -> keras.Model:
     """A network all of whose weights matter, the moving statistics too."""
     keras.utils.set_random_seed(1)
-    made = model.build()
+    made = table.build()
     random = np.random.default_rng(1)
     for variable in (v for v in made.weights if "kernel" not in v.path):
         variable.assign(random.uniform(0.1, 1.0, variable.shape))
@@ -85,7 +85,7 @@ def test_parameters_in_all(network):
     def count(variables):
         return sum(int(np.prod(v.shape)) for v in variables)
 
-    assert network.count_params() == model.PARAMETERS == 7_392_962
+    assert network.count_params() == table.PARAMETERS == 7_392_962
     assert count(network.trainable_variables) == 7_392_770
     assert [v.path.partition("/")[2] for v in network.weights if not v.trainable] == [
         "bn1/moving_mean", "bn1/moving_variance", "bn2/moving_mean", "bn2/moving_variance"]
@@ -120,7 +120,7 @@ def test_weights_come_from_the_global_seed():
     """Same seed, same weights; another one, others; biases start at 0."""
     def kernel(seed):
         keras.utils.set_random_seed(seed)
-        return model.build().get_layer("conv2").get_weights()
+        return table.build().get_layer("conv2").get_weights()
 
     one, same, other = kernel(3), kernel(3), kernel(4)
     assert np.array_equal(one[0], same[0]) and not np.array_equal(one[0], other[0])
@@ -129,8 +129,8 @@ def test_weights_come_from_the_global_seed():
 
 def test_float64_network_is_float64_throughout_and_the_next_one_is_not():
     """The precision of one network doesn't stay for the next."""
-    assert {v.dtype for v in model.build("float64").weights} == {"float64"}
-    assert {v.dtype for v in model.build().weights} == {"float32"}
+    assert {v.dtype for v in table.build("float64").weights} == {"float64"}
+    assert {v.dtype for v in table.build().weights} == {"float32"}
 
 
 def test_loads_without_this_package(network, saved, pictures, tmp_path):

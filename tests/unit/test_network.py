@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from hpc_deepfake import batchnorm, model
-from hpc_deepfake.batchnorm import fused, synchronised, update_moving
-from hpc_deepfake.network import Weights, forward
-from hpc_deepfake.settings import Settings
+from hpc_deepfake.network import batchnorm, table
+from hpc_deepfake.network.batchnorm import fused, synchronised, update_moving
+from hpc_deepfake.network.fused import Weights, forward
+from hpc_deepfake.network.settings import Settings
 from hpc_deepfake.strategies.base import Batch
 from hpc_deepfake.strategies.sequential import Sequential
 
@@ -51,14 +51,14 @@ def make():
     """Networks with the same weights, none at its start; later ones are float32 again."""
     def network(precision: str = "float32") -> keras.Model:
         keras.utils.set_random_seed(5)
-        made = model.build()
+        made = table.build()
         random = np.random.default_rng(5)
         for variable in (v for v in made.weights if "kernel" not in v.path):
             low = -0.3 if "bias" in variable.path else 0.5  # ReLU's two sides matter
             variable.assign(random.uniform(low, low + 0.6, variable.shape))
         if precision == "float32":
             return made
-        other = model.build(precision)
+        other = table.build(precision)
         other.set_weights(made.get_weights())
         return other
 
@@ -142,7 +142,7 @@ def test_no_weight_is_added(make, batch):
     half = [Batch(part, labels, SEED) for part, labels in zip(
         np.split(batch[0], 2), np.split(batch[1], 2), strict=True)]
     strategy.step(half, ROWS, 0)
-    assert network.count_params() == model.PARAMETERS
+    assert network.count_params() == table.PARAMETERS
     assert [id(v.value) for v in network.weights] == [id(v) for v in before]
     assert {id(v) for v in strategy.weights.all} == {id(v) for v in before}
     assert len(strategy.weights.all) == len(before) == 16

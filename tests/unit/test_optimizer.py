@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from hpc_deepfake.optimizer import OPTIMIZERS, SGD, Adam, Schedule
-from hpc_deepfake.settings import Settings
+from hpc_deepfake.network.optimizer import OPTIMIZERS, SGD, Adam, Schedule
+from hpc_deepfake.network.settings import Settings
 
 
 class KerasSchedule(keras.optimizers.schedules.LearningRateSchedule):

@@ -16,10 +16,11 @@ import pytest
 from conftest import alone
 from PIL import Image
 
-from hpc_deepfake import device, model, predict
+from hpc_deepfake import predict
+from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.network import device, model
 from hpc_deepfake.predict import explain, inputs, maps, output, scoring
 from preprocessing.ela import Parameters, features_of_file, features_of_pixels
-from preprocessing.errors import InputError
 from preprocessing.picture import decode, read
 
 CARD = model.Card("raw", Parameters())

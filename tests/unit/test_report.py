@@ -21,15 +21,17 @@ import pytest
 from conftest import run_program
 
 import hpc_deepfake.audit
-from hpc_deepfake.data import open_data
-from hpc_deepfake.evaluate.intervals import bootstrap
-from hpc_deepfake.report import collect, command, pictures, predictions, repeat
+from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.data.rows import open_data
+from hpc_deepfake.metrics.intervals import bootstrap
+from hpc_deepfake import report as command
+from hpc_deepfake.report import collect, pictures, repeat
 from hpc_deepfake.report.results import wilson
-from hpc_deepfake.report.svg import ticks
+from hpc_deepfake.train import predictions
+from hpc_deepfake.web.svg import ticks
 from preprocessing import store
 from preprocessing.catalogue import Catalogue
 from preprocessing.ela import Parameters
-from preprocessing.errors import InputError
 
 VOID = {"meta", "br", "img"}
 # of each picture: part, label, probability, path; the figures below follow from these
@@ -367,7 +369,7 @@ def test_commands_repeat_the_run(build, tmp_path):
         ["hpc-deepfake", "evaluate", "--model", again, "--data", data, "--part", "test"],
         ["hpc-deepfake", "evaluate", "--model", again, "--data", data, "--part", "validation"],
         ["hpc-deepfake", "report", again]]
-    from hpc_deepfake.train import parser as train
+    from hpc_deepfake.train.options import parser as train
     from preprocessing.__main__ import parser as preprocess
 
     preprocess().parse(commands[1][6:])  # the programs take them

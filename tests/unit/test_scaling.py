@@ -14,11 +14,11 @@ import pytest
 from scaling_records import ROWS, failed, finished, plan, whole
 
 from hpc_deepfake import scaling
-from hpc_deepfake.accounting.usage import Report, Usage
+from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.jobs.accounting.usage import Report, Usage
 from hpc_deepfake.scaling import cost, laws, planning, reporting, study
 from hpc_deepfake.scaling.records import rows
 from hpc_deepfake.scaling.series import series
-from preprocessing.errors import InputError
 
 SIZES = [1, 2, 4, 8, 16]
 

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from scaling_records import ROWS, finished, plan
 
-from hpc_deepfake import scaling, traffic
-from hpc_deepfake.parallel.schedule import simulate
+from hpc_deepfake import scaling
+from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.scaling import fitting, microbench, study
 from hpc_deepfake.scaling.model import Link, Model, Network, fit, link, network
 from hpc_deepfake.scaling.records import rows
-from hpc_deepfake.traffic import POOLED
-from preprocessing.errors import InputError
+from hpc_deepfake.strategies import traffic
+from hpc_deepfake.strategies.mesh.schedule import simulate
+from hpc_deepfake.strategies.traffic import POOLED
 
 NET = Network(Link(5e-6, 1e9), Link(4e-6, 0.8e9), Link(2e-6, 2e9), None, "known")
 TRUTH = Model("sync", fixed=0.005, per_row=0.002, hidden=0.6, waiting=1e-4, network=NET)

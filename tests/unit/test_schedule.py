@@ -6,8 +6,8 @@ from itertools import pairwise
 
 import pytest
 
-from hpc_deepfake.parallel import schedule
-from hpc_deepfake.parallel.schedule import (
+from hpc_deepfake.strategies.mesh import schedule
+from hpc_deepfake.strategies.mesh.schedule import (
     SCHEDULES,
     Operation,
     bubble,

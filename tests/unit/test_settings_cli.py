@@ -12,9 +12,9 @@ import pytest
 from conftest import ROOT
 
 from hpc_deepfake import __version__, cli
-from hpc_deepfake.settings import Settings
-from hpc_deepfake.train import parser
-from preprocessing.errors import InputError
+from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.network.settings import Settings
+from hpc_deepfake.train.__main__ import parser
 
 # calls the command with each list of arguments, then tells which modules that has loaded
 PROGRAM = """
@@ -129,7 +129,7 @@ def test_wrong_usage_is_one_message_and_code_2(monkeypatch, capsys, tmp_path, ar
 
 def test_interrupt_and_closed_pipe(monkeypatch, capsys):
     """Ctrl-C prints one line and ends with 130."""
-    from hpc_deepfake import verify
+    from hpc_deepfake.data import verify
 
     def interrupted(arguments):
         raise KeyboardInterrupt
@@ -221,8 +221,8 @@ def test_strategy_for_a_number_of_ranks():
     ("mesh", 2, {"mesh": "pipeline=2", "stages": "conv2,dense1"}, "makes 3 stages")])
 def test_a_mesh_that_does_not_fit_is_refused(name, ranks, layout, message):
     """On all ranks alike, before anything has started."""
-    from hpc_deepfake.settings import Layout
     from hpc_deepfake.strategies import choose
+    from hpc_deepfake.strategies.layout import Layout
 
     with pytest.raises(InputError, match=message) as error:
         choose(name, ranks, Settings(), Layout(**layout))

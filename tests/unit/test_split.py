@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from hpc_deepfake.core.errors import InputError
 from preprocessing.catalogue import components
-from preprocessing.errors import InputError
 from preprocessing.names import parse
 from preprocessing.split import by_group, by_image, parse_fractions
 

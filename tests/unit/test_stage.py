@@ -24,7 +24,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from mpi4py import MPI
-from hpc_deepfake import stage as module
+from hpc_deepfake.data import stage as module
 path, folder, change = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 exec(change)
 print(module.stage(MPI.COMM_WORLD, path, folder))

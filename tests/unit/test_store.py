@@ -13,10 +13,10 @@ import h5py
 import numpy as np
 import pytest
 
+from hpc_deepfake.core.errors import InputError
 from preprocessing import store
 from preprocessing.catalogue import Catalogue
 from preprocessing.ela import Parameters
-from preprocessing.errors import InputError
 from preprocessing.store import ALIGNMENT, Recipe, check_same, checksum, damaged_rows, open_header
 
 

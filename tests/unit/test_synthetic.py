@@ -7,9 +7,9 @@ import json
 import numpy as np
 import pytest
 
-from hpc_deepfake.data import check_trainable, first_rows
-from hpc_deepfake.synthetic import VALIDATION, synthetic
-from preprocessing.errors import InputError
+from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.data.rows import check_trainable, first_rows
+from hpc_deepfake.data.synthetic import VALIDATION, synthetic
 
 
 @pytest.mark.parametrize("rows", [1, 3, 1000])

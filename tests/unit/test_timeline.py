@@ -7,8 +7,8 @@ import json
 import pytest
 from conftest import alone
 
-from hpc_deepfake import timeline
-from hpc_deepfake.timeline import Timeline, horovod_events, summary, text
+from hpc_deepfake.train import timeline
+from hpc_deepfake.train.timeline import Timeline, horovod_events, summary, text
 
 HOROVOD = """[
 {"name": "process_name", "ph": "M", "pid": 0, "args": {"start_time_since_epoch_in_micros":5000000}},

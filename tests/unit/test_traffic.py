@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from hpc_deepfake import model, traffic
+from hpc_deepfake.network import table
+from hpc_deepfake.strategies import traffic
 
 
 def ratio(ranks: int, rows: int) -> float:
@@ -13,10 +14,10 @@ def ratio(ranks: int, rows: int) -> float:
 
 
 def test_sizes_are_those_of_the_network() -> None:
-    network = model.build()
+    network = table.build()
     assert network.get_layer("dense1").kernel.shape == (traffic.FEATURES, traffic.UNITS)
     # batch statistics are as many as moving ones; three sums
-    assert traffic.KERNEL + traffic.REST == model.PARAMETERS + 3
+    assert traffic.KERNEL + traffic.REST == table.PARAMETERS + 3
 
 
 def test_ratio_of_hybrid_to_ring_allreduce() -> None:

@@ -13,10 +13,10 @@ import cv2
 import numpy as np
 import pytest
 
-from hpc_deepfake import clip
+from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.predict import clip
 from preprocessing import extract, video
 from preprocessing.deal import deal
-from preprocessing.errors import InputError
 from preprocessing.names import At, Nth, evenly, frame_path, parse_path
 from preprocessing.picture import Rejected
 from preprocessing.video import Frame, frames, moments, probe, sample

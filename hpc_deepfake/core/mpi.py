@@ -1,0 +1,149 @@
+"""Running a program on all ranks so that it ends on all of them, whatever happens on one."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, NoReturn, TypeVar
+
+from hpc_deepfake.core.errors import EXIT_USAGE, InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from mpi4py.MPI import Comm, Request
+
+T = TypeVar("T")
+
+# Where launchers say which rank this is, before MPI starts.
+_RANK = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "MV2_COMM_WORLD_RANK")
+
+
+def launched_rank() -> int:
+    """Rank of this process according to its launcher; 0 without one."""
+    return next((int(os.environ[name]) for name in _RANK if name in os.environ), 0)
+
+
+def wait(request: Request, interval: float = 0.01) -> None:
+    """Wait for ``request`` by polling: signals get through and the core stays free."""
+    pause = 0.0002
+    while not request.Test():
+        time.sleep(pause)
+        pause = min(2 * pause, interval)
+
+
+def on_root(comm: Comm, function: Callable[[], T]) -> T:
+    """Result of ``function()``, called on rank 0 only; its InputError is raised on every rank."""
+    result, message = None, None
+    if comm.rank == 0:
+        try:
+            result = function()
+        except InputError as error:
+            message = str(error)
+    message, result = comm.bcast((message, result))
+    if message is not None:
+        raise InputError(message, everywhere=True)
+    return result
+
+
+def together(comm: Comm, function: Callable[[], T]) -> T:
+    """Result of ``function()``, called on every rank; an InputError of some is raised on all, with
+    the first such rank's message. Collective."""
+    result, message = None, None
+    try:
+        result = function()
+    except InputError as error:
+        message = str(error)
+    messages = [(rank, text) for rank, text in enumerate(comm.allgather(message)) if text]
+    if messages:
+        rank, text = messages[0]
+        where = "" if len(messages) == comm.size else f" (rank {rank} of {len(messages)} such)"
+        raise InputError(text + where, everywhere=True)
+    return result
+
+
+def concatenate(comm: Comm, values: np.ndarray) -> np.ndarray:
+    """The ranks' one-dimensional arrays in rank order, on every rank; collective."""
+    import numpy as np  # here: a command's --help does without
+
+    counts = np.empty(comm.size, np.int64)
+    wait(comm.Iallgather(np.array([len(values)], np.int64), counts))
+    whole = np.empty(counts.sum(), values.dtype)
+    wait(comm.Iallgatherv(values, [whole, counts]))
+    return whole
+
+
+def report(text: str) -> None:
+    """Print an error; the first one of a job also goes to the file that a job script named in
+    ``$HPC_DEEPFAKE_ERROR_FILE``, to be shown last, below what launchers say about it."""
+    print(text, file=sys.stderr, flush=True)
+    path = os.environ.get("HPC_DEEPFAKE_ERROR_FILE")
+    if path:
+        with suppress(OSError), open(path, "x", encoding="utf-8",  # "x": the first rank only
+                                     errors="backslashreplace") as file:
+            file.write(text.rstrip() + "\n")
+
+
+def ended(code: int) -> None:
+    """Leave the program's exit code in the file that a job script named in
+    ``$HPC_DEEPFAKE_OUTCOME_FILE``; of one rank only. Launchers mix up the ranks' codes: srun says
+    143 where one left with 75 and it then ended another, and 0 where it started none."""
+    path = os.environ.get("HPC_DEEPFAKE_OUTCOME_FILE")
+    if path:
+        with suppress(OSError), open(path, "w", encoding="ascii") as file:
+            file.write(f"{code}\n")
+
+
+def run(program: Callable[[Comm], int], before: Callable[[], object] | None = None) -> NoReturn:
+    """Call ``program(COMM_WORLD)`` on every rank and exit with its code.
+
+    An InputError of all ranks is printed once and ends with code 2. Any other exception on any
+    rank is printed with its rank and aborts the whole job: no rank is left waiting for another.
+
+    Args:
+        before: called on every rank before MPI starts; it must fail on all ranks alike.
+    """
+    for stream in (sys.stdout, sys.stderr):  # a file name may hold anything; printing must not fail
+        stream.reconfigure(errors="backslashreplace")
+    code = None
+    try:
+        if before is not None:
+            before()
+    except SystemExit as leave:
+        code = _code(leave)
+    from mpi4py import MPI
+
+    comm = MPI.COMM_WORLD
+    try:
+        if code is None:
+            code = program(comm)
+    except InputError as error:
+        code = EXIT_USAGE
+        if error.everywhere or comm.size == 1:
+            if comm.rank == 0:
+                report(f"error: {error}")
+        else:
+            report(f"error on rank {comm.rank} on {MPI.Get_processor_name()}: {error}")
+            comm.Abort(code)
+    except SystemExit as leave:  # argparse: on all ranks alike
+        code = _code(leave)
+    except KeyboardInterrupt:
+        if comm.rank == 0:
+            print("\ninterrupted; what is written stays", file=sys.stderr, flush=True)
+        os._exit(130)
+    except Exception:
+        text = traceback.format_exc()
+        report(f"rank {comm.rank} of {comm.size} on {MPI.Get_processor_name()} failed:\n{text}")
+        comm.Abort(1)
+    sys.stdout.flush()
+    wait(comm.Ibarrier())
+    if comm.rank == 0:
+        ended(code)
+    sys.exit(code)  # mpi4py ends MPI last of all, after what still uses it
+
+
+def _code(leave: SystemExit) -> int:
+    return leave.code if isinstance(leave.code, int) else int(leave.code is not None)

@@ -1,0 +1,138 @@
+"""Command lines whose options may also come from a TOML file."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from hpc_deepfake.core.errors import EXIT_USAGE, InputError
+from hpc_deepfake.core.mpi import launched_rank, report
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that speaks on rank 0 only and takes ``--config FILE.toml``.
+
+    Keys of the file are the long options (``batch-size`` or ``batch_size``); the command line
+    wins over the file.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs.setdefault("formatter_class", _Help)
+        super().__init__(allow_abbrev=False, **kwargs)
+        self.add_argument("--config", type=Path, metavar="FILE",
+                          help="TOML file with any of these options; the command line wins")
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        if launched_rank() == 0:
+            super()._print_message(message, file)
+
+    def error(self, message: str) -> NoReturn:
+        if launched_rank() == 0:
+            report(f"error: {message}\n(see {self.prog} --help)")
+        sys.exit(EXIT_USAGE)
+
+    def parse(self, argv: Sequence[str] | None = None) -> argparse.Namespace:
+        """Options of ``argv`` (default: the command line) over those of its ``--config`` file."""
+        first = Parser(prog=self.prog, add_help=False)
+        config = first.parse_known_args(argv)[0].config
+        if config is not None:
+            try:
+                self.set_defaults(**self._read(config))
+            except InputError as error:
+                self.error(str(error))
+        return self.parse_args(argv)
+
+    def _read(self, path: Path) -> dict[str, Any]:
+        try:
+            table = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"cannot read the configuration {path}: {error}") from None
+        except tomllib.TOMLDecodeError as error:
+            raise InputError(f"{path} is not valid TOML: {error}") from None
+        actions = {name.lstrip("-").replace("-", "_"): action for action in self._actions
+                   for name in action.option_strings if name.startswith("--")
+                   and action.dest not in ("help", "version", "config")}
+        values = {}
+        for key, value in table.items():
+            action = actions.get(key.replace("-", "_"))
+            if action is None:
+                known = ", ".join(sorted(dest.replace("_", "-") for dest in actions))
+                raise InputError(f"{path}: unknown option '{key}'; valid options: {known}")
+            values[action.dest] = self._value(action, value, f"{path}: {key}")
+        return values
+
+    def _value(self, action: argparse.Action, value: Any, where: str) -> Any:
+        if action.nargs == 0:  # a switch
+            if not isinstance(value, bool):
+                raise InputError(f"{where} must be true or false, not {value!r}")
+            return value
+        many = isinstance(value, list)
+        items = value if many else [value]
+        if many != (action.nargs in ("+", "*")) or (action.nargs == "+" and not items):
+            shape = "a list of one or more" if action.nargs in ("+", "*") else "one value"
+            raise InputError(f"{where} must be {shape}, not {value!r}")
+        kinds, wanted = (str, int, float), "a text or a number"
+        if action.type is Path:
+            kinds, wanted = (str,), "a text"
+        elif getattr(action.type, "__name__", "") in ("int", "float", *_NUMBERS):
+            kinds, wanted = (int, float), "a number"
+        for item in items:
+            if not isinstance(item, kinds) or isinstance(item, bool):
+                raise InputError(f"{where} must be {wanted}, not {item!r}")
+        try:
+            got = [self._get_value(action, str(item)) for item in items]
+            for item in got:
+                self._check_value(action, item)
+        except argparse.ArgumentError as error:
+            raise InputError(f"{where}: {error.message}") from None
+        return got if many else got[0]
+
+
+_NUMBERS = ("whole number", "number")  # what at_least() and between() call themselves
+
+
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Epilog as written; defaults shown where there is one."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text = action.help or ""
+        hidden = any(action.default is one for one in (None, False, argparse.SUPPRESS))
+        if action.option_strings and not hidden and "%(default)" not in text:
+            text += " (default: %(default)s)"
+        return text
+
+
+def at_least(minimum: int) -> Any:
+    """Argument type: a whole number of at least ``minimum``."""
+
+    def whole(text: str) -> int:
+        value = int(text)
+        if value < minimum:
+            raise argparse.ArgumentTypeError(f"must be at least {minimum}, not {value}")
+        return value
+
+    whole.__name__ = _NUMBERS[0]
+    return whole
+
+
+def between(low: float, high: float) -> Any:
+    """Argument type: a number from ``low`` to ``high``."""
+
+    def number(text: str) -> float:
+        value = float(text)
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"must be from {low} to {high}, not {value}")
+        return value
+
+    number.__name__ = _NUMBERS[1]
+    return number
+
+
+def default_data() -> Path:
+    """Folder of pictures: ``$HPC_DEEPFAKE_DATA``, else ``data/`` here."""
+    return Path(os.environ.get("HPC_DEEPFAKE_DATA") or "data")

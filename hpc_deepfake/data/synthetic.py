@@ -1,0 +1,55 @@
+"""Random pictures in memory in place of a data file: training without its input."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from hpc_deepfake.data.rows import DataFile
+from preprocessing.ela import SIZE, Parameters
+from preprocessing.split import PARTS
+from preprocessing.store import Header
+
+VALIDATION = 64  # rows of the validation part
+_DISTINCT = 256  # pictures that are drawn; rows share them, so that any number fits into memory
+
+
+@dataclass(frozen=True)
+class MemoryHeader(Header):
+    """A header whose arrays lie in memory."""
+
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def array(self, name: str, mode: str = "r") -> np.ndarray:
+        return self.arrays[name]
+
+
+class Repeated:
+    """Pictures of which row i is number i modulo their count."""
+
+    def __init__(self, pictures: np.ndarray) -> None:
+        self._pictures = pictures
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        return self._pictures[rows % len(self._pictures)]
+
+
+def synthetic(rows: int, feature: str, seed: int) -> DataFile:
+    """``rows`` training pictures and 64 for validation, uint8 noise that ``seed`` decides, labelled
+    in turn: there is nothing in them to be learned."""
+    total = rows + VALIDATION
+    pool = np.random.default_rng(seed).integers(0, 256, (min(total, _DISTINCT), SIZE, SIZE, 3),
+                                                np.uint8)
+    labels = (np.arange(total) % 2).astype(np.uint8)
+    parts = np.full(total, PARTS.index("train"), np.uint8)
+    parts[rows:] = PARTS.index("validation")
+    names = np.array([f"synthetic/{row:09d}" for row in range(total)], "S")
+    arrays = {"label": labels, "split": parts, "path": names,
+              "status": np.ones(total, np.uint8)}
+    header = MemoryHeader(
+        None, {"features": [feature], "ela": Parameters().as_dict(), "synthetic": rows,
+               "seed": seed}, {}, {name: one.shape for name, one in arrays.items()},
+        {name: one.dtype for name, one in arrays.items()}, arrays)
+    return DataFile(header, feature, Repeated(pool), labels, parts, np.ones(total, bool),
+                    "synthetic")

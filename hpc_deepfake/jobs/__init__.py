@@ -1,0 +1,15 @@
+"""Job scripts: changing and submitting them, and what jobs used.
+
+What other rooms take from here stands in ``__all__``; the command is ``command.main``.
+"""
+
+from hpc_deepfake.jobs.accounting import account, measured
+from hpc_deepfake.jobs.accounting.usage import Usage
+from hpc_deepfake.jobs.command import CLONE, main
+from hpc_deepfake.jobs.script import DIALECTS
+from hpc_deepfake.jobs.script.request import Portable, Request
+from hpc_deepfake.jobs.script.values import read_time
+from hpc_deepfake.jobs.submission import submit
+
+__all__ = ["CLONE", "DIALECTS", "Portable", "Request", "Usage", "account", "main", "measured",
+           "read_time", "submit"]

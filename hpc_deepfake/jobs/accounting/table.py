@@ -1,0 +1,100 @@
+"""The report for a person, 100 columns wide."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hpc_deepfake.jobs.accounting.usage import Report, Usage
+from hpc_deepfake.jobs.accounting.values import ratio
+
+_OUTCOMES = {"0": "finished", "2": "wrong usage or input", "75": "stopped, to be gone on with",
+             "137": "killed, often for want of memory"}
+_ROW = "{:<21.21} {:<13.13} {:>5.5} {:>8} {:>8} {:>5} {:>7} {:>8} {:>7} {:>9}".format
+
+
+def text(report: Report) -> str:
+    """All of the report, in lines."""
+    lines = []
+    if report.jobs:
+        sources = " and ".join(dict.fromkeys(job.source for job in report.jobs))
+        lines += [f"{report.subject}, from {sources}:",
+                  _ROW("job, step", "state", "exit", "waited", "elapsed", "CPUs", "CPU eff",
+                       "memory", "mem eff", "GPU hours")]
+        for job in report.jobs:
+            lines += _job_lines(job)
+        if len(report.jobs) > 1:
+            lines.append(_usage_line(f"{report.total.id} {report.total.name}", report.total))
+    for why in dict.fromkeys(report.unknown.values()):
+        jobs = [job for job, reason in report.unknown.items() if reason == why]
+        lines.append(f"job{'s' * (len(jobs) > 1)} {', '.join(jobs)}: {why}")
+    for measured in report.measured:
+        lines += [*([""] if lines else []), *_measured_lines(measured)]
+    if report.outcome:
+        meaning = _OUTCOMES.get(report.outcome, "failed")
+        lines.append(f"outcome of the last job: {report.outcome} ({meaning})")
+    return "\n".join(lines)
+
+
+def _job_lines(job: Usage) -> list[str]:
+    lines = [_usage_line(f"{job.id} {job.name}", job)]
+    lines += [_usage_line(f"  {step.id} {step.name if step.name != step.id else ''}", step)
+              for step in job.steps]
+    if job.held and job.held >= 10:
+        lines.append(f"  of the time waited, {_hms(job.held)} before it was eligible (another job, "
+                     "a begin time, a requeue)")
+    return lines + [f"  {note}" for note in job.notes]
+
+
+def _usage_line(what: str, usage: Usage) -> str:
+    return _ROW(what, usage.state, usage.exit, _hms(usage.waited), _hms(usage.elapsed),
+                usage.cpus if usage.cpus is not None else "", _percent(usage.cpu_efficiency),
+                _bytes(usage.memory), _percent(usage.memory_efficiency),
+                f"{usage.gpu_hours:.2f}" if usage.gpu_hours else "").rstrip()
+
+
+def _measured_lines(found: dict[str, Any]) -> list[str]:
+    """A line for each figure, with the file that it is from."""
+    row = "  {:<15} {:>9}  {:<48} {}".format
+    files, lines = found["files"], [f"measured by the run itself, {found['folder']}:"]
+    where = ", ".join(found["hosts"]) or "?"
+    what = "".join(f", {device}" for device in found.get("devices", []))
+    lines.append(row("ranks", found["ranks"] or "–", f"on {where}{what}", files["ranks"]))
+    if found["wall_s"] is not None:
+        lines.append(row("wall clock", _hms(found["wall_s"]), "since the last start",
+                         files["wall"]))
+    if found.get("cpu_s") is not None:
+        share = _percent(found["cpu_efficiency"])
+        lines += [row("CPU time", _hms(found["cpu_s"]),
+                      f"{share} of {found['threads']} threads over the wall clock", files["wall"]),
+                  row("memory", _bytes(found["memory_bytes"]),
+                      "largest resident sets of all ranks, summed", files["wall"])]
+    if found.get("gpu_hours"):
+        lines.append(row("GPU hours", f"{found['gpu_hours']:.2f}", "of the GPUs it computed on",
+                         files["ranks"]))
+    if found["images_per_s"] is not None:
+        count = f"median of {found['epochs']} epochs" if "epochs" in found else ""
+        lines.append(row("images/s", f"{found['images_per_s']:,.0f}", count, files["epochs"]))
+    all_stages = sum(found["seconds"].values())
+    lines += [row(f"  {stage}", f"{seconds:,.1f} s", _percent(ratio(seconds, all_stages)),
+                  files["epochs"]) for stage, seconds in found["seconds"].items()]
+    return lines
+
+
+def _hms(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours >= 24:  # days-hours:minutes, as SLURM writes it: the column has room for that
+        return f"{hours // 24}-{hours % 24:02}:{minutes:02}"
+    return f"{hours}:{minutes:02}:{rest:02}"
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{value:.1%}"
+
+
+def _bytes(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value / 2**30:,.1f} GB" if value >= 2**30 else f"{value / 2**20:,.0f} MB"

@@ -1,0 +1,68 @@
+"""Job scripts of ``jobs/`` with changes: other directives, values of variables, arguments.
+
+Such a script is a shebang line, comments and directives, ``set -euo pipefail``, variables as
+``NAME=${NAME:-default}   # meaning``, and the work, the name of a function, on its last line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.jobs.script.dialect import Changes, Dialect, meant
+from hpc_deepfake.jobs.script.pbs import Pbs
+from hpc_deepfake.jobs.script.request import Request
+from hpc_deepfake.jobs.script.slurm import Slurm
+from hpc_deepfake.jobs.script.text import assign, directives, edit, variables
+from hpc_deepfake.jobs.script.values import checked
+
+SLURM, PBS = Slurm(), Pbs()
+DIALECTS: Mapping[str, Dialect] = {"slurm": SLURM, "pbs": PBS}
+
+
+def render(text: str, dialect: Dialect, request: Request) -> str:
+    """The script with these changes.
+
+    Raises:
+        InputError: a key, variable or value that can't be.
+    """
+    known = variables(text)
+    for name in request.variables:
+        if name not in known:
+            raise InputError(f"the script has no variable {name}{meant(name, known)}; it has "
+                             f"{', '.join(known)}")
+    text = edit(text, dialect, changes(text, dialect, request))
+    return assign(text, {**request.inserted, **request.variables}, request.arguments)
+
+
+def changes(text: str, dialect: Dialect, request: Request) -> Changes:
+    """What happens to which directive.
+
+    Raises:
+        InputError: an unknown key, an impossible value, or a key that is given twice.
+    """
+    now = directives(text, dialect)
+    changed = dialect.changes(request.portable, now)
+    for word, given in request.settings:
+        key = dialect.key(word, f"--set {word}")
+        _once(key in changed, key)
+        changed[key] = dialect.value(key, given, f"--set {word}")
+    for word in request.dropped:
+        key = dialect.key(word, f"--unset {word}")
+        _once(key in changed, key)
+        if key not in now:
+            raise InputError(f"--unset {word}: the script has no such directive; it has "
+                             f"{', '.join(now)}")
+        changed[key] = None
+    for group in dialect.alternatives:
+        if any(changed.get(key) is not None for key in group):
+            changed |= {key: None for key in group if key in now and key not in changed}
+    for key, value in changed.items():
+        if value is not None:
+            checked(key, value)
+    return changed
+
+
+def _once(again: bool, key: str) -> None:
+    if again:
+        raise InputError(f"'{key}' is asked for twice: leave one of the options out")

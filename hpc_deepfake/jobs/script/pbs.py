@@ -1,0 +1,152 @@
+"""Directives of ``qsub``: ``#PBS -N name``, ``#PBS -l resource=value``, ``#PBS -W attribute=…``."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from typing import ClassVar
+
+from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.jobs.script.dialect import Changes, Dialect, Directives, listed, meant, words
+from hpc_deepfake.jobs.script.request import Portable
+from hpc_deepfake.jobs.script.values import number, read_memory, size, understood
+
+
+class Pbs(Dialect):
+    """Keys are N, l:walltime, W:umask and so on; a user may also write walltime, or "W umask"."""
+
+    name, prefix, command = "pbs", "#PBS", ("qsub",)
+    keys: ClassVar = {"time": "l:walltime", "name": "N", "account": "A", "partition": "q",
+                      "qos": "l:qos", "array": "J"}
+    flags = frozenset("hV")
+    options = frozenset("AJMNPRSacejkmopqruv") | flags
+    attributes = words("""block depend group_list max_run_subjobs release_nodes_on_stageout
+        run_count sandbox stagein stageout tolerate_node_failures umask""")
+    resources = words("""cput file max_walltime min_walltime nice pcput place pmem
+        preempt_targets pvmem select site soft_walltime software walltime""")
+    chunk_options: ClassVar = {"ncpus": "--cpus-per-rank", "mpiprocs": "--ranks-per-node",
+                               "ngpus": "--gpus-per-node", "mem": "--mem", "nodes": "--nodes"}
+
+    def key(self, word: str, where: str) -> str:
+        kind, _, rest = re.sub(r"^-?([lW])[ :]", r"\1:", word).partition(":")
+        if kind == "l" and re.fullmatch(r"[A-Za-z][\w.-]*", rest):
+            return f"l:{rest}"  # sites have their own
+        if kind == "W" and rest in self.attributes:
+            return f"W:{rest}"
+        name = word.lstrip("-")
+        if name in self.options:
+            return name
+        if name in self.resources:
+            return f"l:{name}"
+        if name in self.attributes:
+            return f"W:{name}"
+        if name in self.chunk_options:
+            raise InputError(f"{where}: that is a part of select: give {self.chunk_options[name]}, "
+                             "or all of it by --set select=…")
+        valid = (listed(self.options, "options: "), listed(self.resources, "resources: "),
+                 listed(self.attributes, "attributes (-W): "))
+        raise InputError(f"{where}: qsub has no such directive"
+                         f"{meant(rest or name, self.resources | self.attributes)}; valid keys:\n"
+                         "{}\n{}\n{}\n  another resource of this site: l:NAME".format(*valid))
+
+    def value(self, key: str, given: str | None, where: str) -> str:
+        value = super().value(key, given, where)
+        if key == "N":
+            _check_name(value)
+        return value
+
+    def write(self, key: str, value: str) -> str:
+        option, _, name = key.partition(":")
+        word = f"{name}={value}" if name else value
+        if re.search(r"[\s\"'\\#]", word):
+            quote = next((quote for quote in "\"'" if quote not in word), None)
+            if quote is None or "\\" in word:
+                raise InputError(f"{key}: qsub can't read a backslash, or both kinds of quotes, "
+                                 f"in {value!r}")
+            word = f"{quote}{word}{quote}"
+        return f"#PBS -{option} {word}".rstrip()
+
+    def option(self, key: str, value: str) -> list[str]:
+        option, _, name = key.partition(":")
+        return [f"-{option}", f"{name}={value}" if name else value]
+
+    def _split(self, words: list[str], where: str) -> tuple[str, str]:
+        if not words or not re.match(r"-[A-Za-z]", words[0]):
+            raise InputError(f"{where}: write it as #PBS -N name or #PBS -l resource=value")
+        option, rest = words[0][1], [words[0][2:], *words[1:]]
+        if sum(map(bool, rest)) > 1:
+            raise InputError(f"{where}: write one directive a line")
+        value = "".join(rest)
+        if option not in "lW":
+            return option, value
+        name, _, value = value.partition("=")
+        if option == "l" and re.search(rf",({'|'.join(self.resources)})=", value):
+            raise InputError(f"{where}: write one resource a line")
+        return f"{option}:{name}", value
+
+    def portable(self, now: Directives) -> Portable:
+        nodes, chunk = _chunk(now.get("l:select", ""))
+        ranks, cpus = number(chunk.get("mpiprocs")), number(chunk.get("ncpus"))
+        return Portable(
+            nodes, ranks, cpus // ranks if ranks and cpus and cpus % ranks == 0 else None,
+            number(chunk.get("ngpus", "0")), understood(read_memory, chunk.get("mem")),
+            understood(_seconds, now.get("l:walltime")), now.get("N"), now.get("A"), now.get("q"),
+            now.get("l:qos"), now.get("J"))
+
+    def layout(self, wanted: Portable, now: Directives) -> Changes:
+        asked = (wanted.nodes, wanted.ranks_per_node, wanted.cpus_per_rank, wanted.gpus_per_node,
+                 wanted.mem)
+        if asked == (None,) * 5:
+            return {}
+        select, has = now.get("l:select", ""), self.portable(now)
+        nodes, chunk = _chunk(select)
+        if nodes is None:
+            raise InputError(f"select={select} isn't one kind of chunk: give all of it, like "
+                             "--set select=2:ncpus=32:mpiprocs=4:ngpus=4")
+        if wanted.ranks_per_node or wanted.cpus_per_rank:
+            ranks = wanted.ranks_per_node or has.ranks_per_node or 1
+            cpus = wanted.cpus_per_rank or has.cpus_per_rank
+            if cpus is None:
+                raise InputError(f"select={select} doesn't say how many CPUs a rank has: add "
+                                 "--cpus-per-rank N")
+            chunk |= {"ncpus": str(ranks * cpus), "mpiprocs": str(ranks)}
+        if wanted.gpus_per_node:
+            chunk["ngpus"] = str(wanted.gpus_per_node)
+        elif wanted.gpus_per_node == 0:
+            chunk.pop("ngpus", None)
+        if wanted.mem is not None:
+            chunk["mem"] = f"{size(wanted.mem)}b".lower()
+        parts = [str(wanted.nodes or nodes), *(f"{key}={value}" for key, value in chunk.items())]
+        return {"l:select": ":".join(parts)}
+
+    def changes(self, wanted: Portable, now: Directives) -> Changes:
+        if wanted.name:
+            _check_name(wanted.name)
+        if wanted.array and not re.fullmatch(r"\d+-\d+(:\d+)?(%\d+)?", wanted.array):
+            raise InputError(f"--array {wanted.array}: PBS takes FIRST-LAST or FIRST-LAST:STEP")
+        return super().changes(wanted, now)
+
+
+def _check_name(name: str) -> None:
+    if len(name) > 15:
+        raise InputError(f"PBS cuts job names at 15 characters, and '{name}' has {len(name)}: "
+                         f"take a shorter one, like --name {shlex.quote(name[:15])}")
+    if not re.fullmatch(r"[A-Za-z0-9]\S*", name):
+        raise InputError(f"'{name}' is no job name for PBS: begin with a letter or a digit, "
+                         "without spaces")
+
+
+def _chunk(select: str) -> tuple[int | None, dict[str, str]]:
+    """Number and resources of the chunks, if they are of one kind: ``2:ncpus=32:mpiprocs=4``."""
+    count, *parts = select.split(":")
+    if not count.isdecimal() or "+" in select or not all("=" in part for part in parts):
+        return None, {}
+    return int(count), dict(part.split("=", 1) for part in parts)
+
+
+def _seconds(text: str) -> int | None:
+    """Of [[HH:]MM:]SS."""
+    parts = text.split(":")
+    if len(parts) > 3 or not all(map(str.isdecimal, parts)):
+        return None
+    return sum(int(part) * 60**power for power, part in enumerate(reversed(parts)))

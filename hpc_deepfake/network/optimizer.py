@@ -1,0 +1,91 @@
+"""The optimizers, each one fused operation per variable, and the learning rate's schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import tensorflow as tf
+
+from hpc_deepfake.network.settings import Settings
+
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-7  # Keras' defaults
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Learning rate of optimizer step t, counted from 0.
+
+    ``rate·scale / (1 + decay·t)``, which is what ``decay`` meant in Keras 1 and 2 (Keras 3 ignores
+    it), and during the first ``warmup`` steps (t + 1)/warmup of that (Goyal et al. 2017).
+    """
+
+    rate: float
+    decay: float = 0.0
+    scale: float = 1.0
+    warmup: int = 0
+
+    def at(self, step: tf.Tensor) -> tf.Tensor:
+        """For an int64 scalar; float64."""
+        t = tf.cast(step, tf.float64)
+        rate = self.rate * self.scale / (1 + self.decay * t)
+        return rate * tf.minimum((t + 1) / self.warmup, 1) if self.warmup else rate
+
+
+class Adam:
+    """Adam (Kingma & Ba 2015)."""
+
+    def __init__(self, variables: Sequence[tf.Variable], schedule: Schedule) -> None:
+        self.variables, self.schedule = list(variables), schedule
+        self.first = [tf.Variable(tf.zeros_like(v), trainable=False) for v in variables]
+        self.second = [tf.Variable(tf.zeros_like(v), trainable=False) for v in variables]
+
+    @property
+    def slots(self) -> list[tf.Variable]:
+        """The state besides the variables and the step."""
+        return [*self.first, *self.second]
+
+    def apply(self, gradients: Sequence[tf.Tensor], step: tf.Tensor,
+              factor: tf.Tensor | float = 1.0) -> None:
+        """Update the variables with the gradients of step ``step`` (int64 scalar, from 0), at
+        ``factor`` (float64 scalar) times the schedule's rate."""
+        rate = self.schedule.at(step) * factor
+        count = tf.cast(step + 1, tf.float64)
+        # tf.cast would take a Python number to float32 first
+        constants = [tf.constant(value, tf.float64) for value in (BETA1, BETA2, EPSILON)]
+        powers = [tf.pow(beta, count) for beta in constants[:2]]
+        for variable, first, second, gradient in zip(
+                self.variables, self.first, self.second, gradients, strict=True):
+            power1, power2, lr, beta1, beta2, epsilon = (
+                tf.cast(value, variable.dtype) for value in (*powers, rate, *constants))
+            tf.raw_ops.ResourceApplyAdam(
+                var=variable.handle, m=first.handle, v=second.handle, grad=gradient,
+                beta1_power=power1, beta2_power=power2, lr=lr, beta1=beta1, beta2=beta2,
+                epsilon=epsilon)
+
+
+class SGD:
+    """Plain gradient descent: for comparing strategies, since it doesn't hide small differences."""
+
+    slots: Sequence[tf.Variable] = ()
+
+    def __init__(self, variables: Sequence[tf.Variable], schedule: Schedule) -> None:
+        self.variables, self.schedule = list(variables), schedule
+
+    def apply(self, gradients: Sequence[tf.Tensor], step: tf.Tensor,
+              factor: tf.Tensor | float = 1.0) -> None:
+        """As ``Adam.apply``."""
+        rate = self.schedule.at(step) * factor
+        for variable, gradient in zip(self.variables, gradients, strict=True):
+            tf.raw_ops.ResourceApplyGradientDescent(
+                var=variable.handle, alpha=tf.cast(rate, variable.dtype), delta=gradient)
+
+
+OPTIMIZERS = {"adam": Adam, "sgd": SGD}
+
+
+def optimizer_of(settings: Settings, variables: Sequence[tf.Variable], shares: int) -> Adam | SGD:
+    """For these variables, with the schedule of the settings on so many data parallel shares."""
+    return OPTIMIZERS[settings.optimizer](variables, Schedule(
+        settings.learning_rate, settings.decay, settings.rate_scale(shares),
+        settings.warmup_steps))

@@ -1,0 +1,50 @@
+"""The options that decide what a training run computes, apart from its data."""
+
+from __future__ import annotations
+
+import math
+from argparse import Namespace
+from dataclasses import asdict, dataclass, fields
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+SCALINGS = ("none", "linear", "sqrt")
+PRECISIONS = ("float32", "bfloat16", "float64")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The options of ``train`` of the same names; a resumed run must have the same."""
+
+    feature: str = "ela"
+    batch_size: int = 32
+    accumulate: int = 1
+    optimizer: str = "adam"
+    learning_rate: float = 1e-4
+    decay: float = 1e-6
+    scale_rate: str = "none"
+    warmup_steps: int = 0
+    dropout: float = 0.5
+    sync_bn: bool = False
+    precision: str = "float32"
+    compression: str = "none"
+    monitor: str = "val_loss"
+    seed: int = 0
+    rows: int = 0
+
+    @classmethod
+    def of(cls, options: Namespace) -> Settings:
+        """Those of a command line."""
+        return from_options(cls, options)
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def rate_scale(self, ranks: int) -> float:
+        """Factor on the learning rate for so many ranks."""
+        return {"none": 1.0, "linear": float(ranks), "sqrt": math.sqrt(ranks)}[self.scale_rate]
+
+
+def from_options(kind: type[T], options: Namespace) -> T:
+    """``kind``, a dataclass, with the options of its fields' names."""
+    return kind(**{field.name: getattr(options, field.name) for field in fields(kind)})

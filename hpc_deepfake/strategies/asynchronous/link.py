@@ -1,0 +1,123 @@
+"""A worker's side of the parameter servers: a thread that talks while the worker computes."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from hpc_deepfake.strategies.asynchronous.wire import Wire, bits
+
+if TYPE_CHECKING:
+    from mpi4py.MPI import Comm, Request
+
+# Messages: kernel pieces go between a worker and each server, the others to and from the first.
+# A server that isn't the first sends its wishes to the first.
+ASK, GRANT, KERNEL, REST, WEIGHTS, SMALL, ORDER, WISH = range(1, 9)
+OVER = -1  # a grant that is none: no more work in this round
+_PAUSE = 0.0001, 0.001  # seconds between two looks at the messages: at first, at most
+
+
+class Work(NamedTuple):
+    """What a worker is to do next: the step's number, its rows as they are loaded. The weights
+    to do it with lie in the link's buffers."""
+
+    number: int
+    rows: Future[Any]
+
+
+class Link(threading.Thread):
+    """Asks for work, receives weights, sends gradients; one thread beside the worker's own.
+
+    """
+
+    def __init__(self, comm: Comm, wire: Wire, servers: int, kernel: np.ndarray,
+                 rest: np.ndarray) -> None:
+        """``kernel`` and ``rest`` receive flat weights, which last from ``next`` to the next
+        ``ask``."""
+        super().__init__(name="link", daemon=True)
+        self._comm, self._wire, self._servers = comm, wire, servers
+        self._kernel, self._rest = kernel, rest
+        self._to_do: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[Work | BaseException | None] = queue.SimpleQueue()
+        self._sends: list[tuple[Request, np.ndarray]] = []
+        self._waits: list[tuple[list[Request], Callable[[], None]]] = []
+        self.start()
+
+    def ask(self, load: Callable[[int], Future[Any]]) -> None:
+        """Ask for the next step; its rows are loaded as soon as its number is known."""
+        self._to_do.put(lambda: self._ask(load))
+
+    def push(self, kernel: np.ndarray, rest: np.ndarray) -> None:
+        """Send a gradient; its arrays must stay as they are."""
+        self._to_do.put(lambda: self._push(kernel, rest))
+
+    def next(self, overdue: Callable[[float], None]) -> Work | None:
+        """What was asked for, once its weights are there; None when the round is over."""
+        began = time.monotonic()
+        while True:
+            try:
+                found = self._done.get(timeout=0.2)  # not longer: signals
+            except queue.Empty:
+                overdue(time.monotonic() - began)
+                continue
+            if isinstance(found, BaseException):
+                raise found
+            return found
+
+    def run(self) -> None:
+        try:
+            pause = _PAUSE[0]
+            while True:
+                idle = not self._sends and not self._waits
+                try:
+                    self._to_do.get(block=idle)()
+                    pause = _PAUSE[0]
+                    continue
+                except queue.Empty:
+                    pass
+                if self._progress():
+                    pause = _PAUSE[0]
+                else:
+                    time.sleep(pause)
+                    pause = min(2 * pause, _PAUSE[1])
+        except BaseException as error:
+            self._done.put(error)
+
+    def _progress(self) -> bool:
+        before = len(self._sends), len(self._waits)
+        self._sends = [one for one in self._sends if not one[0].Test()]
+        for waiting in list(self._waits):
+            requests, then = waiting
+            if all(request.Test() for request in requests):
+                self._waits.remove(waiting)
+                then()
+        return (len(self._sends), len(self._waits)) != before
+
+    def _ask(self, load: Callable[[int], Future[Any]]) -> None:
+        grant, nothing = np.empty(1, np.int64), np.empty(0, np.int64)
+        self._sends.append((self._comm.Isend(nothing, 0, ASK), nothing))
+
+        def granted() -> None:
+            number = int(grant[0])
+            if number == OVER:
+                self._done.put(None)
+                return
+            work = Work(number, load(number))
+            receive = [self._comm.Irecv(self._kernel[self._wire.piece(place)], place, WEIGHTS)
+                       for place in range(self._servers)]
+            receive.append(self._comm.Irecv(self._rest, 0, SMALL))
+            self._waits.append((receive, lambda: self._done.put(work)))
+
+        self._waits.append(([self._comm.Irecv(grant, 0, GRANT)], granted))
+
+    def _push(self, kernel: np.ndarray, rest: np.ndarray) -> None:
+        for place in range(self._servers):
+            piece = kernel[self._wire.piece(place)]
+            self._sends.append((self._comm.Isend(bits(piece), place, KERNEL), piece))
+        self._sends.append((self._comm.Isend(rest, 0, REST), rest))

@@ -1,0 +1,251 @@
+"""A parameter server: holds a piece of the weights and applies gradients as they arrive."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import tensorflow as tf
+
+from hpc_deepfake.core.mpi import wait
+from hpc_deepfake.network.batchnorm import update_moving
+from hpc_deepfake.network.optimizer import optimizer_of
+from hpc_deepfake.network.settings import Settings
+from hpc_deepfake.strategies.asynchronous.admission import Admission
+from hpc_deepfake.strategies.asynchronous.link import (
+    ASK,
+    GRANT,
+    KERNEL,
+    ORDER,
+    OVER,
+    REST,
+    SMALL,
+    WEIGHTS,
+    WISH,
+)
+from hpc_deepfake.strategies.asynchronous.wire import Wire, bits
+from hpc_deepfake.strategies.layout import Layout
+
+if TYPE_CHECKING:
+    from mpi4py.MPI import Comm, Request
+
+_END, _SEND, _APPLY = range(3)  # orders of the first server to the others
+_PAUSE = 0.0001, 0.001  # seconds between two looks at the messages: at first, at most
+_BUFFERS = 2  # gradients that are received while another is applied
+
+
+@dataclass
+class _Push:
+    """A gradient that a worker has sent: the rest is here, its kernel piece perhaps not yet."""
+
+    worker: int
+    job: int
+    rest: np.ndarray
+    kernel: np.ndarray | None = None
+    request: Request | None = None
+
+
+class Server:
+    """One piece of the kernel; the first server also holds the rest and decides for all.
+
+    All servers apply the same gradients in the same order, which the first one tells the others:
+    so a version of the weights is the same moment everywhere, a worker gets all its pieces of one
+    version, and staleness is one number.
+
+    Attributes:
+        weights: flat variables: the kernel piece, and on the first server the rest.
+        counts: what the last round was, to be added to the epoch's metrics.
+    """
+
+    def __init__(self, comm: Comm, wire: Wire, settings: Settings, layout: Layout,
+                 moving: list[tf.Variable]) -> None:
+        self._comm, self._wire, self._layout, self._moving = comm, wire, layout, moving
+        self._first = comm.rank == 0
+        self._workers = range(layout.servers, comm.size)
+        piece = wire.piece(comm.rank)
+        sizes = [piece.stop - piece.start] + [wire.rest] * self._first
+        self.weights = [tf.Variable(tf.zeros(size, wire.own), trainable=False) for size in sizes]
+        self.optimizer = optimizer_of(settings, self.weights, 1)
+        self._statistics = sum(v.shape.num_elements() for v in moving)
+        self._free = [self._buffer() for _ in range(_BUFFERS)]
+        self._sends: list[tuple[Request, np.ndarray]] = []
+        self.sums = np.zeros(4)  # rows, loss, right answers, wishes
+        self.staleness: Counter[int] = Counter()
+        self.updates = 0
+        self.applying = 0.0
+
+    def serve(self, count: int, first: int, wishes: Callable[[], int],
+              overdue: Callable[[int, float], None]) -> Iterator[int]:
+        """Until ``count`` steps are done, or some rank wishes otherwise and what runs is done.
+
+        Yields:
+            Numbers of the updates, on the first server.
+        """
+        self.sums, self.staleness, self.updates, self.applying = np.zeros(4), Counter(), 0, 0.0
+        if self._first:
+            yield from self._lead(count, first, wishes, overdue)
+        else:
+            self._follow(wishes)
+        for request, _ in self._sends:
+            wait(request)
+        self._sends = []
+
+    def _lead(self, count: int, first: int, wishes: Callable[[], int],
+              overdue: Callable[[int, float], None]) -> Iterator[int]:
+        admission = Admission(self._layout.max_staleness)
+        running: dict[int, deque[int]] = {worker: deque() for worker in self._workers}
+        since: dict[int, tuple[int, float]] = {}  # worker and time of each running job
+        asking: deque[int] = deque()
+        arrived: list[_Push] = []
+        given, over, pause = 0, 0, _PAUSE[0]
+        while over < len(self._workers) or admission.begun:
+            moved = self._receive(asking, arrived, running)
+            for push in arrived:
+                if admission.may_apply(push.job):
+                    arrived.remove(push)
+                    self._apply_here(push, first + admission.version,
+                                     admission.version - admission.begun[push.job])
+                    self.staleness[admission.apply(push.job)] += 1
+                    running[push.worker].remove(push.job)
+                    del since[push.job]
+                    moved = True
+                    yield self.updates - 1
+                    break
+            told = wishes() or self.sums[3]
+            for worker in list(asking):
+                if told or given == count:
+                    self._post(np.array([OVER], np.int64), worker, GRANT)
+                    over += 1
+                # one that is computed and one that is fetched: gradients must not pile up; and at
+                # the end none is fetched, for a slow worker would hold up the others with two
+                elif len(running[worker]) < 1 + (count - given > len(self._workers)) \
+                        and admission.may_begin():
+                    admission.begin(given)
+                    running[worker].append(given)
+                    since[given] = worker, time.monotonic()
+                    self._post(np.array([given], np.int64), worker, GRANT)
+                    self._order(_SEND, worker)
+                    self._send(worker)
+                    given += 1
+                else:
+                    continue
+                asking.remove(worker)
+                moved = True
+            self._sends = [one for one in self._sends if not one[0].Test()]
+            if moved:
+                pause = _PAUSE[0]
+                continue
+            here = {push.job for push in arrived}
+            late = next((one for job, one in since.items() if job not in here), None)
+            if late is not None:
+                overdue(late[0], time.monotonic() - late[1])
+            time.sleep(pause)
+            pause = min(2 * pause, _PAUSE[1])
+        self.sums[3] += wishes()
+        self._order(_END, 0)
+
+    def _receive(self, asking: deque[int], arrived: list[_Push],
+                 running: dict[int, deque[int]]) -> bool:
+        """Take in what has come; whether anything has."""
+        from mpi4py import MPI
+
+        status, moved, wish = MPI.Status(), False, np.empty(1, np.int64)
+        while self._comm.Iprobe(MPI.ANY_SOURCE, WISH):
+            self._comm.Recv(wish, MPI.ANY_SOURCE, WISH)
+            self.sums[3] += wish[0]
+        while self._comm.Iprobe(MPI.ANY_SOURCE, ASK, status):
+            self._comm.Recv(np.empty(0, np.int64), status.source, ASK)
+            asking.append(status.source)
+            moved = True
+        while self._comm.Iprobe(MPI.ANY_SOURCE, REST, status):
+            worker = status.source
+            rest = np.empty(self._wire.rest + self._statistics + 4, self._wire.own.as_numpy_dtype)
+            self._comm.Recv(rest, worker, REST)
+            # a worker's gradients come in the order in which it began them
+            before = sum(push.worker == worker for push in arrived)
+            arrived.append(_Push(worker, running[worker][before], rest))
+            moved = True
+        for push in arrived:
+            if push.request is None and self._free:
+                self._fetch(push, self._free.pop())
+        return moved
+
+    def _apply_here(self, push: _Push, step: int, staleness: int) -> None:
+        """Apply a gradient here, and have the others do so."""
+        self._order(_APPLY, push.worker, step, staleness)
+        if push.request is None:  # the buffers are taken by gradients that have to wait
+            self._fetch(push, self._buffer())
+        wait(push.request, 0.001)
+        rest, statistics, sums = np.split(
+            push.rest, [self._wire.rest, self._wire.rest + self._statistics])
+        began = time.perf_counter()
+        self._apply([self._in(push.kernel), tf.constant(rest)], tf.constant(statistics),
+                    tf.constant(step, tf.int64), self._factor(staleness))
+        self.applying += time.perf_counter() - began
+        if len(self._free) < _BUFFERS:
+            self._free.append(push.kernel)
+        self.sums += sums
+        self.updates += 1
+
+    def _follow(self, wishes: Callable[[], int]) -> None:
+        """Do as the first server says."""
+        order, told = np.empty(4, np.int64), False
+        while True:
+            request = self._comm.Irecv(order, 0, ORDER)
+            pause = _PAUSE[0]
+            while not request.Test():
+                if wishes() and not told:
+                    self._post(np.array([wishes()], np.int64), 0, WISH)
+                    told = True
+                time.sleep(pause)
+                pause = min(2 * pause, _PAUSE[1])
+            what, worker, step, staleness = order.tolist()
+            if what == _END:
+                return
+            if what == _SEND:
+                self._send(worker)
+                self._sends = [one for one in self._sends if not one[0].Test()]
+            else:
+                kernel = self._free[0]
+                wait(self._comm.Irecv(bits(kernel), worker, KERNEL), 0.001)
+                self._apply([self._in(kernel)], tf.zeros(0, self._wire.own),
+                            tf.constant(step, tf.int64), self._factor(staleness))
+
+    def _order(self, what: int, worker: int, step: int = 0, staleness: int = 0) -> None:
+        for other in range(1, self._layout.servers):
+            self._post(np.array([what, worker, step, staleness], np.int64), other, ORDER)
+
+    def _send(self, worker: int) -> None:
+        """This version of the weights, as far as they are here."""
+        for variable, tag in zip(self.weights, (WEIGHTS, SMALL), strict=False):
+            self._post(variable.numpy(), worker, tag)
+
+    def _post(self, values: np.ndarray, rank: int, tag: int) -> None:
+        self._sends.append((self._comm.Isend(values, rank, tag), values))
+
+    def _fetch(self, push: _Push, buffer: np.ndarray) -> None:
+        push.kernel = buffer
+        push.request = self._comm.Irecv(bits(buffer), push.worker, KERNEL)
+
+    def _buffer(self) -> np.ndarray:
+        return np.empty(self.weights[0].shape[0], self._wire.kernel_type)
+
+    def _in(self, kernel: np.ndarray) -> tf.Tensor:
+        return self._wire.unpack(tf.constant(kernel))
+
+    def _factor(self, staleness: int) -> tf.Tensor:
+        """Of the learning rate: one over the staleness (Zhang et al. 2016), if that is wanted."""
+        wanted = self._layout.staleness_rate
+        return tf.constant(1 / max(staleness, 1) if wanted else 1.0, tf.float64)
+
+    @tf.function(autograph=False)
+    def _apply(self, gradients: list[tf.Tensor], statistics: tf.Tensor, step: tf.Tensor,
+               factor: tf.Tensor) -> None:
+        self.optimizer.apply(gradients, step, factor)
+        if self._first:
+            pieces = tf.split(statistics, [v.shape[0] for v in self._moving])
+            update_moving(self._moving, pieces, step + 1)

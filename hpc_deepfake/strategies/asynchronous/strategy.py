@@ -1,0 +1,219 @@
+"""Asynchronous data parallel training with parameter servers.
+
+Workers fetch weights and send gradients without waiting for each other, and servers apply each
+gradient as it arrives: Downpour SGD (Dean et al. 2012, "Large scale distributed deep networks").
+The age of gradients can be bounded, as with stale-synchronous parallel clocks (Ho et al. 2013), and
+can scale the learning rate (Zhang et al. 2016, "Staleness-aware async-SGD").
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import keras
+import numpy as np
+import tensorflow as tf
+from mpi4py import MPI
+
+from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.mpi import wait
+from hpc_deepfake.network.settings import Settings
+from hpc_deepfake.strategies.asynchronous.link import Link
+from hpc_deepfake.strategies.asynchronous.server import Server
+from hpc_deepfake.strategies.asynchronous.wire import Wire
+from hpc_deepfake.strategies.base import Arrays, Batch, Done, R, T
+from hpc_deepfake.strategies.layout import Layout
+from hpc_deepfake.strategies.sequential import INPUTS, WISHES, Sequential
+
+
+class Async(Sequential):
+    """The first ranks are servers, the others workers; in evaluation all compute.
+
+    A step is one worker's gradient over ``batch_size × accumulate`` rows. The first server deals
+    out the steps of an epoch in order, so a fast worker does more of them. While a worker
+    computes, a thread of it sends the gradient before and fetches the weights for the next step.
+    Between rounds (at an epoch's end, for a checkpoint, to stop) nothing is under way.
+    """
+
+    name = "async"
+    lockstep = False
+
+    def __init__(self, model: keras.Model, settings: Settings, comm: MPI.Comm | None = None,
+                 layout: Layout | None = None) -> None:
+        super().__init__(model, settings, comm, layout)
+        if MPI.Query_thread() != MPI.THREAD_MULTIPLE:
+            raise InputError("this MPI can't be called from several threads, which --strategy "
+                             "async needs: take sync or local-sgd", everywhere=True)
+        self.share = 0, 1
+        self._talk = comm.Dup()  # messages that are no other strategy's
+        self._wire = Wire(self.weights.trainable, self.layout.servers, settings.compression)
+        own = self._wire.own.as_numpy_dtype
+        statistics = sum(v.shape.num_elements() for v in self.weights.moving)
+        # flat weights on their way: kernel, and the rest with the moving statistics
+        self._kernel = np.empty(self._wire.bounds[-1], own)
+        self._rest = np.empty(self._wire.rest + statistics, own)
+        self._server = self._link = None
+        self._idle_since = 0.0
+        if comm.rank < self.layout.servers:
+            self._server = Server(self._talk, self._wire, settings, self.layout,
+                                  self.weights.moving)
+        else:
+            self._link = Link(self._talk, self._wire, self.layout.servers, self._kernel,
+                              self._rest[:self._wire.rest])
+
+    def _optimizer(self) -> None:
+        """The servers have it."""
+
+    def deal(self, items: Sequence[T], load: Callable[[T], R],
+             first: int) -> Iterator[tuple[int, R | None]]:
+        if self._server is not None:
+            for number in self._server.serve(len(items), first, self.wishes, self.overdue):
+                yield number, None
+            return
+        with ThreadPoolExecutor(1) as pool:
+            def begin(number: int) -> Future[R]:
+                return pool.submit(load, items[number])
+
+            self._link.ask(begin)
+            while True:
+                began = time.perf_counter()
+                work = self._link.next(lambda seconds: self.overdue(0, seconds - 5))
+                if work is None:
+                    self._idle_since = began
+                    return
+                self._set(tf.constant(self._kernel), tf.constant(self._rest[:self._wire.rest]))
+                self._link.ask(begin)
+                self.idle = time.perf_counter() - began
+                yield work.number, work.rows.result()
+
+    def step(self, batches: Sequence[Batch], rows: int, step: int, wishes: int = 0) -> Done:
+        *earlier, last = [self._inputs(batch, rows) for batch in batches]
+        for inputs in earlier:
+            self._hold(*inputs)
+        kernel, rest = self._gradient(*last, tf.constant(wishes))
+        self._link.push(np.asarray(memoryview(kernel)), rest.numpy())
+        return Done()  # settle tells what the servers made of it
+
+    def settle(self, spent: dict[str, float]) -> tuple[Done, dict[str, float]]:
+        wait(self._talk.Ibarrier())  # a slow worker may be long in coming
+        server = self._server
+        if server is None:  # until the last worker is done: all have the same time on the clock
+            spent["communication"] += time.perf_counter() - self._idle_since
+        found = self._talk.bcast(server and (
+            server.updates, *server.sums.tolist(),
+            {str(age): count for age, count in sorted(server.staleness.items())},
+            server.applying))
+        updates, rows, loss, right, wishes, staleness, applying = found
+        mine = np.array(list(spent.values())) * (server is None)
+        total = np.empty_like(mine)
+        self._talk.Allreduce(mine, total)
+        self._spread()
+        counts = {"staleness": staleness, "server": {"applying_s": applying}}
+        workers = self._talk.size - self.layout.servers
+        return (Done(updates, round(rows), loss, right, round(wishes), counts=counts),
+                dict(zip(spent, (total / workers).tolist(), strict=True)))
+
+    def state(self) -> Arrays:
+        arrays = self.snapshot()
+        for kernel, *rest in self._moments():
+            flat = self._collect(kernel)
+            if rest:  # the first server
+                arrays += [one.numpy() for one in self._wire.shaped(flat, rest[0])]
+        return arrays
+
+    def load(self, state: Arrays | None) -> None:
+        trained = len(self.weights.trainable)
+        moments = []
+        if state is not None:
+            weights = len(self.variables)
+            for variable, value in zip(self.variables, state[:weights], strict=True):
+                variable.assign(value)
+            moments = [state[at:at + trained] for at in range(weights, len(state), trained)]
+        if self._talk.rank == 0:
+            self._fill(*self._wire.flat(self.weights.trainable))
+        wait(self._talk.Ibcast(self._kernel))
+        wait(self._talk.Ibcast(self._rest))
+        self._assign()
+        if self._server is not None:
+            values = self._kernel[self._wire.piece(self._talk.rank)], self._rest[:self._wire.rest]
+            for variable, value in zip(self._server.weights, values, strict=False):
+                variable.assign(value)
+        if self._talk.bcast(bool(moments)):
+            for number, (kernel, *rest) in enumerate(self._moments()):
+                flat = self._wire.flat(moments[number]) if moments else (None, None)
+                self._hand_out(kernel, flat[0])
+                for variable in rest:
+                    variable.assign(flat[1])
+
+    def _moments(self) -> list[list[tf.Variable]]:
+        """What the optimizer keeps, as this server's flat variables; nothing on workers."""
+        if self._server is None:
+            return []
+        each, slots = len(self._server.weights), self._server.optimizer.slots
+        return [list(slots[at:at + each]) for at in range(0, len(slots), each)]
+
+    def _collect(self, mine: tf.Variable) -> np.ndarray | None:
+        """On the first server the servers' pieces of one flat kernel; collective among them."""
+        if self._talk.rank:
+            wait(self._talk.Isend(mine.numpy(), 0))
+            return None
+        whole = np.empty_like(self._kernel)
+        whole[self._wire.piece(0)] = mine.numpy()
+        for place in range(1, self.layout.servers):
+            wait(self._talk.Irecv(whole[self._wire.piece(place)], place))
+        return whole
+
+    def _hand_out(self, mine: tf.Variable, whole: tf.Tensor | None) -> None:
+        """The contrary of ``_collect``."""
+        piece = np.empty(mine.shape, self._kernel.dtype)
+        if self._talk.rank:
+            wait(self._talk.Irecv(piece, 0))
+        else:
+            values = whole.numpy()
+            piece[:] = values[self._wire.piece(0)]
+            for place in range(1, self.layout.servers):
+                wait(self._talk.Isend(values[self._wire.piece(place)], place))
+        mine.assign(piece)
+
+    def _spread(self) -> None:
+        """Give all ranks the servers' weights; collective."""
+        if self._server is not None:
+            kernel, *rest = self._server.weights
+            self._kernel[self._wire.piece(self._talk.rank)] = kernel.numpy()
+            if rest:
+                self._fill(None, rest[0])
+        for place in range(self.layout.servers):
+            wait(self._talk.Ibcast(self._kernel[self._wire.piece(place)], place))
+        wait(self._talk.Ibcast(self._rest))
+        self._assign()
+
+    def _fill(self, kernel: tf.Tensor | None, rest: tf.Tensor) -> None:
+        if kernel is not None:
+            self._kernel[:] = kernel.numpy()
+        self._rest[:] = np.concatenate([rest.numpy(), *(v.numpy() for v in self.weights.moving)])
+
+    def _assign(self) -> None:
+        """Take the weights that lie in the buffers, moving statistics included."""
+        rest, moving = np.split(self._rest, [self._wire.rest])
+        self._set(tf.constant(self._kernel), tf.constant(rest))
+        places = np.cumsum([v.shape.num_elements() for v in self.weights.moving])[:-1]
+        for variable, value in zip(self.weights.moving, np.split(moving, places), strict=True):
+            variable.assign(value)
+
+    @tf.function(autograph=False)
+    def _set(self, kernel: tf.Tensor, rest: tf.Tensor) -> None:
+        for variable, value in zip(self.weights.trainable, self._wire.shaped(kernel, rest),
+                                   strict=True):
+            variable.assign(value)
+
+    @tf.function(autograph=False, input_signature=(*INPUTS, WISHES))
+    def _gradient(self, *inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """As it travels: kernel, and the rest with batch statistics and sums."""
+        *inputs, wishes = inputs
+        rows = tf.cast(inputs[3], self._own)
+        parts = self._total(self._parts(*inputs), wishes)
+        kernel, rest = self._wire.flat(parts.gradients)
+        return self._wire.pack(kernel), tf.concat(
+            [rest, *parts.batch, tf.stack([rows, *parts.sums])], 0)

@@ -1,0 +1,28 @@
+"""Model parallelism: layers cut into stages (pipeline), and tensors cut into shards (tensor)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hpc_deepfake.core.errors import InputError
+
+if TYPE_CHECKING:
+    from hpc_deepfake.strategies.layout import Layout
+
+
+def check(layout: Layout | None, ranks: int) -> None:
+    """That the mesh fits the ranks and the network.
+
+    Raises:
+        InputError: it doesn't.
+    """
+    from hpc_deepfake.strategies.mesh.cut import cut
+    from hpc_deepfake.strategies.mesh.shape import parse
+    from hpc_deepfake.strategies.mesh.shards import MOST_SHARDS
+
+    shape = parse(layout and layout.mesh, ranks)
+    cut(shape.pipeline, layout.stages)
+    if shape.tensor > MOST_SHARDS:
+        raise InputError(f"--mesh: tensor={shape.tensor} is more than the {MOST_SHARDS} channels "
+                         "of the first convolution, one for each rank; take at most --mesh "
+                         f"tensor={MOST_SHARDS}", everywhere=True)

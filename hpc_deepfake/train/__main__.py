@@ -1,0 +1,232 @@
+"""``mpirun -np N python -m hpc_deepfake.train``: train the network on a data file."""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from hpc_deepfake import strategies
+from hpc_deepfake.core import mpi
+from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.options import default_data
+from hpc_deepfake.core.stop import EXIT_STOPPED, StopFlag
+from hpc_deepfake.network import device as devices
+from hpc_deepfake.network.settings import Settings
+from hpc_deepfake.strategies.layout import Layout
+from hpc_deepfake.train import messages
+from hpc_deepfake.train.options import IN_RUN, parser
+from hpc_deepfake.train.resume import run_directory
+from preprocessing import protocol
+
+if TYPE_CHECKING:
+    from mpi4py.MPI import Comm
+
+    from hpc_deepfake.data.rows import DataFile
+    from hpc_deepfake.network.device import Device
+    from hpc_deepfake.strategies.base import Strategy
+    from hpc_deepfake.train.loop import Trainer
+    from hpc_deepfake.train.rundir import RunDir
+    from hpc_deepfake.train.timeline import Timeline
+
+
+def before_mpi(argv: Sequence[str] | None = None) -> None:
+    """Settings that MPI reads when it starts.
+
+    Raises:
+        RuntimeError: it has started.
+    """
+    if "mpi4py.MPI" in sys.modules:
+        raise RuntimeError("MPI has started: its settings come too late")
+    options = parser().parse(argv)
+    if options.strategy in strategies.POLLING or options.mesh:
+        # Open MPI moves three fragments of a message each time that it is called: with fragments
+        # of 32 KiB in shared memory, 30 MB took 0.8 s between ranks that look every 2 ms
+        for transport in ("vader", "sm"):
+            os.environ.setdefault(f"OMPI_MCA_btl_{transport}_max_send_size", str(1 << 20))
+    if options.allreduce == "ring":
+        os.environ.update(OMPI_MCA_coll_tuned_use_dynamic_rules="1",
+                          OMPI_MCA_coll_tuned_allreduce_algorithm="4")  # ring
+
+
+def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
+    """The whole job; collective. Returns the exit code."""
+    stop = StopFlag()
+    options = parser().parse(argv)
+    options.data = None if options.synthetic else \
+        options.data or default_data() / "features.h5"
+    settings, layout = Settings.of(options), Layout.of(options)
+    options.strategy = strategies.choose(options.strategy, comm.size, settings, layout)
+    if not 0 <= options.slow_rank < comm.size:
+        raise InputError(f"--slow-rank {options.slow_rank}: the ranks are 0 to {comm.size - 1}",
+                         everywhere=True)
+
+    local_rank, ranks_on_node = devices.local_ranks(comm)
+    data = _open(comm, options, ranks_on_node)
+    device = mpi.together(comm, partial(devices.start, options.device, local_rank, ranks_on_node,
+                                        options.threads))
+    run, loaded = run_directory(comm, options, settings, data)
+    timeline = _timeline(comm, options, run)
+    with devices.quiet_stderr():
+        strategies.prepare(options.strategy, comm, device.gpu, layout, options.stall_warning,
+                           options.stall_limit)
+        from hpc_deepfake.train.loop import Limits, Trainer
+        from hpc_deepfake.train.watchdog import Watchdog
+
+        strategy_class = strategies.get(options.strategy)
+    if timeline is not None and "horovod.tensorflow" in sys.modules:
+        timeline.follow_horovod()
+    _record(comm, options, run, data, device, local_rank)
+    strategy = _strategy(strategy_class, comm, options, settings, layout)
+    if run is not None:
+        print(messages.headline(comm.size, strategy.share[1], options, settings, data, device),
+              flush=True)
+    watchdog = Watchdog(comm, options.stall_warning, options.stall_limit)
+    limits = Limits(options.epochs, options.patience, options.checkpoint_minutes * 60,
+                    options.keep)
+    trainer = Trainer(comm, strategy, data, settings, limits, run, stop, watchdog,
+                      options.slow_factor if comm.rank == options.slow_rank else 1.0, timeline)
+    trainer.restore(loaded)
+    del loaded
+    started = time.perf_counter()
+    summary = trainer.train()
+    watchdog.close()
+    usage = comm.gather(resource_usage())
+    traced = timeline and timeline.write()
+    if run is not None and summary is not None:
+        if traced:
+            summary["timeline"] = {**traced, "file": os.path.abspath(options.timeline)}
+        summary |= {"seconds": time.perf_counter() - started, "usage": usage,
+                    "allreduce": _allreduce(options, device)}
+        _finish(options, run, data, trainer, summary)
+    elif run is not None:
+        print(messages.stopped(stop.name, trainer.state.epoch, trainer.state.step, run.path),
+              flush=True)
+    return EXIT_STOPPED if summary is None else 0
+
+
+def _strategy(kind: type[Strategy], comm: Comm, options: Namespace, settings: Settings,
+              layout: Layout) -> Strategy:
+    """The strategy, with a model on the ranks that need one."""
+    import keras
+
+    from hpc_deepfake.network import table
+
+    keras.utils.set_random_seed(options.seed)
+    model = table.build("float64" if options.precision == "float64" else "float32") \
+        if kind.wants_model(comm.rank) else None
+    return kind(model, settings, comm, layout)
+
+
+def _finish(options: Namespace, run: RunDir, data: DataFile, trainer: Trainer,
+            summary: dict[str, Any]) -> None:
+    """Results of a finished run, on rank 0: its files and what is printed of them."""
+    from hpc_deepfake.report import write_at_the_end
+    from hpc_deepfake.train import predictions
+    from hpc_deepfake.train import timeline as trace
+
+    run.write("summary.json", summary)
+    predictions.write(run.path, data, trainer.probabilities)
+    if "timeline" in summary:
+        print(f"{trace.text(summary['timeline'])}\n  open {options.timeline} in "
+              "https://ui.perfetto.dev")
+    print(messages.result(summary, run.path), flush=True)
+    protocol.warn(data.header.array("path"), data.labels)
+    if not options.no_report:
+        print(write_at_the_end(run.path), flush=True)
+
+
+def _timeline(comm: Comm, options: Namespace, run: RunDir | None) -> Timeline | None:
+    """What records the run, if it is wanted; collective."""
+    if options.timeline is None:
+        return None
+    from hpc_deepfake.train.timeline import Timeline
+
+    def writable() -> Path:
+        path = run.path / "timeline.json" if options.timeline == IN_RUN else options.timeline
+        if not os.access(path.parent, os.W_OK):
+            raise InputError(f"--timeline {path}: there is no folder to write to; choose another "
+                             "place")
+        return path
+
+    options.timeline = mpi.on_root(comm, writable)
+    Timeline.prepare()
+    return Timeline(comm, options.timeline)
+
+
+def resource_usage() -> dict[str, float]:
+    """This rank since its start: CPU seconds, largest resident set in MB, wall-clock seconds."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return {"cpu_s": used.ru_utime + used.ru_stime, "max_rss_mb": used.ru_maxrss / 1024,
+            "wall_s": time.time() - psutil.Process().create_time()}
+
+
+def _open(comm: Comm, options: Namespace, ranks_on_node: int) -> DataFile:
+    """Every rank opens the file itself, after rank 0 found it in order."""
+    from hpc_deepfake.data.rows import check_trainable, first_rows, open_data
+    from hpc_deepfake.data.synthetic import synthetic
+
+    def check() -> None:
+        if options.precision == "float64" and options.device == "gpu":
+            raise InputError("--precision float64 is for comparisons on CPU ranks")
+        if options.synthetic:
+            data = synthetic(options.synthetic, options.feature, options.seed)
+        else:
+            data = open_data(options.data, options.feature, "mmap")
+        check_trainable(data)
+        first_rows(data.rows("train"), options.rows, options.seed)
+
+    mpi.on_root(comm, check)
+    if options.synthetic:
+        return synthetic(options.synthetic, options.feature, options.seed)
+    path = options.data
+    if options.stage is not None:
+        from hpc_deepfake.data.stage import stage
+
+        path = stage(comm, path, options.stage)
+    return open_data(path, options.feature, options.input, ranks_on_node)
+
+
+def _record(comm: Comm, options: Namespace, run: RunDir | None, data: DataFile, device: Device,
+            local_rank: int) -> None:
+    """Write the settings and the environment, once Horovod's are set; collective."""
+    from mpi4py import MPI
+
+    from hpc_deepfake.train.rundir import environment
+
+    ranks = comm.gather({"host": MPI.Get_processor_name(), "local_rank": local_rank,
+                         "python": sys.executable,
+                         "device": device.kind, "name": device.name, "threads": device.threads,
+                         "input": data.input})
+    if run is not None:
+        values = {name: str(value) if isinstance(value, Path) else value
+                  for name, value in vars(options).items() if name != "config"}
+        if options.data is not None:
+            values["data"] = os.path.abspath(options.data)
+        run.write("config.json", values)
+        run.write("environment.json", environment(ranks))
+
+
+def _allreduce(options: Namespace, device: Device) -> str | None:
+    """What reduces the gradients, as recorded."""
+    from mpi4py import MPI
+
+    if options.strategy in ("sequential", "async"):
+        return None
+    if device.gpu:
+        return "NCCL"
+    if options.allreduce == "ring" and "Open MPI" in MPI.Get_library_version():
+        return "MPI, ring (forced)"
+    return "MPI, the library's choice"
+
+
+if __name__ == "__main__":
+    mpi.run(main, before_mpi)

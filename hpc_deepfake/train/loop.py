@@ -1,0 +1,351 @@
+"""The training loop of all strategies: steps, validation, early stopping, checkpoints, metrics."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hpc_deepfake import metrics
+from hpc_deepfake.core import mpi
+from hpc_deepfake.core.stop import StopFlag
+from hpc_deepfake.data.rows import DataFile, epoch_order, first_rows, prefetch, share
+from hpc_deepfake.network.model import Card, save
+from hpc_deepfake.network.settings import Settings
+from hpc_deepfake.strategies.base import SAVE, STOP, Batch, Done
+from hpc_deepfake.train import checkpoint, messages
+from hpc_deepfake.train.rundir import RunDir
+from hpc_deepfake.train.watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from mpi4py.MPI import Comm
+
+    from hpc_deepfake.strategies.base import Strategy
+    from hpc_deepfake.train.timeline import Timeline
+
+EVALUATION_BATCH = 64
+MONITORS = {"val_loss": min, "val_auc": max, "val_accuracy": max}
+STAGES = ("input", "compute", "communication", "evaluate", "checkpoint")
+_OF_RANKS = STAGES[:3]  # those in which ranks differ
+
+
+@dataclass
+class State:
+    """Where the run is; with the strategy's tensors, all that a checkpoint holds.
+
+    Attributes:
+        epoch: that is under way, from 1. rows_done: of it. step: optimizer steps so far.
+        loss, right: sums over the epoch's rows so far. seconds: of the epoch so far, by stage.
+        counts: further figures of the epoch so far, by name and kind (``Done.counts``).
+        best, best_epoch: of the monitored figure. rates: images/s of finished epochs.
+    """
+
+    epoch: int = 1
+    rows_done: int = 0
+    step: int = 0
+    loss: float = 0.0
+    right: float = 0.0
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
+    counts: dict[str, dict[str, float]] = field(default_factory=dict)
+    best: float | None = None
+    best_epoch: int = 0
+    rates: list[float] = field(default_factory=list)
+
+    def better(self, value: float | None, monitor: str) -> bool:
+        """Whether ``value`` beats the best so far; one that isn't a number never does."""
+        if value is None or not math.isfinite(value):
+            return False
+        return self.best is None or (value != self.best
+                                     and MONITORS[monitor](value, self.best) == value)
+
+    def add(self, done: Done) -> None:
+        self.step, self.rows_done = self.step + done.steps, self.rows_done + done.rows
+        self.loss, self.right = self.loss + done.loss, self.right + done.right
+        for name, kinds in done.counts.items():
+            known = self.counts.setdefault(name, {})
+            for kind, count in kinds.items():
+                known[kind] = known.get(kind, 0) + count
+
+    def next_epoch(self) -> None:
+        self.epoch, self.rows_done = self.epoch + 1, 0
+        self.loss = self.right = 0.0
+        self.seconds = dict.fromkeys(STAGES, 0.0)
+        self.counts = {}
+
+
+@dataclass
+class Limits:
+    """When to end, and when to save.
+
+    Attributes:
+        epochs: at most. patience: epochs without a better one, 0 for any number.
+        checkpoint_seconds: between two checkpoints in mid-epoch. keep: checkpoints kept.
+    """
+
+    epochs: int
+    patience: int
+    checkpoint_seconds: float
+    keep: int
+
+
+class Trainer:
+    """One run on this rank; every method but ``_say`` is collective."""
+
+    def __init__(self, comm: Comm, strategy: Strategy, data: DataFile, settings: Settings,
+                 limits: Limits, run: RunDir | None, stop: StopFlag, watchdog: Watchdog,
+                 slow: float = 1.0, timeline: Timeline | None = None) -> None:
+        """``run`` is given on rank 0 only; this rank computes ``slow`` times as long as it has
+        to, for studies."""
+        self.comm, self.strategy, self.data = comm, strategy, data
+        self.settings, self.limits = settings, limits
+        self.run, self.stop, self.watchdog, self.slow = run, stop, watchdog, slow
+        strategy.wishes, strategy.overdue = self._wishes, watchdog.overdue
+        self.rows = first_rows(data.rows("train"), settings.rows, settings.seed)
+        self.validation = data.rows("validation")
+        self.state = State()
+        self.best_weights: list[np.ndarray] = []
+        # of validation and test rows, by the best weights; there when training is finished
+        self.probabilities: dict[str, np.ndarray] = {}
+        self._saved, self._saved_state = time.monotonic(), (1, 0)
+        self._pace: list[float] = []  # seconds that steps took to compute
+        self._pace_before = 0  # how many of them before this epoch
+        self._mine = dict.fromkeys(STAGES, 0.0)  # this rank's seconds of the epoch so far
+        self._note = timeline.add if timeline else lambda *_, **__: None
+
+    def train(self) -> dict[str, Any] | None:
+        """Train to the end and leave the best weights in the model and in ``model.keras``.
+
+        Returns:
+            The summary; None when told to stop, with a checkpoint written.
+        """
+        state, limits = self.state, self.limits
+        while state.epoch <= limits.epochs and not self._patience_over():
+            if not self._epoch() or not self._end_of_epoch():
+                self.save_checkpoint()
+                return None
+        if self.best_weights:
+            self.strategy.restore(self.best_weights)
+        self._save_model()
+        return self._summary()
+
+    def _patience_over(self) -> bool:
+        state, patience = self.state, self.limits.patience
+        return bool(patience) and state.epoch - 1 - state.best_epoch >= patience
+
+    def _epoch(self) -> bool:
+        """The rest of the epoch under way; False when some rank was told to stop."""
+        order = epoch_order(self.rows, self.settings.seed, self.state.epoch)
+        line = _Line(self.comm.rank == 0, self.state.epoch, len(order))
+        stopped = False
+        while self.state.rows_done < len(order) and not stopped:
+            done = self._steps(order, line)
+            stopped = done.stopped and self.state.rows_done < len(order)
+            if done.save and not stopped:
+                self.save_checkpoint()
+        line.clear()
+        return not stopped
+
+    def _steps(self, order: np.ndarray, line: _Line) -> Done:
+        """Up to the epoch's end, a stop or a checkpoint; what was done last."""
+        state, strategy, accumulate = self.state, self.strategy, self.settings.accumulate
+        index, shares = strategy.share
+        size = self.settings.batch_size * shares * accumulate
+        steps = np.split(order[state.rows_done:], range(size, len(order) - state.rows_done, size))
+        mine = [[share(micro, index, shares) for micro in np.array_split(rows, accumulate)]
+                for rows in steps]
+        first, begun = state.step, state.rows_done
+        spent, done = dict.fromkeys(STAGES, 0.0), Done()
+        self.watchdog.entered()
+        ready = time.perf_counter()
+        for number, micro in strategy.deal(mine, self._load, first):
+            waited = time.perf_counter() - ready
+            if micro is not None:
+                batches = [Batch(*loaded, dropout_seed(
+                    self.settings.seed, (first + number) * accumulate + place, index))
+                    for place, loaded in enumerate(micro)]
+                if strategy.lockstep:
+                    self.watchdog.entered()
+                slept = self._dawdle()
+                done = strategy.step(batches, len(steps[number]), first + number, self._wishes())
+                state.add(done)
+                now = time.perf_counter()
+                communication = done.waited if math.isfinite(done.waited) else 0.0
+                self._pace.append(now - ready - waited - communication - slept)
+                spent["input"] += waited - strategy.idle
+                spent["communication"] += communication + strategy.idle
+                spent["compute"] += now - ready - waited - communication
+                self._note("input", ready, ready + waited)
+                self._note("step", ready + waited, now, step=first + number,
+                           waited_s=communication)
+            line.show(min(begun + (number + 1) * size, len(order)))
+            ready = time.perf_counter()
+            if done.wishes:
+                break
+        for stage, seconds in spent.items():
+            self._mine[stage] += seconds
+        rest, spent = strategy.settle(spent)
+        state.add(rest)
+        for stage, seconds in spent.items():
+            state.seconds[stage] += seconds
+        return rest if rest.wishes else done
+
+    def _wishes(self) -> int:
+        return STOP * bool(self.stop) + SAVE * self._checkpoint_due()
+
+    def _dawdle(self) -> float:
+        """Sleep as much longer as this rank was told to be slower; the seconds slept."""
+        if self.slow <= 1 or len(self._pace) < 2:  # the first step also builds the graph
+            return 0.0
+        seconds = (self.slow - 1) * self._pace[-1]
+        time.sleep(seconds)
+        return seconds
+
+    def _load(self, shares: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
+        return [self.data.batch(rows) for rows in shares]
+
+    def _checkpoint_due(self) -> bool:
+        """By rank 0's clock; the others hear of it with the step's sums."""
+        return (self.run is not None and self.limits.checkpoint_seconds > 0
+                and time.monotonic() - self._saved >= self.limits.checkpoint_seconds)
+
+    def _end_of_epoch(self) -> bool:
+        """Validate, remember the best, note the metrics; False when told to stop."""
+        state = self.state
+        began = time.perf_counter()
+        self.watchdog.entered()
+        found, stopped = self._evaluate(self.validation)
+        state.seconds["evaluate"] = time.perf_counter() - began
+        self._note("evaluate", began, time.perf_counter())
+        value = found[self.settings.monitor.removeprefix("val_")]
+        best = state.better(value, self.settings.monitor)
+        if best:
+            state.best, state.best_epoch = value, state.epoch
+            self.best_weights = self.strategy.snapshot()
+        training = sum(state.seconds[stage] for stage in ("input", "compute", "communication"))
+        state.rates.append(len(self.rows) / training)
+        line = {"epoch": state.epoch, "step": state.step, "loss": state.loss / len(self.rows),
+                "accuracy": state.right / len(self.rows), "images_per_s": state.rates[-1],
+                "seconds": dict(state.seconds), "ranks": self._over_ranks(),
+                **{f"val_{name}": figure for name, figure in found.items()}, **state.counts,
+                "best": best}
+        state.next_epoch()
+        if self.run is not None:
+            self.run.append("metrics.jsonl", line)
+            print(messages.epoch(line, self.limits.epochs), flush=True)
+        if best:
+            began = time.perf_counter()
+            self._save_model()
+            state.seconds["checkpoint"] += time.perf_counter() - began
+            self._note("checkpoint", began, time.perf_counter())
+        self.save_checkpoint()
+        more = state.epoch <= self.limits.epochs and not self._patience_over()
+        return not (stopped and more)
+
+    def _over_ranks(self) -> dict[str, dict[str, float]]:
+        """Least, mean and largest seconds of the ranks that computed, by stage, of this epoch; and
+        of this process's first step, which also builds the graph, in the epoch that has it."""
+        first = self._pace[0] if self._pace and not self._pace_before else 0.0
+        mine = [self._mine[stage] for stage in _OF_RANKS]
+        found = mpi.concatenate(self.comm, np.array([*mine, first])).reshape(-1, len(mine) + 1)
+        found = found[found.any(1)]  # a server computes nothing
+        self._pace_before, self._mine = len(self._pace), dict.fromkeys(STAGES, 0.0)
+        return {name: {"min": float(column.min()), "mean": float(column.mean()),
+                       "max": float(column.max())}
+                for name, column in zip((*_OF_RANKS, "first_step"), found.T, strict=True)
+                if len(column) and (name != "first_step" or column.any())}
+
+    def _evaluate(self, rows: np.ndarray) -> tuple[dict[str, Any], bool]:
+        """Exact figures over ``rows``, and whether any rank was told to stop."""
+        found, stopped = self._probabilities(rows)
+        return metrics.evaluate(found, self.data.labels[rows]), stopped
+
+    def _probabilities(self, rows: np.ndarray) -> tuple[np.ndarray, bool]:
+        """Of each of ``rows``, computed by one rank, and whether any was told to stop; the same
+        on all ranks."""
+        index, shares = self.strategy.evaluation_share
+        mine = share(rows, index, shares)
+        batches = np.split(mine, range(EVALUATION_BATCH, len(mine), EVALUATION_BATCH))
+        scores = [self.strategy.probabilities(pictures)
+                  for pictures, _ in prefetch(self.data.batch, batches) if len(pictures)]
+        local = np.concatenate([*scores, []]) if self.strategy.speaks else np.empty(0)
+        stopped = mpi.concatenate(self.comm, np.array([bool(self.stop)], np.float64))
+        return mpi.concatenate(self.comm, local), bool(stopped.any())
+
+    def save_checkpoint(self) -> None:
+        """Write a checkpoint of this very state; rank 0 does, the others need not wait."""
+        here = (self.state.epoch, self.state.rows_done)
+        if self._saved_state == here:
+            return
+        began = time.perf_counter()
+        state, best = self.strategy.state(), self.strategy.whole(self.best_weights)
+        if self.run is not None:
+            meta = {"state": asdict(self.state), "settings": self.settings.as_dict(),
+                    "data": self.data.header.attributes, "ranks": self.comm.size,
+                    "tensors": len(state)}
+            checkpoint.save(self.run.path / "checkpoints", self.state.step, state + best, meta,
+                            self.limits.keep)
+        self._saved, self._saved_state = time.monotonic(), here
+        self.state.seconds["checkpoint"] += time.perf_counter() - began
+        self._note("checkpoint", began, time.perf_counter())
+
+    def restore(self, loaded: tuple[list[np.ndarray], dict[str, Any]] | None) -> None:
+        """Take up a checkpoint, given on rank 0; None starts from rank 0's weights."""
+        meta = self.comm.bcast(loaded and loaded[1])
+        if meta is not None:
+            self.state = State(**meta["state"])
+            self._saved_state = (self.state.epoch, self.state.rows_done)
+            best = loaded and loaded[0][meta["tensors"]:]
+            if self.state.best_epoch:
+                self.best_weights = self.strategy.part(best)
+        self.strategy.load(loaded and loaded[0][:meta["tensors"]])
+
+    def _save_model(self) -> None:
+        """``model.keras`` with the present weights."""
+        self.strategy.fill_model()
+        if self.run is not None:
+            card = Card(self.settings.feature, self.data.header.parameters)
+            save(self.strategy.model, card, Path(self.run.path) / "model.keras")
+
+    def _summary(self) -> dict[str, Any]:
+        state = self.state
+        self.probabilities = {part: self._probabilities(self.data.rows(part))[0]
+                              for part in ("validation", "test") if len(self.data.rows(part))}
+        parts = {part: metrics.evaluate(found, self.data.labels[self.data.rows(part)])
+                 for part, found in self.probabilities.items()}
+        return {"strategy": self.strategy.name, "ranks": self.comm.size,
+                "feature": self.settings.feature, "epochs": state.epoch - 1, "steps": state.step,
+                "stopped_early": state.epoch <= self.limits.epochs,
+                "best_epoch": state.best_epoch, "monitor": self.settings.monitor,
+                "train_rows": len(self.rows), "images_per_s": float(np.median(state.rates)),
+                **parts}
+
+
+def dropout_seed(seed: int, number: int, rank: int) -> np.ndarray:
+    """Two int32 that are a function of (seed, number of the micro-batch, rank) alone."""
+    return np.random.SeedSequence([seed, number, rank]).generate_state(2).astype(np.int32)
+
+
+class _Line:
+    """The progress line within an epoch, on rank 0 and a terminal only."""
+
+    def __init__(self, wanted: bool, epoch: int, rows: int) -> None:
+        self._on = wanted and sys.stderr.isatty()
+        self._epoch, self._rows = epoch, rows
+        self._shown, self._done = time.monotonic(), 0
+
+    def show(self, done: int) -> None:
+        now = time.monotonic()
+        if self._on and now - self._shown > 0.5:
+            rate = (done - self._done) / (now - self._shown)
+            self._shown, self._done = now, done
+            print(f"\r\033[Kepoch {self._epoch}  {done:,} of {self._rows:,} images  "
+                  f"{rate:,.0f}/s", end="", file=sys.stderr, flush=True)
+
+    def clear(self) -> None:
+        if self._on:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)

@@ -1,0 +1,99 @@
+"""HTML from untrusted text: escaping, numbers, tables, and the page around the sections."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+
+from hpc_deepfake.core.text import printable
+from hpc_deepfake.web.style import STYLE
+
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+
+class Html(str):
+    """Text that is HTML already; anything else is escaped by ``text``."""
+
+    __slots__ = ()
+
+
+def text(value: object) -> Html:
+    """As HTML. What can't be seen, or turns the writing's direction, is shown as its code."""
+    if isinstance(value, Html):
+        return value
+    return Html(escape(printable(str(value))))
+
+
+def name(value: object) -> Html:
+    """A file name: in its own direction, and broken anywhere."""
+    return Html(f"<bdi class=name>{text(value)}</bdi>")
+
+
+def join(parts: Iterable[object], between: str = "") -> Html:
+    return Html(between.join(text(part) for part in parts))
+
+
+def tag(kind: str, content: object, **attributes: object) -> Html:
+    """An element; ``class_`` gives the attribute ``class``."""
+    given = "".join(f' {key.rstrip("_").replace("_", "-")}="{text(value)}"'
+                    for key, value in attributes.items() if value is not None)
+    return Html(f"<{kind}{given}>{text(content)}</{kind}>")
+
+
+def table(caption: object, head: Sequence[object], rows: Iterable[Sequence[object]],
+          kind: str = "numbers") -> Html:
+    """With the first cell of each row as its header. ``kind`` is a class of the page's style:
+    ``numbers``, ``figures`` (a number, then words) or ``words``."""
+    top = join(tag("th", cell, scope="col") for cell in head)
+    body = join(Html(f"<tr>{tag('th', first, scope='row')}"
+                     f"{join(tag('td', cell) for cell in rest)}</tr>") for first, *rest in rows)
+    return Html(f'<div class=scroll><table class="{kind}">'
+                f"<caption>{text(caption)}</caption>"
+                + (f"<thead><tr>{top}</tr></thead>" if head else "")
+                + f"<tbody>{body}</tbody></table></div>")
+
+
+def section(title: str, *content: object) -> Html:
+    """With a heading, which the page's list of contents points to."""
+    return Html(f'<section id="{anchor(title)}"><h2>{text(title)}</h2>{join(content)}</section>')
+
+
+def anchor(title: str) -> str:
+    return "".join(one if one.isalnum() else "-" for one in title.lower())
+
+
+def paragraph(*content: object, class_: str | None = None) -> Html:
+    return tag("p", join(content), class_=class_)
+
+
+def details(summary: str, content: object) -> Html:
+    return Html(f"<details><summary>{text(summary)}</summary>{text(content)}</details>")
+
+
+def commands(lines: Sequence[str]) -> Html:
+    """Lines to paste into a shell."""
+    return Html(f"<pre><code>{join(lines, chr(10))}</code></pre>")
+
+
+def page(title: str, head: object, sections: Sequence[tuple[str, Html]]) -> str:
+    """The whole document: no scripts, nothing fetched, and the browser is told to allow neither."""
+    contents = join((Html(f'<a href="#{anchor(one)}">{text(one)}</a>') for one, _ in sections), " ")
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>{text(title)}</title>
+<style>
+{STYLE}</style>
+</head>
+<body>
+<header>{text(head)}<nav aria-label="Sections">{contents}</nav></header>
+<main>
+{join((section(one, content) for one, content in sections), chr(10))}
+</main>
+</body>
+</html>
+"""
