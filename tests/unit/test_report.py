@@ -21,10 +21,10 @@ import pytest
 from conftest import run_program
 
 import hpc_deepfake.audit
+from hpc_deepfake import report as command
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.data.rows import open_data
 from hpc_deepfake.metrics.intervals import bootstrap
-from hpc_deepfake import report as command
 from hpc_deepfake.report import collect, pictures, repeat
 from hpc_deepfake.report.results import wilson
 from hpc_deepfake.train import predictions
