@@ -10,6 +10,7 @@ from typing import NoReturn
 from hpc_deepfake import __version__
 from hpc_deepfake.core.errors import EXIT_USAGE, InputError
 from hpc_deepfake.core.mpi import ended, launched_rank, report
+from hpc_deepfake.core.streams import whole_lines
 
 # word: module, whether it runs on several ranks, what it does
 COMMANDS = {
@@ -41,8 +42,7 @@ hpc-deepfake COMMAND --help tells more. On several ranks:
 
 def main() -> NoReturn:
     """Entry point of the console script."""
-    for stream in (sys.stdout, sys.stderr):  # a file name may hold anything; printing must not fail
-        stream.reconfigure(errors="backslashreplace")
+    whole_lines()
     word = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if word in ("-h", "--help", "help"):
         lines = (f"  {name:<11} {text}" for name, (_, _, text) in COMMANDS.items())

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from hpc_deepfake.audit.rows import Rows, counted
+from hpc_deepfake.audit.rows import Rows
+from hpc_deepfake.core.progress import counted
 from preprocessing import ela, picture
 from preprocessing.store import DONE
 

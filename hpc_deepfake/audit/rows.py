@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
-import time
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -16,6 +13,7 @@ import numpy as np
 
 from hpc_deepfake.audit import facts
 from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.progress import counted
 from hpc_deepfake.core.text import printable
 from preprocessing.catalogue import locate
 from preprocessing.names import parse_path
@@ -83,26 +81,9 @@ def files_of(rows: Rows, roots: dict[str, Path]) -> list[bytes]:
 def facts_of(files: list[bytes], say: bool = True) -> list[facts.Facts | None]:
     """Facts of each row's file, each file read once; None where it isn't there."""
     distinct = dict.fromkeys(files)
-    wanted = counted(distinct, len(distinct), "files read") if say else distinct
+    wanted = counted(distinct, len(distinct), "files read", say)
     found = {name: facts.read(name) for name in wanted}
     return [found[name] for name in files]
-
-
-def counted(items: Iterable[T], total: int, unit: str, interval: float = 10.0) -> Iterator[T]:
-    """``items``, with a line on stderr now and then that says how many of them are done."""
-    terminal = sys.stderr.isatty()
-    start = last = time.monotonic()
-    for done, item in enumerate(items):
-        now = time.monotonic()
-        if now - last >= (0.5 if terminal else interval):
-            last = now
-            line = (f"{done:,} of {total:,} {unit} ({100 * done / total:.0f}%)  "
-                    f"{done / (now - start):,.0f}/s")
-            print(f"\r\033[K{line}" if terminal else line, end="" if terminal else "\n",
-                  file=sys.stderr, flush=True)
-        yield item
-    if terminal and last != start:
-        print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 
 def shown(path: bytes) -> str:

@@ -11,6 +11,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from hpc_deepfake.core.errors import EXIT_USAGE, InputError
+from hpc_deepfake.core.log import start as start_log
+from hpc_deepfake.core.streams import whole_lines
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,12 +29,27 @@ def launched_rank() -> int:
     return next((int(os.environ[name]) for name in _RANK if name in os.environ), 0)
 
 
-def wait(request: Request, interval: float = 0.01) -> None:
-    """Wait for ``request`` by polling: signals get through and the core stays free."""
-    pause = 0.0002
+def wait(request: Request, interval: float = 0.01,
+         overdue: Callable[[float], None] | None = None) -> float:
+    """Wait for ``request`` by polling: signals get through and the core stays free.
+
+    A large message may take as many polls as it has pieces, and another rank is mostly a few
+    milliseconds away: pauses are short at first, and a hundredth of the time waited later.
+
+    Args:
+        interval: longest pause, in seconds. overdue: called with the seconds waited so far, from
+            half a second on.
+
+    Returns:
+        The seconds that it took.
+    """
+    began, waited = time.perf_counter(), 0.0
     while not request.Test():
-        time.sleep(pause)
-        pause = min(2 * pause, interval)
+        time.sleep(min(max(5e-5, waited / 100), interval))
+        waited = time.perf_counter() - began
+        if overdue is not None and waited > 0.5:
+            overdue(waited)
+    return time.perf_counter() - began
 
 
 def on_root(comm: Comm, function: Callable[[], T]) -> T:
@@ -106,8 +123,7 @@ def run(program: Callable[[Comm], int], before: Callable[[], object] | None = No
     Args:
         before: called on every rank before MPI starts; it must fail on all ranks alike.
     """
-    for stream in (sys.stdout, sys.stderr):  # a file name may hold anything; printing must not fail
-        stream.reconfigure(errors="backslashreplace")
+    whole_lines()
     code = None
     try:
         if before is not None:
@@ -118,6 +134,7 @@ def run(program: Callable[[Comm], int], before: Callable[[], object] | None = No
 
     comm = MPI.COMM_WORLD
     try:
+        start_log(comm.rank)
         if code is None:
             code = program(comm)
     except InputError as error:

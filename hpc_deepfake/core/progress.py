@@ -1,25 +1,74 @@
-"""One progress line for all ranks, on rank 0."""
+"""Progress of long work: one line on a terminal, a plain line now and then elsewhere."""
 
 from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, TypeVar
 
 from hpc_deepfake.core.mpi import wait
 
 if TYPE_CHECKING:
-    from mpi4py.MPI import Comm
+    from mpi4py.MPI import Comm, Request
 
+T = TypeVar("T")
 _TAG_COUNT, _TAG_LAST = 1, 2
+_TERMINAL_INTERVAL = 0.5  # seconds
+
+
+class Line:
+    """A line on standard error that is rewritten on a terminal; elsewhere it is printed again."""
+
+    def __init__(self, shown: bool = True, interval: float = 10.0) -> None:
+        """
+        Args:
+            shown: whether this process shows any. interval: seconds between two plain lines; 0
+                for a terminal only.
+        """
+        self.terminal = shown and sys.stderr.isatty()
+        self.interval = _TERMINAL_INTERVAL if self.terminal else interval
+        self._on = shown and self.interval > 0
+        self._last = time.monotonic()
+        self._open = False
+
+    def due(self) -> bool:
+        """Whether it is time for the next line; then the clock starts again."""
+        now = time.monotonic()
+        if not self._on or now - self._last < self.interval:
+            return False
+        self._last = now
+        return True
+
+    def show(self, text: str) -> None:
+        if self.terminal:
+            print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+            self._open = True
+        elif self._on:
+            print(text, file=sys.stderr, flush=True)
+
+    def clear(self) -> None:
+        """Take the line off the terminal."""
+        if self._open:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+            self._open = False
+
+
+def counted(items: Iterable[T], total: int, unit: str, shown: bool = True) -> Iterator[T]:
+    """``items``, with a line now and then that says how many of ``total`` are done."""
+    line, start = Line(shown), time.monotonic()
+    for done, item in enumerate(items):
+        if line.due():
+            line.show(_text(done, total, unit, time.monotonic() - start))
+        yield item
+    line.clear()
 
 
 class Progress:
     """Counts over all ranks without making anyone wait.
 
     The ranks send their running counts to rank 0, which looks for them between two pieces of its
-    own work. On a terminal the line is rewritten twice a second; elsewhere a plain line comes
-    every ``interval`` seconds.
+    own work.
     """
 
     def __init__(self, comm: Comm, total: int, unit: str, interval: float = 10.0) -> None:
@@ -27,9 +76,9 @@ class Progress:
         self._counts = [0] * comm.size
         self._finished = 1
         self._total, self._unit = total, unit
-        self._terminal = comm.rank == 0 and sys.stderr.isatty()
-        self._every = 0.5 if comm.rank or self._terminal else interval
-        self._sent: list = []
+        self._line = Line(comm.rank == 0, interval)
+        self._every = _TERMINAL_INTERVAL if comm.rank else self._line.interval
+        self._sent: list[Request] = []
         self._start = self._last = time.monotonic()
 
     def advance(self, count: int = 1) -> None:
@@ -58,8 +107,7 @@ class Progress:
                 if time.monotonic() - self._last >= self._every:
                     self._last = time.monotonic()
                     self._show()
-            if self._terminal:
-                print("\r\033[K", end="", file=sys.stderr, flush=True)
+            self._line.clear()
         wait(self._comm.Ibarrier())
         self._comm.Free()
 
@@ -77,13 +125,12 @@ class Progress:
             self._finished += tag == _TAG_LAST
 
     def _show(self) -> None:
-        done = sum(self._counts)
-        seconds = time.monotonic() - self._start
-        rate = done / seconds
-        left = f"{(self._total - done) / rate:.0f} s left" if done else ""
-        line = (f"{done:,} of {self._total:,} {self._unit} "
-                f"({100 * done / max(self._total, 1):.0f}%)  {rate:,.0f}/s  {left}")
-        if self._terminal:
-            print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
-        else:
-            print(line, file=sys.stderr, flush=True)
+        self._line.show(_text(sum(self._counts), self._total, self._unit,
+                              time.monotonic() - self._start))
+
+
+def _text(done: int, total: int, unit: str, seconds: float) -> str:
+    rate = done / max(seconds, 1e-9)
+    left = f"{(total - done) / rate:.0f} s left" if done else ""
+    return (f"{done:,} of {total:,} {unit} ({100 * done / max(total, 1):.0f}%)  "
+            f"{rate:,.0f}/s  {left}").rstrip()

@@ -23,3 +23,8 @@ def printable(name: str) -> str:
     """``name`` without line ends and a terminal's own commands: those stand as escapes."""
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode()
                    for one in name)
+
+
+def plural(number: int, noun: str) -> str:
+    """Such as ``1 rank`` and ``1,000 ranks``."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"

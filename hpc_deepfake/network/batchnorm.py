@@ -6,7 +6,7 @@ the moving averages, which are no concern of the layer: they are reduced with th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -23,6 +23,10 @@ class Statistics(NamedTuple):
 
     mean: tf.Tensor
     variance: tf.Tensor
+
+
+# (x, gamma, beta, name of the layer) → (normalised x, statistics)
+Normalise = Callable[[tf.Tensor, tf.Tensor, tf.Tensor, str], tuple[tf.Tensor, Statistics]]
 
 
 def fused(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor) -> tuple[tf.Tensor, Statistics]:
@@ -73,6 +77,35 @@ def synchronised(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, present: tf.Te
 
     y, mean, variance = normalise(x, gamma, beta)
     return y, Statistics(tf.stop_gradient(mean), tf.stop_gradient(variance))
+
+
+def normaliser(own: tf.DType, sync: bool, present: tf.Tensor, allreduce: AllReduce) -> Normalise:
+    """The batch normalisation of a training pass.
+
+    Args:
+        own: type of the weights. sync: over the micro-batch of all ranks (``--sync-bn``).
+            present, allreduce: as for ``synchronised``.
+    """
+    def normalise(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor,
+                  name: str) -> tuple[tf.Tensor, Statistics]:
+        if sync:
+            y, statistics = synchronised(tf.cast(x, own), gamma, beta, present, allreduce, name)
+            return tf.cast(y, x.dtype), statistics
+        if own == tf.float64:  # the fused operation does not support it
+            return synchronised(x, gamma, beta, 1, lambda value, _: value, name)
+        return fused(x, gamma, beta)
+
+    return normalise
+
+
+def by_moving(moving: Mapping[str, Statistics]) -> Normalise:
+    """Normalisation by moving statistics, given by layer, as in validation."""
+    def normalise(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor,
+                  name: str) -> tuple[tf.Tensor, Statistics]:
+        statistics = moving[name]
+        return tf.nn.batch_normalization(x, *statistics, beta, gamma, EPSILON), statistics
+
+    return normalise
 
 
 def _sum(x: tf.Tensor) -> tf.Tensor:

@@ -11,10 +11,8 @@ from collections.abc import Callable, Sequence
 import keras
 import tensorflow as tf
 
-from hpc_deepfake.network.batchnorm import Statistics
+from hpc_deepfake.network.batchnorm import Normalise, Statistics
 
-# (x, gamma, beta, name of the layer) → (normalised x, statistics)
-Normalise = Callable[[tf.Tensor, tf.Tensor, tf.Tensor, str], tuple[tf.Tensor, Statistics]]
 Product = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 

@@ -84,7 +84,10 @@ class SGD:
 OPTIMIZERS = {"adam": Adam, "sgd": SGD}
 
 
-def optimizer_of(settings: Settings, variables: Sequence[tf.Variable], shares: int) -> Adam | SGD:
+Optimizer = Adam | SGD
+
+
+def optimizer_of(settings: Settings, variables: Sequence[tf.Variable], shares: int) -> Optimizer:
     """For these variables, with the schedule of the settings on so many data parallel shares."""
     return OPTIMIZERS[settings.optimizer](variables, Schedule(
         settings.learning_rate, settings.decay, settings.rate_scale(shares),

@@ -92,14 +92,9 @@ class Hybrid(Sync):
     @tf.function(autograph=False, input_signature=(PICTURES,))
     def _predict(self, pictures: tf.Tensor) -> tf.Tensor:
         self._meter = self._new_meter()
-        moving = dict(zip(("bn1", "bn2"), (self.weights.moving[:2], self.weights.moving[2:])))
-
-        def normalise(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor,
-                      name: str) -> tuple[tf.Tensor, Statistics]:
-            mean, variance = moving[name]
-            return tf.nn.batch_normalization(x, mean, variance, beta, gamma,
-                                             batchnorm.EPSILON), Statistics(mean, variance)
-
+        moving = self.weights.moving
+        normalise = batchnorm.by_moving({"bn1": Statistics(*moving[:2]),
+                                         "bn2": Statistics(*moving[2:])})
         logits, _ = forward(self.weights, pictures, tf.zeros(2, tf.int32), 0.0, normalise,
                             self._own, self._product)
         return tf.nn.softmax(logits)[:, 1]

@@ -31,7 +31,7 @@ class Meter:
         if not self._cpu:
             self._waited.append(tf.constant(float("nan"), tf.float64))
             return list(until)
-        begin, end = _clock(after), _clock(until)  # TensorFlow keeps their order
+        begin, end = clock(after), clock(until)  # TensorFlow keeps their order
         self._waited.append(tf.maximum(end - begin, 0))
         with tf.control_dependencies([end]):
             return [tf.identity(one) for one in until]
@@ -44,6 +44,9 @@ class Meter:
             for sizes in self._sent.values())])
 
 
-def _clock(after: Sequence[tf.Tensor]) -> tf.Tensor:
+def clock(after: Sequence[tf.Tensor], cpu: bool = True) -> tf.Tensor:
+    """Seconds, once the tensors are there; NaN on a GPU, whose work is only queued then."""
+    if not cpu:
+        return tf.constant(float("nan"), tf.float64)
     with tf.control_dependencies(after):
         return tf.timestamp()

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from hpc_deepfake.network.batchnorm import Statistics, fused, synchronised, update_moving
+from hpc_deepfake.network.batchnorm import normaliser, update_moving
 from hpc_deepfake.network.fused import Weights, forward
 from hpc_deepfake.network.optimizer import SGD, Adam, optimizer_of
 from hpc_deepfake.network.settings import Settings
@@ -139,16 +139,7 @@ class Sequential(Strategy):
         present = tf.cast(present, self._own)
         rows = tf.cast(rows, self._own)
 
-        def normalise(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor,
-                      name: str) -> tuple[tf.Tensor, Statistics]:
-            if self.settings.sync_bn:
-                y, found = synchronised(tf.cast(x, self._own), gamma, beta, present,
-                                        self._allreduce, name)
-                return tf.cast(y, x.dtype), found
-            if self._own == tf.float64:  # the fused operation doesn't know it
-                return synchronised(x, gamma, beta, 1, lambda value, _: value, name)
-            return fused(x, gamma, beta)
-
+        normalise = normaliser(self._own, self.settings.sync_bn, present, self._allreduce)
         with tf.GradientTape() as tape:
             logits, statistics = forward(self.weights, pictures, seed, self.settings.dropout,
                                          normalise, self._compute, self._product)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 
 from hpc_deepfake import metrics
 from hpc_deepfake.core import mpi
+from hpc_deepfake.core.progress import Line
 from hpc_deepfake.core.stop import StopFlag
 from hpc_deepfake.data.rows import DataFile, epoch_order, first_rows, prefetch, share
 from hpc_deepfake.network.model import Card, save
@@ -20,6 +20,7 @@ from hpc_deepfake.network.settings import Settings
 from hpc_deepfake.strategies.base import SAVE, STOP, Batch, Done
 from hpc_deepfake.train import checkpoint, messages
 from hpc_deepfake.train.rundir import RunDir
+from hpc_deepfake.train.timing import STAGES, StepClock
 from hpc_deepfake.train.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
 
 EVALUATION_BATCH = 64
 MONITORS = {"val_loss": min, "val_auc": max, "val_accuracy": max}
-STAGES = ("input", "compute", "communication", "evaluate", "checkpoint")
-_OF_RANKS = STAGES[:3]  # those in which ranks differ
-
 
 @dataclass
 class State:
@@ -103,7 +101,7 @@ class Trainer:
         to, for studies."""
         self.comm, self.strategy, self.data = comm, strategy, data
         self.settings, self.limits = settings, limits
-        self.run, self.stop, self.watchdog, self.slow = run, stop, watchdog, slow
+        self.run, self.stop, self.watchdog = run, stop, watchdog
         strategy.wishes, strategy.overdue = self._wishes, watchdog.overdue
         self.rows = first_rows(data.rows("train"), settings.rows, settings.seed)
         self.validation = data.rows("validation")
@@ -112,10 +110,9 @@ class Trainer:
         # of validation and test rows, by the best weights; there when training is finished
         self.probabilities: dict[str, np.ndarray] = {}
         self._saved, self._saved_state = time.monotonic(), (1, 0)
-        self._pace: list[float] = []  # seconds that steps took to compute
-        self._pace_before = 0  # how many of them before this epoch
-        self._mine = dict.fromkeys(STAGES, 0.0)  # this rank's seconds of the epoch so far
         self._note = timeline.add if timeline else lambda *_, **__: None
+        self._clock = StepClock(slow, self._note)
+        self._begun = 0.0, 0  # when this epoch's steps began, and after which row
 
     def train(self) -> dict[str, Any] | None:
         """Train to the end and leave the best weights in the model and in ``model.keras``.
@@ -140,7 +137,8 @@ class Trainer:
     def _epoch(self) -> bool:
         """The rest of the epoch under way; False when some rank was told to stop."""
         order = epoch_order(self.rows, self.settings.seed, self.state.epoch)
-        line = _Line(self.comm.rank == 0, self.state.epoch, len(order))
+        line = Line(self.comm.rank == 0, interval=0)
+        self._begun = time.monotonic(), self.state.rows_done
         stopped = False
         while self.state.rows_done < len(order) and not stopped:
             done = self._steps(order, line)
@@ -150,7 +148,7 @@ class Trainer:
         line.clear()
         return not stopped
 
-    def _steps(self, order: np.ndarray, line: _Line) -> Done:
+    def _steps(self, order: np.ndarray, line: Line) -> Done:
         """Up to the epoch's end, a stop or a checkpoint; what was done last."""
         state, strategy, accumulate = self.state, self.strategy, self.settings.accumulate
         index, shares = strategy.share
@@ -158,52 +156,40 @@ class Trainer:
         steps = np.split(order[state.rows_done:], range(size, len(order) - state.rows_done, size))
         mine = [[share(micro, index, shares) for micro in np.array_split(rows, accumulate)]
                 for rows in steps]
-        first, begun = state.step, state.rows_done
-        spent, done = dict.fromkeys(STAGES, 0.0), Done()
+        first, begun, done = state.step, state.rows_done, Done()
         self.watchdog.entered()
-        ready = time.perf_counter()
+        self._clock.begin()
         for number, micro in strategy.deal(mine, self._load, first):
-            waited = time.perf_counter() - ready
+            self._clock.loaded()
             if micro is not None:
                 batches = [Batch(*loaded, dropout_seed(
                     self.settings.seed, (first + number) * accumulate + place, index))
                     for place, loaded in enumerate(micro)]
                 if strategy.lockstep:
                     self.watchdog.entered()
-                slept = self._dawdle()
+                self._clock.dawdle()
                 done = strategy.step(batches, len(steps[number]), first + number, self._wishes())
                 state.add(done)
-                now = time.perf_counter()
-                communication = done.waited if math.isfinite(done.waited) else 0.0
-                self._pace.append(now - ready - waited - communication - slept)
-                spent["input"] += waited - strategy.idle
-                spent["communication"] += communication + strategy.idle
-                spent["compute"] += now - ready - waited - communication
-                self._note("input", ready, ready + waited)
-                self._note("step", ready + waited, now, step=first + number,
-                           waited_s=communication)
-            line.show(min(begun + (number + 1) * size, len(order)))
-            ready = time.perf_counter()
+                self._clock.stepped(first + number, done.waited, strategy.idle)
+            self._show(line, min(begun + (number + 1) * size, len(order)), len(order))
+            self._clock.ready()
             if done.wishes:
                 break
-        for stage, seconds in spent.items():
-            self._mine[stage] += seconds
-        rest, spent = strategy.settle(spent)
+        rest, spent = strategy.settle(self._clock.end())
         state.add(rest)
         for stage, seconds in spent.items():
             state.seconds[stage] += seconds
         return rest if rest.wishes else done
 
+    def _show(self, line: Line, done: int, rows: int) -> None:
+        """The progress within an epoch, on a terminal only."""
+        if line.due():
+            began, first = self._begun
+            rate = (done - first) / max(time.monotonic() - began, 1e-9)
+            line.show(f"epoch {self.state.epoch}  {done:,} of {rows:,} images  {rate:,.0f}/s")
+
     def _wishes(self) -> int:
         return STOP * bool(self.stop) + SAVE * self._checkpoint_due()
-
-    def _dawdle(self) -> float:
-        """Sleep as much longer as this rank was told to be slower; the seconds slept."""
-        if self.slow <= 1 or len(self._pace) < 2:  # the first step also builds the graph
-            return 0.0
-        seconds = (self.slow - 1) * self._pace[-1]
-        time.sleep(seconds)
-        return seconds
 
     def _load(self, shares: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
         return [self.data.batch(rows) for rows in shares]
@@ -230,7 +216,7 @@ class Trainer:
         state.rates.append(len(self.rows) / training)
         line = {"epoch": state.epoch, "step": state.step, "loss": state.loss / len(self.rows),
                 "accuracy": state.right / len(self.rows), "images_per_s": state.rates[-1],
-                "seconds": dict(state.seconds), "ranks": self._over_ranks(),
+                "seconds": dict(state.seconds), "ranks": self._clock.over_ranks(self.comm),
                 **{f"val_{name}": figure for name, figure in found.items()}, **state.counts,
                 "best": best}
         state.next_epoch()
@@ -245,19 +231,6 @@ class Trainer:
         self.save_checkpoint()
         more = state.epoch <= self.limits.epochs and not self._patience_over()
         return not (stopped and more)
-
-    def _over_ranks(self) -> dict[str, dict[str, float]]:
-        """Least, mean and largest seconds of the ranks that computed, by stage, of this epoch; and
-        of this process's first step, which also builds the graph, in the epoch that has it."""
-        first = self._pace[0] if self._pace and not self._pace_before else 0.0
-        mine = [self._mine[stage] for stage in _OF_RANKS]
-        found = mpi.concatenate(self.comm, np.array([*mine, first])).reshape(-1, len(mine) + 1)
-        found = found[found.any(1)]  # a server computes nothing
-        self._pace_before, self._mine = len(self._pace), dict.fromkeys(STAGES, 0.0)
-        return {name: {"min": float(column.min()), "mean": float(column.mean()),
-                       "max": float(column.max())}
-                for name, column in zip((*_OF_RANKS, "first_step"), found.T, strict=True)
-                if len(column) and (name != "first_step" or column.any())}
 
     def _evaluate(self, rows: np.ndarray) -> tuple[dict[str, Any], bool]:
         """Exact figures over ``rows``, and whether any rank was told to stop."""
@@ -328,24 +301,3 @@ class Trainer:
 def dropout_seed(seed: int, number: int, rank: int) -> np.ndarray:
     """Two int32 that are a function of (seed, number of the micro-batch, rank) alone."""
     return np.random.SeedSequence([seed, number, rank]).generate_state(2).astype(np.int32)
-
-
-class _Line:
-    """The progress line within an epoch, on rank 0 and a terminal only."""
-
-    def __init__(self, wanted: bool, epoch: int, rows: int) -> None:
-        self._on = wanted and sys.stderr.isatty()
-        self._epoch, self._rows = epoch, rows
-        self._shown, self._done = time.monotonic(), 0
-
-    def show(self, done: int) -> None:
-        now = time.monotonic()
-        if self._on and now - self._shown > 0.5:
-            rate = (done - self._done) / (now - self._shown)
-            self._shown, self._done = now, done
-            print(f"\r\033[Kepoch {self._epoch}  {done:,} of {self._rows:,} images  "
-                  f"{rate:,.0f}/s", end="", file=sys.stderr, flush=True)
-
-    def clear(self) -> None:
-        if self._on:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpc_deepfake.core import mpi
+from hpc_deepfake.core import mpi, perfetto
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
@@ -47,6 +47,8 @@ class Timeline:
         """Have Horovod record too, if it runs."""
         import horovod.tensorflow as hvd
 
+        if not hvd.is_initialized():  # a pipeline whose messages all go from neighbour to neighbour
+            return
         self._hvd = hvd
         if self._comm.rank == 0:
             self._horovod.unlink(missing_ok=True)
@@ -68,12 +70,10 @@ class Timeline:
                     default=0.0)
         events: list[dict[str, Any]] = []
         for rank, (phases, ahead, _) in enumerate(found):
-            events += [_name("process_name", f"rank {rank}", rank),
-                       _name("thread_name", "training loop", rank, 0)]
-            events += [{"name": name, "cat": "loop", "ph": "X", "pid": rank, "tid": 0,
-                        "ts": round((start - ahead - begin) * 1e6, 1),
-                        "dur": round((end - start) * 1e6, 1), "args": facts}
-                       for name, start, end, facts in phases]
+            events += [perfetto.named("process_name", f"rank {rank}", rank),
+                       perfetto.named("thread_name", "training loop", rank, 0)]
+            events += [perfetto.span(name, rank, start - ahead - begin, end - ahead - begin,
+                                     "loop", **facts) for name, start, end, facts in phases]
         if self._hvd is not None:
             self._hvd.stop_timeline()
             events += horovod_events(_finished(self._horovod), begin + self._epoch)
@@ -83,11 +83,7 @@ class Timeline:
             if "ts" in event:
                 event["ts"] = round(event["ts"] - first, 1)
         left_out = sum(count for *_, count in found)
-        new = self._path.with_name(f".{self._path.name}.new")
-        with open(new, "w", encoding="utf-8") as file:
-            json.dump({"traceEvents": events, "displayTimeUnit": "ms",
-                       "otherData": {"ranks": len(found), "left_out": left_out}}, file)
-        os.replace(new, self._path)
+        perfetto.write(self._path, events, ranks=len(found), left_out=left_out)
         return summary(events, left_out)
 
 
@@ -119,7 +115,7 @@ def horovod_events(text: str, begin: float) -> list[dict[str, Any]]:
         tensor = one["pid"]
         if one["ph"] == "M":
             if one["name"] == "process_name" and "name" in one["args"]:
-                events.append(_name("thread_name", f"Horovod: {one['args']['name']}", 0,
+                events.append(perfetto.named("thread_name", f"Horovod: {one['args']['name']}", 0,
                                     _FIRST_TENSOR + tensor))
         else:
             if one["ph"] == "X" and str(one.get("name", "")).isdecimal():
@@ -178,11 +174,6 @@ def text(found: dict[str, Any]) -> str:
             f"{name.lower().replace('_', ' ')} {seconds / steps * 1e3:.1f} ms"
             for name, seconds in kinds.items()) + " a step"]
     return "\n".join(lines)
-
-
-def _name(kind: str, name: str, pid: int, tid: int | None = None) -> dict[str, Any]:
-    return {"name": kind, "ph": "M", "pid": pid, "args": {"name": name},
-            **({} if tid is None else {"tid": tid})}
 
 
 def _finished(path: Path) -> str:

@@ -61,8 +61,10 @@ import tensorflow as tf  # noqa: E402
 from hpc_deepfake.network import table  # noqa: E402
 from hpc_deepfake.strategies.base import Batch, Strategy  # noqa: E402
 from hpc_deepfake.strategies.mesh import layers, pipeline  # noqa: E402
+from hpc_deepfake.strategies.mesh import strategy as mesh_strategy  # noqa: E402
 from hpc_deepfake.strategies.mesh.schedule import most_live  # noqa: E402
-from hpc_deepfake.strategies.mesh.strategy import Local, Mesh  # noqa: E402
+from hpc_deepfake.strategies.mesh.stage import Local, Stage  # noqa: E402
+from hpc_deepfake.strategies.mesh.strategy import Mesh  # noqa: E402
 
 EXACT = Settings(dropout=0.0, sync_bn=True)
 SGD = replace(EXACT, precision="float64", optimizer="sgd", learning_rate=0.01)
@@ -77,13 +79,13 @@ def make(one: Case, settings: Settings, kind: type[Strategy] | None = None) -> S
     strategy = kind(network, replace(settings, accumulate=one.micro), COMM, one.layout)
     strategy.load(None)
     if one.layout.mesh:  # what is under way then must not lie in memory that is free
-        finish, strategy.taken = strategy._finish, []
+        finish, strategy.taken = strategy.stage.finish, []
 
         def taking(*inputs: object) -> object:
             strategy.taken = [np.full(count, np.nan) for count in range(1, 33)]
             return finish(*inputs)
 
-        strategy._finish = taking
+        strategy.stage.finish = taking
     return strategy
 
 
@@ -163,13 +165,15 @@ def compare(one: Case) -> None:
 
 def mistakes() -> None:
     """Comparisons of meshes with a mistake in what makes them one."""
-    class Unreduced(Mesh):
+    class Unreduced(Stage):
         def _reduce(self, gradients: list[tf.Tensor], batch: list[tf.Tensor]) -> Local:
             whole = super()._reduce(gradients, batch)
             return whole._replace(gradients=[*whole.gradients[:-1], gradients[-1]])
 
     data, tensor, _, line, _ = CASES
-    found["data=2 unreduced/sgd/loss"] = train(make(data, SGD, Unreduced), [3] * 6)
+    mesh_strategy.Stage = Unreduced
+    found["data=2 unreduced/sgd/loss"] = train(make(data, SGD), [3] * 6)
+    mesh_strategy.Stage = Stage
     copy_to, layers.copy_to = layers.copy_to, lambda x, *_: x
     strategy = make(tensor, SGD)
     gradients("tensor=2 uncopied", strategy, 5)

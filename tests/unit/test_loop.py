@@ -17,7 +17,7 @@ from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.stop import SIGNALS, StopFlag
 from hpc_deepfake.network.settings import Settings
 from hpc_deepfake.strategies.base import SAVE, STOP, Done, Strategy
-from hpc_deepfake.train import loop, messages
+from hpc_deepfake.train import loop, messages, timing
 from hpc_deepfake.train.loop import Limits, State, Trainer, dropout_seed
 from hpc_deepfake.train.rundir import RunDir, default_run
 
@@ -365,14 +365,24 @@ def test_wishes_of_many_ranks_are_told_apart():
     assert np.float32(ranks * STOP + SAVE) == ranks * STOP + SAVE, "exact in float32"
 
 
-def test_a_slow_rank_sleeps_in_proportion(train, monkeypatch):
-    """Twice its own step's time for a factor of 3, from the third step on."""
-    slept = []
-    monkeypatch.setattr(loop.time, "sleep", slept.append)
-    trainer = train(QUALITY, 1)
-    trainer.slow = 3.0
-    trainer._pace = [9.0]
-    assert trainer._dawdle() == 0
-    trainer._pace.append(0.25)
-    assert trainer._dawdle() == 0.5
+def test_a_slow_rank_sleeps_in_proportion(monkeypatch):
+    """Twice its own step's time for a factor of 3, from the third step on; what it slept counts
+    as computing, and not as the pace of the next sleep."""
+    now, slept = [0.0], []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        now[0] += seconds
+
+    monkeypatch.setattr(timing.time, "sleep", sleep)
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: now[0])
+    clock = timing.StepClock(3.0)
+    clock.begin()
+    for step, seconds in enumerate((9.0, 0.25, 0.5)):
+        clock.loaded()
+        clock.dawdle()
+        now[0] += seconds
+        clock.stepped(step, 0.0, 0.0)
+        clock.ready()
     assert slept == [0.5]
+    assert clock.end()["compute"] == 9.0 + 0.25 + 1.0

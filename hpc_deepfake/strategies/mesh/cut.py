@@ -1,6 +1,8 @@
 """Where a pipeline is cut: stages of about the same cost, or as the user says.
 
-    python -m hpc_deepfake.strategies.mesh.cut      measure the blocks' costs here, and the cuts they give
+    python -m hpc_deepfake.strategies.mesh.cut
+
+measures the blocks' costs on this machine and prints the cuts that they give.
 """
 
 from __future__ import annotations

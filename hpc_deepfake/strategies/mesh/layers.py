@@ -12,8 +12,7 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from hpc_deepfake.network.batchnorm import EPSILON, Statistics
-from hpc_deepfake.network.fused import Normalise
+from hpc_deepfake.network.batchnorm import Normalise, Statistics
 from hpc_deepfake.strategies.mesh.regions import (
     Group,
     copy_to,
@@ -123,17 +122,6 @@ def _dense2(x: tf.Tensor, weights: Weights, how: Pass, _: list[Statistics]) -> t
 
 _BLOCKS = {"conv1": _conv1, "bn1": _bn("bn1"), "conv2": _conv2, "bn2": _bn("bn2"),
            "dense1": _dense1, "dense2": _dense2}
-
-
-def by_moving(weights: Weights) -> Normalise:
-    """Normalisation by the moving statistics, as in validation."""
-    def normalise(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor,
-                  name: str) -> tuple[tf.Tensor, Statistics]:
-        mean, variance = weights[f"{name}/mean"], weights[f"{name}/variance"]
-        return tf.nn.batch_normalization(x, mean, variance, beta, gamma, EPSILON), \
-            Statistics(mean, variance)
-
-    return normalise
 
 
 def _cast(weights: Weights, block: str, kind: tf.DType) -> tuple[tf.Tensor, tf.Tensor]:

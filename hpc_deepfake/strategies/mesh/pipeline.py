@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hpc_deepfake.core.mpi import wait
+from hpc_deepfake.strategies.mesh.mover import Mover
 from hpc_deepfake.strategies.mesh.schedule import Operation
-from hpc_deepfake.strategies.mesh.waiting import Mover, Overdue, wait
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm, Request
@@ -21,6 +23,8 @@ _AHEAD = 2  # receives posted at a time: one arrives while the one before is wor
 
 # (micro-batch, what the neighbour sent or None) → what the other neighbour gets, or None
 Work = Callable[[int, "np.ndarray | None"], "np.ndarray | None"]
+# (rank, seconds that it was waited for so far)
+Overdue = Callable[[int, float], None]
 # micro-batch → an empty array for what will be received
 Room = Callable[[int], np.ndarray]
 
@@ -96,7 +100,8 @@ class Pipeline:
     def _finish(self, message: _Message) -> np.ndarray:
         peer, micro, what = message.peer, message.operation.micro, message.what
         began = time.perf_counter()
-        self.waited += wait(message.request, peer, self._overdue)
+        self.waited += wait(message.request, overdue=partial(self._overdue, peer)
+                            if self._overdue else None)
         self._note(message)
         if self.trace is not None:
             self.trace.work("wait", began, time.perf_counter(), peer=peer, what=what, micro=micro)

@@ -5,28 +5,26 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
 
+from hpc_deepfake.core.mpi import wait
 from hpc_deepfake.network import table
-from hpc_deepfake.network.batchnorm import Statistics, fused, synchronised, update_moving
 from hpc_deepfake.network.fused import Weights
 from hpc_deepfake.network.optimizer import optimizer_of
 from hpc_deepfake.network.settings import Settings
 from hpc_deepfake.strategies.base import Arrays, Batch, Done, Strategy
 from hpc_deepfake.strategies.collectives import Guard
 from hpc_deepfake.strategies.layout import Layout
-from hpc_deepfake.strategies.mesh import layers
 from hpc_deepfake.strategies.mesh.cut import cut
 from hpc_deepfake.strategies.mesh.pipeline import Pipeline
-from hpc_deepfake.strategies.mesh.regions import Group
 from hpc_deepfake.strategies.mesh.schedule import SCHEDULES, Operation, bubble
 from hpc_deepfake.strategies.mesh.shape import parse
-from hpc_deepfake.strategies.mesh.shards import output_shape, parameters
+from hpc_deepfake.strategies.mesh.shards import parameters
+from hpc_deepfake.strategies.mesh.stage import Local, Stage
 from hpc_deepfake.strategies.mesh.trace import Trace
-from hpc_deepfake.strategies.mesh.waiting import wait
 from hpc_deepfake.strategies.mesh.weights import Exchange
 from preprocessing.ela import SIZE
 
@@ -34,16 +32,8 @@ if TYPE_CHECKING:
     import keras
     from mpi4py.MPI import Comm
 
-_LARGE = 1 << 20  # numbers; a larger gradient is reduced by itself
 _FIGURES = (("bytes", "point_to_point"), ("bytes", "allreduce"), ("bytes", "tensor"),
             ("pipeline", "waited_s"), ("pipeline", "formula_s"), ("pipeline", "step_s"))
-
-
-class Local(NamedTuple):
-    """This rank's summands of a step: gradients of its weights, and batch statistics."""
-
-    gradients: list[tf.Tensor]
-    batch: list[tf.Tensor]
 
 
 class Mesh(Strategy):
@@ -66,12 +56,7 @@ class Mesh(Strategy):
         self.place = place = self.shape.place(comm.rank)
         self.share = self.evaluation_share = (place.data, self.shape.data)
         stages = cut(self.shape.pipeline, layout.stages)
-        self.blocks = stages[place.stage]
-        self._first, self._last = place.stage == 0, place.stage == len(stages) - 1
-        self.speaks = self._last and place.tensor == 0
         self._own = tf.float64 if settings.precision == "float64" else tf.float32
-        self._compute = tf.bfloat16 if settings.precision == "bfloat16" else self._own
-
         self._table = parameters(layout.tensor_layout)
         self._trained = [one for one in self._table if one.trainable]
         stage_of = {block: stage for stage, blocks in enumerate(stages) for block in blocks}
@@ -85,26 +70,23 @@ class Mesh(Strategy):
             for one in own}
         self.variables = list(self.weights.values())
         self._trainable = [self.weights[one.name] for one in own if one.trainable]
-        self._moving = [self.weights[one.name] for one in own if not one.trainable]
         self.optimizer = optimizer_of(settings, self._trainable, self.shape.data)
         self.slots = self.optimizer.slots
 
-        same, here = self.shape.data_group(place), self.shape.tensor_group(place)
-        self._tensor = Group(here, place.tensor)
-        self._data = Group(same, place.data)
-        self._batch = Group(same, place.data)  # batch statistics of each micro-batch
+        self.stage = Stage(stages, self.shape, place, self.weights, self.optimizer, settings,
+                           layout)
+        self.speaks = self.stage.last and place.tensor == 0
         self._guard = Guard(comm) if self.shape.groups() else nullcontext()
         self._sums_comm = comm.Dup()
         title = f"rank {comm.rank}: data {place.data}, stage {place.stage} " \
-                f"({', '.join(self.blocks)}), tensor {place.tensor}"
+                f"({', '.join(self.stage.blocks)}), tensor {place.tensor}"
         self.trace = Trace(comm.rank, title) if layout.trace else None
         self.pipeline = Pipeline(
-            comm.Dup(), None if self._first else self._neighbour(-1),
-            None if self._last else self._neighbour(1), self.trace,
+            comm.Dup(), None if self.stage.first else self._neighbour(-1),
+            None if self.stage.last else self._neighbour(1), self.trace,
             lambda rank, seconds: self.overdue(rank, seconds))
         self._told = np.zeros(len(_FIGURES))  # figures not yet told to the others
         self._steps = 0
-        self._build(stages)
 
     @classmethod
     def wants_model(cls, rank: int) -> bool:
@@ -112,28 +94,6 @@ class Mesh(Strategy):
 
     def _neighbour(self, offset: int) -> int:
         return self.shape.rank(self.place._replace(stage=self.place.stage + offset))
-
-    def _build(self, stages: Sequence[tuple[str, ...]]) -> None:
-        """The compiled functions."""
-        def given(compute: tf.DType) -> tf.TensorSpec:
-            if self._first:
-                return tf.TensorSpec((None, SIZE, SIZE, 3), tf.uint8)
-            before = stages[self.place.stage - 1][-1]
-            shape = output_shape(before, self.layout.tensor_layout, self.place.tensor,
-                                 self.shape.tensor)
-            return tf.TensorSpec((None, *shape), self._own if before == "dense1" else compute)
-
-        self._given = {True: given(self._compute), False: given(self._own)}
-        self._sent_shape = output_shape(self.blocks[-1], self.layout.tensor_layout,
-                                        self.place.tensor, self.shape.tensor)
-        self._sent_type = self._own if self.blocks[-1] == "dense1" else self._compute
-        self._forward = tf.function(self._train_stage, autograph=False, input_signature=(
-            self._given[True], tf.TensorSpec((None,), tf.uint8), tf.TensorSpec((2,), tf.int32),
-            tf.TensorSpec((), tf.int64), tf.TensorSpec((), tf.bool)))
-        self._evaluate = tf.function(self._evaluate_stage, autograph=False,
-                                     input_signature=(self._given[False],))
-        self._reduced = tf.function(self._reduce, autograph=False)
-        self._finish = tf.function(self._reduce_and_update, autograph=False)
 
     # ---- a step
 
@@ -151,7 +111,7 @@ class Mesh(Strategy):
         # mpi4py 4.1.2 doesn't keep these two: "mine" has to live until the request is through
         request = self._sums_comm.Iallreduce(mine, sums)
         ready = time.perf_counter()
-        reducing = np.nan_to_num(float(self._finish(*local, tf.constant(step, tf.int64))))
+        reducing = np.nan_to_num(float(self.stage.finish(*local, tf.constant(step, tf.int64))))
         updated = time.perf_counter()
         idle = wait(request)
         ended = time.perf_counter()
@@ -159,9 +119,10 @@ class Mesh(Strategy):
             self.trace.work("reduce and update", ready, updated, step=step)
             self.trace.work("wait", updated, ended, what="end of the step", step=step)
         micro = [max(len(batch.labels), 1) for batch in batches]
+        stage = self.stage
         self._told[:3] = (self.pipeline.sent,
-                          self._data.sent(1) + len(micro) * self._batch.sent(1),
-                          sum(self._tensor.sent(rows) for rows in micro))
+                          stage.data.sent(1) + len(micro) * stage.batch.sent(1),
+                          sum(stage.tensor.sent(rows) for rows in micro))
         if self._steps:  # the first one also builds the graphs
             share = bubble(self.shape.pipeline, len(batches))
             self._told[3:] = self.pipeline.waited + idle, share * (ended - began), ended - began
@@ -181,11 +142,12 @@ class Mesh(Strategy):
     def gradients(self, batch: Batch, rows: int) -> Arrays:
         """Reduced gradients of one batch, whole, on rank 0; collective. For comparisons."""
         local, *_ = self._work([batch], rows)
-        reduced = self._reduced(*local).gradients
+        reduced = self.stage.reduced(*local).gradients
         return self._exchange.gather(self._trained, [value.numpy() for value in reduced])
 
     def _work(self, batches: Sequence[Batch], rows: int) -> tuple[Local, float, float]:
         """The pipeline's forward and backward passes: this rank's sums over the micro-batches."""
+        stage = self.stage
         inputs = [_inputs(batch, rows) for batch in batches]
         tapes: dict[int, tuple[tf.GradientTape, tf.Tensor, tf.Tensor]] = {}
         total: list[tf.Tensor] = []
@@ -195,15 +157,15 @@ class Mesh(Strategy):
         def forward(micro: int, given: np.ndarray | None) -> np.ndarray | None:
             nonlocal batch
             x, *rest = inputs[micro]
-            x = tf.constant(x if self._first else given)
+            x = tf.constant(x if stage.first else given)
             with tf.GradientTape() as tape:
-                if not self._first:
+                if not stage.first:
                     tape.watch(x)
-                y, found, sums = self._forward(x, *rest)
+                y, found, sums = stage.forward(x, *rest)
             tapes[micro] = tape, x, y
             batch = [one + more for one, more in zip(batch, found, strict=True)] if batch \
                 else list(found)
-            if self._last:
+            if stage.last:
                 scores[:] += sums.numpy()
                 return None
             return y.numpy()
@@ -212,107 +174,39 @@ class Mesh(Strategy):
             nonlocal total
             tape, x, y = tapes.pop(micro)
             upstream = None if given is None else tf.constant(given)
-            sources = [*self._trainable, *([] if self._first else [x])]
+            sources = [*self._trainable, *([] if stage.first else [x])]
             found = tape.gradient(y, sources, upstream)
             own = found[:len(self._trainable)]
             total = [one + more for one, more in zip(total, own, strict=True)] if total else own
-            return None if self._first else found[-1].numpy()
+            return None if stage.first else found[-1].numpy()
 
         def room(spec_shape: Sequence[int], kind: tf.DType, micro: int) -> np.ndarray:
             return np.empty((len(inputs[micro][0]), *spec_shape), kind.as_numpy_dtype)
 
-        given = self._given[True]
+        received = stage.received
         self.pipeline.run(
             SCHEDULES[self.layout.schedule](self.shape.pipeline, len(batches), self.place.stage),
-            forward, backward, lambda micro: room(given.shape[1:], given.dtype, micro),
-            lambda micro: room(self._sent_shape, self._sent_type, micro))
+            forward, backward, lambda micro: room(received.shape[1:], received.dtype, micro),
+            lambda micro: room(stage.sent_shape, stage.sent_type, micro))
         return Local(total, batch), *(scores.tolist() if self.speaks else (0.0, 0.0))
-
-    def _train_stage(self, x: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, rows: tf.Tensor,
-                     present: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor], tf.Tensor]:
-        """What goes on to the next stage, or the loss over ``rows``; the batch statistics' part of
-        the step's; sums of losses and right answers."""
-        own = self._own
-        present, rows = tf.cast(present, own), tf.cast(rows, own)
-
-        def normalise(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor,
-                      name: str) -> tuple[tf.Tensor, Statistics]:
-            if self.settings.sync_bn:
-                y, found = synchronised(tf.cast(x, own), gamma, beta, present,
-                                        self._batch.allreduce, name)
-                return tf.cast(y, x.dtype), found
-            if own == tf.float64:  # the fused operation doesn't know it
-                return synchronised(x, gamma, beta, 1, lambda value, _: value, name)
-            return fused(x, gamma, beta)
-
-        how = layers.Pass(self._tensor, self.layout.tensor_layout, own, self._compute, normalise,
-                          self.settings.dropout, seed)
-        y, statistics = layers.stage(self.blocks, x, self.weights, how)
-        share = present * tf.cast(tf.size(labels), own) / rows
-        batch = [value * share for pair in statistics for value in pair]
-        if not self._last:
-            return y, batch, tf.zeros((2,), own)
-        labels = tf.cast(labels, tf.int32)
-        loss = present * tf.reduce_sum(
-            tf.nn.sparse_softmax_cross_entropy_with_logits(labels, y))
-        right = tf.cast(tf.equal(tf.argmax(y, 1, tf.int32), labels), own)
-        return loss / rows, batch, tf.stop_gradient(
-            tf.stack([loss, present * tf.reduce_sum(right)]))
-
-    def _reduce(self, gradients: list[tf.Tensor], batch: list[tf.Tensor]) -> Local:
-        """Sums over the ranks that hold the same weights: a large kernel by itself, the rest as one
-        flat tensor."""
-        values = [*gradients, *batch]
-        large = [value.shape.num_elements() >= _LARGE for value in values]
-        rest = [value for value, alone in zip(values, large, strict=True) if not alone]
-        flat = self._data.allreduce(
-            tf.concat([tf.reshape(value, [-1]) for value in rest], 0), "rest")
-        pieces = iter(tf.split(flat, [value.shape.num_elements() for value in rest]))
-        values = [self._data.allreduce(value, "dense_kernel") if alone
-                  else tf.reshape(next(pieces), value.shape)
-                  for value, alone in zip(values, large, strict=True)]
-        return Local(values[:len(gradients)], values[len(gradients):])
-
-    def _reduce_and_update(self, gradients: list[tf.Tensor], batch: list[tf.Tensor],
-                           step: tf.Tensor) -> tf.Tensor:
-        """Seconds of the reduction, on a CPU."""
-        computed = self._clock(gradients)
-        reduced = self._reduce(gradients, batch)
-        took = self._clock([*reduced.gradients, *reduced.batch]) - computed
-        self.optimizer.apply(reduced.gradients, step)
-        update_moving(self._moving, reduced.batch, step + 1)
-        return took
-
-    def _clock(self, after: list[tf.Tensor]) -> tf.Tensor:
-        """Seconds, once the tensors are there; NaN on a GPU, whose work is only queued then."""
-        if self.variables[0].device.endswith("CPU:0"):
-            with tf.control_dependencies(after):
-                return tf.timestamp()
-        return tf.constant(float("nan"), tf.float64)
 
     # ---- evaluation
 
     def probabilities(self, pictures: np.ndarray) -> np.ndarray:
+        stage = self.stage
         micro = np.array_split(pictures, min(self.shape.pipeline, len(pictures)))
         found: list[np.ndarray] = []
 
         def forward(number: int, given: np.ndarray | None) -> np.ndarray | None:
-            y = self._evaluate(tf.constant(micro[number] if self._first else given)).numpy()
+            y = stage.evaluate(tf.constant(micro[number] if stage.first else given)).numpy()
             found.append(y)
-            return None if self._last else y
+            return None if stage.last else y
 
-        given = self._given[False]
         self.pipeline.run([Operation("forward", number) for number in range(len(micro))], forward,
                           None, lambda number: np.empty(
-                              (len(micro[number]), *given.shape[1:]), given.dtype.as_numpy_dtype))
-        return np.concatenate(found) if self._last else np.zeros(len(pictures))
-
-    def _evaluate_stage(self, x: tf.Tensor) -> tf.Tensor:
-        group = Group(self.shape.tensor_group(self.place), self.place.tensor, "evaluate_")
-        how = layers.Pass(group, self.layout.tensor_layout, self._own, self._own,
-                          layers.by_moving(self.weights))
-        y, _ = layers.stage(self.blocks, x, self.weights, how)
-        return tf.nn.softmax(y)[:, 1] if self._last else y
+                              (len(micro[number]), *stage.evaluated.shape[1:]),
+                              stage.evaluated.dtype.as_numpy_dtype))
+        return np.concatenate(found) if stage.last else np.zeros(len(pictures))
 
     # ---- weights
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hpc_deepfake.core.mpi import wait
 from hpc_deepfake.strategies.mesh.pipeline import as_bytes
 from hpc_deepfake.strategies.mesh.shape import Place, Shape
 from hpc_deepfake.strategies.mesh.shards import Parameter
-from hpc_deepfake.strategies.mesh.waiting import wait
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm

@@ -1,37 +1,15 @@
-"""Waiting for a message of another rank, so that signals get through and a stall is seen."""
+"""Messages that move while a rank computes."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mpi4py.MPI import Comm, Request
+    from mpi4py.MPI import Comm
 
 _NEVER_SENT = 32_000  # MPI allows tags up to 32,767 at least
-
-# (rank, seconds that it was waited for so far)
-Overdue = Callable[[int, float], None]
-
-
-def wait(request: Request, peer: int | None = None, overdue: Overdue | None = None) -> float:
-    """Poll until it is done; returns the seconds that it took.
-
-    A large message may take as many polls as it has pieces, and a neighbour is mostly a few
-    milliseconds away: pauses are short at first, and a hundredth of what was waited later.
-
-    Args:
-        peer: whom the request is with. overdue: told of it, after half a second.
-    """
-    began, waited = time.perf_counter(), 0.0
-    while not request.Test():
-        time.sleep(min(max(5e-5, waited / 100), 0.01))
-        waited = time.perf_counter() - began
-        if overdue is not None and waited > 0.5:
-            overdue(peer, waited)
-    return time.perf_counter() - began
 
 
 class Mover:

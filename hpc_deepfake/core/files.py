@@ -1,0 +1,64 @@
+"""Writing files so that a reader finds the old one or the new one, never half of it."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def whole(path: Path, *, sync: bool = False) -> Iterator[Path]:
+    """A temporary path beside ``path``, with its suffix, to write to.
+
+    It takes the place of ``path`` when the block ends well, and is removed otherwise.
+
+    Args:
+        sync: have the file and its new name on the disk before this ends, as a checkpoint needs.
+
+    Raises:
+        OSError: it can't be written or renamed.
+    """
+    temporary = path.with_name(f".new-{path.name}")
+    try:
+        yield temporary
+        if sync:
+            _sync(temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    if sync:
+        _sync(path.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 file whole."""
+    with whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file whole, for people too: indented, null for numbers that JSON lacks."""
+    write_text(path, json.dumps(finite_only(value), indent=2, default=str) + "\n")
+
+
+def finite_only(value: Any) -> Any:
+    """``value`` with None for numbers that JSON has no word for, such as a diverged loss."""
+    if isinstance(value, dict):
+        return {key: finite_only(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite_only(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
