@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from test_report import Page, check_alone
+from pages import Page, check_alone
 
 import hpc_deepfake.audit
 from hpc_deepfake import compare, strategies

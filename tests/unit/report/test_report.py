@@ -11,7 +11,6 @@ import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from html import unescape
-from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,6 +18,7 @@ import cv2
 import numpy as np
 import pytest
 from conftest import run_program
+from pages import Page, check_alone
 
 import hpc_deepfake.audit
 from hpc_deepfake import report as command
@@ -33,7 +33,6 @@ from preprocessing import store
 from preprocessing.catalogue import Catalogue
 from preprocessing.ela import Parameters
 
-VOID = {"meta", "br", "img"}
 # of each picture: part, label, probability, path; the figures below follow from these
 ROWS = [*[("train", row % 2, None, b"Au/train%d.jpg" % row) for row in range(4)],
         ("validation", 0, 0.1, b"Au/a.jpg"), ("validation", 1, 0.9, b"Tp/b.jpg"),
@@ -67,56 +66,6 @@ ENVIRONMENT = {"versions": {"hpc_deepfake": "9.8.7", "keras": "3.2.1"}, "mpi": "
                           "input": "mmap"} for host in ("node1", "node1", "node2")],
                "variables": {"HOROVOD_CYCLE_TIME": "2"}}
 CONTAINER = {"accuracy": 0.6125, "auc": 0.63, "majority": 0.5, "fact": "subsampling", "rows": 4}
-
-
-class Page(HTMLParser):
-    """A page's elements and text; fails where tags aren't closed in their order."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.words: list[str] = []
-        self.sections: dict[str, list[str]] = {}
-        self.cells: list[list[str]] = []
-        self.feed(html)
-        self.close()
-        assert not self.open, f"not closed: {self.open}"
-
-    def handle_starttag(self, tag, attrs):
-        attributes = dict(attrs)
-        assert len(attributes) == len(attrs), f"an attribute twice in <{tag}>"
-        self.elements.append((tag, attributes))
-        if tag not in VOID:
-            self.open.append(tag)
-        if tag == "section":
-            self.words = self.sections.setdefault(attributes["id"], [])
-        elif tag == "tr":
-            self.cells.append([])
-        elif tag in ("td", "th"):
-            self.cells[-1].append("")
-
-    def handle_startendtag(self, tag, attrs):
-        self.handle_starttag(tag, attrs)
-        if tag not in VOID:
-            self.open.pop()
-
-    def handle_endtag(self, tag):
-        assert self.open and self.open.pop() == tag, f"</{tag}> closes another element"
-
-    def handle_data(self, data):
-        if self.open and self.open[-1] not in ("style", "title"):
-            self.words.append(data)
-            if "td" in self.open or "th" in self.open:
-                self.cells[-1][-1] += data
-
-    def text(self, section: str | None = None) -> str:
-        parts = self.sections[section] if section else \
-            [word for words in self.sections.values() for word in words]
-        return " ".join(" ".join(parts).split())
-
-    def attributes(self, tag: str, name: str) -> list[str]:
-        return [given[name] for kind, given in self.elements if kind == tag and name in given]
 
 
 def colour(row: int) -> tuple[int, int, int]:
@@ -171,36 +120,6 @@ def page(run: Path, part: str = "both", **how: object) -> Page:
     found = Page(html)
     check_alone(found, html)
     return found
-
-
-def check_alone(found: Page, html: str) -> None:
-    """No scripts, nothing from outside, every link of the page leads somewhere."""
-    kinds = {tag for tag, _ in found.elements}
-    assert kinds <= {
-        "html", "head", "meta", "title", "style", "body", "header", "nav", "a", "main", "section",
-        "h1", "h2", "h3", "p", "ul", "li", "b", "span", "bdi", "figure", "figcaption", "div", "svg",
-        "path", "text", "circle", "rect", "table", "caption", "thead", "tbody", "tr", "th", "td",
-        "details", "summary", "img", "br", "dl", "dt", "dd", "pre", "code"}
-    for _, given in found.elements:
-        assert not {name for name in given if name.startswith("on")}
-        assert given.get("src", "data:image/jpeg;base64,").startswith("data:image/jpeg;base64,")
-    for link in found.attributes("a", "href"):
-        assert link.startswith("#") or not re.match(r"[a-z]+:|//", link, re.IGNORECASE)
-    ids = [given["id"] for _, given in found.elements if "id" in given]
-    assert len(ids) == len(set(ids))
-    assert {f"#{one}" for one in ids} == {link for link in found.attributes("a", "href")
-                                          if link.startswith("#")}
-    assert "url(" not in html and "@import" not in html and "://" not in html
-    assert "default-src 'none'" in html
-    assert len(html.encode()) < 2_000_000
-    for tag, given in found.elements:
-        if tag == "svg":
-            assert given.get("aria-hidden") == "true" or \
-                (given["role"] == "img" and given["aria-label"])
-        if tag == "img":
-            assert given["alt"]
-        if tag == "th":
-            assert given["scope"] in ("row", "col")
 
 
 def cells(found: Page, first: str) -> list[list[str]]:
