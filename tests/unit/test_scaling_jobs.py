@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 from scaling_records import finished
-from test_job_scripts import JOBS, command, run_script
+from job_scripts import JOBS, command, run_script
 
 from hpc_deepfake.scaling import study
 

@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
-CLONE = Path(__file__).resolve().parents[2]
-ENV = CLONE / "env"
+ENV = ROOT / "env"
 SETUP = ENV / "setup.sh"
 TOOLS = """awk bash cat cut date df dirname flock grep head id ls mkdir nproc paste printf rm sed
     sha256sum tail tar touch uname"""
@@ -281,8 +281,8 @@ def test_versions_stand_in_one_place():
     pins = selfcheck().pins()
     assert len(pins) > 50
     for file in (
-        CLONE / "setup.py",
-        CLONE / "pyproject.toml",
+        ROOT / "setup.py",
+        ROOT / "pyproject.toml",
         *ENV.glob("*.sh"),
         *ENV.glob("*.def"),
     ):
@@ -291,11 +291,11 @@ def test_versions_stand_in_one_place():
 
 
 def test_git_keeps_env_and_ignores_what_is_made():
-    if not (CLONE / ".git").exists() or shutil.which("git") is None:
+    if not (ROOT / ".git").exists() or shutil.which("git") is None:
         pytest.skip("not a git checkout")
 
     def ignored(path):
-        return run("git", "-C", str(CLONE), "check-ignore", "-q", path).returncode == 0
+        return run("git", "-C", str(ROOT), "check-ignore", "-q", path).returncode == 0
 
     for path in ("env/setup.sh", "env/sites/new.sh", "env/versions.txt", "preprocessing/data.py"):
         assert not ignored(path), path

@@ -7,13 +7,12 @@ import os
 import re
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from job_scripts import JOBS, command, run_script
 
-JOBS = ROOT / "jobs"
 NAMES = sorted(path.stem for path in (JOBS / "slurm").glob("*.sh"))
 WANTED = {"preprocess", "train_cpu", "train_4gpu", "train_multinode", "evaluate", "compare",
           "scaling_study", "pipeline"}
@@ -113,22 +112,6 @@ def bin_path(tmp_path: Path) -> Path:
     folder = tmp_path / "bin"
     folder.mkdir()
     return folder
-
-
-def command(folder: Path, name: str, body: str) -> None:
-    path = folder / name
-    path.write_text(f"#!/bin/bash\n{body}\n")
-    path.chmod(0o755)
-
-
-def run_script(path: Path, *arguments: str, bin_path: Path, cwd: Path,
-               **variables: str) -> subprocess.CompletedProcess[str]:
-    environment = {"PATH": f"{bin_path}:{os.environ['PATH']}", "HOME": str(cwd),
-                   "HPC_DEEPFAKE_ENV": sys.prefix, **variables}
-    if "PYTHONPATH" in os.environ:  # the tested clone isn't the installed one
-        environment["PYTHONPATH"] = os.environ["PYTHONPATH"]
-    return subprocess.run(["bash", path, *arguments], cwd=cwd, text=True, capture_output=True,
-                          env=environment, timeout=120, stdin=subprocess.DEVNULL)
 
 
 @pytest.fixture
