@@ -1,8 +1,7 @@
-"""``hpc-deepfake audit``: what besides tampering tells the classes of a data file apart."""
+"""``hpc-deepfake audit``: what besides tampering distinguishes the classes of a data file."""
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from argparse import Namespace
@@ -16,6 +15,7 @@ from hpc_deepfake.audit.baseline import container_baseline
 from hpc_deepfake.audit.report import FAIL, WARN, Report
 from hpc_deepfake.audit.rows import Rows, facts_of, files_of, open_rows, stored_roots
 from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.files import write_json
 from hpc_deepfake.core.options import Parser, at_least
 from preprocessing.catalogue import LABELS
 
@@ -26,28 +26,36 @@ _EXAMPLES = """examples:
   hpc-deepfake audit casia2.h5 --data /scratch/CASIA2 --json audit.json
   hpc-deepfake audit mixed.h5 --authentic CASIA1 --tampered CASIA2
 
-Each line: a verdict, what, and what was found; below it what to do.
-  ok    fine        info  just to know
-  warn  a figure on these data needs a word about this
-  FAIL  as long as this is so, a high figure on these data proves nothing
-exit codes: 0 done, whatever was found; 1 with --strict: a warn or FAIL; 2 wrong usage or input"""
+Each line of the output: a verdict, the subject and the result; below it, what to do.
+  ok    no problem
+  info  for information
+  warn  mention this beside any figure measured on these data
+  FAIL  until this is fixed, a high figure on these data proves nothing
+
+exit codes: 0 audit finished, whatever its verdicts; 1 with --strict: at least one warn or FAIL;
+            2 invalid options or input"""
 
 
 def parser() -> Parser:
     """The command line."""
     cli = Parser(prog="hpc-deepfake audit", epilog=_EXAMPLES, description=(
-        "How well trivial facts of the files predict the label, which pictures leak across the "
-        "split, which are duplicates, and which labels look wrong."))
-    cli.add_argument("file", type=Path, metavar="FILE", help="data file")
+        "Check a data file before training on it: how well trivial facts of the picture files "
+        "predict the label, which pictures share a source across the split, which are "
+        "duplicates, and which labels look wrong."))
+    cli.add_argument("file", type=Path, metavar="FILE", help="data file to audit")
     cli.add_argument("--data", type=Path, metavar="DIR",
-                     help="folder of its pictures (default: as noted in FILE.json)")
+                     help="folder of its pictures (default: the folder recorded in FILE.json)")
     cli.add_argument("--authentic", type=Path, metavar="DIR",
-                     help="instead of --data, where preprocessing had it too")
-    cli.add_argument("--tampered", type=Path, metavar="DIR", help="with --authentic")
-    cli.add_argument("--seed", type=at_least(0), default=0, help="of the cross-validation's folds")
-    cli.add_argument("--strict", action="store_true", help="exit code 1 if there is a warn or FAIL")
+                     help="folder of the authentic pictures, with --tampered and instead of "
+                          "--data, if preprocessing was run that way")
+    cli.add_argument("--tampered", type=Path, metavar="DIR",
+                     help="folder of the tampered pictures, with --authentic")
+    cli.add_argument("--seed", type=at_least(0), default=0, metavar="N",
+                     help="seed of the cross-validation's folds")
+    cli.add_argument("--strict", action="store_true",
+                     help="exit with code 1 if there is a warn or FAIL")
     cli.add_argument("--json", type=Path, metavar="FILE",
-                     help="write all that was found there too, with full lists of pictures")
+                     help="also write the findings to FILE, with complete lists of pictures")
     return cli
 
 
@@ -59,25 +67,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not len(rows):
         raise InputError(f"{options.file} has no usable pictures; see {options.file}.rejects.csv")
     files = files_of(rows, _roots(options))
-    found = facts_of(files)
-    if not any(found):
-        raise InputError(f"none of the {len(set(files)):,} files of {options.file} is there, like "
-                         f"{os.fsdecode(files[0])}: name the folder that preprocessing was given "
+    file_facts = facts_of(files)
+    if not any(file_facts):
+        raise InputError(f"none of the {len(set(files)):,} files of {options.file} exists, such as "
+                         f"{os.fsdecode(files[0])}: name the folder that preprocessing read "
                          "with --data DIR")
     report = Report()
-    print(_headline(rows) + "\n")
-    table = facts.columns(found)
-    report.section("files", findings.files(rows, files, found))
-    _predictors(report, rows, found, table, options.seed)
+    print(_headline(rows) + "\n", flush=True)
+    table = facts.columns(file_facts)
+    report.section("files", findings.files(rows, files, file_facts))
+    _predictors(report, rows, file_facts, table, options.seed)
     parsed = leaks.names(rows.paths)
     report.section("sources on two sides of the split", findings.sources(
-        rows, leaks.shared(parsed, rows.groups, rows.parts)))
+        rows, leaks.shared(parsed, rows.groups, rows.parts)),
+        heading="sources shared across the split")
     same = duplicates.identical(files, table["size"])
     pairs = duplicates.alike(*duplicates.thumbnails(rows, files), rows.groups, rows.parts,
                              rows.labels)
     report.section("duplicates", findings.copies(rows, same, pairs))
     report.section("labels", findings.labels(rows, parsed, same, pairs))
-    print(_verdict(report, time.perf_counter() - began))
+    print(_verdict(report, time.perf_counter() - began), flush=True)
     if options.json is not None:
         _write(options, rows, report)
     return int(options.strict and any(record.bad for record in report.records))
@@ -85,64 +94,64 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _roots(options: Namespace) -> dict[str, Path]:
     if (options.authentic is None) != (options.tampered is None):
-        raise InputError("--authentic and --tampered go together")
+        raise InputError("--authentic and --tampered must be given together")
     if options.authentic is not None:
         if options.data is not None:
-            raise InputError("give either --data or --authentic and --tampered")
+            raise InputError("give either --data, or --authentic and --tampered")
         roots = {"authentic": options.authentic, "tampered": options.tampered}
     elif options.data is not None:
         roots = {"": options.data}
     else:
         roots = stored_roots(options.file)
     if not roots:
-        raise InputError(f"there is no {options.file}.json that tells where the pictures lie: "
-                         "name their folder with --data DIR")
+        raise InputError(f"the folder of the pictures is unknown, since {options.file}.json is "
+                         "missing or doesn't name it: name their folder with --data DIR")
     for folder in roots.values():
         if not folder.is_dir():
-            raise InputError(f"there is no folder of pictures '{folder}'; name it with --data DIR")
+            raise InputError(f"there is no folder of pictures '{folder}': name it with --data DIR")
     return roots
 
 
 def _headline(rows: Rows) -> str:
     counts = " + ".join(f"{(rows.labels == label).sum():,} {name}"
                         for label, name in enumerate(LABELS))
-    made = rows.header.attributes
+    attributes = rows.header.attributes
     return (f"{rows.header.path}: {len(rows):,} pictures ({counts}) in "
             f"{len(np.unique(rows.groups)):,} groups of common source; "
-            f"split {made['split']} by {made['split_by']}")
+            f"split {attributes['split']} by {attributes['split_by']}")
 
 
-def _predictors(report: Report, rows: Rows, found: list[facts.Facts | None],
+def _predictors(report: Report, rows: Rows, file_facts: list[facts.Facts | None],
                 table: dict[str, np.ndarray], seed: int) -> None:
-    there = np.array([one is not None for one in found])
-    labels = rows.labels[there]
-    coded = {name: shortcuts.code(table[name][there]) for name in findings.TITLES}
-    measured = shortcuts.measure(coded, labels, rows.groups[there], seed)
+    present = np.array([file is not None for file in file_facts])
+    labels = rows.labels[present]
+    coded = {name: shortcuts.code(table[name][present]) for name in findings.TITLES}
+    measured = shortcuts.measure(coded, labels, rows.groups[present], seed)
     chance = shortcuts.chance(labels)
-    title = "what a file's outside tells about its label"
-    if chance is not None:
-        title += f" (cross-validated by group; chance alone: AUC 0.5 ± {chance:.2f})"
-    report.section(title, findings.facts(measured, coded, labels))
+    conditions = "" if chance is None else \
+        f" (cross-validated by group; chance alone: AUC 0.5 ± {chance:.2f})"
+    report.section(f"what a file's outside tells about its label{conditions}",
+                   findings.facts(measured, coded, labels),
+                   heading=f"how well facts of the files predict the label{conditions}")
     report.section("what to hold a network's accuracy against",
-                   findings.baselines(rows, baseline.of(rows, found)))
+                   findings.baselines(rows, baseline.from_facts(rows, file_facts)),
+                   heading="baselines to compare a network's accuracy with")
 
 
 def _verdict(report: Report, seconds: float) -> str:
     fails, warns = report.count(FAIL), report.count(WARN)
-    meaning = "a high figure on these data proves nothing as long as that is so" if fails else \
-        "a figure on these data needs a word about the warnings" if warns else \
-        "nothing found that tells the classes apart besides what their pictures show"
+    meaning = "a high figure on these data proves nothing until each FAIL is fixed" if fails else \
+        "mention the warnings beside any figure measured on these data" if warns else \
+        "found nothing that distinguishes the classes besides the content of the pictures"
     return f"audit: {fails} FAIL, {warns} warn, in {seconds:.1f} s: {meaning}"
 
 
 def _write(options: Namespace, rows: Rows, report: Report) -> None:
-    text = json.dumps({"file": str(options.file), "rows": len(rows),
-                       "majority": findings.majority(rows.labels),
-                       "fails": report.count(FAIL), "warnings": report.count(WARN),
-                       "sections": report.as_dict()}, indent=2)
-    new = options.json.with_name(f".{options.json.name}.new")
     try:
-        new.write_text(text + "\n", encoding="utf-8")
-        os.replace(new, options.json)
+        write_json(options.json, {
+            "file": str(options.file), "rows": len(rows),
+            "majority": findings.majority(rows.labels), "fails": report.count(FAIL),
+            "warnings": report.count(WARN), "sections": report.as_dict()})
     except OSError as error:
-        raise InputError(f"cannot write --json {options.json}: {error.strerror}") from None
+        raise InputError(f"cannot write --json {options.json}: {error.strerror}; choose another "
+                         "file") from None

@@ -1,8 +1,9 @@
-"""The accuracy that the files' containers alone reach: to stand beside a network's."""
+"""The container baseline: the accuracy of a prediction from file properties, without pixels."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,51 +13,55 @@ from hpc_deepfake.audit.rows import Rows, facts_of, files_of, open_rows, stored_
 from hpc_deepfake.core.errors import InputError
 from preprocessing.split import TRAIN, VALIDATION
 
-_ENOUGH = 0.99  # of the files must be found: else it would be over other pictures
+_MIN_PRESENT = 0.99  # share of the files; with fewer, the figures would be of other pictures
 
 
-def container_baseline(data_path: Path, root: Path | None = None) -> dict | None:
-    """How well format, coding, quantisation tables and chroma subsampling of the files alone
-    predict the labels of the validation part, fitted on the training part; no pixels are read.
+def container_baseline(data_path: Path, root: Path | None = None) -> dict[str, Any] | None:
+    """Accuracy of predicting the label from format, coding, quantisation tables and chroma
+    subsampling of the files alone.
+
+    Fitted on the training part, measured on the validation part; no pixels are read.
 
     Args:
-        data_path: a data file. root: folder of its pictures, by default those that
-            ``<data_path>.json`` names.
+        data_path: data file.
+        root: folder of its pictures; by default the folders named in ``<data_path>.json``.
 
     Returns:
-        ``accuracy``, ``auc`` (None with one class only), ``majority`` (accuracy of always saying
-        the validation part's more frequent class), ``fact`` (which one, or ``all``: the best
-        within the training part, cross-validated), ``rows`` (pictures of the validation part).
-        None where the files aren't found any more, or a part is empty or of one class.
+        ``accuracy``, ``auc`` (None with one class only), ``majority`` (accuracy of always
+        predicting the validation part's more frequent class), ``fact`` (the property used, or
+        ``all``: the best in cross-validation within the training part) and ``rows`` (pictures of
+        the validation part). None if the files can't be found, or a part is empty or has one
+        class only.
 
     Raises:
-        InputError: ``data_path`` is no data file.
+        InputError: ``data_path`` is not a data file.
     """
     rows = open_rows(Path(data_path))
     roots = stored_roots(rows.header.path) if root is None else {"": Path(root)}
     try:
         files = files_of(rows, roots)
-    except InputError:  # no folder is known
+    except InputError:  # the folder is unknown
         return None
-    return of(rows, facts_of(files, say=False))
+    return from_facts(rows, facts_of(files, show_progress=False))
 
 
-def of(rows: Rows, found: list[facts.Facts | None]) -> dict | None:
-    """``container_baseline`` from the facts of each row's file, None for one that isn't there."""
-    there = np.array([one is not None for one in found])
-    train, validation = (there & (rows.parts == part) for part in (TRAIN, VALIDATION))
+def from_facts(rows: Rows, file_facts: list[facts.Facts | None]) -> dict[str, Any] | None:
+    """``container_baseline`` from the facts of each row's file; None stands for a missing file."""
+    present = np.array([file is not None for file in file_facts])
+    train, validation = (present & (rows.parts == part) for part in (TRAIN, VALIDATION))
     if not validation.any() or set(rows.labels[train].tolist()) != {0, 1} \
-            or there.mean() < _ENOUGH:
+            or present.mean() < _MIN_PRESENT:
         return None
-    table = facts.columns(found)
+    table = facts.columns(file_facts)
     coded = {name: shortcuts.code(table[name]) for name in facts.CONTAINER}
-    inside = shortcuts.measure(
-        {name: shortcuts.Coded(one.codes[train], one.names) for name, one in coded.items()},
+    findings = shortcuts.measure(
+        {name: shortcuts.Coded(fact.codes[train], fact.names) for name, fact in coded.items()},
         rows.labels[train], rows.groups[train])
-    best = max(inside, key=lambda one: one.auc or 0).fact
-    said = shortcuts.predict(list(coded.values()) if best == shortcuts.ALL else [coded[best]],
-                             rows.labels, train)[validation]
-    figures = metrics.evaluate(said, rows.labels[validation])
+    best = max(findings, key=lambda finding: finding.auc or 0).fact
+    probabilities = shortcuts.predict(
+        list(coded.values()) if best == shortcuts.ALL else [coded[best]], rows.labels,
+        train)[validation]
+    figures = metrics.evaluate(probabilities, rows.labels[validation])
     return {"accuracy": figures["accuracy"], "auc": figures["auc"],
             "majority": figures["majority"], "rows": figures["rows"],
             "fact": "all" if best == shortcuts.ALL else best}

@@ -1,4 +1,4 @@
-"""Files that are byte-identical, and pictures that look the same."""
+"""Duplicates: files that are byte-identical, and pictures that look the same."""
 
 from __future__ import annotations
 
@@ -16,21 +16,23 @@ from hpc_deepfake.core.progress import counted
 from preprocessing import ela, picture
 from preprocessing.store import DONE
 
-THUMB = 32  # side of what is kept of a picture
+THUMB = 32  # side of the thumbnails that are compared, pixels
 _HASH = (9, 8)  # pixels across and down: 8 × 8 comparisons of neighbours
-DISTANCE = 10  # bits of the hash in which two pictures of the same thing may differ
-COPY = 10  # levels by which a copy may differ, at the place where it differs most
-SCENE = 3  # levels by which half of a picture may differ from another of the same scene
-MOST = 200_000  # pairs looked at
+DISTANCE = 10  # maximum number of hash bits in which two candidates differ
+COPY = 10  # maximum difference of a copy at any pixel, grey levels
+SCENE = 3  # maximum median difference of two pictures of the same scene, grey levels
+MOST = 200_000  # maximum number of pairs to compare
 _BLOCK = 1024
 
 
 class Pairs(NamedTuple):
-    """Pairs of pictures, int64 (P, 2), the first number of each being the smaller one.
+    """Pairs of similar pictures, int64 (P, 2), with the smaller row number first.
 
-    ``copies`` differ nowhere by more than a further save may; ``scenes`` are the same in half of
-    their area or more, but not everywhere, as a forgery and its target are. ``complete``: whether
-    there were few enough to look at them all.
+    Attributes:
+        copies: pairs that differ nowhere by more than saving again may change.
+        scenes: pairs that agree in at least half of their area but not everywhere, as a forgery
+            and its target do.
+        complete: whether all candidates could be compared; False if there were more than ``MOST``.
     """
 
     copies: np.ndarray
@@ -39,10 +41,11 @@ class Pairs(NamedTuple):
 
 
 def identical(files: list[bytes], sizes: np.ndarray) -> list[list[int]]:
-    """Sets of rows whose files have the same bytes (SHA-256), two files or more in each.
+    """Sets of rows whose files have the same bytes (SHA-256), at least two files in each.
 
     Args:
-        files: name of each row's file. sizes: of each in bytes, NaN where it isn't there (N).
+        files: name of each row's file.
+        sizes: size of each file in bytes, NaN for a missing one (N).
     """
     rows_of: dict[bytes, list[int]] = defaultdict(list)
     same_size: dict[int, list[bytes]] = defaultdict(list)
@@ -51,29 +54,29 @@ def identical(files: list[bytes], sizes: np.ndarray) -> list[list[int]]:
             if name not in rows_of:
                 same_size[int(size)].append(name)
             rows_of[name].append(row)
-    names = [name for some in same_size.values() if len(some) > 1 for name in some]
+    candidates = [name for names in same_size.values() if len(names) > 1 for name in names]
     same_bytes: dict[bytes, list[bytes]] = defaultdict(list)
-    for name in counted(names, len(names), "files of equal size compared"):
+    for name in counted(candidates, len(candidates), "files of equal size compared"):
         if digest := _digest(name):
             same_bytes[digest].append(name)
-    return [sorted(row for name in some for row in rows_of[name])
-            for some in same_bytes.values() if len(some) > 1]
+    return [sorted(row for name in names for row in rows_of[name])
+            for names in same_bytes.values() if len(names) > 1]
 
 
 def _digest(name: bytes) -> bytes | None:
     try:
         with open(os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             return hashlib.file_digest(file, "sha256").digest()
-    except OSError:  # gone since its size was read
+    except OSError:  # removed since its size was read
         return None
 
 
 def thumbnails(rows: Rows, files: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
-    """Small pictures of all rows, from the feature ``raw`` where the data file has it, else from
-    the files.
+    """Thumbnails of all rows: from the feature ``raw`` if the data file has it, else from the
+    picture files.
 
     Returns:
-        uint8 (M, 32, 32, 3), and which of them could be made, bool (M).
+        The thumbnails, uint8 (M, 32, 32, 3), and which of them could be made, bool (M).
     """
     small = np.zeros((len(rows), THUMB, THUMB, 3), np.uint8)
     made = np.zeros(len(rows), bool)
@@ -97,51 +100,53 @@ def hashes(small: np.ndarray) -> np.ndarray:
     right (N. Krawetz, "Kind of Like That", 2013).
 
     Args:
-        small: uint8 (M, 32, 32, 3).
+        small: thumbnails, uint8 (M, 32, 32, 3).
 
     Returns:
         bool (M, 64).
     """
-    found = np.empty((len(small), 64), bool)
+    bits = np.empty((len(small), 64), bool)
     for at, pixels in enumerate(small):
         grey = cv2.resize(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY).astype(np.float32), _HASH,
                           interpolation=cv2.INTER_AREA)
-        found[at] = (grey[:, :-1] < grey[:, 1:]).ravel()
-    return found
+        bits[at] = (grey[:, :-1] < grey[:, 1:]).ravel()
+    return bits
 
 
 def alike(small: np.ndarray, made: np.ndarray, *kinds: np.ndarray) -> Pairs:
-    """Pairs that look the same and differ in one of ``kinds`` (group, part or label).
+    """Pairs that look the same but differ in at least one of ``kinds`` (group, part or label).
 
-    The hash chooses the candidates, the small pictures decide.
+    The hashes select candidates; the thumbnails decide.
 
     Args:
-        small: uint8 (M, 32, 32, 3). made: bool (M), which of them are there. kinds: each (M).
+        small: thumbnails, uint8 (M, 32, 32, 3).
+        made: which of them exist, bool (M).
+        kinds: arrays (M).
     """
     rows = np.flatnonzero(made)
     kinds = tuple(kind[rows] for kind in kinds)
-    pairs, found, complete = [np.zeros((0, 2), np.int64)], 0, True
+    pairs, count, complete = [np.zeros((0, 2), np.int64)], 0, True
     for candidates in _near(hashes(small[rows])):
         first, second = candidates.T
         differs = np.any([kind[first] != kind[second] for kind in kinds], axis=0)
-        pairs.append(candidates[differs][:MOST - found])
-        found += len(pairs[-1])
+        pairs.append(candidates[differs][:MOST - count])
+        count += len(pairs[-1])
         complete &= len(pairs[-1]) == differs.sum()
         if not complete:
             break
     chosen = rows[np.concatenate(pairs)]
-    largest, half = np.zeros((2, len(chosen)))
+    largest, median = np.zeros((2, len(chosen)))
     for start in range(0, len(chosen), _BLOCK):
         first, second = chosen[start:start + _BLOCK].T
         change = np.abs(small[first].astype(np.int16) - small[second]).max(-1).reshape(
             len(first), -1)
         largest[start:start + _BLOCK] = change.max(1)
-        half[start:start + _BLOCK] = np.median(change, 1)
-    return Pairs(chosen[largest <= COPY], chosen[(half <= SCENE) & (largest > COPY)], complete)
+        median[start:start + _BLOCK] = np.median(change, 1)
+    return Pairs(chosen[largest <= COPY], chosen[(median <= SCENE) & (largest > COPY)], complete)
 
 
 def _near(bits: np.ndarray) -> Iterator[np.ndarray]:
-    """Pairs of rows (first < second) whose hashes differ in ``DISTANCE`` bits or fewer.
+    """Pairs of rows (first < second) whose hashes differ in at most ``DISTANCE`` bits.
 
     With bits as ±1 the distance is (64 - product) / 2, so one matrix product compares a block of
     pictures with all others.

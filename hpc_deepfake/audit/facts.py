@@ -1,4 +1,4 @@
-"""What a picture file says about itself before any of its pixels is decoded."""
+"""Properties of a picture file that can be read without decoding its pixels."""
 
 from __future__ import annotations
 
@@ -13,29 +13,39 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 
 from preprocessing.picture import FORMATS, MAX_BYTES
 
 NONE = "none"
-_HEADS = (1 << 18, 1 << 22)  # bytes of a JPEG file in which its headers must end; mostly 1,000
+_HEADS = (1 << 18, 1 << 22)  # bytes in which a JPEG file's headers must end; usually 1,000
 _TEXT = 60  # characters kept of a text in a file
-_SUBSAMPLING = {(1, 1): "4:4:4", (2, 1): "4:2:2", (2, 2): "4:2:0", (1, 2): "4:4:0",
-                (4, 1): "4:1:1", (4, 2): "4:1:0"}
+_SUBSAMPLING: dict[tuple[float, float], str] = {
+    (1, 1): "4:4:4", (2, 1): "4:2:2", (2, 2): "4:2:0", (1, 2): "4:4:0", (4, 1): "4:1:1",
+    (4, 2): "4:1:0"}
 _BLOCKS = ("jfif", "adobe", "exif", "icc_profile", "xmp", "photoshop", "comment")
 _SOFTWARE = 305  # TIFF tag (TIFF 6.0)
 
+_Tables = tuple[tuple[int, ...], ...]
+
 
 class Facts(NamedTuple):
-    """Facts of one file. A number that the file doesn't have is NaN.
+    """Facts about one file. A number that the file doesn't have is NaN.
 
     Attributes:
-        format: by the file's content, whatever its name ends in. coding: how its pixels are
-            stored, like ``baseline``, ``progressive``, ``tiff_lzw``. mode: Pillow's, like ``RGB``.
-        quantisation: the tables of a JPEG file, by their quality if the usual encoder writes
-            them, else by a digest. subsampling: of chroma, like ``4:2:0``.
-        metadata: kinds of further data. software, comment: their texts.
-        quality: of the usual encoder's luminance table that is nearest. width, height: pixels.
-        size: bytes. density: bytes per pixel.
+        format: by the file's content, whatever its name ends in.
+        coding: how its pixels are stored, such as ``baseline``, ``progressive``, ``tiff_lzw``.
+        mode: Pillow's pixel mode, such as ``RGB``.
+        quantisation: tables of a JPEG file: their quality if they are the IJG's, else a digest.
+        subsampling: of chroma, such as ``4:2:0``.
+        metadata: kinds of metadata blocks.
+        software: text of the metadata's software tag.
+        comment: text of the file's comment.
+        quality: quality of the IJG's luminance table nearest to the file's.
+        width: pixels.
+        height: pixels.
+        size: bytes.
+        density: bytes per pixel.
     """
 
     format: str
@@ -53,15 +63,15 @@ class Facts(NamedTuple):
     density: float = np.nan
 
 
-UNREADABLE = "unreadable"  # a format: not a picture, or damaged
+UNREADABLE = "unreadable"  # as a format: not a picture, or damaged
 CONTAINER = ("format", "coding", "quantisation", "subsampling")
 NUMBERS = ("quality", "width", "height", "size", "density")
 
 
 def read(path: bytes | str) -> Facts | None:
-    """Facts of a file; None if it isn't there, can't be opened or isn't a regular file.
+    """Facts about a file; None if it doesn't exist, can't be opened or isn't a regular file.
 
-    Reads no more than the headers; a damaged file has the format ``UNREADABLE``.
+    Reads only the headers; a damaged file has the format ``UNREADABLE``.
     """
     try:
         # O_NONBLOCK: opening a named pipe must not wait for a writer
@@ -80,15 +90,18 @@ def read(path: bytes | str) -> Facts | None:
         os.close(descriptor)
 
 
-def columns(facts: Sequence[Facts | None]) -> dict[str, np.ndarray]:
-    """Each fact of all files (None: not there): text (N), or float64 (N) for those of ``NUMBERS``;
-    and ``dimensions``, text."""
-    facts = [one or Facts(UNREADABLE) for one in facts]
-    found = {name: np.array([getattr(one, name) for one in facts],
+def columns(files: Sequence[Facts | None]) -> dict[str, np.ndarray]:
+    """Each fact of all N files (None: missing file) as an array.
+
+    Returns:
+        Text (N) or, for the facts in ``NUMBERS``, float64 (N); and ``dimensions``, text.
+    """
+    facts = [file or Facts(UNREADABLE) for file in files]
+    table = {name: np.array([getattr(file, name) for file in facts],
                             np.float64 if name in NUMBERS else str) for name in Facts._fields}
-    found["dimensions"] = np.array([NONE if np.isnan(one.width) else
-                                    f"{one.width:.0f}×{one.height:.0f}" for one in facts])
-    return found
+    table["dimensions"] = np.array([NONE if np.isnan(file.width) else
+                                    f"{file.width:.0f}×{file.height:.0f}" for file in facts])
+    return table
 
 
 def _of_file(file: BinaryIO, size: int) -> Facts:
@@ -97,13 +110,13 @@ def _of_file(file: BinaryIO, size: int) -> Facts:
         return Facts(video)
     if size > MAX_BYTES:
         return Facts(UNREADABLE)
-    # Pillow looks for a JPEG file's headers byte by byte, however much else there is
+    # Pillow searches for a JPEG file's headers byte by byte, to the end of the file
     heads = _HEADS if start.startswith(b"\xff\xd8") else (0,)
     for limit in heads:
         file.seek(0)
-        found = _of_picture(io.BytesIO(file.read(limit)) if limit else file)
-        if found is not None:
-            return found._replace(density=size / (found.width * found.height))
+        facts = _of_picture(io.BytesIO(file.read(limit)) if limit else file)
+        if facts is not None:
+            return facts._replace(density=size / (facts.width * facts.height))
         if size <= limit:
             break
     return Facts(UNREADABLE)
@@ -127,18 +140,22 @@ def _of_picture(file: BinaryIO) -> Facts | None:
                 width, height = image.size
                 if not width * height:
                     return None
-                found = Facts(image.format or UNREADABLE, _coding(image), image.mode,
+                facts = Facts(image.format or UNREADABLE, _coding(image), image.mode,
                               metadata=" ".join(name for name in _BLOCKS if name in image.info)
                               or NONE, software=_text(_software(image)),
                               comment=_text(image.info.get("comment", "")),
                               width=width, height=height)
-                return found._replace(**_jpeg(image)) if hasattr(image, "quantization") else found
-    except Exception:  # Pillow's readers raise nearly anything on damaged files
+                if not isinstance(image, JpegImageFile):
+                    return facts
+                name, quality = _quantisation(_tables(image))
+                return facts._replace(quantisation=name, quality=quality,
+                                      subsampling=_subsampling(image))
+    except Exception:  # Pillow's readers raise almost anything on damaged files
         return None
 
 
 def _coding(image: Image.Image) -> str:
-    if hasattr(image, "quantization"):
+    if isinstance(image, JpegImageFile):
         return "progressive" if image.info.get("progressive") else "baseline"
     return str(image.info.get("compression", NONE))
 
@@ -146,30 +163,32 @@ def _coding(image: Image.Image) -> str:
 def _software(image: Image.Image) -> object:
     try:
         return image.getexif().get(_SOFTWARE, "")
-    except Exception:  # a damaged block of metadata; the picture is good
+    except Exception:  # a damaged block of metadata; the picture itself is intact
         return ""
 
 
 def _text(value: object) -> str:
-    """One short printable line of a text from a file."""
+    """A text from a file as one short printable line."""
     text = value.decode("latin-1") if isinstance(value, bytes) else str(value)
-    text = "".join(one if one.isprintable() else " " for one in text[:4 * _TEXT])
+    text = "".join(letter if letter.isprintable() else " " for letter in text[:4 * _TEXT])
     return " ".join(text.split())[:_TEXT] or NONE
 
 
-def _jpeg(image: Image.Image) -> dict[str, str | float]:
-    tables = tuple(tuple(image.quantization[key]) for key in sorted(image.quantization))
-    name, quality = _quantisation(tables)
+def _subsampling(image: JpegImageFile) -> str:
     steps = [layer[1:3] for layer in image.layer]
-    chroma = steps[1] if len(steps) > 1 else (1, 1)
-    across, down = steps[0][0] / max(chroma[0], 1), steps[0][1] / max(chroma[1], 1)
-    subsampling = _SUBSAMPLING.get((across, down), f"{across:g}×{down:g}")
-    return {"quantisation": name, "quality": quality,
-            "subsampling": subsampling if len(steps) > 1 else NONE}
+    if len(steps) <= 1:
+        return NONE
+    across = steps[0][0] / max(steps[1][0], 1)
+    down = steps[0][1] / max(steps[1][1], 1)
+    return _SUBSAMPLING.get((across, down), f"{across:g}×{down:g}")
+
+
+def _tables(image: JpegImageFile) -> _Tables:
+    return tuple(tuple(image.quantization[key]) for key in sorted(image.quantization))
 
 
 @lru_cache(maxsize=4096)
-def _quantisation(tables: tuple[tuple[int, ...], ...]) -> tuple[str, float]:
+def _quantisation(tables: _Tables) -> tuple[str, float]:
     """Name and nearest quality of a file's quantisation tables."""
     usual = _usual_tables()
     if not tables:
@@ -183,13 +202,13 @@ def _quantisation(tables: tuple[tuple[int, ...], ...]) -> tuple[str, float]:
 
 
 @lru_cache(maxsize=1)
-def _usual_tables() -> dict[tuple[tuple[int, ...], ...], int]:
-    """Qualities of the IJG's tables (ITU-T T.81 annex K, scaled), as written by Pillow."""
-    found = {}
+def _usual_tables() -> dict[_Tables, int]:
+    """Quality of each of the IJG's tables (ITU-T T.81 annex K, scaled), as written by Pillow."""
+    qualities = {}
     for quality in range(1, 101):
         for mode in ("L", "RGB"):
             file = io.BytesIO()
             Image.new(mode, (8, 8)).save(file, "JPEG", quality=quality)
-            written = Image.open(file).quantization
-            found[tuple(tuple(written[key]) for key in sorted(written))] = quality
-    return found
+            file.seek(0)
+            qualities[_tables(JpegImageFile(file))] = quality
+    return qualities

@@ -1,9 +1,10 @@
-"""Findings as lines for a person: verdict, what, what was found, what to do."""
+"""The audit's output: a line for each finding, with its verdict, result and what to do."""
 
 from __future__ import annotations
 
 import textwrap
 from dataclasses import asdict, dataclass
+from typing import Any
 
 OK, INFO, WARN, FAIL = VERDICTS = "ok", "info", "warn", "FAIL"
 _WIDTH = 100
@@ -12,13 +13,21 @@ _LEFT = 32  # columns before the value
 
 @dataclass(frozen=True)
 class Record:
-    """One finding; ``figures`` are for programs."""
+    """One finding.
+
+    Attributes:
+        what: the subject, a few words.
+        value: the result, as text.
+        verdict: one of ``VERDICTS``.
+        todo: what to do; may have several lines.
+        figures: the result for programs.
+    """
 
     what: str
     value: str
     verdict: str = OK
     todo: str = ""
-    figures: dict | None = None
+    figures: dict[str, Any] | None = None
 
     @property
     def bad(self) -> bool:
@@ -26,30 +35,35 @@ class Record:
 
 
 class Report:
-    """Prints sections as they are done and keeps their records."""
+    """Prints sections as they are finished and keeps their records."""
 
     def __init__(self) -> None:
         self.sections: dict[str, list[Record]] = {}
 
-    def section(self, title: str, records: list[Record]) -> None:
-        """Print them; what to do, where several say the same, once."""
-        lines, said = [title], set()
+    def section(self, title: str, records: list[Record], heading: str | None = None) -> None:
+        """Print a section; advice that several records share is printed once.
+
+        Args:
+            title: key of the section in the JSON file, which readers of earlier files know.
+            heading: printed above it; the title by default.
+        """
+        lines, printed = [heading or title], set()
         for record in records:
-            lines.append(_lines(record, record.todo not in said))
-            said.add(record.todo)
+            lines.append(_lines(record, record.todo not in printed))
+            printed.add(record.todo)
         print("\n".join([*lines, ""]), flush=True)
         self.sections[title] = records
 
     @property
     def records(self) -> list[Record]:
-        return [record for some in self.sections.values() for record in some]
+        return [record for records in self.sections.values() for record in records]
 
     def count(self, verdict: str) -> int:
         return sum(record.verdict == verdict for record in self.records)
 
-    def as_dict(self) -> dict[str, list[dict]]:
-        return {title: [asdict(record) for record in some]
-                for title, some in self.sections.items()}
+    def as_dict(self) -> dict[str, list[dict[str, Any]]]:
+        return {title: [asdict(record) for record in records]
+                for title, records in self.sections.items()}
 
 
 def _lines(record: Record, with_todo: bool) -> str:
@@ -59,7 +73,7 @@ def _lines(record: Record, with_todo: bool) -> str:
 
     space = " " * _LEFT
     lines = [wrapped(record.value, f"  {record.verdict:<5} {record.what:<{_LEFT - 9}} ", space)]
-    if record.todo and with_todo:  # its lines stay apart: some are commands to paste
+    if record.todo and with_todo:  # keep its line breaks: a line may be a command to paste
         first, *more = record.todo.splitlines()
         lines.append(wrapped(first, f"{space}→ ", f"{space}  "))
         lines += [wrapped(line, f"{space}  ", f"{space}  ") for line in more]

@@ -1,4 +1,4 @@
-"""The rows of a data file, and the picture files they were made from."""
+"""The rows of a data file, and the picture files that they were made from."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 from urllib.parse import unquote_to_bytes
 
 import numpy as np
@@ -19,15 +18,17 @@ from preprocessing.catalogue import locate
 from preprocessing.names import parse_path
 from preprocessing.store import REJECTED, Header, open_header
 
-T = TypeVar("T")
-
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of a data file that aren't rejected, M of N.
+    """The M of N rows of a data file that aren't rejected.
 
     Attributes:
-        rows: int64 (M), their numbers in the file. labels, parts: uint8 (M). groups: int32 (M).
+        header: of the data file.
+        rows: their numbers in the file, int64 (M).
+        labels: uint8 (M).
+        groups: int32 (M).
+        parts: uint8 (M).
         paths: as in the catalogue, M.
     """
 
@@ -43,50 +44,53 @@ class Rows:
 
 
 def open_rows(path: Path) -> Rows:
-    """All rows of a data file but the rejected ones.
+    """All rows of a data file except the rejected ones.
 
     Raises:
-        InputError: no such file, or not a data file.
+        InputError: the file doesn't exist or isn't a data file.
     """
     header = open_header(path)
     rows = np.flatnonzero(np.array(header.array("status")) != REJECTED)
-    paths = np.array(header.array("path"))[rows].tolist()
-    return Rows(header, rows, *(np.array(header.array(name))[rows]
-                                for name in ("label", "group", "split")),
-                [unquote_to_bytes(one) for one in paths])
+
+    def column(name: str) -> np.ndarray:
+        return np.array(header.array(name))[rows]
+
+    return Rows(header, rows, column("label"), column("group"), column("split"),
+                [unquote_to_bytes(stored) for stored in column("path").tolist()])
 
 
 def stored_roots(path: Path) -> dict[str, Path]:
-    """Folders that a data file's paths are relative to, as noted beside it; empty if unknown."""
+    """Folders that a data file's paths are relative to, from the JSON file beside it; empty if
+    unknown."""
     try:
-        noted = json.loads(Path(f"{path}.json").read_text(encoding="utf-8"))["roots"]
-        return {str(name): Path(folder) for name, folder in noted.items()}
+        roots = json.loads(Path(f"{path}.json").read_text(encoding="utf-8"))["roots"]
+        return {str(name): Path(folder) for name, folder in roots.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
 
 
 def files_of(rows: Rows, roots: dict[str, Path]) -> list[bytes]:
-    """Name of the file of each row; that of its video for a frame.
+    """Name of each row's file; for a frame, that of its video.
 
     Raises:
-        InputError: a path begins with the name of a root that isn't given.
+        InputError: a path begins with the name of a root that isn't in ``roots``.
     """
     try:
         return [locate(roots, parse_path(path)[0]) for path in rows.paths]
     except KeyError:
-        raise InputError(f"it isn't known where the pictures of {rows.header.path} lie: name "
-                         "their folder with --data DIR") from None
+        raise InputError(f"the folder of the pictures of {rows.header.path} is unknown: name it "
+                         "with --data DIR") from None
 
 
-def facts_of(files: list[bytes], say: bool = True) -> list[facts.Facts | None]:
-    """Facts of each row's file, each file read once; None where it isn't there."""
+def facts_of(files: list[bytes], show_progress: bool = True) -> list[facts.Facts | None]:
+    """Facts of each row's file, with each file read once; None for a missing file."""
     distinct = dict.fromkeys(files)
-    wanted = counted(distinct, len(distinct), "files read", say)
-    found = {name: facts.read(name) for name in wanted}
-    return [found[name] for name in files]
+    names = counted(distinct, len(distinct), "files read", show_progress)
+    by_name = {name: facts.read(name) for name in names}
+    return [by_name[name] for name in files]
 
 
 def shown(path: bytes) -> str:
-    """A path as text for a person: one line, whatever it holds."""
+    """A path as one line of text for display, whatever its bytes."""
     text = os.fsdecode(path).encode("utf-8", "backslashreplace").decode()
     return printable(text)

@@ -1,4 +1,4 @@
-"""How well facts that have nothing to do with tampering predict the label."""
+"""How well facts unrelated to tampering predict the label."""
 
 from __future__ import annotations
 
@@ -13,23 +13,35 @@ from preprocessing.split import by_group
 
 FOLDS = 5
 ALL = "all together"
-_FEW, _BINS = 20, 10  # values of a number that stay apart; else bins of about as many pictures
-_PRIOR = 4.0  # pictures at the overall rate that each value is taken to have besides its own
-_COMMON, _VALUES = 5, 64  # pictures a value needs for a weight of its own; weights of a fact
-_PENALTY, _STEPS = 1.0, 200
+_FEW = 20  # up to this number of distinct values a number isn't binned
+_BINS = 10  # quantile bins otherwise
+_PRIOR = 4.0  # pseudo-observations at the overall rate, added to each value's own pictures
+_COMMON = 5  # pictures that a value needs for a weight of its own in the regression
+_VALUES = 64  # maximum number of weights of a fact
+_PENALTY, _STEPS = 1.0, 200  # of the regression
 
 
 class Coded(NamedTuple):
-    """A fact as whole numbers: ``codes`` int64 (N), of which each stands for one of ``names``."""
+    """A fact as whole numbers.
+
+    Attributes:
+        codes: int64 (N), indices into ``names``.
+        names: the values as text.
+    """
 
     codes: np.ndarray
     names: list[str]
 
 
 class Finding(NamedTuple):
-    """How well a fact predicts labels it wasn't fitted on; None where that isn't defined.
+    """How well a fact predicts labels that it wasn't fitted on; None where undefined.
 
-    ``accuracy`` stands beside ``majority``, that of always saying the more frequent class.
+    Attributes:
+        fact: its name, or ``ALL``.
+        auc: area under the ROC curve, mean over the folds.
+        accuracy: over all folds.
+        majority: accuracy of always predicting the more frequent class.
+        values: number of distinct values; for ``ALL``, number of facts.
     """
 
     fact: str
@@ -40,23 +52,23 @@ class Finding(NamedTuple):
 
 
 def code(values: np.ndarray) -> Coded:
-    """Values of a fact, text or float (N), as codes: texts by value, numbers too where there are
-    few, else by tenth.
+    """Encode the values of a fact, text or float (N).
 
-    Labels play no part, so it may be done over all pictures at once.
+    Each text and, if there are few, each number has a code of its own; other numbers are binned by
+    quantiles. Labels play no part, so this may be done over all pictures at once.
     """
     if values.dtype.kind != "f":
-        names, codes = np.unique(values, return_inverse=True)
-        return Coded(codes, names.tolist())
-    known = values[~np.isnan(values)]
-    edges = np.unique(known)
+        texts, codes = np.unique(values, return_inverse=True)
+        return Coded(codes, texts.tolist())
+    present = values[~np.isnan(values)]
+    edges = np.unique(present)
     if len(edges) <= _FEW:
         names = [_number(edge) for edge in edges]
     else:
-        edges = np.unique(np.quantile(known, np.linspace(0, 1, _BINS + 1), method="lower"))[1:]
+        edges = np.unique(np.quantile(present, np.linspace(0, 1, _BINS + 1), method="lower"))[1:]
         names = [f"up to {_number(edges[0])}"] + [
             f"{_number(low)} to {_number(high)}" for low, high in pairwise(edges)]
-    codes = np.searchsorted(edges, values)  # NaN goes behind the last
+    codes = np.searchsorted(edges, values)  # NaN comes after the last
     return Coded(codes, [*names, "none"])
 
 
@@ -65,24 +77,25 @@ def _number(value: float) -> str:
 
 
 def folds(labels: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:
-    """Fold of each picture, uint8 (N): whole groups, each fold with its share of both classes."""
+    """Fold of each picture, uint8 (N): groups stay together, both classes are spread evenly."""
     _, numbers = np.unique(groups, return_inverse=True)
     count = min(FOLDS, len(np.unique(numbers)))
     return by_group(labels, numbers, (1 / count,) * count, seed)
 
 
 def chance(labels: np.ndarray) -> float | None:
-    """Two standard errors of the AUC of a fact that says nothing (Hanley & McNeil 1982); None
-    with one class only."""
+    """Two standard errors of the AUC of an uninformative fact (Hanley & McNeil 1982); None with
+    one class only."""
     tampered, authentic = int((labels == 1).sum()), int((labels == 0).sum())
     pairs = tampered * authentic
     return 2 * float(np.sqrt((len(labels) + 1) / (12 * pairs))) if pairs else None
 
 
 def telling(fact: Coded, labels: np.ndarray, most: int = 3) -> list[tuple[str, int, float]]:
-    """The values that tell most about the label: each with its pictures and the share tampered.
+    """The most informative values of a fact: each with its number of pictures and the share
+    tampered.
 
-    At most ``most``, and none that tells less than a tenth of what the first does.
+    At most ``most``, and none with less than a tenth of the first one's weight.
     """
     seen = np.bincount(fact.codes, minlength=len(fact.names))
     hits = np.bincount(fact.codes, labels, len(fact.names))
@@ -95,46 +108,54 @@ def telling(fact: Coded, labels: np.ndarray, most: int = 3) -> list[tuple[str, i
 
 def measure(facts: Mapping[str, Coded], labels: np.ndarray, groups: np.ndarray,
             seed: int = 0) -> list[Finding]:
-    """Each fact, and all together, cross-validated over whole groups.
+    """Cross-validate each fact, and all facts together, over whole groups.
 
-    The AUC is the mean of the folds' (over all folds at once a fact that says nothing would come
+    The AUC is the mean of the folds' (over all folds at once an uninformative fact would come
     out below 0.5: where a class is rarer in a fold, it is more frequent in the others).
 
     Args:
-        facts: by name, of the same N pictures. labels: uint8 (N). groups: int (N).
+        facts: by name, of the same N pictures.
+        labels: uint8 (N).
+        groups: int (N).
+        seed: of the folds.
     """
     fold = folds(labels, groups, seed)
-    sets = {name: [one] for name, one in facts.items()}
+    sets = {name: [fact] for name, fact in facts.items()}
     if len(facts) > 1:
         sets[ALL] = list(facts.values())
-    return [_cross_validate(name, some, labels, fold) for name, some in sets.items()]
+    return [_cross_validate(name, members, labels, fold) for name, members in sets.items()]
 
 
 def _cross_validate(name: str, facts: Sequence[Coded], labels: np.ndarray,
                     fold: np.ndarray) -> Finding:
-    said = np.full(len(labels), np.nan)
+    probabilities = np.full(len(labels), np.nan)
     aucs, weights = [], []
     for number in np.unique(fold):
         test = fold == number
         if set(labels[~test].tolist()) != {0, 1}:
             continue
-        said[test] = predict(facts, labels, ~test)[test]
-        found = metrics.auc(said[test], labels[test])
-        if found is not None:
-            aucs.append(found)
+        probabilities[test] = predict(facts, labels, ~test)[test]
+        auc = metrics.auc(probabilities[test], labels[test])
+        if auc is not None:
+            aucs.append(auc)
             weights.append(float((labels[test] == 0).sum()) * float((labels[test] == 1).sum()))
-    seen = ~np.isnan(said)
-    figures = metrics.evaluate(said[seen], labels[seen])
+    predicted = ~np.isnan(probabilities)
+    figures = metrics.evaluate(probabilities[predicted], labels[predicted])
     return Finding(name, float(np.average(aucs, weights=weights)) if aucs else None,
                    figures["accuracy"], figures["majority"],
                    len(np.unique(facts[0].codes)) if len(facts) == 1 else len(facts))
 
 
 def predict(facts: Sequence[Coded], labels: np.ndarray, fitted: np.ndarray) -> np.ndarray:
-    """Probability of "tampered" of all pictures, from the labels of those ``fitted`` (bool (N)).
+    """Probability of "tampered" of all N pictures, fitted on some of them.
 
     One fact: the smoothed rate of tampered pictures with the same value. Several: logistic
     regression over all their values.
+
+    Args:
+        facts: at least one.
+        labels: uint8 (N).
+        fitted: which labels to use, bool (N).
 
     Returns:
         float64 (N).
@@ -153,7 +174,7 @@ def rates(fact: Coded, labels: np.ndarray, fitted: np.ndarray) -> np.ndarray:
 
 
 def _indicators(facts: Sequence[Coded], fitted: np.ndarray) -> np.ndarray:
-    """A column of zeros and ones for each frequent value, float64 (N, D); the first all ones."""
+    """A column of zeros and ones for each frequent value, float64 (N, D); the first is all ones."""
     parts = [np.ones((len(fitted), 1))]
     for fact in facts:
         seen = np.bincount(fact.codes[fitted], minlength=len(fact.names))
@@ -165,12 +186,12 @@ def _indicators(facts: Sequence[Coded], fitted: np.ndarray) -> np.ndarray:
 def _logistic(inputs: np.ndarray, labels: np.ndarray, fitted: np.ndarray) -> np.ndarray:
     """Logistic regression with a quadratic penalty, float64 (N).
 
-    Newton's steps with the curvature's upper bound XᵀX/4 in place of the curvature never overshoot
+    Newton steps with the curvature's upper bound XᵀX/4 in place of the curvature never overshoot
     (Böhning & Lindsay, "Monotonicity of quadratic-approximation algorithms", 1988).
     """
     x, y = inputs[fitted], labels[fitted].astype(np.float64)
     penalty = np.full(x.shape[1], _PENALTY)
-    penalty[0] = 1e-6  # of the overall rate: none, but it must be solvable
+    penalty[0] = 1e-6  # of the intercept: as good as none, but the matrix must be invertible
     step = np.linalg.inv(x.T @ x / 4 + np.diag(penalty))
     weights = np.zeros(x.shape[1])
     for _ in range(_STEPS):
