@@ -10,54 +10,68 @@ from pathlib import Path
 from typing import Any
 
 from hpc_deepfake.compare import folder
-from hpc_deepfake.compare.command import again, default_out, parse, parser
+from hpc_deepfake.compare.command import command_line, default_out, parse, parser
 from hpc_deepfake.compare.plan import Training, own_threads, trainings
 from hpc_deepfake.core.errors import InputError
 from preprocessing.store import Header, open_header
 
 __all__ = ["main", "parser"]
 
+# where launchers set the number of ranks
 _SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
 
 
 def main(argv: Sequence[str]) -> int:
-    """Returns the exit code."""
+    """Run the command.
+
+    Args:
+        argv: its arguments, without the program's name.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        InputError: wrong options, or a folder with other runs.
+    """
     options = parse(argv)
     if any(os.environ.get(name, "1") != "1" for name in _SIZES):
-        raise InputError("compare starts the ranks of each training itself: leave mpirun out; "
-                         "--launcher names it")
+        raise InputError("compare starts the ranks of each training itself: run it without mpirun, "
+                         "and set the launcher with --launcher if it is another one")
     out = options.out or default_out()
     header, problem = _open(options)
-    before = folder.begun(out)
-    threads = options.threads or before.get("threads") or own_threads(options.ranks)
+    begun = folder.begun(out)
+    threads = options.threads or begun.get("threads") or own_threads(options.ranks)
     plan = trainings(options, out, threads)
-    if header is not None:
-        folder.check_same_data(out, folder.digest(header))
+    digest = None if header is None else folder.digest(header)
+    if digest is not None:
+        folder.check_same_data(out, digest)
     if options.plan:
         return _print_plan(plan, options.launcher)
-    if options.report_only:
-        return _report(plan, options, out, header, problem, again(argv, out))
-    states = [folder.state(one) for one in plan]  # before anything is written or started
-    folder.begin(out, folder.digest(header), threads)
-    missing = [one for one, state in zip(plan, states, strict=True) if state != folder.DONE]
+    if options.report_only or digest is None:
+        return _report(plan, options, out, header, problem, command_line(argv, out))
+    states = [folder.state(training) for training in plan]  # before anything is written or started
+    folder.begin(out, digest, threads)
+    unfinished = [training for training, state in zip(plan, states, strict=True)
+                  if state != folder.DONE]
     if options.next:
-        _print_next(missing)
+        _print_next(unfinished)
         return 0
     if options.submit:
         from hpc_deepfake.compare.submitting import submit_all
 
-        submit_all(missing, options.submit)
-        print(f"{'when they are done' if missing else 'all are done, for the report'}:\n  "
-              f"{again(argv, out, '--report-only')}")
+        submit_all(unfinished, options.submit)
+        print("when they are finished, write the report with:" if unfinished else
+              "all trainings are finished; write the report with:")
+        print(f"  {command_line(argv, out, '--report-only')}")
         return 0
     from hpc_deepfake.compare.running import run_all
 
-    code = run_all(plan, out, options.launcher, again(argv, out))
-    return code or _report(plan, options, out, header, problem, again(argv, out))
+    code = run_all(plan, out, options.launcher, command_line(argv, out))
+    return code or _report(plan, options, out, header, problem, command_line(argv, out))
 
 
 def _open(options: Namespace) -> tuple[Header | None, str]:
-    """The data file's header; for a report alone it may be missing, and why.
+    """The data file's header; with ``--report-only`` None if it can't be opened, and why.
 
     Raises:
         InputError: it can't be opened, or lacks a feature.
@@ -77,53 +91,56 @@ def _open(options: Namespace) -> tuple[Header | None, str]:
 
 
 def _print_plan(plan: Sequence[Training], launcher: str) -> int:
-    width = max(len(one.name) for one in plan)
-    states = [folder.state(one) for one in plan]
-    for one, state in zip(plan, states, strict=True):
-        print(f"{state:<8} {one.name:<{width}}  {shlex.join(one.command(launcher, ('python',)))}")
+    width = max(len(training.name) for training in plan)
+    states = [folder.state(training) for training in plan]
+    for training, state in zip(plan, states, strict=True):
+        command = shlex.join(training.command(launcher, ("python",)))
+        print(f"{state:<8} {training.name:<{width}}  {command}")
     print(f"{len(plan)} trainings, {states.count(folder.DONE)} of them done")
     return 0
 
 
-def _print_next(missing: Sequence[Training]) -> None:
-    if not missing:
+def _print_next(unfinished: Sequence[Training]) -> None:
+    if not unfinished:
         return
-    lines = [missing[0].name, str(missing[0].layout.processes), *missing[0].arguments]
+    training = unfinished[0]
+    lines = [training.name, str(training.layout.processes), *training.arguments]
     for line in lines:
         if "\n" in line:
-            raise InputError(f"--next can't hand on {line!r}: a line break in it")
+            raise InputError(f"--next can't print the argument {line!r}: it contains a line break")
     print("\n".join(lines))
 
 
 def _report(plan: list[Training], options: Namespace, out: Path, header: Header | None,
             problem: str, command: str) -> int:
-    """Write the report of what is finished."""
+    """Write the report on the finished trainings."""
     from hpc_deepfake.compare import files
     from hpc_deepfake.compare.comparison import compare
     from hpc_deepfake.compare.document import answer
     from hpc_deepfake.compare.results import result
 
-    results = [result(one, header) for one in plan if folder.state(one) == folder.DONE]
+    results = [result(training, header) for training in plan
+               if folder.state(training) == folder.DONE]
     if not results:
         raise InputError(f"no training of this comparison is finished in {out}: run it first, "
                          "without --report-only, or name its folder with --out")
-    found = compare(plan, results, options.target, *_container(header, problem))
-    for line in answer(found):
+    comparison = compare(plan, results, options.target, *_container(header, problem))
+    for line in answer(comparison):
         print(line)
-    for note in found.notes:
+    for note in comparison.notes:
         print(f"note: {note}")
-    written = files.write(found, out, command, options.launcher)
-    print(f"report: {', '.join(map(str, written))}")
+    paths = files.write(comparison, out, command, options.launcher)
+    print(f"report: {', '.join(map(str, paths))}")
     return 0
 
 
 def _container(header: Header | None, problem: str) -> tuple[dict[str, Any] | None, str]:
-    """The container baseline, or why there is none."""
+    """The container baseline, or None and why there is none."""
     if header is None:
         return None, problem
     from hpc_deepfake.audit import container_baseline
 
     try:
-        return container_baseline(header.path), "the original files weren't found where they were"
+        return container_baseline(header.path), "the original files are no longer at their paths"
     except InputError as error:
         return None, str(error)

@@ -23,102 +23,111 @@ _EXAMPLES = """examples:
   hpc-deepfake compare --data casia2.h5 --ranks 4 --out runs/methods --submit slurm
   hpc-deepfake compare --data casia2.h5 --ranks 4 -- --device cpu --learning-rate 0.0002
 
-Every method trains on ELA, and one of them, sync, on every feature: with the same data, epochs
-and seeds. What follows -- goes to python -m hpc_deepfake.train, for each training. The same command
-goes on where it was stopped; what is finished is not done again.
-exit codes: 0 done; 2 wrong usage or input; 75 stopped by a signal, run the same command again;
-else that of the training that failed"""
+Every method trains on ELA, and one of them (sync, if it is among them) on every feature, all with
+the same data, epochs and seeds. Options after -- are passed to every training
+(python -m hpc_deepfake.train --help). If the comparison is interrupted, the same command resumes
+it: finished trainings are not repeated.
+
+exit codes: 0 success; 2 wrong usage or input; 75 stopped by a signal, run the same command again
+to resume; otherwise the exit code of the training that failed"""
 _MODES = ("--plan", "--report-only", "--next", "--submit")
 
 
 def parser() -> Parser:
     """The command line before ``--``."""
     cli = Parser(prog="hpc-deepfake compare", epilog=_EXAMPLES, description=(
-        "Train with several methods and on several features under the same conditions, and report "
+        "Train with several methods and on several features under the same conditions, and report\n"
         "time, speed and accuracy side by side."),
         usage="hpc-deepfake compare [OPTIONS] [-- OPTIONS OF TRAIN]")
     cli.add_argument("--data", type=Path, metavar="FILE",
                      help="data file (default: features.h5 in $HPC_DEEPFAKE_DATA or data)")
     cli.add_argument("--out", "--run", type=Path, metavar="DIR",
-                     help="folder of the runs and of the report (default: runs/JOB_ID under a "
-                          "scheduler, or runs/compare-TIME)")
+                     help="folder for the runs and the report (default: runs/JOB_ID in a job, "
+                          "else runs/compare-TIME)")
 
-    what = cli.add_argument_group("what is compared")
-    what.add_argument("--methods", type=_words, default=",".join(default_methods()),
-                      metavar="NAME,…", help=f"strategies of train: {', '.join(strategies.NAMES)}")
-    what.add_argument("--features", type=_words, default="ela,raw", metavar="NAME,…",
-                      help="features of the data file")
-    what.add_argument("--epochs", type=at_least(1), default=30,
-                      help="of each training; none stops early")
-    what.add_argument("--repeats", type=at_least(1), default=1, metavar="N",
-                      help="trainings of each kind, with seeds that count up")
-    what.add_argument("--seed", type=at_least(0), default=0, help="of the first repeat")
-    what.add_argument("--batch-size", type=at_least(1), default=32,
-                      help="rows per rank and step")
-    what.add_argument("--same-batch", action="store_true",
-                      help="give sequential and async batches of batch size × ranks, so that an "
-                           "update of theirs sees as many rows as one of sync")
-    what.add_argument("--target", type=between(0, 1), metavar="A",
-                      help="validation accuracy to measure the time to (default: the highest whole "
-                           "per cent that all methods reached)")
+    subject = cli.add_argument_group("what to compare")
+    subject.add_argument("--methods", type=_names, default=",".join(default_methods()),
+                         metavar="NAME,…",
+                         help=f"training strategies: {', '.join(strategies.NAMES)}")
+    subject.add_argument("--features", type=_names, default="ela,raw", metavar="NAME,…",
+                         help="features of the data file")
+    subject.add_argument("--epochs", type=at_least(1), default=30, metavar="N",
+                         help="epochs of each training; there is no early stopping")
+    subject.add_argument("--repeats", type=at_least(1), default=1, metavar="N",
+                         help="trainings of each method and feature, with consecutive seeds")
+    subject.add_argument("--seed", type=at_least(0), default=0, metavar="N",
+                         help="seed of the first repeat")
+    subject.add_argument("--batch-size", type=at_least(1), default=32, metavar="ROWS",
+                         help="rows per rank and step")
+    subject.add_argument("--same-batch", action="store_true",
+                         help="give sequential and async a batch of batch size × ranks, so that "
+                              "each of their updates sees as many rows as one of sync")
+    subject.add_argument("--target", type=between(0, 1), metavar="A",
+                         help="report the time to this validation accuracy (default: the highest "
+                              "whole percentage that all methods reached)")
 
-    where = cli.add_argument_group("on what")
-    where.add_argument("--ranks", type=at_least(1), default=2, metavar="N",
-                       help="ranks that compute; sequential has the threads of all of them")
-    where.add_argument("--threads", type=at_least(1), metavar="T",
-                       help="CPU threads per rank (default: this machine's cores over the ranks)")
-    where.add_argument("--nodes", type=at_least(1), default=1, metavar="N",
-                       help="that the ranks are spread over; sequential has the threads of one")
-    where.add_argument("--servers", type=at_least(1), default=1, metavar="S",
-                       help="more ranks for async, on the same cores, that hold the weights")
-    where.add_argument("--servers-within", action="store_true",
-                       help="take the servers from the ranks: fewer compute")
-    where.add_argument("--launcher", default="mpirun -np {ranks}", metavar="WORDS",
-                       help="what starts a method of several ranks")
+    resources = cli.add_argument_group("resources")
+    resources.add_argument("--ranks", type=at_least(1), default=2, metavar="N",
+                           help="ranks that compute; sequential gets the CPU threads of all of "
+                                "them")
+    resources.add_argument("--threads", type=at_least(1), metavar="T",
+                           help="CPU threads per rank (default: the cores of this machine divided "
+                                "by the ranks)")
+    resources.add_argument("--nodes", type=at_least(1), default=1, metavar="N",
+                           help="nodes that the ranks run on; sequential gets the threads of one "
+                                "node")
+    resources.add_argument("--servers", type=at_least(1), default=1, metavar="S",
+                           help="parameter servers of async: additional ranks on the same cores")
+    resources.add_argument("--servers-within", action="store_true",
+                           help="take the servers from the ranks, so that fewer ranks compute")
+    resources.add_argument("--launcher", default="mpirun -np {ranks}", metavar="COMMAND",
+                           help="command that starts a method with several ranks")
 
-    mode = cli.add_argument_group("instead of running and reporting").add_mutually_exclusive_group()
-    mode.add_argument("--plan", action="store_true", help="print the trainings, run none")
+    mode = cli.add_argument_group("instead of training and reporting") \
+        .add_mutually_exclusive_group()
+    mode.add_argument("--plan", action="store_true",
+                      help="print the trainings and their commands; run nothing")
     mode.add_argument("--report-only", action="store_true",
-                      help="report what is finished, run nothing")
+                      help="write the report on the finished trainings; run nothing")
     mode.add_argument("--next", action="store_true",
                       help="for job scripts: print the next training's name, number of ranks and "
-                           "arguments of train, a line each; nothing when all are done")
+                           "arguments of train, one per line; nothing when all are finished")
     mode.add_argument("--submit", choices=sorted(DIALECTS),
-                      help="submit a job for each training that isn't finished")
+                      help="submit a job for each unfinished training")
     return cli
 
 
 def parse(argv: Sequence[str]) -> Namespace:
-    """Options, with those after ``--`` as ``train`` (list of words).
+    """Options, with the arguments after ``--`` as ``train`` (list of str).
 
     Raises:
-        InputError: what can't be.
+        InputError: a name given twice, or an unusable launcher.
     """
     argv = list(argv)
-    at = argv.index("--") if "--" in argv else len(argv)
-    options = parser().parse(argv[:at])
-    options.train = argv[at + 1:]
+    end = argv.index("--") if "--" in argv else len(argv)
+    options = parser().parse(argv[:end])
+    options.train = argv[end + 1:]
     options.data = options.data or default_data() / "features.h5"
-    for name in ("methods", "features"):
-        words = getattr(options, name)
-        if len(set(words)) < len(words):
-            raise InputError(f"--{name}: one comes twice in {','.join(words)}")
+    for option in ("methods", "features"):
+        names = getattr(options, option)
+        if len(set(names)) < len(names):
+            raise InputError(f"--{option} {','.join(names)}: a name is given twice; give each once")
     options.features = base_first(options.features)
-    if "{ranks}" not in options.launcher or not _is_words(options.launcher):
-        raise InputError(f"--launcher {options.launcher}: give words with {{ranks}} in them, like "
-                         "\"mpirun -np {ranks}\" or \"srun -n {ranks}\"")
+    if "{ranks}" not in options.launcher or not _is_command(options.launcher):
+        raise InputError(f"--launcher {options.launcher}: give a command that contains {{ranks}}, "
+                         "like \"mpirun -np {ranks}\" or \"srun -n {ranks}\"")
     return options
 
 
-def again(argv: Sequence[str], out: Path, *mode: str) -> str:
-    """The command that goes on with the same comparison, in another mode or in none."""
+def command_line(argv: Sequence[str], out: Path, *mode: str) -> str:
+    """The command that continues the same comparison, in another mode or in none."""
     argv = list(argv)
-    at = argv.index("--") if "--" in argv else len(argv)
-    words = [word for place, word in enumerate(argv[:at])
+    end = argv.index("--") if "--" in argv else len(argv)
+    words = [word for place, word in enumerate(argv[:end])
              if word.partition("=")[0] not in _MODES and argv[place - 1:place] != ["--submit"]]
-    named = any(word.partition("=")[0] in ("--out", "--run") for word in words)
+    has_out = any(word.partition("=")[0] in ("--out", "--run") for word in words)
     return shlex.join(["hpc-deepfake", "compare", *words,
-                       *([] if named else ["--out", str(out)]), *mode, *argv[at:]])
+                       *([] if has_out else ["--out", str(out)]), *mode, *argv[end:]])
 
 
 def default_out() -> Path:
@@ -130,16 +139,16 @@ def default_out() -> Path:
     return run if in_job else run.with_name(f"compare-{run.name}")
 
 
-def _words(text: str) -> list[str]:
-    """Of a list with commas or spaces (``qsub -v`` takes no commas)."""
-    words = text.replace(",", " ").split()
-    for word in words or [""]:
-        if not word or not all(one.isalnum() or one in "-_" for one in word):
-            raise argparse.ArgumentTypeError(f"must be names with commas between, not {text!r}")
-    return words
+def _names(text: str) -> list[str]:
+    """Names separated by commas or spaces (``qsub -v`` doesn't accept commas)."""
+    names = text.replace(",", " ").split()
+    for name in names or [""]:
+        if not name or not all(character.isalnum() or character in "-_" for character in name):
+            raise argparse.ArgumentTypeError(f"must be names separated by commas, not {text!r}")
+    return names
 
 
-def _is_words(text: str) -> bool:
+def _is_command(text: str) -> bool:
     try:
         return bool(shlex.split(text))
     except ValueError:

@@ -10,35 +10,46 @@ from typing import Any
 
 import numpy as np
 
-from hpc_deepfake.compare.alike import Difference, differences, unlike
-from hpc_deepfake.compare.plan import Layout, Training, lead
+from hpc_deepfake.compare.differences import Difference, deviations, differences
+from hpc_deepfake.compare.plan import Layout, Training, feature_method
 from hpc_deepfake.compare.results import Result
 from hpc_deepfake.core.json_data import finite
 from hpc_deepfake.metrics import mcnemar
 from hpc_deepfake.metrics.mcnemar import Paired
 
-_LAST = 10.0  # seconds at most for the last figures and files of a run, after its epochs
+_AFTER_EPOCHS = 10.0  # seconds, maximum for the last figures and files of a run after its epochs
 
 
 @dataclass(frozen=True)
 class Spread:
-    """A figure over the repeats."""
+    """A figure over the repeats.
 
-    middle: float
+    Attributes:
+        median: of the repeats.
+        low: of the repeats, the lowest.
+        high: of the repeats, the highest.
+        count: number of repeats.
+    """
+
+    median: float
     low: float
     high: float
-    of: int
+    count: int
 
     @classmethod
     def over(cls, values: Iterable[float | None]) -> Spread | None:
-        """Median, lowest, highest; None unless every repeat has one."""
-        known = list(values)
-        if not known or any(value is None for value in known):
+        """Median, lowest and highest value; None unless every repeat has one."""
+        numbers: list[float] = []
+        for value in values:
+            if value is None:
+                return None
+            numbers.append(value)
+        if not numbers:
             return None
-        return cls(median(known), min(known), max(known), len(known))
+        return cls(median(numbers), min(numbers), max(numbers), len(numbers))
 
     def times(self, factor: float) -> Spread:
-        return Spread(self.middle * factor, self.low * factor, self.high * factor, self.of)
+        return Spread(self.median * factor, self.low * factor, self.high * factor, self.count)
 
 
 @dataclass(frozen=True)
@@ -46,8 +57,13 @@ class Cell:
     """A method on a feature.
 
     Attributes:
-        results: of its finished repeats. speedup: over sequential, of each repeat that both have
-            finished; by time to the end. unlike: in what these runs are not like the reference.
+        method: name of the strategy.
+        feature: feature of the data file.
+        layout: ranks of the method.
+        results: of the finished repeats.
+        speedup: over sequential, by total time, of each repeat that both have finished.
+        deviations: how these runs differ from the reference, such as ``other hardware``; empty
+            if they don't.
     """
 
     method: str
@@ -55,7 +71,7 @@ class Cell:
     layout: Layout
     results: list[Result]
     speedup: list[float]
-    unlike: str
+    deviations: str
 
     @property
     def name(self) -> str:
@@ -63,30 +79,39 @@ class Cell:
 
     @property
     def seconds(self) -> Spread | None:
-        return Spread.over(one.seconds for one in self.results)
+        return Spread.over(result.seconds for result in self.results)
 
     @property
     def images_per_s(self) -> Spread | None:
-        return Spread.over(one.images_per_s for one in self.results)
+        return Spread.over(result.images_per_s for result in self.results)
 
     def reached(self, target: float | None) -> Spread | None:
+        """Seconds to the validation accuracy ``target``."""
         return None if target is None else Spread.over(
-            one.reached(target) for one in self.results)
+            result.reached(target) for result in self.results)
 
     def figure(self, name: str) -> Spread | None:
-        return Spread.over(finite(one.figures.get(name)) for one in self.results)
+        return Spread.over(finite(result.figures.get(name)) for result in self.results)
 
     def interval(self, name: str) -> tuple[float, float] | None:
         """From the lowest to the highest end of the repeats' 95% intervals."""
-        ends = [one.intervals.get(name) for one in self.results]
-        if not ends or any(one is None for one in ends):
+        intervals = [result.intervals.get(name) for result in self.results]
+        ends = [interval for interval in intervals if interval is not None]
+        if not ends or len(ends) < len(intervals):
             return None
         return min(low for low, _ in ends), max(high for _, high in ends)
 
 
 @dataclass(frozen=True)
 class Test:
-    """McNemar's test of one repeat: the base feature (first) against another one (second)."""
+    """McNemar's test of the base feature against another feature, in one repeat.
+
+    Attributes:
+        repeat: number of the repeat, from 1.
+        first: result on the base feature.
+        second: result on the other feature.
+        paired: counts and p value.
+    """
 
     repeat: int
     first: Result
@@ -96,23 +121,31 @@ class Test:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What the report is made of.
+    """Everything that the report shows.
 
     Attributes:
-        cells: those of the plan, also without results. lead: the method that has every feature.
-        base: the feature that every method has. part: whose figures are given; empty without any.
-        target: validation accuracy; None where no epoch of some method is known. chosen: whether
-            the user chose it. container, no_container: the container baseline, or why there is
-            none. missing: names of trainings that aren't finished.
+        plan: all trainings.
+        cells: methods on features of the plan, including those without results.
+        feature_method: the method that trained on every feature.
+        base_feature: the feature on which every method trained.
+        part: part of the data on which the figures are computed; empty if runs disagree.
+        target: validation accuracy of the time to accuracy; None if some run recorded none.
+        target_chosen: whether the user chose it.
+        differences: conditions that are not the same in all runs.
+        tests: McNemar's tests.
+        container: the container baseline; None if there is none.
+        no_container: why there is no container baseline.
+        missing: names of unfinished trainings.
+        notes: what a reader must know before reading the figures.
     """
 
     plan: list[Training]
     cells: list[Cell]
-    lead: str
-    base: str
+    feature_method: str
+    base_feature: str
     part: str
     target: float | None
-    chosen: bool
+    target_chosen: bool
     differences: list[Difference]
     tests: list[Test]
     container: dict[str, Any] | None
@@ -122,17 +155,18 @@ class Comparison:
 
     @property
     def results(self) -> list[Result]:
-        return [one for cell in self.cells for one in cell.results]
+        return [result for cell in self.cells for result in cell.results]
 
     def cell(self, method: str, feature: str) -> Cell | None:
-        """Such a cell, if it has results."""
-        return next((one for one in self.cells if (one.method, one.feature) == (method, feature)
-                     and one.results), None)
+        """The cell of this method and feature; None without results."""
+        return next((cell for cell in self.cells if (cell.method, cell.feature) == (method, feature)
+                     and cell.results), None)
 
     @property
     def majority(self) -> float | None:
-        return next((value for one in self.results
-                     if (value := finite(one.figures.get("majority"))) is not None), None)
+        """Accuracy of always predicting the more frequent class."""
+        return next((value for result in self.results
+                     if (value := finite(result.figures.get("majority"))) is not None), None)
 
 
 def compare(plan: list[Training], results: Sequence[Result], target: float | None,
@@ -140,92 +174,103 @@ def compare(plan: list[Training], results: Sequence[Result], target: float | Non
     """The figures of a plan's finished trainings.
 
     Args:
-        target: validation accuracy of the time to accuracy; None: the highest whole per cent that
-            every finished run on the base feature reached.
+        plan: all trainings.
+        results: of the finished ones.
+        target: validation accuracy of the time to accuracy; None: the highest whole percentage
+            that every finished run on the base feature reached.
+        container: the container baseline, if there is one.
+        no_container: why there is none.
     """
-    methods = list(dict.fromkeys(one.method for one in plan))
-    main, base = lead(methods), plan[0].feature
-    found = {one.training.name: one for one in results}
-    done = [found[one.name] for one in plan if one.name in found]
-    unequal = differences(done)
+    methods = list(dict.fromkeys(training.method for training in plan))
+    main, base = feature_method(methods), plan[0].feature
+    by_name = {result.training.name: result for result in results}
+    finished = [by_name[training.name] for training in plan if training.name in by_name]
+    differing = differences(finished)
     by_cell: dict[tuple[str, str], list[Training]] = {}
-    for one in plan:
-        by_cell.setdefault((one.method, one.feature), []).append(one)
+    for training in plan:
+        by_cell.setdefault((training.method, training.feature), []).append(training)
     cells = []
-    for (method, feature), some in by_cell.items():
-        mine = [found[one.name] for one in some if one.name in found]
-        cells.append(Cell(method, feature, some[0].layout, mine, _speedup(mine, done),
-                          unlike([one.name for one in some], unequal)))
-    on_base = [one for one in done if one.training.feature == base]
-    parts = {one.part for one in done}
+    for (method, feature), repeats in by_cell.items():
+        own = [by_name[training.name] for training in repeats if training.name in by_name]
+        cells.append(Cell(method, feature, repeats[0].layout, own, _speedup(own, finished),
+                          deviations([training.name for training in repeats], differing)))
+    on_base = [result for result in finished if result.training.feature == base]
+    parts = {result.part for result in finished}
     goal = common_target(on_base) if target is None else target
     comparison = Comparison(plan, cells, main, base, "" if len(parts) != 1 else parts.pop(), goal,
-                            target is not None, unequal, _tests(done, main, base), container,
-                            no_container, [one.name for one in plan if one.name not in found])
+                            target is not None, differing, _tests(finished, main, base), container,
+                            no_container, [training.name for training in plan
+                                           if training.name not in by_name])
     comparison.notes.extend(_notes(comparison))
     return comparison
 
 
 def common_target(results: Sequence[Result]) -> float | None:
-    """The highest whole per cent of validation accuracy that all of them reached at some epoch."""
-    best = [one.best_accuracy for one in results]
-    if not best or any(value is None for value in best):
-        return None
-    return math.floor(min(best) * 100 + 1e-9) / 100
+    """The highest whole percentage of validation accuracy that all runs reached in some epoch."""
+    best = Spread.over(result.best_accuracy for result in results)
+    return None if best is None else math.floor(best.low * 100 + 1e-9) / 100
 
 
-def _speedup(mine: Sequence[Result], done: Sequence[Result]) -> list[float]:
-    """Of each repeat: its sequential run's seconds over mine, on the same feature."""
-    found = []
-    for one in mine:
-        alone = next((other for other in done if other.training.method == "sequential"
-                      and other.training.feature == one.training.feature
-                      and other.training.repeat == one.training.repeat), None)
-        if alone is not None and alone.seconds and one.seconds:
-            found.append(alone.seconds / one.seconds)
-    return found
+def _speedup(results: Sequence[Result], finished: Sequence[Result]) -> list[float]:
+    """Of each result: seconds of the sequential run over its seconds, in the same repeat and on the
+    same feature."""
+    speedups = []
+    for result in results:
+        sequential = next((other for other in finished if other.training.method == "sequential"
+                           and other.training.feature == result.training.feature
+                           and other.training.repeat == result.training.repeat), None)
+        if sequential is not None and sequential.seconds and result.seconds:
+            speedups.append(sequential.seconds / result.seconds)
+    return speedups
 
 
-def _tests(done: Sequence[Result], method: str, base: str) -> list[Test]:
-    mine = [one for one in done if one.training.method == method]
-    found = []
-    for second in mine:
-        first = next((one for one in mine if one.training.feature == base
-                      and one.training.repeat == second.training.repeat), None)
+def _tests(finished: Sequence[Result], method: str, base: str) -> list[Test]:
+    """Tests of the base feature against each other feature; only of runs with predictions on the
+    same pictures."""
+    results = [result for result in finished if result.training.method == method]
+    tests = []
+    for second in results:
+        first = next((result for result in results if result.training.feature == base
+                      and result.training.repeat == second.training.repeat), None)
         if second.training.feature == base or first is None or first.part != second.part:
             continue
-        a, b = first.right, second.right
-        if a is not None and b is not None and np.array_equal(
-                np.sort(first.predictions.rows), np.sort(second.predictions.rows)):
-            found.append(Test(second.training.repeat, first, second, mcnemar.paired(a, b)))
-    return found
+        if (first.predictions is not None and second.predictions is not None
+                and first.correct is not None and second.correct is not None
+                and np.array_equal(np.sort(first.predictions.rows),
+                                   np.sort(second.predictions.rows))):
+            tests.append(Test(second.training.repeat, first, second,
+                              mcnemar.paired(first.correct, second.correct)))
+    return tests
 
 
 def _notes(comparison: Comparison) -> list[str]:
-    """What a reader must know before any figure."""
+    """What a reader must know before reading the figures."""
     notes = []
     if comparison.missing:
         notes.append(f"{len(comparison.missing)} of {len(comparison.plan)} trainings are not "
                      f"finished: {', '.join(comparison.missing)}")
-    notes += [f"{one}. Lines with such runs are marked" for one in comparison.differences]
+    notes += [f"{difference}. The column \"conditions\" marks such runs"
+              for difference in comparison.differences]
     if comparison.part == "validation":
-        notes.append("There is no test part. Figures are of the validation part, which also chose "
-                     "each run's epoch: they are a little too good (--split 70/10/20 makes one)")
+        notes.append("There is no test part. The figures are on the validation part, which also "
+                     "selected each run's best epoch: they are slightly too high (preprocessing "
+                     "with --split 70/10/20 makes a test part)")
     if any(cell.layout.servers for cell in comparison.cells if cell.results):
-        notes.append("Servers of parameters run on the same cores as the ranks that compute: see "
-                     "the column of processes")
-    target, base = comparison.target, comparison.base
-    if target is not None and not comparison.chosen:
-        notes.append(f"The time to accuracy is that to {target:.0%} of validation accuracy, the "
-                     f"highest whole per cent that every run on {base} reached")
-    for one in comparison.results:
-        ran, known = finite(one.records.summary.get("seconds")), one.seconds or 0.0
-        if ran is not None and ran > 1.3 * known + _LAST:
-            notes.append(f"The epochs of {one.training.name} add up to {known:,.1f} s, but it ran "
-                         f"{ran:,.1f} s: its times may be too short")
-    majority = next((value for one in comparison.results for line in one.epochs
+        notes.append("Parameter servers run on the same cores as the ranks that compute: see the "
+                     "column \"processes\"")
+    target, base = comparison.target, comparison.base_feature
+    if target is not None and not comparison.target_chosen:
+        notes.append(f"Time to accuracy is the time to a validation accuracy of {target:.0%}, the "
+                     f"highest whole percentage that every run on {base} reached")
+    for result in comparison.results:
+        ran, added = finite(result.records.summary.get("seconds")), result.seconds or 0.0
+        if ran is not None and ran > 1.3 * added + _AFTER_EPOCHS:
+            notes.append(f"The epochs of {result.training.name} add up to {added:,.1f} s, but it "
+                         f"ran for {ran:,.1f} s: its times may be too short")
+    majority = next((value for result in comparison.results for line in result.epochs
                      if (value := finite(line.get("val_majority"))) is not None), None)
     if target is not None and majority is not None and target <= majority:
-        notes.append(f"{target:.0%} is no more than always giving the more frequent class reaches "
-                     f"({majority:.1%}): the time to it says nothing")
+        notes.append(f"The target of {target:.0%} is no higher than the accuracy of always "
+                     f"predicting the more frequent class ({majority:.1%}): the time to it is "
+                     "meaningless")
     return notes

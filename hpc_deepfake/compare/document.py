@@ -7,108 +7,115 @@ from collections.abc import Sequence
 from hpc_deepfake.compare import charts, tables
 from hpc_deepfake.compare.comparison import Comparison, Spread
 from hpc_deepfake.compare.tables import Table
-from hpc_deepfake.core.text import percent
+from hpc_deepfake.core.text import percent, plural
 from hpc_deepfake.web import html
 from hpc_deepfake.web.html import Html, commands, join, page, paragraph, text
 
 
-def answer(found: Comparison) -> list[str]:
+def answer(comparison: Comparison) -> list[str]:
     """The most important figures in sentences."""
     sentences = []
-    fast = [cell for cell in found.cells if cell.method != "sequential" and cell.speedup
-            and cell.feature == found.base]
-    for cell in fast:
-        epochs = cell.results[0].training.settings["epochs"]
-        trained = f"{epochs} epoch{'s' * (epochs > 1)}"
-        unlike = f" (unlike runs: {cell.unlike})" if cell.unlike else " on the same hardware"
+    for cell in comparison.cells:
+        if cell.method == "sequential" or not cell.speedup \
+                or cell.feature != comparison.base_feature:
+            continue
+        epochs = plural(cell.results[0].training.settings["epochs"], "epoch")
+        conditions = (f" (not under the same conditions: {cell.deviations})" if cell.deviations
+                      else " on the same hardware")
         sentences.append(
-            f"{cell.method} on {cell.layout.words()} processes trained {trained} in "
+            f"{cell.method} on {cell.layout.description()} processes trained {epochs} in "
             f"{tables.spread(cell.seconds)} s, "
             f"{tables.spread(Spread.over(cell.speedup), '.2f')} times as fast as sequential "
-            f"training{unlike}.")
-    for feature in dict.fromkeys(one.feature for one in found.cells):
-        cell = found.cell(found.lead, feature)
-        accuracy = cell and cell.figure("accuracy")
+            f"training{conditions}.")
+    for feature in dict.fromkeys(cell.feature for cell in comparison.cells):
+        trained = comparison.cell(comparison.feature_method, feature)
+        accuracy = trained and trained.figure("accuracy")
         if accuracy:
-            sentences.append(f"{found.lead} on {feature} judged {tables.spread(accuracy, '.1%')} "
-                             f"of the {found.part} pictures rightly.")
+            sentences.append(f"{comparison.feature_method} on {feature} classified "
+                             f"{tables.spread(accuracy, '.1%')} of the {comparison.part} pictures "
+                             "correctly.")
     if sentences:
-        sentences.append(f"Always giving the more frequent class is right in "
-                         f"{percent(found.majority)}. {tables.container_words(found)}")
+        sentences.append("Always predicting the more frequent class is correct for "
+                         f"{percent(comparison.majority)}. {tables.container_text(comparison)}")
     return sentences or ["No training is finished yet."]
 
 
-def _sections(found: Comparison, launcher: str) -> list[tuple[str, list[Table], Html]]:
-    """Title, tables and pictures of each."""
-    features, ages = tables.features(found), tables.staleness(found)
-    sections = [("Time", [tables.times(found), tables.layouts(found)], charts.durations(found)),
-                ("Accuracy", [tables.accuracies(found)], Html("")),
-                (f"With {found.base} against without", [features] if features else [], Html("")),
-                ("Loss", [], charts.losses(found)),
-                ("Staleness", [ages] if ages else [], charts.staleness(found)),
-                ("The original's tables", tables.originals(found, launcher), Html(""))] \
-        if found.results else []
-    sections.append(("Trainings", [tables.runs(found)], Html("")))
-    return [(title, some, drawn) for title, some, drawn in sections if some or drawn]
+def _sections(comparison: Comparison, launcher: str) -> list[tuple[str, list[Table], Html]]:
+    """Title, tables and charts of each section."""
+    sections: list[tuple[str, list[Table], Html]] = []
+    if comparison.results:
+        features, ages = tables.features(comparison), tables.staleness(comparison)
+        sections = [
+            ("Time", [tables.times(comparison), tables.layouts(comparison)],
+             charts.durations(comparison)),
+            ("Accuracy", [tables.accuracies(comparison)], Html("")),
+            (f"With {comparison.base_feature} and without", [features] if features else [],
+             Html("")),
+            ("Loss", [], charts.losses(comparison)),
+            ("Staleness", [ages] if ages else [], charts.staleness(comparison)),
+            ("The original project's tables", tables.originals(comparison, launcher), Html(""))]
+    sections.append(("Trainings", [tables.runs(comparison)], Html("")))
+    return [(title, shown, drawn) for title, shown, drawn in sections if shown or drawn]
 
 
-def document(found: Comparison, command: str, launcher: str) -> str:
-    """The HTML page. ``command`` makes the comparison again."""
+def document(comparison: Comparison, command: str, launcher: str) -> str:
+    """The HTML page.
+
+    Args:
+        comparison: the figures.
+        command: the command that repeats the comparison.
+        launcher: command that starts several ranks.
+    """
     head = join([Html("<h1>Training methods compared</h1>"),
-                 paragraph(" ".join(answer(found)), class_="answer"),
-                 *(paragraph(f"{one}.", class_="note") for one in found.notes)])
-    sections = [(title, join([*(_html(one, title) for one in some), drawn]))
-                for title, some, drawn in _sections(found, launcher)]
+                 paragraph(" ".join(answer(comparison)), class_="answer"),
+                 *(paragraph(f"{note}.", class_="note") for note in comparison.notes)])
+    sections = [(title, join([*(_html(table, title) for table in shown), drawn]))
+                for title, shown, drawn in _sections(comparison, launcher)]
     return page("Training methods compared", head,
-                [*sections, ("Make it again", commands([command]))])
+                [*sections, ("Reproduce this report", commands([command]))])
 
 
-def _html(one: Table, section: str) -> Html:
-    caption = "" if section == "Trainings" else one.title
-    made = Html("") if not one.commands else commands(one.commands)
-    return join([made, html.table(caption, one.head, one.rows),
-                 paragraph(one.about, class_="soft") if one.about else ""])
+def _html(table: Table, section: str) -> Html:
+    caption = "" if section == "Trainings" else table.title
+    commands_above = commands(table.commands) if table.commands else Html("")
+    return join([commands_above, html.table(caption, table.head, table.rows),
+                 paragraph(table.about, class_="soft") if table.about else ""])
 
 
-def markdown(found: Comparison, command: str, launcher: str) -> str:
-    """The same without pictures."""
-    lines = ["# Training methods compared", "", *_plain(answer(found)), ""]
-    lines += [line for one in found.notes for line in (f"> {escape(one)}.", "")]
-    for title, some, _ in _sections(found, launcher):
-        if some:
+def markdown(comparison: Comparison, command: str, launcher: str) -> str:
+    """The same as Markdown, without the charts; arguments as for ``document``."""
+    lines = ["# Training methods compared", "", *map(escape, answer(comparison)), ""]
+    lines += [line for note in comparison.notes for line in (f"> {escape(note)}.", "")]
+    for title, shown, _ in _sections(comparison, launcher):
+        if shown:
             lines += [f"## {escape(title)}", ""]
-        for one in some:
-            lines += _markdown(one)
-    lines += ["## Make it again", "", *_block([command]),
-              "Curves of loss against epochs and seconds are in compare.html, all figures in "
-              "compare.csv and compare.json."]
+        for table in shown:
+            lines += _markdown(table)
+    lines += ["## Reproduce this report", "", *_code_block([command]),
+              "The charts are in compare.html, all figures in compare.csv and compare.json."]
     return "\n".join(lines) + "\n"
 
 
-def _markdown(one: Table) -> list[str]:
-    lines = _block(one.commands) if one.commands else []
-    lines += [f"**{escape(one.title)}**", "", _row(one.head),
-              _row(["---", *("--:" for _ in one.head[1:])], raw=True)]
-    lines += [_row(row) for row in one.rows]
-    return [*lines, "", *([escape(one.about), ""] if one.about else [])]
+def _markdown(table: Table) -> list[str]:
+    lines = _code_block(table.commands) if table.commands else []
+    lines += [f"**{escape(table.title)}**", "", _row(table.head),
+              _row(["---", *("--:" for _ in table.head[1:])], raw=True)]
+    lines += [_row(row) for row in table.rows]
+    return [*lines, "", *([escape(table.about), ""] if table.about else [])]
 
 
-def _block(some: Sequence[str]) -> list[str]:
-    return ["```", *some, "```", ""]
-
-
-def _plain(sentences: Sequence[str]) -> list[str]:
-    return [escape(one) for one in sentences]
+def _code_block(lines: Sequence[str]) -> list[str]:
+    return ["```", *lines, "```", ""]
 
 
 def _row(cells: Sequence[str], *, raw: bool = False) -> str:
     return f"| {' | '.join(cells if raw else map(escape, cells))} |"
 
 
-def escape(words: str) -> str:
-    """As plain text in Markdown, in one line."""
-    seen = str(text(words))  # as in HTML, which Markdown lets through
-    seen = seen.replace("&#x27;", "'").replace("&quot;", '"')
+def escape(plain: str) -> str:
+    """Plain text for Markdown, in one line."""
+    escaped = str(text(plain))  # as in HTML, which Markdown lets through
+    escaped = escaped.replace("&#x27;", "'").replace("&quot;", '"')
     for mark in "\\`*_|[]":
-        seen = seen.replace(mark, f"\\{mark}")
-    return seen
+        escaped = escaped.replace(mark, f"\\{mark}")
+    return escaped

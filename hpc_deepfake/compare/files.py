@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from hpc_deepfake.compare.comparison import Cell, Comparison
+from hpc_deepfake.compare.comparison import Cell, Comparison, Spread
 from hpc_deepfake.compare.document import document, markdown
-from hpc_deepfake.compare.folder import replace
 from hpc_deepfake.compare.results import FIGURES, Result
 from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.files import write_json, write_text
 from hpc_deepfake.core.json_data import finite
 
 _COLUMNS = (
@@ -25,96 +24,112 @@ _COLUMNS = (
     "container", "unlike", "mean_staleness")
 
 
-def write(found: Comparison, out: Path, command: str, launcher: str) -> list[Path]:
-    """Write all four, each whole or not at all; returns their paths.
+def write(comparison: Comparison, out: Path, command: str, launcher: str) -> list[Path]:
+    """Write all four files and return their paths.
+
+    Args:
+        comparison: the figures.
+        out: folder of the comparison.
+        command: the command that repeats the comparison.
+        launcher: command that starts several ranks.
 
     Raises:
         InputError: they can't be written.
     """
-    texts = {"compare.html": document(found, command, launcher),
-             "compare.md": markdown(found, command, launcher), "compare.csv": table(found),
-             "compare.json": json.dumps(everything(found, command), indent=2) + "\n"}
+    page, text = document(comparison, command, launcher), markdown(comparison, command, launcher)
+    lines, data = table(comparison), everything(comparison, command)
+    paths = [out / f"compare.{suffix}" for suffix in ("html", "md", "csv", "json")]
     try:
-        for name, content in texts.items():
-            replace(out / name, content)
+        for path, content in zip(paths, (page, text, lines), strict=False):
+            write_text(path, content)
+        write_json(paths[-1], data)
     except OSError as error:
-        raise InputError(f"cannot write the report in {out}: {error.strerror}") from None
-    return [out / name for name in texts]
+        raise InputError(f"cannot write the report in {out}: {error.strerror}; check the folder's "
+                         "permissions and free space, then run the command again") from None
+    return paths
 
 
-def table(found: Comparison) -> str:
+def table(comparison: Comparison) -> str:
     """CSV, a line for each training."""
-    file = io.StringIO()
-    lines = csv.DictWriter(file, _COLUMNS, lineterminator="\n")
-    lines.writeheader()
-    lines.writerows(_lines(found))
-    return file.getvalue()
+    text = io.StringIO()
+    writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(_lines(comparison))
+    return text.getvalue()
 
 
-def everything(found: Comparison, command: str) -> dict[str, Any]:
+def everything(comparison: Comparison, command: str) -> dict[str, Any]:
     """All figures, for programs."""
-    by_name = {one.training.name: one for one in found.results}
+    by_name = {result.training.name: result for result in comparison.results}
     trainings = [{**line, "elapsed": by_name[line["run"]].elapsed,
                   "staleness": by_name[line["run"]].staleness}
-                 if line["run"] in by_name else line for line in _lines(found)]
+                 if line["run"] in by_name else line for line in _lines(comparison)]
     return {
-        "command": command, "target": found.target, "target_chosen": found.chosen,
-        "part": found.part, "base_feature": found.base, "feature_method": found.lead,
-        "notes": found.notes, "missing": found.missing, "container": found.container,
-        "majority": found.majority,
-        "differences": {one.fact: one.values for one in found.differences},
-        "methods": [_cell(cell, found.target) for cell in found.cells],
-        "mcnemar": [{"method": found.lead, "features": [one.first.training.feature,
-                                                        one.second.training.feature],
-                     "repeat": one.repeat, **asdict(one.paired)} for one in found.tests],
+        "command": command, "target": comparison.target, "target_chosen": comparison.target_chosen,
+        "part": comparison.part, "base_feature": comparison.base_feature,
+        "feature_method": comparison.feature_method, "notes": comparison.notes,
+        "missing": comparison.missing, "container": comparison.container,
+        "majority": comparison.majority,
+        "differences": {difference.condition: difference.values
+                        for difference in comparison.differences},
+        "methods": [_cell(cell, comparison.target) for cell in comparison.cells],
+        "mcnemar": [{"method": comparison.feature_method,
+                     "features": [test.first.training.feature, test.second.training.feature],
+                     "repeat": test.repeat, **asdict(test.paired)} for test in comparison.tests],
         "trainings": trainings}
 
 
 def _cell(cell: Cell, target: float | None) -> dict[str, Any]:
-    def values(spread: Any) -> Any:
-        return spread and {"median": spread.middle, "lowest": spread.low, "highest": spread.high}
+    def values(spread: Spread | None) -> dict[str, float] | None:
+        return None if spread is None else {
+            "median": spread.median, "lowest": spread.low, "highest": spread.high}
 
     return {"method": cell.method, "feature": cell.feature, "finished": len(cell.results),
             **asdict(cell.layout), "seconds": values(cell.seconds),
             "seconds_to_target": values(cell.reached(target)),
             "images_per_s": values(cell.images_per_s), "speedup": cell.speedup,
             **{name: values(cell.figure(name)) for name in FIGURES},
-            "intervals": {name: cell.interval(name) for name in FIGURES}, "unlike": cell.unlike}
+            "intervals": {name: cell.interval(name) for name in FIGURES},
+            "unlike": cell.deviations}
 
 
-def _lines(found: Comparison) -> list[dict[str, Any]]:
-    results = {one.training.name: (cell, one) for cell in found.cells for one in cell.results}
+def _lines(comparison: Comparison) -> list[dict[str, Any]]:
+    results = {result.training.name: (cell, result)
+               for cell in comparison.cells for result in cell.results}
     lines = []
-    for one in found.plan:
-        line = {"run": one.name, "method": one.method, "feature": one.feature,
-                "repeat": one.repeat, "seed": one.seed, "state": "missing",
-                "epochs": one.settings["epochs"], "processes": one.layout.processes,
-                "computing": one.layout.computing, "servers": one.layout.servers,
-                "threads_each": one.layout.threads, "rows_per_update": one.layout.rows}
-        if one.name in results:
-            line.update(_figures(found, *results[one.name]))
+    for training in comparison.plan:
+        line = {"run": training.name, "method": training.method, "feature": training.feature,
+                "repeat": training.repeat, "seed": training.seed, "state": "missing",
+                "epochs": training.settings["epochs"], "processes": training.layout.processes,
+                "computing": training.layout.computing, "servers": training.layout.servers,
+                "threads_each": training.layout.threads, "rows_per_update": training.layout.rows}
+        if training.name in results:
+            line.update(_figures(comparison, *results[training.name]))
         lines.append(line)
     return lines
 
 
-def _figures(found: Comparison, cell: Cell, one: Result) -> dict[str, Any]:
-    place = [other.training.name for other in cell.results].index(one.training.name)
-    ages, summary = one.staleness, one.records.summary
-    found_line = {
-        "state": "done", "epochs": summary.get("epochs"), "threads": one.threads,
-        "hardware": one.hosts, "updates_per_epoch": one.steps_per_epoch, "seconds": one.seconds,
-        "seconds_since_last_start": summary.get("seconds"), "target": found.target,
-        "seconds_to_target": None if found.target is None else one.reached(found.target),
-        "images_per_s": one.images_per_s,
+def _figures(comparison: Comparison, cell: Cell, result: Result) -> dict[str, Any]:
+    """The columns of a finished training."""
+    place = [other.training.name for other in cell.results].index(result.training.name)
+    ages, summary = result.staleness, result.records.summary
+    columns = {
+        "state": "done", "epochs": summary.get("epochs"), "threads": result.threads,
+        "hardware": result.hosts, "updates_per_epoch": result.steps_per_epoch,
+        "seconds": result.seconds, "seconds_since_last_start": summary.get("seconds"),
+        "target": comparison.target,
+        "seconds_to_target": None if comparison.target is None
+        else result.reached(comparison.target),
+        "images_per_s": result.images_per_s,
         "speedup": cell.speedup[place] if len(cell.speedup) == len(cell.results) else None,
-        "best_epoch": summary.get("best_epoch"), "part": one.part, "rows": one.figures.get("rows"),
-        "majority": finite(one.figures.get("majority")),
-        "container": (found.container or {}).get("accuracy"), "unlike": cell.unlike,
-        "mean_staleness": sum(age * n for age, n in ages.items()) / sum(ages.values())
+        "best_epoch": summary.get("best_epoch"), "part": result.part,
+        "rows": result.figures.get("rows"), "majority": finite(result.figures.get("majority")),
+        "container": (comparison.container or {}).get("accuracy"), "unlike": cell.deviations,
+        "mean_staleness": sum(age * updates for age, updates in ages.items()) / sum(ages.values())
         if ages else None}
     for name in FIGURES:
-        found_line[name] = finite(one.figures.get(name))
-        ends = one.intervals.get(name)
-        if ends:
-            found_line[f"{name}_low"], found_line[f"{name}_high"] = ends
-    return found_line
+        columns[name] = finite(result.figures.get(name))
+        interval = result.intervals.get(name)
+        if interval:
+            columns[f"{name}_low"], columns[f"{name}_high"] = interval
+    return columns

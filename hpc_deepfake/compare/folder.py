@@ -1,17 +1,17 @@
-"""The folder of a comparison: what it was begun with, and which trainings are finished."""
+"""The folder of a comparison: the conditions of its first call, and the state of its trainings."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hpc_deepfake.compare.plan import Training, differing
+from hpc_deepfake.compare.plan import Training, changed_options
 from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.files import write_json
 from hpc_deepfake.core.json_data import dictionary
 from preprocessing.store import Header
 
@@ -20,46 +20,51 @@ DONE, STARTED, TO_DO = "done", "started", "to do"
 
 
 def digest(header: Header) -> str:
-    """SHA-256 of all that a data file holds, its pictures by their checksums."""
-    found = hashlib.sha256(json.dumps(header.attributes, sort_keys=True).encode())
+    """SHA-256 of everything that a data file holds, its pictures by their checksums."""
+    sha = hashlib.sha256(json.dumps(header.attributes, sort_keys=True).encode())
     for name in ("label", "group", "split", "status", "crc32", "path"):
-        found.update(np.ascontiguousarray(header.array(name)).tobytes())
-    return found.hexdigest()
+        sha.update(np.ascontiguousarray(header.array(name)).tobytes())
+    return sha.hexdigest()
 
 
 def begun(out: Path) -> dict[str, Any]:
-    """``data`` (digest of the data file) and ``threads`` of the first call; empty before that."""
+    """``data`` (digest of the data file) and ``threads`` of the first call; empty before it."""
     return dictionary(_read(out / BEGUN))
 
 
 def begin(out: Path, data: str, threads: int) -> None:
-    """Make the folder, or find in it a comparison on the same data.
+    """Create the folder, unless it already holds a comparison on the same data.
+
+    Args:
+        out: the folder.
+        data: digest of the data file.
+        threads: CPU threads per rank.
 
     Raises:
-        InputError: it can't be made, or was begun with other data.
+        InputError: it can't be created, or holds a comparison on other data.
     """
     if check_same_data(out, data):
         return
     try:
         out.mkdir(parents=True, exist_ok=True)
-        replace(out / BEGUN, json.dumps({"data": data, "threads": threads}, indent=2) + "\n")
+        write_json(out / BEGUN, {"data": data, "threads": threads})
     except OSError as error:
-        raise InputError(f"cannot make the folder {out}: {error.strerror}; choose another place "
+        raise InputError(f"cannot create the folder {out}: {error.strerror}; choose another place "
                          "with --out") from None
 
 
 def check_same_data(out: Path, data: str) -> bool:
-    """Whether the folder was begun, with this data.
+    """Whether the folder already holds a comparison, on data with this digest.
 
     Raises:
-        InputError: it was begun with other data.
+        InputError: it holds a comparison on other data.
     """
-    before = begun(out)
-    if before and before.get("data") != data:
-        raise InputError(f"the trainings in {out} are of another data file than this one, or of "
-                         "another state of it: their figures can't stand side by side. Give the "
-                         "same --data, or choose another --out")
-    return bool(before)
+    first = begun(out)
+    if first and first.get("data") != data:
+        raise InputError(f"the trainings in {out} used another data file than --data, or another "
+                         "state of it: their figures can't be compared. Give the same --data, or "
+                         "choose another --out")
+    return bool(first)
 
 
 def state(training: Training) -> str:
@@ -71,26 +76,19 @@ def state(training: Training) -> str:
     config = _read(training.path / "config.json")
     if config is None:
         return TO_DO
-    other = differing(training, dictionary(config))
-    if other:
-        raise InputError(f"{training.path} holds a run with {' '.join(other)}, which is not what "
-                         "is asked for now: unlike runs are not compared. Give the same options, "
-                         "or choose another --out")
+    changed = changed_options(training, dictionary(config))
+    if changed:
+        raise InputError(f"{training.path} holds a run with {' '.join(changed)}, unlike the "
+                         "options given now: runs with different options are not compared. Give "
+                         "the same options, or choose another --out")
     return DONE if _read(training.path / "summary.json") is not None else STARTED
 
 
-def replace(file: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    new = file.with_name(f".new-{file.name}")
-    new.write_text(text, encoding="utf-8")
-    os.replace(new, file)
-
-
-def _read(file: Path) -> Any:
-    if not file.is_file():
+def _read(path: Path) -> Any:
+    if not path.is_file():
         return None
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{file} can't be read: {error}. Move its folder away, and this training "
-                         "is done anew") from None
+        raise InputError(f"cannot read {path}: {error}. Move its folder away; the training is then "
+                         "repeated") from None

@@ -1,5 +1,4 @@
-"""Which trainings a comparison consists of, with how many ranks and threads each, and their
-command lines."""
+"""The trainings of a comparison: their ranks, threads and command lines."""
 
 from __future__ import annotations
 
@@ -14,22 +13,26 @@ from typing import Any
 
 from hpc_deepfake import strategies
 from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.text import plural
 from hpc_deepfake.train.options import parser as train_parser
 
-# Options of train that the comparison decides itself, and what to do instead of giving them.
-_OURS = {"data": "--data", "run": "--out", "feature": "--features", "epochs": "--epochs",
-         "seed": "--seed", "strategy": "--methods", "threads": "--threads",
-         "servers": "--servers", "batch_size": "--batch-size",
-         "patience": "nothing: all methods train the same epochs",
-         "resume": "nothing: a comparison always goes on", "no_report": "nothing"}
-# Options of train that only some methods take; given after --, they go to those alone.
-_ONLY = {**dict.fromkeys(("mesh", "stages", "schedule", "tensor_layout", "trace"), ("mesh",)),
-         **dict.fromkeys(("max_staleness", "staleness_rate"), ("async",)),
-         "sync_every": ("local-sgd",), "shard_group": ("hybrid",),
-         "compression": ("sync", "async", "hybrid")}
-# Options of train that change neither the course of a run nor its speed on purpose.
-_FREE = {"config", "data", "run", "resume", "no_report", "checkpoint_minutes", "keep", "stage",
-         "stall_warning", "stall_limit"}
+# Options of train that the comparison sets itself, and what to use instead.
+_SET_BY_COMPARE = {"data": "use --data", "run": "use --out", "feature": "use --features",
+                   "epochs": "use --epochs", "seed": "use --seed", "strategy": "use --methods",
+                   "threads": "use --threads", "servers": "use --servers",
+                   "batch_size": "use --batch-size",
+                   "patience": "leave it out, all methods train the same epochs",
+                   "resume": "leave it out, a comparison always resumes",
+                   "no_report": "leave it out"}
+# Options of train that only these methods support; given after --, they are passed to those alone.
+_METHODS_WITH = {
+    **dict.fromkeys(("mesh", "stages", "schedule", "tensor_layout", "trace"), ("mesh",)),
+    **dict.fromkeys(("max_staleness", "staleness_rate"), ("async",)),
+    "sync_every": ("local-sgd",), "shard_group": ("hybrid",),
+    "compression": ("sync", "async", "hybrid")}
+# Options of train that are not meant to change a run's result or speed.
+_IRRELEVANT = {"config", "data", "run", "resume", "no_report", "checkpoint_minutes", "keep",
+               "stage", "stall_warning", "stall_limit"}
 
 
 @dataclass(frozen=True)
@@ -37,9 +40,13 @@ class Layout:
     """The ranks of one method.
 
     Attributes:
-        processes: all of them. computing: those that train. servers: the others.
-        threads: CPU threads of each process. batch: ``--batch-size`` of each. rows: of one update
-            of the weights, without ``--accumulate``; None where only the strategy knows.
+        processes: number of all ranks.
+        computing: number of ranks that train.
+        servers: number of parameter servers.
+        threads: CPU threads of each process.
+        batch: ``--batch-size`` of each rank.
+        rows: rows of one weight update, without ``--accumulate``; None where only the strategy
+            knows.
     """
 
     processes: int
@@ -49,39 +56,45 @@ class Layout:
     batch: int
     rows: int | None
 
-    def words(self) -> str:
-        """Such as ``2 + 1 server``."""
+    def description(self) -> str:
+        """The number of processes, such as ``2 + 1 server``."""
         if not self.servers:
             return str(self.processes)
-        return f"{self.computing} + {self.servers} server{'s' * (self.servers > 1)}"
+        return f"{self.computing} + {plural(self.servers, 'server')}"
 
 
 def layout(method: str, ranks: int, threads: int, batch: int, *, nodes: int = 1, servers: int = 1,
            within: bool = False, same_batch: bool = False) -> Layout:
-    """How ``method`` uses what ``ranks`` ranks of ``threads`` threads have.
+    """How ``method`` uses the resources of ``ranks`` ranks with ``threads`` threads each.
 
     Args:
-        batch: rows per rank. nodes: over which the ranks are spread. servers, within: of methods
-            with servers; whether these are among the ranks. same_batch: each update of the weights
-            sees ``batch * ranks`` rows.
+        method: name of a strategy.
+        ranks: number of ranks.
+        threads: CPU threads of each rank.
+        batch: rows per rank and step.
+        nodes: number of nodes that the ranks run on.
+        servers: number of servers, for methods with parameter servers.
+        within: whether the servers are taken from the ranks.
+        same_batch: each weight update sees ``batch * ranks`` rows.
 
     Raises:
         InputError: no rank would be left to compute.
     """
-    whole = batch * ranks
+    global_batch = batch * ranks
     if method == "sequential":  # alone on the same hardware: all threads of a node
-        one = whole if same_batch else batch
-        return Layout(1, 1, 0, threads * -(-ranks // nodes), one, one)
+        own_batch = global_batch if same_batch else batch
+        return Layout(1, 1, 0, threads * -(-ranks // nodes), own_batch, own_batch)
     if method == "async":
         workers = ranks - servers if within else ranks
         if workers < 1:
-            raise InputError(f"--servers-within: of {ranks} ranks {servers} would serve for async, "
-                             "and none compute; raise --ranks or leave async out of --methods")
-        one = whole if same_batch else batch  # each worker's batch is an update of its own
-        return Layout(workers + servers, workers, servers, threads, one, one)
-    if method == "local-sgd":  # each rank takes steps of its own
+            raise InputError(f"--servers-within: with {plural(ranks, 'rank')} and "
+                             f"{plural(servers, 'server')}, async has no rank left to compute; "
+                             "raise --ranks or leave async out of --methods")
+        own_batch = global_batch if same_batch else batch  # each worker's batch is an update
+        return Layout(workers + servers, workers, servers, threads, own_batch, own_batch)
+    if method == "local-sgd":  # each rank takes its own steps
         return Layout(ranks, ranks, 0, threads, batch, batch)
-    return Layout(ranks, ranks, 0, threads, batch, None if method == "mesh" else whole)
+    return Layout(ranks, ranks, 0, threads, batch, None if method == "mesh" else global_batch)
 
 
 @dataclass(frozen=True)
@@ -89,8 +102,14 @@ class Training:
     """One run of the comparison.
 
     Attributes:
-        repeat: from 1. path: run directory. arguments: of ``python -m hpc_deepfake.train``.
-        settings: all options of train that these arguments mean.
+        method: name of the strategy.
+        feature: feature of the data file.
+        repeat: number of the repeat, from 1.
+        seed: its seed.
+        layout: its ranks.
+        path: run directory.
+        arguments: arguments of ``python -m hpc_deepfake.train``.
+        settings: values of all options of train that result from the arguments.
     """
 
     method: str
@@ -107,119 +126,125 @@ class Training:
         return self.path.name
 
     def command(self, launcher: str, python: Sequence[str] = (sys.executable,)) -> list[str]:
-        """To start it: under the launcher where it has several processes."""
+        """The command that starts it, with the launcher if it has several processes."""
         words = [] if self.layout.processes == 1 else [
             word.replace("{ranks}", str(self.layout.processes)) for word in shlex.split(launcher)]
         return [*words, *python, "-m", "hpc_deepfake.train", *self.arguments]
 
 
-def differing(training: Training, config: dict[str, Any]) -> list[str]:
-    """Options in which a run's ``config.json`` isn't what is planned, as it has them. What an
-    older version did not know is taken as the default."""
+def changed_options(training: Training, config: dict[str, Any]) -> list[str]:
+    """Options of a run's ``config.json`` that differ from the plan, with the run's values.
+
+    Options that an older version did not have count as their defaults.
+    """
     defaults = vars(train_parser().parse([]))
-    wanted = training.settings
-    return [f"--{key.replace('_', '-')} {config.get(key, defaults[key])}" for key in wanted
-            if key not in _FREE and config.get(key, _plain(defaults[key])) != wanted[key]]
+    planned = training.settings
+    return [f"--{key.replace('_', '-')} {config.get(key, defaults[key])}" for key in planned
+            if key not in _IRRELEVANT
+            and config.get(key, _json_value(defaults[key])) != planned[key]]
 
 
 def trainings(options: Namespace, out: Path, threads: int) -> list[Training]:
-    """All of them, in the order in which they run: repeats outermost, so that a machine that
-    becomes slower or faster meanwhile does so to all methods alike.
+    """All trainings, in the order in which they run.
+
+    Repeats are outermost, so that a machine that becomes slower or faster meanwhile does so for
+    all methods alike.
 
     Raises:
-        InputError: no such method, options that can't be passed on, or too few ranks.
+        InputError: an unknown method, options that can't be passed on, or too few ranks.
     """
     methods, features = options.methods, options.features
     _check_methods(methods)
-    extra = _extra(options.train)
-    # job scripts have a device of their own: it is always given
-    told = any(word.partition("=")[0] == "--device" for word in options.train)
+    train_options = _train_options(options.train)
+    # always given explicitly: job scripts have a default device of their own
+    has_device = any(word.partition("=")[0] == "--device" for word in options.train)
     cells = [(method, features[0]) for method in methods]
-    cells += [(lead(methods), feature) for feature in features[1:]]
-    found = []
+    cells += [(feature_method(methods), feature) for feature in features[1:]]
+    plan = []
     for repeat in range(1, options.repeats + 1):
         for method, feature in cells:
-            one = layout(method, options.ranks, threads, options.batch_size,
-                         nodes=options.nodes, servers=options.servers,
-                         within=options.servers_within, same_batch=options.same_batch)
-            if one.rows is not None:
-                one = Layout(**{**vars(one), "rows": one.rows * extra.accumulate})
+            ranks = layout(method, options.ranks, threads, options.batch_size,
+                           nodes=options.nodes, servers=options.servers,
+                           within=options.servers_within, same_batch=options.same_batch)
+            if ranks.rows is not None:
+                ranks = Layout(**{**vars(ranks), "rows": ranks.rows * train_options.accumulate})
             path, seed = out / f"{method}-{feature}-r{repeat}", options.seed + repeat - 1
             arguments = ["--strategy", method, "--feature", feature, "--data", str(options.data),
                          "--epochs", str(options.epochs), "--patience", "0", "--seed", str(seed),
-                         "--batch-size", str(one.batch), "--threads", str(one.threads),
-                         *([] if told else ["--device", extra.device]),
+                         "--batch-size", str(ranks.batch), "--threads", str(ranks.threads),
+                         *([] if has_device else ["--device", train_options.device]),
                          *_for_method(method, options.train)]
-            if one.servers and _known("servers"):
-                arguments += ["--servers", str(one.servers)]
+            if ranks.servers and _train_has("servers"):
+                arguments += ["--servers", str(ranks.servers)]
             arguments += ["--run", str(path), "--resume", "--no-report"]
-            settings = {key: _plain(value) for key, value in
+            settings = {key: _json_value(value) for key, value in
                         vars(train_parser().parse(arguments)).items()}
-            found.append(Training(method, feature, repeat, seed, one, path, tuple(arguments),
-                                  settings))
-    return found
+            plan.append(Training(method, feature, repeat, seed, ranks, path, tuple(arguments),
+                                 settings))
+    return plan
 
 
-def lead(methods: Sequence[str]) -> str:
+def feature_method(methods: Sequence[str]) -> str:
     """The method that trains on every feature."""
     return "sync" if "sync" in methods else methods[0]
 
 
 def base_first(features: Sequence[str]) -> list[str]:
-    """With the feature first on which all methods are compared: ELA where it is there."""
-    return sorted(features, key=lambda one: one != "ela")
+    """Features with the base feature, on which all methods train, first: ELA if included."""
+    return sorted(features, key=lambda feature: feature != "ela")
 
 
 def own_threads(ranks: int) -> int:
-    """Threads of each of the ranks, if this machine's cores are shared among them."""
+    """Threads of each rank if the cores of this machine are divided among them."""
     return max(1, len(os.sched_getaffinity(0)) // ranks)
 
 
 def default_methods() -> list[str]:
-    """All that need nothing but ranks."""
+    """All methods that need no options of their own."""
     return [name for name in strategies.NAMES if name != "mesh"]
 
 
 def _check_methods(methods: Sequence[str]) -> None:
     for name in methods:
         if name not in strategies.NAMES:
-            raise InputError(f"--methods: there is no method '{name}'; there are "
+            raise InputError(f"--methods: unknown method '{name}'; choose from "
                              f"{', '.join(strategies.NAMES)}")
 
 
-def _known(option: str) -> bool:
+def _train_has(option: str) -> bool:
     """Whether train has this option."""
     return any(action.dest == option for action in train_parser()._actions)
 
 
-def _extra(words: Sequence[str]) -> Namespace:
-    """The options after ``--``, as train understands them.
+def _train_options(words: Sequence[str]) -> Namespace:
+    """Values of the options after ``--``.
 
     Raises:
-        InputError: one that the comparison decides itself.
+        InputError: an option that the comparison sets itself.
     """
     for word in words:
         key = word.removeprefix("--").partition("=")[0].replace("-", "_")
-        if word.startswith("--") and key in _OURS:
-            raise InputError(f"{word.partition('=')[0]} after -- is for the comparison to decide; "
-                             f"give, before the --: {_OURS[key]}")
+        if word.startswith("--") and key in _SET_BY_COMPARE:
+            raise InputError(f"{word.partition('=')[0]} after -- is set by compare itself: "
+                             f"{_SET_BY_COMPARE[key]}"
+                             + (" before the --" if _SET_BY_COMPARE[key].startswith("use") else ""))
     return train_parser().parse(list(words))
 
 
 def _for_method(method: str, words: Sequence[str]) -> list[str]:
-    """The options after ``--`` without those of other methods."""
+    """The options after ``--`` without those that only other methods support."""
     kept, words = [], list(words)
     while words:
         word = words.pop(0)
         key = word.removeprefix("--").partition("=")[0].replace("-", "_")
-        other = word.startswith("--") and method not in _ONLY.get(key, (method,))
-        if not other:
+        unsupported = word.startswith("--") and method not in _METHODS_WITH.get(key, (method,))
+        if not unsupported:
             kept.append(word)
         elif "=" not in word and words and not words[0].startswith("--"):
             words.pop(0)  # its value
     return kept
 
 
-def _plain(value: object) -> object:
-    """As config.json has it."""
+def _json_value(value: object) -> object:
+    """The value as config.json has it."""
     return str(value) if isinstance(value, Path) else value

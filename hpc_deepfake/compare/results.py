@@ -1,4 +1,4 @@
-"""What one finished training gives to the comparison, from its run directory."""
+"""The result of one finished training, read from its run directory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hpc_deepfake.train.predictions import Predictions
 from hpc_deepfake.train.records import Records
 from preprocessing.store import Header
 
-PARTS = ("test", "validation")  # the first that there is: the test part chose nothing
+PARTS = ("test", "validation")  # the first available: the test part selected nothing
 FIGURES = ("accuracy", "balanced_accuracy", "auc")
 
 
@@ -28,9 +28,15 @@ class Result:
     """A finished training.
 
     Attributes:
-        epochs: lines of ``metrics.jsonl``. elapsed: seconds at the end of each of them. part: whose
-            predictions are judged. figures: of ``metrics.evaluate`` on it. intervals: 95%, by name
-            of the figure; empty where the groups of common source aren't known.
+        training: its plan.
+        records: the files of its run directory.
+        epochs: lines of ``metrics.jsonl``.
+        elapsed: seconds from the start to the end of each epoch.
+        part: part of the data on which the figures are computed.
+        predictions: predictions on that part; None if the run kept none.
+        figures: of ``metrics.evaluate`` on that part.
+        intervals: 95% intervals by name of the figure; empty where the groups of common source
+            are unknown.
     """
 
     training: Training
@@ -44,13 +50,13 @@ class Result:
 
     @property
     def seconds(self) -> float | None:
-        """To the end: of all epochs, those before an interruption included. (The summary's seconds
-        count from the last start.)"""
+        """Total time: of all epochs, including those before an interruption. (The seconds of the
+        summary count from the last start.)"""
         return self.elapsed[-1] if self.elapsed else None
 
     @property
     def images_per_s(self) -> float | None:
-        """Median of the epochs."""
+        """Training images per second, median of the epochs."""
         return finite(self.records.summary.get("images_per_s"))
 
     @property
@@ -61,40 +67,42 @@ class Result:
     @property
     def hosts(self) -> str:
         """Devices on hosts, such as ``EPYC on n01`` or ``2 × A100 on n01``: GPUs are counted, since
-        each rank has one of its own, processors are not."""
-        ranks = [dictionary(one) for one in items(self.records.environment.get("ranks"))]
-        devices = {(str(one.get("host", "?")), str(one.get("name", "?")),
-                    str(one.get("device", "?"))) for one in ranks}
-        counted = Counter((host, name, device != "CPU") for host, name, device in devices)
-        return ", ".join(f"{f'{many} × ' if gpu else ''}{name} on {host}"
-                         for (host, name, gpu), many in sorted(counted.items())) or "unknown"
+        each rank has its own, CPUs are not."""
+        ranks = [dictionary(rank) for rank in items(self.records.environment.get("ranks"))]
+        devices = {(str(rank.get("host", "?")), str(rank.get("name", "?")),
+                    str(rank.get("device", "?"))) for rank in ranks}
+        counts = Counter((host, name, device != "CPU") for host, name, device in devices)
+        return ", ".join(f"{f'{number} × ' if gpu else ''}{name} on {host}"
+                         for (host, name, gpu), number in sorted(counts.items())) or "unknown"
 
     @property
     def threads(self) -> int | None:
-        """Of all processes together."""
-        found = [finite(dictionary(one).get("threads"))
-                 for one in items(self.records.environment.get("ranks"))]
-        return None if not found or None in found else round(sum(found))
+        """CPU threads of all processes together."""
+        threads = [finite(dictionary(rank).get("threads"))
+                   for rank in items(self.records.environment.get("ranks"))]
+        recorded = [number for number in threads if number is not None]
+        return None if not threads or len(recorded) < len(threads) else round(sum(recorded))
 
     @property
-    def right(self) -> np.ndarray | None:
-        """Whether each picture of the part was judged rightly, bool (n), in the order of rows."""
-        one = self.predictions
-        if one is None:
+    def correct(self) -> np.ndarray | None:
+        """Whether each picture of the part was classified correctly, bool (n), in row order."""
+        if self.predictions is None:
             return None
-        said = one.probabilities >= self.records.threshold
-        return (said == (one.labels == 1))[np.argsort(one.rows, kind="stable")]
+        tampered = self.predictions.probabilities >= self.records.threshold
+        order = np.argsort(self.predictions.rows, kind="stable")
+        return (tampered == (self.predictions.labels == 1))[order]
 
     @property
     def staleness(self) -> dict[int, int]:
-        """Updates by how many others came between reading the weights and changing them."""
-        found: Counter[int] = Counter()
+        """Number of updates by staleness: how many other updates were applied between reading the
+        weights and changing them."""
+        counts: Counter[int] = Counter()
         for line in self.epochs:
             for key, value in dictionary(line.get("staleness")).items():
                 count = finite(value)
                 if key.isdecimal() and count:
-                    found[int(key)] += round(count)
-        return dict(sorted(found.items()))
+                    counts[int(key)] += round(count)
+        return dict(sorted(counts.items()))
 
     def reached(self, target: float) -> float | None:
         """Seconds until the end of the first epoch with at least this validation accuracy."""
@@ -107,36 +115,41 @@ class Result:
     @property
     def best_accuracy(self) -> float | None:
         """The highest validation accuracy of any epoch."""
-        known = [value for line in self.epochs
-                 if (value := finite(line.get("val_accuracy"))) is not None]
-        return max(known, default=None)
+        accuracies = [value for line in self.epochs
+                      if (value := finite(line.get("val_accuracy"))) is not None]
+        return max(accuracies, default=None)
 
 
 def result(training: Training, header: Header | None) -> Result:
-    """The result of a finished training. ``header`` is of its data file, for the groups.
+    """The result of a finished training.
+
+    Args:
+        training: its plan.
+        header: of its data file, for the groups of common source; None if it is unavailable.
 
     Raises:
-        InputError: damaged records, or predictions of other pictures than the data file's.
+        InputError: damaged records, or predictions on other pictures than the data file's.
     """
-    found = records.read(training.path)
-    noted = predictions.read(training.path)
-    part = next((one for one in PARTS if one in noted or one in found.summary), PARTS[-1])
-    one, figures = noted.get(part), dictionary(found.summary.get(part))
+    run = records.read(training.path)
+    by_part = predictions.read(training.path)
+    part = next((part for part in PARTS if part in by_part or part in run.summary), PARTS[-1])
+    predicted, figures = by_part.get(part), dictionary(run.summary.get(part))
     intervals: dict[str, tuple[float, float] | None] = {}
-    if one is not None:
-        if header is not None and not one.of_file(header):
-            raise InputError(f"the predictions of {training.path} are of other pictures than those "
-                             f"of {header.path}: the data file was made anew meanwhile. Choose "
+    if predicted is not None:
+        if header is not None and not predicted.of_file(header):
+            raise InputError(f"the predictions of {training.path} are for other pictures than "
+                             f"those of {header.path}, which was written again since. Choose "
                              "another --out")
-        figures = metrics.evaluate(one.probabilities, one.labels, found.threshold)
+        figures = metrics.evaluate(predicted.probabilities, predicted.labels, run.threshold)
         if header is not None:
-            intervals = bootstrap(one.probabilities, one.labels, header.array("group")[one.rows],
-                                  found.threshold)
-    return Result(training, found, found.epochs, _elapsed(found.epochs), part, one, figures,
+            intervals = bootstrap(predicted.probabilities, predicted.labels,
+                                  header.array("group")[predicted.rows], run.threshold)
+    return Result(training, run, run.epochs, _elapsed(run.epochs), part, predicted, figures,
                   intervals)
 
 
 def _elapsed(epochs: Sequence[dict[str, Any]]) -> list[float]:
     seconds = [sum(finite(value) or 0.0 for value in dictionary(line.get("seconds")).values())
                for line in epochs]
-    return np.cumsum(seconds).tolist()
+    elapsed: list[float] = np.cumsum(seconds).tolist()
+    return elapsed

@@ -1,4 +1,4 @@
-"""One training after the other, as programs of their own, until all are done or one stops."""
+"""Running the trainings one after the other, as separate programs, until one stops or fails."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 import shlex
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -16,50 +15,66 @@ from types import FrameType
 from hpc_deepfake.compare import folder
 from hpc_deepfake.compare.plan import Training
 from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.log import log
 from hpc_deepfake.core.stop import EXIT_STOPPED
+from hpc_deepfake.core.text import plural
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
 
 class Child:
-    """A training that runs. Signals to this process reach it as USR1, the one that mpirun hands
-    on to its ranks; a second one as TERM, on which mpirun ends them."""
+    """The running training. A signal to this process is sent on to it as SIGUSR1, which mpirun
+    forwards to its ranks; a second signal as SIGTERM, on which mpirun ends them.
+
+    Attributes:
+        signal_name: the last signal received; None before any.
+    """
 
     def __init__(self) -> None:
-        self.stop: str | None = None
+        self.signal_name: str | None = None
         self._process: subprocess.Popen[bytes] | None = None
         for number in _SIGNALS:
             if signal.getsignal(number) != signal.SIG_IGN:  # as HUP is under nohup
-                signal.signal(number, self._signalled)
+                signal.signal(number, self._handle)
 
     def run(self, command: Sequence[str], outcome: Path) -> int:
-        """The program's exit code. ``outcome`` is a file for it to write that down, since
-        launchers mix up the ranks' codes."""
-        if self.stop:
+        """Run a program and return its exit code.
+
+        Args:
+            command: the program and its arguments.
+            outcome: file to which it writes its exit code, since launchers mix up the ranks' codes.
+
+        Raises:
+            InputError: it can't be started.
+        """
+        if self._stopped():
             return EXIT_STOPPED
         outcome.unlink(missing_ok=True)
         try:
-            # a group of its own: Ctrl-C reaches it as USR1 only
+            # a process group of its own: Ctrl-C reaches it as USR1 only
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, process_group=0,
                 env={**os.environ, "HPC_DEEPFAKE_OUTCOME_FILE": str(outcome)})
         except OSError as error:
-            raise InputError(f"cannot start {command[0]} ({error.strerror}): --launcher names "
-                             "what starts the ranks, like \"mpirun -np {ranks}\"") from None
-        if self.stop:  # between the question and the start
+            raise InputError(f"cannot start {command[0]} ({error.strerror}): set the launcher with "
+                             "--launcher, like \"mpirun -np {ranks}\"") from None
+        if self._stopped():  # between the check above and the start
             self._send(signal.SIGUSR1)
         code = self._process.wait()
         self._process = None
         with suppress(OSError, ValueError):
             code = int(outcome.read_text())
             outcome.unlink()
-        if self.stop and (code < 0 or code > 128):
-            return EXIT_STOPPED  # the signal came before the program could take note of it
+        if self._stopped() and (code < 0 or code > 128):
+            return EXIT_STOPPED  # the signal came before the program could handle it
         return 128 - code if code < 0 else code
 
-    def _signalled(self, number: int, frame: FrameType | None) -> None:
-        again = self.stop is not None
-        self.stop = signal.Signals(number).name
+    def _stopped(self) -> bool:
+        return self.signal_name is not None
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        again = self._stopped()
+        self.signal_name = signal.Signals(number).name
         self._send(signal.SIGTERM if again else signal.SIGUSR1)
 
     def _send(self, number: int) -> None:
@@ -68,39 +83,42 @@ class Child:
                 self._process.send_signal(number)
 
 
-def run_all(trainings: Sequence[Training], out: Path, launcher: str, again: str) -> int:
-    """Run what is not done yet; 0 when all are, else the exit code of the one that stopped.
+def run_all(trainings: Sequence[Training], out: Path, launcher: str, resume: str) -> int:
+    """Run all trainings that are not finished.
 
     Args:
-        again: the command that goes on.
+        trainings: the plan.
+        out: folder of the comparison.
+        launcher: command that starts several ranks, with ``{ranks}`` in it.
+        resume: the command that resumes this comparison.
+
+    Returns:
+        0 if all are finished, else the exit code of the training that stopped or failed.
     """
-    child, began = Child(), time.monotonic()
-    states = [folder.state(one) for one in trainings]
-    for number, (one, state) in enumerate(zip(trainings, states, strict=True), 1):
+    child, start = Child(), time.monotonic()
+    states = [folder.state(training) for training in trainings]
+    for number, (training, state) in enumerate(zip(trainings, states, strict=True), 1):
         if state == folder.DONE:
             continue
-        _say(f"--- {number} of {len(trainings)}: {one.name}"
-             f"{', goes on' if state == folder.STARTED else ''}; {states.count(folder.DONE)} were "
-             f"done before, {_clock(time.monotonic() - began)} since the start")
-        code = child.run(one.command(launcher), out.absolute() / ".outcome")
-        if code == 0 and folder.state(one) != folder.DONE:
-            print(f"error: {one.name} ended with exit code 0 but left no summary.json: does "
-                  f"--launcher start {one.layout.processes} ranks of one program?", file=sys.stderr)
+        print(f"--- {number} of {len(trainings)}: {training.name}"
+              f"{' (resumed)' if state == folder.STARTED else ''}; {states.count(folder.DONE)} "
+              f"finished earlier, {_clock(time.monotonic() - start)} elapsed", flush=True)
+        code = child.run(training.command(launcher), out.absolute() / ".outcome")
+        if code == 0 and folder.state(training) != folder.DONE:
+            log.error("error: %s ended with exit code 0 but wrote no summary.json: check that "
+                      "--launcher starts %s of one program", training.name,
+                      plural(training.layout.processes, "rank"))
             return 1
         if code == EXIT_STOPPED:
-            _say(f"stopped by {child.stop or 'a signal to its ranks'} in {one.name}; run the same "
-                 f"command again to go on:\n  {again}")
+            print(f"stopped by {child.signal_name or 'a signal to its ranks'} during "
+                  f"{training.name}; run the same command again to resume:\n  {resume}", flush=True)
             return code
         if code:
-            print(f"error: {one.name} ended with exit code {code}; its message stands above. To "
-                  f"try again by itself:\n  {shlex.join(one.command(launcher, ('python',)))}",
-                  file=sys.stderr, flush=True)
+            log.error("error: %s failed with exit code %d; see its message above. To run it "
+                      "alone:\n  %s", training.name, code,
+                      shlex.join(training.command(launcher, ("python",))))
             return code
     return 0
-
-
-def _say(text: str) -> None:
-    print(text, flush=True)
 
 
 def _clock(seconds: float) -> str:

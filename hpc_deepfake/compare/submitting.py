@@ -10,18 +10,22 @@ from hpc_deepfake.compare.plan import Training
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.jobs import CLONE, DIALECTS, Portable, Request, submit
 
-_FROM_SCRIPT = ("--run", "--resume")  # jobs/lib/job.sh gives them
+_SET_BY_SCRIPT = ("--run", "--resume")  # by jobs/lib/job.sh
 
 
 def submit_all(trainings: Sequence[Training], scheduler: str) -> None:
-    """Submit each, on one node, with the processes and threads that it has in the plan.
+    """Submit each training, on one node, with its planned processes and threads.
+
+    Args:
+        trainings: those to submit.
+        scheduler: a key of ``DIALECTS``.
 
     Raises:
-        InputError: no job scripts here, or the scheduler refuses.
+        InputError: the job scripts are missing, or the scheduler refuses.
     """
     dialect = DIALECTS[scheduler]
-    for one in trainings:
-        gpu = one.settings["device"] == "gpu"
+    for training in trainings:
+        gpu = training.settings["device"] == "gpu"
         name = "train_4gpu" if gpu else "train_cpu"
         path = CLONE / "jobs" / scheduler / f"{name}.sh"
         try:
@@ -29,18 +33,21 @@ def submit_all(trainings: Sequence[Training], scheduler: str) -> None:
         except OSError as error:
             raise InputError(f"cannot read the script {path}: {error.strerror}; use the "
                              "hpc-deepfake of a clone (git clone, env/setup.sh)") from None
-        processes = one.layout.processes
-        asked = Portable(nodes=1, cpus_per_rank=one.layout.threads, name=one.name[:15],
-                         **{"gpus_per_node" if gpu else "ranks_per_node": processes})
+        processes = training.layout.processes
+        resources = Portable(nodes=1, cpus_per_rank=training.layout.threads,
+                             name=training.name[:15],
+                             gpus_per_node=processes if gpu else None,
+                             ranks_per_node=None if gpu else processes)
         site = {"SITE": os.environ["SITE"]} if os.environ.get("SITE") else {}
-        request = Request(asked, variables={"RUN": str(one.path), **site},
-                          arguments=_without(one.arguments),
+        request = Request(resources, variables={"RUN": str(training.path), **site},
+                          arguments=_arguments(training.arguments),
                           inserted={"HPC_DEEPFAKE_HOME": str(CLONE)})
         submit(Namespace(chain=None, dry_run=False, after=None), dialect, name, text, request)
 
 
-def _without(arguments: Sequence[str]) -> tuple[str, ...]:
-    """What the script doesn't give itself; ``--run`` with its value."""
+def _arguments(arguments: Sequence[str]) -> tuple[str, ...]:
+    """The arguments that the job script doesn't set itself; ``--run`` is left out with its value.
+    """
     at = arguments.index("--run")
-    return tuple(one for one in (*arguments[:at], *arguments[at + 2:])
-                 if one not in _FROM_SCRIPT)
+    return tuple(word for word in (*arguments[:at], *arguments[at + 2:])
+                 if word not in _SET_BY_SCRIPT)

@@ -15,165 +15,173 @@ from hpc_deepfake.core.text import count, number, percent
 
 @dataclass(frozen=True)
 class Table:
-    """Cells as text, the first of each row its header.
+    """A table of text.
 
     Attributes:
-        about: sentences for below it. commands: those that made its numbers.
+        title: its caption.
+        head: headers of the columns.
+        rows: cells, the first of each row its header.
+        about: sentences below the table.
+        commands: the commands that produced its numbers.
     """
 
     title: str
     head: Sequence[str]
-    rows: list[Sequence[str]]
+    rows: Sequence[Sequence[str]]
     about: str = ""
     commands: list[str] = field(default_factory=list)
 
 
-def spread(value: Spread | None, form: str = ",.1f", nothing: str = "–") -> str:
-    """Such as ``12.3 (11.9–13.0)``; without a range where there is one repeat."""
+def spread(value: Spread | None, form: str = ",.1f", missing: str = "–") -> str:
+    """Such as ``12.3 (11.9–13.0)``; without a range if there is one repeat."""
     if value is None:
-        return nothing
-    middle, low, high = (format(one, form) for one in (value.middle, value.low, value.high))
-    return middle if value.of < 2 else f"{middle} ({low}–{high})"
+        return missing
+    median, low, high = (format(end, form) for end in (value.median, value.low, value.high))
+    return median if value.count < 2 else f"{median} ({low}–{high})"
 
 
-def between(ends: tuple[float, float] | None, form: str = ".1%") -> str:
+def between(interval: tuple[float, float] | None, form: str = ".1%") -> str:
     """An interval."""
-    return "not known" if ends is None else f"{ends[0]:{form}} to {ends[1]:{form}}"
+    return "unknown" if interval is None else f"{interval[0]:{form}} to {interval[1]:{form}}"
 
 
-def times(found: Comparison) -> Table:
+def times(comparison: Comparison) -> Table:
     """Time and speed of each method on the base feature."""
-    target = "–" if found.target is None else f"{found.target:.0%}"
-    rows = [(cell.method, _epochs(cell.results), cell.layout.words(), spread(cell.seconds),
-             spread(cell.reached(found.target), nothing=_never(cell, found.target)),
+    target = "–" if comparison.target is None else f"{comparison.target:.0%}"
+    rows = [(cell.method, _epochs(cell.results), cell.layout.description(), spread(cell.seconds),
+             spread(cell.reached(comparison.target), missing=_not_reached(cell, comparison.target)),
              spread(cell.images_per_s), spread(Spread.over(cell.speedup), ".2f"),
-             cell.unlike or "no") for cell in _on_base(found)]
-    return Table(f"Time, {found.base}", (
-        "method", "epochs", "processes", "time to the end, s", f"to {target} accuracy, s",
-        "images/s", "speed-up", "unlike"), rows, (
-        "Median over the repeats, with the lowest and the highest. Time to the end: all epochs "
-        "with validation and checkpoints, added up, interruptions left out. Speed-up: "
-        "sequential's time to the end over this one's, within the same repeat; sequential has the "
-        "threads of all ranks. Unlike: in what these runs are not like "
-        f"{_reference(found)}."))
+             _conditions(cell)) for cell in _on_base(comparison)]
+    return Table(f"Time, {comparison.base_feature}", (
+        "method", "epochs", "processes", "total time, s", f"time to {target} accuracy, s",
+        "images/s", "speed-up", "conditions"), rows, (
+        "Median over the repeats, with the lowest and the highest. Total time: the sum of all "
+        "epochs including validation and checkpoints, without interruptions. Speed-up: "
+        "sequential's total time over this method's, within the same repeat; sequential has the "
+        "CPU threads of all ranks. Conditions: whether these runs had those of "
+        f"{_reference(comparison)}, apart from the method."))
 
 
-def layouts(found: Comparison) -> Table:
-    """How each method uses the hardware, and how much one update sees."""
-    rows = [(cell.method, cell.layout.words(), str(cell.layout.threads),
-             "; ".join(dict.fromkeys(str(one.threads or "–") for one in cell.results)),
+def layouts(comparison: Comparison) -> Table:
+    """How each method uses the hardware, and how many rows an update sees."""
+    rows = [(cell.method, cell.layout.description(), str(cell.layout.threads),
+             "; ".join(dict.fromkeys(str(result.threads or "–") for result in cell.results)),
              str(cell.layout.batch), count(cell.layout.rows), _steps(cell.results),
-             _hardware(cell)) for cell in _on_base(found)]
+             _hardware(cell)) for cell in _on_base(comparison)]
     return Table("How the methods use the hardware", (
-        "method", "processes", "threads each", "in all", "batch size", "rows per update",
+        "method", "processes", "threads each", "threads in total", "batch size", "rows per update",
         "updates per epoch", "hardware"), rows, (
-        "Rows per update: of one change of the weights, the global batch. A method with larger "
-        "ones changes the weights less often in an epoch: equal epochs are not equal steps."))
+        "Rows per update: the global batch of one weight update. A method with a larger one "
+        "updates the weights less often in an epoch: the same number of epochs is not the same "
+        "number of steps."))
 
 
-def accuracies(found: Comparison) -> Table:
-    """Figures of merit of every method and feature, beside both baselines."""
+def accuracies(comparison: Comparison) -> Table:
+    """Figures of merit of every method and feature, with both baselines."""
     def figure(cell: Cell, name: str, scale: int, form: str) -> tuple[str, str]:
-        value, ends = cell.figure(name), cell.interval(name)
+        value, interval = cell.figure(name), cell.interval(name)
         return (spread(value and value.times(scale), form),
-                "not known" if ends is None else
-                f"{ends[0] * scale:{form}}–{ends[1] * scale:{form}}")
+                "unknown" if interval is None else
+                f"{interval[0] * scale:{form}}–{interval[1] * scale:{form}}")
 
     rows = [(f"{cell.method}, {cell.feature}", _epochs(cell.results),
              *figure(cell, "accuracy", 100, ".1f"), *figure(cell, "balanced_accuracy", 100, ".1f"),
-             *figure(cell, "auc", 1, ".3f"), cell.unlike or "no")
-            for cell in found.cells if cell.results]
-    container = found.container or {}
-    rows += [("majority class", "–", number(_hundred(found.majority), ".1f"), "–", "50.0", "–",
-              "0.500", "–", "–"),
-             ("container alone", "–", number(_hundred(container.get("accuracy")), ".1f"), "–", "–",
-              "–", number(container.get("auc")), "–", "–")]
-    return Table(f"Accuracy, {found.part} part", (
+             *figure(cell, "auc", 1, ".3f"), _conditions(cell))
+            for cell in comparison.cells if cell.results]
+    container = comparison.container or {}
+    rows += [("majority class", "–", number(_hundredfold(comparison.majority), ".1f"), "–", "50.0",
+              "–", "0.500", "–", "–"),
+             ("container alone", "–", number(_hundredfold(container.get("accuracy")), ".1f"), "–",
+              "–", "–", number(container.get("auc")), "–", "–")]
+    return Table(f"Accuracy, {comparison.part} part", (
         "method, feature", "epochs", "accuracy, %", "95%", "balanced, %", "95%", "ROC-AUC", "95%",
-        "unlike"), rows, f"{_pictures(found)} Median over the repeats, with the lowest and the "
-        "highest. 95%: bootstrap of whole groups of common source, from the lowest to the highest "
-        f"end of the repeats' intervals. {container_words(found)}")
+        "conditions"), rows, f"{_pictures(comparison)} Median over the repeats, with the lowest "
+        "and the highest. 95%: bootstrap of whole groups of common source, from the lowest to the "
+        f"highest end of the repeats' intervals. {container_text(comparison)}")
 
 
-def features(found: Comparison) -> Table | None:
-    """McNemar's test of the base feature against each other one."""
-    if not found.tests:
+def features(comparison: Comparison) -> Table | None:
+    """McNemar's test of the base feature against each other feature; None without any."""
+    if not comparison.tests:
         return None
-    base = found.base
+    base = comparison.base_feature
     rows = []
-    for test in found.tests:
-        one, first, second = test.paired, test.first, test.second
+    for test in comparison.tests:
+        paired, first, second = test.paired, test.first, test.second
         accuracies = [finite(run.figures.get("accuracy")) or 0 for run in (first, second)]
         rows.append((f"{base} against {second.training.feature}", str(test.repeat),
                      *(f"{value:.1%}" for value in accuracies),
-                     f"{(accuracies[0] - accuracies[1]) * 100:+.1f}", f"{one.both:,}",
-                     f"{one.first:,}", f"{one.second:,}", f"{one.neither:,}", p_value(one.p)))
-    return Table(f"With {base} against without, {found.lead}, {found.part} part", (
-        "features", "repeat", f"accuracy of {base}", "of the other", "difference, points",
-        "both right", f"only {base}", "only the other", "neither", "p"), rows, (
-        "p: McNemar's test (1947), exact and two-sided, of the pictures that one alone judged "
-        "rightly. It takes pictures as independent; those of one group of common source are not, "
-        "so that the true p tends to be larger."))
+                     f"{(accuracies[0] - accuracies[1]) * 100:+.1f}", f"{paired.both:,}",
+                     f"{paired.first:,}", f"{paired.second:,}", f"{paired.neither:,}",
+                     p_value(paired.p)))
+    return Table(f"With {base} and without, {comparison.feature_method}, {comparison.part} part", (
+        "features", "repeat", f"accuracy of {base}", "accuracy of the other", "difference, points",
+        "both correct", f"only {base}", "only the other", "neither", "p"), rows, (
+        "p: McNemar's test (1947), exact and two-sided, on the pictures that only one of the two "
+        "classified correctly. It assumes independent pictures; those of one group of common "
+        "source are not independent, so the true p tends to be larger."))
 
 
-def staleness(found: Comparison) -> Table | None:
-    """How old the weights were from which updates were computed."""
+def staleness(comparison: Comparison) -> Table | None:
+    """Age of the weights from which updates were computed; None if no run recorded it."""
     rows = []
-    for one in found.results:
-        counts = one.staleness
+    for result in comparison.results:
+        counts = result.staleness
         if counts:
-            whole = sum(counts.values())
-            rows.append((one.training.name, f"{whole:,}",
-                         f"{sum(age * n for age, n in counts.items()) / whole:.2f}",
+            updates = sum(counts.values())
+            rows.append((result.training.name, f"{updates:,}",
+                         f"{sum(age * n for age, n in counts.items()) / updates:.2f}",
                          *(str(quantile(counts, share)) for share in (0.5, 0.95, 1))))
-    return Table("Staleness", ("run", "updates", "mean", "median", "95th percentile", "largest"),
-                 rows, "Staleness of an update: how many others changed the weights between their "
-                 "being read for it and its being applied.") if rows else None
+    return Table("Staleness", ("run", "updates", "mean", "median", "95th percentile", "maximum"),
+                 rows, "Staleness of an update: how many other updates were applied between "
+                 "reading the weights for it and applying it.") if rows else None
 
 
-def runs(found: Comparison) -> Table:
+def runs(comparison: Comparison) -> Table:
     """A line for each training."""
-    rows = [(one.training.name, str(one.training.seed), _epochs([one]),
-             number(one.records.summary.get("best_epoch"), ".0f"), number(one.seconds, ",.1f"),
-             number(one.images_per_s, ",.1f"), percent(one.figures.get("accuracy")),
-             number(one.figures.get("auc")), one.hosts,
-             "–" if one.threads is None else str(one.threads)) for one in found.results]
-    rows += [(name, *("–",) * 7, "not finished", "–") for name in found.missing]
-    return Table("Trainings", ("run", "seed", "epochs", "best", "seconds", "images/s", "accuracy",
-                               "ROC-AUC", "hardware", "threads in all"), rows,
+    rows = [(result.training.name, str(result.training.seed), _epochs([result]),
+             number(result.records.summary.get("best_epoch"), ".0f"),
+             number(result.seconds, ",.1f"), number(result.images_per_s, ",.1f"),
+             percent(result.figures.get("accuracy")), number(result.figures.get("auc")),
+             result.hosts, "–" if result.threads is None else str(result.threads))
+            for result in comparison.results]
+    rows += [(name, "–", "–", "–", "–", "–", "–", "–", "not finished", "–")
+             for name in comparison.missing]
+    return Table("Trainings", ("run", "seed", "epochs", "best epoch", "seconds", "images/s",
+                               "accuracy", "ROC-AUC", "hardware", "threads in total"), rows,
                  "Hardware and threads are those of a run's last start.")
 
 
-def originals(found: Comparison, launcher: str) -> list[Table]:
+def originals(comparison: Comparison, launcher: str) -> list[Table]:
     """The three tables that this project's predecessor showed, each with its commands."""
-    alone, together = found.cell("sequential", found.base), _parallel(found)
-    columns = [cell for cell in (alone, together) if cell is not None]
+    base, part = comparison.base_feature, comparison.part
+    sequential, parallel = comparison.cell("sequential", base), _parallel(comparison)
+    columns = [cell for cell in (sequential, parallel) if cell is not None]
     tables = []
     if columns:
-        head = [_title(cell) for cell in columns]
-        mark = [("unlike", *(cell.unlike or "no" for cell in columns))] \
-            if any(cell.unlike for cell in columns) else []
         commands = _commands(columns, launcher)
-        tables.append(Table("Training time, sequential and parallel", ("", *head), [
+        tables.append(Table("Training time, sequential and parallel",
+                            ("", *(_title(cell) for cell in columns)), [
             ("training time, s", *(spread(cell.seconds) for cell in columns)),
             ("epochs", *(_epochs(cell.results) for cell in columns)),
-            ("processes × threads", *(f"{cell.layout.words()} × {cell.layout.threads}"
+            ("processes × threads", *(f"{cell.layout.description()} × {cell.layout.threads}"
                                       for cell in columns)),
-            ("hardware", *(_hardware(cell) for cell in columns)), *mark],
+            ("hardware", *(_hardware(cell) for cell in columns)), *_marks(columns)],
             commands=commands))
-        words = {"sequential": "Non-HPC"}
-        tables.append(Table(f"Accuracy, HPC and non-HPC, {found.part} part", (
-            "", *(f"{words.get(cell.method, 'HPC')} ({_title(cell)})" for cell in columns)),
-            [*_accuracy(columns), *mark, *_baselines(found, len(columns))], commands=commands))
-    others = [cell for cell in found.cells if cell.method == found.lead and cell.results]
-    if any(cell.feature == found.base for cell in others) and len(others) > 1:
-        name = {"ela": "ELA"}.get(found.base, found.base)
-        mark = [("unlike", *(cell.unlike or "no" for cell in others))] \
-            if any(cell.unlike for cell in others) else []
-        tables.append(Table(f"Accuracy with and without {name}, {found.part} part", ("", *(
-            f"with {name}" if cell.feature == found.base else f"without ({cell.feature})"
-            for cell in others)), [*_accuracy(others), *mark, *_baselines(found, len(others))],
-            commands=_commands(others, launcher)))
+        names = {"sequential": "Non-HPC"}
+        tables.append(Table(f"Accuracy, HPC and non-HPC, {part} part", (
+            "", *(f"{names.get(cell.method, 'HPC')} ({_title(cell)})" for cell in columns)),
+            [*_accuracy(columns), *_marks(columns), *_baselines(comparison, len(columns))],
+            commands=commands))
+    columns = [cell for cell in comparison.cells
+               if cell.method == comparison.feature_method and cell.results]
+    if any(cell.feature == base for cell in columns) and len(columns) > 1:
+        name = {"ela": "ELA"}.get(base, base)
+        tables.append(Table(f"Accuracy with and without {name}, {part} part", ("", *(
+            f"with {name}" if cell.feature == base else f"without ({cell.feature})"
+            for cell in columns)),
+            [*_accuracy(columns), *_marks(columns), *_baselines(comparison, len(columns))],
+            commands=_commands(columns, launcher)))
     return tables
 
 
@@ -182,34 +190,47 @@ def p_value(p: float) -> str:
 
 
 def quantile(counts: dict[int, int], share: float) -> int:
-    """The smallest value that at least this share doesn't exceed."""
-    wanted, so_far = math.ceil(share * sum(counts.values())), 0
-    for value, times_seen in sorted(counts.items()):
-        so_far += times_seen
-        if so_far >= wanted:
+    """The smallest value that at least this share of the counted items does not exceed."""
+    needed, cumulated = math.ceil(share * sum(counts.values())), 0
+    for value, times_counted in sorted(counts.items()):
+        cumulated += times_counted
+        if cumulated >= needed:
             return value
     return max(counts)
 
 
-def container_words(found: Comparison) -> str:
-    """About the container baseline."""
-    if found.container is None:
-        return f"Container alone: not known, {found.no_container}."
-    where = "" if found.part == "validation" else " of the validation part"
-    return (f"Container alone, a guess from the files' {found.container.get('fact')} without any "
-            f"pixel, is right in {percent(found.container.get('accuracy'))}{where}.")
+def container_text(comparison: Comparison) -> str:
+    """A sentence on the container baseline."""
+    if comparison.container is None:
+        return f"Container alone: unknown, {comparison.no_container}."
+    where = "" if comparison.part == "validation" else " of the validation part"
+    return (f"Container alone, a prediction from the files' {comparison.container.get('fact')} "
+            "without any pixel, is correct for "
+            f"{percent(comparison.container.get('accuracy'))}{where}.")
 
 
-def _parallel(found: Comparison) -> Cell | None:
-    """What stands for parallel training: sync, else the first other method."""
-    names = ["sync", *(cell.method for cell in found.cells if cell.method != "sequential")]
-    return next((cell for name in names if (cell := found.cell(name, found.base))), None)
+def _conditions(cell: Cell) -> str:
+    return cell.deviations or "same"
+
+
+def _marks(cells: Sequence[Cell]) -> list[Sequence[str]]:
+    """A row for the conditions, if they are not the same."""
+    if not any(cell.deviations for cell in cells):
+        return []
+    return [("conditions", *(_conditions(cell) for cell in cells))]
+
+
+def _parallel(comparison: Comparison) -> Cell | None:
+    """What represents parallel training: sync, else the first other method with results."""
+    names = ["sync", *(cell.method for cell in comparison.cells if cell.method != "sequential")]
+    return next((cell for name in names
+                 if (cell := comparison.cell(name, comparison.base_feature))), None)
 
 
 def _title(cell: Cell) -> str:
     if cell.layout.processes == 1:
         return f"{cell.method}, 1 process"
-    return f"{cell.method}, {cell.layout.words()} processes"
+    return f"{cell.method}, {cell.layout.description()} processes"
 
 
 def _accuracy(cells: Sequence[Cell]) -> list[Sequence[str]]:
@@ -218,49 +239,53 @@ def _accuracy(cells: Sequence[Cell]) -> list[Sequence[str]]:
             ("epochs", *(_epochs(cell.results) for cell in cells))]
 
 
-def _baselines(found: Comparison, columns: int) -> list[Sequence[str]]:
-    return [("majority class", *(percent(found.majority),) * columns),
-            ("container alone", *(percent((found.container or {}).get("accuracy")),) * columns)]
+def _baselines(comparison: Comparison, columns: int) -> list[Sequence[str]]:
+    container = comparison.container or {}
+    return [("majority class", *(percent(comparison.majority),) * columns),
+            ("container alone", *(percent(container.get("accuracy")),) * columns)]
 
 
 def _commands(cells: Sequence[Cell], launcher: str) -> list[str]:
-    return [shlex.join(one.training.command(launcher, ("python",)))
-            for cell in cells for one in cell.results]
+    return [shlex.join(result.training.command(launcher, ("python",)))
+            for cell in cells for result in cell.results]
 
 
 def _hardware(cell: Cell) -> str:
-    return "; ".join(dict.fromkeys(one.hosts for one in cell.results))
+    return "; ".join(dict.fromkeys(result.hosts for result in cell.results))
 
 
 def _epochs(results: Sequence[Result]) -> str:
-    return "; ".join(dict.fromkeys(count(one.records.summary.get("epochs")) for one in results))
+    return "; ".join(dict.fromkeys(count(result.records.summary.get("epochs"))
+                                   for result in results))
 
 
 def _steps(results: Sequence[Result]) -> str:
-    return "; ".join(dict.fromkeys(number(one.steps_per_epoch, ",g") for one in results))
+    return "; ".join(dict.fromkeys(number(result.steps_per_epoch, ",g") for result in results))
 
 
-def _never(cell: Cell, target: float | None) -> str:
+def _not_reached(cell: Cell, target: float | None) -> str:
     if target is None or not cell.results:
         return "–"
-    there = sum(one.reached(target) is not None for one in cell.results)
-    return f"not reached in {len(cell.results) - there} of {len(cell.results)}"
+    reached = sum(result.reached(target) is not None for result in cell.results)
+    return f"not reached in {len(cell.results) - reached} of {len(cell.results)}"
 
 
-def _reference(found: Comparison) -> str:
-    return found.results[0].training.name if found.results else "the first run"
+def _reference(comparison: Comparison) -> str:
+    return comparison.results[0].training.name if comparison.results else "the first run"
 
 
-def _pictures(found: Comparison) -> str:
-    rows = next((one.figures.get("rows") for one in found.results), None)
-    chose = "It chose nothing." if found.part == "test" else "It also chose each run's epoch."
-    return f"{count(rows)} pictures of the {found.part} part. {chose}"
+def _pictures(comparison: Comparison) -> str:
+    rows = next((result.figures.get("rows") for result in comparison.results), None)
+    use = ("Nothing was selected with them." if comparison.part == "test"
+           else "They also selected each run's best epoch.")
+    return f"{count(rows)} pictures of the {comparison.part} part. {use}"
 
 
-def _on_base(found: Comparison) -> list[Cell]:
-    return [cell for cell in found.cells if cell.feature == found.base and cell.results]
+def _on_base(comparison: Comparison) -> list[Cell]:
+    return [cell for cell in comparison.cells
+            if cell.feature == comparison.base_feature and cell.results]
 
 
-def _hundred(value: object) -> float | None:
-    known = finite(value)
-    return None if known is None else known * 100
+def _hundredfold(value: object) -> float | None:
+    fraction = finite(value)
+    return None if fraction is None else fraction * 100

@@ -17,16 +17,17 @@ pytestmark = [pytest.mark.mpi, pytest.mark.slow]
 NAMES = ["sequential-ela-r1", "sync-ela-r1", "sync-raw-r1"]
 
 
-def wait_for(happened: Callable[[], bool], seconds: float = 120) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
-    while not happened():
+    while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
 
-def test_a_comparison_is_stopped_and_goes_on(data_file: Path, tmp_path: Path) -> None:
-    """TERM to the comparison while ranks train under mpirun: they save, and it says how to go on.
-    The same command then goes on within the epoch; the finished run before is left alone."""
+def test_a_comparison_is_stopped_and_resumed(data_file: Path, tmp_path: Path) -> None:
+    """SIGTERM to the comparison while ranks train under mpirun: they save a checkpoint, and it
+    prints how to resume. The same command then resumes within the epoch, and leaves the run that
+    was finished before untouched."""
     words = ["hpc_deepfake.cli", "compare", "--data", data_file, "--out", "all", "--methods",
              "sequential,sync", "--features", "ela,raw", "--epochs", "2", "--batch-size", "1",
              "--threads", "1", "--", "--device", "cpu"]
@@ -36,15 +37,15 @@ def test_a_comparison_is_stopped_and_goes_on(data_file: Path, tmp_path: Path) ->
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 75, out + err
-    assert "stopped by SIGTERM in sync-ela-r1; run the same command again to go on:" in out
-    assert "stopped by SIGUSR1 in epoch 2" in out  # what the ranks were told
+    assert "stopped by SIGTERM during sync-ela-r1; run the same command again to resume:" in out
+    assert "stopped by SIGUSR1 in epoch 2" in out  # the signal that the ranks received
     assert (runs[0] / "summary.json").exists() and not runs[2].exists()
     assert not (runs[1] / "summary.json").exists()
     finished = {file: file.stat().st_mtime_ns for file in runs[0].rglob("*")}
 
     done = run_program(*words, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"--- 2 of 3: {NAMES[1]}, goes on; 1 were done before" in done.stdout
+    assert f"--- 2 of 3: {NAMES[1]} (resumed); 1 finished earlier" in done.stdout
     assert "going on with all/sync-ela-r1 in epoch 2" in done.stdout
     assert NAMES[0] not in done.stdout.partition("--- 3 of 3")[0]
     assert {file: file.stat().st_mtime_ns for file in runs[0].rglob("*")} == finished
@@ -57,15 +58,15 @@ def test_a_comparison_is_stopped_and_goes_on(data_file: Path, tmp_path: Path) ->
         summary = json.loads((run / "summary.json").read_text())
         assert float(line["accuracy"]) == summary["test"]["accuracy"]
         assert float(line["auc"]) == pytest.approx(summary["test"]["auc"])
-        epochs = [json.loads(one) for one in (run / "metrics.jsonl").read_text().splitlines()]
-        assert [one["epoch"] for one in epochs] == [1, 2]
+        epochs = [json.loads(text) for text in (run / "metrics.jsonl").read_text().splitlines()]
+        assert [epoch["epoch"] for epoch in epochs] == [1, 2]
         assert float(line["seconds"]) == pytest.approx(
-            sum(sum(one["seconds"].values()) for one in epochs))
+            sum(sum(epoch["seconds"].values()) for epoch in epochs))
     assert [line["threads"] for line in lines] == ["2", "2", "2"]
     assert (tmp_path / "all" / "compare.html").stat().st_size > 10_000
 
     before = (tmp_path / "all" / "compare.md").read_text()
-    done = run_program(*words, cwd=tmp_path)  # nothing is left to do but the report
+    done = run_program(*words, cwd=tmp_path)  # only the report is left to write
     assert done.returncode == 0 and "---" not in done.stdout
     assert (tmp_path / "all" / "compare.md").read_text() == before
 
@@ -78,5 +79,5 @@ def test_a_training_that_fails_ends_the_comparison_with_its_code(data_file: Path
         env={**os.environ, "CUDA_VISIBLE_DEVICES": ""})
     assert done.returncode == 2, done.stdout + done.stderr
     assert "error: --device gpu: " in done.stderr
-    assert "error: sync-ela-r1 ended with exit code 2" in done.stderr
+    assert "error: sync-ela-r1 failed with exit code 2" in done.stderr
     assert not (tmp_path / "all" / "compare.html").exists()
