@@ -1,3 +1,3 @@
-"""Distributed training and evaluation of a CNN that tells tampered pictures from authentic ones."""
+"""Distributed training and evaluation of a CNN that detects tampered pictures."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -1,4 +1,4 @@
-"""The ``hpc-deepfake`` command: one program per word, loaded when it is called for."""
+"""The ``hpc-deepfake`` command: one program per subcommand, loaded only when it is called."""
 
 from __future__ import annotations
 
@@ -9,52 +9,63 @@ from typing import NoReturn
 
 from hpc_deepfake import __version__
 from hpc_deepfake.core.errors import EXIT_USAGE, InputError
+from hpc_deepfake.core.log import start as start_log
 from hpc_deepfake.core.mpi import ended, launched_rank, report
 from hpc_deepfake.core.streams import whole_lines
 
-# word: module, whether it runs on several ranks, what it does
+# subcommand: module, whether it runs on several ranks, summary for --help
 COMMANDS = {
-    "sample": ("preprocessing.make_sample", True, "draw sample pictures to try everything on"),
-    "preprocess": ("preprocessing.__main__", True, "pictures to features in one HDF5 file"),
-    "verify": ("hpc_deepfake.data.verify", False, "check a data file's rows"),
-    "audit": ("hpc_deepfake.audit", False, "what besides tampering gives labels away?"),
-    "train": ("hpc_deepfake.train.__main__", True, "train the network"),
-    "evaluate": ("hpc_deepfake.evaluate", False, "figures of a trained model"),
-    "predict": ("hpc_deepfake.predict", True, "which of these pictures were tampered with?"),
-    "report": ("hpc_deepfake.report", False, "one run as a page for the browser"),
-    "compare": ("hpc_deepfake.compare", False, "training methods side by side, same conditions"),
-    "scaling": ("hpc_deepfake.scaling", False, "how training scales: studies, predictions"),
-    "summary": ("hpc_deepfake.report.summary", False, "finished runs side by side"),
-    "doctor": ("hpc_deepfake.doctor", True, "would a job work here, and fast?"),
-    "job": ("hpc_deepfake.jobs", False, "submit jobs to SLURM or PBS, and account for them"),
+    "sample": ("preprocessing.make_sample", True, "generate sample pictures to try everything with"),
+    "preprocess": ("preprocessing.__main__", True, "compute features of pictures into one HDF5 data file"),
+    "verify": ("hpc_deepfake.data.verify", False, "check every row of a data file against its checksum"),
+    "audit": ("hpc_deepfake.audit", False, "find shortcuts in a data set that give its labels away"),
+    "train": ("hpc_deepfake.train.__main__", True, "train the network on a data file"),
+    "evaluate": ("hpc_deepfake.evaluate", False, "compute accuracy, AUC and other metrics of a model"),
+    "predict": ("hpc_deepfake.predict", True, "tell which pictures or videos were tampered with"),
+    "report": ("hpc_deepfake.report", False, "write the page of one run, for a web browser"),
+    "compare": ("hpc_deepfake.compare", False, "compare training methods under equal conditions"),
+    "scaling": ("hpc_deepfake.scaling", False, "measure, report and predict how training scales"),
+    "summary": ("hpc_deepfake.report.summary", False, "list finished runs side by side"),
+    "doctor": ("hpc_deepfake.doctor", True, "check whether jobs will work here, and how fast"),
+    "job": ("hpc_deepfake.jobs", False, "submit jobs to SLURM or PBS, and report what they used"),
 }
 _HELP = """usage: hpc-deepfake COMMAND [OPTIONS]
 
-Detect tampered pictures: error level analysis and a CNN, on one machine or a cluster.
+Detect tampered pictures with error level analysis and a CNN, on one machine or a cluster.
 
+commands:
 {commands}
 
-hpc-deepfake COMMAND --help tells more. On several ranks:
-  mpirun -np 8 hpc-deepfake preprocess --data DIR --out casia.h5
-  mpirun -np 8 hpc-deepfake train --data casia.h5 --run runs/first
+examples:
+  hpc-deepfake sample --out data/sample --count 1000
+  mpirun -np 8 hpc-deepfake preprocess --data data/sample --out sample.h5
+  mpirun -np 8 hpc-deepfake train --data sample.h5 --run runs/first
+  hpc-deepfake evaluate --model runs/first --data sample.h5
+
+hpc-deepfake COMMAND --help explains the options of a command.
+
+environment variables:
+  HPC_DEEPFAKE_DATA  default folder of pictures (default: data)
+  HPC_DEEPFAKE_LOG   messages on standard error: debug, info (default), warning or error
 """
 
 
 def main() -> NoReturn:
     """Entry point of the console script."""
     whole_lines()
-    word = sys.argv[1] if len(sys.argv) > 1 else "--help"
-    if word in ("-h", "--help", "help"):
+    command = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    if command in ("-h", "--help", "help"):
         lines = (f"  {name:<11} {text}" for name, (_, _, text) in COMMANDS.items())
         _once(_HELP.format(commands="\n".join(lines)))
         sys.exit(0 if len(sys.argv) > 1 else EXIT_USAGE)
-    if word == "--version":
+    if command == "--version":
         _once(f"hpc-deepfake {__version__}\n")
         sys.exit(0)
-    if word not in COMMANDS:
-        _once(f"error: no command '{word}'; there are {', '.join(COMMANDS)}\n", error=True)
+    if command not in COMMANDS:
+        _once(f"error: there is no command '{command}'; give one of {', '.join(COMMANDS)}\n",
+              error=True)
         sys.exit(EXIT_USAGE)
-    module, parallel, _ = COMMANDS[word]
+    module, parallel, _ = COMMANDS[command]
     arguments = sys.argv[2:]
     program = importlib.import_module(module)
     if parallel:
@@ -65,6 +76,7 @@ def main() -> NoReturn:
         before = getattr(program, "before_mpi", None)
         mpi.run(lambda comm: program.main(comm, arguments), before and partial(before, arguments))
     try:
+        start_log(launched_rank())
         code = program.main(arguments)
     except InputError as error:
         if launched_rank() == 0:

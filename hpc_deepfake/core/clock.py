@@ -1,4 +1,4 @@
-"""How far the clocks of two ranks are apart."""
+"""The difference between the clocks of two ranks."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ _ROUNDS = 8
 
 
 def answer(comm: Comm, now: Callable[[], float]) -> None:
-    """Rank 0's questions."""
+    """Answer rank 0, which calls ``ask`` at the same time, with this rank's clock."""
     for _ in range(_ROUNDS):
         comm.recv(source=0, tag=_TAG)
         comm.send(now(), 0, _TAG)
 
 
 def ask(comm: Comm, rank: int, now: Callable[[], float]) -> float:
-    """Seconds by which the clock of ``rank``, which answers, is ahead of rank 0's: those of the
-    quickest exchange."""
+    """Seconds by which the clock of ``rank`` is ahead of rank 0's, from the fastest of eight
+    exchanges. Called on rank 0, while ``rank`` calls ``answer``."""
     return min(_exchange(comm, rank, now) for _ in range(_ROUNDS))[1]
 
 
-def _exchange(comm, rank: int, now: Callable[[], float]) -> tuple[float, float]:
-    """Seconds the exchange took, and by how much that rank's clock is ahead of this one's."""
+def _exchange(comm: Comm, rank: int, now: Callable[[], float]) -> tuple[float, float]:
+    """Duration of one exchange and the lead of that rank's clock over this one's, in seconds."""
     sent = now()
     comm.send(None, rank, _TAG)
-    theirs = comm.recv(source=rank, tag=_TAG)
-    back = now()
-    return back - sent, theirs - (sent + back) / 2
+    remote = comm.recv(source=rank, tag=_TAG)
+    received = now()
+    return received - sent, remote - (sent + received) / 2

@@ -1,4 +1,4 @@
-"""Writing files so that a reader finds the old one or the new one, never half of it."""
+"""Writing files whole: a reader sees the old file or the new one, never a part of it."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from typing import Any
 
 @contextmanager
 def whole(path: Path, *, sync: bool = False) -> Iterator[Path]:
-    """A temporary path beside ``path``, with its suffix, to write to.
+    """A temporary path beside ``path``, with the same suffix, to write to.
 
-    It takes the place of ``path`` when the block ends well, and is removed otherwise.
+    It replaces ``path`` when the block succeeds, and is removed when the block raises.
 
     Args:
-        sync: have the file and its new name on the disk before this ends, as a checkpoint needs.
+        path: the file to write.
+        sync: return only when the file and its new name are on the disk, as a checkpoint needs.
 
     Raises:
-        OSError: it can't be written or renamed.
+        OSError: the file can't be synced or renamed.
     """
     temporary = path.with_name(f".new-{path.name}")
     try:
@@ -43,12 +44,12 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file whole, for people too: indented, null for numbers that JSON lacks."""
+    """Write a JSON file whole: indented, null for numbers that JSON lacks (NaN, infinity)."""
     write_text(path, json.dumps(finite_only(value), indent=2, default=str) + "\n")
 
 
 def finite_only(value: Any) -> Any:
-    """``value`` with None for numbers that JSON has no word for, such as a diverged loss."""
+    """``value`` with None for numbers that JSON lacks, such as the NaN of a diverged loss."""
     if isinstance(value, dict):
         return {key: finite_only(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

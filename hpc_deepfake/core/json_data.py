@@ -1,4 +1,4 @@
-"""Values out of JSON files that may be of any shape: of another version, cut off, or edited."""
+"""Values from JSON files of unknown shape: from another version, cut off, or edited by hand."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from typing import Any
 
 
 def finite(value: object) -> float | None:
-    """A number out of JSON; None for anything that isn't one."""
+    """``value`` as a float; None unless it is a finite number."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     try:
         return float(value) if math.isfinite(value) else None
-    except OverflowError:  # a whole number of hundreds of digits
+    except OverflowError:  # an integer of hundreds of digits
         return None
 
 
 def dictionary(value: object) -> dict[str, Any]:
-    """Itself if it is one, else an empty one."""
+    """``value`` if it is a dictionary, else an empty one."""
     return value if isinstance(value, dict) else {}
 
 
 def items(value: object) -> list[Any]:
-    """Itself if it is a list, else none."""
+    """``value`` if it is a list, else an empty one."""
     return value if isinstance(value, list) else []

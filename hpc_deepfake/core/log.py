@@ -1,8 +1,8 @@
 """Messages about the work, through the standard library's ``logging``; results are printed.
 
 ``HPC_DEEPFAKE_LOG`` sets the level: ``debug``, ``info`` (the default), ``warning`` or ``error``.
-Every rank's warnings are shown, and of lower levels rank 0's only; with ``debug`` all ranks', with
-the time.
+Rank 0 shows messages of that level and above; other ranks show warnings and errors, with their
+number in front. With ``debug`` every rank shows everything, with the time and the rank.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from typing import TextIO
 
 from hpc_deepfake.core.errors import InputError
 
@@ -18,18 +19,18 @@ _LEVELS = ("debug", "info", "warning", "error")
 
 
 class _Format(logging.Formatter):
-    """The message as it stands; of other ranks, and in a debug log, who says it."""
+    """The message alone; with the rank in front on other ranks and in a debug log."""
 
     def __init__(self, rank: int, debug: bool) -> None:
         super().__init__("%(asctime)s " * debug + "%(message)s")
-        self._who = f"rank {rank}: " if debug else ""
+        self._prefix = f"rank {rank}: " if rank or debug else ""
 
     def format(self, record: logging.LogRecord) -> str:
-        return self._who + super().format(record)
+        return self._prefix + super().format(record)
 
 
-class _Handler(logging.StreamHandler):
-    """Writes to whatever ``sys.stderr`` is at the moment, so that it can be redirected."""
+class _Handler(logging.StreamHandler[TextIO]):
+    """Writes to the current ``sys.stderr``, so that redirecting it works."""
 
     def __init__(self) -> None:
         super().__init__(sys.stderr)
@@ -40,18 +41,18 @@ class _Handler(logging.StreamHandler):
 
 
 def start(rank: int = 0) -> None:
-    """Have this rank's messages shown on standard error.
+    """Show this rank's messages on standard error.
 
     Raises:
-        InputError: ``HPC_DEEPFAKE_LOG`` names no level.
+        InputError: ``HPC_DEEPFAKE_LOG`` is not a level; on all ranks alike.
     """
     level = os.environ.get("HPC_DEEPFAKE_LOG", "info").lower()
     if level not in _LEVELS:
-        raise InputError(f"HPC_DEEPFAKE_LOG={level}: give {', '.join(_LEVELS[:-1])} or "
-                         f"{_LEVELS[-1]}", everywhere=True)
+        raise InputError(f"HPC_DEEPFAKE_LOG={level} is not a log level: set it to "
+                         f"{', '.join(_LEVELS[:-1])} or {_LEVELS[-1]}", everywhere=True)
     handler = _Handler()
     handler.setFormatter(_Format(rank, level == "debug"))
     log.handlers[:] = [handler]
     log.propagate = False
-    quiet = logging.WARNING if rank and level == "info" else 0
-    log.setLevel(max(getattr(logging, level.upper()), quiet))
+    least = logging.WARNING if rank and level == "info" else logging.DEBUG
+    log.setLevel(max(logging.getLevelNamesMapping()[level.upper()], least))

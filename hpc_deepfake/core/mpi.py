@@ -1,4 +1,4 @@
-"""Running a program on all ranks so that it ends on all of them, whatever happens on one."""
+"""Running a program on all ranks so that it ends on all of them, whatever happens to one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from hpc_deepfake.core.errors import EXIT_USAGE, InputError
 from hpc_deepfake.core.log import start as start_log
@@ -20,28 +20,30 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Where launchers say which rank this is, before MPI starts.
+# variables in which launchers pass the rank, before MPI starts
 _RANK = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "MV2_COMM_WORLD_RANK")
 
 
 def launched_rank() -> int:
-    """Rank of this process according to its launcher; 0 without one."""
+    """Rank of this process according to its launcher; 0 without a launcher."""
     return next((int(os.environ[name]) for name in _RANK if name in os.environ), 0)
 
 
 def wait(request: Request, interval: float = 0.01,
          overdue: Callable[[float], None] | None = None) -> float:
-    """Wait for ``request`` by polling: signals get through and the core stays free.
+    """Wait for ``request`` by polling, so that signals are handled and the core stays free.
 
-    A large message may take as many polls as it has pieces, and another rank is mostly a few
-    milliseconds away: pauses are short at first, and a hundredth of the time waited later.
+    Pauses between polls are short at first, since a large message may need one poll for each of
+    its pieces and another rank usually answers within milliseconds; later they grow to a hundredth
+    of the time waited.
 
     Args:
-        interval: longest pause, in seconds. overdue: called with the seconds waited so far, from
-            half a second on.
+        request: the request to complete.
+        interval: longest pause, in seconds.
+        overdue: called with the seconds waited so far, after half a second at every poll.
 
     Returns:
-        The seconds that it took.
+        The seconds waited.
     """
     began, waited = time.perf_counter(), 0.0
     while not request.Test():
@@ -53,8 +55,10 @@ def wait(request: Request, interval: float = 0.01,
 
 
 def on_root(comm: Comm, function: Callable[[], T]) -> T:
-    """Result of ``function()``, called on rank 0 only; its InputError is raised on every rank."""
-    result, message = None, None
+    """Result of ``function()``, called on rank 0 only; its InputError is raised on every rank.
+    Collective."""
+    result: Any = None
+    message: str | None = None
     if comm.rank == 0:
         try:
             result = function()
@@ -67,9 +71,10 @@ def on_root(comm: Comm, function: Callable[[], T]) -> T:
 
 
 def together(comm: Comm, function: Callable[[], T]) -> T:
-    """Result of ``function()``, called on every rank; an InputError of some is raised on all, with
-    the first such rank's message. Collective."""
-    result, message = None, None
+    """Result of ``function()``, called on every rank; if some ranks raise InputError, all ranks
+    raise one with the message of the lowest such rank. Collective."""
+    result: Any = None
+    message: str | None = None
     try:
         result = function()
     except InputError as error:
@@ -77,14 +82,15 @@ def together(comm: Comm, function: Callable[[], T]) -> T:
     messages = [(rank, text) for rank, text in enumerate(comm.allgather(message)) if text]
     if messages:
         rank, text = messages[0]
-        where = "" if len(messages) == comm.size else f" (rank {rank} of {len(messages)} such)"
+        where = "" if len(messages) == comm.size else f" (rank {rank})" if len(messages) == 1 \
+            else f" (rank {rank}, the first of {len(messages)} ranks with an error)"
         raise InputError(text + where, everywhere=True)
     return result
 
 
 def concatenate(comm: Comm, values: np.ndarray) -> np.ndarray:
-    """The ranks' one-dimensional arrays in rank order, on every rank; collective."""
-    import numpy as np  # here: a command's --help does without
+    """The ranks' one-dimensional arrays joined in rank order, on every rank. Collective."""
+    import numpy as np  # imported late: --help works without it
 
     counts = np.empty(comm.size, np.int64)
     wait(comm.Iallgather(np.array([len(values)], np.int64), counts))
@@ -94,8 +100,9 @@ def concatenate(comm: Comm, values: np.ndarray) -> np.ndarray:
 
 
 def report(text: str) -> None:
-    """Print an error; the first one of a job also goes to the file that a job script named in
-    ``$HPC_DEEPFAKE_ERROR_FILE``, to be shown last, below what launchers say about it."""
+    """Print an error on standard error. The first one of a job also goes to the file that the job
+    script named in ``$HPC_DEEPFAKE_ERROR_FILE``, which the script shows last, below the messages
+    of the launcher."""
     print(text, file=sys.stderr, flush=True)
     path = os.environ.get("HPC_DEEPFAKE_ERROR_FILE")
     if path:
@@ -105,9 +112,12 @@ def report(text: str) -> None:
 
 
 def ended(code: int) -> None:
-    """Leave the program's exit code in the file that a job script named in
-    ``$HPC_DEEPFAKE_OUTCOME_FILE``; of one rank only. Launchers mix up the ranks' codes: srun says
-    143 where one left with 75 and it then ended another, and 0 where it started none."""
+    """Write the program's exit code to the file that the job script named in
+    ``$HPC_DEEPFAKE_OUTCOME_FILE``; called on one rank only.
+
+    The launcher's own exit code is not reliable: srun returns 143 when one rank exited with 75 and
+    srun then ended another, and 0 when it started no rank.
+    """
     path = os.environ.get("HPC_DEEPFAKE_OUTCOME_FILE")
     if path:
         with suppress(OSError), open(path, "w", encoding="ascii") as file:
@@ -121,6 +131,7 @@ def run(program: Callable[[Comm], int], before: Callable[[], object] | None = No
     rank is printed with its rank and aborts the whole job: no rank is left waiting for another.
 
     Args:
+        program: called with the communicator of all ranks; returns the exit code.
         before: called on every rank before MPI starts; it must fail on all ranks alike.
     """
     whole_lines()
@@ -149,7 +160,7 @@ def run(program: Callable[[Comm], int], before: Callable[[], object] | None = No
         code = _code(leave)
     except KeyboardInterrupt:
         if comm.rank == 0:
-            print("\ninterrupted; what is written stays", file=sys.stderr, flush=True)
+            print("\ninterrupted; files written so far are kept", file=sys.stderr, flush=True)
         os._exit(130)
     except Exception:
         text = traceback.format_exc()
@@ -159,7 +170,7 @@ def run(program: Callable[[Comm], int], before: Callable[[], object] | None = No
     wait(comm.Ibarrier())
     if comm.rank == 0:
         ended(code)
-    sys.exit(code)  # mpi4py ends MPI last of all, after what still uses it
+    sys.exit(code)  # mpi4py finalises MPI at exit, after everything that still uses it
 
 
 def _code(leave: SystemExit) -> int:

@@ -1,4 +1,4 @@
-"""Command lines whose options may also come from a TOML file."""
+"""Command lines whose options can also come from a TOML file."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ from hpc_deepfake.core.mpi import launched_rank, report
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that speaks on rank 0 only and takes ``--config FILE.toml``.
+    """An argument parser that prints on rank 0 only and accepts ``--config FILE.toml``.
 
-    Keys of the file are the long options (``batch-size`` or ``batch_size``); the command line
-    wins over the file.
+    Keys of the file are the long options (``batch-size`` or ``batch_size``); options on the
+    command line override it.
     """
 
     def __init__(self, **kwargs: Any) -> None:
         kwargs.setdefault("formatter_class", _Help)
         super().__init__(allow_abbrev=False, **kwargs)
         self.add_argument("--config", type=Path, metavar="FILE",
-                          help="TOML file with any of these options; the command line wins")
+                          help="TOML file with values for any of these options; options on the "
+                               "command line override it")
 
     def _print_message(self, message: str, file: Any = None) -> None:
         if launched_rank() == 0:
@@ -37,9 +38,9 @@ class Parser(argparse.ArgumentParser):
         sys.exit(EXIT_USAGE)
 
     def parse(self, argv: Sequence[str] | None = None) -> argparse.Namespace:
-        """Options of ``argv`` (default: the command line) over those of its ``--config`` file."""
-        first = Parser(prog=self.prog, add_help=False)
-        config = first.parse_known_args(argv)[0].config
+        """Options of ``argv`` (default: the command line), over those of its ``--config`` file."""
+        config_only = Parser(prog=self.prog, add_help=False)
+        config = config_only.parse_known_args(argv)[0].config
         if config is not None:
             try:
                 self.set_defaults(**self._read(config))
@@ -61,8 +62,8 @@ class Parser(argparse.ArgumentParser):
         for key, value in table.items():
             action = actions.get(key.replace("-", "_"))
             if action is None:
-                known = ", ".join(sorted(dest.replace("_", "-") for dest in actions))
-                raise InputError(f"{path}: unknown option '{key}'; valid options: {known}")
+                valid = ", ".join(sorted(name.replace("_", "-") for name in actions))
+                raise InputError(f"{path}: unknown option '{key}'; valid options: {valid}")
             values[action.dest] = self._value(action, value, f"{path}: {key}")
         return values
 
@@ -76,39 +77,40 @@ class Parser(argparse.ArgumentParser):
         if many != (action.nargs in ("+", "*")) or (action.nargs == "+" and not items):
             shape = "a list of one or more" if action.nargs in ("+", "*") else "one value"
             raise InputError(f"{where} must be {shape}, not {value!r}")
-        kinds, wanted = (str, int, float), "a text or a number"
+        kinds: tuple[type, ...] = (str, int, float)
+        expected = "a string or a number"
         if action.type is Path:
-            kinds, wanted = (str,), "a text"
+            kinds, expected = (str,), "a string"
         elif getattr(action.type, "__name__", "") in ("int", "float", *_NUMBERS):
-            kinds, wanted = (int, float), "a number"
+            kinds, expected = (int, float), "a number"
         for item in items:
             if not isinstance(item, kinds) or isinstance(item, bool):
-                raise InputError(f"{where} must be {wanted}, not {item!r}")
+                raise InputError(f"{where} must be {expected}, not {item!r}")
         try:
-            got = [self._get_value(action, str(item)) for item in items]
-            for item in got:
-                self._check_value(action, item)
+            values = [self._get_value(action, str(item)) for item in items]
+            for checked in values:
+                self._check_value(action, checked)
         except argparse.ArgumentError as error:
             raise InputError(f"{where}: {error.message}") from None
-        return got if many else got[0]
+        return values if many else values[0]
 
 
-_NUMBERS = ("whole number", "number")  # what at_least() and between() call themselves
+_NUMBERS = ("whole number", "number")  # names of the types from at_least() and between()
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):
-    """Epilog as written; defaults shown where there is one."""
+    """Leaves the epilog as written, and shows the default of each option that has one."""
 
     def _get_help_string(self, action: argparse.Action) -> str:
         text = action.help or ""
-        hidden = any(action.default is one for one in (None, False, argparse.SUPPRESS))
+        hidden = any(action.default is value for value in (None, False, argparse.SUPPRESS))
         if action.option_strings and not hidden and "%(default)" not in text:
             text += " (default: %(default)s)"
         return text
 
 
 def at_least(minimum: int) -> Any:
-    """Argument type: a whole number of at least ``minimum``."""
+    """Argument type: an integer of at least ``minimum``."""
 
     def whole(text: str) -> int:
         value = int(text)
@@ -134,5 +136,5 @@ def between(low: float, high: float) -> Any:
 
 
 def default_data() -> Path:
-    """Folder of pictures: ``$HPC_DEEPFAKE_DATA``, else ``data/`` here."""
+    """Folder of pictures: ``$HPC_DEEPFAKE_DATA``, else ``data`` in the current directory."""
     return Path(os.environ.get("HPC_DEEPFAKE_DATA") or "data")

@@ -1,4 +1,4 @@
-"""Progress of long work: one line on a terminal, a plain line now and then elsewhere."""
+"""Progress of long work: one line rewritten on a terminal, a plain line at intervals elsewhere."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _TERMINAL_INTERVAL = 0.5  # seconds
 
 
 class Line:
-    """A line on standard error that is rewritten on a terminal; elsewhere it is printed again."""
+    """A line on standard error: rewritten on a terminal, printed as a new line elsewhere."""
 
     def __init__(self, shown: bool = True, interval: float = 10.0) -> None:
         """
         Args:
-            shown: whether this process shows any. interval: seconds between two plain lines; 0
-                for a terminal only.
+            shown: whether this process shows a line at all.
+            interval: seconds between two plain lines; 0 to show the line on a terminal only.
         """
         self.terminal = shown and sys.stderr.isatty()
         self.interval = _TERMINAL_INTERVAL if self.terminal else interval
@@ -33,7 +33,7 @@ class Line:
         self._open = False
 
     def due(self) -> bool:
-        """Whether it is time for the next line; then the clock starts again."""
+        """Whether it is time for the next line; if so, the interval starts again."""
         now = time.monotonic()
         if not self._on or now - self._last < self.interval:
             return False
@@ -41,6 +41,7 @@ class Line:
         return True
 
     def show(self, text: str) -> None:
+        """Replace the line on a terminal; print it elsewhere."""
         if self.terminal:
             print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
             self._open = True
@@ -48,14 +49,14 @@ class Line:
             print(text, file=sys.stderr, flush=True)
 
     def clear(self) -> None:
-        """Take the line off the terminal."""
+        """Remove the line from the terminal."""
         if self._open:
             print("\r\033[K", end="", file=sys.stderr, flush=True)
             self._open = False
 
 
 def counted(items: Iterable[T], total: int, unit: str, shown: bool = True) -> Iterator[T]:
-    """``items``, with a line now and then that says how many of ``total`` are done."""
+    """``items``, with a progress line about how many of ``total`` are done."""
     line, start = Line(shown), time.monotonic()
     for done, item in enumerate(items):
         if line.due():
@@ -65,13 +66,20 @@ def counted(items: Iterable[T], total: int, unit: str, shown: bool = True) -> It
 
 
 class Progress:
-    """Counts over all ranks without making anyone wait.
+    """A count over all ranks that makes no rank wait.
 
-    The ranks send their running counts to rank 0, which looks for them between two pieces of its
-    own work.
+    The ranks send their counts to rank 0, which receives them between two pieces of its own work.
     """
 
     def __init__(self, comm: Comm, total: int, unit: str, interval: float = 10.0) -> None:
+        """Collective.
+
+        Args:
+            comm: the ranks that work; it is duplicated.
+            total: number of pieces over all ranks.
+            unit: what a piece is called, in the plural.
+            interval: seconds between two plain lines.
+        """
         self._comm = comm.Dup()
         self._counts = [0] * comm.size
         self._finished = 1
@@ -82,11 +90,11 @@ class Progress:
         self._start = self._last = time.monotonic()
 
     def advance(self, count: int = 1) -> None:
-        """Note ``count`` more pieces done by this rank."""
+        """Count ``count`` more pieces as done by this rank."""
         rank = self._comm.rank
         self._counts[rank] += count
         now = time.monotonic()
-        if now - self._last >= self._every:  # seldom: a look into MPI may yield the core
+        if now - self._last >= self._every:  # rarely, since polling MPI may yield the core
             self._last = now
             if rank == 0:
                 self._receive()
@@ -95,7 +103,7 @@ class Progress:
                 self._send(_TAG_COUNT)
 
     def close(self) -> None:
-        """Wait, without using the core, until all ranks are done; collective."""
+        """Wait, without using the core, until all ranks are done. Collective."""
         if self._comm.rank:
             self._send(_TAG_LAST)
             while not all(request.Test() for request in self._sent):

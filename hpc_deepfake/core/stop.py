@@ -1,4 +1,4 @@
-"""Being told to stop: SIGTERM and SIGUSR1 set a flag that the work looks at between two pieces."""
+"""Requests to stop: SIGTERM and SIGUSR1 set a flag, which is checked between two pieces of work."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import signal
 from types import FrameType
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
-EXIT_STOPPED = 75  # EX_TEMPFAIL: run me again
+EXIT_STOPPED = 75  # EX_TEMPFAIL: run the same command again
 
 
 class StopFlag:
-    """Whether this process was told to stop, and by which signal."""
+    """True once this process received a stop signal; ``name`` is that of the signal, or None."""
 
     def __init__(self) -> None:
         self.name: str | None = None

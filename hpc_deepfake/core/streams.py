@@ -1,4 +1,4 @@
-"""Standard output and error of many ranks: what a rank prints arrives in one piece."""
+"""Standard output and error of many ranks: each line arrives in one piece."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import sys
 
 
 class _Lines(io.TextIOWrapper):
-    """Hands text on when a line is complete.
+    """A text stream that is flushed at the end of each line, with one write for the whole line.
 
-    Python writes the text of a ``print`` and its line end one by one where output is unbuffered
-    (``PYTHONUNBUFFERED``, as job scripts set it): the halves of two ranks' lines would mix.
+    With ``PYTHONUNBUFFERED``, which job scripts set, Python writes the text of a ``print`` and its
+    line end separately, so that lines of two ranks would mix.
     """
 
     def write(self, text: str) -> int:
@@ -21,9 +21,9 @@ class _Lines(io.TextIOWrapper):
 
 
 def whole_lines() -> None:
-    """Have this process write whole lines, and never fail for what a file name holds.
+    """Make this process write whole lines, with escapes for characters that can't be encoded.
 
-    Streams that something else has put into place, such as a test, are left as they are.
+    A stream that other code has replaced, such as a test, stays in place and only gets the escapes.
     """
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)

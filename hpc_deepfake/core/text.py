@@ -1,4 +1,4 @@
-"""Numbers as text, one way for all that the project prints."""
+"""Numbers and names as text, in the same form in everything that the project prints."""
 
 from __future__ import annotations
 
@@ -6,25 +6,27 @@ from hpc_deepfake.core.json_data import finite
 
 
 def number(value: object, form: str = ".3f") -> str:
-    """Such as 0.948; a dash where there is none."""
-    found = finite(value)
-    return "–" if found is None else format(found, form)
+    """``value`` in the format ``form``, such as 0.948; a dash if it is not a finite number."""
+    checked = finite(value)
+    return "–" if checked is None else format(checked, form)
 
 
 def percent(value: object) -> str:
+    """A fraction such as 94.8%; a dash if it is not a finite number."""
     return number(value, ".1%")
 
 
 def count(value: object) -> str:
+    """A count such as 7,392,962; a dash if it is not a finite number."""
     return number(value, ",.0f")
 
 
 def printable(name: str) -> str:
-    """``name`` without line ends and a terminal's own commands: those stand as escapes."""
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode()
-                   for one in name)
+    """``name`` with escapes for line ends, terminal codes and other unprintable characters."""
+    return "".join(character if character.isprintable()
+                   else character.encode("unicode_escape").decode() for character in name)
 
 
 def plural(number: int, noun: str) -> str:
-    """Such as ``1 rank`` and ``1,000 ranks``."""
+    """A count with its noun, such as ``1 rank`` and ``1,000 ranks``."""
     return f"{number:,} {noun}{'s' * (number != 1)}"

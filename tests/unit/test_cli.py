@@ -1,144 +1,147 @@
-"""Options from the command line and from a TOML file."""
+"""The ``hpc-deepfake`` command."""
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
+import json
+import subprocess
+import sys
+import time
 
 import pytest
+from conftest import ROOT
 
-from hpc_deepfake.core import options as module
-from hpc_deepfake.core.errors import InputError
-from hpc_deepfake.core.options import Parser, at_least, between
-from preprocessing.__main__ import allowed_rejects, parser
+from hpc_deepfake import __version__, cli
 
-
-@pytest.fixture
-def config(tmp_path):
-    def write(text: str | bytes) -> str:
-        file = tmp_path / "run.toml"
-        file.write_bytes(text if isinstance(text, bytes) else text.encode())
-        return str(file)
-
-    return write
-
-
-def small_parser() -> Parser:
-    cli = Parser(prog="small")
-    cli.add_argument("--rate", type=between(0, 1), default=0.5)
-    cli.add_argument("--batch-size", type=at_least(1), default=32)
-    cli.add_argument("--fast", action="store_true")
-    return cli
+# calls the command with each list of arguments, then prints the modules that this loaded
+PROGRAM = """
+import json, sys
+from hpc_deepfake.cli import main
+for arguments in json.loads(sys.argv[1]):
+    sys.argv = ["hpc-deepfake", *arguments]
+    try:
+        main()
+    except SystemExit as leave:
+        assert leave.code == 0, leave.code
+print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})), file=sys.stderr)
+"""
 
 
-def test_the_file_gives_defaults_and_the_command_line_wins(config):
-    file = config('data = "pictures"\nsplit = "70/10/20"\nsplit_by = "image"\nmax-rejects = 5\n'
-                  'features = ["raw"]\nseed = 7\nquality = 80\n')
-    got = parser().parse(["--config", file, "--seed", "8", "--quality=75"])
-    assert got.data == Path("pictures")
-    assert (got.split, got.split_by, got.max_rejects) == ("70/10/20", "image", "5")
-    assert got.features == ["raw"]
-    assert (got.seed, got.quality) == (8, 75)
-    assert got.writer == "auto"
-    got = small_parser().parse(["--config", config("rate = 1\nbatch-size = 2\nfast = true")])
-    assert (got.rate, got.batch_size, got.fast) == (1.0, 2, True)
+def loaded_by(*commands: list[str]) -> set[str]:
+    """Top-level modules that a process has loaded after these commands."""
+    done = subprocess.run([sys.executable, "-c", PROGRAM, json.dumps(commands)], cwd=ROOT,
+                          capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stderr.splitlines()[-1]))
 
 
-@pytest.mark.parametrize(("text", "message"), [
-    ("sead = 1", "unknown option 'sead'; valid options: authentic, data, features, frame-rate, "
-     "frames-per-video, max-rejects"),
-    ("[preprocessing]\nseed = 1", "unknown option 'preprocessing'; valid options:"),
-    ("help = true", "unknown option 'help'"),
-    ("config = 'other.toml'", "unknown option 'config'"),
-    ("seed = '7'", "seed must be a number, not '7'"),
-    ("seed = true", "seed must be a number, not True"),
-    ("seed = 1.5", "seed: invalid whole number value: '1.5'"),
-    ("seed = -1", "seed: must be at least 0, not -1"),
-    ("seed = [1]", "seed must be one value, not [1]"),
-    ("data = 3", "data must be a text, not 3"),
-    ("out = ['a']", "out must be one value"),
-    ("split = {a = 1}", "split must be a text or a number"),
-    ("split = 2026-01-01", "split must be a text or a number"),
-    ("writer = 'hdf'", "writer: invalid choice: 'hdf' (choose from 'auto', 'hdf5', 'mpi-io')"),
-    ("features = 'ela'", "features must be a list of one or more, not 'ela'"),
-    ("features = []", "features must be a list of one or more, not []"),
-    ("features = ['ela', 'x']",
-     "features: invalid choice: 'x' (choose from 'ela', 'gray_bits', 'raw')"),
-    ("features = [true]", "features must be a text or a number, not True"),
-    ("seed = ", "is not valid TOML"),
-    (b"data = '\xff'", "cannot read the configuration"),
-])
-def test_a_bad_file_is_refused_with_what_is_valid(config, capsys, text, message):
+def run(monkeypatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["hpc-deepfake", *arguments])
     with pytest.raises(SystemExit) as left:
-        parser().parse(["--config", config(text)])
-    assert left.value.code == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: ") and error.count("error:") == 1
-    assert message in error
-    assert "run.toml" in error
+        cli.main()
+    return left.value.code
 
 
-def test_switches_and_ranges_in_a_file(config, capsys):
-    for text, message in (("fast = 1", "fast must be true or false, not 1"),
-                          ("rate = 1.5", "rate: must be from 0 to 1, not 1.5"),
-                          ("rate = nan", "rate: must be from 0 to 1, not nan"),
-                          ("rate = 'much'", "rate must be a number")):
-        with pytest.raises(SystemExit):
-            small_parser().parse(["--config", config(text)])
-        assert message in capsys.readouterr().err
+def test_help_loads_only_light_packages():
+    """Neither TensorFlow, MPI nor packages for numbers and pictures; the time is printed only."""
+    began = time.perf_counter()
+    loaded = loaded_by(["--help"])
+    print(f"hpc-deepfake --help: {time.perf_counter() - began:.2f} s")
+    assert "hpc_deepfake" in loaded
+    assert not loaded & {"tensorflow", "keras", "horovod", "mpi4py", "numpy", "h5py", "cv2", "PIL",
+                         "matplotlib", "psutil"}
 
 
-@pytest.mark.parametrize("argv", [["--config", "nowhere.toml"], ["--config"], ["--sed", "1"],
-                                  ["--seed", "x"], ["--seed", "-1"], ["--features"], ["extra"],
-                                  ["--features", "ela", "gray"], ["--qual", "90"]])
-def test_wrong_usage_exits_with_2_and_one_error_line(capsys, argv):
-    with pytest.raises(SystemExit) as left:
-        parser().parse(argv)
-    assert left.value.code == 2
-    error = capsys.readouterr().err
-    assert error.count("error:") == 1 and "--help" in error
+def test_the_help_of_a_command_loads_neither_mpi_nor_tensorflow():
+    """A login node may have neither."""
+    loaded = loaded_by(*([command, "--help"] for command in cli.COMMANDS))
+    assert "numpy" in loaded
+    assert not loaded & {"tensorflow", "keras", "horovod", "mpi4py", "matplotlib"}
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["--config"], ["--seed", "x"]])
-def test_other_ranks_are_silent(capsys, monkeypatch, argv):
-    monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "3")
-    with pytest.raises(SystemExit):
-        parser().parse(argv)
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_every_command_has_help_with_an_example(monkeypatch, capsys, command):
+    """Examples are lines to paste that call this command."""
+    assert run(monkeypatch, command, "--help") == 0
+    out, err = capsys.readouterr()
+    assert not err
+    assert out.startswith("usage: ") and "--config" in out
+    examples = out[out.index("example"):].splitlines()[1:]
+    module = {"preprocess": "-m preprocessing", "train": "-m hpc_deepfake.train"}.get(
+        command, f"hpc-deepfake {command}")
+    assert examples[0].startswith("  ") and module in examples[0]
+
+
+def test_help_lists_every_command_and_the_environment_variables(monkeypatch, capsys):
+    assert run(monkeypatch, "--help") == 0
+    text = capsys.readouterr().out
+    assert all(f"\n  {command} " in text for command in cli.COMMANDS)
+    assert "mpirun -np" in text
+    assert "HPC_DEEPFAKE_LOG" in text and "HPC_DEEPFAKE_DATA" in text
+
+
+def test_no_command_is_wrong_usage(monkeypatch, capsys):
+    assert run(monkeypatch) == 2
+    assert "usage:" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["trian", "", "--verbose", "Train"])
+def test_an_unknown_command_is_wrong_usage(monkeypatch, capsys, command):
+    """Exit code 2, and one message that lists the commands."""
+    assert run(monkeypatch, command) == 2
+    out, err = capsys.readouterr()
+    assert not out
+    assert err.startswith(f"error: there is no command '{command}'; give one of sample, ")
+    assert "train" in err
+    assert err.count("\n") == 1
+
+
+def test_version(monkeypatch, capsys):
+    assert run(monkeypatch, "--version") == 0
+    assert capsys.readouterr().out == f"hpc-deepfake {__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], [], ["--version"], ["nothing"],
+                                       ["evaluate", "--help"], ["train", "--help"],
+                                       ["predict", "--part"], ["summary", "nowhere"]])
+def test_other_ranks_are_silent(monkeypatch, capsys, arguments):
+    """Under mpirun only rank 0 prints."""
+    monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "1")
+    run(monkeypatch, *arguments)
     assert capsys.readouterr() == ("", "")
 
 
-def test_help_shows_defaults_and_examples(capsys):
-    with pytest.raises(SystemExit) as left:
-        parser().parse(["--help"])
-    assert left.value.code == 0
-    text = capsys.readouterr().out
-    assert "mpirun -np 8 python -m preprocessing" in text
-    assert "(default: 80/20)" in " ".join(text.split())
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["evaluate"], "name the model"), (["predict", "x.jpg"], "name the model"),
+    (["predict", "--model", "nowhere", "x.jpg"], "no trained model"),
+    (["evaluate", "--model", "nowhere"], "no trained model"),
+    (["verify", "nowhere.h5"], "no data file"), (["summary", "nowhere"], "no finished run"),
+    (["verify"], "required: FILE"), (["predict", "--model", "x"], "required: PATH"),
+    (["evaluate", "--part", "some"], "invalid choice: 'some'")])
+def test_wrong_usage_is_one_message_and_exit_code_2(monkeypatch, capsys, tmp_path, arguments,
+                                                    message):
+    monkeypatch.chdir(tmp_path)
+    assert run(monkeypatch, *arguments) == 2
+    out, err = capsys.readouterr()
+    assert not out
+    assert err.startswith("error: ") and err.count("error:") == 1 and message in err
 
 
-@pytest.mark.parametrize(("text", "rows", "allowed"), [
-    ("0", 100, 0), ("5", 3, 5), ("1%", 1000, 10), ("1%", 99, 0), ("0%", 9, 0), ("100%", 7, 7),
-    ("2.5%", 1000, 25)])
-def test_allowed_rejects(text, rows, allowed):
-    assert allowed_rejects(text, rows) == allowed
+def test_an_interrupt_is_one_line_and_exit_code_130(monkeypatch, capsys):
+    from hpc_deepfake.data import verify
+
+    def interrupted(arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(verify, "main", interrupted)
+    assert run(monkeypatch, "verify", "x") == 130
+    assert capsys.readouterr().err.strip() == "interrupted"
 
 
-@pytest.mark.parametrize("text", ["", "%", "-1", "x", "nan", "inf", "1%%", "nan%"])
-def test_impossible_max_rejects(text):
-    with pytest.raises(InputError, match="a number like 5, or a percentage like 1%"):
-        allowed_rejects(text, 10)
-
-
-def test_default_data_folder(monkeypatch):
-    monkeypatch.delenv("HPC_DEEPFAKE_DATA", raising=False)
-    assert module.default_data() == Path("data")
-    monkeypatch.setenv("HPC_DEEPFAKE_DATA", "/scratch/casia")
-    assert module.default_data() == Path("/scratch/casia")
-
-
-def test_argument_types():
-    assert at_least(1)("3") == 3
-    assert between(0, 1)("0.5") == 0.5
-    for kind, text in ((at_least(1), "0"), (between(0, 1), "2"), (between(0, 1), "nan")):
-        with pytest.raises(argparse.ArgumentTypeError):
-            kind(text)
+def test_a_wrong_log_level_is_wrong_usage(monkeypatch, capsys):
+    """Exit code 2, one message with the valid levels; ``--help`` works regardless."""
+    monkeypatch.setenv("HPC_DEEPFAKE_LOG", "loud")
+    assert run(monkeypatch, "verify", "x.h5") == 2
+    out, err = capsys.readouterr()
+    assert not out and err.count("\n") == 1
+    assert err.startswith("error: HPC_DEEPFAKE_LOG=loud is not a log level: set it to debug, info")
+    assert run(monkeypatch, "--help") == 0

@@ -1,0 +1,63 @@
+"""Files written whole."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from hpc_deepfake.core.files import finite_only, whole, write_json, write_text
+
+
+def test_the_new_file_appears_only_when_it_is_complete(tmp_path: Path) -> None:
+    path = tmp_path / "data.npz"
+    path.write_text("old")
+    with whole(path, sync=True) as temporary:
+        temporary.write_text("new")
+        assert path.read_text() == "old"
+        assert temporary.suffix == ".npz", "NumPy would add its own"
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("existing", ["old", None])
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_failed_write_leaves_the_old_file_and_no_temporary_one(
+        tmp_path: Path, existing: str | None, error: BaseException) -> None:
+    path = tmp_path / "summary.json"
+    if existing is not None:
+        path.write_text(existing)
+    with pytest.raises(type(error)), whole(path) as temporary:
+        temporary.write_text("half of")
+        raise error
+    assert [file.read_text() for file in tmp_path.iterdir()] == ([existing] if existing else [])
+
+
+def test_a_failed_rename_leaves_no_temporary_file(tmp_path: Path) -> None:
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(OSError):
+        write_text(tmp_path / "taken", "text")
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+def test_a_block_that_writes_nothing_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), whole(tmp_path / "x"):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_text_is_utf_8_whatever_the_locale(tmp_path: Path) -> None:
+    write_text(tmp_path / "x", "café – 128×128\n")
+    assert (tmp_path / "x").read_bytes() == "café – 128×128\n".encode()
+
+
+def test_json_has_null_for_numbers_that_json_lacks(tmp_path: Path) -> None:
+    value = {"loss": float("nan"), "list": [1, (float("inf"), 0.5)], "path": Path("runs/x"),
+             "text": "nan", "flag": True}
+    write_json(tmp_path / "x.json", value)
+    text = (tmp_path / "x.json").read_text()
+    assert text.startswith('{\n  "loss": null,') and text.endswith("}\n")
+    assert json.loads(text) == {"loss": None, "list": [1, [None, 0.5]], "path": "runs/x",
+                                "text": "nan", "flag": True}
+    assert finite_only(-float("inf")) is None and finite_only(0) == 0

@@ -1,0 +1,103 @@
+"""The options of training, on the command line and in a file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+
+import pytest
+
+from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.network.settings import Settings
+from hpc_deepfake.train.__main__ import parser
+
+
+def test_every_setting_is_an_option_with_the_same_default():
+    """``Settings`` holds what a resumed run must share; a user can set all of it."""
+    assert Settings.of(parser().parse([])) == Settings()
+
+
+def test_settings_from_a_file_and_the_command_line(tmp_path):
+    """Every setting can come from the TOML file; the command line overrides it."""
+    values = {"feature": "raw", "batch_size": 7, "accumulate": 3, "optimizer": "sgd",
+              "learning_rate": 0.5, "decay": 0.25, "scale_rate": "sqrt", "warmup_steps": 9,
+              "dropout": 0.1, "sync_bn": True, "precision": "bfloat16", "compression": "fp16",
+              "monitor": "val_auc", "seed": 11, "rows": 5}
+    assert set(values) == {field.name for field in fields(Settings)}
+    file = tmp_path / "run.toml"
+    file.write_text("".join(f"{name.replace('_', '-')} = {json.dumps(value)}\n"
+                            for name, value in values.items()) + 'epochs = 4\ndata = "x.h5"\n')
+    options = parser().parse(["--config", str(file), "--seed", "12", "--dropout", "0"])
+    assert Settings.of(options).as_dict() == {**values, "seed": 12, "dropout": 0.0}
+    assert (options.epochs, str(options.data), options.patience) == (4, "x.h5", 5)
+
+
+def test_micro_batches_is_an_alias_of_accumulate(tmp_path):
+    """On the command line and in the file, so that a run on a mesh can be resumed without one."""
+    assert parser().parse(["--micro-batches", "3"]).accumulate == 3
+    file = tmp_path / "run.toml"
+    file.write_text('micro-batches = 5\nmesh = "pipeline=2"\n')
+    options = parser().parse(["--config", str(file)])
+    assert (options.accumulate, options.mesh) == (5, "pipeline=2")
+
+
+@pytest.mark.parametrize(("line", "message"), [
+    ("epoch = 3", "unknown option 'epoch'; valid options: accumulate, allreduce, batch-size"),
+    ("epochs = 0", "epochs: must be at least 1, not 0"),
+    ("epochs = 1.5", "epochs"),
+    ("epochs = '3'", "epochs must be a number"),
+    ("dropout = 1", "dropout: must be from 0 to 0.99"),
+    ("learning-rate = nan", "learning-rate: must be from 0 to 10"),
+    ("monitor = 'loss'", "monitor: invalid choice: 'loss' (choose from 'val_loss'"),
+    ("precision = 'float16'", "precision: invalid choice"),
+    ("sync-bn = 1", "sync-bn must be true or false"),
+    ("data = 3", "data must be a string"),
+    ("strategy = ['sync']", "strategy must be one value")])
+def test_a_bad_training_file_is_rejected(tmp_path, capsys, line, message):
+    """Unknown keys, wrong types and impossible values: exit code 2, and the valid ones are listed."""
+    file = tmp_path / "run.toml"
+    file.write_text(line)
+    with pytest.raises(SystemExit) as left:
+        parser().parse(["--config", str(file)])
+    assert left.value.code == 2
+    err = capsys.readouterr().err
+    assert err.count("error:") == 1 and message in err and "run.toml" in err
+
+
+@pytest.mark.parametrize("arguments", [
+    ["--epochs", "0"], ["--dropout", "1"], ["--batch-size", "-1"], ["--learning-rate", "nan"],
+    ["--seed", "-1"], ["--accumulate", "0"], ["--keep", "0"], ["--epochs", "1e3"], ["x"],
+    ["--strategy", "none"], ["--device", "tpu"], ["--checkpoint-minutes", "inf"]])
+def test_impossible_values_are_rejected(capsys, arguments):
+    with pytest.raises(SystemExit) as left:
+        parser().parse(arguments)
+    assert left.value.code == 2
+    assert capsys.readouterr().err.count("error:") == 1
+
+
+def test_the_strategy_that_fits_a_number_of_ranks():
+    from hpc_deepfake.strategies import choose
+
+    assert [choose("auto", ranks) for ranks in (1, 2)] == ["sequential", "sync"]
+    assert [choose("sync", ranks) for ranks in (1, 2)] == ["sync", "sync"]
+    assert choose("sequential", 1) == "sequential"
+    with pytest.raises(InputError, match="one rank, not 2"):
+        choose("sequential", 2)
+
+
+@pytest.mark.parametrize(("name", "ranks", "layout", "message"), [
+    ("mesh", 4, {}, "say how the ranks share the work"),
+    ("auto", 4, {"mesh": "tensor=2"}, "needs 1 · 2 · 1 = 2 ranks, and there are 4"),
+    ("sync", 4, {"mesh": "data=4"}, "--strategy sync knows no --mesh"),
+    ("mesh", 33, {"mesh": "tensor=33"}, "more than the 32 channels"),
+    ("mesh", 7, {"mesh": "pipeline=7"}, "more than the 6 blocks"),
+    ("mesh", 2, {"mesh": "pipeline=2", "stages": "conv2,dense1"}, "makes 3 stages")])
+def test_a_mesh_that_does_not_fit_is_rejected(name, ranks, layout, message):
+    """On all ranks alike, before anything starts."""
+    from hpc_deepfake.strategies import choose
+    from hpc_deepfake.strategies.layout import Layout
+
+    with pytest.raises(InputError, match=message) as error:
+        choose(name, ranks, Settings(), Layout(**layout))
+    assert error.value.everywhere
+    assert choose("auto", 4, Settings(), Layout(mesh="data=2,pipeline=2")) == "mesh"
