@@ -6,10 +6,10 @@ What other rooms take from here stands in ``__all__``; the command is ``command.
 from hpc_deepfake.jobs.accounting import account, measured
 from hpc_deepfake.jobs.accounting.usage import Usage
 from hpc_deepfake.jobs.command import CLONE, main
-from hpc_deepfake.jobs.script import DIALECTS
+from hpc_deepfake.jobs.script import DIALECTS, ranks_per_node, sized
 from hpc_deepfake.jobs.script.request import Portable, Request
 from hpc_deepfake.jobs.script.values import read_time
 from hpc_deepfake.jobs.submission import submit
 
 __all__ = ["CLONE", "DIALECTS", "Portable", "Request", "Usage", "account", "main", "measured",
-           "read_time", "submit"]
+           "ranks_per_node", "read_time", "sized", "submit"]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.options import Parser, at_least
-from hpc_deepfake.jobs import read_time
-from hpc_deepfake.scaling import study
+from hpc_deepfake.jobs import DIALECTS, read_time
+from hpc_deepfake.scaling import study, submissions
 
 _EXAMPLES = """examples:
   hpc-deepfake scaling plan runs/scaling --nodes 8 --ranks-per-node 4
@@ -37,7 +38,9 @@ def parser() -> Parser:
                      help="the data file, or random pictures in memory")
     cli.add_argument("--repeats", type=at_least(1), default=1, help="of each run")
     cli.add_argument("--nodes", type=at_least(1), default=4, help="at most")
-    cli.add_argument("--ranks-per-node", type=at_least(1), default=1, help="of a full node")
+    cli.add_argument("--ranks-per-node", type=at_least(1), metavar="N",
+                     help="ranks of a full node (default: those of the training job with "
+                          "--scripts, else 1)")
     cli.add_argument("--global-batch", type=at_least(1), default=256, metavar="ROWS",
                      help="strong: rows of a step over all ranks")
     cli.add_argument("--batch-size", type=at_least(1), default=32, metavar="ROWS",
@@ -52,8 +55,22 @@ def parser() -> Parser:
                      help="TOML file that the trainings will get, to see what it asks for")
     cli.add_argument("--job", default="train_multinode", help="job script of the trainings")
     cli.add_argument("--limit", default="0:30:00", metavar="TIME", help="time limit of each job")
-    cli.add_argument("--lines", action="store_true",
-                     help="write STUDY/study.json, and print the runs for the job script")
+    script = cli.add_argument_group("for jobs/*/scaling_study.sh")
+    script.add_argument("--scripts", type=Path, metavar="DIR",
+                        help="folder of the job scripts: jobs/slurm or jobs/pbs")
+    script.add_argument("--lines", action="store_true",
+                        help="write STUDY/study.json, and print a line of shell words for each job "
+                             "to be submitted")
+    script.add_argument("--device", default="cpu", metavar="cpu|gpu|auto",
+                        help="device of the jobs")
+    script.add_argument("--doctor", default="on", metavar="on|off",
+                        help="off: jobs skip their preflight check")
+    script.add_argument("--pictures", default="", metavar="DIR",
+                        help="folder of pictures for preprocessing")
+    script.add_argument("--train-options", default="", metavar="TEXT",
+                        help="options of sbatch or qsub for training jobs")
+    script.add_argument("--preprocess-options", default="", metavar="TEXT",
+                        help="options of sbatch or qsub for preprocessing jobs")
     return cli
 
 
@@ -65,18 +82,38 @@ def main(argv: Sequence[str]) -> int:
     if limit < _LEAST:
         raise InputError(f"--limit {options.limit} (LIMIT): a job is told to stop five minutes "
                          "before its limit, so it would hardly begin; give 0:10:00 or more")
+    jobs = _jobs(options)
+    if options.ranks_per_node is None:
+        options.ranks_per_node = jobs.ranks_per_node(options.job) if jobs else 1
     made = study.plan(
         kinds=options.kinds, strategies=options.strategies, inputs=options.inputs,
         repeats=options.repeats, ranks_per_node=options.ranks_per_node, nodes=options.nodes,
         global_batch=options.global_batch, batch_size=options.batch_size,
         rows_per_rank=_rows_per_rank(options), synthetic=options.synthetic, job=options.job,
         limit=limit, arguments=argv[at + 1:], config=options.train_config)
-    if options.lines:
+    if options.lines and jobs:
         study.write(options.study, made)
-        print("\n".join(study.lines(options.study, made)))
+        for line in submissions.lines(options.study, made, jobs):
+            print(line)
     else:
         print(study.table(options.study, made))
     return 0
+
+
+def _jobs(options: Namespace) -> submissions.Jobs | None:
+    """What the jobs have in common; None without a folder of job scripts."""
+    if options.scripts is None:
+        if options.lines:
+            raise InputError("--lines prints jobs to be submitted: name the folder of their "
+                             "scripts, like --scripts jobs/slurm")
+        return None
+    if options.scripts.name not in DIALECTS:
+        raise InputError(f"--scripts {options.scripts}: name a folder of job scripts, jobs/slurm "
+                         "or jobs/pbs")
+    return submissions.Jobs(
+        options.scripts, str(options.data or ""), str(options.train_config or ""),
+        options.kinds == ["preprocess"], options.device, options.doctor, options.pictures,
+        options.train_options, options.preprocess_options)
 
 
 def _rows_per_rank(options) -> int:

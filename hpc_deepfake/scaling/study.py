@@ -284,23 +284,6 @@ def first_error(folder: Path, run: Run) -> str:
     return ""
 
 
-def lines(study: Path, made: Plan) -> list[str]:
-    """The plan for a shell: of each run its name, state, job, nodes, ranks per node, the number of
-    its arguments, and these, a line each.
-
-    Raises:
-        InputError: an argument has a line break.
-    """
-    found: list[str] = []
-    for run in made.runs:
-        found += [run.name, state(study, run)[0], run.job, str(run.nodes),
-                  str(run.ranks_per_node), str(len(run.arguments)), *run.arguments]
-    for line in found:
-        if "\n" in line:
-            raise InputError(f"a job script can't be given {line!r}: a line break in it")
-    return found
-
-
 def table(study: Path, made: Plan) -> str:
     """The plan for a person."""
     states = {run.name: state(study, run)[0] for run in made.runs}

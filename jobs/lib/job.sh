@@ -311,10 +311,10 @@ compare() {
     finished
 }
 
-# A study of how the work scales: a job for each run that is still to be done, and a last one, after
-# all of them, for the report. That one and micro-benchmarks are jobs of this script, too.
+# A scaling study: a job for each run that is still to be done, and a last one, after all of them,
+# for the report. The report and micro-benchmarks are jobs of this script, too.
 scaling_study() {
-    local folder script dry='' words=() values=() options=() ids=() plan=() lines at=0 name state job count id done=0
+    local folder dry='' words=() options=() ids=() plan=() lines line run=() name id at
     folder=$(chosen run RUN "runs/scaling-${job_id:-$(date +%Y-%m-%dT%H-%M-%S)}")
     case ${HPC_DEEPFAKE_REPORT:-} in
         microbench)
@@ -329,25 +329,27 @@ scaling_study() {
             return
             ;;
     esac
-    while ((at < ${#job_args[@]})); do
+    for ((at = 0; at < ${#job_args[@]}; at++)); do
         case ${job_args[at]} in
             --dry-run) dry=1 ;;
-            --run) ((at += 1)) ;; # known already
+            --run) ((at += 1)) ;; # in $folder already
             --run=*) ;;
             *) words+=("${job_args[at]}") ;;
         esac
-        ((at += 1))
     done
-    script=$(job_file "$TRAIN")
     for name in KINDS STRATEGIES INPUTS REPEATS; do
-        read -ra values <<<"${!name}"
-        ((${#values[@]} == 0)) || options+=("--${name,,}" "${values[@]}")
+        read -ra run <<<"${!name}"
+        ((${#run[@]} == 0)) || options+=("--${name,,}" "${run[@]}")
     done
-    options+=(--nodes "$MAX_NODES" --ranks-per-node "${RANKS_PER_NODE:-$(ranks_per_node "$script")}"
-        --job "$TRAIN" --limit "$LIMIT" ${DATA:+--data "$DATA"} ${GLOBAL_BATCH:+--global-batch "$GLOBAL_BATCH"}
-        ${CONFIG:+--train-config "$CONFIG"} ${BATCH_SIZE:+--batch-size "$BATCH_SIZE"}
-        ${ROWS_PER_RANK:+--rows-per-rank "$ROWS_PER_RANK"})
-    plan=("${python[@]}" -m hpc_deepfake.cli scaling plan "$folder" "${options[@]}")
+    for name in RANKS_PER_NODE GLOBAL_BATCH BATCH_SIZE ROWS_PER_RANK DATA DEVICE DOCTOR PICTURES \
+        LIMIT TRAIN_OPTIONS PREPROCESS_OPTIONS; do
+        line=--${name,,}
+        [[ -z ${!name} ]] || options+=("${line//_/-}=${!name}")
+    done
+    # Inside a container image, too, the clone's job scripts are read.
+    plan=(env "APPTAINER_BIND=${APPTAINER_BIND:+$APPTAINER_BIND,}$HPC_DEEPFAKE_HOME" "${python[@]}" -m hpc_deepfake.cli
+        scaling plan "$folder" --nodes "$MAX_NODES" --job "$TRAIN" --scripts "$HPC_DEEPFAKE_HOME/jobs/$job_scheduler"
+        ${CONFIG:+--train-config "$CONFIG"} "${options[@]}")
     if [[ -n $dry ]]; then
         "${plan[@]}" -- "${words[@]}"
         return
@@ -355,50 +357,26 @@ scaling_study() {
     job_records=$folder/jobs
     mkdir -p "$job_records"
     lines=$("${plan[@]}" --lines -- "${words[@]}")
+    if [[ -z $lines ]]; then
+        scaling_report "$folder"
+        return
+    fi
     mapfile -t words <<<"$lines"
-    for ((at = 0; at < ${#words[@]}; at += 6 + count)); do
-        name=${words[at]} state=${words[at + 1]} job=${words[at + 2]} count=${words[at + 5]}
-        id=$(cat "$job_records/$name.id" 2>/dev/null) || id=''
-        if [[ $state == 'done' ]]; then
-            ((done += 1))
-            continue
-        elif [[ -n $id ]] && queued_or_running "$id"; then
+    for line in "${words[@]}"; do
+        eval "run=($line)" # quoted for the shell: name, id of its previous job, words for submit
+        name=${run[0]} id=${run[1]}
+        if [[ -n $id ]] && queued_or_running "$id"; then
             say "$name: in job $id already"
         else
-            id=$(submit_run "$folder/$name" "$job" "${words[at + 3]}" "${words[at + 4]}" "${words[@]:at+6:count}")
+            id=$(submit "$(job_file "${run[2]}")" "${run[@]:3}")
             echo "$id" >"$job_records/$name.id"
             say "$name: job $id"
         fi
         ids+=("$id")
     done
-    ((done == 0)) || say "$done run(s) are done already"
-    if ((${#ids[@]} == 0)); then
-        scaling_report "$folder"
-        return
-    fi
     id=$(IFS=: && echo "${ids[*]}")
     id=$(submit "$(job_file scaling_study)" "$(after any "$id")" "RUN=$folder" "DEVICE=$DEVICE" HPC_DEEPFAKE_REPORT=1)
     say "report: job $id, into $folder/report.html"
-}
-
-# submit_run FOLDER JOB NODES RANKS_PER_NODE ARGUMENTS…: one run of a study; prints the job's id
-submit_run() {
-    local folder=$1 script options data=$DATA config=$CONFIG more=() word
-    script=$(job_file "$2")
-    options="$TRAIN_OPTIONS $(resize "$script" "$3" "$4") $(limited "$LIMIT")"
-    for word in "${@:5}"; do
-        [[ $word != --synthetic ]] || data='' # nothing is read
-    done
-    case $2 in
-        preprocess)
-            options="$PREPROCESS_OPTIONS ${options#"$TRAIN_OPTIONS"}"
-            data=$folder/features.h5 more=("PICTURES=$PICTURES")
-            [[ $KINDS == preprocess ]] || config='' # it is of training
-            ;;
-        scaling_study) more=(HPC_DEEPFAKE_REPORT=microbench) ;;
-    esac
-    submit "$script" "$options" "DATA=$data" "CONFIG=$config" "DEVICE=$DEVICE" "DOCTOR=$DOCTOR" \
-        "RUN=$folder" "${more[@]}" -- "${@:5}"
 }
 
 # scaling_report FOLDER: what the runs give, or, where some go on in other jobs, after those

@@ -106,23 +106,4 @@ after() { # HOW JOB: option for a job that starts after another, HOW: ok, any
 only_if_possible='' # PBS drops such a job by itself
 after_training=any # a job that was stopped is followed by another one, with another id
 
-select_of() { sed -n 's/^#PBS -l select=[0-9]*:\([^ ]*\).*/\1/p' "$1"; } # SCRIPT: of a chunk
-
-ranks_per_node() { select_of "$1" | tr : '\n' | sed -n 's/^mpiprocs=//p'; } # SCRIPT: the script's own
-
-resize() { # SCRIPT NODES RANKS_PER_NODE: options that give the script's job so many
-    local parts part before chunk=$2
-    before=$(ranks_per_node "$1")
-    IFS=: read -ra parts <<<"$(select_of "$1")"
-    for part in "${parts[@]}"; do
-        case $part in
-            mpiprocs=* | ncpus=* | ngpus=*) part=${part%=*}=$((${part#*=} * $3 / before)) ;;
-        esac
-        chunk+=:$part
-    done
-    printf -- '-lselect=%s' "$chunk"
-}
-
-limited() { printf -- '-lwalltime=%s' "$1"; } # TIME: option for a job's limit
-
 queued_or_running() { qstat "$1" >/dev/null 2>&1; } # JOB; one that has ended is no longer shown

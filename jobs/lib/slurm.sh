@@ -59,19 +59,6 @@ after() { # HOW JOB: option for a job that starts after another, HOW: ok, any
 only_if_possible=--kill-on-invalid-dep=yes # a job that can never start shall not wait for ever
 after_training=ok # a job that was stopped and queued again keeps its id
 
-directive() { # SCRIPT NAME: what the script's own #SBATCH --NAME= says
-    sed -n "s/^#SBATCH --$2=\\([^ ]*\\).*/\\1/p" "$1"
-}
-
-ranks_per_node() { directive "$1" ntasks-per-node; } # SCRIPT: the script's own
-
-resize() { # SCRIPT NODES RANKS_PER_NODE: options that give the script's job so many
-    printf -- '--nodes=%s --ntasks-per-node=%s' "$2" "$3"
-    [[ -z $(directive "$1" gpus-per-node) ]] || printf -- ' --gpus-per-node=%s' "$3" # a rank for each
-}
-
-limited() { printf -- '--time=%s' "$1"; } # TIME: option for a job's limit
-
 queued_or_running() { # JOB
     [[ -n $(squeue --noheader --jobs="$1" --states=PENDING,RUNNING,SUSPENDED,CONFIGURING,COMPLETING 2>/dev/null) ]]
 }

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import shlex
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from conftest import run_program
+from conftest import ROOT, run_program
 
 pytestmark = [pytest.mark.mpi, pytest.mark.slow]
 
@@ -92,19 +93,18 @@ def test_a_timeline_of_all_ranks_with_horovods(tmp_path: Path) -> None:
 def test_a_study_of_real_runs(data_file: Path, tmp_path: Path) -> None:
     """Planned, run by hand as the jobs would, reported and predicted."""
     plan = ["scaling", "plan", "study", "--kinds", "strong", "--nodes", "2", "--global-batch", "8",
-            "--data", data_file, "--lines", "--", "--epochs", "2", "--device", "cpu",
+            "--data", data_file, "--job", "train_cpu", "--ranks-per-node", "1", "--scripts",
+            ROOT / "jobs" / "slurm", "--lines", "--", "--epochs", "2", "--device", "cpu",
             "--threads", "1"]
     done = run_program("hpc_deepfake.cli", *plan, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
-    for ranks in (1, 2):
-        name, state, *_, count = lines[:6]
-        assert state == "missing"
-        words, lines = lines[6:6 + int(count)], lines[6 + int(count):]
+    lines = [shlex.split(line) for line in done.stdout.splitlines()]
+    for ranks, (name, previous, job, *words) in zip((1, 2), lines, strict=True):
+        assert (previous, job) == ("", "train_cpu")
+        words = words[words.index("--") + 1:]
         done = run_program("hpc_deepfake.train", *words, "--data", data_file, "--run",
                            f"study/{name}", ranks=ranks, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
-    assert not lines
     done = run_program("hpc_deepfake.cli", "scaling", "report", "study", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "2 of 2 runs are finished." in done.stdout

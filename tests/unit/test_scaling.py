@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import math
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from scaling_records import ROWS, failed, finished, plan, whole
 
 from hpc_deepfake import scaling
@@ -191,10 +193,12 @@ def test_a_plan_for_the_shell_and_for_a_person(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "2 jobs of at most 60 min, 3.00 node hours at most; 2 to be done" in out
     assert not folder.exists()
+    words += ["--scripts", str(ROOT / "jobs" / "slurm"), "--ranks-per-node", "1"]
     assert scaling.main([*words, "--lines", "--", "--epochs", "2"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[:5] == ["strong-real-sequential-n0001-r1", "missing", "train_cpu", "1", "1"]
-    assert lines[6:6 + int(lines[5])][-2:] == ["--batch-size", "256"]
+    lines = [shlex.split(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line[0] for line in lines] == [
+        "strong-real-sequential-n0001-r1", "strong-real-sync-n0002-r1"]
+    assert lines[0][-2:] == ["--batch-size", "256"]
     runs = study.read(folder).runs
     finished(folder, runs[0], 100.0)
     assert scaling.main([*words, "--", "--epochs", "2"]) == 0

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from scaling_records import finished
 from job_scripts import JOBS, command, run_script
+from scaling_records import finished
 
 from hpc_deepfake.scaling import study
 
@@ -62,7 +62,7 @@ def test_a_job_for_each_run_and_one_for_the_report(slurm, tmp_path):
     assert len(options) == 4
     for nodes, one in zip((1, 2, 4), options, strict=False):
         assert one.endswith(f"--mem=4G --nodes=9 --nodes={nodes} --ntasks-per-node=1 "
-                            "--time=0:20:00")
+                            "--time=00:20:00")
     assert "--dependency=afterany:100:101:102" in options[3]
     assert "report: job 103, into my study/report.html" in done.stdout
     run, data, device, *words = seen(tmp_path / "submitted.101", tmp_path)
@@ -106,7 +106,7 @@ def test_only_what_is_missing_is_submitted(slurm, tmp_path):
     (tmp_path / "queue").write_text("101\n")
     done = submit(slurm, tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "1 run(s) are done already" in done.stdout
+    assert "1 run already done" in done.stderr
     assert "strong-real-sync-n0002-r1: in job 101 already" in done.stdout
     assert "strong-real-sync-n0004-r1: job 104" in done.stdout
     options = (tmp_path / "options").read_text().splitlines()
@@ -191,10 +191,10 @@ def test_pbs(tmp_path):
     full = (JOBS / "pbs" / "train_multinode.sh").read_text()
     [chunk] = [line for line in full.splitlines() if line.startswith("#PBS -l select=")]
     whole = chunk.split("select=")[1].partition(":")[2]
-    assert f"-lselect=2:{whole} -lwalltime=00:20:00" in options[3]
+    assert f"-l select=2:{whole} -l walltime=00:20:00" in options[3]
     sizes = dict(part.split("=") for part in whole.split(":"))
     quarter = ":".join(f"{name}={int(value) // 4}" for name, value in sizes.items())
-    assert f"-lselect=1:{quarter} " in options[0]
+    assert f"-l select=1:{quarter} " in options[0]
     assert "-Wdepend=afterany:100.server:101.server:102.server:103.server" in options[4]
     (tmp_path / "queue").write_text("103.server\n")
     assert "n0008-r1: in job 103.server already" in study_of().stdout

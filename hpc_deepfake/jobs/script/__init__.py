@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.jobs.script.dialect import Changes, Dialect, meant
 from hpc_deepfake.jobs.script.pbs import Pbs
-from hpc_deepfake.jobs.script.request import Request
+from hpc_deepfake.jobs.script.request import Portable, Request
 from hpc_deepfake.jobs.script.slurm import Slurm
 from hpc_deepfake.jobs.script.text import assign, directives, edit, variables
 from hpc_deepfake.jobs.script.values import checked
@@ -61,6 +61,34 @@ def changes(text: str, dialect: Dialect, request: Request) -> Changes:
         if value is not None:
             checked(key, value)
     return changed
+
+
+def ranks_per_node(dialect: Dialect, text: str) -> int | None:
+    """Ranks that a script starts on each node; None where it doesn't say.
+
+    Raises:
+        InputError: a directive in another form than that of jobs/.
+    """
+    return dialect.portable(directives(text, dialect)).ranks_per_node
+
+
+def sized(dialect: Dialect, text: str, nodes: int, ranks_per_node: int,
+          seconds: int) -> list[str]:
+    """Options of sbatch or qsub that give a script's job this size and time limit. CPUs and GPUs
+    follow the ranks, where the script has any.
+
+    Raises:
+        InputError: a directive in another form than that of jobs/.
+    """
+    current = directives(text, dialect)
+    portable, gpus = dialect.portable(current), None
+    if portable.gpus_per_node:
+        gpus = max(1, portable.gpus_per_node * ranks_per_node
+                   // (portable.ranks_per_node or portable.gpus_per_node))
+    changed = dialect.changes(Portable(nodes, ranks_per_node, gpus_per_node=gpus, time=seconds),
+                              current)
+    return [word for key, value in changed.items() if value is not None
+            for word in dialect.option(key, value)]
 
 
 def _once(again: bool, key: str) -> None:
