@@ -46,7 +46,7 @@ def test_a_comparison_is_stopped_and_resumed(data_file: Path, tmp_path: Path) ->
     done = run_program(*words, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"--- 2 of 3: {NAMES[1]} (resumed); 1 finished earlier" in done.stdout
-    assert "going on with all/sync-ela-r1 in epoch 2" in done.stdout
+    assert "resuming all/sync-ela-r1 in epoch 2" in done.stdout
     assert NAMES[0] not in done.stdout.partition("--- 3 of 3")[0]
     assert {file: file.stat().st_mtime_ns for file in runs[0].rglob("*")} == finished
 
