@@ -13,7 +13,7 @@ import shutil
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import h5py
 import numpy as np
@@ -59,7 +59,7 @@ class Header:
     """
 
     path: Path
-    attributes: dict[str, object]
+    attributes: dict[str, Any]
     offsets: dict[str, int]
     shapes: dict[str, tuple[int, ...]]
     types: dict[str, np.dtype]
@@ -76,7 +76,7 @@ class Header:
     def parameters(self) -> Parameters:
         return Parameters(**self.attributes["ela"])
 
-    def array(self, name: str, mode: str = "r") -> np.memmap:
+    def array(self, name: str, mode: Literal["r", "r+"] = "r") -> np.ndarray:
         """A dataset mapped from the page cache."""
         return np.memmap(self.path, self.types[name], mode, self.offsets[name],
                          self.shapes[name])

@@ -10,7 +10,8 @@ class _Lines(io.TextIOWrapper):
     """A text stream that is flushed at the end of each line, with one write for the whole line.
 
     With ``PYTHONUNBUFFERED``, which job scripts set, Python writes the text of a ``print`` and its
-    line end separately, so that lines of two ranks would mix.
+    line end separately, so that lines of two ranks would mix. (Open MPI's mpirun forwards pieces of
+    4 KiB, and may still cut a line within a longer burst of output.)
     """
 
     def write(self, text: str) -> int:

@@ -1,4 +1,4 @@
-"""A copy of the data file on each node's own disk."""
+"""A copy of the data file on the local disk of each node."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import numpy as np
 
 from hpc_deepfake.core import mpi
 from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.log import log
+from hpc_deepfake.core.text import plural
 from preprocessing.store import DONE, damaged_rows, open_header
 
 if TYPE_CHECKING:
@@ -22,10 +24,10 @@ _SPARE = 256 << 20  # bytes to leave free
 
 
 def stage(comm: Comm, path: Path, folder: Path) -> Path:
-    """Copy the data file into ``folder`` once per node, check every row, and say where to read.
+    """Copy the data file into ``folder`` once per node and check every row. Collective.
 
-    A copy that is there and whole is taken as it is. A node that can't have one, for want of room
-    or of the right to write, reads the file itself, after a message. Collective.
+    A complete copy from an earlier run is reused. A node that can't have a copy, for lack of space
+    or of write permission, reads the original file, with a message.
 
     Returns:
         This rank's path of the data file.
@@ -39,54 +41,56 @@ def stage(comm: Comm, path: Path, folder: Path) -> Path:
             copy = _copy(path, folder)
         except (OSError, ValueError, InputError) as error:
             problem = f"{MPI.Get_processor_name()}: {error}"
-    request = node.Ibarrier()  # a large copy takes a while, and signals have to be seen meanwhile
-    mpi.wait(request)
+    mpi.wait(node.Ibarrier())  # a copy takes long, and signals must be handled meanwhile
     copy = node.bcast(copy)
     node.Free()
     problems = [text for text in comm.allgather(problem) if text]
     if comm.rank == 0:
         for text in problems:
-            print(f"note: no copy of the data on {text}; reading {path}", flush=True)
+            log.warning(f"note: no copy of the data on {text}; reading {path}")
         if copy is not None:
-            print(f"data file copied to {copy} and checked"
-                  + (f" on all nodes but {len(problems)}" if problems else ""), flush=True)
+            log.info(f"data file copied to {copy} and checked" + (
+                f", except on {plural(len(problems), 'node')}" if problems else ""))
     return path if copy is None else copy
 
 
 def _copy(path: Path, folder: Path) -> Path:
-    """The whole and checked copy of ``path`` in ``folder``.
+    """A complete and checked copy of ``path`` in ``folder``, reused if there is one.
 
     Raises:
-        OSError, ValueError: there can be none; nothing is left behind.
+        OSError: the copy can't be read or written; nothing is left behind.
+        ValueError: there is too little space, or the copy differs; nothing is left behind.
     """
-    # Two files of one name have two copies; nobody else's copy is ever taken.
+    # two files of the same name get two copies; a copy of another user is never used
     tag = zlib.crc32(os.fsencode(path.resolve()))
     copy = folder / f"{path.stem}-{os.getuid()}-{tag:08x}{path.suffix}"
     folder.mkdir(parents=True, exist_ok=True)
     size, time = path.stat().st_size, path.stat().st_mtime_ns
     with suppress(FileNotFoundError):
-        found = copy.lstat()
-        if found.st_uid == os.getuid() and (found.st_size, found.st_mtime_ns) == (size, time) \
-                and _whole(copy):
+        status = copy.lstat()
+        if status.st_uid == os.getuid() and (status.st_size, status.st_mtime_ns) == (size, time) \
+                and _complete(copy):
             return copy
     free = shutil.disk_usage(folder).free
     if free < size + _SPARE:
         raise ValueError(f"{folder} has {free / 1e6:,.0f} MB free, {(size + _SPARE) / 1e6:,.0f} "
                          "are needed")
-    new = folder / f".{copy.name}.{os.getpid()}"
+    # unlike files.whole: a name of its own for each process, since two jobs may share the node
+    temporary = folder / f".{copy.name}.{os.getpid()}"
     try:
-        # "x": a link that somebody laid here in a folder for all is not followed
-        with open(path, "rb") as source, open(new, "xb") as target:
+        # "x": don't follow a link that another user placed in a shared folder
+        with open(path, "rb") as source, open(temporary, "xb") as target:
             shutil.copyfileobj(source, target, 16 << 20)
-        os.utime(new, ns=(time, time))
-        if not _whole(new):
+        os.utime(temporary, ns=(time, time))
+        if not _complete(temporary):
             raise ValueError(f"the copy in {folder} differs from {path}")
-        os.replace(new, copy)
+        os.replace(temporary, copy)
     finally:
-        new.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
     return copy
 
 
-def _whole(path: Path) -> bool:
+def _complete(path: Path) -> bool:
+    """Whether every finished row of a data file has its checksum."""
     header = open_header(path)
     return not len(damaged_rows(header, np.flatnonzero(header.array("status") == DONE)))

@@ -1,8 +1,9 @@
-"""Random pictures in memory in place of a data file: training without its input."""
+"""Random pictures in memory instead of a data file, for training without reading input."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
@@ -12,21 +13,21 @@ from preprocessing.split import PARTS
 from preprocessing.store import Header
 
 VALIDATION = 64  # rows of the validation part
-_DISTINCT = 256  # pictures that are drawn; rows share them, so that any number fits into memory
+_DISTINCT = 256  # different pictures; rows share them, so that any number of rows fits into memory
 
 
 @dataclass(frozen=True)
 class MemoryHeader(Header):
-    """A header whose arrays lie in memory."""
+    """A header whose arrays are in memory."""
 
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
 
-    def array(self, name: str, mode: str = "r") -> np.ndarray:
+    def array(self, name: str, mode: Literal["r", "r+"] = "r") -> np.ndarray:
         return self.arrays[name]
 
 
 class Repeated:
-    """Pictures of which row i is number i modulo their count."""
+    """Pictures for any number of rows: row i shows picture i modulo their number."""
 
     def __init__(self, pictures: np.ndarray) -> None:
         self._pictures = pictures
@@ -36,8 +37,8 @@ class Repeated:
 
 
 def synthetic(rows: int, feature: str, seed: int) -> DataFile:
-    """``rows`` training pictures and 64 for validation, uint8 noise that ``seed`` decides, labelled
-    in turn: there is nothing in them to be learned."""
+    """``rows`` training pictures and 64 for validation: uint8 noise that depends on ``seed``, with
+    alternating labels, so that there is nothing to learn."""
     total = rows + VALIDATION
     pool = np.random.default_rng(seed).integers(0, 256, (min(total, _DISTINCT), SIZE, SIZE, 3),
                                                 np.uint8)
@@ -48,8 +49,9 @@ def synthetic(rows: int, feature: str, seed: int) -> DataFile:
     arrays = {"label": labels, "split": parts, "path": names,
               "status": np.ones(total, np.uint8)}
     header = MemoryHeader(
-        None, {"features": [feature], "ela": Parameters().as_dict(), "synthetic": rows,
-               "seed": seed}, {}, {name: one.shape for name, one in arrays.items()},
-        {name: one.dtype for name, one in arrays.items()}, arrays)
+        None,  # type: ignore[arg-type] # there is no file
+        {"features": [feature], "ela": Parameters().as_dict(), "synthetic": rows, "seed": seed}, {},
+        {name: array.shape for name, array in arrays.items()},
+        {name: array.dtype for name, array in arrays.items()}, arrays)
     return DataFile(header, feature, Repeated(pool), labels, parts, np.ones(total, bool),
                     "synthetic")

@@ -1,4 +1,4 @@
-"""``hpc-deepfake verify``: is a data file whole?"""
+"""``hpc-deepfake verify``: check the rows of a data file."""
 
 from __future__ import annotations
 
@@ -13,23 +13,26 @@ from preprocessing.store import DONE, PENDING, REJECTED, damaged_rows, open_head
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0 whole, 2 not."""
+    """The whole command. Returns the exit code: 0 if every row is complete and intact, else 2."""
     cli = Parser(prog="hpc-deepfake verify", description=(
-        "Check every row of a data file against its checksum."),
-        epilog="example:\n  hpc-deepfake verify casia2.h5")
-    cli.add_argument("file", type=Path, metavar="FILE", help="data file")
+        "Check every row of a data file against its checksum, and count the rows that are intact, "
+        "damaged, pending (not computed yet) and rejected (unusable pictures)."),
+        epilog="example:\n  hpc-deepfake verify casia2.h5\n\n"
+               "exit codes: 0 every row is complete and intact; 2 rows are damaged or pending, or "
+               "wrong usage")
+    cli.add_argument("file", type=Path, metavar="FILE", help="data file made by preprocessing")
     options = cli.parse(argv)
     header = open_header(options.file)
     status = np.array(header.array("status"))
     done = np.flatnonzero(status == DONE)
     damaged = damaged_rows(header, done)
-    print(f"{options.file}: {header.rows:,} rows; {len(done) - len(damaged):,} right, "
+    print(f"{options.file}: {header.rows:,} rows; {len(done) - len(damaged):,} intact, "
           f"{len(damaged):,} damaged, {(status == PENDING).sum():,} pending, "
           f"{(status == REJECTED).sum():,} rejected")
     if len(damaged):
         print("damaged rows: " + ", ".join(map(str, damaged[:10].tolist()))
               + (" …" if len(damaged) > 10 else ""))
     if len(damaged) or (status == PENDING).any():
-        print("run the same preprocessing command again: it does just these rows")
+        print("run the same preprocessing command again: it computes only these rows")
         return EXIT_USAGE
     return 0

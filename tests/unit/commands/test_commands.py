@@ -384,7 +384,7 @@ def copy(data_file, tmp_path) -> Path:
 def test_verify_a_good_file(data_file, capsys):
     assert verify.main([str(data_file)]) == 0
     assert capsys.readouterr().out == \
-        f"{data_file}: 60 rows; 60 right, 0 damaged, 0 pending, 0 rejected\n"
+        f"{data_file}: 60 rows; 60 intact, 0 damaged, 0 pending, 0 rejected\n"
 
 
 @pytest.mark.parametrize("feature", ["ela", "raw"])
@@ -395,7 +395,7 @@ def test_verify_finds_a_flipped_bit(copy, capsys, feature):
         header.array(feature, "r+")[row, 100, 3, 1] ^= 1
     assert verify.main([str(copy)]) == 2
     out = capsys.readouterr().out
-    assert "58 right, 2 damaged, 0 pending" in out
+    assert "58 intact, 2 damaged, 0 pending" in out
     assert "damaged rows: 7, 41\n" in out and "same preprocessing command" in out
 
 
@@ -403,7 +403,7 @@ def test_verify_shows_the_first_ten_of_many(copy, capsys):
     open_header(copy).array("crc32", "r+")[:] += 1
     assert verify.main([str(copy)]) == 2
     out = capsys.readouterr().out
-    assert "0 right, 60 damaged" in out
+    assert "0 intact, 60 damaged" in out
     assert "damaged rows: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 …" in out
 
 
@@ -414,11 +414,11 @@ def test_verify_pending_and_rejected_rows(copy, capsys):
     status[5] = REJECTED
     header.array("ela", "r+")[5] = 0
     assert verify.main([str(copy)]) == 0
-    assert "59 right, 0 damaged, 0 pending, 1 rejected" in capsys.readouterr().out
+    assert "59 intact, 0 damaged, 0 pending, 1 rejected" in capsys.readouterr().out
     status[[8, 9]] = PENDING
     assert verify.main([str(copy)]) == 2
     out = capsys.readouterr().out
-    assert "57 right, 0 damaged, 2 pending, 1 rejected" in out and "damaged rows" not in out
+    assert "57 intact, 0 damaged, 2 pending, 1 rejected" in out and "damaged rows" not in out
     status[[8, 9]] = DONE
     assert verify.main([str(copy)]) == 0
 

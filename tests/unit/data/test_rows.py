@@ -1,4 +1,4 @@
-"""Rows for training: which, in which order, shared how, and read by whom."""
+"""Rows for training: selection, order, shares and ways of reading."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ ROWS = 30
 
 @pytest.fixture
 def make(tmp_path):
-    """A finished data file of small pictures, none like another; 18 rows train, 6 validation and
-    6 test."""
+    """A complete data file of small pictures, all different; 18 rows train, 6 validation, 6
+    test."""
     def file(status: dict[int, int] | None = None, features: tuple[str, ...] = ("ela", "raw"),
              labels: np.ndarray | None = None) -> Path:
         path = tmp_path / "features.h5"
@@ -59,31 +59,31 @@ def make(tmp_path):
     return file
 
 
-def test_no_file_is_an_input_error_with_the_way_to_one(tmp_path):
+def test_a_missing_file_is_an_input_error_with_the_command_to_make_one(tmp_path):
     with pytest.raises(InputError, match=r"(?s)no data file.*-m preprocessing"):
         open_data(tmp_path / "none.h5", "ela")
 
 
-def test_something_else_is_an_input_error(tmp_path):
+def test_another_kind_of_file_is_an_input_error(tmp_path):
     (tmp_path / "x.h5").write_bytes(b"no HDF5 at all" * 100)
     with pytest.raises(InputError, match="not a data file"):
         open_data(tmp_path / "x.h5", "ela")
 
 
-def test_unknown_feature_names_those_there_are(make):
+def test_an_unknown_feature_is_rejected_with_those_of_the_file(make):
     with pytest.raises(InputError, match=r"no feature 'gray', only ela, raw.*--features gray"):
         open_data(make(), "gray")
 
 
-def test_a_dataset_that_is_no_feature_is_refused(make):
-    """``label`` and ``path`` are in the file, and no pictures."""
+def test_a_dataset_that_is_not_a_feature_is_rejected(make):
+    """``label`` and ``path`` are in the file, but are not pictures."""
     for name in ("label", "path", ""):
         with pytest.raises(InputError, match="no feature"):
             open_data(make(), name)
 
 
-def test_an_unfinished_file_is_refused(make):
-    """With the number of rows that are missing and what to do."""
+def test_an_unfinished_file_is_rejected(make):
+    """With the number of pending rows and what to do."""
     with pytest.raises(InputError, match=r"2 of 30 pictures are pending; run the same"):
         open_data(make({3: PENDING, 20: PENDING, 4: REJECTED}), "ela")
 
@@ -100,7 +100,7 @@ def test_rejected_rows_are_left_out(make):
 
 @pytest.mark.parametrize("feature", ["ela", "raw"])
 def test_all_ways_of_reading_give_the_same_pictures(make, feature):
-    """mmap, read and memory: in the order asked for, repeated rows, the last row and none."""
+    """mmap, read and memory: rows in any order, repeated rows, the last row and no rows."""
     path = make()
     whole = np.array(store.open_header(path).array(feature))
     for mode in INPUTS[1:]:
@@ -114,14 +114,14 @@ def test_all_ways_of_reading_give_the_same_pictures(make, feature):
 
 
 def test_ways_of_reading_differ_in_what_they_hold(make):
-    """mmap maps the file, memory holds a copy, read holds nothing."""
+    """mmap maps the file, memory holds a copy, read holds no pictures."""
     path = make()
     kinds = [type(open_data(path, "ela", mode).pictures) for mode in ("mmap", "memory", "read")]
     assert kinds == [np.memmap, np.ndarray, module.PositionedRows]
 
 
 def test_reading_a_file_that_was_cut_off_fails(make):
-    """Between opening and reading: an error, no made-up pixels."""
+    """Between opening and reading: an error, not invented pixels."""
     path = make(features=("ela",))
     data = open_data(path, "ela", "read")
     with open(path, "rb+") as file:
@@ -136,8 +136,8 @@ def test_reading_a_file_that_was_cut_off_fails(make):
     ("lustre", 10**9, "memory"), ("nfs4", 10**9, "memory"), ("lustre", 4 * ROWS * 192, "read"),
     ("nfs", 4 * ROWS * 192 + 4, "memory"), ("fuse", 0, "read")])
 def test_auto_chooses_by_the_file_system(make, monkeypatch, kind, free, chosen):
-    """A local file is mapped; a remote one is held if it takes less than a quarter of the free
-    memory, else read."""
+    """A local file is mapped; a remote one is held in memory if it needs less than a quarter of the
+    free memory, else read."""
     monkeypatch.setattr(module, "file_system", lambda path: kind)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: namedtuple("M", "available")(free))
     assert open_data(make(), "ela").input == chosen
@@ -183,7 +183,7 @@ def test_epoch_order_is_a_function_of_seed_and_epoch():
     assert 0.4 < turned < 0.6
 
 
-def test_epoch_order_leaves_its_input_alone():
+def test_epoch_order_does_not_change_its_input():
     rows = np.arange(50)
     epoch_order(rows, 0, 1)
     assert np.array_equal(rows, np.arange(50))
@@ -192,7 +192,7 @@ def test_epoch_order_leaves_its_input_alone():
 @pytest.mark.parametrize("count", [0, 1, 3, 7, 96, 97])
 @pytest.mark.parametrize("ranks", [1, 2, 3, 4, 8])
 def test_shares_are_all_rows_in_near_equal_sizes(count, ranks):
-    """In rank order they are the list itself; sizes differ by one at most."""
+    """Joined in rank order they are the list; sizes differ by at most one."""
     rows = np.arange(1000, 1000 + count)
     parts = [share(rows, rank, ranks) for rank in range(ranks)]
     assert np.concatenate(parts).tolist() == rows.tolist()
@@ -201,7 +201,7 @@ def test_shares_are_all_rows_in_near_equal_sizes(count, ranks):
 
 
 class Recorder(Strategy):
-    """A strategy that only notes which rows it was given."""
+    """A strategy that only records the rows it is given."""
 
     def __init__(self, comm) -> None:
         super().__init__(comm)
@@ -216,13 +216,13 @@ class Recorder(Strategy):
 
 def epoch_of(rank: int, ranks: int, batch_size: int, accumulate: int, rows: int,
              done: int = 0) -> Recorder:
-    """What one rank of an epoch of the real training loop is given; a picture is its row."""
+    """The rows that one rank gets in an epoch of the real training loop. A picture is its row."""
     pytest.importorskip("tensorflow")
     from hpc_deepfake.network.settings import Settings
     from hpc_deepfake.train.loop import Limits, State, Trainer
 
     part = namedtuple("Data", "rows batch")(lambda part: np.arange(rows),
-                                            lambda some: (some, some % 2))
+                                            lambda numbers: (numbers, numbers % 2))
     watchdog = namedtuple("Watchdog", "entered overdue")(lambda: None, None)
     comm = namedtuple("Comm", "rank size")(rank, ranks)
     strategy = Recorder(comm)
@@ -241,26 +241,28 @@ def test_an_epoch_has_each_row_once_and_equal_steps_on_all_ranks(ranks, batch_si
                                                                  rows):
     """By the training loop itself, with whole and ragged last batches, fewer rows than ranks
     among them; each rank is told the global number of rows of every step."""
-    found = [epoch_of(rank, ranks, batch_size, accumulate, rows) for rank in range(ranks)]
+    recorders = [epoch_of(rank, ranks, batch_size, accumulate, rows) for rank in range(ranks)]
     steps = -(-rows // (batch_size * ranks * accumulate))
-    assert {len(one.seen) for one in found} == {steps}
-    seen = np.concatenate([part for one in found for step in one.seen for part in step])
+    assert {len(recorder.seen) for recorder in recorders} == {steps}
+    seen = np.concatenate([part for recorder in recorders for step in recorder.seen
+                           for part in step])
     assert sorted(seen.tolist()) == list(range(rows))
     for number in range(steps):
-        given = sum(len(part) for one in found for part in one.seen[number])
-        assert {one.rows[number] for one in found} == {given}
-        assert all(len(one.seen[number]) == accumulate for one in found)
-        assert all(len(part) <= batch_size for one in found for part in one.seen[number])
+        total = sum(len(part) for recorder in recorders for part in recorder.seen[number])
+        assert {recorder.rows[number] for recorder in recorders} == {total}
+        assert all(len(recorder.seen[number]) == accumulate for recorder in recorders)
+        assert all(len(part) <= batch_size for recorder in recorders
+                   for part in recorder.seen[number])
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_a_global_batch_has_the_same_rows_at_any_rank_count(accumulate):
-    """Given the same global batch of 24 rows; of each micro-batch too, and in the same order;
-    the last one, of 13 rows, as well."""
+    """For the same global batch of 24 rows, in the same order; also each micro-batch, and the last
+    batch of 13 rows."""
     def micro_batches(ranks: int) -> list[list[int]]:
-        found = [epoch_of(rank, ranks, 24 // ranks // accumulate, accumulate, 61)
-                 for rank in range(ranks)]
-        return [np.concatenate([one.seen[step][micro] for one in found]).tolist()
+        recorders = [epoch_of(rank, ranks, 24 // ranks // accumulate, accumulate, 61)
+                     for rank in range(ranks)]
+        return [np.concatenate([recorder.seen[step][micro] for recorder in recorders]).tolist()
                 for step in range(3) for micro in range(accumulate)]
 
     alone = micro_batches(1)
@@ -270,9 +272,9 @@ def test_a_global_batch_has_the_same_rows_at_any_rank_count(accumulate):
         assert micro_batches(ranks) == alone
 
 
-def test_an_epoch_goes_on_where_it_was():
-    """After 24 rows the rest follows as if it had not been stopped; with another number of ranks
-    each remaining row still comes once."""
+def test_an_epoch_is_resumed_in_the_middle():
+    """After 24 rows the rest is the same as without the stop; with another number of ranks each
+    remaining row still comes once."""
     whole = [part.tolist() for (part,) in epoch_of(0, 1, 12, 1, 61).seen]
     rest = [part.tolist() for (part,) in epoch_of(0, 1, 12, 1, 61, done=24).seen]
     assert rest == whole[2:]
@@ -288,7 +290,7 @@ def test_prefetch_keeps_the_order(count):
 
 
 def test_prefetch_works_ahead_by_one():
-    """The next item is loaded while this one is used, the one after it isn't yet."""
+    """The next item is loaded while this one is used; the one after that is not loaded yet."""
     loaded, second = [], threading.Event()
 
     def load(item):
@@ -306,21 +308,21 @@ def test_prefetch_works_ahead_by_one():
 
 
 def test_prefetch_raises_what_loading_raised_in_its_turn():
-    """Items before the bad one arrive; its exception, with its message, comes where it would."""
+    """Items before the bad one arrive; its exception, with its message, comes in its place."""
     def load(item):
         if item == 2:
             raise OSError("row 2 of file is cut off")
         return item
 
-    got = []
+    items = []
     with pytest.raises(OSError, match="row 2 of file is cut off"):
         for item in prefetch(load, range(5)):
-            got.append(item)
-    assert got == [0, 1]
+            items.append(item)
+    assert items == [0, 1]
 
 
 def test_prefetch_leaves_no_thread():
-    """Also when it isn't used to its end."""
+    """Also when it is not used to its end."""
     before = threading.active_count()
     items = prefetch(lambda item: item, range(5))
     next(items)

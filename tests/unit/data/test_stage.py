@@ -10,13 +10,15 @@ from pathlib import Path
 
 from preprocessing.store import open_header
 
-# A process of its own: MPI, once started, changes the environment that mpirun would get from here.
+# a separate process, since MPI changes the environment that a later mpirun would inherit
 PROGRAM = """
 import sys
 from pathlib import Path
 import numpy as np
 from mpi4py import MPI
+from hpc_deepfake.core import log
 from hpc_deepfake.data import stage as module
+log.start()
 path, folder, change = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 exec(change)
 print(module.stage(MPI.COMM_WORLD, path, folder))
@@ -29,19 +31,18 @@ module.shutil.disk_usage = lambda _: usage(10**9, 10**9, 1000)
 
 
 def stage(path: Path, folder: Path, change: str = "") -> tuple[Path, str]:
-    """What ``stage`` gives on one rank, and what it says."""
+    """The result of ``stage`` on one rank, and its messages."""
     done = subprocess.run([sys.executable, "-c", PROGRAM, path, folder, change], text=True,
                           capture_output=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    *said, copy = done.stdout.splitlines()
-    return Path(copy), "\n".join(said)
+    return Path(done.stdout.rstrip("\n")), done.stderr
 
 
 def staged(path: Path, folder: Path, change: str = "") -> Path:
     return stage(path, folder, change)[0]
 
 
-def test_the_copy_is_whole_and_taken_again(data_file: Path, tmp_path: Path) -> None:
+def test_the_copy_is_complete_and_reused(data_file: Path, tmp_path: Path) -> None:
     copy = staged(data_file, tmp_path / "local")
     assert copy.parent == tmp_path / "local" and copy != data_file
     assert copy.read_bytes() == data_file.read_bytes()
@@ -80,28 +81,27 @@ def test_files_of_one_name_have_two_copies(data_file: Path, tmp_path: Path) -> N
     assert staged(data_file, tmp_path) != staged(other, tmp_path)
 
 
-def test_without_room_the_file_itself_is_read(data_file: Path, tmp_path: Path) -> None:
-    path, said = stage(data_file, tmp_path / "local", NO_ROOM)
+def test_without_space_the_original_is_read(data_file: Path, tmp_path: Path) -> None:
+    path, messages = stage(data_file, tmp_path / "local", NO_ROOM)
     assert path == data_file
-    assert "note: no copy of the data on" in said and f"reading {data_file}" in said
+    assert "note: no copy of the data on" in messages and f"reading {data_file}" in messages
     assert not list((tmp_path / "local").iterdir())
 
 
-def test_where_nothing_can_be_written_the_file_itself_is_read(data_file: Path,
-                                                              tmp_path: Path) -> None:
+def test_without_write_permission_the_original_is_read(data_file: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert staged(data_file, tmp_path / "file") == data_file
 
 
-def test_a_copy_that_came_out_wrong_is_not_used(data_file: Path, tmp_path: Path) -> None:
+def test_a_copy_that_differs_is_not_used(data_file: Path, tmp_path: Path) -> None:
     assert staged(data_file, tmp_path,
                   "module.damaged_rows = lambda *_: np.array([3])") == data_file
     assert not list(tmp_path.iterdir())
 
 
-def test_somebody_elses_link_is_not_followed(data_file: Path, tmp_path: Path) -> None:
-    """In a folder for all, a link laid beforehand under the copy's name: its target stays as it
-    is."""
+def test_a_link_of_another_user_is_not_followed(data_file: Path, tmp_path: Path) -> None:
+    """In a shared folder, a link placed beforehand under the copy's name; its target stays
+    unchanged."""
     copy = staged(data_file, tmp_path)
     copy.unlink()
     victim = tmp_path / "victim"

@@ -35,14 +35,14 @@ def test_synthetic_pictures_can_be_trained_on():
     check_trainable(synthetic(2, "raw", 0))
 
 
-def test_some_of_the_rows():
-    """Decided by the seed; a smaller number's are among a larger one's; in the file's order."""
+def test_a_selection_of_rows():
+    """It depends on the seed; a larger selection includes a smaller one; in the order of the file."""
     rows = np.arange(100, 300, 2)
-    some, more = first_rows(rows, 10, 3), first_rows(rows, 40, 3)
-    assert len(some) == 10 and set(some) < set(more) <= set(rows)
-    assert np.array_equal(some, np.sort(some))
-    assert np.array_equal(some, first_rows(rows, 10, 3))
-    assert not np.array_equal(some, first_rows(rows, 10, 4))
+    few, many = first_rows(rows, 10, 3), first_rows(rows, 40, 3)
+    assert len(few) == 10 and set(few) < set(many) <= set(rows)
+    assert np.array_equal(few, np.sort(few))
+    assert np.array_equal(few, first_rows(rows, 10, 3))
+    assert not np.array_equal(few, first_rows(rows, 10, 4))
     assert np.array_equal(first_rows(rows, 0, 3), rows)
     assert np.array_equal(first_rows(rows, 100, 3), rows)
     with pytest.raises(InputError, match="--rows 101: the training part has 100 rows"):
