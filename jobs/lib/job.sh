@@ -2,34 +2,34 @@
 # What all jobs share, whatever the scheduler. A script in jobs/slurm or jobs/pbs sets its
 # variables, finds the clone, and sources this file:
 #     source "$clone/jobs/lib/job.sh" slurm|pbs "$@"
-# Then the job stands in its working directory with the environment active, $job_args holds the
-# arguments for the program, and one of the functions at the end does the work.
+# After that, the job is in its working directory with the environment active, $job_args holds the
+# arguments of the program, and one of the functions at the end does the work.
 set -euo pipefail
 
 job_scheduler=$1
 job_lib=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P)
 HPC_DEEPFAKE_HOME=$(dirname "$(dirname "$job_lib")")
 export HPC_DEEPFAKE_HOME
-readonly EXIT_STOPPED=75 # stopped by a signal, with everything saved: run me again
+readonly EXIT_STOPPED=75 # stopped by a signal with everything saved: can be resumed
 
-# What the scheduler's own file finds out (slurm.sh, pbs.sh).
+# Set by the scheduler's own file, slurm.sh or pbs.sh.
 job_id=''           # empty outside of a job
 job_nodes=1
 job_ranks=1         # over all nodes
 job_cpus=1          # of each rank
-job_script=$0       # the scheduler's copy
+job_script=$0       # the scheduler's copy of the script
 job_log=''
-job_workdir=$PWD    # where it was submitted
-job_step=''         # what is being launched, for the accounting
+job_workdir=$PWD    # folder in which it was submitted
+job_step=''         # name of the step being launched, for the accounting
 job_records=''      # folder of this job's script, variables, first error and outcome
-# These a job that goes on with another one finds written into its script.
-job_restarts=${job_restarts:-0} # how often it went on after a stop
+# Written into the script of a job that resumes an earlier one.
+job_restarts=${job_restarts:-0} # how often it was resumed after a stop
 job_element=${job_element:-}    # number within an array, or empty
 job_run=${job_run:-}            # run directory
 only_if_possible='' # option: drop a job that can never start
-after_training=ok   # how a job has to depend on one that may be stopped and go on
+after_training=ok   # dependency of a job on a training, which may be stopped and resumed
 
-# Variables that a script does without.
+# Empty or default values for variables that a script doesn't have.
 : "${PICTURES:=}" "${DATA:=}" "${RUN:=}" "${DEVICE:=cpu}" "${STAGE:=}" "${STAGE_ENV:=}" "${RANK_LOGS:=}"
 : "${DOCTOR:=on}" "${MAX_RESTARTS:=0}" "${TRAIN:=train_cpu}" "${MAX_NODES:=1}"
 : "${METHODS:=}" "${FEATURES:=}" "${EPOCHS:=}"
@@ -38,14 +38,14 @@ after_training=ok   # how a job has to depend on one that may be stopped and go 
 : "${PREPROCESS_OPTIONS:=}" "${TRAIN_OPTIONS:=}" "${EVALUATE_OPTIONS:=}"
 
 say() { printf '%s\n' "$@"; } # LINE…
-die() { # MESSAGE: wrong usage or input
+die() { # MESSAGE: options or input are wrong
     printf 'error: %s\n' "$*" >&2
     exit 2
 }
 
 # --- arguments ----------------------------------------------------------------------------
 
-# option NAME: value of --NAME among the arguments, the last one, or nothing
+# option NAME: value of the last --NAME among the arguments, or nothing
 option() {
     local i value=
     for ((i = 0; i < ${#job_args[@]}; i++)); do
@@ -57,7 +57,7 @@ option() {
     printf '%s' "$value"
 }
 
-# chosen NAME VARIABLE DEFAULT: of the program's text option NAME, from the arguments, else the
+# chosen NAME VARIABLE DEFAULT: value of the program's option NAME: from the arguments, else the
 # script's variable, else the TOML file, as the program would see it
 chosen() {
     local value
@@ -87,11 +87,11 @@ begin() {
     cd "$job_workdir"
     [[ -z $CONFIG || -r $CONFIG ]] || die "cannot read CONFIG=$CONFIG in $PWD"
     [[ $MAX_RESTARTS =~ ^[0-9]+$ ]] || die "MAX_RESTARTS=$MAX_RESTARTS: give a number"
-    # A batch job's output is a file: Python's lines shall come as they are printed.
+    # Unbuffered, so that the log is live.
     export PYTHONUNBUFFERED=1 SITE
     # shellcheck source=env/activate.sh
     source "$HPC_DEEPFAKE_HOME/env/activate.sh"
-    # MPI and PBS may have set this for the whole node; a rank computes on its own share.
+    # MPI and PBS may have set this for the whole node; each rank computes on its share of the cores.
     export OMP_NUM_THREADS=$job_cpus
     python=(python)
     if [[ -n ${HPC_DEEPFAKE_IMAGE:-} ]]; then
@@ -113,7 +113,7 @@ record() {
     local name=$job_records/$job_id
     mkdir -p "$job_records"
     [[ $job_script == /dev/null ]] || cp "$job_script" "$name.sh"
-    { # what steers a run; no tokens or keys, no names of people
+    { # variables that influence a run; no tokens or keys, no names of people
         env | grep -E '^(SLURM|PBS|OMPI|PRTE|PMIX|UCX|NCCL|FI|HOROVOD|TF|CUDA|OMP|HDF5|HPC_DEEPFAKE|PYTHON)_|^(PATH|LD_LIBRARY_PATH|LOADEDMODULES|SITE|HOSTNAME)=' |
             grep -viE '^[^=]*(jwt|token|secret|passw|cookie|_key)' |
             grep -vE '^(SLURM|PBS)_[A-Z_]*(USER|LOGNAME|MAIL|HOME|UID|GID)' | sort
@@ -128,11 +128,11 @@ record() {
         mkdir -p "$HPC_DEEPFAKE_RANK_LOGS"
         say "log of each rank: $HPC_DEEPFAKE_RANK_LOGS/rank-*.log"
     fi
-    # Where a program writes its first rank's error, and its exit code.
+    # Files for the error of the first rank that fails, and for the program's exit code.
     export HPC_DEEPFAKE_ERROR_FILE=$name.error HPC_DEEPFAKE_OUTCOME_FILE=$name.outcome
 }
 
-# fail CODE MESSAGE: the first error of the first failing rank is the last thing to be seen
+# fail CODE MESSAGE: ends the job; the error of the first rank that failed comes last in the log
 fail() {
     echo "$1" >"$job_records/outcome"
     {
@@ -142,7 +142,7 @@ fail() {
     exit "$1"
 }
 
-# check FOR FOLDER: no program starts where it would break
+# check PURPOSE FOLDER: the preflight check, so that no program starts where it would fail
 check() {
     local code=0
     [[ $DOCTOR != off ]] || return 0
@@ -151,12 +151,12 @@ check() {
     case $code in
         0) ;;
         "$EXIT_STOPPED") stopped ;;
-        *) fail "$code" "the doctor found what would break it (DOCTOR=off leaves that out)" ;;
+        *) fail "$code" "preflight check failed (DOCTOR=off skips it)" ;;
     esac
 }
 
-# work NAME [--ranks N] COMMAND…: on all ranks. Ends the job if that fails or was stopped, then
-# after arranging for another go.
+# work NAME [--ranks N] COMMAND…: runs a program on all ranks. Ends the job if it fails or is stopped;
+# a stopped job is arranged to be resumed.
 work() {
     local name=$1 code=0
     shift
@@ -166,32 +166,32 @@ work() {
     case $code in
         0) say "$name is done; $(date '+%F %T')" ;;
         "$EXIT_STOPPED") stopped ;;
-        2) fail 2 "$name says wrong usage or input; nothing already computed is lost" ;;
-        137) fail 137 "$name: a rank was killed, often for want of memory (exit code 137)" ;;
+        2) fail 2 "$name rejected its options or input; nothing already computed is lost" ;;
+        137) fail 137 "$name: a rank was killed, often because memory ran out (exit code 137)" ;;
         *) fail "$code" "$name ended with exit code $code" ;;
     esac
 }
 
-stopped() { # what is done is saved: arrange for another go
+stopped() { # everything is saved: arranges for the job to be resumed
     echo "$EXIT_STOPPED" >"$job_records/outcome"
-    go_on "$job_records"
+    resume_later "$job_records"
     exit "$EXIT_STOPPED"
 }
 
 finished() { echo 0 >"$job_records/outcome"; }
 
-# chained FOLDER: a job of a chain (hpc-deepfake job submit --chain) goes by the one before
+# chained FOLDER: a job of a chain (hpc-deepfake job submit --chain) acts on the previous one's outcome
 chained() {
     local code
     [[ ${HPC_DEEPFAKE_CHAIN:-} == next && -s $1/outcome ]] || return 0
     code=$(<"$1/outcome")
     case $code in
         0)
-            say "the job before has finished: nothing left to do"
+            say "the previous job has finished: nothing left to do"
             exit 0
             ;;
-        "$EXIT_STOPPED") say "going on where the job before was stopped" ;;
-        *) die "the job before failed (exit code $code): see $1" ;;
+        "$EXIT_STOPPED") say "resuming where the previous job was stopped" ;;
+        *) die "the previous job failed (exit code $code): see $1" ;;
     esac
 }
 
@@ -200,7 +200,7 @@ chained() {
 write_script() {
     local script=$1
     shift
-    { # before the script looks at its variables, after what was written there earlier
+    { # above the script's own assignments, below what was written there earlier
         sed '/^# What to change/,$d' "$script"
         while (($#)) && [[ $1 != -- ]]; do
             printf '%s=%q\n' "${1%%=*}" "${1#*=}"
@@ -211,8 +211,8 @@ write_script() {
     }
 }
 
-# submit SCRIPT OPTIONS NAME=VALUE… [-- ARGUMENTS…]: a job of this folder's scheduler; prints its
-# id. OPTIONS: words for sbatch or qsub. The script as submitted is kept in $job_records.
+# submit SCRIPT OPTIONS NAME=VALUE… [-- ARGUMENTS…]: submits a job script and prints the job's id.
+# OPTIONS: options of sbatch or qsub, in one string. The script as submitted is kept in $job_records.
 submit() {
     local script=$1 options=() name
     [[ -z $2 ]] || read -ra options <<<"$2"
@@ -243,7 +243,7 @@ train() {
     record "$job_run/jobs"
     stage_environment
     check train "$job_run"
-    # Elements of an array differ by the seed, unless something else is said.
+    # Elements of an array differ by their seed, unless the arguments set one.
     [[ -z $job_element ]] || more+=(--seed "$job_element")
     [[ -z $STAGE ]] || more+=(--stage "$(local_folder "$STAGE")")
     work training "${python[@]}" -m hpc_deepfake.train ${CONFIG:+--config "$CONFIG"} \
@@ -252,7 +252,7 @@ train() {
     finished
 }
 
-# choose_run: the run directory; elements of an array have their own
+# choose_run: sets $job_run, the run directory; each element of an array has its own
 choose_run() {
     [[ -z $job_run ]] || return 0
     job_run=$(chosen run RUN '')
@@ -267,20 +267,20 @@ evaluate() {
     run=$(chosen model RUN '')
     [[ -n $run ]] || die "name the run to evaluate: RUN=runs/… or --model runs/…"
     record "$run/jobs"
-    # Where training was stopped and another job goes on with it, come after that one.
+    # Where training was stopped and another job resumes it, evaluate after that job.
     if [[ -s $run/jobs/next && $(cat "$run/jobs/outcome") == "$EXIT_STOPPED" ]]; then
-        say "training goes on in job $(<"$run/jobs/next"): evaluating after that, in job $(submit_again "$(<"$run/jobs/next")")"
+        say "training resumes in job $(<"$run/jobs/next"): evaluating after it, in job $(submit_again "$(<"$run/jobs/next")")"
         exit 0
     fi
     part=$(option part)
-    [[ $(option threshold) != auto ]] || part='test' # a chosen threshold is tested there only
+    [[ $(option threshold) != auto ]] || part='test' # a chosen threshold is evaluated on that part only
     work evaluation --ranks 1 "${python[@]}" -m hpc_deepfake.cli evaluate ${CONFIG:+--config "$CONFIG"} \
         ${DATA:+--data "$DATA"} --device "$DEVICE" \
         --json "$run/evaluation-${part:-validation}.json" "${job_args[@]}" --model "$run"
     "${python[@]}" -m hpc_deepfake.cli summary "$run"
 }
 
-# Every method on ELA, every feature in sync, one training after the other on the same machines.
+# Every method on ELA and every feature with sync, one training after another on the same machines.
 compare() {
     local given=("${job_args[@]}") before=() after=() next words comparison
     [[ -n $job_run || -z $(option out) ]] || RUN=$(option out)
@@ -289,7 +289,7 @@ compare() {
     record "$job_run/jobs"
     stage_environment
     check train "$job_run"
-    # What stands behind -- goes to each training.
+    # Arguments after -- go to each training.
     while ((${#given[@]})) && [[ ${given[0]} != -- ]]; do
         before+=("${given[0]}")
         given=("${given[@]:1}")
@@ -300,14 +300,14 @@ compare() {
         ${REPEATS:+--repeats "$REPEATS"} --ranks "$job_ranks" --threads "$job_cpus" --nodes "$job_nodes"
         --servers-within "${before[@]}" --out "$job_run")
     while true; do
-        next=$("${comparison[@]}" --next "${after[@]}") || fail "$?" "what to train next can't be told"
+        next=$("${comparison[@]}" --next "${after[@]}") || fail "$?" "cannot determine the next training"
         [[ -n $next ]] || break
         mapfile -t words <<<"$next" # name, ranks, arguments
         local job_args=("${words[@]:2}") job_cpus
-        job_cpus=$(option threads) # sequential has those of all ranks of a node
+        job_cpus=$(option threads) # sequential uses the cores of all ranks of a node
         work "${words[0]}" --ranks "${words[1]}" "${python[@]}" -m hpc_deepfake.train "${job_args[@]}"
     done
-    "${comparison[@]}" --report-only "${after[@]}" || fail "$?" "the report can't be written"
+    "${comparison[@]}" --report-only "${after[@]}" || fail "$?" "writing the report failed"
     finished
 }
 
@@ -366,7 +366,7 @@ scaling_study() {
         eval "run=($line)" # quoted for the shell: name, id of its previous job, words for submit
         name=${run[0]} id=${run[1]}
         if [[ -n $id ]] && queued_or_running "$id"; then
-            say "$name: in job $id already"
+            say "$name: already in job $id"
         else
             id=$(submit "$(job_file "${run[2]}")" "${run[@]:3}")
             echo "$id" >"$job_records/$name.id"
@@ -379,7 +379,7 @@ scaling_study() {
     say "report: job $id, into $folder/report.html"
 }
 
-# scaling_report FOLDER: what the runs give, or, where some go on in other jobs, after those
+# scaling_report FOLDER: writes the report, or submits itself again after runs that resume in other jobs
 scaling_report() {
     local next
     for next in "$1"/*/jobs/next "$1"/*/features.h5.jobs/next; do
@@ -387,13 +387,13 @@ scaling_report() {
         next=$(<"$next")
         queued_or_running "$next" || continue
         record "$1/jobs"
-        say "a run goes on in job $next: the report comes after that, in job $(submit_again "$next")"
+        say "a run resumes in job $next: the report follows after it, in job $(submit_again "$next")"
         exit 0
     done
     "${python[@]}" -m hpc_deepfake.cli scaling report "$1"
 }
 
-# Preprocess, train, evaluate: three jobs, each after the one before.
+# Preprocess, train, evaluate: three jobs, each after the previous one.
 pipeline() {
     local run data first second third
     run=$(chosen run RUN "runs/pipeline-${job_id:-$(date +%Y-%m-%dT%H-%M-%S)}")
@@ -409,10 +409,10 @@ pipeline() {
     say "training: job $second after it, in $run"
     third=$(submit "$(job_file evaluate)" "$(after "$after_training" "$second") $only_if_possible $EVALUATE_OPTIONS" \
         "${common[@]}" "RUN=$run")
-    say "evaluation: job $third after that, into $run/evaluation-validation.json"
+    say "evaluation: job $third after that one, into $run/evaluation-validation.json"
 }
 
-job_file() { # NAME: of a job for this scheduler
+job_file() { # NAME: path of this scheduler's job script
     local file=$HPC_DEEPFAKE_HOME/jobs/$job_scheduler/$1.sh
     [[ -f $file ]] || die "no job $1 in $(dirname "$file")"
     printf '%s' "$file"

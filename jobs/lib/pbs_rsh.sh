@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Remote shell for mpirun between the hosts of a PBS job: pbs_rsh.sh [OPTIONS] HOST COMMAND…
-# pbs_tmrsh starts programs, no shell commands, and takes none of ssh's options.
+# pbs_tmrsh starts programs, not shell commands, and accepts none of ssh's options.
 set -euo pipefail
 while [[ ${1:-} == -* ]]; do
     case $1 in

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# What each rank does before its program: rank.sh COMMAND…
+# Prepares a rank and starts its program: rank.sh COMMAND…
 set -euo pipefail
 
-if [[ -n ${HPC_DEEPFAKE_STAGED:-} && -x $HPC_DEEPFAKE_STAGED/bin/python ]]; then # on this node's own disk
+if [[ -n ${HPC_DEEPFAKE_STAGED:-} && -x $HPC_DEEPFAKE_STAGED/bin/python ]]; then # environment on this node's own disk
     export VIRTUAL_ENV=$HPC_DEEPFAKE_STAGED
     export PATH=$HPC_DEEPFAKE_STAGED/bin:$PATH
     [[ ! -d $HPC_DEEPFAKE_STAGED/python/lib ]] ||
@@ -10,7 +10,7 @@ if [[ -n ${HPC_DEEPFAKE_STAGED:-} && -x $HPC_DEEPFAKE_STAGED/bin/python ]]; then
 fi
 if [[ -n ${HPC_DEEPFAKE_RANK_LOGS:-} ]]; then
     rank=${OMPI_COMM_WORLD_RANK:-${PMIX_RANK:-${PMI_RANK:-${SLURM_PROCID:-0}}}}
-    # The copying outlives signals that are meant for the program.
+    # tee must survive signals that are meant for the program.
     exec > >(trap '' TERM USR1 INT && exec tee -a "$HPC_DEEPFAKE_RANK_LOGS/rank-$(printf %04d "$rank").log") 2>&1
 fi
 exec "$@"

@@ -67,7 +67,7 @@ def test_the_timer_stops_training_and_the_successor_goes_on(host: dict[str, str]
                         "--batch-size 4"}, tmp_path)
     assert done.returncode == 75, done.stdout + done.stderr
     assert 1 <= int((tmp_path / "slept").read_text()) <= 8
-    assert "stopped; job 124.server goes on from here" in done.stdout
+    assert "stopped; job 124.server resumes from here" in done.stdout
     training = tmp_path / "runs" / "123.server"
     folder = training / "jobs"
     assert (folder / "outcome").read_text() == "75\n"
@@ -108,7 +108,7 @@ def test_a_deleted_job_has_no_successor(host: dict[str, str], tmp_path: Path,
     out, _ = job.communicate(timeout=120)
     assert job.returncode == 75, out
     assert "a checkpoint is written" in out
-    assert out.strip().endswith("stopped while it was being ended: submit it again to go on")
+    assert out.strip().endswith("stopped while being deleted or ended: submit it again to resume")
     assert not (tmp_path / "qsub").exists()
 
 

@@ -93,7 +93,7 @@ def test_requeue_before_the_limit_ends_with_the_weights_of_an_uninterrupted_run(
                         options=f"{SMALL} --time=1 --signal=B:USR1@35")
     short = lab.wait(number, limit=10)
     assert (short.state, short.code, short.restarts) == ("COMPLETED", 0, 1), short.log
-    assert "queued again, run 2 goes on from here" in short.log
+    assert "queued again: run 2 resumes from here" in short.log
     assert "going on with short" in short.log
     long = lab.wait(lab.submit("train_cpu", options, cwd=work, env=f"{env}long", options=SMALL))
     assert (long.state, long.code, long.restarts) == ("COMPLETED", 0, 0), long.log
@@ -157,7 +157,7 @@ def test_mpirun_passes_the_signal_on_and_restarts_are_bounded(lab: Lab, work: Pa
     lab.run(f"scancel --batch --signal=USR1 {number}")
     job = lab.wait(number)
     assert (job.state, job.code, job.restarts) == ("FAILED", 75, 0), job.log
-    assert job.log.strip().endswith("(MAX_RESTARTS=0): submit it again to go on")
+    assert job.log.strip().endswith("(MAX_RESTARTS=0): submit it again to resume")
     assert (work / "run" / "jobs" / "outcome").read_text() == "75\n"
     assert hosts(work / "run") == ["n01", "n02"]
     assert checkpoint.found(work / "run" / "checkpoints")

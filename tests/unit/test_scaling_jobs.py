@@ -107,7 +107,7 @@ def test_only_what_is_missing_is_submitted(slurm, tmp_path):
     done = submit(slurm, tmp_path)
     assert done.returncode == 0, done.stderr
     assert "1 run already done" in done.stderr
-    assert "strong-real-sync-n0002-r1: in job 101 already" in done.stdout
+    assert "strong-real-sync-n0002-r1: already in job 101" in done.stdout
     assert "strong-real-sync-n0004-r1: job 104" in done.stdout
     options = (tmp_path / "options").read_text().splitlines()
     assert len(options) == 6 and "--dependency=afterany:101:104" in options[-1]
@@ -197,7 +197,7 @@ def test_pbs(tmp_path):
     assert f"-l select=1:{quarter} " in options[0]
     assert "-Wdepend=afterany:100.server:101.server:102.server:103.server" in options[4]
     (tmp_path / "queue").write_text("103.server\n")
-    assert "n0008-r1: in job 103.server already" in study_of().stdout
+    assert "n0008-r1: already in job 103.server" in study_of().stdout
 
 
 def test_the_report_waits_for_a_run_that_goes_on_in_another_job(tmp_path):
@@ -218,7 +218,7 @@ def test_the_report_waits_for_a_run_that_goes_on_in_another_job(tmp_path):
         "# What to change", "HPC_DEEPFAKE_REPORT=1\n# What to change"))
     done = run_script(script, bin_path=folder, cwd=tmp_path, **job)
     assert done.returncode == 0, done.stderr
-    assert "the report comes after that, in job 126.server" in done.stdout
+    assert "the report follows after it, in job 126.server" in done.stdout
     assert "depend=afterany:124.server" in (tmp_path / "qsub").read_text()
     successor = tmp_path / (tmp_path / "qsub").read_text().split("|")[-2]
     assert "HPC_DEEPFAKE_REPORT=1" in successor.read_text()

@@ -154,7 +154,7 @@ def test_a_launcher_that_starts_nothing_is_no_success(pictures: Path, slurm: dic
     command(bin_path, "srun", '[[ $1 != --mpi=list ]] || echo pmix; exit 0')
     done = preprocess(pictures, slurm, bin_path, tmp_path)
     assert done.returncode == 1
-    assert done.stderr.strip().endswith("the program has not come to its end")
+    assert done.stderr.strip().endswith("the program did not finish")
     assert (tmp_path / "f.h5.jobs" / "outcome").read_text() == "1\n"
 
 
@@ -181,7 +181,7 @@ def test_a_stopped_job_is_queued_again_unless_cancelled_or_too_often(
                       MAX_RESTARTS=limit)
     assert done.returncode == 75
     assert (tmp_path / "requeued").exists() == queued
-    assert ("run 3 goes on" if queued else "submit it again to go on") in done.stdout
+    assert ("run 3 resumes" if queued else "submit it again to resume") in done.stdout
     assert (tmp_path / "f.h5.jobs" / "outcome").read_text() == "75\n"
 
 
@@ -277,7 +277,7 @@ def test_pbs_evaluation_comes_after_a_training_that_goes_on_in_another_job(
            "DATA": "it's, mine.h5"}
     done = run_script(JOBS / "pbs" / "evaluate.sh", bin_path=bin_path, cwd=tmp_path, **job)
     assert done.returncode == 0, done.stderr
-    assert "training goes on in job 124.server: evaluating after that, in job 126.server" \
+    assert "training resumes in job 124.server: evaluating after it, in job 126.server" \
         in done.stdout
     *asked, script, _ = (tmp_path / "qsub").read_text().split("|")
     assert asked == ["-W", "depend=afterany:124.server"]
