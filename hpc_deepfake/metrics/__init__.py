@@ -1,29 +1,34 @@
-"""Figures of merit of a binary classifier; "positive" is tampered."""
+"""Metrics of a binary classifier; "positive" means tampered."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
+
+from hpc_deepfake.core import text
 
 
 def evaluate(probabilities: np.ndarray, labels: np.ndarray,
              threshold: float = 0.5) -> dict[str, float | int | None]:
-    """All figures over the same rows.
+    """All metrics over the same rows.
 
     Args:
-        probabilities: of tampered, float (n). labels: 0 or 1 (n). threshold: from which on a
-            picture is called tampered.
+        probabilities: of tampered, float (n).
+        labels: 0 authentic, 1 tampered (n).
+        threshold: lowest probability at which a picture is predicted tampered.
 
     Returns:
         ``loss`` (cross-entropy, natural logarithm), ``accuracy``, ``balanced_accuracy``,
         ``precision``, ``recall``, ``f1``, ``auc``, the counts ``tp fp tn fn``, ``rows`` and
-        ``majority`` (accuracy of always saying the more frequent class). None where a figure
-        isn't defined: no rows, or one class only.
+        ``majority`` (accuracy of always predicting the more frequent class). None where a metric
+        is not defined: no rows, or one class only.
     """
     p = np.asarray(probabilities, np.float64)
     y = np.asarray(labels).astype(bool)
-    said = p >= threshold
-    tp, fp = int((said & y).sum()), int((said & ~y).sum())
-    tn, fn = int((~said & ~y).sum()), int((~said & y).sum())
+    predicted = p >= threshold
+    tp, fp = int((predicted & y).sum()), int((predicted & ~y).sum())
+    tn, fn = int((~predicted & ~y).sum()), int((~predicted & y).sum())
     positives, negatives = tp + fn, tn + fp
     recall, specificity = _ratio(tp, positives), _ratio(tn, negatives)
     clipped = np.clip(np.where(y, p, 1 - p), 1e-7, 1)
@@ -46,9 +51,14 @@ def _ratio(part: int, whole: int) -> float | None:
 
 
 def auc(scores: np.ndarray, labels: np.ndarray) -> float | None:
-    """Area under the ROC curve: the chance that a positive outranks a negative, ties half.
+    """Area under the ROC curve: the probability that a positive has a higher score than a negative,
+    where ties count half. None if a class has no rows.
 
-    (Mann-Whitney's U over the number of pairs; Hanley & McNeil 1982.)
+    (Mann-Whitney's U divided by the number of pairs; Hanley & McNeil 1982.)
+
+    Args:
+        scores: float (n), higher for tampered.
+        labels: 0 authentic, 1 tampered (n).
     """
     y = np.asarray(labels).astype(bool)
     positives, negatives = int(y.sum()), int((~y).sum())
@@ -59,24 +69,30 @@ def auc(scores: np.ndarray, labels: np.ndarray) -> float | None:
     return float((ranks[y].sum() - positives * (positives + 1) / 2) / (positives * negatives))
 
 
-def table(found: dict[str, float | int | None],
-          intervals: dict[str, tuple[float, float] | None] | None = None) -> str:
-    """The figures as lines for a person, accuracy and AUC with intervals if they are given."""
+def table(figures: Mapping[str, float | int | None],
+          intervals: Mapping[str, tuple[float, float] | None] | None = None) -> str:
+    """The metrics as lines to read, accuracy and AUC with their intervals if these are given.
+
+    Args:
+        figures: result of ``evaluate``.
+        intervals: result of ``intervals.bootstrap``.
+    """
     def between(name: str, form: str) -> str:
         ends = (intervals or {}).get(name)
         return f"95%: {ends[0]:{form}} to {ends[1]:{form}}; " if ends else ""
 
-    def text(name: str, percent: bool = True) -> str:
-        value = found[name]
-        return "–" if value is None else f"{value:.1%}" if percent else f"{value:.3f}"
+    def percent(name: str) -> str:
+        return text.percent(figures[name])
 
     return "\n".join([
-        f"accuracy           {text('accuracy'):>7}   {between('accuracy', '.1%')}majority class "
-        f"{text('majority')}",
-        f"balanced accuracy  {text('balanced_accuracy'):>7}",
-        f"precision          {text('precision'):>7}   recall {text('recall')}, F1 {text('f1')}",
-        f"ROC-AUC            {text('auc', False):>7}   {between('auc', '.3f')}0.5 is chance",
-        f"loss               {text('loss', False):>7}   cross-entropy",
-        "                     said authentic  said tampered",
-        f"  is authentic       {found['tn']:>14,}  {found['fp']:>13,}",
-        f"  is tampered        {found['fn']:>14,}  {found['tp']:>13,}"])
+        f"accuracy           {percent('accuracy'):>7}   {between('accuracy', '.1%')}majority class "
+        f"{percent('majority')}",
+        f"balanced accuracy  {percent('balanced_accuracy'):>7}",
+        f"precision          {percent('precision'):>7}   recall {percent('recall')}, "
+        f"F1 {percent('f1')}",
+        f"ROC-AUC            {text.number(figures['auc']):>7}   {between('auc', '.3f')}"
+        "0.5 is chance",
+        f"loss               {text.number(figures['loss']):>7}   cross-entropy",
+        "                     predicted authentic  predicted tampered",
+        f"  authentic          {figures['tn']:>19,}  {figures['fp']:>18,}",
+        f"  tampered           {figures['fn']:>19,}  {figures['tp']:>18,}"])

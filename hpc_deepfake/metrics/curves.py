@@ -1,4 +1,4 @@
-"""Curves over all thresholds; "positive" is tampered."""
+"""Curves over all thresholds; "positive" means tampered."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ def roc(probabilities: np.ndarray,
     """The receiver operating characteristic (Fawcett 2006): one point per distinct probability.
 
     Args:
-        probabilities: of tampered, float (n). labels: 0 or 1 (n).
+        probabilities: of tampered, float (n).
+        labels: 0 authentic, 1 tampered (n).
 
     Returns:
-        False positive rate, true positive rate, threshold, each float64 (k + 1) for k distinct
-        probabilities: from (0, 0) at infinity to (1, 1) at the lowest one. A rate of a class
-        without rows is NaN.
+        False positive rate, true positive rate and threshold, each float64 (k + 1) for k distinct
+        probabilities: from (0, 0) at infinity to (1, 1) at the lowest probability. The rate of a
+        class without rows is NaN.
     """
     thresholds, tp, fp = _counts(probabilities, labels)
     with np.errstate(invalid="ignore"):
@@ -27,11 +28,12 @@ def precision_recall(probabilities: np.ndarray,
     """Precision over recall (Davis & Goadrich 2006): one point per distinct probability.
 
     Args:
-        probabilities: of tampered, float (n). labels: 0 or 1 (n).
+        probabilities: of tampered, float (n).
+        labels: 0 authentic, 1 tampered (n).
 
     Returns:
-        Recall, precision, threshold, each float64 (k) for k distinct probabilities, by rising
-        recall. Without tampered rows recall is NaN.
+        Recall, precision and threshold, each float64 (k) for k distinct probabilities, by rising
+        recall. Without tampered rows, recall is NaN.
     """
     thresholds, tp, fp = (values[1:] for values in _counts(probabilities, labels))
     with np.errstate(invalid="ignore"):
@@ -41,27 +43,27 @@ def precision_recall(probabilities: np.ndarray,
 def youden(probabilities: np.ndarray, labels: np.ndarray) -> float | None:
     """Threshold with the largest J = true positive rate - false positive rate (Youden 1950).
 
-    That is also the one of the best balanced accuracy, (J + 1) / 2. It lies midway between the
-    lowest probability called tampered and the next one below, so that rounding moves no picture
-    over it; of several as good, the one nearest to 0.5.
+    It also has the best balanced accuracy, (J + 1) / 2. It is midway between the lowest probability
+    predicted tampered and the next lower one, so that rounding moves no picture across it. Of
+    several equally good thresholds the one nearest to 0.5 is returned.
 
     Returns:
-        None where one class has no rows.
+        The threshold; None if a class has no rows.
     """
     false, true, thresholds = roc(probabilities, labels)
     gain = true - false
     if not np.isfinite(gain).all():
         return None
     below = np.append(thresholds[1:], 0.0)
-    middles = (np.minimum(thresholds, 1.0) + below) / 2  # the first: nothing is called tampered
+    middles = (np.minimum(thresholds, 1.0) + below) / 2  # the first: nothing is predicted tampered
     best = middles[np.isclose(gain, gain.max(), rtol=0, atol=1e-12)]
     return float(best[np.argmin(np.abs(best - 0.5))])
 
 
 def _counts(probabilities: np.ndarray,
             labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Distinct probabilities falling, infinity first, and with each the tampered and the
-    authentic rows at or above it, float64."""
+    """Distinct probabilities in falling order after infinity, and the numbers of tampered and of
+    authentic rows at or above each, float64."""
     p = np.asarray(probabilities, np.float64)
     y = np.asarray(labels).astype(np.float64)
     order = np.argsort(-p, kind="stable")

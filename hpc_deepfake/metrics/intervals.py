@@ -1,11 +1,11 @@
-"""How far a figure would move on other pictures of the same kind: bootstrap by group."""
+"""Confidence intervals of metrics, by bootstrap over groups of pictures."""
 
 from __future__ import annotations
 
 import numpy as np
 
 RESAMPLES = 1000
-_CHUNK = 50  # resamples at a time: memory
+_CHUNK = 50  # resamples at a time, to bound the memory
 
 
 def bootstrap(probabilities: np.ndarray, labels: np.ndarray, groups: np.ndarray,
@@ -13,15 +13,20 @@ def bootstrap(probabilities: np.ndarray, labels: np.ndarray, groups: np.ndarray,
               seed: int = 0) -> dict[str, tuple[float, float] | None]:
     """95% percentile intervals of accuracy, balanced accuracy and AUC (Efron 1979).
 
-    Whole groups are drawn with replacement, as often as there are groups: pictures of one source
-    stand or fall together, and single pictures would make the intervals too narrow.
+    Whole groups are drawn with replacement, as many as there are: pictures of one source are not
+    independent, and drawing single pictures would make the intervals too narrow.
 
     Args:
-        probabilities: of tampered, float (n). labels: 0 or 1 (n). groups: int (n).
+        probabilities: of tampered, float (n).
+        labels: 0 authentic, 1 tampered (n).
+        groups: group of each row, int (n).
+        threshold: lowest probability at which a picture is predicted tampered.
+        resamples: number of bootstrap samples.
+        seed: of the samples.
 
     Returns:
-        ``accuracy``, ``balanced_accuracy`` and ``auc``: lower and upper end; None with fewer than
-        two groups, and for the last two if more than half of the draws have one class only.
+        Lower and upper end for ``accuracy``, ``balanced_accuracy`` and ``auc``; None with fewer
+        than two groups, and for the last two if more than half of the samples have one class only.
     """
     p, y = np.asarray(probabilities, np.float64), np.asarray(labels).astype(bool)
     _, group = np.unique(groups, return_inverse=True)
@@ -29,9 +34,9 @@ def bootstrap(probabilities: np.ndarray, labels: np.ndarray, groups: np.ndarray,
     if count < 2:
         return {"accuracy": None, "balanced_accuracy": None, "auc": None}
     # by class (authentic, tampered) and group
-    right = np.stack([np.bincount(group, ((p >= threshold) == y) & (y == one), count)
-                      for one in (False, True)])
-    size = np.stack([np.bincount(group, y == one, count) for one in (False, True)])
+    right = np.stack([np.bincount(group, ((p >= threshold) == y) & (y == label), count)
+                      for label in (False, True)])
+    size = np.stack([np.bincount(group, y == label, count) for label in (False, True)])
     order = np.argsort(p, kind="stable")
     starts = np.flatnonzero(np.append(True, np.diff(p[order]) != 0))  # of equal probabilities
     random = np.random.default_rng(seed)
@@ -54,8 +59,8 @@ def bootstrap(probabilities: np.ndarray, labels: np.ndarray, groups: np.ndarray,
 
 
 def _ends(values: np.ndarray) -> tuple[float, float] | None:
-    known = values[np.isfinite(values)]
-    if 2 * len(known) < len(values):
+    finite = values[np.isfinite(values)]
+    if 2 * len(finite) < len(values):
         return None
-    low, high = np.percentile(known, (2.5, 97.5))
+    low, high = np.percentile(finite, (2.5, 97.5))
     return float(low), float(high)

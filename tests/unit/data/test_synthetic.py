@@ -36,7 +36,7 @@ def test_synthetic_pictures_can_be_trained_on():
 
 
 def test_a_selection_of_rows():
-    """It depends on the seed; a larger selection includes a smaller one; in the order of the file."""
+    """It depends on the seed, includes any smaller one, and is in the order of the file."""
     rows = np.arange(100, 300, 2)
     few, many = first_rows(rows, 10, 3), first_rows(rows, 40, 3)
     assert len(few) == 10 and set(few) < set(many) <= set(rows)

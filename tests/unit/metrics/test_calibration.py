@@ -13,15 +13,15 @@ Y = np.array([0, 0, 1, 1, 1, 1, 0, 1], np.uint8)
 
 def test_reliability_by_hand():
     """Four of ten bins have pictures."""
-    found = calibration.reliability(P, Y)
-    assert [count for *_, count in found] == [1, 2, 4, 1]
-    assert [said for said, *_ in found] == pytest.approx([0.05, 0.15, 0.55, 0.95])
-    assert [share for _, share, _ in found] == [0, 0.5, 0.75, 1]
+    points = calibration.reliability(P, Y)
+    assert [count for *_, count in points] == [1, 2, 4, 1]
+    assert [predicted for predicted, *_ in points] == pytest.approx([0.05, 0.15, 0.55, 0.95])
+    assert [share for _, share, _ in points] == [0, 0.5, 0.75, 1]
 
 
 def test_expected_calibration_error_by_hand():
-    want = (1 * 0.05 + 2 * 0.35 + 4 * 0.2 + 1 * 0.05) / 8
-    assert calibration.expected_calibration_error(P, Y) == pytest.approx(want)
+    expected = (1 * 0.05 + 2 * 0.35 + 4 * 0.2 + 1 * 0.05) / 8
+    assert calibration.expected_calibration_error(P, Y) == pytest.approx(expected)
     # one bin: only the means count
     assert calibration.expected_calibration_error(P, Y, 1) == pytest.approx(
         abs(P.mean() - Y.mean()))
@@ -34,12 +34,12 @@ def test_brier_by_hand():
 
 def test_ends_of_the_bins():
     """0 and 1 belong to the first and the last of ten bins; an inner edge to the bin above it."""
-    found = calibration.reliability([0.0, 1.0, 0.5, 0.49], [0, 1, 1, 0])
-    assert [count for *_, count in found] == [1, 1, 1, 1]
-    assert [said for said, *_ in found] == [0, 0.49, 0.5, 1]
+    points = calibration.reliability([0.0, 1.0, 0.5, 0.49], [0, 1, 1, 0])
+    assert [count for *_, count in points] == [1, 1, 1, 1]
+    assert [predicted for predicted, *_ in points] == [0, 0.49, 0.5, 1]
 
 
-def test_a_calibrated_model_has_a_small_error_and_a_boastful_one_a_large():
+def test_the_error_is_small_for_a_calibrated_model_and_large_for_an_overconfident_one():
     """Labels drawn by the probabilities; then the same with probabilities pushed to the ends."""
     random = np.random.default_rng(0)
     p = random.random(20_000)
@@ -50,7 +50,7 @@ def test_a_calibrated_model_has_a_small_error_and_a_boastful_one_a_large():
 
 
 def test_no_rows_and_no_numbers():
-    """Nothing to say of no rows; a diverged model's rows don't hide."""
+    """None without rows; the rows of a diverged model show as NaN."""
     assert calibration.reliability([], []) == []
     assert calibration.expected_calibration_error([], []) is calibration.brier([], []) is None
     assert calibration.reliability([np.nan, 0.2], [1, 0]) == [(0.2, 0.0, 1)]

@@ -14,7 +14,7 @@ SCORES = np.array([0.9, 0.1, 0.8, 0.5, 0.2, 0.3, 0.4, 0.4])
 
 
 def test_roc_by_hand():
-    """A point per distinct probability, ties at once, from nothing called tampered to all."""
+    """A point per distinct probability, ties together, from nothing predicted tampered to all."""
     false, true, thresholds = curves.roc(SCORES, LABELS)
     assert thresholds.tolist() == [np.inf, 0.9, 0.8, 0.5, 0.4, 0.3, 0.2, 0.1]
     assert false == pytest.approx(np.array([0, 0, 1, 1, 2, 3, 4, 5]) / 5)
@@ -30,7 +30,7 @@ def test_precision_recall_by_hand():
 
 @pytest.mark.parametrize("values", [2, 7, 1000])
 def test_curves_agree_with_the_figures_at_every_threshold(values):
-    """Each point is what metrics.evaluate finds at that threshold; the area below is the AUC."""
+    """Each point agrees with metrics.evaluate at that threshold; the area below is the AUC."""
     random = np.random.default_rng(values)
     labels = random.integers(0, 2, 200)
     scores = random.integers(0, values, 200) / values
@@ -39,16 +39,16 @@ def test_curves_agree_with_the_figures_at_every_threshold(values):
     assert same.tolist() == thresholds[1:].tolist()
     assert np.trapezoid(true, false) == pytest.approx(metrics.auc(scores, labels), rel=1e-12)
     for place in range(0, len(thresholds), max(1, len(thresholds) // 20)):
-        found = metrics.evaluate(scores, labels, thresholds[place])
-        assert found["recall"] == pytest.approx(true[place])
-        assert found["fp"] / (found["fp"] + found["tn"]) == pytest.approx(false[place])
+        figures = metrics.evaluate(scores, labels, thresholds[place])
+        assert figures["recall"] == pytest.approx(true[place])
+        assert figures["fp"] / (figures["fp"] + figures["tn"]) == pytest.approx(false[place])
         if place:
-            assert found["precision"] == pytest.approx(precision[place - 1])
-            assert found["recall"] == pytest.approx(recall[place - 1])
+            assert figures["precision"] == pytest.approx(precision[place - 1])
+            assert figures["recall"] == pytest.approx(recall[place - 1])
 
 
 def test_youden_by_hand():
-    """J is largest at 0.4 (1 - 2/5): the threshold lies midway to the next lower one, 0.3."""
+    """J is largest at 0.4 (1 - 2/5): the threshold is midway to the next lower one, 0.3."""
     assert curves.youden(SCORES, LABELS) == pytest.approx(0.35)
 
 
@@ -57,27 +57,29 @@ def test_youden_is_the_best_balanced_accuracy():
     labels = random.integers(0, 2, 300)
     scores = (random.random(300) + 0.3 * labels) / 1.3
     best = metrics.evaluate(scores, labels, curves.youden(scores, labels))["balanced_accuracy"]
-    assert best == pytest.approx(max(
-        metrics.evaluate(scores, labels, one)["balanced_accuracy"] for one in scores), abs=1e-12)
+    assert best == pytest.approx(
+        max(metrics.evaluate(scores, labels, score)["balanced_accuracy"] for score in scores),
+        abs=1e-12)
     assert best > metrics.evaluate(scores, labels)["balanced_accuracy"]
 
 
 def test_youden_takes_the_threshold_nearest_to_one_half():
-    """0.75 and 0.3 are as good."""
+    """0.75 and 0.3 are equally good."""
     assert curves.youden([0.9, 0.6, 0.5, 0.1], [1, 0, 1, 0]) == pytest.approx(0.3)
-    assert curves.youden([0.2, 0.1], [0, 1]) == pytest.approx(0.6), "nothing is called tampered"
+    assert curves.youden([0.2, 0.1], [0, 1]) == pytest.approx(0.6), "nothing is predicted tampered"
 
 
 @pytest.mark.parametrize("label", [0, 1])
 def test_one_class_only(label):
-    """The rates of the other class are no numbers, and no threshold is best."""
+    """The rates of the other class are NaN, and no threshold is best."""
     false, true, _ = curves.roc(np.array([0.2, 0.7]), np.full(2, label))
-    here, missing = (true, false) if label else (false, true)
-    assert here.tolist() == [0, 0.5, 1] and np.isnan(missing).all()
+    present, missing = (true, false) if label else (false, true)
+    assert present.tolist() == [0, 0.5, 1] and np.isnan(missing).all()
     assert curves.youden(np.array([0.2, 0.7]), np.full(2, label)) is None
 
 
 def test_no_rows():
-    assert [len(one) for one in curves.roc(np.empty(0), np.empty(0))] == [1, 1, 1]
-    assert [len(one) for one in curves.precision_recall(np.empty(0), np.empty(0))] == [0, 0, 0]
-    assert curves.youden(np.empty(0), np.empty(0)) is None
+    none = np.empty(0)
+    assert [len(values) for values in curves.roc(none, none)] == [1, 1, 1]
+    assert [len(values) for values in curves.precision_recall(none, none)] == [0, 0, 0]
+    assert curves.youden(none, none) is None
