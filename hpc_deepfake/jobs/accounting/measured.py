@@ -1,35 +1,68 @@
-"""What a run measured itself, from the files that it left."""
+"""A run's own files: its jobs, how the last one ended, and what the run measured itself."""
 
 from __future__ import annotations
 
+import glob
 import json
 from pathlib import Path
 from typing import Any
 
+from hpc_deepfake.core.json_data import dictionary
 from hpc_deepfake.jobs.accounting.values import ratio
 
 
+def job_ids(run: Path) -> list[str]:
+    """Ids of the jobs whose records a run directory or data file has, the oldest first."""
+    files = [file for folder in _record_folders(run) for file in folder.glob("*.env")]
+    files += run.glob("*/jobs/*.env")  # of a comparison or a scaling study
+    ids = (file.stem for file in sorted(files, key=lambda file: file.stat().st_mtime))
+    return list(dict.fromkeys(job for job in ids if job[:1].isdigit()))
+
+
+def outcome(run: Path) -> str:
+    """Exit code of the run's last job; empty if none has ended."""
+    for folder in _record_folders(run):
+        if (folder / "outcome").is_file():
+            return (folder / "outcome").read_text(encoding="utf-8", errors="replace").strip()
+    return ""
+
+
+def run_of(job: str) -> Path | None:
+    """The run directory below runs/ that holds the records of a job."""
+    name = glob.escape(job)
+    for pattern in (f"jobs/{name}.env", f"jobs/{name}.*.env"):
+        for depth in ("*", "*/*"):
+            for file in Path("runs").glob(f"{depth}/{pattern}"):
+                return file.parent.parent
+    return Path("runs", job) if Path("runs", job).is_dir() else None
+
+
+def _record_folders(run: Path) -> tuple[Path, ...]:
+    """Where job records may be: in a run directory, beside a data file, or in ``run`` itself."""
+    return run / "jobs", Path(f"{run}.jobs"), run
+
+
 def find(run: Path) -> list[dict[str, Any]]:
-    """What the run, or each run in this folder, measured; or the making of a data file."""
+    """What the run, or each run in this folder, measured; of a data file, its preprocessing."""
     if run.is_file() or run.name.endswith(".jobs"):
-        made = _preprocessing(Path(f"{str(run).removesuffix('.jobs')}.json"))
-        return [made] if made else []
+        figures = _preprocessing(Path(f"{str(run).removesuffix('.jobs')}.json"))
+        return [figures] if figures else []
     folders = [run, *sorted(folder for folder in run.iterdir() if folder.is_dir())]
-    return [found for folder in folders if (found := _training(folder))]
+    return [figures for folder in folders if (figures := _training(folder))]
 
 
 def _training(run: Path) -> dict[str, Any] | None:
-    """Of a training: ranks and threads, seconds by stage of all epochs, and, once it has finished,
-    what its ranks used since their last start."""
+    """Figures of a training: ranks and threads, seconds of each stage over all epochs, and, once it
+    has finished, what its ranks used since their last start."""
     environment, summary = (_json(run / name) for name in ("environment.json", "summary.json"))
     epochs = _lines(run / "metrics.jsonl")
     if not environment and not summary and not epochs:
         return None
     ranks, usage = environment.get("ranks", []), summary.get("usage", [])
     threads = [rank.get("threads") or 1 for rank in ranks] or [1] * len(usage)
-    wall = max((one["wall_s"] for one in usage), default=summary.get("seconds"))
-    cpu = sum(one["cpu_s"] for one in usage) if usage else None
-    allocated = sum(one["wall_s"] * count for one, count in zip(usage, threads))
+    wall = max((rank["wall_s"] for rank in usage), default=summary.get("seconds"))
+    cpu = sum(rank["cpu_s"] for rank in usage) if usage else None
+    allocated = sum(rank["wall_s"] * count for rank, count in zip(usage, threads))
     stages: dict[str, float] = {}
     for epoch in epochs:
         for stage, seconds in epoch.get("seconds", {}).items():
@@ -43,7 +76,7 @@ def _training(run: Path) -> dict[str, Any] | None:
             "devices": sorted({f"{str(rank.get('device')).partition(':')[0]} ({rank.get('name')})"
                                for rank in ranks}),
             "wall_s": wall, "cpu_s": cpu, "cpu_efficiency": ratio(cpu, allocated),
-            "memory_bytes": sum(one["max_rss_mb"] for one in usage) * 2**20 if usage else None,
+            "memory_bytes": sum(rank["max_rss_mb"] for rank in usage) * 2**20 if usage else None,
             "gpu_hours": gpus * wall / 3600 if wall else None, "epochs": len(epochs),
             "images_per_s": rates[len(rates) // 2] if rates else None, "seconds": stages,
             "files": {"ranks": "environment.json", "wall": "summary.json",
@@ -51,38 +84,38 @@ def _training(run: Path) -> dict[str, Any] | None:
 
 
 def _preprocessing(file: Path) -> dict[str, Any] | None:
-    """Of the making of a data file, from the table beside it: seconds by stage of a mean rank."""
-    made = _json(file)
-    if "seconds" not in made:
+    """Figures of preprocessing, from the JSON file beside the data file: seconds of each stage, as
+    the mean over the ranks."""
+    facts = _json(file)
+    if "seconds" not in facts:
         return None
-    wall, by_rank = made["seconds"]["wall"], made["seconds"].get("by_rank", [])
+    wall, by_rank = facts["seconds"]["wall"], facts["seconds"].get("by_rank", [])
     stages = {stage: sum(rank[stage] for rank in by_rank) / len(by_rank)
               for stage in (by_rank[0] if by_rank else ())}
-    return {"folder": str(file), "ranks": made.get("ranks"),
-            "hosts": [made["host"]] if "host" in made else [], "wall_s": wall,
-            "images_per_s": made["images"] / wall if wall else None, "seconds": stages,
+    return {"folder": str(file), "ranks": facts.get("ranks"),
+            "hosts": [facts["host"]] if "host" in facts else [], "wall_s": wall,
+            "images_per_s": facts["images"] / wall if wall else None, "seconds": stages,
             "files": dict.fromkeys(("ranks", "wall", "epochs"), file.name)}
 
 
 def _json(path: Path) -> dict[str, Any]:
-    """The file's table; empty where there is none, or half of one."""
+    """The file's JSON object; empty if it is missing, cut off or another value."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        return dictionary(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
-    """The file's tables, one a line."""
+    """The file's JSON objects, one per line; lines that are cut off are left out."""
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return []
-    found = []
+    records = []
     for line in text.split("\n"):
         try:
-            found.append(json.loads(line))
-        except ValueError:  # the end, or half a line of a killed run
+            records.append(json.loads(line))
+        except ValueError:  # the empty text at the end, or half a line of a killed run
             continue
-    return found
+    return records

@@ -1,12 +1,17 @@
-"""Jobs as ``qstat -xf`` knows them."""
+"""Jobs in the records of PBS, read by ``qstat -xf``."""
 
 from __future__ import annotations
 
 import re
 
-from hpc_deepfake.jobs.accounting.ask import answer
 from hpc_deepfake.jobs.accounting.usage import Usage
-from hpc_deepfake.jobs.accounting.values import read_duration, read_size, read_time, whole
+from hpc_deepfake.jobs.accounting.values import (
+    answer,
+    read_duration,
+    read_size,
+    read_time,
+    whole,
+)
 
 _STATES = {"B": "BEGUN", "E": "EXITING", "F": "FINISHED", "H": "HELD", "M": "MOVED",
            "Q": "QUEUED", "R": "RUNNING", "S": "SUSPENDED", "T": "MOVING", "U": "SUSPENDED",
@@ -14,42 +19,43 @@ _STATES = {"B": "BEGUN", "E": "EXITING", "F": "FINISHED", "H": "HELD", "M": "MOV
 
 
 def ask_qstat(job: str) -> tuple[list[Usage], str]:
-    """A job, or the jobs of an array, that PBS knows, or why there is none."""
+    """A job of PBS, or the jobs of an array; and, if there is none, why."""
     text, problem = answer("qstat", "-x", "-f", *(["-t"] if "[]" in job else []), job)
-    return parse_qstat(text), f"qstat: {problem or 'knows no such job'}"
+    return parse_qstat(text), f"qstat: {problem or 'no such job'}"
 
 
 def parse_qstat(text: str) -> list[Usage]:
-    """Jobs of ``qstat -f``; without the head of an array whose jobs are there too."""
+    """Jobs in the output of ``qstat -f``. The record of an array as a whole is left out if its jobs
+    have their own."""
     jobs = []
     for record in re.split(r"^Job Id: ", text, flags=re.MULTILINE)[1:]:
-        first, _, rest = record.replace("\n\t", "").partition("\n")  # long lines come folded
+        first, _, rest = record.replace("\n\t", "").partition("\n")  # long lines are folded
         attributes = dict(re.findall(r"^ +([\w.]+) = (.*)$", rest, re.MULTILINE))
         jobs.append((first.strip(), attributes))
-    some = [one for one in jobs if one[1].get("array") != "True"]
-    return [_usage(*one) for one in some or jobs]
+    single = [job for job in jobs if job[1].get("array") != "True"]
+    return [_usage(*job) for job in single or jobs]
 
 
 def _usage(job: str, attributes: dict[str, str]) -> Usage:
     def used(key: str) -> str:
         return attributes.get(f"resources_used.{key}", "")
 
-    def asked(key: str) -> str:
+    def requested(key: str) -> str:
         return attributes.get(f"Resource_List.{key}", "")
 
     state = attributes.get("job_state", "")
     usage = Usage(job, attributes.get("Job_Name", ""), _STATES.get(state, state), "qstat -xf",
                   attributes.get("Exit_status", ""), elapsed=read_duration(used("walltime")),
-                  cpu=read_duration(used("cput")), cpus=whole(asked("ncpus")),
-                  gpus=whole(asked("ngpus")) or 0, nodes=whole(asked("nodect")),
-                  memory=read_size(used("mem")), memory_asked=read_size(asked("mem")))
+                  cpu=read_duration(used("cput")), cpus=whole(requested("ncpus")),
+                  gpus=whole(requested("ngpus")) or 0, nodes=whole(requested("nodect")),
+                  memory=read_size(used("mem")), memory_asked=read_size(requested("mem")))
     runs = whole(attributes.get("run_count", "")) or 1
     if runs > 1:
-        usage.notes.append(f"PBS started it {runs} times; these are the last run's figures")
+        usage.notes.append(f"PBS ran it {runs} times; these are the figures of the last run")
     else:
         submitted = attributes.get("ctime") or attributes.get("qtime", "")
         times = (submitted, attributes.get("etime", ""), attributes.get("stime", ""))
         usage.wait(*map(read_time, times), still=state in ("Q", "H", "W"))
     if state in ("R", "E", "S", "U"):
-        usage.notes.append("it still runs: these are the figures so far")
+        usage.notes.append("still running: these are the figures so far")
     return usage

@@ -1,29 +1,34 @@
-"""Jobs and steps as ``sacct`` knows them."""
+"""Jobs and steps in SLURM's accounting, read by ``sacct``."""
 
 from __future__ import annotations
 
 import re
 
-from hpc_deepfake.jobs.accounting.ask import answer
 from hpc_deepfake.jobs.accounting.usage import Usage
-from hpc_deepfake.jobs.accounting.values import read_duration, read_size, read_time, whole
+from hpc_deepfake.jobs.accounting.values import (
+    answer,
+    read_duration,
+    read_size,
+    read_time,
+    whole,
+)
 
 FIELDS = ("JobID", "State", "ExitCode", "Submit", "Eligible", "Start", "ElapsedRaw", "AllocCPUS",
           "NNodes", "NTasks", "TotalCPU", "MaxRSS", "ReqMem", "AllocTRES",
-          "JobName")  # last: it may hold the separator
+          "JobName")  # last: it may contain the separator
 
 
 def ask_sacct(job: str) -> tuple[list[Usage], str]:
-    """All runs of a job that SLURM's accounting knows, or why there is none."""
+    """All runs of a job in SLURM's accounting; and, if there are none, why."""
     if not re.fullmatch(r"\d+([_+]\d+)?", job):
-        return [], "sacct: that is no id of a SLURM job"
+        return [], "sacct: not the id of a SLURM job"
     text, problem = answer("sacct", "-j", job, "--duplicates", "--parsable2", "--noheader",
                            "--units=K", f"--format={','.join(FIELDS)}")
-    return parse_sacct(text), f"sacct: {problem or 'knows no such job'}"
+    return parse_sacct(text), f"sacct: {problem or 'no such job'}"
 
 
 def parse_sacct(text: str) -> list[Usage]:
-    """Jobs of ``sacct --parsable2`` with the fields above, each with its steps."""
+    """Jobs in the output of ``sacct --parsable2`` with ``FIELDS``, each with its steps."""
     jobs: list[Usage] = []
     for line in text.split("\n"):
         values = line.split("|", len(FIELDS) - 1)
@@ -34,12 +39,12 @@ def parse_sacct(text: str) -> list[Usage]:
         if not step:
             jobs.append(_job(row, job))
             continue
-        owner = next((one for one in reversed(jobs) if one.id == job), None)
-        if owner is not None:  # a requeued job's steps come after its run
+        owner = next((usage for usage in reversed(jobs) if usage.id == job), None)
+        if owner is not None:  # steps of each run of a requeued job come right after that run
             owner.steps.append(_step(row, step))
-    for job in jobs:
-        most = max(job.steps, key=lambda step: step.memory or 0, default=None)
-        job.memory = most and most.memory
+    for usage in jobs:
+        largest = max(usage.steps, key=lambda step: step.memory or 0, default=None)
+        usage.memory = largest.memory if largest else None
     return jobs
 
 
@@ -49,7 +54,7 @@ def _job(row: dict[str, str], name: str) -> Usage:
     usage.wait(*(read_time(row[key]) for key in ("Submit", "Eligible", "Start")),
                still=usage.state == "PENDING")
     if _running(usage.state) and usage.state != "PENDING":
-        usage.notes.append("CPU time and memory are known when a step has ended")
+        usage.notes.append("CPU time and memory are only known once a step has ended")
     return usage
 
 
@@ -60,9 +65,9 @@ def _step(row: dict[str, str], name: str) -> Usage:
 
 
 def _usage(row: dict[str, str], name: str) -> Usage:
-    """What jobs and steps have in common."""
+    """The figures that jobs and steps have in common."""
     state = (row["State"].split() or [""])[0]  # without "by 1001"
-    tres = dict(one.split("=", 1) for one in row["AllocTRES"].split(",") if "=" in one)
+    tres = dict(item.split("=", 1) for item in row["AllocTRES"].split(",") if "=" in item)
     return Usage(name, row["JobName"], state, "sacct", row["ExitCode"],
                  elapsed=whole(row["ElapsedRaw"]), cpus=whole(row["AllocCPUS"]),
                  gpus=_gpus(tres), nodes=whole(row["NNodes"]),
@@ -71,19 +76,20 @@ def _usage(row: dict[str, str], name: str) -> Usage:
 
 
 def _running(state: str) -> bool:
-    """Not at its end."""
+    """Whether a job in this state hasn't ended."""
     return state in ("PENDING", "RUNNING", "SUSPENDED", "COMPLETING", "CONFIGURING")
 
 
 def _gpus(tres: dict[str, str]) -> int:
-    """``gres/gpu``, or the sum of ``gres/gpu:TYPE``."""
+    """Number of GPUs: ``gres/gpu``, or the sum of all ``gres/gpu:TYPE``."""
     if "gres/gpu" in tres:
         return whole(tres["gres/gpu"]) or 0
     return sum(whole(value) or 0 for key, value in tres.items() if key.startswith("gres/gpu:"))
 
 
 def _memory_asked(text: str, job: Usage) -> float | None:
-    """Bytes of ReqMem: of the whole job, or before SLURM 21.08 of each CPU (c) or node (n)."""
-    each = {"c": job.cpus, "n": job.nodes}.get(text[-1:], 1)
+    """Bytes of ReqMem: of the whole job or, before SLURM 21.08, of each CPU (suffix c) or node
+    (n)."""
+    units = {"c": job.cpus, "n": job.nodes}.get(text[-1:], 1)
     size = read_size(text.rstrip("cn"))
-    return size * each if size and each else None
+    return size * units if size and units else None

@@ -1,4 +1,4 @@
-"""The report for a person, 100 columns wide."""
+"""The report as text, 100 columns wide."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any
 from hpc_deepfake.jobs.accounting.usage import Report, Usage
 from hpc_deepfake.jobs.accounting.values import ratio
 
-_OUTCOMES = {"0": "finished", "2": "wrong usage or input", "75": "stopped, to be gone on with",
-             "137": "killed, often for want of memory"}
+_OUTCOMES = {"0": "finished", "2": "options or input rejected", "75": "stopped, can be resumed",
+             "137": "killed, often because memory ran out"}
 _ROW = "{:<21.21} {:<13.13} {:>5.5} {:>8} {:>8} {:>5} {:>7} {:>8} {:>7} {:>9}".format
 
 
 def text(report: Report) -> str:
-    """All of the report, in lines."""
+    """The whole report."""
     lines = []
     if report.jobs:
         sources = " and ".join(dict.fromkeys(job.source for job in report.jobs))
@@ -40,43 +40,44 @@ def _job_lines(job: Usage) -> list[str]:
     lines += [_usage_line(f"  {step.id} {step.name if step.name != step.id else ''}", step)
               for step in job.steps]
     if job.held and job.held >= 10:
-        lines.append(f"  of the time waited, {_hms(job.held)} before it was eligible (another job, "
-                     "a begin time, a requeue)")
+        lines.append(f"  {_hms(job.held)} of the waiting time before it was eligible to start "
+                     "(dependency, begin time, requeue)")
     return lines + [f"  {note}" for note in job.notes]
 
 
-def _usage_line(what: str, usage: Usage) -> str:
-    return _ROW(what, usage.state, usage.exit, _hms(usage.waited), _hms(usage.elapsed),
+def _usage_line(title: str, usage: Usage) -> str:
+    return _ROW(title, usage.state, usage.exit, _hms(usage.waited), _hms(usage.elapsed),
                 usage.cpus if usage.cpus is not None else "", _percent(usage.cpu_efficiency),
                 _bytes(usage.memory), _percent(usage.memory_efficiency),
                 f"{usage.gpu_hours:.2f}" if usage.gpu_hours else "").rstrip()
 
 
-def _measured_lines(found: dict[str, Any]) -> list[str]:
-    """A line for each figure, with the file that it is from."""
+def _measured_lines(figures: dict[str, Any]) -> list[str]:
+    """A line for each figure, with the file that it comes from."""
     row = "  {:<15} {:>9}  {:<48} {}".format
-    files, lines = found["files"], [f"measured by the run itself, {found['folder']}:"]
-    where = ", ".join(found["hosts"]) or "?"
-    what = "".join(f", {device}" for device in found.get("devices", []))
-    lines.append(row("ranks", found["ranks"] or "–", f"on {where}{what}", files["ranks"]))
-    if found["wall_s"] is not None:
-        lines.append(row("wall clock", _hms(found["wall_s"]), "since the last start",
+    files, lines = figures["files"], [f"measured by the run itself, {figures['folder']}:"]
+    hosts = ", ".join(figures["hosts"]) or "?"
+    devices = "".join(f", {device}" for device in figures.get("devices", []))
+    lines.append(row("ranks", figures["ranks"] or "–", f"on {hosts}{devices}", files["ranks"]))
+    if figures["wall_s"] is not None:
+        lines.append(row("wall clock", _hms(figures["wall_s"]), "since the last start",
                          files["wall"]))
-    if found.get("cpu_s") is not None:
-        share = _percent(found["cpu_efficiency"])
-        lines += [row("CPU time", _hms(found["cpu_s"]),
-                      f"{share} of {found['threads']} threads over the wall clock", files["wall"]),
-                  row("memory", _bytes(found["memory_bytes"]),
+    if figures.get("cpu_s") is not None:
+        share = _percent(figures["cpu_efficiency"])
+        lines += [row("CPU time", _hms(figures["cpu_s"]),
+                      f"{share} of {figures['threads']} threads over the wall clock",
+                      files["wall"]),
+                  row("memory", _bytes(figures["memory_bytes"]),
                       "largest resident sets of all ranks, summed", files["wall"])]
-    if found.get("gpu_hours"):
-        lines.append(row("GPU hours", f"{found['gpu_hours']:.2f}", "of the GPUs it computed on",
+    if figures.get("gpu_hours"):
+        lines.append(row("GPU hours", f"{figures['gpu_hours']:.2f}", "of the GPUs that it used",
                          files["ranks"]))
-    if found["images_per_s"] is not None:
-        count = f"median of {found['epochs']} epochs" if "epochs" in found else ""
-        lines.append(row("images/s", f"{found['images_per_s']:,.0f}", count, files["epochs"]))
-    all_stages = sum(found["seconds"].values())
+    if figures["images_per_s"] is not None:
+        count = f"median of {figures['epochs']} epochs" if "epochs" in figures else ""
+        lines.append(row("images/s", f"{figures['images_per_s']:,.0f}", count, files["epochs"]))
+    all_stages = sum(figures["seconds"].values())
     lines += [row(f"  {stage}", f"{seconds:,.1f} s", _percent(ratio(seconds, all_stages)),
-                  files["epochs"]) for stage, seconds in found["seconds"].items()]
+                  files["epochs"]) for stage, seconds in figures["seconds"].items()]
     return lines
 
 
@@ -85,7 +86,7 @@ def _hms(seconds: float | None) -> str:
         return ""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    if hours >= 24:  # days-hours:minutes, as SLURM writes it: the column has room for that
+    if hours >= 24:  # days-hours:minutes, as SLURM writes it, fits the column
         return f"{hours // 24}-{hours % 24:02}:{minutes:02}"
     return f"{hours}:{minutes:02}:{rest:02}"
 

@@ -1,4 +1,4 @@
-"""What a job used, and all that is known of a subject."""
+"""What a job used, and the report on a run or job."""
 
 from __future__ import annotations
 
@@ -6,18 +6,33 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from hpc_deepfake.core.text import plural
 from hpc_deepfake.jobs.accounting.values import ratio
 
 
 @dataclass
 class Usage:
-    """One run of a job, or a step of it; None where a figure isn't known.
+    """One run of a job, or a step of it; None where a figure is unknown.
 
     Attributes:
-        id, name, state, exit: as the scheduler spells them. source: of the figures.
-        waited: seconds from submission to start; held: those of them before it was eligible.
-        elapsed, cpu: seconds. cpus, gpus, nodes: allocated. memory, memory_asked: bytes.
-        cpu_allocated: CPU seconds that were there to be used, elapsed × cpus. gpu_hours: likewise.
+        id: as the scheduler spells it.
+        name: of the job or step.
+        state: as the scheduler spells it, such as COMPLETED.
+        source: command that printed the figures.
+        exit: exit code, as the scheduler spells it.
+        waited: seconds from submission to start.
+        held: seconds of ``waited`` before the job was eligible to start.
+        elapsed: seconds from start to end.
+        cpu: CPU time in seconds.
+        cpus: number of allocated CPUs.
+        gpus: number of allocated GPUs.
+        nodes: number of allocated nodes.
+        memory: largest memory in use, in bytes.
+        memory_asked: requested memory, in bytes.
+        cpu_allocated: CPU seconds available to the job: elapsed × cpus.
+        gpu_hours: GPU hours available to the job: elapsed × gpus.
+        notes: remarks for a reader.
+        steps: of a job.
     """
 
     id: str
@@ -48,18 +63,27 @@ class Usage:
 
     @property
     def cpu_efficiency(self) -> float | None:
+        """CPU time / allocated CPU time."""
         return ratio(self.cpu, self.cpu_allocated)
 
     @property
     def memory_efficiency(self) -> float | None:
+        """Memory in use / requested memory."""
         return ratio(self.memory, self.memory_asked)
 
     def wait(self, submitted: float | None, eligible: float | None, started: float | None,
              *, still: bool) -> None:
-        """Note how long it waited, from these times, or has been waiting so far."""
+        """Set ``waited`` and ``held`` from these times, in seconds since the epoch.
+
+        Args:
+            submitted: when the job was submitted.
+            eligible: when it became eligible to start.
+            started: when it started.
+            still: whether it is still waiting: the figures then count up to now.
+        """
         if still:
             started = time.time()
-            self.notes.append("it still waits: that long so far")
+            self.notes.append("still waiting: the figure is the time so far")
         if submitted and started:
             self.waited = max(0, started - submitted)
             self.held = min(max(0, eligible - submitted), self.waited) if eligible else None
@@ -78,11 +102,14 @@ class Usage:
 
 @dataclass
 class Report:
-    """All that is known of a job, or of a run's jobs.
+    """What is known of a job, or of a run's jobs.
 
     Attributes:
-        subject: as it was asked for. jobs: each run of each job. unknown: by job, why nothing is
-        known of it. measured: what runs measured themselves. outcome: exit code of the last job.
+        subject: the run directory, data file or job id, as given by the user.
+        jobs: each run of each job.
+        unknown: reason by id, of jobs without figures.
+        measured: figures that runs measured themselves.
+        outcome: exit code of the last job; empty if none has ended.
     """
 
     subject: str
@@ -93,16 +120,16 @@ class Report:
 
     @property
     def total(self) -> Usage:
-        """Over all runs of all jobs; memory is that of the run that used most of what it had."""
-        ended = [job for job in self.jobs if job.cpu is not None]
-        most = max(self.jobs, key=lambda job: job.memory_efficiency or 0)
-        return Usage("total of", f"{len(self.jobs)} runs", "", "",
+        """Sums over all runs of all jobs; memory is that of the run with the highest efficiency."""
+        cpu = [(job.cpu, job.cpu_allocated or 0) for job in self.jobs if job.cpu is not None]
+        highest = max(self.jobs, key=lambda job: job.memory_efficiency or 0)
+        return Usage("total of", plural(len(self.jobs), "run"), "", "",
                      waited=sum(job.waited or 0 for job in self.jobs),
                      elapsed=sum(job.elapsed or 0 for job in self.jobs),
-                     cpu=sum(job.cpu for job in ended) if ended else None,
-                     cpu_allocated=sum(job.cpu_allocated for job in ended),
-                     gpu_hours=sum(job.gpu_hours for job in self.jobs),
-                     memory=most.memory, memory_asked=most.memory_asked)
+                     cpu=sum(used for used, _ in cpu) if cpu else None,
+                     cpu_allocated=sum(allocated for _, allocated in cpu),
+                     gpu_hours=sum(job.gpu_hours or 0 for job in self.jobs),
+                     memory=highest.memory, memory_asked=highest.memory_asked)
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""

@@ -1,9 +1,32 @@
-"""Times and sizes as schedulers write them."""
+"""Calling a scheduler's accounting command, and reading the times and sizes that it prints."""
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
+import textwrap
 import time
+
+PATIENCE = 60  # seconds for an answer
+
+
+def answer(*command: str) -> tuple[str, str]:
+    """Standard output of a command, and what went wrong with it; empty if nothing did."""
+    if shutil.which(command[0]) is None:
+        return "", "not in PATH"
+    environment = {**os.environ, "SLURM_TIME_FORMAT": "%s", "LC_ALL": "C"}
+    try:
+        done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8",
+                              errors="replace", timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        return "", f"no answer within {PATIENCE} s"
+    except OSError as error:
+        return "", str(error.strerror)
+    message = (done.stderr or done.stdout).strip() or f"exit code {done.returncode}"
+    problem = textwrap.shorten(message, 200, placeholder=" …") if done.returncode else ""
+    return done.stdout, problem
 
 
 def read_duration(text: str) -> float | None:
@@ -16,7 +39,7 @@ def read_duration(text: str) -> float | None:
 
 
 def read_size(text: str) -> float | None:
-    """Bytes of 66788K, 1.5G, 45460kb or 1484b; None for nothing, 0 or anything else."""
+    """Bytes of 66788K, 1.5G, 45460kb or 1484b; None for an empty text, 0 or anything else."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([kmgtp]?)b?", text.lower())
     if not match:
         return None
@@ -24,7 +47,8 @@ def read_size(text: str) -> float | None:
 
 
 def read_time(text: str) -> float | None:
-    """Seconds since the epoch of 1795645818, 2026-11-25T22:30:18 or Wed Nov 25 22:30:18 2026."""
+    """Seconds since the epoch of 1795645818, 2026-11-25T22:30:18 or Wed Nov 25 22:30:18 2026; None
+    for anything else, such as Unknown."""
     if text.isdecimal():
         return float(text)
     for form in ("%Y-%m-%dT%H:%M:%S", "%a %b %d %H:%M:%S %Y"):
@@ -32,7 +56,7 @@ def read_time(text: str) -> float | None:
             return time.mktime(time.strptime(text, form))
         except ValueError:
             continue
-    return None  # Unknown, None, or not yet
+    return None
 
 
 def whole(text: str) -> int | None:
@@ -40,6 +64,6 @@ def whole(text: str) -> int | None:
     return int(text) if text.isdecimal() else None
 
 
-def ratio(part: float | None, all_: float | None) -> float | None:
-    """None where a figure is unknown, or there is nothing to divide by."""
-    return part / all_ if part is not None and all_ else None
+def ratio(part: float | None, total: float | None) -> float | None:
+    """``part / total``; None where one of them is unknown, or ``total`` is 0."""
+    return part / total if part is not None and total else None

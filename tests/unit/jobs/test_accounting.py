@@ -1,4 +1,4 @@
-"""``hpc-deepfake job report``: recorded output of a real sacct, qstat's form, runs' own files."""
+"""``hpc-deepfake job report``: recorded output of a real sacct, qstat's format, runs' own files."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import pytest
 from hpc_deepfake import cli
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.jobs import command as job
-from hpc_deepfake.jobs.accounting import account, ask, table
+from hpc_deepfake.jobs.accounting import account, table, values
 from hpc_deepfake.jobs.accounting.pbs import parse_qstat
 from hpc_deepfake.jobs.accounting.slurm import FIELDS, parse_sacct
 from hpc_deepfake.jobs.accounting.values import read_duration, read_size
 
-# sacct of SLURM 22.05 on four nodes, as ask_sacct() asks for it: two nodes with two GPUs each; a
-# job that requeued itself twice; one that failed; one over its time limit; one that was cancelled
-# while it was held; an array; one that waits; one that runs.
+# sacct of SLURM 22.05 on four nodes, as ask_sacct() calls it: two nodes with two GPUs each; a job
+# that requeued itself twice; one that failed; an array; one over its time limit; one that was
+# cancelled while it was held; one that is waiting; one that is running.
 SACCT = {"11": """\
 11|COMPLETED|0:0|1795645818|1795645818|1795645819|17|8|2||00:21.243||4194304K|billing=8,cpu=8,gres/gpu=4,mem=4194304K,node=2|rep-steps
 11.batch|COMPLETED|0:0|1795645819|1795645819|1795645819|17|4|1|1|00:00.083|12512K||cpu=4,gres/gpu=2,mem=2097152K,node=1|batch
@@ -59,7 +59,7 @@ SACCT = {"11": """\
 35.0|COMPLETED|0:0|1795646507|1795646507|1795646507|1|1|1|1|00:00.032|||cpu=1,mem=409600K,node=1|sleep
 """}  # noqa: E501
 
-# Not recorded, but in the form in which OpenPBS prints it: folded lines, sizes and times.
+# Not recorded, but in the format of OpenPBS: folded lines, sizes and times.
 QSTAT = """\
 Job Id: 4711.pbs
     Job_Name = hd-train-4gpu
@@ -112,7 +112,7 @@ print(answer.read_text(), end="")
 
 @pytest.fixture
 def machine(tmp_path, monkeypatch):
-    """Puts commands in PATH, alone; returns a function for their answers by job."""
+    """Only fake commands in PATH; returns a function that sets their answers by job."""
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", str(folder))
@@ -129,7 +129,7 @@ def machine(tmp_path, monkeypatch):
 
 
 def make_run(folder: Path, jobs: list[str], **files: object) -> Path:
-    """A run directory with records of some jobs, made in this order."""
+    """A run directory with records of these jobs, in this order."""
     (folder / "jobs").mkdir(parents=True)
     for number, name in enumerate(jobs):
         record = folder / "jobs" / f"{name}.env"
@@ -155,7 +155,7 @@ METRICS = "".join(json.dumps({"epoch": epoch, "images_per_s": rate, "seconds": {
 # --- sacct
 
 
-def test_efficiencies_and_gpu_hours_by_seffs_formulas():
+def test_efficiencies_and_gpu_hours_as_in_seff():
     """Job 11: 21.243 CPU s in 17 s × 8 CPUs; its largest step had 4 tasks of up to 66788 KiB, of
     4 GiB; 4 GPUs for 17 s."""
     (usage,) = parse_sacct(SACCT["11"])
@@ -174,14 +174,14 @@ def test_efficiencies_and_gpu_hours_by_seffs_formulas():
 
 def test_each_run_of_a_requeued_job_keeps_its_own_steps():
     runs = parse_sacct(SACCT["12"])
-    assert [(one.state, one.waited, one.held) for one in runs] == [
+    assert [(usage.state, usage.waited, usage.held) for usage in runs] == [
         ("REQUEUED", 1, 0), ("REQUEUED", 121, 121), ("COMPLETED", 122, 121)]
-    assert [one.cpu for one in runs] == [2.734, 8.078, 7.965]
-    assert [[step.cpu for step in one.steps] for one in runs] == [
+    assert [usage.cpu for usage in runs] == [2.734, 8.078, 7.965]
+    assert [[step.cpu for step in usage.steps] for usage in runs] == [
         [0.091, 2.643], [0.105, 7.972], [0.071, 7.893]]
 
 
-def test_totals_weigh_each_run_by_what_it_was_given(machine):
+def test_totals_weigh_each_run_by_its_allocation(machine):
     machine("sacct", SACCT)
     total = account("12").total
     assert (total.waited, total.elapsed) == (244, 13)
@@ -190,7 +190,7 @@ def test_totals_weigh_each_run_by_what_it_was_given(machine):
     assert account("11").total.gpu_hours == pytest.approx(4 * 17 / 3600)
 
 
-def test_jobs_that_did_not_end_well_or_not_yet(monkeypatch):
+def test_jobs_that_failed_or_have_not_ended(monkeypatch):
     monkeypatch.setattr(time, "time", lambda: 1795646507 + 60)
     failed, over, cancelled, waits, runs = (
         parse_sacct(SACCT[name])[0] for name in ("13", "15", "16", "34", "35"))
@@ -200,21 +200,21 @@ def test_jobs_that_did_not_end_well_or_not_yet(monkeypatch):
     assert waits.waited == 60
     later = parse_sacct(SACCT["34"].replace("|Unknown|", f"|{1795646507 + 120}|", 1))[0]
     assert (later.waited, later.held) == (60, 60)  # eligible in a minute's time
-    assert "still waits" in waits.notes[0] and waits.cpu_efficiency is None
-    assert runs.cpu_efficiency is None and "when a step has ended" in runs.notes[0]
+    assert "still waiting" in waits.notes[0] and waits.cpu_efficiency is None
+    assert runs.cpu_efficiency is None and "once a step has ended" in runs.notes[0]
     assert runs.steps[1].cpu == 0.032
 
 
 def test_elements_of_an_array_are_jobs_of_their_own():
-    found = parse_sacct(SACCT["14"])
-    assert [(one.id, len(one.steps)) for one in found] == [("14_1", 1), ("14_2", 2)]
+    jobs = parse_sacct(SACCT["14"])
+    assert [(usage.id, len(usage.steps)) for usage in jobs] == [("14_1", 1), ("14_2", 2)]
 
 
 def row(**fields: str) -> str:
-    """A line of sacct with some of its fields."""
-    usual = dict.fromkeys(FIELDS, "") | {
+    """A line of sacct with these values of its fields."""
+    defaults = dict.fromkeys(FIELDS, "") | {
         "JobID": "1", "State": "COMPLETED", "ElapsedRaw": "10", "AllocCPUS": "8", "NNodes": "2"}
-    return "|".join((usual | fields)[name] for name in FIELDS) + "\n"
+    return "|".join((defaults | fields)[name] for name in FIELDS) + "\n"
 
 
 @pytest.mark.parametrize(("text", "alloc", "expected"), [
@@ -222,18 +222,18 @@ def row(**fields: str) -> str:
     ("4194304K", "", 2**32), ("0n", "cpu=8,mem=64G", 64 * 2**30), ("0", "mem=1.50G", 1.5 * 2**30),
     ("?n", "", None), ("", "", None)])
 def test_requested_memory_of_old_and_new_slurm(text, alloc, expected):
-    """Before 21.08 with c or n: of each CPU or node. With --mem=0: what was allocated."""
+    """Before 21.08 with suffix c or n: of each CPU or node. With --mem=0: the allocated memory."""
     assert parse_sacct(row(ReqMem=text, AllocTRES=alloc))[0].memory_asked == expected
 
 
 @pytest.mark.parametrize(("alloc", "gpus"), [
     ("billing=8,cpu=8,gres/gpu=4,node=2", 4), ("gres/gpu:a100=2,gres/gpu=2", 2),
     ("gres/gpu:a100=2,gres/gpu:v100=1", 3), ("cpu=8,gres/nic=2", 0), ("", 0)])
-def test_gpus_with_and_without_their_kind(alloc, gpus):
+def test_gpus_with_and_without_their_type(alloc, gpus):
     assert parse_sacct(row(AllocTRES=alloc))[0].gpu_hours == pytest.approx(gpus * 10 / 3600)
 
 
-def test_times_as_text_or_seconds_and_lines_that_are_none():
+def test_times_as_text_or_seconds_and_lines_without_a_job():
     text = row(Submit="2026-11-25T22:30:18", Eligible="2026-11-25T22:31:18",
                Start="2026-11-25T22:32:18")
     (usage,) = parse_sacct(f"sacct: warning\n\n{text}9.batch|short\n")
@@ -282,25 +282,25 @@ def test_a_waiting_and_a_running_job_of_pbs():
     _, waiting = parse_qstat(QSTAT)
     assert waiting.name.endswith("-so-that-it-goes-on-here")
     assert (waiting.state, waiting.elapsed, waiting.cpu_efficiency) == ("QUEUED", None, None)
-    assert "still waits" in waiting.notes[0]
+    assert "still waiting" in waiting.notes[0]
     running = parse_qstat(QSTAT.replace("job_state = F", "job_state = R"))[0]
     assert running.elapsed == 3600 and "so far" in running.notes[0]
 
 
-def test_a_job_that_pbs_ran_again_says_so():
-    """Only the last run's figures are kept, and its start is not the end of the waiting."""
+def test_a_job_that_pbs_ran_again_has_a_note():
+    """PBS keeps only the last run's figures, so the waiting time is unknown."""
     usage = parse_qstat(QSTAT.replace("run_count = 1", "run_count = 3"))[0]
     assert usage.waited is None and "3 times" in usage.notes[0]
 
 
-def test_the_head_of_a_pbs_array_is_no_job():
+def test_the_record_of_a_whole_pbs_array_is_left_out():
     head = "Job Id: 9[].pbs\n    array = True\n    job_state = B\n\n"
-    some = "Job Id: 9[1].pbs\n    job_state = X\n    resources_used.walltime = 00:00:09\n"
-    assert [one.id for one in parse_qstat(head + some)] == ["9[1].pbs"]
-    assert [one.state for one in parse_qstat(head)] == ["BEGUN"]
+    element = "Job Id: 9[1].pbs\n    job_state = X\n    resources_used.walltime = 00:00:09\n"
+    assert [usage.id for usage in parse_qstat(head + element)] == ["9[1].pbs"]
+    assert [usage.state for usage in parse_qstat(head)] == ["BEGUN"]
 
 
-# --- whom to ask
+# --- which scheduler
 
 
 def test_sacct_is_asked_for_every_run_of_the_job(machine):
@@ -311,7 +311,7 @@ def test_sacct_is_asked_for_every_run_of_the_job(machine):
     assert f"--format={','.join(FIELDS)}" in words
 
 
-def test_qstat_is_asked_where_sacct_does_not_know(machine):
+def test_qstat_is_asked_where_sacct_has_no_record(machine):
     machine("sacct", {})
     asked = machine("qstat", {"4711": QSTAT, "4711.pbs": QSTAT, "9[].pbs": QSTAT})
     for name in ("4711", "4711.pbs", "9[].pbs"):
@@ -320,7 +320,7 @@ def test_qstat_is_asked_where_sacct_does_not_know(machine):
                                               "-x -f -t 9[].pbs %s"]
 
 
-def test_an_unknown_job_is_said_with_all_that_was_tried(machine, capsys, monkeypatch):
+def test_the_message_on_an_unknown_job_names_all_that_was_tried(machine, capsys, monkeypatch):
     machine("qstat", {})
     monkeypatch.setattr(sys, "argv", ["hpc-deepfake", "job", "report", "99"])
     with pytest.raises(SystemExit) as left:
@@ -328,16 +328,16 @@ def test_an_unknown_job_is_said_with_all_that_was_tried(machine, capsys, monkeyp
     assert left.value.code == 2
     out, err = capsys.readouterr()
     assert not out
-    assert err.startswith("error: nothing is known of job 99\n")
+    assert err.startswith("error: no record of job 99\n")
     assert "sacct: not in PATH; qstat: qstat: error: no such job, maintenance" in err
-    assert "runs/: no jobs/99.env" in err
+    assert "has jobs/99.env" in err
 
 
 def test_a_scheduler_that_does_not_answer_is_not_waited_for(machine, monkeypatch, tmp_path):
     program = tmp_path / "bin" / "sacct"
     program.write_text(f"#!{sys.executable}\nimport time\ntime.sleep(20)\n")
     program.chmod(0o755)
-    monkeypatch.setattr(ask, "PATIENCE", 0.2)
+    monkeypatch.setattr(values, "PATIENCE", 0.2)
     began = time.monotonic()
     with pytest.raises(InputError, match=r"sacct: no answer within 0.2 s"):
         account("5")
@@ -346,14 +346,14 @@ def test_a_scheduler_that_does_not_answer_is_not_waited_for(machine, monkeypatch
 
 @pytest.mark.parametrize("subject", ["runs/none", "abc"])
 def test_neither_a_run_nor_a_job(machine, subject):
-    with pytest.raises(InputError, match=f"no run directory {subject}, and no job's id"):
+    with pytest.raises(InputError, match=f"{subject} is neither a run directory nor a job id"):
         account(subject)
 
 
 @pytest.mark.parametrize("subject", [".", "some.txt"])
-def test_a_folder_or_a_file_that_is_no_run(machine, tmp_path, subject):
+def test_a_folder_or_file_without_records(machine, tmp_path, subject):
     (tmp_path / "some.txt").touch()
-    with pytest.raises(InputError, match="holds no records of a job"):
+    with pytest.raises(InputError, match="holds no job records"):
         account(subject)
 
 
@@ -369,7 +369,7 @@ def test_a_run_has_a_report_for_each_of_its_jobs(machine, tmp_path, capsys):
         "15", "12", "12", "12", "11"]
     assert "total of 5 runs" in out and "outcome of the last job: 0 (finished)" in out
     written = json.loads(Path("out.json").read_text())
-    assert [one["id"] for one in written["jobs"]] == ["15", "12", "12", "12", "11"]
+    assert [usage["id"] for usage in written["jobs"]] == ["15", "12", "12", "12", "11"]
     assert written["jobs"][4]["gpu_hours"] == pytest.approx(68 / 3600)
     assert written["jobs"][4]["steps"][1]["memory_bytes"] == 66788 * 1024 * 4
     assert written["total"]["elapsed_s"] == 79 + 13 + 17
@@ -379,7 +379,7 @@ def test_jobs_of_a_comparison_lie_one_folder_deeper(machine, tmp_path):
     machine("sacct", SACCT)
     make_run(tmp_path / "study" / "nodes-001", ["11"])
     make_run(tmp_path / "study" / "nodes-002", ["15"])
-    assert {one.id for one in account("study").jobs} == {"11", "15"}
+    assert {usage.id for usage in account("study").jobs} == {"11", "15"}
 
 
 @pytest.mark.parametrize("subject", ["casia2.h5", "casia2.h5.jobs"])
@@ -393,7 +393,7 @@ def test_the_jobs_and_the_figures_of_a_data_file(machine, tmp_path, subject):
                                               {"read": 3.0, "write": 2.0}]}}
     (tmp_path / "casia2.h5.json").write_text(json.dumps(made))
     report = account(subject)
-    assert [one.id for one in report.jobs] == ["11"]
+    assert [usage.id for usage in report.jobs] == ["11"]
     assert report.measured[0]["images_per_s"] == 100
     assert report.measured[0]["seconds"] == {"read": 2.0, "write": 2.0}
 
@@ -402,13 +402,14 @@ def test_what_a_run_measured_itself(machine, tmp_path):
     """3 GPUs, of which two ranks share one; 4 threads for each of 4 ranks, over 360 s."""
     run = make_run(tmp_path / "run", [], summary_json=SUMMARY, environment_json={"ranks": RANKS})
     (run / "metrics.jsonl").write_text(METRICS)
-    (found,) = account("run").measured
-    assert found["cpu_efficiency"] == pytest.approx(2800 / (360 * 16))
-    assert found["memory_bytes"] == 4 * 2**30
-    assert found["gpu_hours"] == pytest.approx(3 * 360 / 3600)
-    assert (found["epochs"], found["images_per_s"], found["hosts"]) == (3, 110.0, ["n01", "n02"])
-    assert found["seconds"] == {"input": 3.0, "compute": 180.0, "communication": 90.0,
-                                "evaluate": 24.0, "checkpoint": 3.0}
+    (figures,) = account("run").measured
+    assert figures["cpu_efficiency"] == pytest.approx(2800 / (360 * 16))
+    assert figures["memory_bytes"] == 4 * 2**30
+    assert figures["gpu_hours"] == pytest.approx(3 * 360 / 3600)
+    assert (figures["epochs"], figures["images_per_s"]) == (3, 110.0)
+    assert figures["hosts"] == ["n01", "n02"]
+    assert figures["seconds"] == {"input": 3.0, "compute": 180.0, "communication": 90.0,
+                                  "evaluate": 24.0, "checkpoint": 3.0}
     text = table.text(account("run"))
     for words in ("wall clock 0:06:00", "CPU time 0:46:40 48.6% of 16 threads", "memory 4.0 GB",
                   "GPU hours 0.30", "images/s 110 median of 3 epochs", "compute 180.0 s 60.0%"):
@@ -419,22 +420,22 @@ def test_what_a_run_measured_itself(machine, tmp_path):
 
 
 def test_a_run_that_has_not_finished(machine, tmp_path):
-    """Half a last line, no summary: what there is."""
+    """Half a last line and no summary: the figures so far."""
     run = make_run(tmp_path / "run", [], environment_json={"ranks": RANKS})
     (run / "metrics.jsonl").write_text(METRICS)
-    (found,) = account("run").measured
-    assert found["wall_s"] is None and found["epochs"] == 3
+    (figures,) = account("run").measured
+    assert figures["wall_s"] is None and figures["epochs"] == 3
     assert "wall clock" not in table.text(account("run"))
     older = make_run(tmp_path / "older", [], summary_json={"seconds": 12.0, "ranks": 2})
     assert account(str(older)).measured[0]["wall_s"] == 12.0
 
 
-def test_a_run_whose_jobs_no_scheduler_knows_says_so_and_gives_its_own(machine, tmp_path):
+def test_a_run_whose_jobs_no_scheduler_knows_has_its_own_figures(machine, tmp_path):
     make_run(tmp_path / "run", ["77", "78"], environment_json={"ranks": RANKS}, outcome="75\n")
     text = table.text(account("run"))
     assert text.startswith("jobs 77, 78: sacct: not in PATH; qstat: not in PATH\n")
     assert "measured by the run itself, run:" in text
-    assert text.endswith("outcome of the last job: 75 (stopped, to be gone on with)")
+    assert text.endswith("outcome of the last job: 75 (stopped, can be resumed)")
 
 
 @pytest.mark.parametrize("record", ["runs/first/jobs/77.env", "runs/first/jobs/77.server.env",
