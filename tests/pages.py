@@ -6,6 +6,7 @@ import re
 from html.parser import HTMLParser
 
 VOID = {"meta", "br", "img"}
+_INLINE = "data:image/jpeg;base64,"
 
 
 class Page(HTMLParser):
@@ -69,7 +70,7 @@ def check_alone(page: Page, html: str) -> None:
         "details", "summary", "img", "br", "dl", "dt", "dd", "pre", "code"}
     for _, attributes in page.elements:
         assert not {name for name in attributes if name.startswith("on")}
-        assert attributes.get("src", "data:image/jpeg;base64,").startswith("data:image/jpeg;base64,")
+        assert attributes.get("src", _INLINE).startswith(_INLINE)
     for link in page.attributes("a", "href"):
         assert link.startswith("#") or not re.match(r"[a-z]+:|//", link, re.IGNORECASE)
     ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]

@@ -39,9 +39,9 @@ exit codes: 0 audit finished, whatever its verdicts; 1 with --strict: at least o
 def parser() -> Parser:
     """The command line."""
     cli = Parser(prog="hpc-deepfake audit", epilog=_EXAMPLES, description=(
-        "Check a data file before training on it: how well trivial facts of the picture files "
-        "predict the label, which pictures share a source across the split, which are "
-        "duplicates, and which labels look wrong."))
+        "Check a data file before training on it: how well trivial facts of the picture\n"
+        "files predict the label, which pictures share a source across the split, which\n"
+        "are duplicates, and which labels look wrong."))
     cli.add_argument("file", type=Path, metavar="FILE", help="data file to audit")
     cli.add_argument("--data", type=Path, metavar="DIR",
                      help="folder of its pictures (default: the folder recorded in FILE.json)")

@@ -1,4 +1,4 @@
-"""``hpc-deepfake predict``: which of these pictures were tampered with?"""
+"""``hpc-deepfake predict``: probability of tampering for pictures and videos."""
 
 from __future__ import annotations
 
@@ -7,26 +7,28 @@ import sys
 import time
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from hpc_deepfake.core import mpi
 from hpc_deepfake.core.errors import EXIT_USAGE, InputError
+from hpc_deepfake.core.log import log
 from hpc_deepfake.core.options import Parser, at_least, between
+from hpc_deepfake.core.text import plural, printable
 from hpc_deepfake.predict import inputs, output
 from preprocessing.names import FRAMES
 
 if TYPE_CHECKING:
+    import numpy as np
     from mpi4py.MPI import Comm
 
     from hpc_deepfake.network.model import Card
     from hpc_deepfake.predict.output import Row
     from hpc_deepfake.predict.scoring import Block
-
-T = TypeVar("T")
+    from preprocessing.picture import Rejected
 
 _EXAMPLES = """examples:
   hpc-deepfake predict --model runs/first photo.jpg holiday/ clip.mp4 'scans/*/page-?.tif'
@@ -35,41 +37,44 @@ _EXAMPLES = """examples:
   find archive -name '*.jpg' -print0 | hpc-deepfake predict --model runs/first -
   mpirun -np 8 hpc-deepfake predict --model runs/first --format json archive/
 
-exit codes: 0 done; 2 wrong usage, or something could not be read (all others are done)"""
+exit codes: 0 done; 2 invalid options, or some files could not be read (all others are predicted)"""
 
 
 def parser() -> Parser:
     """The command line."""
     cli = Parser(prog="hpc-deepfake predict", epilog=_EXAMPLES, description=(
-        "Give each picture's probability of having been tampered with. The picture is prepared "
-        "as the model's training data were. Under mpirun the ranks share the list; its order "
-        "stays."))
+        "Predict for each picture the probability that it was tampered with. Pictures are\n"
+        "prepared in the same way as the model's training data. Under mpirun the ranks\n"
+        "share the work; the order of the output stays the same."))
     cli.add_argument("pictures", nargs="+", metavar="PATH",
-                     help="pictures, videos, folders of them, patterns; - is a list of paths on "
-                          "standard input, one a line or NUL-separated")
-    cli.add_argument("--model", type=Path, metavar="RUN", help="run directory or .keras file")
+                     help="pictures, videos, folders of them, or patterns; - reads a list of paths "
+                          "from standard input, one per line or NUL-separated")
+    cli.add_argument("--model", type=Path, metavar="RUN",
+                     help="run directory of the trained model, or its .keras file (required)")
     cli.add_argument("--format", choices=output.FORMATS, default="table",
-                     help="of the output; json is one object a line")
-    cli.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto", help="as in train")
-    maps = cli.add_argument_group("pictures to look at")
+                     help="output format; json writes one object per line")
+    cli.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto",
+                     help="device to run the network on; auto takes a GPU if there is one")
+    maps = cli.add_argument_group("maps and plots")
     maps.add_argument("--ela-dir", type=Path, metavar="DIR",
-                      help="a PNG for each picture: it and its error levels")
+                      help="write a PNG for each picture that shows it beside its error levels")
     maps.add_argument("--explain-dir", type=Path, metavar="DIR",
-                      help="a PNG for each picture: which areas decided (225 more answers of the "
-                           "network for each)")
+                      help="write a PNG for each picture that shows which areas influenced the "
+                           "prediction (slow: 225 more predictions for each picture)")
     maps.add_argument("--plot-dir", type=Path, metavar="DIR",
-                      help="a PNG for each video: its frames' probabilities over time")
+                      help="write a PNG for each video that plots its frames' probabilities over "
+                           "time")
     clips = cli.add_argument_group("videos")
     clips.add_argument("--frames", type=at_least(1), metavar="N",
-                       help="look at so many frames of each video, evenly spread "
+                       help="number of frames to predict of each video, evenly spread "
                             f"(default: {FRAMES})")
     clips.add_argument("--frame-rate", type=between(0.001, 1000), metavar="R",
-                       help="look at R frames a second instead")
+                       help="predict R frames per second instead")
     return cli
 
 
 def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
-    """The whole job; collective. Returns the exit code."""
+    """Run the command; collective. Returns the exit code."""
     options = parser().parse(argv)
     card, paths = mpi.on_root(comm, partial(_prepare, options))
 
@@ -79,30 +84,41 @@ def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
     local_rank, ranks_on_node = device.local_ranks(comm)
     mpi.together(comm, lambda: device.start(options.device, local_rank, ranks_on_node))
     network = mpi.together(comm, lambda: model.load(options.model))
-    begun = time.perf_counter()
-    done = Counter[str]()
-    write = output.writer(options.format, sys.stdout) if comm.rank == 0 else None
-    for rows in _in_order(comm, options, card, network, blocks(paths, comm.size)):  # on rank 0
-        done.update(row.kind if row.probability is not None else f"bad {row.kind}" for row in rows)
+    results = _in_order(comm, options, card, network, blocks(paths, comm.size))
+    bad = 0
+    if comm.rank == 0:
+        began = time.perf_counter()
         try:
-            for row in rows:
-                write(row)
-            sys.stdout.flush()
+            done = _write(results, output.writer(options.format, sys.stdout))
         except BrokenPipeError:  # ``… | head``
-            if comm.size > 1:  # mpirun itself ends at a closed pipe
+            if comm.size > 1:  # mpirun itself ends when its output is closed
                 raise
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for Python's own last flush
             return 0
-    bad = done["bad picture"] + done["bad video"]
-    if comm.rank == 0:
-        print(_closing(done, time.perf_counter() - begun, comm.size), file=sys.stderr)
+        bad = done["bad picture"] + done["bad video"]
+        log.info("%s", _closing(done, time.perf_counter() - began, comm.size))
         if bad:
-            print(f"{bad} of {len(paths)} could not be read", file=sys.stderr)
+            log.warning("%d of %d could not be read", bad, len(paths))
+    else:
+        for _ in results:  # sends this rank's rows; yields none
+            pass
     return comm.bcast(EXIT_USAGE if bad else 0)
 
 
+def _write(results: Iterator[list[Row]], write: Callable[[Row], None]) -> Counter[str]:
+    """Write rows as they arrive; returns their number by kind, with ``bad`` before those of files
+    that couldn't be read."""
+    done = Counter[str]()
+    for rows in results:
+        done.update(row.kind if row.probability is not None else f"bad {row.kind}" for row in rows)
+        for row in rows:
+            write(row)
+        sys.stdout.flush()
+    return done
+
+
 def _prepare(options: Namespace) -> tuple[Card, list[bytes]]:
-    """The model's card and the list of files, checked; rank 0 only."""
+    """The model's card and the list of files, both checked; rank 0 only."""
     from hpc_deepfake.network import model
     from hpc_deepfake.predict.maps import make_folder
     from preprocessing.ela import FEATURES
@@ -112,9 +128,10 @@ def _prepare(options: Namespace) -> tuple[Card, list[bytes]]:
     card = model.read_card(options.model)
     if card.feature not in FEATURES:
         raise InputError(f"{options.model} was trained on the feature '{card.feature}', and "
-                         f"pictures can be turned into {', '.join(FEATURES)} only")
+                         f"only {', '.join(FEATURES)} can be computed from pictures: take "
+                         "another --model")
     if options.frames and options.frame_rate:
-        raise InputError("give either --frames or --frame-rate")
+        raise InputError("give either --frames or --frame-rate, not both")
     paths = inputs.find(options.pictures)
     if not paths:
         raise InputError("no pictures in " + ", ".join(options.pictures))
@@ -126,16 +143,17 @@ def _prepare(options: Namespace) -> tuple[Card, list[bytes]]:
 
 def _in_order(comm: Comm, options: Namespace, card: Card, network: Any,
               blocks: list[Block]) -> Iterator[list[Row]]:
-    """Rows of all blocks in the list's order, on rank 0; the others send theirs there.
+    """Rows of all blocks in the order of the list, on rank 0; the other ranks send it theirs.
 
-    Blocks are dealt like cards: results can be shown as they come, and nobody waits but rank 0.
+    Blocks are dealt out in turn, so rank 0 can print results as they arrive, and no other rank
+    waits.
     """
     from hpc_deepfake.data.rows import prefetch
     from hpc_deepfake.predict.scoring import prepare
 
-    mine = blocks[comm.rank::comm.size]
+    local = blocks[comm.rank::comm.size]
     results = (_score(options, card, network, block, prepared) for block, prepared
-               in zip(mine, prefetch(lambda block: prepare(block, card), mine), strict=True))
+               in zip(local, prefetch(lambda block: prepare(block, card), local), strict=True))
     if comm.rank:
         for request in [comm.isend(rows, 0) for rows in results]:
             mpi.wait(request)
@@ -148,8 +166,8 @@ def _in_order(comm: Comm, options: Namespace, card: Card, network: Any,
 
 
 def _score(options: Namespace, card: Card, network: Any, block: Block,
-           prepared: list) -> list[Row]:
-    """Rows of a block, and the pictures that were asked for."""
+           prepared: Sequence[np.ndarray | Rejected]) -> list[Row]:
+    """Rows of a block; also writes the maps and plots that the options ask for."""
     from hpc_deepfake.predict import maps, scoring
     from preprocessing.picture import Rejected, decode, read
 
@@ -159,17 +177,19 @@ def _score(options: Namespace, card: Card, network: Any, block: Block,
         if options.plot_dir is not None and rows[-1].probability is not None:
             from hpc_deepfake.predict.clip import plot
 
-            frames = rows[:-1]
-            plot([row.seconds for row in frames], [row.probability for row in frames],
-                 card.threshold, options.plot_dir / maps.file_name(block.first, rows[-1].path),
-                 output.printable(rows[-1].name))
+            frames = [(row.seconds, row.probability) for row in rows
+                      if row.seconds is not None and row.probability is not None]
+            seconds, probabilities = zip(*frames, strict=True)
+            plot(seconds, probabilities, card.threshold,
+                 options.plot_dir / maps.file_name(block.first, rows[-1].path),
+                 printable(rows[-1].name))
         return rows
     rows = scoring.pictures(network, card, block, prepared)
     for number, row in enumerate(rows, block.first):
         if row.probability is None or options.ela_dir is options.explain_dir is None:
             continue
-        with suppress(Rejected):  # changed since it was scored
-            # decoded once more: a batch of large pictures would not fit into memory
+        with suppress(Rejected):  # changed since its prediction
+            # decoded again: a batch of large pictures would not fit into memory
             pixels = decode(read(row.path))
             name = maps.file_name(number, row.path)
             if options.ela_dir is not None:
@@ -180,11 +200,11 @@ def _score(options: Namespace, card: Card, network: Any, block: Block,
 
 
 def _closing(done: Counter[str], seconds: float, ranks: int) -> str:
-    """``60 pictures and 2 videos (64 frames), 150 images/s on 2 ranks``."""
-    parts = [f"{done[kind]:,} {kind}{'s' * (done[kind] != 1)}"
+    """Such as ``60 pictures and 2 videos (64 frames), 150 images/s on 2 ranks``."""
+    parts = [plural(done[kind], kind)
              for kind in ("picture", "video") if done[kind] or kind == "picture"]
     if done["frame"]:
         parts[-1] += f" ({done['frame']:,} frames)"
     rate = (done["picture"] + done["frame"]) / seconds
     return (f"{' and '.join(parts)}, {rate:,.{0 if rate >= 10 else 1}f} images/s on "
-            f"{ranks} rank{'s' * (ranks > 1)}")
+            f"{plural(ranks, 'rank')}")

@@ -1,4 +1,4 @@
-"""What the frames of a video say together: one verdict, and a plot over time."""
+"""One verdict for a video from those of its frames, and a plot of the frames over time."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.files import whole
 from hpc_deepfake.core.text import printable
 
 _SIZE = (8, 3)  # inches
@@ -14,11 +15,11 @@ _BELOW, _ABOVE = "#1b6ca8", "#c8553d"
 
 
 def verdict(probabilities: Sequence[float]) -> float:
-    """Probability of "tampered" of a clip: the mean of its frames'.
+    """Probability of "tampered" of a video: the mean of its frames'.
 
-    One odd frame of ten moves it by a tenth at most, which a maximum would not withstand, and it
-    uses how sure the frames are, which a vote would not. A clip of which only a small part was
-    altered comes out low: that part shows in the plot.
+    A single outlier among ten frames moves the mean by a tenth at most, whereas a maximum would
+    follow it; and unlike a vote, the mean uses how certain each frame is. A video of which only a
+    small part was altered gets a low probability: that part shows in the plot.
 
     Raises:
         ValueError: no frames.
@@ -29,14 +30,18 @@ def verdict(probabilities: Sequence[float]) -> float:
 
 
 def plot(seconds: Sequence[float], probabilities: Sequence[float], threshold: float,
-         path: str | os.PathLike, title: str) -> None:
-    """Draw the frames' probabilities over time, with the clip's mean and the threshold.
+         path: str | os.PathLike[str], title: str) -> None:
+    """Draw the frames' probabilities over time, with the video's mean and the threshold.
 
     Args:
-        seconds: of the frames, in order. path: of the picture; its ending decides the format.
+        seconds: of the frames, in order.
+        probabilities: of the frames.
+        threshold: probability from which a picture is called tampered.
+        path: of the plot; its extension determines the format.
+        title: usually the video's name.
 
     Raises:
-        InputError: it can't be written there, or not in that format.
+        InputError: the file can't be written there, or not in that format.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -48,27 +53,25 @@ def plot(seconds: Sequence[float], probabilities: Sequence[float], threshold: fl
     axes.axhline(threshold, color="grey", linestyle="--", linewidth=1,
                  label=f"threshold {threshold:.1%}")
     axes.axhline(mean, color=_ABOVE if mean >= threshold else _BELOW, linewidth=1,
-                 label=f"clip {mean:.1%}")
+                 label=f"mean {mean:.1%}")
     axes.plot(seconds, probabilities, color="black", linewidth=0.8, zorder=2)
     axes.scatter(seconds, probabilities, 22, zorder=3, color=[
-        _ABOVE if one >= threshold else _BELOW for one in probabilities])
-    axes.set(xlabel="seconds", ylabel="probability of tampered", ylim=(-0.03, 1.03))
-    # a file name is not for Matplotlib's formulas, nor for line ends
-    shown = printable(title)
-    axes.set_title(shown, fontsize=10, parse_math=False)
+        _ABOVE if probability >= threshold else _BELOW for probability in probabilities])
+    axes.set(xlabel="time, s", ylabel="probability of tampered", ylim=(-0.03, 1.03))
+    # parse_math=False: a file name is not a formula
+    axes.set_title(printable(title), fontsize=10, parse_math=False)
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, fontsize=9)
     axes.spines[["top", "right"]].set_visible(False)
     path = Path(path)
     kind = path.suffix.lower().removeprefix(".") or "png"
     kinds = figure.canvas.get_supported_filetypes()
     if kind not in kinds:
-        raise InputError(f"cannot write {path}: a plot is {', '.join(sorted(kinds))}, by its "
-                         "name's ending")
-    new = path.with_name(f".{path.name}.new")
+        raise InputError(f"cannot write the plot {path}: its extension must be one of "
+                         f"{', '.join(sorted(kinds))}")
     try:
-        new.unlink(missing_ok=True)
-        with open(new, "xb") as file:  # "x" follows no link
-            figure.savefig(file, format=kind, dpi=100)
-        os.replace(new, path)
+        with whole(path) as temporary:
+            temporary.unlink(missing_ok=True)
+            with open(temporary, "xb") as file:  # "x" follows no link
+                figure.savefig(file, format=kind, dpi=100)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}") from None

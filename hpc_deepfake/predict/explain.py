@@ -1,4 +1,4 @@
-"""Which areas of a picture decided: occlusion sensitivity."""
+"""Which areas of a picture influenced the prediction: occlusion sensitivity."""
 
 from __future__ import annotations
 
@@ -11,43 +11,45 @@ _BATCH = 32
 
 
 def occlusion(network: Any, picture: np.ndarray) -> np.ndarray:
-    """How much each area speaks for "tampered": what hiding it takes from the log-odds.
+    """How much each area contributes to "tampered": the loss of log-odds when it is hidden.
 
-    A patch of 16 × 16 is covered with the picture's mean colour, at each place of a grid of 8,
-    and the network is asked again (Zeiler & Fergus 2014, section 4.2). A pixel gets the mean over
-    the patches that covered it.
+    A patch of 16 × 16 pixels is covered with the picture's mean colour, at each place of a grid
+    with step 8, and the network predicts again (Zeiler & Fergus 2014, section 4.2). The value of a
+    pixel is the mean over the patches that covered it.
 
     Why not gradients: Grad-CAM (Selvaraju et al. 2017) averages gradients over the places of a
-    feature map, and behind this network's flattened dense layer every place has weights of its
+    feature map, but behind this network's flattened dense layer every place has weights of its
     own; gradient × input is zero wherever the error level is, whatever the network made of that.
-    Hiding an area measures what is asked. It does not see areas that decide only together with
-    others, it shows what moved this network and not where a picture was changed, and it costs
-    225 answers of the network for each picture.
+    Hiding an area measures its influence directly. Limits: it misses areas that matter only
+    together with others, it shows what influenced this network and not where a picture was
+    changed, and it costs 225 predictions for each picture.
 
     Args:
-        network: gives (n, 2) probabilities. picture: uint8 (128, 128, 3), the network's input.
+        network: maps a batch of pictures to probabilities (n, 2).
+        picture: the network's input, uint8 (128, 128, 3).
 
     Returns:
-        float64 (128, 128): positive where an area speaks for tampered, negative for authentic.
+        float64 (128, 128): positive where an area is evidence for tampered, negative for
+        authentic.
     """
     size = len(picture)
     places = [(top, left) for top in range(0, size - PATCH + 1, STRIDE)
               for left in range(0, size - PATCH + 1, STRIDE)]
-    whole = _log_odds(network, picture[None])[0]
+    unhidden = _log_odds(network, picture[None])[0]
     cover = np.round(picture.mean(axis=(0, 1))).astype(np.uint8)
     total, covered = np.zeros((2, size, size))
     for start in range(0, len(places), _BATCH):
-        some = places[start:start + _BATCH]
-        hidden = np.repeat(picture[None], len(some), axis=0)
-        for one, (top, left) in zip(hidden, some, strict=True):
-            one[top:top + PATCH, left:left + PATCH] = cover
-        for (top, left), value in zip(some, _log_odds(network, hidden), strict=True):
-            total[top:top + PATCH, left:left + PATCH] += whole - value
+        batch = places[start:start + _BATCH]
+        hidden = np.repeat(picture[None], len(batch), axis=0)
+        for pixels, (top, left) in zip(hidden, batch, strict=True):
+            pixels[top:top + PATCH, left:left + PATCH] = cover
+        for (top, left), value in zip(batch, _log_odds(network, hidden), strict=True):
+            total[top:top + PATCH, left:left + PATCH] += unhidden - value
             covered[top:top + PATCH, left:left + PATCH] += 1
     return total / covered
 
 
 def _log_odds(network: Any, pictures: np.ndarray) -> np.ndarray:
-    """log(tampered / authentic), float64 (n): unlike the probability it doesn't end at 1."""
+    """log(tampered / authentic), float64 (n): unlike a probability it doesn't saturate at 1."""
     answers = np.asarray(network.predict_on_batch(pictures), np.float64).clip(1e-30)
     return np.log(answers[:, 1]) - np.log(answers[:, 0])

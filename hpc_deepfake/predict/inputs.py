@@ -1,4 +1,4 @@
-"""What a user names: files, folders, patterns, a list on standard input → one list of files."""
+"""The files to predict, from what the user named: files, folders, patterns, a list on stdin."""
 
 from __future__ import annotations
 
@@ -22,45 +22,54 @@ def is_video(path: bytes) -> bool:
 def find(words: Sequence[str], stdin: BinaryIO | None = None) -> list[bytes]:
     """Files in the order in which they are named; of folders all pictures and videos below, sorted.
 
-    A word is a file or folder that exists, else a pattern like ``'*/photo?.jpg'`` (``**`` for any
-    depth), or ``-``: a list on standard input, one path a line, or each ended by a NUL character as
-    ``find -print0`` writes it, for names that hold line ends.
+    A word is an existing file or folder, or else a pattern such as ``'*/photo?.jpg'`` (``**`` for
+    any depth), or ``-``: a list on standard input, with one path per line, or with each path ended
+    by a NUL character as ``find -print0`` writes it, for names that contain line ends.
 
-    A file that is gone or a folder that can't be listed is in the list too if it came from
-    standard input or from within a folder: reading it gives the reason, and the others are done.
+    A missing file or an unreadable folder is kept in the list if it came from standard input or
+    from within a folder: reading it gives the reason, and all others are processed.
+
+    Args:
+        words: from the command line.
+        stdin: standard input; that of this process by default.
 
     Raises:
-        InputError: a word names nothing.
+        InputError: a word matches nothing.
     """
-    found: list[bytes] = []
+    paths: list[bytes] = []
     for word in words:
         if word == STDIN:
-            for path in listed(sys.stdin and sys.stdin.buffer if stdin is None else stdin):
-                found += _below(path) if os.path.isdir(path) else [path]
+            for path in listed(_stdin() if stdin is None else stdin):
+                paths += _below(path) if os.path.isdir(path) else [path]
         elif os.path.isdir(word):
-            found += _below(os.fsencode(word))
+            paths += _below(os.fsencode(word))
         elif os.path.lexists(word):
-            found.append(os.fsencode(word))
+            paths.append(os.fsencode(word))
         else:
             matches = sorted(map(os.fsencode, glob.iglob(word, recursive=True)))
             if not matches:
-                raise InputError(f"no picture or folder fits the pattern '{word}'"
+                raise InputError(f"no picture or folder matches the pattern '{word}'"
                                  if glob.has_magic(word)
                                  else f"there is no picture or folder '{word}'")
             for path in matches:
-                found += _below(path) if os.path.isdir(path) else [path]
-    return found
+                paths += _below(path) if os.path.isdir(path) else [path]
+    return paths
+
+
+def _stdin() -> BinaryIO | None:
+    """Standard input as bytes; None if it is closed."""
+    return getattr(sys.stdin, "buffer", None)
 
 
 def listed(stdin: BinaryIO | None) -> list[bytes]:
-    """Paths of a list: NUL-separated if there is a NUL in it, else one a line.
+    """Paths of a list: NUL-separated if it contains a NUL, else one per line.
 
     Raises:
         InputError: standard input is closed.
     """
     if stdin is None:
-        raise InputError("- stands for a list of paths on standard input, and that is closed; "
-                         "use it like: find folder -name '*.jpg' -print0 | "
+        raise InputError("- reads a list of paths from standard input, which is closed: give it "
+                         "one, such as find folder -name '*.jpg' -print0 | "
                          "hpc-deepfake predict --model RUN -")
     data = stdin.read()
     if b"\0" in data:
@@ -69,12 +78,12 @@ def listed(stdin: BinaryIO | None) -> list[bytes]:
 
 
 def _below(folder: bytes) -> Iterator[bytes]:
-    """Pictures and videos below a folder, sorted; a folder that can't be listed, itself."""
-    closed: list[bytes] = []
-    for here, folders, files in os.walk(
-            folder, onerror=lambda error: closed.append(os.fsencode(error.filename))):
+    """Pictures and videos below a folder, sorted; then the folders that can't be listed."""
+    unreadable: list[bytes] = []
+    for parent, folders, files in os.walk(
+            folder, onerror=lambda error: unreadable.append(os.fsencode(error.filename))):
         folders.sort()
         for name in sorted(files):
             if not name.startswith(b".") and name.lower().endswith(PICTURES + VIDEOS):
-                yield os.path.join(here, name)
-    yield from closed
+                yield os.path.join(parent, name)
+    yield from unreadable

@@ -1,4 +1,4 @@
-"""Results as lines: a table for a person, CSV, or JSON."""
+"""Predictions as output: a table, CSV, or JSON lines."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TextIO
 
-from hpc_deepfake.core.text import printable
+from hpc_deepfake.core.text import percent, printable
 
 FORMATS = ("table", "csv", "json")
 
@@ -19,9 +19,11 @@ class Row:
     """One line of output: a picture, a frame of a video (``path#seconds``) or a whole video.
 
     Attributes:
-        path: as named, bytes. probability: of tampered; None if it couldn't be read.
-        verdict: ``authentic``, ``tampered``, or ``not read: …``. kind: ``picture``, ``frame`` or
-            ``video``. seconds: where in the video a frame is.
+        path: as named by the user.
+        probability: of tampered; None if the file couldn't be read.
+        verdict: ``authentic``, ``tampered``, or ``not read: …``.
+        kind: ``picture``, ``frame`` or ``video``.
+        seconds: a frame's time in its video.
     """
 
     path: bytes
@@ -32,13 +34,13 @@ class Row:
 
     @property
     def name(self) -> str:
-        """As text whatever its bytes; what is no UTF-8 as ``\\udcff``."""
+        """The path as text, whatever its bytes; those that aren't UTF-8 as ``\\udcff``."""
         text = os.fsdecode(self.path).encode(errors="backslashreplace").decode()
         return text if self.seconds is None else f"{text}#{self.seconds:.2f}"
 
 
 def writer(form: str, out: TextIO) -> Callable[[Row], None]:
-    """A function that writes a row to ``out`` in one of ``FORMATS``; the head is written now."""
+    """A function that writes a row to ``out`` in one of ``FORMATS``; the header is written now."""
     return {"table": _table, "csv": _csv, "json": _json}[form](out)
 
 
@@ -46,8 +48,7 @@ def _table(out: TextIO) -> Callable[[Row], None]:
     print("tampered  verdict    picture", file=out)
 
     def write(row: Row) -> None:
-        score = "–" if row.probability is None else f"{row.probability:.1%}"
-        print(f"{score:>8}  {row.verdict:<9}  {printable(row.name)}", file=out)
+        print(f"{percent(row.probability):>8}  {row.verdict:<9}  {printable(row.name)}", file=out)
 
     return write
 

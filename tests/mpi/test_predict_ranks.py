@@ -1,4 +1,4 @@
-"""predict under mpirun: the same answers in the same order, and an end whatever happens."""
+"""predict under mpirun: the same output for any number of ranks, and an orderly end on errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from conftest import run_program
 
 pytestmark = [pytest.mark.mpi, pytest.mark.slow]
 
-# predict with something broken on one rank, named by the first argument
+# predict with a fault on one rank; the first argument says which fault
 BROKEN = """
 import sys
 from hpc_deepfake import predict
@@ -34,7 +34,7 @@ def main(comm):
             maps.save = fail
         elif what == "load":
             from hpc_deepfake.network import model
-            model.load = lambda _: (_ for _ in ()).throw(InputError("only I can't load it"))
+            model.load = lambda _: (_ for _ in ()).throw(InputError("this rank can't load it"))
         else:
             scoring.pictures = fail
     return predict.main(comm, arguments)
@@ -55,7 +55,7 @@ def run(data_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def folder(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Links to the pictures, a video among them, and two files that can't be read."""
+    """Links to the pictures, a video among them, and two unreadable files."""
     path = tmp_path_factory.mktemp("mixed")
     for number, file in enumerate(sorted(pictures.glob("*/*.jpg"))):
         (path / f"{number:02d}.jpg").symlink_to(file)
@@ -75,9 +75,9 @@ def predict(run: Path, folder: Path, ranks: int, *words: str | os.PathLike,
                        "--format", "csv", *words, folder, ranks=ranks, cwd=cwd)
 
 
-def test_one_and_three_ranks_say_the_same(run, folder, tmp_path):
+def test_one_and_three_ranks_have_the_same_output(run, folder, tmp_path):
     """Every file once, in the list's order, with the same probability; maps with the same names."""
-    found = {}
+    rows = {}
     for ranks in (1, 3):
         done = predict(run, folder, ranks, "--ela-dir", tmp_path / str(ranks), cwd=tmp_path)
         assert done.returncode == 2, done.stderr  # two files can't be read
@@ -85,17 +85,18 @@ def test_one_and_three_ranks_say_the_same(run, folder, tmp_path):
         assert f"on {ranks} rank{'s' * (ranks > 1)}\n" in done.stderr
         assert "2 of 63 could not be read" in done.stderr
         assert done.stderr.count("images/s") == 1, "from rank 0 only"
-        found[ranks] = list(csv.DictReader(io.StringIO(done.stdout)))
-    assert len(found[1]) == 63 + 10
-    for one, other in zip(found[1], found[3], strict=True):
-        assert (one["path"], one["verdict"]) == (other["path"], other["verdict"])
-        assert (one["probability"] == "") == (other["probability"] == "")
-        if one["probability"]:
+        rows[ranks] = list(csv.DictReader(io.StringIO(done.stdout)))
+    assert len(rows[1]) == 63 + 10
+    for serial, parallel in zip(rows[1], rows[3], strict=True):
+        assert (serial["path"], serial["verdict"]) == (parallel["path"], parallel["verdict"])
+        assert (serial["probability"] == "") == (parallel["probability"] == "")
+        if serial["probability"]:
             # batches of another size: the last bits may differ
-            assert float(one["probability"]) == pytest.approx(float(other["probability"]), abs=2e-5)
-    listed = [Path(row["path"]).name for row in found[1] if "#" not in row["path"]]
+            assert float(serial["probability"]) == pytest.approx(float(parallel["probability"]),
+                                                                 abs=2e-5)
+    listed = [Path(row["path"]).name for row in rows[1] if "#" not in row["path"]]
     assert listed == sorted(path.name for path in folder.iterdir())
-    assert len({row["probability"] for row in found[1]}) > 50
+    assert len({row["probability"] for row in rows[1]}) > 50
     maps = [sorted(path.name for path in (tmp_path / ranks).iterdir()) for ranks in ("1", "3")]
     assert maps[0] == maps[1] and len(maps[0]) == 60
 
@@ -108,7 +109,7 @@ def test_more_ranks_than_pictures(run, pictures, tmp_path):
 
 
 def test_a_list_on_standard_input_reaches_all_ranks(run, pictures, tmp_path):
-    """mpirun gives standard input to rank 0, which lists."""
+    """mpirun passes standard input to rank 0, which makes the list."""
     paths = sorted(map(str, pictures.glob("*/*.jpg")))
     done = subprocess.run(
         ["mpirun", "-np", "2", sys.executable, "-m", "hpc_deepfake.predict", "--model", run,
@@ -118,29 +119,29 @@ def test_a_list_on_standard_input_reaches_all_ranks(run, pictures, tmp_path):
     assert [json.loads(line)["path"] for line in done.stdout.splitlines()] == paths
 
 
-def test_wrong_input_is_said_once(run, tmp_path):
-    """By rank 0, for all; code 2."""
+def test_wrong_input_is_reported_once(run, tmp_path):
+    """By rank 0, for all ranks; code 2."""
     done = predict(run, tmp_path / "gone", 3, cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.count("error: there is no picture or folder") == 1
     assert "Traceback" not in done.stderr and not done.stdout
 
 
-@pytest.mark.parametrize(("what", "rank", "code", "said"), [
+@pytest.mark.parametrize(("what", "rank", "code", "message"), [
     ("boom", 2, 1, "rank 2 of 3"), ("input", 1, 2, "error on rank 1"),
-    ("load", 1, 2, "only I can't load it (rank 1)")])
-def test_a_failing_rank_ends_all(run, pictures, tmp_path, what, rank, code, said):
-    """None is left waiting, and it is said where and why."""
+    ("load", 1, 2, "this rank can't load it (rank 1)")])
+def test_a_failing_rank_ends_all(run, pictures, tmp_path, what, rank, code, message):
+    """No rank is left waiting, and the message says where and why."""
     done = subprocess.run(
         ["mpirun", "-np", "3", sys.executable, "-c", BROKEN, what, str(rank), "--model", run,
          "--device", "cpu", "--ela-dir", tmp_path / "maps", pictures], cwd=tmp_path, text=True,
         capture_output=True, timeout=120)
     assert done.returncode == code, done.stderr
-    assert said in done.stderr
+    assert message in done.stderr
 
 
-def test_a_closed_pipe_is_no_error(run, pictures, tmp_path):
-    """``predict … | head -1``: quiet, with code 0. (mpirun itself ends at a closed pipe.)"""
+def test_a_closed_pipe_is_not_an_error(run, pictures, tmp_path):
+    """``predict … | head -1``: no message, code 0. (mpirun itself ends if its output is closed.)"""
     process = subprocess.Popen(
         [sys.executable, "-m", "hpc_deepfake.cli", "predict", "--model", run, "--device", "cpu",
          "--format", "json", *[pictures] * 20], cwd=tmp_path, text=True, stdout=subprocess.PIPE,

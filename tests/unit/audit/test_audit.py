@@ -273,7 +273,7 @@ def test_container_baseline(bad, tmp_path):
 
 
 def test_container_baseline_is_fitted_on_the_training_part(tmp_path):
-    """The qualities of the classes are swapped in the validation part: all predictions are wrong."""
+    """The classes swap their qualities in the validation part: all predictions are wrong."""
     folder = tmp_path / "pictures"
     for number in range(40):
         for label, name in enumerate(("real", "fake")):

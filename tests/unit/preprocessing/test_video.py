@@ -13,8 +13,6 @@ import cv2
 import numpy as np
 import pytest
 
-from hpc_deepfake.core.errors import InputError
-from hpc_deepfake.predict import clip
 from preprocessing import extract, video
 from preprocessing.deal import deal
 from preprocessing.names import At, Nth, evenly, frame_path, parse_path
@@ -358,33 +356,3 @@ def test_paths_of_frames(path, wanted):
     assert parse_path(path) == wanted
     file, moment = wanted
     assert moment is None or frame_path(file, moment) == path
-
-
-def test_the_clip_s_verdict_is_the_mean():
-    assert clip.verdict([0.1, 0.2, 0.9]) == pytest.approx(0.4)
-    assert clip.verdict([1.0]) == 1.0
-    with pytest.raises(ValueError):
-        clip.verdict([])
-
-
-def test_plot(tmp_path):
-    """A picture of the named kind, whatever stands in the title; nothing else is left behind."""
-    for name, start in (("x.png", b"\x89PNG"), ("x.PNG", b"\x89PNG"), ("x.svg", b"<?xml"),
-                        ("noending", b"\x89PNG")):
-        clip.plot([0.0, 1.5, 2.0], [0.1, 0.9, 0.4], 0.5, tmp_path / name, "a $\\frac{ \n {b}.mp4")
-        assert (tmp_path / name).read_bytes().startswith(start)
-    clip.plot([0.0], [0.5], 0.5, os.fspath(tmp_path / "one.png"), "")
-    assert len(list(tmp_path.iterdir())) == 5
-    with pytest.raises(InputError, match=r"cannot write .*nowhere"):
-        clip.plot([0.0], [0.5], 0.5, tmp_path / "nowhere" / "x.png", "x")
-    with pytest.raises(InputError, match=r"x\.txt: a plot is .*png.*svg"):
-        clip.plot([0.0], [0.5], 0.5, tmp_path / "x.txt", "x")
-
-
-def test_plot_shows_frames_above_and_below_the_threshold(tmp_path):
-    """The colour of alarm is there only if a frame or the clip reaches the threshold."""
-    alarm = np.array([0x3D, 0x55, 0xC8])  # blue-green-red of clip._ABOVE
-    for threshold, wanted in ((0.8, True), (0.95, False)):
-        clip.plot([0.0, 1.0], [0.1, 0.9], threshold, tmp_path / "x.png", "x")
-        pixels = cv2.imread(os.fspath(tmp_path / "x.png")).astype(int)
-        assert (np.abs(pixels - alarm).sum(2) < 10).any() == wanted

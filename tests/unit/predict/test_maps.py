@@ -1,0 +1,88 @@
+"""Maps: their names, their content, and the occlusion sensitivity that they show."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from mean_network import MeanNetwork
+
+from hpc_deepfake.network.model import Card
+from hpc_deepfake.predict import explain, maps, output
+from preprocessing.ela import Parameters, features_of_pixels
+from preprocessing.picture import decode, read
+
+CARD = Card("raw", Parameters())
+
+
+@pytest.mark.parametrize("path", [
+    b"/x/../../etc/passwd", b"..", b"/a/b/..", b"a/\xff\n\x1b[31m/..\\..\\x.jpg",
+    b"/x/" + b"y" * 250, "/x/ü🖼.jpg".encode(), b"/x/.htaccess", b"C:\\con.png", b"x\0y.jpg"])
+def test_names_of_maps_stay_in_their_folder(path):
+    """Whatever the picture's name, that of its map is a single short component of a path."""
+    name = maps.file_name(7, path)
+    assert Path(name).name == name and len(name) < 130
+    assert name.startswith("00007-") and name.endswith(".png")
+    assert set(name) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
+
+
+def test_occlusion_shows_which_area_the_network_uses():
+    """A network that sees one corner only, and takes bright for tampered: a bright corner is
+    evidence for it, a dark one against it, and the rest has no influence."""
+    for level, sign in ((220, 1), (20, -1)):
+        picture = np.full((128, 128, 3), 120, np.uint8)
+        picture[:32, :32] = level
+        effect = explain.occlusion(MeanNetwork(corner=True), picture)
+        assert effect.shape == (128, 128)
+        assert (sign * effect[:32, :32] > 0.01).all()
+        assert np.abs(effect[48:]).max() < 1e-12 and np.abs(effect[:, 48:]).max() < 1e-12
+
+
+def test_occlusion_by_hand():
+    """The first 8 × 8 pixels are covered by one patch only, the one in the corner."""
+    picture = np.full((128, 128, 3), 120, np.uint8)
+    picture[:32, :32] = 220
+    cover = round(float(picture.mean()))
+    hidden = picture.copy()
+    hidden[:16, :16] = cover
+
+    def log_odds(p):
+        return np.log(p / (1 - p))
+
+    p, q = (pixels[:32, :32].mean() / 255 for pixels in (picture, hidden))
+    effect = explain.occlusion(MeanNetwork(corner=True), picture)
+    assert effect[:8, :8] == pytest.approx(log_odds(p) - log_odds(q), abs=1e-9)
+
+
+def test_certain_predictions_have_finite_log_odds():
+    assert np.isfinite(explain.occlusion(MeanNetwork(), np.zeros((128, 128, 3), np.uint8))).all()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 900), (900, 3), (200, 300)])
+def test_maps_of_any_shape(size):
+    """Extreme shapes can be drawn, with long and unusual names."""
+    pixels = np.random.default_rng(0).integers(0, 255, (*size, 3), dtype=np.uint8)
+    for path in (b"x.jpg", "ü🖼\n.jpg".encode() * 40):
+        row = output.Row(path, 0.25, "authentic")
+        for image in (maps.error_levels(pixels, row, CARD),
+                      maps.explanation(pixels, row, CARD, MeanNetwork())):
+            assert image.size[0] > 500 and image.size[1] < 600
+
+
+def test_the_map_shows_the_picture_and_its_error_levels(pictures):
+    """The left panel is the picture; the right one is bright where the error levels are high."""
+    path = sorted((pictures / "Tp").iterdir())[0]
+    pixels = decode(read(os.fspath(path)))
+    image = np.asarray(maps.error_levels(pixels, output.Row(b"x", 0.9, "tampered"), CARD))
+    small = maps._scaled(pixels)
+    height, width = small.shape[:2]
+    left = image[maps._HEAD:maps._HEAD + height, maps._MARGIN:maps._MARGIN + width]
+    assert np.array_equal(left, small[..., ::-1])
+    start = 2 * maps._MARGIN + max(width, 260)
+    right = image[maps._HEAD:maps._HEAD + height, start:start + width].astype(float)
+    levels = features_of_pixels(pixels, ("ela",), Parameters())[0].astype(float)
+    shrunk = cv2.resize(right, (128, 128), interpolation=cv2.INTER_AREA)
+    assert np.corrcoef(shrunk.ravel(), levels.ravel())[0, 1] > 0.9
