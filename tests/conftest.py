@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import cache
 from itertools import count, takewhile
@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import psutil
 import pytest
+from speed import limit
+from worlds import Worlds
 
 from preprocessing.sample import generate
 
@@ -29,8 +31,10 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def run_program(*command: str | os.PathLike, ranks: int = 0, cwd: Path, timeout: float = 240,
                 env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """Run ``python -m …`` (``command`` begins with the module), under mpirun if ranks are given."""
-    return subprocess.run(command_line(command, ranks), cwd=cwd, text=True, timeout=timeout,
+    """Run ``python -m …`` (``command`` begins with the module), under mpirun if ranks are given.
+
+    ``timeout``: seconds on a usual machine, see ``speed.limit``."""
+    return subprocess.run(command_line(command, ranks), cwd=cwd, text=True, timeout=limit(timeout),
                           capture_output=True, stdin=subprocess.DEVNULL,
                           env={**os.environ, **(env or {})})
 
@@ -66,16 +70,32 @@ def alone() -> Comm:
 
 
 @pytest.fixture(scope="session")
-def found(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, np.ndarray]]:
-    """What a program of tests/mpi finds on so many ranks, by name: it is given a file to write its
-    arrays into, and the other arguments. The same is run once for all tests."""
+def worlds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worlds]:
+    """Ranks that were started once for all tests of what they compute."""
+    worlds = Worlds(tmp_path_factory.mktemp("worlds"))
+    yield worlds
+    worlds.close()
+
+
+@pytest.fixture(scope="session")
+def found(worlds: Worlds,
+          tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, np.ndarray]]:
+    """The arrays that a program of tests/mpi computes on a number of ranks, by name.
+
+    The program is given a file to write them into, and the other arguments. The same is run once
+    for all tests; on more ranks than the worlds have it is started by itself."""
     @cache
     def run(program: str, ranks: int, *arguments: str) -> dict[str, np.ndarray]:
-        out = tmp_path_factory.mktemp("found") / "arrays.npz"
-        done = subprocess.run(
-            ["mpirun", "-np", str(ranks), sys.executable, ROOT / "tests" / "mpi" / program, out,
-             *arguments], capture_output=True, text=True, timeout=900)
-        assert done.returncode == 0, done.stderr[-3000:]
+        out = tmp_path_factory.mktemp("arrays") / "arrays.npz"
+        if ranks <= 4:
+            answer = worlds.run(ranks, program, out, *arguments, cwd=out.parent,
+                                timeout=limit(600))
+            assert answer.code == 0, answer.output
+        else:
+            done = subprocess.run(
+                ["mpirun", "-np", str(ranks), sys.executable, ROOT / "tests" / "mpi" / program, out,
+                 *arguments], capture_output=True, text=True, timeout=limit(600))
+            assert done.returncode == 0, done.stderr[-3000:]
         with np.load(out) as stored:
             return dict(stored)
 

@@ -9,8 +9,11 @@ starting TensorFlow takes seconds.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+from unittest import mock
 
 from hpc_deepfake.core import mpi
 from hpc_deepfake.train import __main__ as train
@@ -38,28 +41,34 @@ CASES = {
 UNBOUNDED = ("free",)
 
 
-def mistake(word: str) -> None:
+@contextmanager
+def mistake(word: str) -> Iterator[None]:
+    """Training within has a mistake, for some words."""
     from hpc_deepfake.strategies.asynchronous import server, wire
 
-    if word == "statistics":
-        server.update_moving = lambda moving, batch, step: None
-    if word == "pieces":  # the second server's begins one number too early
-        right = wire.Wire.piece
-        wire.Wire.piece = lambda self, place: slice(
-            right(self, place).start - place, right(self, place).stop - place)
+    right = wire.Wire.piece
+    mistakes = {
+        "statistics": (server, "update_moving", lambda moving, batch, step: None),
+        # the second server's begins one number too early
+        "pieces": (wire.Wire, "piece", lambda self, place: slice(
+            right(self, place).start - place, right(self, place).stop - place))}
+    if word not in mistakes:
+        yield
+        return
+    with mock.patch.object(*mistakes[word]):
+        yield
 
 
 def program(comm: Comm) -> int:
     data, folder, strategy, servers, *words = sys.argv[1:]
     for word in words:
         bound = () if word in UNBOUNDED else ("--max-staleness", "0")
-        if word in ("statistics", "pieces"):
-            mistake(word)
-        code = train.main(comm, [
-            "--data", data, "--run", str(Path(folder) / word), "--epochs", "2",
-            "--batch-size", "3", "--device", "cpu", "--threads", "1", "--no-report",
-            "--patience", "0", "--strategy", strategy, "--servers", servers, *bound,
-            *CASES[word]])
+        with mistake(word):
+            code = train.main(comm, [
+                "--data", data, "--run", str(Path(folder) / word), "--epochs", "2",
+                "--batch-size", "3", "--device", "cpu", "--threads", "1", "--no-report",
+                "--patience", "0", "--strategy", strategy, "--servers", servers, *bound,
+                *CASES[word]])
         if code:
             return code
     return 0

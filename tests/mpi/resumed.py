@@ -13,6 +13,7 @@ import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
+from unittest import mock
 
 from hpc_deepfake.core import mpi
 from hpc_deepfake.train import __main__ as train
@@ -35,8 +36,6 @@ def program(comm: Comm) -> int:
         steps += 1
         return original(self, *inputs)
 
-    kind.step = step
-
     def run(name: str, stop: int | None = None, *more: str) -> int:
         nonlocal steps, stop_at
         steps, stop_at = 0, stop
@@ -45,12 +44,13 @@ def program(comm: Comm) -> int:
             "--device", "cpu", "--threads", "1", "--warmup-steps", "4", "--strategy", strategy,
             "--sync-every", "2", "--max-staleness", "0", *options, *more])
 
-    workers = 1 if strategy in ("async", "mesh") else comm.size
-    per_epoch = -(-36 // (3 * workers))  # the data file has 36 training rows
-    assert run("whole") == 0
-    assert run("parts", 1) == 75  # in mid-epoch
-    assert run("parts", per_epoch - 2 + per_epoch - 1, "--resume") == 75  # second epoch's end
-    assert run("parts", None, "--resume") == 0
+    with mock.patch.object(kind, "step", step):
+        workers = 1 if strategy in ("async", "mesh") else comm.size
+        per_epoch = -(-36 // (3 * workers))  # the data file has 36 training rows
+        assert run("whole") == 0
+        assert run("parts", 1) == 75  # in mid-epoch
+        assert run("parts", per_epoch - 2 + per_epoch - 1, "--resume") == 75  # second epoch's end
+        assert run("parts", None, "--resume") == 0
     return 0
 
 

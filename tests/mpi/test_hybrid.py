@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,10 +10,10 @@ import numpy as np
 import pytest
 from conftest import run_program
 from gradients import PLACES, check_float32, gradient_error
+from worlds import Worlds
 
 from hpc_deepfake.strategies import traffic
 
-PROGRAM = Path(__file__).with_name("sharded.py")
 CASES = {"2": (2, ()), "3": (3, ()), "4": (4, ("4",)), "4 in groups of 2": (4, ("2",))}
 MORE = ("2", "4 in groups of 2")
 pytestmark = [pytest.mark.mpi, pytest.mark.slow]
@@ -100,13 +98,12 @@ def test_a_state_is_the_same_everywhere(results: dict, case: str) -> None:
     assert found["probabilities/5"] < 1e-7 and found["probabilities/1"] < 1e-7
 
 
-def test_unequal_widths() -> None:
+def test_unequal_widths(worlds: Worlds, tmp_path: Path) -> None:
     """Of the dealt rows, with unequal numbers of pictures: exact in float64, rounded in 16 bits,
     and every byte that leaves a rank is counted."""
-    done = subprocess.run(["mpirun", "-np", "3", sys.executable, PROGRAM], capture_output=True,
-                          text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
-    found = json.loads(done.stdout)
+    answer = worlds.run(3, "sharded.py", cwd=tmp_path)
+    assert answer.code == 0, answer.output
+    found = json.loads(answer.output)
     assert max(found["float64"]) < 1e-12
     for kind in ("bf16", "bfloat16"):
         assert 1e-4 < max(found[kind]) < 0.2, kind
@@ -120,16 +117,17 @@ def test_unequal_widths() -> None:
         assert both == [2 * activations + 4 * sums, 4 * gradient]
 
 
-def test_a_run_changes_strategy_and_ranks(data_file: Path, tmp_path: Path) -> None:
+def test_a_run_changes_strategy_and_ranks(worlds: Worlds, data_file: Path,
+                                          tmp_path: Path) -> None:
     """hybrid on 2 ranks, on one process, hybrid on 3 ranks in other groups: one run."""
     folder = tmp_path / "run"
     for epochs, ranks, more in ((1, 2, ("--strategy", "hybrid")), (2, 1, ()),
                                 (3, 3, ("--strategy", "hybrid", "--shard-group", "3"))):
-        done = run_program("hpc_deepfake.train", "--data", data_file, "--run", folder, "--resume",
-                           "--batch-size", "6", "--device", "cpu", "--threads", "1",
-                           "--epochs", str(epochs), *more, ranks=ranks, cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
-        assert ("going on with" in done.stdout) == (epochs > 1)
+        answer = worlds.run(ranks, "train", "--data", data_file, "--run", folder, "--resume",
+                            "--batch-size", 6, "--device", "cpu", "--threads", 1, "--no-report",
+                            "--epochs", epochs, *more, cwd=tmp_path)
+        assert answer.code == 0, answer.output
+        assert ("going on with" in answer.output) == (epochs > 1)
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").open()]
     assert [line["epoch"] for line in lines] == [1, 2, 3]
     assert [line.get("bytes", {}).get("alltoall", 0) > 0 for line in lines] == [True, False, True]

@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import run_program
+from speed import limit
+from worlds import Worlds
 
 from hpc_deepfake.strategies.mesh.schedule import bubble
 from hpc_deepfake.train import checkpoint
@@ -20,27 +22,29 @@ DISTURBED = Path(__file__).with_name("disturbed.py")
 pytestmark = [pytest.mark.mpi, pytest.mark.slow]
 
 
-def train(data: Path, run: Path, ranks: int, *more: object) -> subprocess.CompletedProcess[str]:
-    return run_program("hpc_deepfake.train", "--data", data, "--run", run, "--device", "cpu",
-                       "--threads", "1", "--batch-size", "4", "--micro-batches", "3",
-                       "--no-report", *map(str, more), ranks=ranks, cwd=run.parent, timeout=300)
+def options(data: Path, run: Path, *more: object) -> list[object]:
+    return ["--data", data, "--run", run, "--device", "cpu", "--threads", 1, "--batch-size", 4,
+            "--micro-batches", 3, "--no-report", *more]
 
 
 def newest(run: Path) -> tuple[list[np.ndarray], dict]:
     return checkpoint.load(checkpoint.found(run / "checkpoints")[0])
 
 
-def test_any_strategy_goes_on_from_any_other(data_file: Path, tmp_path: Path) -> None:
+def test_any_strategy_goes_on_from_any_other(worlds: Worlds, data_file: Path,
+                                             tmp_path: Path) -> None:
     """A tensor mesh, a pipeline, one rank alone: an epoch each, weights and Adam's moments taken
     over, equal three epochs of one rank alone. The best model is an ordinary ``.keras``."""
     exact = ("--dropout", 0, "--sync-bn", "--precision", "float64", "--patience", 0)
     parts = tmp_path / "parts"
     for epoch, (ranks, mesh) in enumerate(
-            [(2, ["--mesh", "tensor=2"]), (0, []), (3, ["--mesh", "pipeline=3"])], start=1):
-        done = train(data_file, parts, ranks, *exact, "--epochs", epoch, *mesh,
-                     *["--resume"] * (epoch > 1))
-        assert done.returncode == 0, done.stderr[-2000:]
-    assert train(data_file, tmp_path / "whole", 0, *exact, "--epochs", 3).returncode == 0
+            [(2, ["--mesh", "tensor=2"]), (1, []), (3, ["--mesh", "pipeline=3"])], start=1):
+        answer = worlds.run(ranks, "train", *options(
+            data_file, parts, *exact, "--epochs", epoch, *mesh, *["--resume"] * (epoch > 1)),
+            cwd=tmp_path)
+        assert answer.code == 0, answer.output
+    assert worlds.run(1, "train", *options(data_file, tmp_path / "whole", *exact, "--epochs", 3),
+                      cwd=tmp_path).code == 0
     (got, got_meta), (wanted, wanted_meta) = newest(parts), newest(tmp_path / "whole")
     assert [one.shape for one in got] == [one.shape for one in wanted]
     assert len(got) == 16 + 24 + 16  # weights, moments, best weights
@@ -57,14 +61,16 @@ def test_any_strategy_goes_on_from_any_other(data_file: Path, tmp_path: Path) ->
     assert json.loads((parts / "summary.json").read_text())["strategy"] == "mesh"
 
 
-def test_messages_travel_while_ranks_compute(data_file: Path, tmp_path: Path) -> None:
+def test_messages_travel_while_ranks_compute(worlds: Worlds, data_file: Path,
+                                             tmp_path: Path) -> None:
     """In the trace of a pipeline: activations arrive at the second stage while the first computes
     the next micro-batch. And the figures of a mesh are in the metrics."""
     trace = tmp_path / "trace.json"
-    done = train(data_file, tmp_path / "run", 2, "--mesh", "pipeline=2", "--epochs", 2, "--trace",
-                 trace, "--schedule", "gpipe")
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert "mesh on pipeline=2: 2 ranks" in done.stdout and "global batch 12" in done.stdout
+    answer = worlds.run(2, "train", *options(
+        data_file, tmp_path / "run", "--mesh", "pipeline=2", "--epochs", 2, "--trace", trace,
+        "--schedule", "gpipe"), cwd=tmp_path)
+    assert answer.code == 0, answer.output
+    assert "mesh on pipeline=2: 2 ranks" in answer.output and "global batch 12" in answer.output
     events = json.loads(trace.read_text())["traceEvents"]
     work = [(event["ts"], event["ts"] + event["dur"]) for event in events
             if event["pid"] == 0 and event["name"] == "forward"]
@@ -96,7 +102,7 @@ def disturbed(data: Path, run: Path, what: str, rank: int, ranks: int,
          "--data", data, "--run", run, "--epochs", "9", "--batch-size", "3", "--device", "cpu",
          "--threads", "1", "--strategy", "mesh", "--mesh", mesh, "--micro-batches", "2",
          "--stall-warning", "3", "--stall-limit", "8"],
-        capture_output=True, text=True, timeout=200, cwd=run.parent, env=os.environ)
+        capture_output=True, text=True, timeout=limit(200), cwd=run.parent, env=os.environ)
     return done.returncode, done.stdout + done.stderr
 
 
@@ -126,15 +132,17 @@ def test_a_rank_that_sleeps_within_a_step_is_named(data_file: Path, tmp_path: Pa
     assert "rank 1 on" not in text  # which is in order
 
 
-@pytest.mark.parametrize(("ranks", "options", "message"), [
+@pytest.mark.parametrize(("ranks", "wrong", "message"), [
     (2, ("--mesh", "tensor=3"), "tensor=3 needs 1 · 3 · 1 = 3 ranks, and there are 2"),
     (1, ("--strategy", "mesh"), "say how the ranks share the work"),
     (2, ("--mesh", "pipeline=2", "--compression", "fp16"), "knows no --compression"),
     (2, ("--mesh", "data=2", "--strategy", "sync"), "knows no --mesh")])
 def test_a_wrong_mesh_is_one_message(data_file: Path, tmp_path: Path, ranks: int,
-                                     options: tuple[str, ...], message: str) -> None:
+                                     wrong: tuple[str, ...], message: str) -> None:
     """Before TensorFlow starts; code 2."""
-    done = train(data_file, tmp_path / "run", ranks, *options)
+    done = run_program("hpc_deepfake.train", *map(str, options(data_file, tmp_path / "run",
+                                                               *wrong)),
+                       ranks=ranks, cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.count("error:") == 1 and message in done.stderr
     assert not (tmp_path / "run").exists()

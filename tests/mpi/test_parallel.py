@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from worlds import Worlds
 
-PROGRAM = Path(__file__).with_name("parallel.py")
 REGIONS = ("copy_to", "reduce_from", "scatter_to", "gather_from")
 LAYERS = ("column", "column, gathered", "row", "row, scattered", "convolution",
           "convolution, gathered")
@@ -18,13 +14,12 @@ pytestmark = [pytest.mark.mpi, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module", params=[2, 3, 4])
-def found(request: pytest.FixtureRequest,
+def found(request: pytest.FixtureRequest, worlds: Worlds,
           tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
-    """What parallel.py found on so many ranks."""
-    out = tmp_path_factory.mktemp("parallel") / "found.json"
-    done = subprocess.run(["mpirun", "-np", str(request.param), sys.executable, PROGRAM, out],
-                          capture_output=True, text=True, timeout=600, env=os.environ)
-    assert done.returncode == 0, done.stderr[-3000:]
+    """The errors that parallel.py measured on a number of ranks."""
+    out = tmp_path_factory.mktemp("parallel") / "errors.json"
+    answer = worlds.run(request.param, "parallel.py", out, cwd=out.parent)
+    assert answer.code == 0, answer.output
     return {**json.loads(out.read_text()), "ranks": request.param}
 
 

@@ -13,11 +13,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import run_program
+from speed import limit
+from worlds import Worlds
 
 from hpc_deepfake.train import checkpoint
 
 HERE = Path(__file__).parent
 pytestmark = [pytest.mark.mpi, pytest.mark.slow]
+
+
+TOY = {"PYTHONPATH": str(HERE.parent / "toy")}  # where the strategy isn't the point
 
 
 def start(program: str, *arguments: object, ranks: int, cwd: Path,
@@ -30,7 +35,7 @@ def start(program: str, *arguments: object, ranks: int, cwd: Path,
 
 def finish(process: subprocess.Popen[str], timeout: float = 300) -> tuple[int, str]:
     try:
-        out, err = process.communicate(timeout=timeout)
+        out, err = process.communicate(timeout=limit(timeout))
     except subprocess.TimeoutExpired:
         process.kill()
         raise
@@ -50,13 +55,13 @@ def options(data: Path, run: Path, *more: object) -> list[str]:
     ("sequential", 1, ()), ("sync", 2, ()), ("sync", 4, ()), ("local-sgd", 2, ()),
     ("async", 2, ()), ("hybrid", 4, ("--shard-group", "2")), ("mesh", 2, ("--mesh", "tensor=2"))])
 def test_a_resumed_run_is_the_undisturbed_one_bit_for_bit(
-        data_file: Path, tmp_path: Path, strategy: str, ranks: int, more: tuple[str, ...]) -> None:
+        worlds: Worlds, data_file: Path, tmp_path: Path, strategy: str, ranks: int,
+        more: tuple[str, ...]) -> None:
     """Weights, optimizer, best weights, early stopping and metrics, stopped in mid-epoch by a
     signal to one rank, and stopped again at an epoch's end. (Async with one worker: with more,
     chance decides who is first.)"""
-    code, text = finish(start("resumed.py", data_file, tmp_path, strategy, *more, ranks=ranks,
-                              cwd=tmp_path), 600)
-    assert code == 0, text
+    answer = worlds.run(ranks, "resumed.py", data_file, tmp_path, strategy, *more, cwd=tmp_path)
+    assert answer.code == 0, answer.output
     (whole, whole_meta), (parts, parts_meta) = newest(tmp_path / "whole"), \
         newest(tmp_path / "parts")
     assert len(whole) == len(parts) > 16
@@ -80,8 +85,8 @@ def test_a_signal_stops_all_ranks_with_a_checkpoint(data_file: Path, tmp_path: P
     of ranks goes on from there, after a damaged newest checkpoint was passed over."""
     run = tmp_path / "run"
     process = start("disturbed.py", "nothing", 0, 0, 5, *options(data_file, run, "--epochs", 50,
-                    "--patience", 0, "--checkpoint-minutes", 0), ranks=2, cwd=tmp_path)
-    deadline = time.monotonic() + 120
+                    "--patience", 0, "--checkpoint-minutes", 0), ranks=2, cwd=tmp_path, env=TOY)
+    deadline = time.monotonic() + limit(120)
     while not (run / "metrics.jsonl").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGUSR1)
@@ -96,7 +101,7 @@ def test_a_signal_stops_all_ranks_with_a_checkpoint(data_file: Path, tmp_path: P
     whole = checkpoint.found(run / "checkpoints")[0].read_bytes()
     damaged.write_bytes(whole[:-5000])
     done = run_program("hpc_deepfake.train", *options(
-        data_file, run, "--resume", "--epochs", epoch + 1)[1:], ranks=3, cwd=tmp_path)
+        data_file, run, "--resume", "--epochs", epoch + 1)[1:], ranks=3, cwd=tmp_path, env=TOY)
     assert done.returncode == 0, done.stderr
     assert f"warning: {damaged} is damaged" in done.stdout
     assert f"in epoch {epoch} after step {step}" in done.stdout
@@ -105,44 +110,48 @@ def test_a_signal_stops_all_ranks_with_a_checkpoint(data_file: Path, tmp_path: P
     assert json.loads((run / "summary.json").read_text())["epochs"] == epoch + 1
 
     done = run_program("hpc_deepfake.train", *options(
-        data_file, run, "--resume", "--learning-rate", 0.5)[1:], ranks=2, cwd=tmp_path)
+        data_file, run, "--resume", "--learning-rate", 0.5)[1:], ranks=2, cwd=tmp_path, env=TOY)
     assert done.returncode == 2
     assert done.stderr.count("error:") == 1 and "--learning-rate 0.0001" in done.stderr
 
 
-@pytest.mark.parametrize(("what", "rank"), [("term", 0), ("term", 1), ("usr1", 1)])
-def test_a_signal_to_one_rank_stops_all_after_the_same_step(data_file: Path, tmp_path: Path,
-                                                           what: str, rank: int) -> None:
+@pytest.mark.parametrize(("what", "rank", "env"), [
+    ("term", 0, TOY), ("term", 1, TOY), ("usr1", 1, {})])
+def test_a_signal_to_one_rank_stops_all_after_the_same_step(
+        data_file: Path, tmp_path: Path, what: str, rank: int, env: dict[str, str]) -> None:
     code, text = finish(start("disturbed.py", what, rank, 3, *options(
-        data_file, tmp_path / "run"), ranks=2, cwd=tmp_path))
+        data_file, tmp_path / "run"), ranks=2, cwd=tmp_path, env=env))
     assert code == 75, text
     # the flag, raised within step 3, travels with the reduction of step 4
     assert newest(tmp_path / "run")[1]["state"]["step"] == 5
 
 
-@pytest.mark.parametrize(("what", "message"), [
-    ("raise", "ArithmeticError: a test's mistake"), ("kill", "")])
+@pytest.mark.parametrize(("what", "message", "env"), [
+    ("raise", "ArithmeticError: a test's mistake", TOY), ("kill", "", {})])
 def test_one_ranks_failure_ends_the_job(data_file: Path, tmp_path: Path, what: str,
-                                        message: str) -> None:
+                                        message: str, env: dict[str, str]) -> None:
     """Within 30 s of it, with that rank's message, once; the last checkpoint stays whole."""
     code, text = finish(start("disturbed.py", what, 1, 9, *options(
-        data_file, tmp_path / "run"), ranks=2, cwd=tmp_path), timeout=120)
+        data_file, tmp_path / "run"), ranks=2, cwd=tmp_path, env=env), timeout=120)
     assert code not in (0, 2, 75)
     if message:
         assert text.count(message) == 1 and text.count("rank 1 of 2") == 1
     assert newest(tmp_path / "run")[1]["state"]["epoch"] == 2
 
 
-@pytest.mark.parametrize(("what", "words", "strategy"), [
-    ("freeze", f"rank 1 on {os.uname().nodename} gives no sign of life", "sync"),  # the watchdog
-    ("late", f"rank 1 on {os.uname().nodename} has not come to the next step", "sync"),
-    ("sleep", "1: [dense_kernel, rest]", "sync"),  # Horovod: within the step
-    ("sleep", "1: [dense1_forward]", "hybrid")])
-def test_a_stalled_rank_is_named_and_the_job_ended(data_file: Path, tmp_path: Path, what: str,
-                                                   words: str, strategy: str) -> None:
+@pytest.mark.parametrize(("what", "words", "strategy", "env"), [
+    # the watchdog
+    ("freeze", f"rank 1 on {os.uname().nodename} gives no sign of life", "sync", TOY),
+    ("late", f"rank 1 on {os.uname().nodename} has not come to the next step", "sync", TOY),
+    # Horovod: within the step
+    ("sleep", "1: [dense_kernel, rest]", "sync", {}),
+    ("sleep", "1: [dense1_forward]", "hybrid", {})])
+def test_a_stalled_rank_is_named_and_the_job_ended(
+        data_file: Path, tmp_path: Path, what: str, words: str, strategy: str,
+        env: dict[str, str]) -> None:
     code, text = finish(start("disturbed.py", what, 1, 2, *options(
         data_file, tmp_path / "run", "--stall-warning", 3, "--stall-limit", 8, "--strategy",
-        strategy), ranks=3, cwd=tmp_path), timeout=120)
+        strategy), ranks=3, cwd=tmp_path, env=env), timeout=120)
     assert code not in (0, 2, 75)
     assert words in text
     assert "ending the job" in text or what == "sleep"
@@ -155,11 +164,11 @@ def test_interrupt_prints_one_line(data_file: Path, tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "hpc_deepfake.train", *options(
             data_file, run, "--epochs", 50, "--patience", 0)[1:]], cwd=tmp_path, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, **TOY})
     while not (run / "metrics.jsonl").exists() and process.poll() is None:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=limit(60))
     assert process.returncode == 130
     assert len(err.strip().splitlines()) == 1 and "interrupted" in err
 

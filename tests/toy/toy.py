@@ -1,0 +1,99 @@
+"""A strategy of a few numbers without TensorFlow, for tests of what isn't the strategy's: starting,
+signals, deaths, stalls, checkpoints, jobs. It starts in a second instead of five."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hpc_deepfake.core.mpi import wait
+from hpc_deepfake.strategies.base import Arrays, Batch, Done, Strategy
+
+if TYPE_CHECKING:
+    from mpi4py.MPI import Comm
+
+FEATURES = 48  # means of a picture's parts
+STEP = "TOY_STEP_SECONDS"  # environment: how long a step takes at least
+
+
+class Model:
+    """Stands in for a Keras model where one is saved."""
+
+    def __init__(self, weights: np.ndarray) -> None:
+        self.weights = weights
+
+    def save(self, path: Path) -> None:
+        np.save(path.with_suffix(".npy"), self.weights)
+        os.replace(path.with_suffix(".npy"), path)
+
+
+class Toy(Strategy):
+    """Logistic regression on the means of a picture's parts, by all ranks in lockstep.
+
+    Weights, and a momentum as the optimizer's state, are float64; sums over the ranks are taken
+    with the loss and the ranks' wishes in one reduction, as in ``sync``.
+    """
+
+    name = "sync"
+
+    def __init__(self, model: None, settings: object, comm: Comm, layout: object) -> None:
+        super().__init__(comm)
+        self.settings = settings
+        self.weights, self.momentum = np.zeros(FEATURES), np.zeros(FEATURES)
+        self.model = Model(self.weights)
+
+    @classmethod
+    def wants_model(cls, rank: int) -> bool:
+        return False
+
+    def step(self, batches: Sequence[Batch], rows: int, step: int, wishes: int = 0) -> Done:
+        time.sleep(float(os.environ.get(STEP, "0.01")))
+        sums = np.zeros(FEATURES + 3)
+        for batch in batches:
+            labels = batch.labels.astype(float)
+            x, p = self._forward(batch.pictures)
+            sums[:FEATURES] += x.T @ (p - labels)
+            chance = np.where(labels == 1, p, 1 - p)
+            sums[FEATURES:-1] += -np.log(chance + 1e-12).sum(), (chance > 0.5).sum()
+        sums[-1] = wishes
+        total = np.empty_like(sums)
+        waited = wait(self.comm.Iallreduce(sums, total),
+                      overdue=lambda seconds: self.overdue(self._next(), seconds))
+        self.momentum = 0.9 * self.momentum + total[:FEATURES] / rows
+        self.weights = self.weights - 0.1 * self.momentum
+        return Done(1, rows, total[-3], total[-2], round(total[-1]), waited)
+
+    def _next(self) -> int:
+        return (self.comm.rank + 1) % self.comm.size
+
+    def _forward(self, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        count, *_, channels = pictures.shape
+        parts = pictures.reshape(count, FEATURES // 3, -1 if count else 1, channels).mean(
+            2, dtype=float)
+        x = parts.reshape(len(pictures), FEATURES) / 255
+        return x, 1 / (1 + np.exp(-x @ self.weights))
+
+    def probabilities(self, pictures: np.ndarray) -> np.ndarray:
+        return self._forward(pictures)[1]
+
+    def snapshot(self) -> Arrays:
+        return [self.weights.copy()]
+
+    def restore(self, snapshot: Arrays) -> None:
+        self.weights, = snapshot
+
+    def state(self) -> Arrays:
+        return [self.weights.copy(), self.momentum.copy()]
+
+    def load(self, state: Arrays | None) -> None:
+        self.weights, self.momentum = self.comm.bcast(
+            state if self.comm.rank == 0 and state is not None
+            else [self.weights, self.momentum])
+
+    def fill_model(self) -> None:
+        self.model = Model(self.weights)
