@@ -1,4 +1,4 @@
-"""How the ranks work together: each strategy gives the training step and the collective sums."""
+"""How the ranks work together: each strategy is a way to take a training step on all of them."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from hpc_deepfake.strategies.layout import Layout
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
 
-    from hpc_deepfake.strategies.base import Strategy
+    from hpc_deepfake.strategies.base import StrategyClass
 
 NAMES = ("sequential", "sync", "async", "local-sgd", "hybrid", "mesh")
-# those that exchange large messages of their own while they compute
+# strategies that exchange large point-to-point messages while they compute
 POLLING = ("async", "mesh")
 
 
 def choose(name: str, ranks: int, settings: Settings | None = None,
            layout: Layout | None = None) -> str:
-    """Strategy for ``auto``, or ``name`` itself if it works on so many ranks and so set.
+    """The strategy for ``auto``, or ``name`` itself.
 
     Raises:
-        InputError: it doesn't.
+        InputError: it does not support this number of ranks or these options.
     """
     settings, layout = settings or Settings(), layout or Layout()
     if layout.mesh and name == "auto":
@@ -35,40 +35,42 @@ def choose(name: str, ranks: int, settings: Settings | None = None,
         raise InputError(f"--strategy {name} {why}", everywhere=True)
 
     if layout.mesh and name != "mesh":
-        refuse(f"knows no --mesh {layout.mesh}: leave it out, or take --strategy mesh")
+        refuse(f"does not support --mesh {layout.mesh}: leave it out, or use --strategy mesh")
     if name == "mesh":
         from hpc_deepfake.strategies.mesh import check
 
         check(layout, ranks)
         if settings.compression != "none":
-            refuse("knows no --compression: leave it out, or take --strategy sync")
+            refuse("does not support --compression: leave it out, or use --strategy sync")
     if name == "sequential" and ranks > 1:
-        refuse(f"runs on one rank, not {ranks}: leave mpirun out, or take --strategy sync")
+        refuse(f"runs on one rank, not {ranks}: leave mpirun out, or use --strategy sync")
     if name == "async" and ranks <= layout.servers:
-        refuse(f"needs a rank for each server and one worker at least, {layout.servers + 1} in "
-               f"all, not {ranks}: mpirun -np {layout.servers + 2} …, or fewer --servers")
+        refuse(f"needs a rank for each server and at least one worker, {layout.servers + 1} in "
+               f"total, not {ranks}: start it with mpirun -np {layout.servers + 2}, or use fewer "
+               "--servers")
     if name in ("async", "local-sgd") and settings.sync_bn:
-        refuse("has no step in which all ranks meet, as --sync-bn needs: leave one of them out")
+        refuse("has no step that all ranks take together, which --sync-bn needs: leave one of the "
+               "two options out")
     if name == "local-sgd" and settings.compression != "none":
-        refuse("averages weights, which --compression would round: leave it out, or raise "
-               "--sync-every")
+        refuse("averages weights, which --compression would round: leave it out; a larger "
+               "--sync-every also reduces traffic")
     if name in ("sync", "async") and settings.compression == "bf16":
-        refuse("exchanges no activations, which --compression bf16 is for: take fp16, or "
+        refuse("exchanges no activations, which --compression bf16 is for: use fp16, or "
                "--strategy hybrid")
     if name == "hybrid" and settings.compression == "fp16":
-        refuse("exchanges activations, for which fp16 is too narrow: take --compression bf16")
+        refuse("exchanges activations, whose range is too large for fp16: use --compression bf16")
     group = layout.shard_group
     if group and name != "hybrid":
-        refuse(f"knows no --shard-group {group}: leave it out, or take --strategy hybrid")
+        refuse(f"does not support --shard-group {group}: leave it out, or use --strategy hybrid")
     if group and ranks % group:
         sizes = ", ".join(str(size) for size in range(1, ranks + 1) if ranks % size == 0)
-        refuse(f"needs groups of the same size: --shard-group {group} doesn't divide {ranks} "
-               f"ranks, {sizes} do")
+        refuse(f"needs groups of the same size, and --shard-group {group} does not divide {ranks} "
+               f"ranks: use one of {sizes}")
     return name
 
 
-def get(name: str) -> type[Strategy]:
-    """The strategy's class; imports what it needs."""
+def get(name: str) -> StrategyClass:
+    """A strategy's class; imports only what that strategy needs."""
     if name == "sync":
         from hpc_deepfake.strategies.sync import Sync
 
@@ -96,7 +98,17 @@ def get(name: str) -> type[Strategy]:
 
 def prepare(name: str, comm: Comm, gpu: bool, layout: Layout | None = None,
             stall_warning: float = 60, stall_limit: float = 600) -> None:
-    """Start what the strategy needs besides MPI; collective. Seconds as in ``train --help``."""
+    """Start Horovod if the strategy needs it; collective.
+
+    Args:
+        name: of the strategy.
+        comm: all ranks.
+        gpu: whether this rank computes on a GPU.
+        layout: how the ranks share the work.
+        stall_warning: seconds after which a missing rank is named; 0: never.
+        stall_limit: seconds after which the job ends; 0: never.
+    """
+    layout = layout or Layout()
     if name in ("sync", "local-sgd"):
         from hpc_deepfake.strategies.collectives import start
 
@@ -105,14 +117,14 @@ def prepare(name: str, comm: Comm, gpu: bool, layout: Layout | None = None,
         from hpc_deepfake.strategies.collectives import start
         from hpc_deepfake.strategies.layout import group_size, groups, peers
 
-        size = group_size(comm, layout.shard_group if layout else 0)
+        size = group_size(comm, layout.shard_group)
         start(comm, gpu, stall_warning, stall_limit,
               [*groups(comm.size, size), *peers(comm.size, size)], cycle=1)
     elif name == "mesh":
         from hpc_deepfake.strategies.mesh.shape import parse
 
-        groups = parse(layout.mesh, comm.size).groups()
-        if groups:  # else all goes from neighbour to neighbour
+        reducing = parse(layout.mesh, comm.size).groups()
+        if reducing:  # in a mesh that is only a pipeline, neighbours exchange all messages
             from hpc_deepfake.strategies.collectives import start
 
-            start(comm, gpu, stall_warning, stall_limit, groups)
+            start(comm, gpu, stall_warning, stall_limit, reducing)

@@ -1,9 +1,9 @@
-"""What the training loop asks of a strategy, answered for ranks that all hold everything."""
+"""What the training loop calls of a strategy, implemented for ranks that all hold everything."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -14,29 +14,43 @@ if TYPE_CHECKING:
     import tensorflow as tf
     from mpi4py.MPI import Comm
 
-T, R = TypeVar("T"), TypeVar("R")
+    from hpc_deepfake.network.settings import Settings
+    from hpc_deepfake.strategies.layout import Layout
+
+T = TypeVar("T")
+R = TypeVar("R")
 Arrays = list[np.ndarray]
 
-# What a rank may wish for with a step, added up over the ranks: that all stop; that rank 0 saves
-# (only rank 0 wishes so, and there are fewer ranks than that).
+# What a rank may request with a step, added up over the ranks: that all ranks stop; that rank 0
+# saves (only rank 0 requests that, and there are fewer than 2**20 ranks).
 STOP, SAVE = 1, 1 << 20
 
 
 class Batch(NamedTuple):
-    """This rank's share of a (micro-)batch: uint8 (n, 128, 128, 3) and (n); n may be 0."""
+    """This rank's share of a batch or micro-batch, of n rows; n may be 0.
+
+    Attributes:
+        pictures: uint8 (n, 128, 128, 3).
+        labels: uint8 (n).
+        seed: int32 (2), of the dropout mask.
+    """
 
     pictures: np.ndarray
     labels: np.ndarray
-    seed: np.ndarray  # int32 (2), of the dropout mask
+    seed: np.ndarray
 
 
 class Done(NamedTuple):
     """What was done, the same on all ranks.
 
     Attributes:
-        steps, rows: optimizer steps, and rows of all ranks in them. loss, right: sums over those
-        rows. wishes: sum over the ranks. waited: seconds that this rank waited for others within.
-        counts: further figures by name and kind, to be added up over an epoch.
+        steps: optimizer steps.
+        rows: rows of all ranks in these steps.
+        loss: sum over these rows.
+        right: correct classifications among them.
+        wishes: sum of the ranks' requests, ``STOP`` and ``SAVE``.
+        waited: seconds within the steps that this rank waited for others; NaN if unknown.
+        counts: more figures by name and kind, to be added up over an epoch.
     """
 
     steps: int = 0
@@ -49,26 +63,33 @@ class Done(NamedTuple):
 
     @property
     def stopped(self) -> bool:
+        """Whether a rank requested to stop."""
         return bool(self.wishes % SAVE)
 
     @property
     def save(self) -> bool:
+        """Whether rank 0 requested a checkpoint."""
         return self.wishes >= SAVE
 
 
 class Strategy:
-    """The loop runs on every rank and calls these at the same places; "collective" means that a
-    strategy may communicate there.
+    """How the ranks work together; the loop calls these methods on every rank at the same points.
+
+    "Collective" means that a strategy may communicate in a method.
 
     Attributes:
-        model: the Keras model; its weights are current after ``fill_model``.
+        name: as in ``--strategy``.
+        model: the Keras model; on rank 0 its weights are current after ``fill_model``.
+        variables: the weights of this rank, in the order of a checkpoint.
+        slots: the optimizer's state for them.
         share: index and number of the data parallel shares that training batches are dealt to;
-            ranks of one model parallel group have the same. evaluation_share: of evaluation.
-        speaks: whether this rank's probabilities count; speakers are ordered as their shares.
-        lockstep: whether all ranks take the same steps. idle: seconds that ``deal`` waited for
-            other ranks before it gave the last batch.
-        wishes: set by the loop; gives this rank's wishes where no step asks for them. overdue:
-            set by the loop; to be told of a rank that this one has waited for, and how long.
+            ranks of the same model parallel group have the same share.
+        evaluation_share: the same for evaluation.
+        speaks: whether this rank's probabilities count; such ranks are ordered as their shares.
+        lockstep: whether all ranks take the same steps.
+        idle: seconds that ``deal`` waited for other ranks before it yielded the last batch.
+        wishes: set by the loop; returns this rank's requests between steps.
+        overdue: set by the loop; call it with a rank that this one waits for, and the seconds.
     """
 
     name = ""
@@ -76,9 +97,10 @@ class Strategy:
     speaks = True
     idle = 0.0
 
+    comm: Comm | None
     model: keras.Model | None
-    variables: Sequence[tf.Variable] = ()  # the model's weights, in the order of a checkpoint
-    slots: Sequence[tf.Variable] = ()  # of the optimizer
+    variables: Sequence[tf.Variable] = ()
+    slots: Sequence[tf.Variable] = ()
 
     def __init__(self, comm: Comm | None = None) -> None:
         self.comm = comm
@@ -88,39 +110,52 @@ class Strategy:
 
     @classmethod
     def wants_model(cls, rank: int) -> bool:
-        """Whether this rank must be given the whole model to begin with; rank 0 always is."""
+        """Whether this rank must be given the whole model at the start; rank 0 always is."""
         return True
 
     def deal(self, items: Sequence[T], load: Callable[[T], R],
              first: int) -> Iterator[tuple[int, R | None]]:
-        """Numbers of the items that fall to this rank, in turn, each with what ``load`` gives for
-        it; None if there is only progress to be shown. The loop may leave early.
+        """Yield the steps that this rank takes: their numbers and loaded items.
+
+        In place of an item None means that there is only progress to show. The caller may leave
+        early.
 
         Args:
-            items: this share's, one for each step. first: number of the first step.
+            items: this share's, one per step.
+            load: loads an item.
+            first: number of the first step.
         """
         return enumerate(prefetch(load, items))
 
     def step(self, batches: Sequence[Batch], rows: int, step: int, wishes: int) -> Done:
-        """One optimizer step; collective.
+        """Take one optimizer step; collective.
 
         Args:
-            batches: the step's micro-batches. rows: of all shares and micro-batches together.
-            step: from 0. wishes: of this rank.
+            batches: the step's micro-batches.
+            rows: number of rows in all shares and micro-batches together.
+            step: number of the step, from 0.
+            wishes: requests of this rank.
         """
         raise NotImplementedError
 
     def settle(self, spent: dict[str, float]) -> tuple[Done, dict[str, float]]:
-        """After the last step before something else: what ``step`` hasn't told yet, and the
-        seconds of the stages that speak for all ranks, given this rank's. Collective."""
+        """Finish a round of steps; collective.
+
+        Args:
+            spent: this rank's seconds by stage.
+
+        Returns:
+            What ``step`` has not reported yet, and the seconds by stage that represent all ranks.
+        """
         return Done(), spent
 
     def probabilities(self, pictures: np.ndarray) -> np.ndarray:
-        """Of "tampered", float (n), for uint8 (n, 128, 128, 3); collective in the share."""
+        """Probabilities of tampered, float (n), for uint8 (n, 128, 128, 3); collective among the
+        ranks of the share."""
         raise NotImplementedError
 
     def snapshot(self) -> Arrays:
-        """This rank's part of the weights, copied."""
+        """A copy of this rank's part of the weights."""
         return [variable.numpy() for variable in self.variables]
 
     def restore(self, snapshot: Arrays) -> None:
@@ -129,27 +164,43 @@ class Strategy:
             variable.assign(value)
 
     def whole(self, snapshot: Arrays) -> Arrays:
-        """On rank 0 the whole weights of the ranks' snapshots; collective."""
+        """On rank 0, the whole weights from the ranks' snapshots; collective."""
         return snapshot
 
     def part(self, whole: Arrays | None) -> Arrays:
-        """This rank's snapshot of whole weights, which rank 0 gives; collective."""
-        return self.comm.bcast(whole) if self.comm else whole
+        """This rank's snapshot of whole weights, which rank 0 passes; collective."""
+        if self.comm is not None:
+            return self.comm.bcast(whole)
+        if whole is None:
+            raise ValueError("a single rank must pass the whole weights itself")
+        return whole
 
     def state(self) -> Arrays:
-        """On rank 0 whole weights and optimizer state, as in a checkpoint; collective."""
+        """On rank 0, the whole weights and optimizer state, as in a checkpoint; collective."""
         return [variable.numpy() for variable in (*self.variables, *self.slots)]
 
     def load(self, state: Arrays | None) -> None:
-        """Take up what ``state`` gave, or without any the weights that rank 0 has; rank 0 gives
-        it; collective."""
+        """Set weights and optimizer to a ``state``, which rank 0 passes; if it passes None, give
+        all ranks its initial weights. Collective."""
         if state is not None:
             for variable, value in zip((*self.variables, *self.slots), state, strict=True):
                 variable.assign(value)
         self.broadcast()
 
     def broadcast(self) -> None:
-        """Give all ranks rank 0's state; collective."""
+        """Give all ranks the weights and the optimizer state of rank 0; collective."""
 
     def fill_model(self) -> None:
-        """Bring rank 0's Keras model up to date; collective."""
+        """Update rank 0's Keras model to the current weights; collective."""
+
+
+class StrategyClass(Protocol):
+    """A strategy's class: called with the model, which ranks that don't want it may lack."""
+
+    name: str
+
+    def __call__(self, model: keras.Model | None, settings: Settings, comm: Comm,
+                 layout: Layout) -> Strategy: ...
+
+    def wants_model(self, rank: int) -> bool:
+        """As ``Strategy.wants_model``."""

@@ -1,4 +1,4 @@
-"""Horovod, started with settings for where it runs, and its process sets."""
+"""Horovod: its start, with settings for CPU or GPU ranks, and its process sets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mpi4py.MPI import Comm
 
 _sets: dict[tuple[int, ...], hvd.ProcessSet] = {}
-_GRACE = 5.0  # seconds after the stall limit
+_GRACE = 5.0  # seconds that ``Guard`` waits after the stall limit
 _stall_limit = 0.0
 
 
@@ -25,14 +25,22 @@ def start(comm: Comm, gpu: bool, stall_warning: float, stall_limit: float,
           sets: Sequence[Sequence[int]] = (), cycle: float = 2) -> None:
     """Start Horovod on MPI's world; collective.
 
-    Without fusion the reductions' layout, and with it the order of summation, doesn't depend on
-    timing. On CPU ranks Horovod's thread shares the cores with the computation: it is woken every
-    few milliseconds instead of every one. What the environment says wins. Horovod names ranks
-    that are missing in a reduction after ``stall_warning`` seconds and fails after ``stall_limit``.
+    Fusion is off, so that the layout of the reductions, and with it the order of summation, does
+    not depend on timing. On CPU ranks Horovod's thread shares the cores with the computation, and
+    wakes up less often than by default. Environment variables override these settings.
 
     Args:
-        sets: groups of ranks that reduce among themselves, of all ranks' wishes together and the
-            same on all; see ``process_set``. cycle: milliseconds between wakes, on CPU ranks.
+        comm: all ranks.
+        gpu: whether this rank computes on a GPU.
+        stall_warning: seconds after which Horovod names ranks that are missing in a reduction; 0:
+            never.
+        stall_limit: seconds after which Horovod fails; 0: never.
+        sets: groups of ranks that reduce among themselves, the same list on all ranks; see
+            ``process_set``.
+        cycle: milliseconds between two wake-ups of Horovod's thread, on CPU ranks.
+
+    Raises:
+        RuntimeError: Horovod is running with other groups, or was built for another MPI.
     """
     global _stall_limit
     _stall_limit = stall_limit
@@ -45,11 +53,11 @@ def start(comm: Comm, gpu: bool, stall_warning: float, stall_limit: float,
                               str(math.ceil(max(stall_limit, stall_warning + 1))))
     if not stall_warning:
         os.environ.setdefault("HOROVOD_STALL_CHECK_DISABLE", "1")
-    wanted = {tuple(sorted(one)) for one in sets if 1 < len(one) < comm.size}
+    groups = {tuple(sorted(ranks)) for ranks in sets if 1 < len(ranks) < comm.size}
     if not hvd.is_initialized():
-        _sets.update({ranks: hvd.ProcessSet(ranks) for ranks in wanted})
+        _sets.update({ranks: hvd.ProcessSet(ranks) for ranks in groups})
         hvd.init(process_sets=[_sets[ranks] for ranks in sorted(_sets)])
-    if not wanted <= set(_sets):
+    if not groups <= set(_sets):
         raise RuntimeError("Horovod was started in this process with other groups of ranks")
     if (hvd.size(), hvd.rank()) != (comm.size, comm.rank):
         raise RuntimeError(f"Horovod sees rank {hvd.rank()} of {hvd.size()}, MPI rank {comm.rank} "
@@ -57,18 +65,19 @@ def start(comm: Comm, gpu: bool, stall_warning: float, stall_limit: float,
 
 
 def process_set(ranks: Sequence[int]) -> hvd.ProcessSet | None:
-    """The set of these ranks, which ``start`` was told of; None for a lone rank, which has nobody
-    to reduce with."""
+    """Horovod's set of these ranks, which ``start`` must have been given; None for a single rank,
+    which reduces with no other."""
     if len(ranks) == 1:
         return None
     return hvd.global_process_set if len(ranks) == hvd.size() else _sets[tuple(sorted(ranks))]
 
 
 class Guard:
-    """Ends the job when this rank stays within a step for longer than the stall limit.
+    """A context manager that ends the job when a step takes longer than the stall limit.
 
-    Horovod names the rank that a process set waits for, but with sets that overlap it was seen to
-    hang when it wanted to end. The rank's main thread is within TensorFlow then: a thread looks.
+    Horovod names the rank that a process set waits for, but with overlapping sets it has been seen
+    to hang when it tried to end. The main thread is inside TensorFlow then, so a second thread
+    watches the time.
     """
 
     def __init__(self, comm: Comm) -> None:

@@ -1,4 +1,4 @@
-"""Data parallel convolutions, and the large dense kernel's rows dealt to groups of ranks."""
+"""Data parallel convolutions, with the rows of the large dense kernel sharded over ranks."""
 
 from __future__ import annotations
 
@@ -26,15 +26,17 @@ if TYPE_CHECKING:
 
 
 class Hybrid(Sync):
-    """Within a group each rank holds, updates and keeps the moments of its rows of the kernel; all
+    """Each rank of a group holds and updates a shard of the kernel: some of its rows. Everything
     else is on every rank, as in ``Sync``.
 
-    Rank r is in group r // S, at place r % S. Ranks at the same place of their groups hold the
-    same rows and reduce their gradient among themselves. The whole kernel is on rank 0 only, in
-    its Keras model, current after ``fill_model``; on others it is dropped once it is built.
+    With groups of S ranks, rank r is in group r // S, at place r % S. Ranks at the same place of
+    their groups hold the same rows and reduce their gradient among themselves. Only rank 0 keeps
+    the whole kernel, in its Keras model, current after ``fill_model``; other ranks drop the model
+    after the start.
     """
 
     name = "hybrid"
+    comm: Comm
 
     def __init__(self, model: keras.Model, settings: Settings, comm: Comm,
                  layout: Layout | None = None) -> None:
@@ -45,12 +47,12 @@ class Hybrid(Sync):
         self._peer_set = process_set(peers(comm.size, size)[self._place])
         self._guard = Guard(comm)
         super().__init__(model, settings, comm, layout)
-        # a group's ranks evaluate the same pictures together
+        # the ranks of a group evaluate the same pictures together
         self.evaluation_share = (number, comm.size // size)
         self.speaks = self._place == 0
-        ours = process_set(groups(comm.size, size)[number])
-        self._sharded = ours and Sharded(self._widths, self._place, ours, self._own,
-                                         settings.compression == "bf16")
+        group_set = process_set(groups(comm.size, size)[number])
+        self._sharded = group_set and Sharded(self._widths, self._place, group_set, self._own,
+                                              settings.compression == "bf16")
         if comm.rank:
             self.model = None
             del model
@@ -62,11 +64,11 @@ class Hybrid(Sync):
 
     def _take(self, model: keras.Model) -> Weights:
         whole = Weights(model).dense1[0]
-        self._whole = whole if self.comm.rank == 0 else None
+        self._whole: tf.Variable = whole if self.comm.rank == 0 else None
         parts = np.array_split(np.arange(whole.shape[0]), self._group.size)
         self._widths = [len(part) for part in parts]
-        mine = parts[self._place]
-        kernel = tf.Variable(whole[mine[0]:mine[-1] + 1], name="dense1_kernel_rows")
+        own = parts[self._place]
+        kernel = tf.Variable(whole[own[0]:own[-1] + 1], name="dense1_kernel_rows")
         return Weights(model, kernel)
 
     def _product(self, x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
@@ -75,7 +77,7 @@ class Hybrid(Sync):
         return self._sharded.product(x, kernel, self._meter, "dense1")
 
     def _reduce_kernel(self, gradient: tf.Tensor) -> tf.Tensor:
-        """The sum over this group's rows is there; over all groups it is taken here."""
+        """Sum over the groups: the gradient is a sum over this group's batch already."""
         if self._peer_set is None:
             return gradient
         return self._sum(gradient, "dense_kernel", self._peer_set)
@@ -84,10 +86,10 @@ class Hybrid(Sync):
         return self._gather(super().gradients(batch, rows), self.weights.trainable)
 
     def probabilities(self, pictures: np.ndarray) -> np.ndarray:
-        mine = np.array_split(pictures, self._group.size)[self._place]
-        found = self._predict(self._inputs(Batch(mine, np.zeros(len(mine), np.uint8),
-                                                 np.zeros(2, np.int32)), 1)[0])
-        return np.concatenate(self._group.allgather(found.numpy()[:len(mine)]))
+        own = np.array_split(pictures, self._group.size)[self._place]
+        batch = Batch(own, np.zeros(len(own), np.uint8), np.zeros(2, np.int32))
+        probabilities = self._predict(self._inputs(batch, 1)[0])
+        return np.concatenate(self._group.allgather(probabilities.numpy()[:len(own)]))
 
     @tf.function(autograph=False, input_signature=(PICTURES,))
     def _predict(self, pictures: tf.Tensor) -> tf.Tensor:
@@ -112,7 +114,7 @@ class Hybrid(Sync):
     def load(self, state: Arrays | None) -> None:
         tensors = [*self.variables, *self.slots]
         if not self.comm.bcast(state is not None):
-            tensors = self.variables
+            tensors = list(self.variables)
             if self.comm.rank == 0:
                 state = [(self._whole if self._is_dealt(tensor) else tensor).numpy()
                          for tensor in tensors]
@@ -129,15 +131,16 @@ class Hybrid(Sync):
             self._whole.assign(whole)
 
     def _is_dealt(self, tensor: tf.Variable) -> bool:
-        """Whether it is the kernel or one of its moments: nothing else has such a shape."""
+        """Whether it is the kernel or one of its moments: no other tensor has this shape."""
         return tensor.shape == self.weights.dense1[0].shape
 
     def _gather(self, values: Arrays, tensors: Sequence[tf.Variable]) -> Arrays:
-        """On rank 0 the whole of what are parts; values of some tensors. Collective."""
+        """On rank 0, the ``values`` of ``tensors`` with the kernel's whole; collective."""
         return [self._gather_rows(value) if self._is_dealt(tensor) else value
                 for value, tensor in zip(values, tensors, strict=True)]
 
     def _gather_rows(self, rows: np.ndarray) -> np.ndarray:
+        """On rank 0, the whole kernel from the rows of its group's ranks; elsewhere ``rows``."""
         whole = None
         if self.comm.rank == 0:
             whole = np.empty((sum(self._widths), rows.shape[1]), rows.dtype)
@@ -146,14 +149,15 @@ class Hybrid(Sync):
         return rows if whole is None else whole
 
     def _deal(self, whole: Arrays | None, tensors: Sequence[tf.Variable]) -> Arrays:
-        """This rank's part of rank 0's values of some tensors. Collective."""
+        """This rank's part of the whole values of ``tensors``, which rank 0 passes; collective."""
         dealt = [self._is_dealt(tensor) for tensor in tensors]
         others = iter(self.comm.bcast(whole and [
-            value for value, one in zip(whole, dealt, strict=True) if not one]))
-        return [self._deal_rows(whole and whole[place]) if one else next(others)
-                for place, one in enumerate(dealt)]
+            value for value, is_dealt in zip(whole, dealt, strict=True) if not is_dealt]))
+        return [self._deal_rows(whole[place] if whole else None) if is_dealt else next(others)
+                for place, is_dealt in enumerate(dealt)]
 
     def _deal_rows(self, whole: np.ndarray | None) -> np.ndarray:
+        """This rank's rows of the whole kernel, which rank 0 passes."""
         kernel = self.weights.dense1[0]
         rows = np.empty(kernel.shape, kernel.dtype.as_numpy_dtype)
         if self.comm.rank < self._group.size:
@@ -163,5 +167,5 @@ class Hybrid(Sync):
         return rows
 
     def _counts(self) -> list[int]:
-        """Numbers of the kernel on each rank of a group."""
+        """How many numbers of the kernel each rank of a group holds."""
         return [width * self.weights.dense1[0].shape[1] for width in self._widths]

@@ -1,4 +1,4 @@
-"""How the ranks share a training's work."""
+"""How the ranks share the work of a training."""
 
 from __future__ import annotations
 
@@ -17,15 +17,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Layout:
-    """How the ranks share the work: options of ``train`` of the same names, which a resumed run
-    may change.
+    """Options of ``train`` by the same names; a resumed run may change them.
 
     Attributes:
-        servers: parameter servers of asynchronous training. max_staleness: bound on a gradient's
-        age in updates, None for any. staleness_rate: divide the learning rate by that age.
-        sync_every: steps between two averages of local SGD.
-        shard_group: ranks that hold the large kernel together in ``hybrid``; 0: those of a node.
-        mesh, stages, schedule, tensor_layout: of ``--strategy mesh``. trace: file for its trace.
+        servers: number of parameter servers (``async``).
+        max_staleness: maximum age of a gradient in updates; None: unlimited (``async``).
+        staleness_rate: divide the learning rate by that age (``async``).
+        sync_every: steps between two averages (``local-sgd``).
+        shard_group: number of ranks that hold the large kernel together; 0: those of a node
+            (``hybrid``).
+        mesh: size of each axis, such as ``data=2,tensor=2`` (``mesh``).
+        stages: first block of each stage after the first; None: balanced (``mesh``).
+        schedule: order of micro-batches, ``gpipe`` or ``1f1b`` (``mesh``).
+        tensor_layout: how the large kernel is cut, ``row`` or ``column`` (``mesh``).
+        trace: file for a trace; None: no trace (``mesh``).
     """
 
     servers: int = 1
@@ -41,21 +46,21 @@ class Layout:
 
     @classmethod
     def of(cls, options: Namespace) -> Layout:
-        """That of a command line."""
+        """The layout that a command line asks for."""
         return from_options(cls, options)
 
 
-def group_size(comm: Comm, wanted: int) -> int:
-    """``wanted``, or if that is 0 the ranks of a node; where nodes have different numbers, the
-    largest that divides all. Collective."""
-    return wanted or math.gcd(*comm.allgather(local_ranks(comm)[1]))
+def group_size(comm: Comm, size: int) -> int:
+    """``size``, or for 0 the number of ranks per node; if nodes have different numbers of ranks,
+    the greatest common divisor. Collective."""
+    return size or math.gcd(*comm.allgather(local_ranks(comm)[1]))
 
 
 def groups(ranks: int, size: int) -> list[range]:
-    """Ranks that hold the kernel together: neighbours, which launchers put on one node."""
+    """The ranks that hold the kernel together: neighbours, which launchers place on one node."""
     return [range(first, first + size) for first in range(0, ranks, size)]
 
 
 def peers(ranks: int, size: int) -> list[range]:
-    """Ranks that hold the same rows of the kernel, one of each group."""
+    """The ranks that hold the same rows of the kernel, one of each group."""
     return [range(place, ranks, size) for place in range(size)]

@@ -1,34 +1,43 @@
-"""Local SGD: ranks train by themselves and average their weights now and then."""
+"""Local SGD: ranks train independently and average their weights every few steps."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
 
 from hpc_deepfake.network.batchnorm import update_moving
+from hpc_deepfake.network.settings import Settings
 from hpc_deepfake.strategies.base import Batch, Done, R, T
+from hpc_deepfake.strategies.layout import Layout
 from hpc_deepfake.strategies.sequential import COUNT, INPUTS, WISHES
 from hpc_deepfake.strategies.sync import Sync
+
+if TYPE_CHECKING:
+    import keras
+    from mpi4py.MPI import Comm
 
 
 class LocalSGD(Sync):
     """Local SGD with periodic averaging (Stich 2019; Lin et al. 2020).
 
-    Each rank takes ``sync_every`` optimizer steps on its own shares, waiting for nobody, then all
-    average weights, moments and moving statistics, weighted by the rows that each has seen. So
-    ranks differ within these steps only, an average is one state of the run (a checkpoint is taken
-    nowhere else), and the same ranks give the same bits again, which elastic averaging (Zhang,
-    Choromanska & LeCun 2015), whose ranks meet a centre at times of their own, can't. With plain
-    gradient descent and an average after each step it is ``sync``.
+    Each rank takes ``sync_every`` optimizer steps on its own shares without waiting. Then all ranks
+    average weights, moments and moving statistics, weighted by the rows that each has processed.
+    So the ranks differ only within these steps, and after an average the run has one state, which
+    is when a checkpoint can be taken. With the same number of ranks a run is reproducible bit for
+    bit; elastic averaging (Zhang, Choromanska & LeCun 2015), where each rank meets a central copy
+    at its own times, is not. With plain gradient descent and an average after each step, this
+    equals ``sync``.
     """
 
     name = "local-sgd"
 
-    def __init__(self, *arguments: object, **named: object) -> None:
-        super().__init__(*arguments, **named)
-        # since the last average: this rank's rows, losses, right answers, wishes
+    def __init__(self, model: keras.Model, settings: Settings, comm: Comm | None = None,
+                 layout: Layout | None = None) -> None:
+        super().__init__(model, settings, comm, layout)
+        # of this rank since the last average: rows, losses, correct classifications, requests
         self._sums = tf.Variable(tf.zeros(4, tf.float64), trainable=False)
         self._steps = self._left = 0
 
@@ -38,10 +47,10 @@ class LocalSGD(Sync):
         return super().deal(items, load, first)
 
     def step(self, batches: Sequence[Batch], rows: int, step: int, wishes: int = 0) -> Done:
-        mine = sum(len(batch.labels) for batch in batches)
-        if mine:
+        own_rows = sum(len(batch.labels) for batch in batches)
+        if own_rows:
             number = tf.constant(step, tf.int64)
-            *earlier, last = [self._inputs(batch, mine) for batch in batches]
+            *earlier, last = [self._inputs(batch, own_rows) for batch in batches]
             for inputs in earlier:
                 self._hold(*inputs)
             self._local(*last, number)
@@ -55,28 +64,32 @@ class LocalSGD(Sync):
 
     @tf.function(autograph=False, input_signature=(*INPUTS, COUNT))
     def _local(self, *inputs: tf.Tensor) -> None:
-        *inputs, step = inputs
-        rows = tf.cast(inputs[3], tf.float64)
-        parts = self._total(self._parts(*inputs), tf.constant(0))
+        *batch, step = inputs
+        rows = tf.cast(batch[3], tf.float64)
+        parts = self._total(self._parts(*batch), tf.constant(0))
         self.optimizer.apply(parts.gradients, step)
         update_moving(self.weights.moving, parts.batch, step + 1)
-        loss, right, none = (tf.cast(one, tf.float64) for one in parts.sums)
-        self._sums.assign_add(tf.stack([rows, loss, right, none]))
+        loss, right, wishes = (tf.cast(value, tf.float64) for value in parts.sums)
+        self._sums.assign_add(tf.stack([rows, loss, right, wishes]))
 
     @tf.function(autograph=False, input_signature=(WISHES,))
     def _average(self, wishes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """All ranks' weights become the mean over the rows; their sums, and what was waited for
-        and sent."""
+        """Set all ranks' weights and moments to their mean, weighted by rows.
+
+        Returns:
+            The sums over the ranks (rows, losses, correct classifications, requests), and the
+            meter's total.
+        """
         self._meter = self._new_meter()
         began = self._sums.read_value()
-        mine = began + tf.cast(tf.stack([0, 0, 0, wishes]), tf.float64)
-        total = self._allreduce(mine, "sums")
+        local = began + tf.cast(tf.stack([0, 0, 0, wishes]), tf.float64)
+        total = self._allreduce(local, "sums")
         weight = tf.cast(began[0] / total[0], self._own)
         means = [value * weight for value in (*self.variables, *self.slots)]
         large = np.prod(self.weights.dense1[0].shape)
-        small = [one for one in means if one.shape.num_elements() < large]
-        rest = self._allreduce(tf.concat([tf.reshape(one, [-1]) for one in small], 0), "rest")
-        pieces = iter(tf.split(rest, [one.shape.num_elements() for one in small]))
+        small = [mean for mean in means if mean.shape.num_elements() < large]
+        rest = self._allreduce(tf.concat([tf.reshape(mean, [-1]) for mean in small], 0), "rest")
+        pieces = iter(tf.split(rest, [mean.shape.num_elements() for mean in small]))
         done = []
         for number, (variable, mean) in enumerate(
                 zip((*self.variables, *self.slots), means, strict=True)):

@@ -1,4 +1,4 @@
-"""What one graph of a step sends to other ranks, and how long it waits for them."""
+"""Measures what a graph sends to other ranks, and how long it waits for them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ KINDS = ("allreduce", "alltoall", "allgather")
 
 
 class Meter:
-    """Noted while the graph is built, summed up when it runs; seconds are NaN on a GPU, whose work
-    is only queued when the graph gets there."""
+    """Filled while a graph is built; ``total`` is a tensor of that graph.
+
+    On a GPU the seconds are NaN: its work is only queued when the graph reads the clock.
+    """
 
     def __init__(self, cpu: bool) -> None:
         self._cpu = cpu
@@ -19,14 +21,14 @@ class Meter:
         self._waited: list[tf.Tensor] = []
 
     def sends(self, kind: str, size: tf.Tensor | float) -> None:
-        """``size`` bytes, of this rank."""
+        """Note that this rank sends ``size`` bytes in a collective operation of a ``kind``."""
         self._sent[kind].append(size)
 
     def waits(self, after: Sequence[tf.Tensor], until: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-        """From when the one tensors are there to when the others are, if those come later.
+        """Measure from the time when ``after`` are computed to the time when ``until`` are.
 
         Returns:
-            The others, for what is to be computed from them after the clock was read.
+            ``until``, as tensors that are available only after the clock was read.
         """
         if not self._cpu:
             self._waited.append(tf.constant(float("nan"), tf.float64))
@@ -34,10 +36,10 @@ class Meter:
         begin, end = clock(after), clock(until)  # TensorFlow keeps their order
         self._waited.append(tf.maximum(end - begin, 0))
         with tf.control_dependencies([end]):
-            return [tf.identity(one) for one in until]
+            return [tf.identity(tensor) for tensor in until]
 
     def total(self) -> tf.Tensor:
-        """float64 (1 + kinds): seconds waited, bytes sent of each kind."""
+        """float64 (1 + kinds): seconds waited, and bytes sent of each kind."""
         zero = tf.zeros((), tf.float64)
         return tf.stack([sum(self._waited, zero), *(
             sum((tf.cast(size, tf.float64) for size in sizes), zero)
@@ -45,7 +47,7 @@ class Meter:
 
 
 def clock(after: Sequence[tf.Tensor], cpu: bool = True) -> tf.Tensor:
-    """Seconds, once the tensors are there; NaN on a GPU, whose work is only queued then."""
+    """The time in seconds when the tensors are computed; NaN on a GPU."""
     if not cpu:
         return tf.constant(float("nan"), tf.float64)
     with tf.control_dependencies(after):

@@ -1,4 +1,4 @@
-"""Training on one rank; what the data-parallel strategies have in common."""
+"""Training on one rank, and what the data parallel strategies share with it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from hpc_deepfake.network.batchnorm import normaliser, update_moving
 from hpc_deepfake.network.fused import Weights, forward
-from hpc_deepfake.network.optimizer import SGD, Adam, optimizer_of
+from hpc_deepfake.network.optimizer import Optimizer, optimizer_of
 from hpc_deepfake.network.settings import Settings
 from hpc_deepfake.strategies.base import Batch, Done, Strategy
 from hpc_deepfake.strategies.layout import Layout
@@ -31,7 +31,13 @@ INPUTS = (PICTURES, _LABELS, _SEED, COUNT, _FLAG)
 
 
 class Parts(NamedTuple):
-    """What the ranks add up: gradients, batch statistics, and [losses, right answers, wishes]."""
+    """What the ranks add up.
+
+    Attributes:
+        gradients: of the trainable weights.
+        batch: batch statistics, weighted by rows.
+        sums: losses, correct classifications, requests.
+    """
 
     gradients: list[tf.Tensor]
     batch: list[tf.Tensor]
@@ -39,13 +45,18 @@ class Parts(NamedTuple):
 
 
 class Sequential(Strategy):
-    """One rank has all rows of a batch; ``_reduce`` makes it data parallel.
+    """One rank has all rows of a batch; subclasses override ``_reduce`` to be data parallel.
 
-    Gradients are those of the sum of the rows' cross-entropies over the number of rows in the
-    global batch, so that ranks may have any number of them.
+    Gradients are those of the rows' cross-entropies, summed and divided by the number of rows in
+    the global batch, so that ranks may have any number of rows.
+
+    Attributes:
+        weights: this rank's weights by role.
+        optimizer: updates them.
     """
 
     name = "sequential"
+    model: keras.Model
 
     def __init__(self, model: keras.Model, settings: Settings, comm: Comm | None = None,
                  layout: Layout | None = None) -> None:
@@ -53,36 +64,29 @@ class Sequential(Strategy):
         self.model, self.settings, self.layout = model, settings, layout or Layout()
         self.weights = self._take(model)
         self.optimizer = self._optimizer()
+        self.variables, self.slots = self.weights.all, self.optimizer.slots
         self._own = self.weights.trainable[0].dtype
         self._compute = tf.bfloat16 if settings.precision == "bfloat16" else self._own
-        self._sent = dict.fromkeys(KINDS, 0.0)  # bytes of this rank, since the last settle
-        # sums over the micro-batches of a step, all but the last
+        self._sent = dict.fromkeys(KINDS, 0.0)  # bytes of this rank since the last ``settle``
+        # sums over all micro-batches of a step but the last
         self._held = [tf.Variable(tf.zeros_like(v), trainable=False)
                       for v in (*self.weights.all, *tf.zeros((3,), self._own))] \
             if settings.accumulate > 1 else []
 
-    def _optimizer(self) -> Adam | SGD | None:
+    def _optimizer(self) -> Optimizer:
         return optimizer_of(self.settings, self.weights.trainable, self.share[1])
-
-    @property
-    def variables(self) -> list[tf.Variable]:
-        return self.weights.all
-
-    @property
-    def slots(self) -> list[tf.Variable]:
-        return self.optimizer.slots
 
     def step(self, batches: Sequence[Batch], rows: int, step: int, wishes: int = 0) -> Done:
         step = tf.constant(step, tf.int64)
         *earlier, last = [self._inputs(batch, rows) for batch in batches]
         metered = [self._hold(*inputs) for inputs in earlier]
         sums, last_metered = self._step(*last, step, tf.constant(wishes))
-        waited = sum(self._read(one) for one in (*metered, last_metered))
+        waited = sum(self._read(total) for total in (*metered, last_metered))
         loss, right, wishes = sums.numpy().tolist()
         return Done(1, rows, loss, right, round(wishes), waited)
 
     def _read(self, metered: tf.Tensor) -> float:
-        """The seconds waited; what was sent is noted for ``settle``."""
+        """The seconds waited, from a meter's total; the bytes sent are kept for ``settle``."""
         waited, *sent = metered.numpy().tolist()
         for kind, size in zip(KINDS, sent, strict=True):
             self._sent[kind] += size
@@ -90,15 +94,17 @@ class Sequential(Strategy):
 
     def settle(self, spent: dict[str, float]) -> tuple[Done, dict[str, float]]:
         sent, self._sent = self._sent, dict.fromkeys(KINDS, 0.0)
-        every = self.comm.allgather(sent) if self.comm else [sent]
-        total = {kind: round(sum(one[kind] for one in every)) for kind in KINDS}
+        ranks = self.comm.allgather(sent) if self.comm else [sent]
+        total = {kind: round(sum(sizes[kind] for sizes in ranks)) for kind in KINDS}
         total = {kind: size for kind, size in total.items() if size}
         return Done(counts={"bytes": total} if total else {}), spent
 
     @staticmethod
     def _inputs(batch: Batch, rows: int) -> tuple[tf.Tensor, ...]:
-        """As tensors. A rank without rows computes one that counts for nothing: TensorFlow's
-        convolutions get an empty batch's shape wrong, and all must meet in the reductions."""
+        """The tensors of ``INPUTS``.
+
+        A rank without rows computes one row that counts for nothing: TensorFlow's convolutions get
+        the shape of an empty batch wrong, and all ranks must take part in the reductions."""
         present = len(batch.labels) > 0
         if not present:
             batch = batch._replace(pictures=np.zeros((1, SIZE, SIZE, 3), np.uint8),
@@ -111,7 +117,7 @@ class Sequential(Strategy):
         return self._predict(tf.constant(pictures)).numpy()
 
     def gradients(self, batch: Batch, rows: int) -> list[np.ndarray]:
-        """Reduced gradients of one batch, without a step; collective. For comparisons."""
+        """Reduced gradients of one batch, without a step, for comparisons; collective."""
         return [gradient.numpy() for gradient in self._gradients(*self._inputs(batch, rows))]
 
     @tf.function(autograph=False, input_signature=INPUTS)
@@ -128,12 +134,12 @@ class Sequential(Strategy):
 
     @tf.function(autograph=False, input_signature=(*INPUTS, COUNT, WISHES))
     def _step(self, *inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        *inputs, step, wishes = inputs
-        return self._finish(self._parts(*inputs), step, wishes)
+        *batch, step, wishes = inputs
+        return self._finish(self._parts(*batch), step, wishes)
 
     def _parts(self, pictures: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, rows: tf.Tensor,
                present: tf.Tensor) -> Parts:
-        """This rank's summands of the step; all zero unless ``present``."""
+        """This rank's contribution to the sums of the step; zero unless ``present``."""
         self._meter = self._new_meter()
         labels = tf.cast(labels, tf.int32)
         present = tf.cast(present, self._own)
@@ -154,19 +160,20 @@ class Sequential(Strategy):
                                         tf.zeros((), self._own)])
 
     def _total(self, parts: Parts, wishes: tf.Tensor) -> Parts:
-        """With the micro-batches before, which are forgotten."""
+        """Sum over the micro-batches of the step: ``parts`` of the last and the held ones, which
+        are then cleared."""
         parts.sums[2] = tf.cast(wishes, self._own)
         if self._held:
-            ours = iter([value + held for value, held in zip(
+            totals = iter([value + held for value, held in zip(
                 (*parts.gradients, *parts.batch, *parts.sums), self._held, strict=True)])
-            parts = Parts(*([next(ours) for _ in part] for part in parts))
+            parts = Parts(*([next(totals) for _ in part] for part in parts))
             for held in self._held:
                 held.assign(tf.zeros_like(held))
         return parts
 
     def _finish(self, parts: Parts, step: tf.Tensor,
                 wishes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Sums over all ranks, and what was waited for and sent."""
+        """Reduce and update; returns the sums over all ranks, and the meter's total."""
         parts = self._total(parts, wishes)
         computed = parts.gradients
         parts = self._reduce(parts)
@@ -179,15 +186,15 @@ class Sequential(Strategy):
         return Meter(self.weights.trainable[0].device.endswith("CPU:0"))
 
     def _take(self, model: keras.Model) -> Weights:
-        """What this rank holds of the model."""
+        """The part of the model's weights that this rank holds."""
         return Weights(model)
 
     def _product(self, x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-        """Of the rows' features (n, 57600) and the large dense kernel."""
+        """The product of features (n, 57600) and the large dense kernel."""
         return tf.matmul(x, kernel)
 
     def _reduce(self, parts: Parts) -> Parts:
-        """Sums over the ranks."""
+        """Sum over the ranks."""
         return parts
 
     def _allreduce(self, value: tf.Tensor, name: str) -> tf.Tensor:

@@ -7,14 +7,15 @@ import tensorflow as tf
 from horovod.tensorflow.mpi_ops import _allreduce
 
 from hpc_deepfake.strategies import traffic
+from hpc_deepfake.strategies.compression import from_half, to_half
 from hpc_deepfake.strategies.sequential import Parts, Sequential
-from hpc_deepfake.strategies.traffic import FP16_SCALE
 
 
 class Sync(Sequential):
-    """Two reductions a step: the large dense kernel as soon as backward has it, and the rest.
+    """Two reductions per step: the large dense kernel's gradient as soon as it is computed, and the
+    rest.
 
-    The rest, with batch statistics, sums and wishes, travels as one flat tensor.
+    The rest, with batch statistics, sums and requests, is one flat tensor.
     """
 
     name = "sync"
@@ -36,15 +37,16 @@ class Sync(Sequential):
         return Parts(*([next(whole) for _ in part] for part in parts))
 
     def _reduce_kernel(self, gradient: tf.Tensor) -> tf.Tensor:
+        """Sum over the ranks of the large kernel's gradient."""
         if self.settings.compression == "fp16":
-            small = tf.cast(gradient * FP16_SCALE, tf.float16)
-            return tf.cast(self._allreduce(small, "dense_kernel"), gradient.dtype) / FP16_SCALE
+            return from_half(self._allreduce(to_half(gradient), "dense_kernel"), gradient.dtype)
         return self._allreduce(gradient, "dense_kernel")
 
     def _allreduce(self, value: tf.Tensor, name: str) -> tf.Tensor:
         return self._sum(value, name, hvd.global_process_set)
 
     def _sum(self, value: tf.Tensor, name: str, ranks: hvd.ProcessSet) -> tf.Tensor:
+        """Sum over a set of ranks."""
         size = value.shape.num_elements() * value.dtype.size
         self._meter.sends("allreduce", traffic.allreduce(size, ranks.size()))
         return _allreduce(value, name, hvd.Sum, ignore_name_scope=True, process_set=ranks)

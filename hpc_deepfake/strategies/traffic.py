@@ -1,4 +1,4 @@
-"""Bytes that a rank sends in a step, by formula: what the strategies move, at any number of ranks.
+"""Bytes that a rank sends in a step, by formula, for any number of ranks.
 
 A ring-allreduce of z bytes over n ranks sends 2·(n − 1)/n·z from each (Patarasuk & Yuan 2009), an
 all-to-all (n − 1)/n·z, an all-gather of z bytes per rank (n − 1)·z.
@@ -8,41 +8,50 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-FEATURES, UNITS = 57_600, 128  # of the large dense layer's kernel
-KERNEL = FEATURES * UNITS
-POOLED = 63 * 63 * 32  # numbers of a picture between the two convolutions
-# the other weights, batch statistics, and three sums: one flat tensor
+FEATURES, UNITS = 57_600, 128  # shape of the large dense kernel
+KERNEL = FEATURES * UNITS  # numbers in it
+POOLED = 63 * 63 * 32  # numbers per picture between the two convolutions
+# numbers in the other weights, the batch statistics and three sums, which are one flat tensor
 REST = 19_970 + 192 + 3
-
-# float16 ends at 6e-8 below and 65,504 above; gradients of the large kernel lie well under 1
-FP16_SCALE = 1024.0
 
 
 def allreduce(size: float, ranks: int) -> float:
+    """Of a sum of ``size`` bytes."""
     return 2 * (ranks - 1) / ranks * size
 
 
 def all_to_all(size: float, ranks: int) -> float:
+    """Of an exchange of ``size`` bytes per rank."""
     return (ranks - 1) / ranks * size
 
 
 def allgather(size: float, ranks: int) -> float:
+    """Of collecting ``size`` bytes per rank on all ranks."""
     return (ranks - 1) * size
 
 
 def sync(ranks: int, width: int = 4, kernel_width: int = 4) -> dict[str, float]:
-    """Of data parallel training; widths in bytes per number, of the kernel's gradient and all
-    else."""
+    """Data parallel training.
+
+    Args:
+        ranks: number of ranks.
+        width: bytes per number.
+        kernel_width: bytes per number of the large kernel's gradient.
+    """
     return {"allreduce": allreduce(KERNEL * kernel_width + REST * width, ranks)}
 
 
 def hybrid(ranks: int, group: int, rows: float, width: int = 4, activation_width: int = 4,
            micro: int = 1) -> dict[str, float]:
-    """Of data parallel training with the kernel's rows over ``group`` of the ranks.
+    """Data parallel training with the large kernel's rows sharded.
 
     Args:
-        rows: per rank and micro-batch. micro: micro-batches in a step. activation_width: bytes per
-            number of the activations and their gradients, ``width`` of all else.
+        ranks: number of ranks.
+        group: number of ranks that hold the kernel together.
+        rows: rows per rank and micro-batch.
+        width: bytes per number.
+        activation_width: bytes per number of the activations and their gradients.
+        micro: micro-batches per step.
     """
     activations = 2 * all_to_all(rows * FEATURES * activation_width, group)
     partial_sums = all_to_all(rows * group * UNITS * width, group)
@@ -53,11 +62,16 @@ def hybrid(ranks: int, group: int, rows: float, width: int = 4, activation_width
 
 
 def tensor(ranks: int, shards: int, rows: float, width: int = 4) -> dict[str, float]:
-    """Of a mesh with each layer's weights in ``shards``, the large kernel's by rows, and ``rows``
-    for each rank, so that ranks of one tensor group work on ``rows`` × ``shards`` together.
+    """A mesh with tensor and data parallelism, the large kernel cut by rows.
 
-    The second convolution needs all channels of the first (gathered, and their gradients added
-    up); the dense layers' sums and one gradient are small.
+    The second convolution needs all channels of the first: they are gathered, and their gradients
+    summed. The sums of the dense layers and one gradient are small.
+
+    Args:
+        ranks: number of ranks.
+        shards: ranks of a tensor group, which work on ``rows`` × ``shards`` rows together.
+        rows: rows per rank.
+        width: bytes per number.
     """
     together = rows * shards * width
     sums = allreduce(together * (POOLED + UNITS + 2), shards)
@@ -68,23 +82,33 @@ def tensor(ranks: int, shards: int, rows: float, width: int = 4) -> dict[str, fl
 
 def pipeline(ranks: int, stages: int, rows: float, cuts: Sequence[int] = (POOLED,),
              width: int = 4) -> dict[str, float]:
-    """Of a mesh with the layers in stages, a mean over the ranks, with ``rows`` for each rank.
+    """A mesh with pipeline and data parallelism: the mean over the ranks.
 
     Args:
-        cuts: numbers of a picture that go from each stage to the next, and back.
+        ranks: number of ranks.
+        stages: number of stages.
+        rows: rows per rank.
+        cuts: numbers per picture sent from each stage to the next; as many come back.
+        width: bytes per number.
     """
     assert len(cuts) == stages - 1
-    return {"point_to_point": 2 * sum(cuts) * rows * width,  # rows·stages of them, by stages ranks
+    # rows·stages rows, sent by as many ranks as there are stages
+    return {"point_to_point": 2 * sum(cuts) * rows * width,
             "allreduce": allreduce((KERNEL + REST) / stages * width, ranks // stages)}
 
 
 def mesh(ranks: int, tensor_shards: int, stages: int, rows: float, cuts: Sequence[int] = (),
          width: int = 4) -> dict[str, float]:
-    """Of a mesh with both, and the rest of the ranks data parallel: a mean over the ranks, but
-    ``allreduce`` of those that hold the large kernel, for whom the others wait.
+    """A mesh with tensor, pipeline and data parallelism: the mean over the ranks, but ``allreduce``
+    of the ranks that hold the large kernel, which the others wait for.
 
     Args:
-        rows: for each rank. cuts: numbers of a picture that go between stages.
+        ranks: number of ranks.
+        tensor_shards: ranks of a tensor group.
+        stages: number of stages.
+        rows: rows per rank.
+        cuts: numbers per picture sent from each stage to the next.
+        width: bytes per number.
     """
     both = tensor_shards * stages
     within = tensor(tensor_shards, tensor_shards, rows, width)
@@ -94,6 +118,9 @@ def mesh(ranks: int, tensor_shards: int, stages: int, rows: float, cuts: Sequenc
 
 
 def crossover(rows: float) -> float:
-    """Size of a group over all ranks at which ``hybrid`` sends what ``sync`` does; below it, less.
-    Negative if there is none: at 128 rows and more the activations alone outweigh the kernel."""
+    """Number of ranks at which ``hybrid``, with one group of all ranks, sends as much as ``sync``.
+
+    With fewer ranks it sends less. Negative if it always sends more: from 128 rows on the
+    activations alone are larger than the kernel.
+    """
     return (FEATURES / UNITS * (UNITS - rows)) / rows

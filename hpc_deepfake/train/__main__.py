@@ -1,4 +1,8 @@
-"""``mpirun -np N python -m hpc_deepfake.train``: train the network on a data file."""
+"""``mpirun -np N python -m hpc_deepfake.train``: train the network on a data file.
+
+``main`` is the whole job from top to bottom. TensorFlow is imported only after the device is
+chosen, and Horovod only by the strategies that use it.
+"""
 
 from __future__ import annotations
 
@@ -32,24 +36,24 @@ if TYPE_CHECKING:
 
     from hpc_deepfake.data.rows import DataFile
     from hpc_deepfake.network.device import Device
-    from hpc_deepfake.strategies.base import Strategy
+    from hpc_deepfake.strategies.base import Strategy, StrategyClass
     from hpc_deepfake.train.loop import Trainer
     from hpc_deepfake.train.rundir import RunDir
     from hpc_deepfake.train.timeline import Timeline
 
 
 def before_mpi(argv: Sequence[str] | None = None) -> None:
-    """Settings that MPI reads when it starts.
+    """Set what MPI reads when it starts.
 
     Raises:
-        RuntimeError: it has started.
+        RuntimeError: MPI has started already.
     """
     if "mpi4py.MPI" in sys.modules:
-        raise RuntimeError("MPI has started: its settings come too late")
+        raise RuntimeError("MPI has started already: it would ignore these settings")
     options = parser().parse(argv)
     if options.strategy in strategies.POLLING or options.mesh:
-        # Open MPI moves three fragments of a message each time that it is called: with fragments
-        # of 32 KiB in shared memory, 30 MB took 0.8 s between ranks that look every 2 ms
+        # Each call of Open MPI moves three fragments of a message: with fragments of 32 KiB in
+        # shared memory, 30 MB took 0.8 s between ranks that call it every 2 ms
         for transport in ("vader", "sm"):
             os.environ.setdefault(f"OMPI_MCA_btl_{transport}_max_send_size", str(1 << 20))
     if options.allreduce == "ring":
@@ -84,7 +88,7 @@ def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
         strategy_class = strategies.get(options.strategy)
     if timeline is not None and "horovod.tensorflow" in sys.modules:
         timeline.follow_horovod()
-    _record(comm, options, run, data, device, local_rank)
+    _write_records(comm, options, run, data, device, local_rank)
     strategy = _strategy(strategy_class, comm, options, settings, layout)
     if run is not None:
         print(messages.headline(comm.size, strategy.share[1], options, settings, data, device),
@@ -92,15 +96,15 @@ def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
     watchdog = Watchdog(comm, options.stall_warning, options.stall_limit)
     limits = Limits(options.epochs, options.patience, options.checkpoint_minutes * 60,
                     options.keep)
-    trainer = Trainer(comm, strategy, data, settings, limits, run, stop, watchdog,
-                      options.slow_factor if comm.rank == options.slow_rank else 1.0, timeline)
+    slow = options.slow_factor if comm.rank == options.slow_rank else 1.0
+    trainer = Trainer(comm, strategy, data, settings, limits, run, stop, watchdog, slow, timeline)
     trainer.restore(loaded)
     del loaded
     started = time.perf_counter()
     summary = trainer.train()
     watchdog.close()
     usage = comm.gather(resource_usage())
-    traced = timeline and timeline.write()
+    traced = timeline.write() if timeline is not None else None
     if run is not None and summary is not None:
         if traced:
             summary["timeline"] = {**traced, "file": os.path.abspath(options.timeline)}
@@ -113,7 +117,7 @@ def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
     return EXIT_STOPPED if summary is None else 0
 
 
-def _strategy(kind: type[Strategy], comm: Comm, options: Namespace, settings: Settings,
+def _strategy(strategy_class: StrategyClass, comm: Comm, options: Namespace, settings: Settings,
               layout: Layout) -> Strategy:
     """The strategy, with a model on the ranks that need one."""
     import keras
@@ -122,13 +126,13 @@ def _strategy(kind: type[Strategy], comm: Comm, options: Namespace, settings: Se
 
     keras.utils.set_random_seed(options.seed)
     model = table.build("float64" if options.precision == "float64" else "float32") \
-        if kind.wants_model(comm.rank) else None
-    return kind(model, settings, comm, layout)
+        if strategy_class.wants_model(comm.rank) else None
+    return strategy_class(model, settings, comm, layout)
 
 
 def _finish(options: Namespace, run: RunDir, data: DataFile, trainer: Trainer,
             summary: dict[str, Any]) -> None:
-    """Results of a finished run, on rank 0: its files and what is printed of them."""
+    """Write and print the results of a finished run, on rank 0."""
     from hpc_deepfake.report import write_at_the_end
     from hpc_deepfake.train import predictions
     from hpc_deepfake.train import timeline as trace
@@ -139,22 +143,24 @@ def _finish(options: Namespace, run: RunDir, data: DataFile, trainer: Trainer,
         print(f"{trace.text(summary['timeline'])}\n  open {options.timeline} in "
               "https://ui.perfetto.dev")
     print(messages.result(summary, run.path), flush=True)
-    protocol.warn(data.header.array("path"), data.labels)
+    protocol.warn(data.header.array("path"), data.labels.tolist())
     if not options.no_report:
         print(write_at_the_end(run.path), flush=True)
 
 
 def _timeline(comm: Comm, options: Namespace, run: RunDir | None) -> Timeline | None:
-    """What records the run, if it is wanted; collective."""
+    """The timeline of ``--timeline``; collective."""
     if options.timeline is None:
         return None
     from hpc_deepfake.train.timeline import Timeline
 
     def writable() -> Path:
-        path = run.path / "timeline.json" if options.timeline == IN_RUN else options.timeline
+        path: Path = options.timeline
+        if run is not None and path == IN_RUN:
+            path = run.path / "timeline.json"
         if not os.access(path.parent, os.W_OK):
-            raise InputError(f"--timeline {path}: there is no folder to write to; choose another "
-                             "place")
+            raise InputError(f"--timeline {path}: the folder {path.parent} does not exist or can't "
+                             "be written to; give another path")
         return path
 
     options.timeline = mpi.on_root(comm, writable)
@@ -163,20 +169,21 @@ def _timeline(comm: Comm, options: Namespace, run: RunDir | None) -> Timeline | 
 
 
 def resource_usage() -> dict[str, float]:
-    """This rank since its start: CPU seconds, largest resident set in MB, wall-clock seconds."""
+    """Of this process: CPU seconds, largest resident set in MB, wall-clock seconds."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     return {"cpu_s": used.ru_utime + used.ru_stime, "max_rss_mb": used.ru_maxrss / 1024,
             "wall_s": time.time() - psutil.Process().create_time()}
 
 
 def _open(comm: Comm, options: Namespace, ranks_on_node: int) -> DataFile:
-    """Every rank opens the file itself, after rank 0 found it in order."""
+    """Open the data on every rank, after rank 0 has checked them; collective."""
     from hpc_deepfake.data.rows import check_trainable, first_rows, open_data
     from hpc_deepfake.data.synthetic import synthetic
 
     def check() -> None:
         if options.precision == "float64" and options.device == "gpu":
-            raise InputError("--precision float64 is for comparisons on CPU ranks")
+            raise InputError("--precision float64 is only supported on CPUs: use --device cpu, or "
+                             "another --precision")
         if options.synthetic:
             data = synthetic(options.synthetic, options.feature, options.seed)
         else:
@@ -195,9 +202,10 @@ def _open(comm: Comm, options: Namespace, ranks_on_node: int) -> DataFile:
     return open_data(path, options.feature, options.input, ranks_on_node)
 
 
-def _record(comm: Comm, options: Namespace, run: RunDir | None, data: DataFile, device: Device,
-            local_rank: int) -> None:
-    """Write the settings and the environment, once Horovod's are set; collective."""
+def _write_records(comm: Comm, options: Namespace, run: RunDir | None, data: DataFile,
+                   device: Device, local_rank: int) -> None:
+    """Write ``config.json`` and ``environment.json``; collective. Call after ``prepare``, which
+    sets variables of Horovod."""
     from mpi4py import MPI
 
     from hpc_deepfake.train.rundir import environment
@@ -206,7 +214,7 @@ def _record(comm: Comm, options: Namespace, run: RunDir | None, data: DataFile, 
                          "python": sys.executable,
                          "device": device.kind, "name": device.name, "threads": device.threads,
                          "input": data.input})
-    if run is not None:
+    if run is not None and ranks is not None:
         values = {name: str(value) if isinstance(value, Path) else value
                   for name, value in vars(options).items() if name != "config"}
         if options.data is not None:
@@ -216,7 +224,7 @@ def _record(comm: Comm, options: Namespace, run: RunDir | None, data: DataFile, 
 
 
 def _allreduce(options: Namespace, device: Device) -> str | None:
-    """What reduces the gradients, as recorded."""
+    """Name of what sums the gradients, for the summary."""
     from mpi4py import MPI
 
     if options.strategy in ("sequential", "async"):

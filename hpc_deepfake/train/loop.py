@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,15 +33,22 @@ if TYPE_CHECKING:
 EVALUATION_BATCH = 64
 MONITORS = {"val_loss": min, "val_auc": max, "val_accuracy": max}
 
+
 @dataclass
 class State:
-    """Where the run is; with the strategy's tensors, all that a checkpoint holds.
+    """How far the run is; together with the strategy's tensors, the content of a checkpoint.
 
     Attributes:
-        epoch: that is under way, from 1. rows_done: of it. step: optimizer steps so far.
-        loss, right: sums over the epoch's rows so far. seconds: of the epoch so far, by stage.
-        counts: further figures of the epoch so far, by name and kind (``Done.counts``).
-        best, best_epoch: of the monitored figure. rates: images/s of finished epochs.
+        epoch: current epoch, from 1.
+        rows_done: rows of this epoch that are done.
+        step: optimizer steps since the start of the run.
+        loss: sum over the rows of this epoch so far.
+        right: correct classifications among them.
+        seconds: of this epoch so far, by stage.
+        counts: more figures of this epoch so far, by name and kind (see ``Done.counts``).
+        best: best value of the monitored metric.
+        best_epoch: epoch of that value; 0: none yet.
+        rates: images/s of each finished epoch.
     """
 
     epoch: int = 1
@@ -55,21 +63,23 @@ class State:
     rates: list[float] = field(default_factory=list)
 
     def better(self, value: float | None, monitor: str) -> bool:
-        """Whether ``value`` beats the best so far; one that isn't a number never does."""
+        """Whether ``value`` is better than the best so far; None, NaN and infinity never are."""
         if value is None or not math.isfinite(value):
             return False
         return self.best is None or (value != self.best
                                      and MONITORS[monitor](value, self.best) == value)
 
     def add(self, done: Done) -> None:
+        """Count steps of this epoch."""
         self.step, self.rows_done = self.step + done.steps, self.rows_done + done.rows
         self.loss, self.right = self.loss + done.loss, self.right + done.right
         for name, kinds in done.counts.items():
-            known = self.counts.setdefault(name, {})
+            totals = self.counts.setdefault(name, {})
             for kind, count in kinds.items():
-                known[kind] = known.get(kind, 0) + count
+                totals[kind] = totals.get(kind, 0) + count
 
     def next_epoch(self) -> None:
+        """Set everything that belongs to one epoch to its start."""
         self.epoch, self.rows_done = self.epoch + 1, 0
         self.loss = self.right = 0.0
         self.seconds = dict.fromkeys(STAGES, 0.0)
@@ -78,11 +88,13 @@ class State:
 
 @dataclass
 class Limits:
-    """When to end, and when to save.
+    """When to stop training, and when to save.
 
     Attributes:
-        epochs: at most. patience: epochs without a better one, 0 for any number.
-        checkpoint_seconds: between two checkpoints in mid-epoch. keep: checkpoints kept.
+        epochs: maximum number of epochs.
+        patience: epochs without improvement before early stopping; 0: no early stopping.
+        checkpoint_seconds: between two checkpoints within an epoch; 0: none there.
+        keep: number of checkpoints to keep.
     """
 
     epochs: int
@@ -92,13 +104,34 @@ class Limits:
 
 
 class Trainer:
-    """One run on this rank; every method but ``_say`` is collective."""
+    """One run on this rank.
+
+    ``train``, ``save_checkpoint`` and ``restore`` are collective.
+
+    Attributes:
+        rows: training rows of the data file.
+        validation: its validation rows.
+        state: how far the run is.
+        best_weights: this rank's snapshot of the best epoch's weights; empty before the first.
+        probabilities: of validation and test rows by the best weights, once training is finished.
+    """
 
     def __init__(self, comm: Comm, strategy: Strategy, data: DataFile, settings: Settings,
                  limits: Limits, run: RunDir | None, stop: StopFlag, watchdog: Watchdog,
                  slow: float = 1.0, timeline: Timeline | None = None) -> None:
-        """``run`` is given on rank 0 only; this rank computes ``slow`` times as long as it has
-        to, for studies."""
+        """
+        Args:
+            comm: all ranks.
+            strategy: makes the steps.
+            data: rows to train on and to validate with.
+            settings: what the run computes.
+            limits: when to stop and to save.
+            run: the run directory, on rank 0; None on other ranks.
+            stop: true once this rank has received a signal to stop.
+            watchdog: is told of each step.
+            slow: factor by which this rank's computation is prolonged, for studies.
+            timeline: records the phases.
+        """
         self.comm, self.strategy, self.data = comm, strategy, data
         self.settings, self.limits = settings, limits
         self.run, self.stop, self.watchdog = run, stop, watchdog
@@ -107,18 +140,17 @@ class Trainer:
         self.validation = data.rows("validation")
         self.state = State()
         self.best_weights: list[np.ndarray] = []
-        # of validation and test rows, by the best weights; there when training is finished
         self.probabilities: dict[str, np.ndarray] = {}
         self._saved, self._saved_state = time.monotonic(), (1, 0)
-        self._note = timeline.add if timeline else lambda *_, **__: None
+        self._note: Callable[..., None] = timeline.add if timeline else _ignore
         self._clock = StepClock(slow, self._note)
-        self._begun = 0.0, 0  # when this epoch's steps began, and after which row
+        self._begun = 0.0, 0  # time and rows done when this epoch started or was resumed
 
     def train(self) -> dict[str, Any] | None:
-        """Train to the end and leave the best weights in the model and in ``model.keras``.
+        """Train to the end; the best weights are then in the model and in ``model.keras``.
 
         Returns:
-            The summary; None when told to stop, with a checkpoint written.
+            The summary; None if the run was stopped by a signal, after writing a checkpoint.
         """
         state, limits = self.state, self.limits
         while state.epoch <= limits.epochs and not self._patience_over():
@@ -135,7 +167,7 @@ class Trainer:
         return bool(patience) and state.epoch - 1 - state.best_epoch >= patience
 
     def _epoch(self) -> bool:
-        """The rest of the epoch under way; False when some rank was told to stop."""
+        """Train the rest of the current epoch; False if a rank was told to stop."""
         order = epoch_order(self.rows, self.settings.seed, self.state.epoch)
         line = Line(self.comm.rank == 0, interval=0)
         self._begun = time.monotonic(), self.state.rows_done
@@ -149,17 +181,21 @@ class Trainer:
         return not stopped
 
     def _steps(self, order: np.ndarray, line: Line) -> Done:
-        """Up to the epoch's end, a stop or a checkpoint; what was done last."""
+        """Train until the epoch ends, a rank is told to stop, or a checkpoint is due.
+
+        Returns:
+            The last step, or what the strategy reported when it settled if that has wishes.
+        """
         state, strategy, accumulate = self.state, self.strategy, self.settings.accumulate
         index, shares = strategy.share
         size = self.settings.batch_size * shares * accumulate
         steps = np.split(order[state.rows_done:], range(size, len(order) - state.rows_done, size))
-        mine = [[share(micro, index, shares) for micro in np.array_split(rows, accumulate)]
-                for rows in steps]
+        local = [[share(micro, index, shares) for micro in np.array_split(rows, accumulate)]
+                 for rows in steps]
         first, begun, done = state.step, state.rows_done, Done()
         self.watchdog.entered()
         self._clock.begin()
-        for number, micro in strategy.deal(mine, self._load, first):
+        for number, micro in strategy.deal(local, self._load, first):
             self._clock.loaded()
             if micro is not None:
                 batches = [Batch(*loaded, dropout_seed(
@@ -175,14 +211,14 @@ class Trainer:
             self._clock.ready()
             if done.wishes:
                 break
-        rest, spent = strategy.settle(self._clock.end())
-        state.add(rest)
+        settled, spent = strategy.settle(self._clock.end())
+        state.add(settled)
         for stage, seconds in spent.items():
             state.seconds[stage] += seconds
-        return rest if rest.wishes else done
+        return settled if settled.wishes else done
 
     def _show(self, line: Line, done: int, rows: int) -> None:
-        """The progress within an epoch, on a terminal only."""
+        """Show the progress within the epoch, on a terminal only."""
         if line.due():
             began, first = self._begun
             rate = (done - first) / max(time.monotonic() - began, 1e-9)
@@ -195,19 +231,19 @@ class Trainer:
         return [self.data.batch(rows) for rows in shares]
 
     def _checkpoint_due(self) -> bool:
-        """By rank 0's clock; the others hear of it with the step's sums."""
+        """By rank 0's clock; the other ranks learn it from the sums of the step."""
         return (self.run is not None and self.limits.checkpoint_seconds > 0
                 and time.monotonic() - self._saved >= self.limits.checkpoint_seconds)
 
     def _end_of_epoch(self) -> bool:
-        """Validate, remember the best, note the metrics; False when told to stop."""
+        """Validate, keep the best weights, write the metrics; False if told to stop."""
         state = self.state
         began = time.perf_counter()
         self.watchdog.entered()
-        found, stopped = self._evaluate(self.validation)
+        figures, stopped = self._evaluate(self.validation)
         state.seconds["evaluate"] = time.perf_counter() - began
         self._note("evaluate", began, time.perf_counter())
-        value = found[self.settings.monitor.removeprefix("val_")]
+        value = figures[self.settings.monitor.removeprefix("val_")]
         best = state.better(value, self.settings.monitor)
         if best:
             state.best, state.best_epoch = value, state.epoch
@@ -217,7 +253,7 @@ class Trainer:
         line = {"epoch": state.epoch, "step": state.step, "loss": state.loss / len(self.rows),
                 "accuracy": state.right / len(self.rows), "images_per_s": state.rates[-1],
                 "seconds": dict(state.seconds), "ranks": self._clock.over_ranks(self.comm),
-                **{f"val_{name}": figure for name, figure in found.items()}, **state.counts,
+                **{f"val_{name}": figure for name, figure in figures.items()}, **state.counts,
                 "best": best}
         state.next_epoch()
         if self.run is not None:
@@ -233,26 +269,28 @@ class Trainer:
         return not (stopped and more)
 
     def _evaluate(self, rows: np.ndarray) -> tuple[dict[str, Any], bool]:
-        """Exact figures over ``rows``, and whether any rank was told to stop."""
-        found, stopped = self._probabilities(rows)
-        return metrics.evaluate(found, self.data.labels[rows]), stopped
+        """Figures over all ``rows``, and whether a rank was told to stop."""
+        probabilities, stopped = self._probabilities(rows)
+        return metrics.evaluate(probabilities, self.data.labels[rows]), stopped
 
     def _probabilities(self, rows: np.ndarray) -> tuple[np.ndarray, bool]:
-        """Of each of ``rows``, computed by one rank, and whether any was told to stop; the same
-        on all ranks."""
+        """Probabilities of ``rows``, and whether a rank was told to stop; the same on all ranks.
+
+        Each row is computed by one rank."""
         index, shares = self.strategy.evaluation_share
-        mine = share(rows, index, shares)
-        batches = np.split(mine, range(EVALUATION_BATCH, len(mine), EVALUATION_BATCH))
+        local = share(rows, index, shares)
+        batches = np.split(local, range(EVALUATION_BATCH, len(local), EVALUATION_BATCH))
         scores = [self.strategy.probabilities(pictures)
                   for pictures, _ in prefetch(self.data.batch, batches) if len(pictures)]
-        local = np.concatenate([*scores, []]) if self.strategy.speaks else np.empty(0)
+        reported = np.concatenate([*scores, []]) if self.strategy.speaks else np.empty(0)
         stopped = mpi.concatenate(self.comm, np.array([bool(self.stop)], np.float64))
-        return mpi.concatenate(self.comm, local), bool(stopped.any())
+        return mpi.concatenate(self.comm, reported), bool(stopped.any())
 
     def save_checkpoint(self) -> None:
-        """Write a checkpoint of this very state; rank 0 does, the others need not wait."""
-        here = (self.state.epoch, self.state.rows_done)
-        if self._saved_state == here:
+        """Write a checkpoint of the current state, unless there is one. Collective: rank 0 writes,
+        the other ranks continue."""
+        current = (self.state.epoch, self.state.rows_done)
+        if self._saved_state == current:
             return
         began = time.perf_counter()
         state, best = self.strategy.state(), self.strategy.whole(self.best_weights)
@@ -262,12 +300,13 @@ class Trainer:
                     "tensors": len(state)}
             checkpoint.save(self.run.path / "checkpoints", self.state.step, state + best, meta,
                             self.limits.keep)
-        self._saved, self._saved_state = time.monotonic(), here
+        self._saved, self._saved_state = time.monotonic(), current
         self.state.seconds["checkpoint"] += time.perf_counter() - began
         self._note("checkpoint", began, time.perf_counter())
 
-    def restore(self, loaded: tuple[list[np.ndarray], dict[str, Any]] | None) -> None:
-        """Take up a checkpoint, given on rank 0; None starts from rank 0's weights."""
+    def restore(self, loaded: checkpoint.Loaded | None) -> None:
+        """Continue from a checkpoint, or with None start from rank 0's weights. Collective; other
+        ranks pass None."""
         meta = self.comm.bcast(loaded and loaded[1])
         if meta is not None:
             self.state = State(**meta["state"])
@@ -278,7 +317,7 @@ class Trainer:
         self.strategy.load(loaded and loaded[0][:meta["tensors"]])
 
     def _save_model(self) -> None:
-        """``model.keras`` with the present weights."""
+        """Write ``model.keras`` with the current weights."""
         self.strategy.fill_model()
         if self.run is not None:
             card = Card(self.settings.feature, self.data.header.parameters)
@@ -288,8 +327,8 @@ class Trainer:
         state = self.state
         self.probabilities = {part: self._probabilities(self.data.rows(part))[0]
                               for part in ("validation", "test") if len(self.data.rows(part))}
-        parts = {part: metrics.evaluate(found, self.data.labels[self.data.rows(part)])
-                 for part, found in self.probabilities.items()}
+        parts = {part: metrics.evaluate(probabilities, self.data.labels[self.data.rows(part)])
+                 for part, probabilities in self.probabilities.items()}
         return {"strategy": self.strategy.name, "ranks": self.comm.size,
                 "feature": self.settings.feature, "epochs": state.epoch - 1, "steps": state.step,
                 "stopped_early": state.epoch <= self.limits.epochs,
@@ -299,5 +338,9 @@ class Trainer:
 
 
 def dropout_seed(seed: int, number: int, rank: int) -> np.ndarray:
-    """Two int32 that are a function of (seed, number of the micro-batch, rank) alone."""
+    """Two int32 that depend only on the seed, the number of the micro-batch, and the rank."""
     return np.random.SeedSequence([seed, number, rank]).generate_state(2).astype(np.int32)
+
+
+def _ignore(*_: Any, **__: Any) -> None:
+    """Take the place of ``Timeline.add`` without a timeline."""

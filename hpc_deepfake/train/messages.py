@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpc_deepfake import metrics
+from hpc_deepfake.core.text import number, percent, plural
 
 if TYPE_CHECKING:
     from hpc_deepfake.data.rows import DataFile
@@ -15,29 +16,30 @@ if TYPE_CHECKING:
 
 
 def headline(ranks: int, shares: int, options: Namespace, settings: Settings, data: DataFile,
-              device: Device) -> str:
+             device: Device) -> str:
+    """The first line: data, strategy, ranks, device and batch size."""
     counts = [len(data.rows(part)) for part in ("train", "validation", "test")]
     counts[0] = settings.rows or counts[0]
     rows = f"{counts[0]:,} train + {counts[1]:,} validation" \
            + (f" + {counts[2]:,} test" if counts[2] else "")
     share = data.labels[data.rows("validation")].mean()
-    who = f"{f'{options.mesh}: ' * bool(options.mesh)}{ranks} rank{'s' * (ranks > 1)}"
     if options.strategy == "async":
-        workers = ranks - options.servers
-        who = f"{workers} worker{'s' * (workers > 1)} with {options.servers} " \
-              f"server{'s' * (options.servers > 1)}"
-    batch = "batch of an update" if options.strategy == "async" else "global batch"
+        ranks_text = f"{plural(ranks - options.servers, 'worker')} with " \
+                     f"{plural(options.servers, 'server')}"
+        batch = "batch of an update"
+    else:
+        ranks_text = f"{f'{options.mesh}: ' if options.mesh else ''}{plural(ranks, 'rank')}"
+        batch = "global batch"
     source = options.data or "random pictures"
     return (f"{options.feature} of {source}: {rows} images (majority class "
-            f"{max(share, 1 - share):.1%}); {options.strategy} on {who}, "
-            f"{device.kind} ({device.name}), {device.threads} "
-            f"thread{'s' * (device.threads > 1)} each; {batch} "
+            f"{max(share, 1 - share):.1%}); {options.strategy} on {ranks_text}, "
+            f"{device.kind} ({device.name}), {plural(device.threads, 'thread')} each; {batch} "
             f"{options.batch_size * shares * options.accumulate}")
 
 
-def result(summary: dict[str, Any], path: Path) -> str:
-    """Of a finished run."""
-    lines = [f"{summary['epochs']} epochs in {summary['seconds']:.1f} s, "
+def result(summary: dict[str, Any], run: Path) -> str:
+    """The result of a finished run."""
+    lines = [f"{plural(summary['epochs'], 'epoch')} in {summary['seconds']:.1f} s, "
              f"{summary['images_per_s']:,.0f} images/s; best: epoch {summary['best_epoch']} "
              f"by {summary['monitor']}" + (", stopped early" * summary["stopped_early"])]
     for part in ("validation", "test"):
@@ -46,23 +48,25 @@ def result(summary: dict[str, Any], path: Path) -> str:
                 " (it also chose the epoch: a fresh test part would score a little lower)"
             lines += [f"{part} part, {summary[part]['rows']:,} images{note}:",
                       metrics.table(summary[part])]
-    return "\n".join([*lines, f"model: {path / 'model.keras'}"])
+    return "\n".join([*lines, f"model: {run / 'model.keras'}"])
 
 
 def epoch(line: dict[str, Any], epochs: int) -> str:
-    """Of a finished epoch: ``line`` as in ``metrics.jsonl``."""
-    def text(value: float | None, form: str) -> str:
-        return "–" if value is None else format(value, form)
+    """The line of a finished epoch.
 
+    Args:
+        line: as in ``metrics.jsonl``.
+        epochs: maximum number of epochs.
+    """
     return (f"epoch {line['epoch']:>{len(str(epochs))}}/{epochs}"
             f"  loss {line['loss']:.4f}  accuracy {line['accuracy']:.1%}"
-            f"  | validation loss {text(line['val_loss'], '.4f')}"
-            f"  accuracy {text(line['val_accuracy'], '.1%')}  AUC {text(line['val_auc'], '.3f')}"
+            f"  | validation loss {number(line['val_loss'], '.4f')}"
+            f"  accuracy {percent(line['val_accuracy'])}  AUC {number(line['val_auc'])}"
             f"  | {line['images_per_s']:,.0f} images/s"
             f"{'  best' if line['best'] else ''}")
 
 
 def stopped(signal: str | None, epoch: int, step: int, run: Path) -> str:
-    """Of a run that was told to stop: by ``signal``, or by one that another rank received."""
+    """Of a run stopped by ``signal``, or by one that another rank received (None)."""
     return (f"stopped by {signal or 'a signal to another rank'} in epoch {epoch} after step "
             f"{step}; a checkpoint is written. To resume: --run {run} --resume")

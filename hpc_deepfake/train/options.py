@@ -10,135 +10,194 @@ from hpc_deepfake.network.settings import PRECISIONS, SCALINGS
 from hpc_deepfake.strategies.mesh.schedule import SCHEDULES
 from hpc_deepfake.strategies.mesh.shards import BLOCKS, LAYOUTS
 
-_EXAMPLES = """examples:
+_DESCRIPTION = """\
+Train the network on a data file made by preprocessing. Started by itself, one process trains;
+started by mpirun or srun, all ranks train one model together."""
+
+_EXAMPLES = """\
+examples:
   python -m hpc_deepfake.train --data casia2.h5
   mpirun -np 8 python -m hpc_deepfake.train --data casia2.h5 --run runs/first
   mpirun -np 8 python -m hpc_deepfake.train --data casia2.h5 --run runs/first --resume
   mpirun -np 4 python -m hpc_deepfake.train --data casia2.h5 --feature raw --device gpu
+  mpirun -np 8 python -m hpc_deepfake.train --data /lustre/casia2.h5 --stage /tmp
+  mpirun -np 2 python -m hpc_deepfake.train --config run.toml --epochs 5
   mpirun -np 9 python -m hpc_deepfake.train --data casia2.h5 --strategy async --servers 1
   mpirun -np 8 python -m hpc_deepfake.train --data casia2.h5 --strategy local-sgd --sync-every 16
   mpirun -np 8 python -m hpc_deepfake.train --data casia2.h5 --strategy hybrid --shard-group 4
-  mpirun -np 8 python -m hpc_deepfake.train --data /lustre/casia2.h5 --stage /tmp
-  mpirun -np 4 python -m hpc_deepfake.train --data casia2.h5 --mesh tensor=2,pipeline=2 \
-    --batch-size 16 --micro-batches 8
-  mpirun -np 2 python -m hpc_deepfake.train --config run.toml --epochs 5
+  mpirun -np 4 python -m hpc_deepfake.train --data casia2.h5 --mesh tensor=2,pipeline=2 \\
+      --batch-size 16 --micro-batches 8
 
-SIGTERM or SIGUSR1 to any rank: all stop after the same step, with a checkpoint.
-exit codes: 0 done; 2 wrong usage or input; 75 stopped by a signal, go on with --resume;
-anything else a fault"""
+To stop a training early, send SIGTERM or SIGUSR1 to any rank: all ranks stop after the same step
+and write a checkpoint.
 
+exit codes: 0 done; 2 wrong usage or input; 75 stopped by a signal, continue with --resume;
+any other code: a fault"""
 
 IN_RUN = Path()  # the value of --timeline without a file
 
 
 def parser() -> Parser:
     """The command line."""
-    cli = Parser(prog="python -m hpc_deepfake.train", epilog=_EXAMPLES, description=(
-        "Train the network. Under mpirun the ranks train one model together (Horovod "
-        "ring-allreduce); alone, one process does."))
-    cli.add_argument("--data", type=Path, metavar="FILE",
-                     help="data file (default: features.h5 in $HPC_DEEPFAKE_DATA or data)")
-    cli.add_argument("--synthetic", type=at_least(0), default=0, metavar="N",
-                     help="N random training pictures in memory, and 64 for validation, instead of "
-                          "--data, which is not read: computing without input, for studies")
-    cli.add_argument("--run", type=Path, metavar="DIR",
-                     help="run directory (default: runs/JOB_ID under a scheduler, or runs/TIME)")
-    cli.add_argument("--resume", action="store_true",
-                     help="go on from the run directory's newest checkpoint, if there is one")
-
-    course = cli.add_argument_group("what is learned")
-    course.add_argument("--feature", default="ela", help="feature of the data file to train on")
-    course.add_argument("--epochs", type=at_least(1), default=30, help="at most so many")
-    course.add_argument("--patience", type=at_least(0), default=5,
-                        help="stop after so many epochs without a better one; 0: never")
-    course.add_argument("--monitor", choices=("val_loss", "val_auc", "val_accuracy"),
-                        default="val_loss", help="what a better epoch is")
-    course.add_argument("--batch-size", type=at_least(1), default=32,
-                        help="rows per rank and micro-batch")
-    course.add_argument("--accumulate", "--micro-batches", type=at_least(1), default=1,
-                        metavar="M", help="micro-batches per optimizer step; with a pipeline, take "
-                        "several for each stage")
-    course.add_argument("--optimizer", choices=("adam", "sgd"), default="adam", help=" ")
-    course.add_argument("--learning-rate", type=between(0, 10), default=1e-4, metavar="LR",
-                        help="step t (from 0) uses LR / (1 + decay·t)")
-    course.add_argument("--decay", type=between(0, 1), default=1e-6, help="of the learning rate")
-    course.add_argument("--scale-rate", choices=SCALINGS, default="none",
-                        help="learning rate times the number of ranks, or its square root")
-    course.add_argument("--warmup-steps", type=at_least(0), default=0, metavar="N",
-                        help="raise the learning rate linearly over the first N steps")
-    course.add_argument("--dropout", type=between(0, 0.99), default=0.5,
-                        help="before the last layer")
-    course.add_argument("--sync-bn", action="store_true",
-                        help="normalise over the micro-batch of all ranks, not each rank's own")
-    course.add_argument("--seed", type=at_least(0), default=0,
-                        help="of weights, order and dropout")
-    course.add_argument("--rows", type=at_least(0), default=0, metavar="N",
-                        help="train on N of the training rows, chosen by the seed; 0: on all")
-
-    how = cli.add_argument_group("how it is computed")
-    how.add_argument("--strategy", choices=("auto", *strategies.NAMES), default="auto",
-                     help="auto: sequential on one rank, sync on several, mesh if --mesh is given; "
-                          "async: with parameter servers; local-sgd: weights averaged now and "
-                          "then; hybrid: the large dense layer dealt to the ranks")
-    how.add_argument("--servers", type=at_least(1), default=1, metavar="S",
-                     help="async: the first S ranks are parameter servers")
-    how.add_argument("--max-staleness", type=at_least(0), metavar="N",
-                     help="async: no gradient older than N updates is applied, fast workers wait "
-                          "(default: any age)")
-    how.add_argument("--staleness-rate", action="store_true",
-                     help="async: divide the learning rate by a gradient's age in updates")
-    how.add_argument("--sync-every", type=at_least(1), default=8, metavar="K",
-                     help="local-sgd: average the ranks' weights after K steps of each")
-    how.add_argument("--slow-rank", type=at_least(0), default=0, metavar="R",
-                     help="for studies: the rank that --slow-factor slows down")
-    how.add_argument("--slow-factor", type=between(1, 1000), default=1.0, metavar="F",
-                     help="for studies: that rank takes F times as long to compute")
-    how.add_argument("--mesh", metavar="data=D,tensor=T,pipeline=P",
-                     help="model parallel: D·T·P ranks, the layers in P stages, their weights in T "
-                          "shards, the batches in D shares; an axis left out is 1")
-    how.add_argument("--stages", metavar="BLOCKS",
-                     help="first block of each stage but the first, out of "
-                          f"{', '.join(BLOCKS[1:])}; default: stages of about equal cost")
-    how.add_argument("--schedule", choices=tuple(SCHEDULES), default="1f1b",
-                     help="of the stages: gpipe holds all micro-batches' activations, 1f1b no more "
-                          "than there are stages")
-    how.add_argument("--tensor-layout", choices=LAYOUTS, default="row",
-                     help="how the large dense kernel is cut with tensor=T")
-    how.add_argument("--trace", type=Path, metavar="FILE",
-                     help="write what each rank of a mesh did when, for ui.perfetto.dev")
-    how.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto",
-                     help="gpu fails before the first step where there is none")
-    how.add_argument("--threads", type=at_least(0), default=0,
-                     help="CPU threads per rank; 0: $OMP_NUM_THREADS, or the node's cores over its "
-                          "ranks")
-    how.add_argument("--precision", choices=PRECISIONS, default="float32",
-                     help="bfloat16: of convolutions and the large product, weights and "
-                          "reduction stay float32; float64: of everything, for comparisons")
-    how.add_argument("--allreduce", choices=("ring", "auto"), default="auto",
-                     help="force Open MPI's ring on CPU ranks, or leave MPI its choice; "
-                          "NCCL chooses on GPUs")
-    how.add_argument("--compression", choices=("none", "fp16", "bf16"), default="none",
-                     help="fp16: halve the bytes of sync's large reduction; bf16: of the "
-                          "activations that hybrid exchanges")
-    how.add_argument("--shard-group", type=at_least(0), default=0, metavar="S",
-                     help="hybrid: ranks that hold the large kernel together; 0: those of a node")
-    how.add_argument("--stage", type=Path, metavar="DIR",
-                     help="copy the data file to this folder, of each node's own disk, and read "
-                          "it there")
-    how.add_argument("--input", choices=("auto", "mmap", "read", "memory"), default="auto",
-                     help="map the file, read rows, or hold all; auto: by its file system")
-
-    keep = cli.add_argument_group("checkpoints and faults")
-    keep.add_argument("--checkpoint-minutes", type=between(0, 1e6), default=10.0, metavar="M",
-                      help="between checkpoints within an epoch (each ends with one); 0: none")
-    keep.add_argument("--keep", type=at_least(1), default=2, help="checkpoints to keep")
-    keep.add_argument("--stall-warning", type=between(0, 1e6), default=60.0, metavar="S",
-                      help="name a rank that others wait for after S seconds; 0: never")
-    keep.add_argument("--stall-limit", type=between(0, 1e6), default=600.0, metavar="S",
-                      help="end the job when they waited S seconds; 0: never")
-    keep.add_argument("--timeline", type=Path, nargs="?", const=IN_RUN, metavar="FILE",
-                      help="record what each rank did when, and Horovod's timeline, as one trace "
-                           "for https://ui.perfetto.dev; without FILE timeline.json in the run "
-                           "directory")
-    keep.add_argument("--no-report", action="store_true", help="don't write report.html")
+    cli = Parser(prog="python -m hpc_deepfake.train", description=_DESCRIPTION, epilog=_EXAMPLES)
+    _add_files(cli)
+    _add_training(cli)
+    _add_parallelism(cli)
+    _add_device(cli)
+    _add_checkpoints(cli)
+    _add_studies(cli)
     return cli
+
+
+def _add_files(cli: Parser) -> None:
+    files = cli.add_argument_group("input and output")
+    files.add_argument("--data", type=Path, metavar="FILE",
+                       help="data file (default: features.h5 in $HPC_DEEPFAKE_DATA, or in data)")
+    files.add_argument("--feature", default="ela", metavar="NAME",
+                       help="feature of the data file to train on")
+    files.add_argument("--rows", type=at_least(0), default=0, metavar="N",
+                       help="train on only N of the training rows, chosen by --seed; 0: on all")
+    files.add_argument("--input", choices=("auto", "mmap", "read", "memory"), default="auto",
+                       help="how to read the data file: map it, read rows as needed, or load it "
+                            "into memory; auto: depends on its file system")
+    files.add_argument("--stage", type=Path, metavar="DIR",
+                       help="copy the data file to this folder on each node's local disk first, "
+                            "and read the copy")
+    files.add_argument("--run", type=Path, metavar="DIR",
+                       help="run directory: checkpoints, metrics, model, report (default: "
+                            "runs/JOB_ID under a scheduler, otherwise runs/TIME)")
+    files.add_argument("--resume", action="store_true",
+                       help="continue from the newest checkpoint in the run directory; without "
+                            "one, start from the beginning")
+    files.add_argument("--no-report", action="store_true", help="do not write report.html")
+
+
+def _add_training(cli: Parser) -> None:
+    training = cli.add_argument_group("training")
+    training.add_argument("--epochs", type=at_least(1), default=30, metavar="N",
+                          help="maximum number of epochs")
+    training.add_argument("--patience", type=at_least(0), default=5, metavar="N",
+                          help="early stopping: epochs without improvement; 0: no early stopping")
+    training.add_argument("--monitor", choices=("val_loss", "val_auc", "val_accuracy"),
+                          default="val_loss", help="metric that selects the best epoch")
+    training.add_argument("--batch-size", type=at_least(1), default=32, metavar="N",
+                          help="rows per rank and micro-batch; the global batch is N × ranks (of "
+                               "a mesh: data shares) × micro-batches")
+    training.add_argument("--accumulate", "--micro-batches", type=at_least(1), default=1,
+                          metavar="M",
+                          help="micro-batches per optimizer step, whose gradients are added up; "
+                               "with a pipeline, use several per stage")
+    training.add_argument("--optimizer", choices=("adam", "sgd"), default="adam",
+                          help="Adam, or plain gradient descent")
+    training.add_argument("--learning-rate", type=between(0, 10), default=1e-4, metavar="LR",
+                          help="step t, counted from 0, uses LR / (1 + DECAY·t)")
+    training.add_argument("--decay", type=between(0, 1), default=1e-6,
+                          help="decay of the learning rate per step")
+    training.add_argument("--scale-rate", choices=SCALINGS, default="none",
+                          help="multiply the learning rate by the number of ranks, or by its "
+                               "square root")
+    training.add_argument("--warmup-steps", type=at_least(0), default=0, metavar="N",
+                          help="raise the learning rate linearly over the first N steps")
+    training.add_argument("--dropout", type=between(0, 0.99), default=0.5, metavar="P",
+                          help="dropout rate before the last layer")
+    training.add_argument("--sync-bn", action="store_true",
+                          help="batch normalisation over the micro-batch of all ranks instead of "
+                               "each rank's own")
+    training.add_argument("--seed", type=at_least(0), default=0, metavar="N",
+                          help="seed of initial weights, order of rows, and dropout")
+
+
+def _add_parallelism(cli: Parser) -> None:
+    parallelism = cli.add_argument_group("parallelism")
+    parallelism.add_argument(
+        "--strategy", choices=("auto", *strategies.NAMES), default="auto",
+        help="sequential: one rank; sync: gradients summed by Horovod in each step; async: "
+             "parameter servers; local-sgd: weights averaged every K steps; hybrid: the large "
+             "dense layer sharded over the ranks; mesh: tensor and pipeline parallel; auto: mesh "
+             "with --mesh, otherwise sequential on one rank and sync on several")
+    parallelism.add_argument(
+        "--compression", choices=("none", "fp16", "bf16"), default="none",
+        help="exchange 16-bit numbers; fp16: the large gradient of sync and async; bf16: the "
+             "activations of hybrid")
+    parallelism.add_argument(
+        "--allreduce", choices=("ring", "auto"), default="auto",
+        help="algorithm on CPU ranks; ring: force Open MPI's; auto: MPI's choice (on GPUs NCCL "
+             "chooses)")
+    parallelism.add_argument(
+        "--servers", type=at_least(1), default=1, metavar="S",
+        help="async: the first S ranks are parameter servers")
+    parallelism.add_argument(
+        "--max-staleness", type=at_least(0), metavar="N",
+        help="async: maximum age of a gradient in updates, enforced by making fast workers wait "
+             "(default: unlimited)")
+    parallelism.add_argument(
+        "--staleness-rate", action="store_true",
+        help="async: divide the learning rate by the gradient's age in updates")
+    parallelism.add_argument(
+        "--sync-every", type=at_least(1), default=8, metavar="K",
+        help="local-sgd: average the ranks' weights after every K steps")
+    parallelism.add_argument(
+        "--shard-group", type=at_least(0), default=0, metavar="S",
+        help="hybrid: number of ranks that hold the large kernel together; 0: all ranks of a node")
+    parallelism.add_argument(
+        "--mesh", metavar="data=D,tensor=T,pipeline=P",
+        help="mesh: D·T·P ranks, with the batch in D shares, each layer's weights in T shards, "
+             "and the layers in P stages; an axis left out is 1")
+    parallelism.add_argument(
+        "--stages", metavar="BLOCKS",
+        help="mesh: first block of each stage after the first, separated by commas, out of "
+             f"{', '.join(BLOCKS[1:])} (default: stages of about equal cost)")
+    parallelism.add_argument(
+        "--schedule", choices=tuple(SCHEDULES), default="1f1b",
+        help="mesh: order of the micro-batches in the pipeline; gpipe keeps the activations of "
+             "all of them, 1f1b of at most as many as there are stages")
+    parallelism.add_argument(
+        "--tensor-layout", choices=LAYOUTS, default="row",
+        help="mesh: how tensor=T cuts the kernel of the large dense layer")
+
+
+def _add_device(cli: Parser) -> None:
+    device = cli.add_argument_group("device and precision")
+    device.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto",
+                        help="gpu: fail at the start if there is none; auto: use a GPU if there "
+                             "is one")
+    device.add_argument("--threads", type=at_least(0), default=0, metavar="N",
+                        help="CPU threads per rank; 0: $OMP_NUM_THREADS, or the node's cores "
+                             "divided by its ranks")
+    device.add_argument("--precision", choices=PRECISIONS, default="float32",
+                        help="bfloat16: for convolutions and the large product, while weights and "
+                             "reductions stay float32; float64: for everything, to compare "
+                             "strategies on CPUs")
+
+
+def _add_checkpoints(cli: Parser) -> None:
+    checkpoints = cli.add_argument_group("checkpoints and stalls")
+    checkpoints.add_argument("--checkpoint-minutes", type=between(0, 1e6), default=10.0,
+                             metavar="M",
+                             help="minutes between checkpoints within an epoch; 0: only at the "
+                                  "end of each epoch")
+    checkpoints.add_argument("--keep", type=at_least(1), default=2, metavar="N",
+                             help="number of checkpoints to keep")
+    checkpoints.add_argument("--stall-warning", type=between(0, 1e6), default=60.0, metavar="S",
+                             help="name a rank after others have waited S seconds for it; "
+                                  "0: never")
+    checkpoints.add_argument("--stall-limit", type=between(0, 1e6), default=600.0, metavar="S",
+                             help="end the job after waiting S seconds for a rank; 0: never")
+
+
+def _add_studies(cli: Parser) -> None:
+    studies = cli.add_argument_group("traces and performance studies")
+    studies.add_argument("--timeline", type=Path, nargs="?", const=IN_RUN, metavar="FILE",
+                         help="trace the phases of every rank and Horovod's operations, for "
+                              "https://ui.perfetto.dev (without FILE: timeline.json in the run "
+                              "directory)")
+    studies.add_argument("--trace", type=Path, metavar="FILE",
+                         help="mesh: trace the work and the messages of every rank, for "
+                              "https://ui.perfetto.dev")
+    studies.add_argument("--synthetic", type=at_least(0), default=0, metavar="N",
+                         help="train on N random pictures in memory instead of --data, with 64 "
+                              "more for validation: the time without input; 0: off")
+    studies.add_argument("--slow-rank", type=at_least(0), default=0, metavar="R",
+                         help="the rank that --slow-factor slows down")
+    studies.add_argument("--slow-factor", type=between(1, 1000), default=1.0, metavar="F",
+                         help="make that rank compute F times as long, by sleeping")

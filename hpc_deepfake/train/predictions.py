@@ -1,9 +1,8 @@
-"""``predictions.csv``: what the trained model said of each validation and test picture."""
+"""``predictions.csv``: the trained model's probability for each validation and test picture."""
 
 from __future__ import annotations
 
 import csv
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from urllib.parse import unquote_to_bytes
 
 import numpy as np
 
+from hpc_deepfake.core import files
 from hpc_deepfake.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -23,11 +23,13 @@ _COLUMNS = ("row", "part", "path", "label", "probability")
 
 @dataclass(frozen=True)
 class Predictions:
-    """Of one part.
+    """Predictions for one part of a data file.
 
     Attributes:
-        rows: int64 (n), of the data file. paths: as on the disk, relative to its folder.
-        labels: 0 or 1, uint8 (n). probabilities: of tampered, float64 (n).
+        rows: numbers of the rows in the data file, int64 (n).
+        paths: as on the disk, relative to the folder of pictures.
+        labels: 0 or 1, uint8 (n).
+        probabilities: of tampered, float64 (n).
     """
 
     rows: np.ndarray
@@ -39,7 +41,7 @@ class Predictions:
         return len(self.rows)
 
     def of_file(self, header: Header) -> bool:
-        """Whether these rows of a data file still have the names and labels they had."""
+        """Whether these rows of a data file have the same paths and labels as here."""
         if len(self) and (self.rows.min() < 0 or self.rows.max() >= header.rows):
             return False
         return (np.array_equal(header.array("label")[self.rows], self.labels)
@@ -47,33 +49,34 @@ class Predictions:
 
 
 def of(data: DataFile, part: str, probabilities: np.ndarray) -> Predictions:
-    """Paths and labels of a part beside its probabilities, given in the order of its rows."""
+    """Rows, paths and labels of a part, with its probabilities, which are in the order of its
+    rows."""
     rows = data.rows(part)
     paths = [readable(path) for path in data.header.array("path")[rows]]
     return Predictions(rows, paths, data.labels[rows], np.asarray(probabilities, np.float64))
 
 
 def readable(path: bytes) -> str:
-    """A path of the data file as on the disk; bytes that are no UTF-8 as ``\\xNN``."""
+    """A path of the data file as on the disk; bytes that are not UTF-8 as ``\\xNN``."""
     return unquote_to_bytes(bytes(path)).decode("utf-8", "backslashreplace")
 
 
 def write(run: Path, data: DataFile, probabilities: dict[str, np.ndarray]) -> None:
-    """Write the file whole; ``probabilities`` by part."""
-    new = run / f".new-{NAME}"
-    with open(new, "w", encoding="utf-8", newline="") as file:
+    """Write the file of a run directory whole; ``probabilities`` by part."""
+    with files.whole(run / NAME) as temporary, \
+            open(temporary, "w", encoding="utf-8", newline="") as file:
         lines = csv.writer(file, lineterminator="\n")
         lines.writerow(_COLUMNS)
-        for part, found in probabilities.items():
-            one = of(data, part, found)
-            lines.writerows((row, part, path, label, f"{probability:.9g}")  # a float32 exactly
-                            for row, path, label, probability in zip(
-                                one.rows, one.paths, one.labels, one.probabilities, strict=True))
-    os.replace(new, run / NAME)
+        for part, values in probabilities.items():
+            made = of(data, part, values)
+            lines.writerows(
+                (row, part, path, label, f"{probability:.9g}")  # enough digits for a float32
+                for row, path, label, probability in zip(
+                    made.rows, made.paths, made.labels, made.probabilities, strict=True))
 
 
 def read(run: Path) -> dict[str, Predictions]:
-    """By part; empty where a run has no such file, as older ones don't.
+    """The predictions of a run directory by part; empty without the file, as in older runs.
 
     Raises:
         InputError: it is damaged.
@@ -91,11 +94,11 @@ def read(run: Path) -> dict[str, Predictions]:
                 lines.setdefault(line["part"], []).append(
                     (int(line["row"]), line["path"], label, probability))
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
-        raise InputError(f"{file} is damaged ({error}). Move it away: the probabilities are then "
-                         "computed with the model") from None
-    found = {}
-    for part, some in lines.items():
-        rows, paths, labels, probabilities = zip(*some, strict=True)
-        found[part] = Predictions(np.array(rows, np.int64), list(paths),
+        raise InputError(f"{file} is damaged ({error}). Move it away, and the probabilities "
+                         "are computed with the model") from None
+    parts = {}
+    for part, values in lines.items():
+        rows, paths, labels, probabilities = zip(*values, strict=True)
+        parts[part] = Predictions(np.array(rows, np.int64), list(paths),
                                   np.array(labels, np.uint8), np.array(probabilities))
-    return found
+    return parts

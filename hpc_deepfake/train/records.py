@@ -1,5 +1,7 @@
-"""The records of a run, as far as they are there. They are not to be trusted: a file may be of an
-older version, cut off, or of another shape."""
+"""Reading a run directory, with whichever records exist.
+
+The content of a file is not trusted: it may be of an older version, cut off, or of another form.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +19,16 @@ THRESHOLD = 0.5
 
 @dataclass(frozen=True)
 class Records:
-    """What a run directory tells.
+    """The records of a run; a dictionary is empty if its file is missing.
 
     Attributes:
-        epochs: lines of ``metrics.jsonl``. summary: empty until the run is finished. threshold:
-            probability from which a picture is called tampered. made: how the data file was made;
-            empty where its ``.json`` isn't there.
+        path: the run directory.
+        config: ``config.json``, the options of training.
+        environment: ``environment.json``, what the run ran on.
+        epochs: lines of ``metrics.jsonl``.
+        summary: ``summary.json``, which a finished run has.
+        threshold: probability from which a picture is classified as tampered.
+        made: how the data file was made, from the ``.json`` beside it.
     """
 
     path: Path
@@ -35,13 +41,13 @@ class Records:
 
     @property
     def data(self) -> Path | None:
-        """The data file, as it was named when the run started."""
-        found = self.config.get("data")
-        return Path(found) if isinstance(found, str) and "\0" not in found else None
+        """The data file, by its path when the run started."""
+        path = self.config.get("data")
+        return Path(path) if isinstance(path, str) and "\0" not in path else None
 
     @property
     def unfinished(self) -> bool:
-        """Whether epochs are missing in the summary, or it isn't there."""
+        """Whether the summary is missing, or does not cover all epochs."""
         last = max((finite(line.get("epoch")) or 0 for line in self.epochs), default=0)
         return not self.summary or (finite(self.summary.get("epochs")) or 0) < last
 
@@ -53,8 +59,8 @@ def read(path: Path) -> Records:
         InputError: it holds no run, or a file can't be read.
     """
     if not (path / "metrics.jsonl").is_file() and not (path / "summary.json").is_file():
-        raise InputError(f"{path} holds no run with a finished epoch: there is no metrics.jsonl. "
-                         "Give a run directory of training")
+        raise InputError(f"{path} holds no run with a finished epoch (no metrics.jsonl): give the "
+                         "run directory of a training")
     config = dictionary(_json(path / "config.json"))
     card = dictionary(_json(path / "model.json"))
     threshold = finite(card.get("threshold"))
@@ -63,13 +69,13 @@ def read(path: Path) -> Records:
                       dictionary(_json(path / "summary.json")),
                       THRESHOLD if threshold is None else threshold, {})
     if records.data is not None:
-        with suppress(InputError, OSError):  # no part of the run
+        with suppress(InputError, OSError):  # not a file of the run
             records.made.update(dictionary(_json(Path(f"{records.data}.json"))))
     return records
 
 
 def _json(file: Path) -> Any:
-    """Its content; None where there is no such file."""
+    """The content of a JSON file; None if there is no such file."""
     if not file.is_file():
         return None
     try:
@@ -80,11 +86,11 @@ def _json(file: Path) -> Any:
 
 
 def _lines(file: Path) -> list[dict[str, Any]]:
-    """Lines of ``metrics.jsonl`` that are whole."""
-    found = []
+    """The complete lines of ``metrics.jsonl``."""
+    lines = []
     if file.is_file():
         for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
             with suppress(ValueError, RecursionError):
-                found.append(json.loads(line))
-    return [line for line in found
+                lines.append(json.loads(line))
+    return [line for line in lines
             if isinstance(line, dict) and finite(line.get("epoch")) is not None]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from hpc_deepfake.core import mpi
 from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.log import log
 from hpc_deepfake.network.settings import Settings
 from hpc_deepfake.train import checkpoint
 from hpc_deepfake.train.rundir import RunDir, default_run
@@ -19,42 +20,57 @@ if TYPE_CHECKING:
 
 
 def run_directory(comm: Comm, options: Namespace, settings: Settings,
-                   data: DataFile) -> tuple[RunDir | None, Any]:
-    """The run directory and the checkpoint to go on from; both on rank 0 only."""
-    run, loaded = None, None
+                  data: DataFile) -> tuple[RunDir | None, checkpoint.Loaded | None]:
+    """Create or reopen the run directory; collective.
+
+    Returns:
+        On rank 0 the run directory, and the checkpoint to resume from if there is one; None on
+        other ranks.
+
+    Raises:
+        InputError: the directory can't be used, or its run can't be resumed with these options.
+    """
+    run: RunDir | None = None
+    loaded: checkpoint.Loaded | None = None
 
     def make() -> None:
         nonlocal run, loaded
         if options.resume and options.run is None and not default_run().exists():
-            raise InputError("--resume: name the run directory to go on with: --run DIR")
+            raise InputError("--resume: name the run directory to resume with --run DIR")
         run = RunDir(options.run or default_run(), options.resume)
         if options.resume:
             try:
                 newest = checkpoint.load_newest(run.path / "checkpoints")
             except ValueError as error:
-                raise InputError(f"no checkpoint of {run.path} can be read: {error}. Start anew "
-                                 "in another --run") from None
+                raise InputError(f"no checkpoint of {run.path} can be read: {error}. Start a new "
+                                 "run with another --run") from None
             if newest is not None:
                 arrays, meta, problems = newest
                 for problem in problems:
-                    print(f"warning: {problem}; going on from the one before", flush=True)
+                    log.warning(f"warning: {problem}; using the checkpoint before it")
                 _check_same(run.path, meta, settings, data)
                 loaded = arrays, meta
-            run.forget_from(loaded[1]["state"]["epoch"] if loaded else 1)
-            print(f"going on with {run.path} in epoch {loaded[1]['state']['epoch']} after step "
-                  f"{loaded[1]['state']['step']}" if loaded
-                  else f"no checkpoint in {run.path}: starting at the beginning", flush=True)
+            if loaded is None:
+                run.forget_from(1)
+                print(f"no checkpoint in {run.path}: starting from the beginning", flush=True)
+            else:
+                state = loaded[1]["state"]
+                run.forget_from(state["epoch"])
+                print(f"resuming {run.path} in epoch {state['epoch']} after step {state['step']}",
+                      flush=True)
 
     mpi.on_root(comm, make)
     return run, loaded
 
 
 def _check_same(path: Path, meta: dict[str, Any], settings: Settings, data: DataFile) -> None:
+    """Raise InputError unless settings and data are those of the checkpoint."""
     differing = [f"--{name.replace('_', '-')} {value}" for name, value in meta["settings"].items()
                  if settings.as_dict().get(name) != value]
     if differing:
         raise InputError(f"--resume: the run in {path} was started with {' '.join(differing)}; "
-                         "give the same, or choose another --run")
+                         "give the same options, or choose another --run")
     if meta["data"] != data.header.attributes:
         raise InputError(f"--resume: the run in {path} was trained on another data file than "
-                         f"{data.header.path or 'these random pictures'}")
+                         f"{data.header.path or 'these random pictures'}: give that file with "
+                         "--data, or choose another --run")

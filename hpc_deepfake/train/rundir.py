@@ -1,10 +1,9 @@
-"""The run directory: settings, environment, metrics and results, written as they come."""
+"""The run directory: settings, environment, metrics and results of a run."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import json
-import math
 import os
 import platform
 import subprocess
@@ -15,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import hpc_deepfake
+from hpc_deepfake.core import files
 from hpc_deepfake.core.errors import InputError
 
 _PACKAGES = ("tensorflow", "tensorflow-cpu", "keras", "horovod", "mpi4py", "h5py", "numpy",
              "pillow", "opencv-python-headless")
-# what may be recorded of the environment: no tokens, no names of people
+# environment variables that are recorded: no tokens, no names of people
 _VARIABLES = ("SLURM_JOB_ID", "SLURM_JOB_NUM_NODES", "SLURM_NTASKS", "SLURM_CPUS_PER_TASK",
               "SLURM_GPUS_PER_NODE", "SLURM_RESTART_COUNT", "PBS_JOBID", "PBS_NUM_NODES", "NCPUS",
               "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "LOADEDMODULES", "SITE")
@@ -38,57 +38,44 @@ class RunDir:
     """Writes the files of one run; rank 0 only."""
 
     def __init__(self, path: Path, resume: bool = False) -> None:
-        """Make the directory, or take up the one that is there.
+        """Create the directory, or with ``resume`` reopen an existing one.
 
         Raises:
-            InputError: it can't be made, or holds another run.
+            InputError: it can't be created, or it already holds a run.
         """
         self.path = path
         if not resume and any((path / name).exists() for name in ("metrics.jsonl", "checkpoints")):
-            raise InputError(f"the run directory {path} holds a run already: go on with it by "
+            raise InputError(f"the run directory {path} already holds a run: continue it with "
                              "--resume, or choose another --run")
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise InputError(f"cannot make the run directory {path}: {error.strerror}; "
+            raise InputError(f"cannot create the run directory {path}: {error.strerror}; "
                              "choose another place with --run") from None
 
     def forget_from(self, epoch: int) -> None:
-        """Drop the metrics of epochs that will be run again."""
+        """Drop the metrics of this and later epochs, which will be run again."""
         file = self.path / "metrics.jsonl"
         if file.exists():
             kept = []
             for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
-                with suppress(ValueError, KeyError, TypeError):  # half a line, of a killed run
+                with suppress(ValueError, KeyError, TypeError):  # an incomplete line
                     if json.loads(line)["epoch"] < epoch:
                         kept.append(line)
-            new = self.path / ".new-metrics.jsonl"
-            new.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-            os.replace(new, file)
+            files.write_text(file, "".join(f"{line}\n" for line in kept))
 
     def write(self, name: str, value: dict[str, Any]) -> None:
         """Write a JSON file whole."""
-        new = self.path / f".new-{name}"
-        new.write_text(json.dumps(_finite(value), indent=2, default=str) + "\n", encoding="utf-8")
-        os.replace(new, self.path / name)
+        files.write_json(self.path / name, value)
 
     def append(self, name: str, value: dict[str, Any]) -> None:
         """Add a line to a JSON-lines file."""
         with open(self.path / name, "a", encoding="utf-8") as file:
-            file.write(json.dumps(_finite(value)) + "\n")
-
-
-def _finite(value: Any) -> Any:
-    """With null for numbers that JSON doesn't know, such as a diverged loss."""
-    if isinstance(value, dict):
-        return {key: _finite(one) for key, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+            file.write(json.dumps(files.finite_only(value)) + "\n")
 
 
 def environment(ranks: list[dict[str, Any]]) -> dict[str, Any]:
-    """What this run ran on: versions, MPI, devices of all ranks, source revision, scheduler."""
+    """What a run ran on: versions, MPI, source revision, scheduler, and ``ranks`` as given."""
     from mpi4py import MPI
 
     versions = {"hpc_deepfake": hpc_deepfake.__version__, "python": platform.python_version()}
@@ -106,10 +93,11 @@ def environment(ranks: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _revision() -> str | None:
-    """Commit of the clone this runs from, with ``+changes`` if it differs; None without git."""
-    here = Path(__file__).resolve().parent.parent
+    """Commit of the clone that contains this file, with ``+changes`` if files were changed; None
+    without git."""
+    package = Path(__file__).resolve().parent.parent
     try:
-        done = subprocess.run(["git", "-C", here, "describe", "--always", "--dirty=+changes",
+        done = subprocess.run(["git", "-C", package, "describe", "--always", "--dirty=+changes",
                                "--abbrev=40", "--exclude=*"], capture_output=True, text=True,
                               timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):

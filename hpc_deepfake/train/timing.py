@@ -15,56 +15,57 @@ if TYPE_CHECKING:
     from mpi4py.MPI import Comm
 
 STAGES = ("input", "compute", "communication", "evaluate", "checkpoint")
-_OF_RANKS = STAGES[:3]  # those in which ranks differ
+_OF_RANKS = STAGES[:3]  # stages in which ranks differ
 
 
 class StepClock:
-    """Reads the clock around the parts of each step of this rank.
+    """Measures the parts of each step of this rank.
 
-    A step is ``begin`` or ``ready``, then ``loaded``, ``dawdle`` and ``stepped``.
+    For each step call ``begin`` or ``ready``, then ``loaded``, ``dawdle`` and ``stepped``.
     """
 
     def __init__(self, slow: float = 1.0, note: Callable[..., None] | None = None) -> None:
         """
         Args:
-            slow: this rank shall take so many times as long to compute, for studies. note: called
-                as ``Timeline.add`` for each phase.
+            slow: factor by which ``dawdle`` prolongs this rank's computation, for studies.
+            note: called for each phase, as ``Timeline.add``.
         """
         self._slow, self._note = slow, note or (lambda *_, **__: None)
-        self._steps: list[float] = []  # seconds that each step took to compute
-        self._before = 0  # how many of them before this epoch
+        self._steps: list[float] = []  # seconds of computation of each step
+        self._before = 0  # number of steps before this epoch
         self._epoch = dict.fromkeys(_OF_RANKS, 0.0)  # seconds of the epoch so far
         self._round = dict.fromkeys(STAGES, 0.0)  # since ``begin``
         self._ready = self._loaded = 0.0
         self._slept = 0.0
 
     def begin(self) -> None:
-        """A round of steps begins."""
+        """Start a round of steps: up to the end of the epoch, or to a checkpoint."""
         self._round = dict.fromkeys(STAGES, 0.0)
         self.ready()
 
     def ready(self) -> None:
-        """This rank has nothing to do but to wait for rows."""
+        """From now on this rank waits for rows."""
         self._ready = time.perf_counter()
 
     def loaded(self) -> None:
-        """Rows are there."""
+        """The rows have arrived."""
         self._loaded = time.perf_counter()
 
     def dawdle(self) -> None:
-        """Sleep as much longer as this rank is told to be slower; not before the second step, for
-        the first one also builds the graph."""
+        """Sleep to make this rank as slow as wanted, in proportion to its last step; from the third
+        step on, since the first one also builds the graph."""
         self._slept = 0.0
         if self._slow > 1 and len(self._steps) > 1:
             self._slept = (self._slow - 1) * self._steps[-1]
             time.sleep(self._slept)
 
     def stepped(self, step: int, waited: float, idle: float) -> None:
-        """A step is done.
+        """Count a step that is done.
 
         Args:
-            waited: seconds within it that this rank waited for others, not a number where that
-                isn't known. idle: seconds before it, for other ranks rather than for rows.
+            step: its number.
+            waited: seconds within it that this rank waited for others; NaN if unknown.
+            idle: seconds before it that this rank waited for others rather than for rows.
         """
         now = time.perf_counter()
         communication = waited if math.isfinite(waited) else 0.0
@@ -77,20 +78,24 @@ class StepClock:
         self._note("step", self._loaded, now, step=step, waited_s=communication)
 
     def end(self) -> dict[str, float]:
-        """Seconds of the round by stage."""
+        """Seconds of the round that ends now, by stage."""
         for stage in _OF_RANKS:
             self._epoch[stage] += self._round[stage]
         return self._round
 
     def over_ranks(self, comm: Comm) -> dict[str, dict[str, float]]:
-        """Least, mean and largest seconds of the ranks that computed, by stage, of this epoch; and
-        of this process's first step, in the epoch that has it. Ends the epoch; collective."""
+        """End the epoch; collective.
+
+        Returns:
+            Minimum, mean and maximum over the ranks that computed of the seconds of each stage in
+            this epoch, and of the process's first step (``first_step``) in the epoch that has it.
+        """
         first = self._steps[0] if self._steps and not self._before else 0.0
         own = np.array([*self._epoch.values(), first])
-        every = mpi.concatenate(comm, own).reshape(-1, len(own))
-        every = every[every.any(1)]  # a server computes nothing
+        ranks = mpi.concatenate(comm, own).reshape(-1, len(own))
+        ranks = ranks[ranks.any(1)]  # a parameter server computes nothing
         self._before, self._epoch = len(self._steps), dict.fromkeys(_OF_RANKS, 0.0)
         return {name: {"min": float(column.min()), "mean": float(column.mean()),
                        "max": float(column.max())}
-                for name, column in zip((*_OF_RANKS, "first_step"), every.T, strict=True)
+                for name, column in zip((*_OF_RANKS, "first_step"), ranks.T, strict=True)
                 if len(column) and (name != "first_step" or column.any())}

@@ -112,7 +112,7 @@ def test_a_meshs_data_axis_grows_with_the_ranks():
             assert one["--mesh"] == f"{data}tensor=2,pipeline=2"
     assert [name for name, _ in made.skipped] == [
         f"{kind}-real-mesh-tensor2-pipeline2-n0002" for kind in ("strong", "weak")]
-    assert "2 ranks are no multiple of the 4 of mesh" in made.skipped[0][1]
+    assert "2 ranks can't be divided into meshes" in made.skipped[0][1]
 
 
 @pytest.mark.parametrize(("strategy", "message"), [

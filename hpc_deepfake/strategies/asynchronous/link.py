@@ -1,4 +1,4 @@
-"""A worker's side of the parameter servers: a thread that talks while the worker computes."""
+"""A worker's connection to the parameter servers: a thread beside the one that computes."""
 
 from __future__ import annotations
 
@@ -16,61 +16,72 @@ from hpc_deepfake.strategies.asynchronous.wire import Wire, bits
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm, Request
 
-# Messages: kernel pieces go between a worker and each server, the others to and from the first.
-# A server that isn't the first sends its wishes to the first.
+# Tags of messages. Kernel pieces go between a worker and each server; the others between a worker
+# and the first server. The other servers send their requests (WISH) to the first.
 ASK, GRANT, KERNEL, REST, WEIGHTS, SMALL, ORDER, WISH = range(1, 9)
-OVER = -1  # a grant that is none: no more work in this round
-_PAUSE = 0.0001, 0.001  # seconds between two looks at the messages: at first, at most
+OVER = -1  # sent in place of a step's number: there is no more work in this round
+_PAUSE = 0.0001, 0.001  # seconds between two polls: at first, and at most
 
 
 class Work(NamedTuple):
-    """What a worker is to do next: the step's number, its rows as they are loaded. The weights
-    to do it with lie in the link's buffers."""
+    """The next step of a worker; its weights are in the link's buffers.
+
+    Attributes:
+        number: of the step.
+        rows: its rows, which may still be loading.
+    """
 
     number: int
     rows: Future[Any]
 
 
 class Link(threading.Thread):
-    """Asks for work, receives weights, sends gradients; one thread beside the worker's own.
-
-    """
+    """A thread that asks for work, receives weights and sends gradients."""
 
     def __init__(self, comm: Comm, wire: Wire, servers: int, kernel: np.ndarray,
                  rest: np.ndarray) -> None:
-        """``kernel`` and ``rest`` receive flat weights, which last from ``next`` to the next
-        ``ask``."""
+        """Start the thread.
+
+        Args:
+            comm: for this link's messages only.
+            wire: how the weights are cut.
+            servers: number of parameter servers.
+            kernel: buffer for the flat kernel; it holds the weights between ``next`` and ``ask``.
+            rest: buffer for the other weights, likewise.
+        """
         super().__init__(name="link", daemon=True)
         self._comm, self._wire, self._servers = comm, wire, servers
         self._kernel, self._rest = kernel, rest
         self._to_do: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._done: queue.SimpleQueue[Work | BaseException | None] = queue.SimpleQueue()
         self._sends: list[tuple[Request, np.ndarray]] = []
+        # requests, and what to call once they are complete
         self._waits: list[tuple[list[Request], Callable[[], None]]] = []
         self.start()
 
     def ask(self, load: Callable[[int], Future[Any]]) -> None:
-        """Ask for the next step; its rows are loaded as soon as its number is known."""
+        """Ask for the next step; its rows start loading as soon as its number is known."""
         self._to_do.put(lambda: self._ask(load))
 
     def push(self, kernel: np.ndarray, rest: np.ndarray) -> None:
-        """Send a gradient; its arrays must stay as they are."""
+        """Send a gradient; its arrays must not be changed."""
         self._to_do.put(lambda: self._push(kernel, rest))
 
     def next(self, overdue: Callable[[float], None]) -> Work | None:
-        """What was asked for, once its weights are there; None when the round is over."""
+        """Wait for the work that was asked for, with its weights; None when the round is over."""
         began = time.monotonic()
         while True:
             try:
-                found = self._done.get(timeout=0.2)  # not longer: signals
+                work = self._done.get(timeout=0.2)  # short, so that signals are handled
             except queue.Empty:
                 overdue(time.monotonic() - began)
                 continue
-            if isinstance(found, BaseException):
-                raise found
-            return found
+            if isinstance(work, BaseException):
+                raise work
+            return work
 
     def run(self) -> None:
+        """The thread's loop."""
         try:
             pause = _PAUSE[0]
             while True:
@@ -90,8 +101,9 @@ class Link(threading.Thread):
             self._done.put(error)
 
     def _progress(self) -> bool:
+        """Test all requests; whether any is complete."""
         before = len(self._sends), len(self._waits)
-        self._sends = [one for one in self._sends if not one[0].Test()]
+        self._sends = [sent for sent in self._sends if not sent[0].Test()]
         for waiting in list(self._waits):
             requests, then = waiting
             if all(request.Test() for request in requests):

@@ -1,4 +1,4 @@
-"""A parameter server: holds a piece of the weights and applies gradients as they arrive."""
+"""A parameter server, which holds a piece of the weights and applies gradients as they arrive."""
 
 from __future__ import annotations
 
@@ -33,32 +33,42 @@ from hpc_deepfake.strategies.layout import Layout
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm, Request
 
-_END, _SEND, _APPLY = range(3)  # orders of the first server to the others
-_PAUSE = 0.0001, 0.001  # seconds between two looks at the messages: at first, at most
-_BUFFERS = 2  # gradients that are received while another is applied
+_END, _SEND, _APPLY = range(3)  # what the first server orders the others to do
+_PAUSE = 0.0001, 0.001  # seconds between two polls: at first, and at most
+_BUFFERS = 2  # number of gradients that can be received while another is applied
 
 
 @dataclass
 class _Push:
-    """A gradient that a worker has sent: the rest is here, its kernel piece perhaps not yet."""
+    """A gradient that a worker has sent.
+
+    Attributes:
+        worker: its rank.
+        job: number of the step in this round.
+        rest: received; with batch statistics and sums behind.
+        kernel: buffer and request of the kernel's piece, once they are posted.
+    """
 
     worker: int
     job: int
     rest: np.ndarray
-    kernel: np.ndarray | None = None
-    request: Request | None = None
+    kernel: tuple[np.ndarray, Request] | None = None
 
 
 class Server:
-    """One piece of the kernel; the first server also holds the rest and decides for all.
+    """Holds one piece of the kernel; the first server also holds the rest and decides for all.
 
-    All servers apply the same gradients in the same order, which the first one tells the others:
-    so a version of the weights is the same moment everywhere, a worker gets all its pieces of one
-    version, and staleness is one number.
+    All servers apply the same gradients in the same order, which the first server dictates. So a
+    version of the weights is the same on all servers, a worker receives all pieces in one version,
+    and staleness is a single number.
 
     Attributes:
-        weights: flat variables: the kernel piece, and on the first server the rest.
-        counts: what the last round was, to be added to the epoch's metrics.
+        weights: flat variables: the piece of the kernel, and on the first server the rest.
+        optimizer: updates them.
+        sums: rows, losses, correct classifications and requests of the last round.
+        staleness: number of updates of the last round, by their staleness.
+        updates: number of updates of the last round.
+        applying: seconds that they took.
     """
 
     def __init__(self, comm: Comm, wire: Wire, settings: Settings, layout: Layout,
@@ -73,17 +83,24 @@ class Server:
         self._statistics = sum(v.shape.num_elements() for v in moving)
         self._free = [self._buffer() for _ in range(_BUFFERS)]
         self._sends: list[tuple[Request, np.ndarray]] = []
-        self.sums = np.zeros(4)  # rows, loss, right answers, wishes
+        self.sums = np.zeros(4)
         self.staleness: Counter[int] = Counter()
         self.updates = 0
         self.applying = 0.0
 
     def serve(self, count: int, first: int, wishes: Callable[[], int],
               overdue: Callable[[int, float], None]) -> Iterator[int]:
-        """Until ``count`` steps are done, or some rank wishes otherwise and what runs is done.
+        """Serve one round: until all steps, or after a request of a rank the running ones, are
+        applied.
+
+        Args:
+            count: number of steps in the round.
+            first: number of its first step.
+            wishes: returns this rank's requests.
+            overdue: called with a worker that is waited for, and the seconds.
 
         Yields:
-            Numbers of the updates, on the first server.
+            On the first server, the number of each update.
         """
         self.sums, self.staleness, self.updates, self.applying = np.zeros(4), Counter(), 0, 0.0
         if self._first:
@@ -96,12 +113,13 @@ class Server:
 
     def _lead(self, count: int, first: int, wishes: Callable[[], int],
               overdue: Callable[[int, float], None]) -> Iterator[int]:
+        """``serve`` on the first server."""
         admission = Admission(self._layout.max_staleness)
         running: dict[int, deque[int]] = {worker: deque() for worker in self._workers}
-        since: dict[int, tuple[int, float]] = {}  # worker and time of each running job
+        since: dict[int, tuple[int, float]] = {}  # worker and start of each running job
         asking: deque[int] = deque()
         arrived: list[_Push] = []
-        given, over, pause = 0, 0, _PAUSE[0]
+        granted, over, pause = 0, 0, _PAUSE[0]
         while over < len(self._workers) or admission.begun:
             moved = self._receive(asking, arrived, running)
             for push in arrived:
@@ -115,34 +133,35 @@ class Server:
                     moved = True
                     yield self.updates - 1
                     break
-            told = wishes() or self.sums[3]
+            requested = wishes() or self.sums[3]
             for worker in list(asking):
-                if told or given == count:
+                if requested or granted == count:
                     self._post(np.array([OVER], np.int64), worker, GRANT)
                     over += 1
-                # one that is computed and one that is fetched: gradients must not pile up; and at
-                # the end none is fetched, for a slow worker would hold up the others with two
-                elif len(running[worker]) < 1 + (count - given > len(self._workers)) \
+                # at most one job that is computed and one whose weights are fetched, so that
+                # gradients don't pile up; near the end only one, since a slow worker with two jobs
+                # would hold up the others
+                elif len(running[worker]) < 1 + (count - granted > len(self._workers)) \
                         and admission.may_begin():
-                    admission.begin(given)
-                    running[worker].append(given)
-                    since[given] = worker, time.monotonic()
-                    self._post(np.array([given], np.int64), worker, GRANT)
+                    admission.begin(granted)
+                    running[worker].append(granted)
+                    since[granted] = worker, time.monotonic()
+                    self._post(np.array([granted], np.int64), worker, GRANT)
                     self._order(_SEND, worker)
                     self._send(worker)
-                    given += 1
+                    granted += 1
                 else:
                     continue
                 asking.remove(worker)
                 moved = True
-            self._sends = [one for one in self._sends if not one[0].Test()]
+            self._sends = [sent for sent in self._sends if not sent[0].Test()]
             if moved:
                 pause = _PAUSE[0]
                 continue
-            here = {push.job for push in arrived}
-            late = next((one for job, one in since.items() if job not in here), None)
-            if late is not None:
-                overdue(late[0], time.monotonic() - late[1])
+            arrived_jobs = {push.job for push in arrived}
+            oldest = next((start for job, start in since.items() if job not in arrived_jobs), None)
+            if oldest is not None:
+                overdue(oldest[0], time.monotonic() - oldest[1])
             time.sleep(pause)
             pause = min(2 * pause, _PAUSE[1])
         self.sums[3] += wishes()
@@ -150,7 +169,7 @@ class Server:
 
     def _receive(self, asking: deque[int], arrived: list[_Push],
                  running: dict[int, deque[int]]) -> bool:
-        """Take in what has come; whether anything has."""
+        """Receive what has arrived; whether anything has."""
         from mpi4py import MPI
 
         status, moved, wish = MPI.Status(), False, np.empty(1, np.int64)
@@ -170,37 +189,37 @@ class Server:
             arrived.append(_Push(worker, running[worker][before], rest))
             moved = True
         for push in arrived:
-            if push.request is None and self._free:
+            if push.kernel is None and self._free:
                 self._fetch(push, self._free.pop())
         return moved
 
     def _apply_here(self, push: _Push, step: int, staleness: int) -> None:
-        """Apply a gradient here, and have the others do so."""
+        """Apply a gradient on this server, and order the other servers to do so."""
         self._order(_APPLY, push.worker, step, staleness)
-        if push.request is None:  # the buffers are taken by gradients that have to wait
-            self._fetch(push, self._buffer())
-        wait(push.request, 0.001)
+        # without a request all buffers are in use by gradients that have to wait
+        kernel, request = push.kernel or self._fetch(push, self._buffer())
+        wait(request, 0.001)
         rest, statistics, sums = np.split(
             push.rest, [self._wire.rest, self._wire.rest + self._statistics])
         began = time.perf_counter()
-        self._apply([self._in(push.kernel), tf.constant(rest)], tf.constant(statistics),
+        self._apply([self._in(kernel), tf.constant(rest)], tf.constant(statistics),
                     tf.constant(step, tf.int64), self._factor(staleness))
         self.applying += time.perf_counter() - began
         if len(self._free) < _BUFFERS:
-            self._free.append(push.kernel)
+            self._free.append(kernel)
         self.sums += sums
         self.updates += 1
 
     def _follow(self, wishes: Callable[[], int]) -> None:
-        """Do as the first server says."""
-        order, told = np.empty(4, np.int64), False
+        """``serve`` on the other servers: follow the first server's orders."""
+        order, requested = np.empty(4, np.int64), False
         while True:
             request = self._comm.Irecv(order, 0, ORDER)
             pause = _PAUSE[0]
             while not request.Test():
-                if wishes() and not told:
+                if wishes() and not requested:
                     self._post(np.array([wishes()], np.int64), 0, WISH)
-                    told = True
+                    requested = True
                 time.sleep(pause)
                 pause = min(2 * pause, _PAUSE[1])
             what, worker, step, staleness = order.tolist()
@@ -208,7 +227,7 @@ class Server:
                 return
             if what == _SEND:
                 self._send(worker)
-                self._sends = [one for one in self._sends if not one[0].Test()]
+                self._sends = [sent for sent in self._sends if not sent[0].Test()]
             else:
                 kernel = self._free[0]
                 wait(self._comm.Irecv(bits(kernel), worker, KERNEL), 0.001)
@@ -216,20 +235,22 @@ class Server:
                             tf.constant(step, tf.int64), self._factor(staleness))
 
     def _order(self, what: int, worker: int, step: int = 0, staleness: int = 0) -> None:
+        """Order the other servers to do something."""
         for other in range(1, self._layout.servers):
             self._post(np.array([what, worker, step, staleness], np.int64), other, ORDER)
 
     def _send(self, worker: int) -> None:
-        """This version of the weights, as far as they are here."""
+        """Send this server's part of the current weights."""
         for variable, tag in zip(self.weights, (WEIGHTS, SMALL), strict=False):
             self._post(variable.numpy(), worker, tag)
 
     def _post(self, values: np.ndarray, rank: int, tag: int) -> None:
         self._sends.append((self._comm.Isend(values, rank, tag), values))
 
-    def _fetch(self, push: _Push, buffer: np.ndarray) -> None:
-        push.kernel = buffer
-        push.request = self._comm.Irecv(bits(buffer), push.worker, KERNEL)
+    def _fetch(self, push: _Push, buffer: np.ndarray) -> tuple[np.ndarray, Request]:
+        """Start to receive the kernel's piece of a gradient."""
+        push.kernel = buffer, self._comm.Irecv(bits(buffer), push.worker, KERNEL)
+        return push.kernel
 
     def _buffer(self) -> np.ndarray:
         return np.empty(self.weights[0].shape[0], self._wire.kernel_type)
@@ -238,9 +259,10 @@ class Server:
         return self._wire.unpack(tf.constant(kernel))
 
     def _factor(self, staleness: int) -> tf.Tensor:
-        """Of the learning rate: one over the staleness (Zhang et al. 2016), if that is wanted."""
-        wanted = self._layout.staleness_rate
-        return tf.constant(1 / max(staleness, 1) if wanted else 1.0, tf.float64)
+        """Factor on the learning rate: with ``--staleness-rate`` one over the staleness (Zhang et
+        al. 2016)."""
+        divide = self._layout.staleness_rate
+        return tf.constant(1 / max(staleness, 1) if divide else 1.0, tf.float64)
 
     @tf.function(autograph=False)
     def _apply(self, gradients: list[tf.Tensor], statistics: tf.Tensor, step: tf.Tensor,

@@ -19,6 +19,7 @@ from mpi4py import MPI
 
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.mpi import wait
+from hpc_deepfake.network.optimizer import Optimizer, optimizer_of
 from hpc_deepfake.network.settings import Settings
 from hpc_deepfake.strategies.asynchronous.link import Link
 from hpc_deepfake.strategies.asynchronous.server import Server
@@ -29,32 +30,33 @@ from hpc_deepfake.strategies.sequential import INPUTS, WISHES, Sequential
 
 
 class Async(Sequential):
-    """The first ranks are servers, the others workers; in evaluation all compute.
+    """The first ranks are servers, the others are workers; evaluation uses all ranks.
 
-    A step is one worker's gradient over ``batch_size × accumulate`` rows. The first server deals
-    out the steps of an epoch in order, so a fast worker does more of them. While a worker
-    computes, a thread of it sends the gradient before and fetches the weights for the next step.
-    Between rounds (at an epoch's end, for a checkpoint, to stop) nothing is under way.
+    A step is one worker's gradient over ``batch_size × accumulate`` rows. The first server hands
+    out the steps of an epoch in order, so a fast worker takes more of them. While a worker
+    computes, a thread of it sends the previous gradient and fetches the weights for the next step.
+    Between rounds (at the end of an epoch, for a checkpoint, to stop) no message is under way.
     """
 
     name = "async"
     lockstep = False
 
-    def __init__(self, model: keras.Model, settings: Settings, comm: MPI.Comm | None = None,
+    def __init__(self, model: keras.Model, settings: Settings, comm: MPI.Comm,
                  layout: Layout | None = None) -> None:
         super().__init__(model, settings, comm, layout)
         if MPI.Query_thread() != MPI.THREAD_MULTIPLE:
-            raise InputError("this MPI can't be called from several threads, which --strategy "
-                             "async needs: take sync or local-sgd", everywhere=True)
+            raise InputError("this MPI does not support calls from several threads, which "
+                             "--strategy async needs: use sync or local-sgd", everywhere=True)
         self.share = 0, 1
-        self._talk = comm.Dup()  # messages that are no other strategy's
+        self._talk = comm.Dup()  # so that its messages can't be mistaken for others
         self._wire = Wire(self.weights.trainable, self.layout.servers, settings.compression)
         own = self._wire.own.as_numpy_dtype
         statistics = sum(v.shape.num_elements() for v in self.weights.moving)
-        # flat weights on their way: kernel, and the rest with the moving statistics
+        # buffers for flat weights: the kernel, and the rest with the moving statistics
         self._kernel = np.empty(self._wire.bounds[-1], own)
         self._rest = np.empty(self._wire.rest + statistics, own)
-        self._server = self._link = None
+        self._server: Server | None = None
+        self._link: Link | None = None
         self._idle_since = 0.0
         if comm.rank < self.layout.servers:
             self._server = Server(self._talk, self._wire, settings, self.layout,
@@ -63,28 +65,34 @@ class Async(Sequential):
             self._link = Link(self._talk, self._wire, self.layout.servers, self._kernel,
                               self._rest[:self._wire.rest])
 
-    def _optimizer(self) -> None:
-        """The servers have it."""
+    def _optimizer(self) -> Optimizer:
+        """One of no weights: the servers update them."""
+        return optimizer_of(self.settings, [], 1)
 
     def deal(self, items: Sequence[T], load: Callable[[T], R],
              first: int) -> Iterator[tuple[int, R | None]]:
         if self._server is not None:
             for number in self._server.serve(len(items), first, self.wishes, self.overdue):
                 yield number, None
-            return
+        elif self._link is not None:
+            yield from self._work(self._link, items, load)
+
+    def _work(self, link: Link, items: Sequence[T],
+              load: Callable[[T], R]) -> Iterator[tuple[int, R]]:
+        """``deal`` on a worker."""
         with ThreadPoolExecutor(1) as pool:
             def begin(number: int) -> Future[R]:
                 return pool.submit(load, items[number])
 
-            self._link.ask(begin)
+            link.ask(begin)
             while True:
                 began = time.perf_counter()
-                work = self._link.next(lambda seconds: self.overdue(0, seconds - 5))
+                work = link.next(lambda seconds: self.overdue(0, seconds - 5))
                 if work is None:
                     self._idle_since = began
                     return
                 self._set(tf.constant(self._kernel), tf.constant(self._rest[:self._wire.rest]))
-                self._link.ask(begin)
+                link.ask(begin)
                 self.idle = time.perf_counter() - began
                 yield work.number, work.rows.result()
 
@@ -93,22 +101,22 @@ class Async(Sequential):
         for inputs in earlier:
             self._hold(*inputs)
         kernel, rest = self._gradient(*last, tf.constant(wishes))
-        self._link.push(np.asarray(memoryview(kernel)), rest.numpy())
-        return Done()  # settle tells what the servers made of it
+        if self._link is not None:  # a server's ``deal`` gives nothing to compute
+            self._link.push(np.asarray(memoryview(kernel)), rest.numpy())
+        return Done()  # ``settle`` reports what the servers did with it
 
     def settle(self, spent: dict[str, float]) -> tuple[Done, dict[str, float]]:
-        wait(self._talk.Ibarrier())  # a slow worker may be long in coming
+        wait(self._talk.Ibarrier())  # by polling: a slow worker may take long
         server = self._server
-        if server is None:  # until the last worker is done: all have the same time on the clock
+        if server is None:  # up to here, so that the stages of all workers add up to the same time
             spent["communication"] += time.perf_counter() - self._idle_since
-        found = self._talk.bcast(server and (
+        updates, rows, loss, right, wishes, staleness, applying = self._talk.bcast(server and (
             server.updates, *server.sums.tolist(),
             {str(age): count for age, count in sorted(server.staleness.items())},
             server.applying))
-        updates, rows, loss, right, wishes, staleness, applying = found
-        mine = np.array(list(spent.values())) * (server is None)
-        total = np.empty_like(mine)
-        self._talk.Allreduce(mine, total)
+        local = np.array(list(spent.values())) * (server is None)
+        total = np.empty_like(local)
+        self._talk.Allreduce(local, total)
         self._spread()
         counts = {"staleness": staleness, "server": {"applying_s": applying}}
         workers = self._talk.size - self.layout.servers
@@ -120,7 +128,7 @@ class Async(Sequential):
         for kernel, *rest in self._moments():
             flat = self._collect(kernel)
             if rest:  # the first server
-                arrays += [one.numpy() for one in self._wire.shaped(flat, rest[0])]
+                arrays += [tensor.numpy() for tensor in self._wire.shaped(flat, rest[0])]
         return arrays
 
     def load(self, state: Arrays | None) -> None:
@@ -148,34 +156,37 @@ class Async(Sequential):
                     variable.assign(flat[1])
 
     def _moments(self) -> list[list[tf.Variable]]:
-        """What the optimizer keeps, as this server's flat variables; nothing on workers."""
+        """The optimizer's state as this server's flat variables; nothing on workers.
+
+        Each item is a kernel piece, on the first server followed by the rest."""
         if self._server is None:
             return []
         each, slots = len(self._server.weights), self._server.optimizer.slots
         return [list(slots[at:at + each]) for at in range(0, len(slots), each)]
 
-    def _collect(self, mine: tf.Variable) -> np.ndarray | None:
-        """On the first server the servers' pieces of one flat kernel; collective among them."""
+    def _collect(self, piece: tf.Variable) -> np.ndarray | None:
+        """On the first server, the whole of a kernel from the servers' pieces; collective among
+        them."""
         if self._talk.rank:
-            wait(self._talk.Isend(mine.numpy(), 0))
+            wait(self._talk.Isend(piece.numpy(), 0))
             return None
         whole = np.empty_like(self._kernel)
-        whole[self._wire.piece(0)] = mine.numpy()
+        whole[self._wire.piece(0)] = piece.numpy()
         for place in range(1, self.layout.servers):
             wait(self._talk.Irecv(whole[self._wire.piece(place)], place))
         return whole
 
-    def _hand_out(self, mine: tf.Variable, whole: tf.Tensor | None) -> None:
-        """The contrary of ``_collect``."""
-        piece = np.empty(mine.shape, self._kernel.dtype)
+    def _hand_out(self, piece: tf.Variable, whole: tf.Tensor) -> None:
+        """The inverse of ``_collect``; ``whole`` is used on the first server only."""
+        values = np.empty(piece.shape, self._kernel.dtype)
         if self._talk.rank:
-            wait(self._talk.Irecv(piece, 0))
+            wait(self._talk.Irecv(values, 0))
         else:
-            values = whole.numpy()
-            piece[:] = values[self._wire.piece(0)]
+            kernel = whole.numpy()
+            values[:] = kernel[self._wire.piece(0)]
             for place in range(1, self.layout.servers):
-                wait(self._talk.Isend(values[self._wire.piece(place)], place))
-        mine.assign(piece)
+                wait(self._talk.Isend(kernel[self._wire.piece(place)], place))
+        piece.assign(values)
 
     def _spread(self) -> None:
         """Give all ranks the servers' weights; collective."""
@@ -190,12 +201,13 @@ class Async(Sequential):
         self._assign()
 
     def _fill(self, kernel: tf.Tensor | None, rest: tf.Tensor) -> None:
+        """Copy flat weights and this rank's moving statistics into the buffers."""
         if kernel is not None:
             self._kernel[:] = kernel.numpy()
         self._rest[:] = np.concatenate([rest.numpy(), *(v.numpy() for v in self.weights.moving)])
 
     def _assign(self) -> None:
-        """Take the weights that lie in the buffers, moving statistics included."""
+        """Set the weights to those in the buffers, moving statistics included."""
         rest, moving = np.split(self._rest, [self._wire.rest])
         self._set(tf.constant(self._kernel), tf.constant(rest))
         places = np.cumsum([v.shape.num_elements() for v in self.weights.moving])[:-1]
@@ -210,10 +222,10 @@ class Async(Sequential):
 
     @tf.function(autograph=False, input_signature=(*INPUTS, WISHES))
     def _gradient(self, *inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """As it travels: kernel, and the rest with batch statistics and sums."""
-        *inputs, wishes = inputs
-        rows = tf.cast(inputs[3], self._own)
-        parts = self._total(self._parts(*inputs), wishes)
+        """A gradient as it is sent: the kernel, and the rest with batch statistics and sums."""
+        *batch, wishes = inputs
+        rows = tf.cast(batch[3], self._own)
+        parts = self._total(self._parts(*batch), wishes)
         kernel, rest = self._wire.flat(parts.gradients)
         return self._wire.pack(kernel), tf.concat(
             [rest, *parts.batch, tf.stack([rows, *parts.sums])], 0)

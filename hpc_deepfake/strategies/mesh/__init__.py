@@ -1,4 +1,4 @@
-"""Model parallelism: layers cut into stages (pipeline), and tensors cut into shards (tensor)."""
+"""Model parallelism: layers in stages (pipeline), and the weights of a layer in shards (tensor)."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ if TYPE_CHECKING:
     from hpc_deepfake.strategies.layout import Layout
 
 
-def check(layout: Layout | None, ranks: int) -> None:
-    """That the mesh fits the ranks and the network.
+def check(layout: Layout, ranks: int) -> None:
+    """Check that the mesh fits the ranks and the network.
 
     Raises:
-        InputError: it doesn't.
+        InputError: it does not.
     """
     from hpc_deepfake.strategies.mesh.cut import cut
     from hpc_deepfake.strategies.mesh.shape import parse
     from hpc_deepfake.strategies.mesh.shards import MOST_SHARDS
 
-    shape = parse(layout and layout.mesh, ranks)
+    shape = parse(layout.mesh, ranks)
     cut(shape.pipeline, layout.stages)
     if shape.tensor > MOST_SHARDS:
         raise InputError(f"--mesh: tensor={shape.tensor} is more than the {MOST_SHARDS} channels "
-                         "of the first convolution, one for each rank; take at most --mesh "
-                         f"tensor={MOST_SHARDS}", everywhere=True)
+                         "of the first convolution, of which each rank needs one; use at most "
+                         f"--mesh tensor={MOST_SHARDS}", everywhere=True)

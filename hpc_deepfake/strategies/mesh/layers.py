@@ -1,8 +1,8 @@
-"""The network's blocks as layers whose weights may be shards; alone in its group a rank has all.
+"""The blocks of the network as layers whose weights may be shards, or whole in a group of one rank.
 
-Column and row are those of a dense kernel (inputs, outputs), as in Megatron-LM (Shoeybi et al.
-2019); convolutions are cut by output channel (Krizhevsky 2014 cut the dense layers of a
-convolutional network so, and left the convolutions data parallel).
+"Column" and "row" are those of a dense kernel (inputs, outputs), as in Megatron-LM (Shoeybi et al.
+2019). Convolutions are cut by output channel; Krizhevsky 2014 cut only the dense layers of a
+convolutional network and left the convolutions data parallel.
 """
 
 from __future__ import annotations
@@ -27,31 +27,36 @@ Weights = Mapping[str, tf.Variable]  # by the names of shards.parameters
 
 def convolution(x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, group: Group,
                 name: str) -> tf.Tensor:
-    """3×3, valid, ReLU. x (n, h, w, all channels), the same on all ranks → (n, h - 2, w - 2, own
-    output channels)."""
+    """3×3, valid, ReLU: x (n, h, w, all channels), the same on all ranks → (n, h - 2, w - 2, this
+    rank's output channels)."""
     x = copy_to(x, group, name)
     return tf.nn.relu(tf.nn.bias_add(tf.nn.conv2d(x, kernel, 1, "VALID"), bias))
 
 
 def column_dense(x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, group: Group,
                  name: str) -> tf.Tensor:
-    """x (n, all inputs), the same on all ranks → (n, own outputs)."""
+    """x (n, all inputs), the same on all ranks → (n, this rank's outputs)."""
     return tf.nn.bias_add(tf.matmul(copy_to(x, group, name), kernel), bias)
 
 
 def row_dense(x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, group: Group,
               name: str) -> tf.Tensor:
-    """x (n, own inputs) → (n, all outputs), the same on all ranks; so is ``bias``."""
+    """x (n, this rank's inputs) → (n, all outputs), the same on all ranks, as ``bias`` is."""
     return tf.nn.bias_add(reduce_from(tf.matmul(x, kernel), group, name), bias)
 
 
 @dataclass(frozen=True)
 class Pass:
-    """How a pass computes: training, or validation with ``normalise`` by moving statistics.
+    """How a pass computes, in training or in evaluation.
 
     Attributes:
-        own, compute: type of the weights, and of convolutions and the large product. layout: of
-            dense1. dropout: rate, 0 for none. seed: int32 (2), of its mask.
+        group: ranks that share the layers.
+        layout: how the kernel of dense1 is cut, ``row`` or ``column``.
+        own: type of the weights.
+        compute: type of convolutions and of the large product.
+        normalise: batch normalisation; by moving statistics in evaluation.
+        dropout: rate; 0: no dropout.
+        seed: of the dropout mask, int32 (2).
     """
 
     group: Group
@@ -65,11 +70,17 @@ class Pass:
 
 def stage(blocks: tuple[str, ...], x: tf.Tensor, weights: Weights,
           how: Pass) -> tuple[tf.Tensor, list[Statistics]]:
-    """What some blocks in a row make of x, and the batch statistics of their normalisations.
+    """Apply consecutive blocks.
 
     Args:
-        x: for the first block pictures, uint8 (n, 128, 128, 3); else what the block before gave on
-            the ranks of the same tensor index. Shapes are those of ``shards.output_shape``.
+        blocks: their names.
+        x: pictures, uint8 (n, 128, 128, 3), for the first block; else the output of the previous
+            block on a rank with the same tensor index, shaped as ``shards.output_shape``.
+        weights: this rank's shards by name.
+        how: how to compute.
+
+    Returns:
+        The output, and the batch statistics of the normalisations.
     """
     statistics: list[Statistics] = []
     for block in blocks:
@@ -90,8 +101,8 @@ def _conv2(x: tf.Tensor, weights: Weights, how: Pass, _: list[Statistics]) -> tf
 def _bn(name: str) -> Callable[..., tf.Tensor]:
     def block(x: tf.Tensor, weights: Weights, how: Pass,
               statistics: list[Statistics]) -> tf.Tensor:
-        x, found = how.normalise(x, weights[f"{name}/gamma"], weights[f"{name}/beta"], name)
-        statistics.append(found)
+        x, batch = how.normalise(x, weights[f"{name}/gamma"], weights[f"{name}/beta"], name)
+        statistics.append(batch)
         return tf.nn.max_pool2d(x, 2, 2, "VALID")
 
     return block
@@ -109,7 +120,7 @@ def _dense1(x: tf.Tensor, weights: Weights, how: Pass, _: list[Statistics]) -> t
         return x
     if x.shape[-1] == UNITS:
         return tf.nn.experimental.stateless_dropout(x, how.dropout, how.seed, rng_alg="philox")
-    mask = tf.nn.experimental.stateless_dropout(  # that of all units, on every rank
+    mask = tf.nn.experimental.stateless_dropout(  # of all units, the same on every rank
         tf.ones((tf.shape(x)[0], UNITS), how.own), how.dropout, how.seed, rng_alg="philox")
     return x * group.shard(mask)
 
@@ -125,4 +136,5 @@ _BLOCKS = {"conv1": _conv1, "bn1": _bn("bn1"), "conv2": _conv2, "bn2": _bn("bn2"
 
 
 def _cast(weights: Weights, block: str, kind: tf.DType) -> tuple[tf.Tensor, tf.Tensor]:
-    return tuple(tf.cast(weights[f"{block}/{what}"], kind) for what in ("kernel", "bias"))
+    """Kernel and bias of a block as ``kind``."""
+    return tf.cast(weights[f"{block}/kernel"], kind), tf.cast(weights[f"{block}/bias"], kind)

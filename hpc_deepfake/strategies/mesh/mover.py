@@ -1,4 +1,4 @@
-"""Messages that move while a rank computes."""
+"""Keeping messages moving while a rank computes."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
 
-_NEVER_SENT = 32_000  # MPI allows tags up to 32,767 at least
+_NEVER_SENT = 32_000  # a tag; MPI allows at least 32,767
 
 
 class Mover:
-    """A thread that calls MPI while this rank computes, if messages are under way.
+    """A context manager during which a thread calls MPI, so that messages make progress.
 
-    Few MPI libraries move a large message unless both ends call them; Open MPI on one node without
-    cross-memory attach does not.
+    Most MPI libraries move a large message only while both ends call them; so does Open MPI on one
+    node without cross-memory attach.
     """
 
     def __init__(self, comm: Comm) -> None:
         from mpi4py import MPI
 
         self._comm, self._on = comm, threading.Event()
-        # without full thread support MPI must not be called from here
+        # without full thread support MPI must not be called from another thread
         if MPI.Query_thread() == MPI.THREAD_MULTIPLE:
             threading.Thread(target=self._move, name="mover", daemon=True).start()
 

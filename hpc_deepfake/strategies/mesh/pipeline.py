@@ -1,12 +1,12 @@
-"""One rank's part in a pipeline: a schedule's operations, with neighbours' messages meanwhile."""
+"""One rank's part in a pipeline: a schedule's operations, and messages with its neighbours."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -19,85 +19,113 @@ if TYPE_CHECKING:
 
     from hpc_deepfake.strategies.mesh.trace import Trace
 
-_AHEAD = 2  # receives posted at a time: one arrives while the one before is worked on
+_AHEAD = 2  # receives posted at a time: one message arrives while the one before is worked on
 
-# (micro-batch, what the neighbour sent or None) → what the other neighbour gets, or None
-Work = Callable[[int, "np.ndarray | None"], "np.ndarray | None"]
-# (rank, seconds that it was waited for so far)
-Overdue = Callable[[int, float], None]
-# micro-batch → an empty array for what will be received
-Room = Callable[[int], np.ndarray]
+
+class Direction(NamedTuple):
+    """What a stage does in forward or backward passes.
+
+    Attributes:
+        work: computes a micro-batch, given its number and what a neighbour sent (None at the end
+            of the pipeline); returns what the other neighbour receives (None at the end).
+        buffer: an empty array to receive into, given the number of the micro-batch.
+    """
+
+    work: Callable[[int, np.ndarray | None], np.ndarray | None]
+    buffer: Callable[[int], np.ndarray]
 
 
 class Pipeline:
-    """Activations go to the stage after, gradients to the one before, by non-blocking MPI.
+    """Sends activations to the next stage and gradients to the previous one, by non-blocking MPI.
 
-    Receives are posted before they are needed and sends are waited for only at the step's end, so
-    a message travels while both ends compute. MPI sees host memory only: what a stage gives is
-    copied from a GPU.
+    Receives are posted early and sends are waited for only at the end of the step, so a message
+    travels while both ends compute. MPI sees host memory only: the output of a stage is copied
+    from a GPU.
 
     Attributes:
-        live: micro-batches that went forward and not yet back. most_live: so far, at a time.
-        waited: seconds that the last step waited for neighbours. sent: its bytes.
+        comm: for these messages only.
+        before: rank of the previous stage; None at the start.
+        after: rank of the next stage; None at the end.
+        live: micro-batches whose backward pass has not followed yet.
+        most_live: maximum number of these at the same time, so far.
+        waited: seconds that the last step waited for neighbours.
+        sent: bytes that it sent.
     """
 
     def __init__(self, comm: Comm, before: int | None, after: int | None,
-                 trace: Trace | None = None, overdue: Overdue | None = None) -> None:
-        """``comm`` is for this alone; ``before`` and ``after`` are ranks there, of the neighbour
-        stages; None at the ends. ``overdue`` hears of one that is waited for too long."""
+                 trace: Trace | None = None,
+                 overdue: Callable[[int, float], None] | None = None) -> None:
+        """
+        Args:
+            comm: for these messages only.
+            before: rank of the previous stage; None at the start.
+            after: rank of the next stage; None at the end.
+            trace: records the work and the messages.
+            overdue: called with a rank that is waited for, and the seconds so far.
+        """
         self._overdue = overdue
         self.comm, self.before, self.after, self.trace = comm, before, after, trace
-        self._mover = None if before is after is None else Mover(comm)
+        self._mover: AbstractContextManager[None] = \
+            nullcontext() if before is after is None else Mover(comm)
         self.live: set[int] = set()
         self.most_live = self._messages = 0
         self.waited, self.sent = 0.0, 0
 
-    def run(self, order: Sequence[Operation], forward: Work, backward: Work | None,
-            activation: Room, gradient: Room | None = None) -> None:
-        """Do the operations; a list of forward passes alone is one for validation."""
+    def run(self, order: Sequence[Operation], directions: Mapping[str, Direction]) -> None:
+        """Do the operations.
+
+        Args:
+            order: the operations; only forward passes in evaluation.
+            directions: what to do in ``forward`` and ``backward`` passes.
+        """
         self.waited, self.sent = 0.0, 0
-        wanted = [op for op in order if self._giver(op) is not None]
-        coming: list[_Message] = []
-        going: list[_Message] = []
+        training = "backward" in directions
+        expected = [(op, source) for op in order if (source := self._source(op)) is not None]
+        incoming: list[_Message] = []
+        outgoing: list[_Message] = []
         for op in order:
-            while wanted and len(coming) < _AHEAD:
-                room = activation if wanted[0].kind == "forward" else gradient
-                coming.append(self._receive(wanted[0], room(wanted[0].micro)))
-                wanted.pop(0)
-            given = None
-            if coming and coming[0].operation == op:
-                given = self._finish(coming.pop(0))
+            direction = directions[op.kind]
+            while expected and len(incoming) < _AHEAD:
+                incoming.append(self._receive(*expected.pop(0), directions))
+            received = None
+            if incoming and incoming[0].operation == op:
+                received = self._finish(incoming.pop(0))
             began = time.perf_counter()
-            if op.kind == "forward" and backward is not None:
+            if op.kind == "forward" and training:
                 self.live.add(op.micro)
                 self.most_live = max(self.most_live, len(self.live))
-            with self._mover if coming or going else nullcontext():
-                made = (forward if op.kind == "forward" else backward)(op.micro, given)
+            with self._mover if incoming or outgoing else nullcontext():
+                output = direction.work(op.micro, received)
             if op.kind == "backward":
                 self.live.discard(op.micro)
             if self.trace is not None:
                 self.trace.work(op.kind, began, time.perf_counter(), micro=op.micro)
-            taker = self.after if op.kind == "forward" else self.before
-            if taker is not None:
-                going.append(self._send(op, made, taker))
-            going = [message for message in going if not self._gone(message)]
-        for message in going:
+            target = self.after if op.kind == "forward" else self.before
+            if target is not None:
+                assert output is not None, "only the stages at the ends have no output"
+                outgoing.append(self._send(op, output, target))
+            outgoing = [message for message in outgoing if not self._gone(message)]
+        for message in outgoing:
             self._finish(message)
 
-    def _giver(self, operation: Operation) -> int | None:
+    def _source(self, operation: Operation) -> int | None:
+        """The neighbour whose message an operation needs."""
         return self.before if operation.kind == "forward" else self.after
 
-    def _receive(self, operation: Operation, room: np.ndarray) -> _Message:
-        request = self.comm.Irecv(as_bytes(room), self._giver(operation), _tag(operation))
-        return _Message(operation, "receive", self._giver(operation), room, request)
+    def _receive(self, operation: Operation, source: int,
+                 directions: Mapping[str, Direction]) -> _Message:
+        buffer = directions[operation.kind].buffer(operation.micro)
+        request = self.comm.Irecv(as_bytes(buffer), source, _tag(operation))
+        return _Message(operation, "receive", source, buffer, request)
 
-    def _send(self, operation: Operation, values: np.ndarray, taker: int) -> _Message:
+    def _send(self, operation: Operation, values: np.ndarray, target: int) -> _Message:
         values = np.ascontiguousarray(values)
         self.sent += values.nbytes
-        return _Message(operation, "send", taker, values,
-                        self.comm.Isend(as_bytes(values), taker, _tag(operation)))
+        return _Message(operation, "send", target, values,
+                        self.comm.Isend(as_bytes(values), target, _tag(operation)))
 
     def _finish(self, message: _Message) -> np.ndarray:
+        """Wait for a message; its array."""
         peer, micro, what = message.peer, message.operation.micro, message.what
         began = time.perf_counter()
         self.waited += wait(message.request, overdue=partial(self._overdue, peer)
@@ -108,7 +136,7 @@ class Pipeline:
         return message.values
 
     def _gone(self, message: _Message) -> bool:
-        """Whether a send is through; asking also lets MPI move the others."""
+        """Whether a message was sent; the test also lets MPI move the others."""
         done = message.request.Test()
         if done:
             self._note(message)
@@ -123,7 +151,7 @@ class Pipeline:
 
 
 class _Message:
-    """One under way. The array must live until it is through."""
+    """A message under way. Its array must exist until the request is complete."""
 
     def __init__(self, operation: Operation, way: str, peer: int, values: np.ndarray,
                  request: Request) -> None:
@@ -134,7 +162,7 @@ class _Message:
 
 
 def as_bytes(values: np.ndarray) -> Any:
-    """A buffer for MPI of an array of any type (MPI knows no bfloat16)."""
+    """A buffer for MPI of an array of any type, as MPI does not support bfloat16."""
     return values.reshape(-1).view(np.uint8)
 
 

@@ -1,4 +1,4 @@
-"""How each weight of the network is cut into shards, and where its block lies."""
+"""How each weight of the network is cut into shards, and which block it belongs to."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import numpy as np
 
 from hpc_deepfake.strategies.mesh.shape import bounds
 
-# in the order in which a picture passes them; a stage is a stretch of them. A normalisation takes
-# the pooling along, so that the small tensor is what travels on.
+# in the order of the network; a stage has consecutive blocks. A normalisation includes the pooling
+# behind it, so that the smaller tensor is sent to the next stage.
 BLOCKS = ("conv1", "bn1", "conv2", "bn2", "dense1", "dense2")
-LAYOUTS = ("row", "column")  # of dense1
+LAYOUTS = ("row", "column")  # how the kernel of dense1 is cut
 CHANNELS = {"conv1": 32, "bn1": 32, "conv2": 64, "bn2": 64}
 UNITS = 128
-PIXELS = 30 * 30  # of a channel that dense1 sees
+PIXELS = 30 * 30  # of each channel of dense1's input
 MOST_SHARDS = CHANNELS["conv1"]
 
-# what a block gives for one picture
+# shape of a block's output for one picture
 OUTPUTS = {"conv1": (126, 126, 32), "bn1": (63, 63, 32), "conv2": (61, 61, 64),
            "bn2": (30, 30, 64), "dense1": (UNITS,), "dense2": (2,)}
 
@@ -27,8 +27,11 @@ class Parameter(NamedTuple):
     """A weight of the whole network.
 
     Attributes:
-        name: block and role. view: a shape with as many numbers, of which ``axis`` is cut; None:
-            every rank of a tensor group has all of it.
+        name: block and role, such as ``conv1/kernel``.
+        shape: of the whole weight.
+        view: a shape with as many numbers, whose ``axis`` is cut.
+        axis: of ``view``; None: every rank of a tensor group has the whole weight.
+        trainable: False for moving statistics.
     """
 
     name: str
@@ -39,10 +42,12 @@ class Parameter(NamedTuple):
 
     @property
     def block(self) -> str:
+        """The block that the weight belongs to."""
         return self.name.partition("/")[0]
 
     @property
     def size(self) -> int:
+        """How many numbers the whole weight has."""
         return math.prod(self.shape)
 
     def _slice(self, index: int, parts: int) -> tuple[slice, ...]:
@@ -52,7 +57,7 @@ class Parameter(NamedTuple):
         return tuple(cut)
 
     def part_shape(self, index: int, parts: int) -> tuple[int, ...]:
-        """Of a shard: that of the whole, shorter along the axis that is cut."""
+        """Shape of a shard: the whole's, shorter along the axis that is cut."""
         if self.axis is None:
             return self.shape
         start, stop = bounds(index, parts, self.view[self.axis])
@@ -67,7 +72,7 @@ class Parameter(NamedTuple):
         return np.array(part, order="C").reshape(self.part_shape(index, parts))
 
     def put(self, whole: np.ndarray, part: np.ndarray, index: int, parts: int) -> None:
-        """Write a shard to its place."""
+        """Write shard ``index`` of ``parts`` into ``whole``."""
         target = whole.reshape(self.view)[self._slice(index, parts)]
         target[...] = part.reshape(target.shape)
 
@@ -75,36 +80,37 @@ class Parameter(NamedTuple):
 def parameters(layout: str = "row") -> list[Parameter]:
     """The network's 16 weights in the order of ``network.Weights.all``.
 
-    Convolutions are cut by output channel, and normalisations with them; dense1 by ``layout``:
-    row, on the channels that a rank has (flattened as height, width, channel, so a channel's rows
-    lie 64 apart), or column; dense2 by row.
+    Convolutions and their normalisations are cut by output channel, dense2 by row. dense1 is cut
+    by ``layout``: by column, or by row along the channels that a rank has (its input is flattened
+    as height, width, channel, so the rows of a channel are 64 apart).
     """
 
     def whole(name: str, *shape: int, axis: int | None = None, view: tuple[int, ...] = (),
               trainable: bool = True) -> Parameter:
         return Parameter(name, shape, view or shape, axis, trainable)
 
-    found, moving = [], []
+    trained, moving = [], []
     for number, inputs in ((1, 3), (2, 32)):
         outputs = CHANNELS[f"conv{number}"]
-        found += [whole(f"conv{number}/kernel", 3, 3, inputs, outputs, axis=3),
-                  whole(f"conv{number}/bias", outputs, axis=0),
-                  whole(f"bn{number}/gamma", outputs, axis=0),
-                  whole(f"bn{number}/beta", outputs, axis=0)]
+        trained += [whole(f"conv{number}/kernel", 3, 3, inputs, outputs, axis=3),
+                    whole(f"conv{number}/bias", outputs, axis=0),
+                    whole(f"bn{number}/gamma", outputs, axis=0),
+                    whole(f"bn{number}/beta", outputs, axis=0)]
         moving += [whole(f"bn{number}/{what}", outputs, axis=0, trainable=False)
                    for what in ("mean", "variance")]
     rows = PIXELS * CHANNELS["conv2"]
     if layout == "row":
-        found += [whole("dense1/kernel", rows, UNITS, axis=1,
-                        view=(PIXELS, CHANNELS["conv2"], UNITS)),
-                  whole("dense1/bias", UNITS)]
+        trained += [whole("dense1/kernel", rows, UNITS, axis=1,
+                          view=(PIXELS, CHANNELS["conv2"], UNITS)),
+                    whole("dense1/bias", UNITS)]
     else:
-        found += [whole("dense1/kernel", rows, UNITS, axis=1), whole("dense1/bias", UNITS, axis=0)]
-    return [*found, whole("dense2/kernel", UNITS, 2, axis=0), whole("dense2/bias", 2), *moving]
+        trained += [whole("dense1/kernel", rows, UNITS, axis=1),
+                    whole("dense1/bias", UNITS, axis=0)]
+    return [*trained, whole("dense2/kernel", UNITS, 2, axis=0), whole("dense2/bias", 2), *moving]
 
 
 def output_shape(block: str, layout: str, index: int, parts: int) -> tuple[int, ...]:
-    """What a rank's shard of a block gives for one picture."""
+    """Shape of the output of a rank's shard of a block for one picture."""
     shape = OUTPUTS[block]
     if block in CHANNELS or (block == "dense1" and layout == "column"):
         start, stop = bounds(index, parts, shape[-1])

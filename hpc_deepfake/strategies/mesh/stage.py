@@ -1,4 +1,4 @@
-"""The computation of one stage of a mesh: its graphs, over this rank's shards of the weights."""
+"""The computation of one stage of a mesh: graphs over this rank's shards of the weights."""
 
 from __future__ import annotations
 
@@ -18,11 +18,16 @@ from hpc_deepfake.strategies.mesh.shards import output_shape
 from hpc_deepfake.strategies.meter import clock
 from preprocessing.ela import SIZE
 
-_LARGE = 1 << 20  # elements; a larger gradient is reduced by itself
+_LARGE = 1 << 20  # gradients of at least so many elements are reduced by themselves
 
 
 class Local(NamedTuple):
-    """This rank's summands of a step: gradients of its weights, and batch statistics."""
+    """This rank's contribution to the sums of a step.
+
+    Attributes:
+        gradients: of its weights.
+        batch: batch statistics, weighted by rows.
+    """
 
     gradients: list[tf.Tensor]
     batch: list[tf.Tensor]
@@ -32,12 +37,20 @@ class Stage:
     """Consecutive blocks of the network on this rank, which has one shard of each weight.
 
     Attributes:
-        first, last: whether it takes the pictures, and the labels.
-        received: shape and type of what comes from the stage before, in training.
+        blocks: their names.
+        first: whether this stage takes the pictures.
+        last: whether this stage takes the labels.
+        received: shape and type of the input from the previous stage in training.
         evaluated: the same in evaluation.
-        sent_shape, sent_type: of what goes to the stage after, in training.
-        tensor, data, batch: groups of ranks that share a layer, that hold the same weights, and,
-            of the same ranks, for the statistics of each micro-batch.
+        sent_shape: shape of the output to the next stage in training, for one picture.
+        sent_type: its type.
+        tensor: ranks that share the layers.
+        data: ranks that hold the same weights.
+        batch: the same ranks, for the statistics of each micro-batch.
+        forward: a graph, ``_forward``.
+        evaluate: a graph, ``_evaluate``.
+        reduced: a graph, ``_reduce``.
+        finish: a graph, ``_reduce_and_update``.
     """
 
     def __init__(self, stages: Sequence[tuple[str, ...]], shape: Shape, place: Place,
@@ -45,8 +58,13 @@ class Stage:
                  layout: Layout) -> None:
         """
         Args:
-            stages: blocks of all stages. weights: this rank's, by the names of
-                ``shards.parameters``.
+            stages: blocks of all stages.
+            shape: of the mesh.
+            place: of this rank.
+            weights: this rank's shards, by the names of ``shards.parameters``.
+            optimizer: updates them.
+            settings: what the run computes.
+            layout: how the ranks share the work.
         """
         self._shape, self._place, self._weights = shape, place, weights
         self._optimizer, self._settings = optimizer, settings
@@ -55,12 +73,11 @@ class Stage:
         self.first, self.last = place.stage == 0, place.stage == len(stages) - 1
         self._own = tf.float64 if settings.precision == "float64" else tf.float32
         self._compute = tf.bfloat16 if settings.precision == "bfloat16" else self._own
-        same, here = shape.data_group(place), shape.tensor_group(place)
-        self.tensor = Group(here, place.tensor)
-        self.data = Group(same, place.data)
-        self.batch = Group(same, place.data)
-        before = None if self.first else stages[place.stage - 1][-1]
-        self.received, self.evaluated = (self._input(before, kind)
+        self.tensor = Group(shape.tensor_group(place), place.tensor)
+        self.data = Group(shape.data_group(place), place.data)
+        self.batch = Group(shape.data_group(place), place.data)
+        previous = None if self.first else stages[place.stage - 1][-1]
+        self.received, self.evaluated = (self._input(previous, kind)
                                          for kind in (self._compute, self._own))
         self.sent_shape = output_shape(self.blocks[-1], self._tensor_layout, place.tensor,
                                        shape.tensor)
@@ -73,17 +90,21 @@ class Stage:
         self.reduced = tf.function(self._reduce, autograph=False)
         self.finish = tf.function(self._reduce_and_update, autograph=False)
 
-    def _input(self, before: str | None, compute: tf.DType) -> tf.TensorSpec:
-        """Of the pictures, or of what the block before gives."""
-        if before is None:
+    def _input(self, previous: str | None, compute: tf.DType) -> tf.TensorSpec:
+        """Of the pictures, or of the output of the previous block."""
+        if previous is None:
             return tf.TensorSpec((None, SIZE, SIZE, 3), tf.uint8)
-        shape = output_shape(before, self._tensor_layout, self._place.tensor, self._shape.tensor)
-        return tf.TensorSpec((None, *shape), self._own if before == "dense1" else compute)
+        shape = output_shape(previous, self._tensor_layout, self._place.tensor, self._shape.tensor)
+        return tf.TensorSpec((None, *shape), self._own if previous == "dense1" else compute)
 
     def _forward(self, x: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, rows: tf.Tensor,
                      present: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor], tf.Tensor]:
-        """What goes on to the next stage, or the loss over ``rows``; the batch statistics' part of
-        the step's; sums of losses and right answers."""
+        """Forward pass of a micro-batch.
+
+        Returns:
+            The output to the next stage, or the loss divided by ``rows``; this batch's part of the
+            step's batch statistics; sums of losses and of correct classifications.
+        """
         own = self._own
         present, rows = tf.cast(present, own), tf.cast(rows, own)
 
@@ -103,7 +124,7 @@ class Stage:
             tf.stack([loss, present * tf.reduce_sum(right)]))
 
     def _reduce(self, gradients: list[tf.Tensor], batch: list[tf.Tensor]) -> Local:
-        """Sums over the ranks that hold the same weights: a large kernel by itself, the rest as one
+        """Sum over the ranks that hold the same weights: a large kernel by itself, the rest as one
         flat tensor."""
         values = [*gradients, *batch]
         large = [value.shape.num_elements() >= _LARGE for value in values]
@@ -118,17 +139,18 @@ class Stage:
 
     def _reduce_and_update(self, gradients: list[tf.Tensor], batch: list[tf.Tensor],
                            step: tf.Tensor) -> tf.Tensor:
-        """Seconds of the reduction, on a CPU."""
+        """Reduce and update; returns the seconds of the reduction (NaN on a GPU)."""
         on_cpu = next(iter(self._weights.values())).device.endswith("CPU:0")
         computed = clock(gradients, on_cpu)
         reduced = self._reduce(gradients, batch)
-        took = clock([*reduced.gradients, *reduced.batch], on_cpu) - computed
+        seconds = clock([*reduced.gradients, *reduced.batch], on_cpu) - computed
         self._optimizer.apply(reduced.gradients, step)
         moving = [value for pair in self._statistics().values() for value in pair]
         update_moving(moving, reduced.batch, step + 1)
-        return took
+        return seconds
 
     def _evaluate(self, x: tf.Tensor) -> tf.Tensor:
+        """The output to the next stage, or the probabilities of tampered."""
         group = Group(self._shape.tensor_group(self._place), self._place.tensor, "evaluate_")
         how = layers.Pass(group, self._tensor_layout, self._own, self._own,
                           by_moving(self._statistics()))
@@ -136,7 +158,7 @@ class Stage:
         return tf.nn.softmax(y)[:, 1] if self.last else y
 
     def _statistics(self) -> dict[str, Statistics]:
-        """The moving ones of this stage's batch normalisations."""
+        """Moving statistics of this stage's batch normalisations."""
         return {block: Statistics(self._weights[f"{block}/mean"],
                                   self._weights[f"{block}/variance"])
                 for block in self.blocks if block.startswith("bn")}

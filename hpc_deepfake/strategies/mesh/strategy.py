@@ -1,10 +1,11 @@
-"""Model parallel training: stages (pipeline), shards (tensor), and shares of the data around."""
+"""Model parallel training: stages (pipeline), shards (tensor), and shares of the data."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,10 +20,10 @@ from hpc_deepfake.strategies.base import Arrays, Batch, Done, Strategy
 from hpc_deepfake.strategies.collectives import Guard
 from hpc_deepfake.strategies.layout import Layout
 from hpc_deepfake.strategies.mesh.cut import cut
-from hpc_deepfake.strategies.mesh.pipeline import Pipeline
+from hpc_deepfake.strategies.mesh.pipeline import Direction, Pipeline
 from hpc_deepfake.strategies.mesh.schedule import SCHEDULES, Operation, bubble
 from hpc_deepfake.strategies.mesh.shape import parse
-from hpc_deepfake.strategies.mesh.shards import parameters
+from hpc_deepfake.strategies.mesh.shards import Parameter, parameters
 from hpc_deepfake.strategies.mesh.stage import Local, Stage
 from hpc_deepfake.strategies.mesh.trace import Trace
 from hpc_deepfake.strategies.mesh.weights import Exchange
@@ -37,19 +38,30 @@ _FIGURES = (("bytes", "point_to_point"), ("bytes", "allreduce"), ("bytes", "tens
 
 
 class Mesh(Strategy):
-    """Each rank holds one stage's blocks, of them one shard of each weight.
+    """Each rank holds the blocks of one stage, and of each of their weights one shard.
 
-    Ranks of one data index work on the same rows: the first stage takes the pictures, the last one
-    the labels; activations and gradients go from neighbour to neighbour, between ranks of the same
-    tensor index. Gradients are those of the sum of the rows' cross-entropies over the number of
-    rows in the step, as in ``Sequential``; ranks of the same weights add them up once a step.
+    Ranks with the same data index work on the same rows: the first stage takes the pictures, the
+    last one the labels. Activations and gradients are sent between neighbouring stages, from and to
+    ranks with the same tensor index. Gradients are those of the rows' cross-entropies, summed and
+    divided by the number of rows in the step, as in ``Sequential``; ranks that hold the same
+    weights add them up once per step.
+
+    Attributes:
+        shape: of the mesh.
+        place: of this rank in it.
+        weights: this rank's shards, by name.
+        optimizer: updates them.
+        stage: computes.
+        pipeline: exchanges messages with the neighbouring stages.
+        trace: records both, with ``--trace``.
     """
 
     name = "mesh"
+    comm: Comm
 
     def __init__(self, model: keras.Model | None, settings: Settings, comm: Comm,
                  layout: Layout) -> None:
-        """``model`` on rank 0 only: its weights are dealt out by ``load``. Collective."""
+        """Collective; the model is needed on rank 0 only, and ``load`` deals out its weights."""
         super().__init__(comm)
         self.settings, self.layout = settings, layout
         self.shape = parse(layout.mesh, comm.size)
@@ -58,34 +70,36 @@ class Mesh(Strategy):
         stages = cut(self.shape.pipeline, layout.stages)
         self._own = tf.float64 if settings.precision == "float64" else tf.float32
         self._table = parameters(layout.tensor_layout)
-        self._trained = [one for one in self._table if one.trainable]
+        self._trained = [parameter for parameter in self._table if parameter.trainable]
         stage_of = {block: stage for stage, blocks in enumerate(stages) for block in blocks}
         self._exchange = Exchange(comm, self.shape, stage_of.__getitem__)
         self._initial = None if model is None or comm.rank else [
             value.numpy() for value in Weights(model).all]
         self.model = None
         own = self._exchange.own(self._table)
-        self.weights = {one.name: tf.Variable(tf.zeros(
-            one.part_shape(place.tensor, self.shape.tensor), self._own), one.trainable)
-            for one in own}
+        self.weights = {parameter.name: tf.Variable(tf.zeros(
+            parameter.part_shape(place.tensor, self.shape.tensor), self._own), parameter.trainable)
+            for parameter in own}
         self.variables = list(self.weights.values())
-        self._trainable = [self.weights[one.name] for one in own if one.trainable]
+        self._trainable = [self.weights[parameter.name] for parameter in own
+                           if parameter.trainable]
         self.optimizer = optimizer_of(settings, self._trainable, self.shape.data)
         self.slots = self.optimizer.slots
 
         self.stage = Stage(stages, self.shape, place, self.weights, self.optimizer, settings,
                            layout)
         self.speaks = self.stage.last and place.tensor == 0
-        self._guard = Guard(comm) if self.shape.groups() else nullcontext()
+        self._guard: AbstractContextManager[None] = \
+            Guard(comm) if self.shape.groups() else nullcontext()
         self._sums_comm = comm.Dup()
         title = f"rank {comm.rank}: data {place.data}, stage {place.stage} " \
                 f"({', '.join(self.stage.blocks)}), tensor {place.tensor}"
-        self.trace = Trace(comm.rank, title) if layout.trace else None
+        self.trace = Trace(comm.rank, title, layout.trace) if layout.trace else None
         self.pipeline = Pipeline(
             comm.Dup(), None if self.stage.first else self._neighbour(-1),
             None if self.stage.last else self._neighbour(1), self.trace,
             lambda rank, seconds: self.overdue(rank, seconds))
-        self._told = np.zeros(len(_FIGURES))  # figures not yet told to the others
+        self._figures = np.zeros(len(_FIGURES))  # of this rank, not yet summed over the ranks
         self._steps = 0
 
     @classmethod
@@ -105,11 +119,11 @@ class Mesh(Strategy):
         began = time.perf_counter()
         self.model = None
         local, loss, right = self._work(batches, rows)
-        told, self._told = self._told, np.zeros_like(self._told)
-        mine = np.array([loss, right, wishes, *told])
-        sums = np.empty_like(mine)
-        # mpi4py 4.1.2 doesn't keep these two: "mine" has to live until the request is through
-        request = self._sums_comm.Iallreduce(mine, sums)
+        figures, self._figures = self._figures, np.zeros_like(self._figures)
+        summands = np.array([loss, right, wishes, *figures])
+        sums = np.empty_like(summands)
+        # mpi4py 4.1.2 keeps no reference: "summands" must exist until the request is complete
+        request = self._sums_comm.Iallreduce(summands, sums)
         ready = time.perf_counter()
         reducing = np.nan_to_num(float(self.stage.finish(*local, tf.constant(step, tf.int64))))
         updated = time.perf_counter()
@@ -120,33 +134,38 @@ class Mesh(Strategy):
             self.trace.work("wait", updated, ended, what="end of the step", step=step)
         micro = [max(len(batch.labels), 1) for batch in batches]
         stage = self.stage
-        self._told[:3] = (self.pipeline.sent,
-                          stage.data.sent(1) + len(micro) * stage.batch.sent(1),
-                          sum(stage.tensor.sent(rows) for rows in micro))
-        if self._steps:  # the first one also builds the graphs
+        self._figures[:3] = (self.pipeline.sent,
+                             stage.data.sent(1) + len(micro) * stage.batch.sent(1),
+                             sum(stage.tensor.sent(rows) for rows in micro))
+        if self._steps:  # the first step also builds the graphs
             share = bubble(self.shape.pipeline, len(batches))
-            self._told[3:] = self.pipeline.waited + idle, share * (ended - began), ended - began
+            self._figures[3:] = self.pipeline.waited + idle, share * (ended - began), ended - began
         self._steps += 1
-        loss, right, wishes, *figures = sums.tolist()
+        loss, right, wishes, *totals = sums.tolist()
         return Done(1, rows, loss, right, round(wishes),
-                    float(self.pipeline.waited + idle + reducing), _counts(figures))
+                    float(self.pipeline.waited + idle + reducing), _counts(totals))
 
     def settle(self, spent: dict[str, float]) -> tuple[Done, dict[str, float]]:
-        figures, self._told = self._told, np.zeros_like(self._told)
+        figures, self._figures = self._figures, np.zeros_like(self._figures)
         sums = np.empty_like(figures)
         wait(self._sums_comm.Iallreduce(figures, sums))
         if self.trace is not None:
-            self.trace.write(self.comm, self.layout.trace)
+            self.trace.write(self.comm)
         return Done(counts=_counts(sums.tolist())), spent
 
     def gradients(self, batch: Batch, rows: int) -> Arrays:
-        """Reduced gradients of one batch, whole, on rank 0; collective. For comparisons."""
+        """On rank 0, the whole reduced gradients of one batch, for comparisons; collective."""
         local, *_ = self._work([batch], rows)
         reduced = self.stage.reduced(*local).gradients
         return self._exchange.gather(self._trained, [value.numpy() for value in reduced])
 
     def _work(self, batches: Sequence[Batch], rows: int) -> tuple[Local, float, float]:
-        """The pipeline's forward and backward passes: this rank's sums over the micro-batches."""
+        """Forward and backward passes of all micro-batches.
+
+        Returns:
+            This rank's sums of gradients and batch statistics; sums of losses and of correct
+            classifications, on the ranks that speak.
+        """
         stage = self.stage
         inputs = [_inputs(batch, rows) for batch in batches]
         tapes: dict[int, tuple[tf.GradientTape, tf.Tensor, tf.Tensor]] = {}
@@ -154,40 +173,41 @@ class Mesh(Strategy):
         batch: list[tf.Tensor] = []
         scores = np.zeros(2)
 
-        def forward(micro: int, given: np.ndarray | None) -> np.ndarray | None:
+        def forward(micro: int, received: np.ndarray | None) -> np.ndarray | None:
             nonlocal batch
             x, *rest = inputs[micro]
-            x = tf.constant(x if stage.first else given)
+            x = tf.constant(x if stage.first else received)
             with tf.GradientTape() as tape:
                 if not stage.first:
                     tape.watch(x)
-                y, found, sums = stage.forward(x, *rest)
+                y, statistics, sums = stage.forward(x, *rest)
             tapes[micro] = tape, x, y
-            batch = [one + more for one, more in zip(batch, found, strict=True)] if batch \
-                else list(found)
+            batch = [value + added for value, added in zip(batch, statistics, strict=True)] \
+                if batch else list(statistics)
             if stage.last:
                 scores[:] += sums.numpy()
                 return None
             return y.numpy()
 
-        def backward(micro: int, given: np.ndarray | None) -> np.ndarray | None:
+        def backward(micro: int, received: np.ndarray | None) -> np.ndarray | None:
             nonlocal total
             tape, x, y = tapes.pop(micro)
-            upstream = None if given is None else tf.constant(given)
+            upstream = None if received is None else tf.constant(received)
             sources = [*self._trainable, *([] if stage.first else [x])]
-            found = tape.gradient(y, sources, upstream)
-            own = found[:len(self._trainable)]
-            total = [one + more for one, more in zip(total, own, strict=True)] if total else own
-            return None if stage.first else found[-1].numpy()
+            gradients = tape.gradient(y, sources, upstream)
+            own = gradients[:len(self._trainable)]
+            total = [value + added for value, added in zip(total, own, strict=True)] \
+                if total else own
+            return None if stage.first else gradients[-1].numpy()
 
-        def room(spec_shape: Sequence[int], kind: tf.DType, micro: int) -> np.ndarray:
-            return np.empty((len(inputs[micro][0]), *spec_shape), kind.as_numpy_dtype)
+        def buffer(shape: Sequence[int], kind: tf.DType, micro: int) -> np.ndarray:
+            return np.empty((len(inputs[micro][0]), *shape), kind.as_numpy_dtype)
 
-        received = stage.received
         self.pipeline.run(
             SCHEDULES[self.layout.schedule](self.shape.pipeline, len(batches), self.place.stage),
-            forward, backward, lambda micro: room(received.shape[1:], received.dtype, micro),
-            lambda micro: room(stage.sent_shape, stage.sent_type, micro))
+            {"forward": Direction(forward, partial(buffer, stage.received.shape[1:],
+                                                   stage.received.dtype)),
+             "backward": Direction(backward, partial(buffer, stage.sent_shape, stage.sent_type))})
         return Local(total, batch), *(scores.tolist() if self.speaks else (0.0, 0.0))
 
     # ---- evaluation
@@ -195,18 +215,20 @@ class Mesh(Strategy):
     def probabilities(self, pictures: np.ndarray) -> np.ndarray:
         stage = self.stage
         micro = np.array_split(pictures, min(self.shape.pipeline, len(pictures)))
-        found: list[np.ndarray] = []
+        outputs: list[np.ndarray] = []
 
-        def forward(number: int, given: np.ndarray | None) -> np.ndarray | None:
-            y = stage.evaluate(tf.constant(micro[number] if stage.first else given)).numpy()
-            found.append(y)
+        def forward(number: int, received: np.ndarray | None) -> np.ndarray | None:
+            y = stage.evaluate(tf.constant(micro[number] if stage.first else received)).numpy()
+            outputs.append(y)
             return None if stage.last else y
 
-        self.pipeline.run([Operation("forward", number) for number in range(len(micro))], forward,
-                          None, lambda number: np.empty(
-                              (len(micro[number]), *stage.evaluated.shape[1:]),
-                              stage.evaluated.dtype.as_numpy_dtype))
-        return np.concatenate(found) if stage.last else np.zeros(len(pictures))
+        def buffer(number: int) -> np.ndarray:
+            return np.empty((len(micro[number]), *stage.evaluated.shape[1:]),
+                            stage.evaluated.dtype.as_numpy_dtype)
+
+        self.pipeline.run([Operation("forward", number) for number in range(len(micro))],
+                          {"forward": Direction(forward, buffer)})
+        return np.concatenate(outputs) if stage.last else np.zeros(len(pictures))
 
     # ---- weights
 
@@ -221,11 +243,11 @@ class Mesh(Strategy):
             variable.numpy() for variable in (*self.variables, *self.slots)])
 
     def load(self, state: Arrays | None) -> None:
-        given = self.comm.bcast(state is not None)
-        table = self._state_table() if given else self._table
-        parts = self._exchange.deal(table, state if given else self._initial,
+        has_state = self.comm.bcast(state is not None)
+        table = self._state_table() if has_state else self._table
+        parts = self._exchange.deal(table, state if has_state else self._initial,
                                     self._own.as_numpy_dtype)
-        variables = (*self.variables, *self.slots) if given else self.variables
+        variables = (*self.variables, *self.slots) if has_state else self.variables
         for variable, value in zip(variables, parts, strict=True):
             variable.assign(value)
         self._initial = None
@@ -237,15 +259,16 @@ class Mesh(Strategy):
             for variable, value in zip(Weights(self.model).all, whole, strict=True):
                 variable.assign(value)
 
-    def _state_table(self) -> list:
-        """Of all that a checkpoint holds: weights, and the optimizer's state for each trained."""
+    def _state_table(self) -> list[Parameter]:
+        """The content of a checkpoint: weights, and the optimizer's state of the trained ones."""
         copies = len(self.slots) // len(self._trainable)
         return [*self._table, *(copies * self._trained)]
 
 
 def _inputs(batch: Batch, rows: int) -> tuple[np.ndarray | tf.Tensor, ...]:
-    """The pictures, and the rest as tensors; a share without rows is one picture that counts for
-    nothing (see ``Sequential``)."""
+    """The pictures as an array, and the other inputs of ``Stage.forward`` as tensors.
+
+    A share without rows is one picture that counts for nothing (see ``Sequential``)."""
     present = len(batch.labels) > 0
     pictures = batch.pictures if present else np.zeros((1, SIZE, SIZE, 3), np.uint8)
     labels = batch.labels if present else np.zeros(1, np.uint8)
@@ -254,6 +277,7 @@ def _inputs(batch: Batch, rows: int) -> tuple[np.ndarray | tf.Tensor, ...]:
 
 
 def _counts(figures: Sequence[float]) -> dict[str, dict[str, float]]:
+    """Figures in the order of ``_FIGURES`` as in ``Done.counts``."""
     counts: dict[str, dict[str, float]] = {}
     for (name, kind), figure in zip(_FIGURES, figures, strict=True):
         counts.setdefault(name, {})[kind] = figure

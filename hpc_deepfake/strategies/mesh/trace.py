@@ -1,4 +1,4 @@
-"""What a rank did when, as a trace for Perfetto (ui.perfetto.dev) or chrome://tracing."""
+"""Recording the work and messages of each rank, as a trace for https://ui.perfetto.dev."""
 
 from __future__ import annotations
 
@@ -11,25 +11,34 @@ from hpc_deepfake.core import perfetto
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
 
-LIMIT = 20_000  # events of a rank; what comes later is left out
+LIMIT = 20_000  # maximum number of recorded events per rank
 
 
 class Trace:
-    """Events of one rank. Times are the node's wall clock: ranks of one node can be compared to
-    microseconds, those of several as well as their clocks agree."""
+    """Events of one rank.
 
-    def __init__(self, rank: int, title: str) -> None:
-        self._rank, self._title = rank, title
+    Times are those of the node's wall clock: they are comparable to microseconds between ranks of
+    one node, and between nodes as far as their clocks agree.
+    """
+
+    def __init__(self, rank: int, title: str, path: Path) -> None:
+        """
+        Args:
+            rank: this rank.
+            title: of this rank in the trace.
+            path: file that ``write`` writes.
+        """
+        self._rank, self._title, self._path = rank, title, path
         self.events: list[perfetto.Event] = []
         self._offset = time.time() - time.perf_counter()
 
     def work(self, name: str, begin: float, end: float, **details: Any) -> None:
-        """This rank did one thing; seconds of ``time.perf_counter``."""
+        """Record an operation between two readings of ``time.perf_counter``."""
         self._keep(perfetto.span(name, self._rank, begin + self._offset, end + self._offset,
                                  **details))
 
     def flight(self, name: str, number: int, begin: float, end: float, **details: Any) -> None:
-        """A message was under way meanwhile, ``number`` among this rank's."""
+        """Record a message, the ``number``-th of this rank, between two such readings."""
         common = {"name": name, "cat": "message", "id": f"{self._rank}.{number}",
                   "pid": self._rank, "tid": 0}
         self._keep({**common, "ph": "b", "ts": (begin + self._offset) * 1e6, "args": details})
@@ -39,14 +48,14 @@ class Trace:
         if len(self.events) < LIMIT:
             self.events.append(event)
 
-    def write(self, comm: Comm, path: Path) -> None:
-        """Everything so far, of all ranks, by rank 0; collective."""
+    def write(self, comm: Comm) -> None:
+        """Write the events of all ranks so far; collective."""
         gathered = comm.gather((self._title, self.events))
         if gathered is None:
             return
-        events = [event for _, found in gathered for event in found]
+        events = [event for _, recorded in gathered for event in recorded]
         for rank, (title, _) in enumerate(gathered):
             events += [perfetto.named("process_name", title, rank),
                        {"name": "process_sort_index", "ph": "M", "pid": rank,
                         "args": {"sort_index": rank}}]
-        perfetto.write(path, events)
+        perfetto.write(self._path, events)

@@ -1,9 +1,9 @@
-"""This rank's shards of the weights, and the whole ones, which pass through rank 0 only."""
+"""Gathering whole weights on rank 0 from the ranks' shards, and dealing them out again."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,60 +21,71 @@ Arrays = list[np.ndarray]
 class Exchange:
     """Gathers whole arrays on rank 0 and deals them out, one at a time.
 
-    A rank has the parts of those parameters whose block lies in its stage, in the order of the
-    list of all. Only rank 0 ever holds an array as a whole.
+    A rank has parts of those parameters whose block belongs to its stage, in the order of the list
+    of all parameters. Only rank 0 ever holds a whole array.
     """
 
     def __init__(self, comm: Comm, shape: Shape, stage_of: Callable[[str], int]) -> None:
-        """``stage_of`` a block's name. Collective."""
+        """Collective.
+
+        Args:
+            comm: all ranks.
+            shape: of the mesh.
+            stage_of: the stage of a block, by its name.
+        """
         self._comm, self._shape, self._stage_of = comm.Dup(), shape, stage_of
         self._place = shape.place(comm.rank)
 
     def own(self, parameters: Sequence[Parameter]) -> list[Parameter]:
-        """Those that this rank has parts of."""
-        return [one for one in parameters if self._stage_of(one.block) == self._place.stage]
+        """The parameters that this rank has parts of."""
+        return [parameter for parameter in parameters
+                if self._stage_of(parameter.block) == self._place.stage]
 
     def gather(self, parameters: Sequence[Parameter], parts: Arrays) -> Arrays:
-        """The whole arrays on rank 0, nothing elsewhere; collective."""
-        mine, whole = iter(parts), []
-        for number, one in enumerate(parameters):
-            own = next(mine) if self._stage_of(one.block) == self._place.stage else None
-            whole_one = np.empty(one.shape, parts[0].dtype) if self._comm.rank == 0 else None
-            for place in self._holders(one, self._shape.tensor if one.axis is not None else 1):
-                source = self._shape.rank(place)
-                if self._comm.rank == 0:
-                    part = own if source == 0 else self._receive(
-                        one, place.tensor, parts[0].dtype, source, number)
-                    one.put(whole_one, part, place.tensor, self._shape.tensor)
-                elif self._comm.rank == source:
-                    self._send(own, 0, number)
-            whole += [] if whole_one is None else [whole_one]
-        return whole
+        """The whole arrays on rank 0, none elsewhere; collective."""
+        own, arrays = iter(parts), []
+        for number, parameter in enumerate(parameters):
+            own_part = next(own) if self._stage_of(parameter.block) == self._place.stage else None
+            holders = [(place, self._shape.rank(place)) for place in self._holders(
+                parameter, self._shape.tensor if parameter.axis is not None else 1)]
+            if self._comm.rank == 0:
+                whole = np.empty(parameter.shape, parts[0].dtype)
+                for place, source in holders:
+                    part = own_part
+                    if source != 0 or part is None:
+                        part = self._receive(parameter, place.tensor, whole.dtype, source, number)
+                    parameter.put(whole, part, place.tensor, self._shape.tensor)
+                arrays.append(whole)
+            elif own_part is not None and self._comm.rank in [source for _, source in holders]:
+                self._send(own_part, 0, number)
+        return arrays
 
     def deal(self, parameters: Sequence[Parameter], whole: Arrays | None,
-             dtype: np.dtype) -> Arrays:
-        """This rank's parts of whole arrays, which rank 0 gives; collective."""
-        parts = []
-        for number, one in enumerate(parameters):
-            for place in self._holders(one, self._shape.tensor, self._shape.data):
+             dtype: np.dtype[Any]) -> Arrays:
+        """This rank's parts of whole arrays, which rank 0 passes; collective."""
+        arrays, parts = whole or [], []
+        for number, parameter in enumerate(parameters):
+            for place in self._holders(parameter, self._shape.tensor, self._shape.data):
                 target = self._shape.rank(place)
                 if self._comm.rank == 0:
-                    part = one.take(whole[number], place.tensor, self._shape.tensor)
-                    if target != 0:
-                        self._send(part.astype(dtype, copy=False), target, number)
-                        continue
-                    parts.append(part.astype(dtype, copy=False))
+                    part = parameter.take(arrays[number], place.tensor, self._shape.tensor)
+                    part = part.astype(dtype, copy=False)
+                    if target == 0:
+                        parts.append(part)
+                    else:
+                        self._send(part, target, number)
                 elif self._comm.rank == target:
-                    parts.append(self._receive(one, place.tensor, dtype, 0, number))
+                    parts.append(self._receive(parameter, place.tensor, dtype, 0, number))
         return parts
 
-    def _holders(self, one: Parameter, tensor: int, data: int = 1) -> list[Place]:
-        stage = self._stage_of(one.block)
+    def _holders(self, parameter: Parameter, tensor: int, data: int = 1) -> list[Place]:
+        """Places of the first ``tensor`` shards of a parameter in the first ``data`` shares."""
+        stage = self._stage_of(parameter.block)
         return [Place(d, stage, t) for d in range(data) for t in range(tensor)]
 
-    def _receive(self, one: Parameter, index: int, dtype: np.dtype, source: int,
+    def _receive(self, parameter: Parameter, index: int, dtype: np.dtype[Any], source: int,
                  number: int) -> np.ndarray:
-        part = np.empty(one.part_shape(index, self._shape.tensor), dtype)
+        part = np.empty(parameter.part_shape(index, self._shape.tensor), dtype)
         wait(self._comm.Irecv(as_bytes(part), source, number))
         return part
 

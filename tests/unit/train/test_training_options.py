@@ -54,7 +54,7 @@ def test_micro_batches_is_an_alias_of_accumulate(tmp_path):
     ("data = 3", "data must be a string"),
     ("strategy = ['sync']", "strategy must be one value")])
 def test_a_bad_training_file_is_rejected(tmp_path, capsys, line, message):
-    """Unknown keys, wrong types and impossible values: exit code 2, and the valid ones are listed."""
+    """Unknown keys, wrong types and impossible values: exit code 2, with the valid ones listed."""
     file = tmp_path / "run.toml"
     file.write_text(line)
     with pytest.raises(SystemExit) as left:
@@ -87,8 +87,8 @@ def test_the_strategy_that_fits_a_number_of_ranks():
 
 @pytest.mark.parametrize(("name", "ranks", "layout", "message"), [
     ("mesh", 4, {}, "say how the ranks share the work"),
-    ("auto", 4, {"mesh": "tensor=2"}, "needs 1 · 2 · 1 = 2 ranks, and there are 4"),
-    ("sync", 4, {"mesh": "data=4"}, "--strategy sync knows no --mesh"),
+    ("auto", 4, {"mesh": "tensor=2"}, "needs 1 · 2 · 1 = 2 ranks, but there are 4"),
+    ("sync", 4, {"mesh": "data=4"}, "--strategy sync does not support --mesh"),
     ("mesh", 33, {"mesh": "tensor=33"}, "more than the 32 channels"),
     ("mesh", 7, {"mesh": "pipeline=7"}, "more than the 6 blocks"),
     ("mesh", 2, {"mesh": "pipeline=2", "stages": "conv2,dense1"}, "makes 3 stages")])

@@ -1,4 +1,4 @@
-"""Checkpoints: what was saved comes back, or the one before does."""
+"""Checkpoints: what was saved is loaded, or the checkpoint before it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def arrays(seed: int = 0) -> list[np.ndarray]:
     return [random.normal(size=(50, 40)).astype(np.float32), random.normal(size=7),
             np.array(seed, np.int64), np.empty((0, 3), np.float32),
             np.array([np.nan, -0.0, np.inf, 1e-45], np.float32),
-            *(np.full(2, number) for number in range(12))]  # array10 comes after array9, not array1
+            *(np.full(2, number) for number in range(12))]  # array10 comes after array9
 
 
 def save(folder: Path, *steps: int, keep: int = 9) -> list[Path]:
@@ -29,13 +29,13 @@ def save(folder: Path, *steps: int, keep: int = 9) -> list[Path]:
 
 
 def test_round_trip_is_bit_for_bit(tmp_path):
-    """Types, shapes, values (NaN and -0 too), order; meta with floats as they were."""
+    """Types, shapes, values (NaN and -0 too) and order; also the floats of meta."""
     path = checkpoint.save(tmp_path / "checkpoints", 12, arrays(), META)
-    got, meta = checkpoint.load(path)
+    loaded, meta = checkpoint.load(path)
     assert meta == META
-    for one, other in zip(got, arrays(), strict=True):
-        assert one.dtype == other.dtype and one.shape == other.shape
-        assert one.tobytes() == other.tobytes()
+    for array, expected in zip(loaded, arrays(), strict=True):
+        assert array.dtype == expected.dtype and array.shape == expected.shape
+        assert array.tobytes() == expected.tobytes()
     assert path.name == "step-000000012.npz"
 
 
@@ -45,7 +45,7 @@ def test_no_temporary_file_is_left(tmp_path):
 
 
 def test_the_newest_are_kept(tmp_path):
-    """By step, not by name or time; the newest first; a step saved again replaces the old."""
+    """By step, not by name or time, newest first; a step saved again replaces the older file."""
     save(tmp_path, 9, 10, 100, 99_999, keep=2)
     assert [path.name for path in checkpoint.found(tmp_path)] == [
         "step-000099999.npz", "step-000000100.npz"]
@@ -56,10 +56,10 @@ def test_the_newest_are_kept(tmp_path):
     assert [path.name for path in checkpoint.found(tmp_path)] == ["step-000200000.npz"]
 
 
-def test_other_files_are_neither_found_nor_deleted(tmp_path):
+def test_other_files_are_neither_listed_nor_deleted(tmp_path):
     others = {".new-step-000000009.npz", "step-9.npz", "notes.txt", "step-000000009.npz.bak"}
     for name in others:
-        (tmp_path / name).write_text("mine")
+        (tmp_path / name).write_text("other")
     save(tmp_path, 1, 2, 3, keep=1)
     assert [path.name for path in checkpoint.found(tmp_path)] == ["step-000000003.npz"]
     assert others < set(os.listdir(tmp_path))
@@ -71,9 +71,9 @@ def test_no_folder_and_no_checkpoint(tmp_path):
     assert checkpoint.load_newest(tmp_path) is None
 
 
-def test_a_save_that_fails_leaves_the_ones_before(tmp_path, monkeypatch):
-    """The disk runs full in the middle: nothing under the final name, nothing deleted, and the
-    next save takes the temporary one's place."""
+def test_a_failing_save_leaves_the_older_ones(tmp_path, monkeypatch):
+    """If the disk is full, there is no new or temporary file, and nothing is deleted; the next save
+    works."""
     save(tmp_path, 1, 2, keep=2)
 
     def full(file, **_):
@@ -84,25 +84,26 @@ def test_a_save_that_fails_leaves_the_ones_before(tmp_path, monkeypatch):
         patch.setattr(np, "savez", full)
         with pytest.raises(OSError, match="No space"):
             save(tmp_path, 3, keep=2)
-    assert [path.name[-5:] for path in checkpoint.found(tmp_path)] == ["2.npz", "1.npz"]
+    assert sorted(path.name[-5:] for path in tmp_path.iterdir()) == ["1.npz", "2.npz"]
     assert checkpoint.load_newest(tmp_path)[1]["step"] == 2
     save(tmp_path, 3, keep=2)
     assert sorted(os.listdir(tmp_path)) == ["step-000000002.npz", "step-000000003.npz"]
 
 
-def test_it_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
-    """fsync of the file, then rename, then fsync of the folder; only then older ones go."""
+def test_it_is_synced_to_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
+    """First fsync of the file, then rename, then fsync of the folder; only then are older ones
+    deleted."""
     calls = []
-    real = {name: getattr(os, name) for name in ("fsync", "replace")}
+    originals = {name: getattr(os, name) for name in ("fsync", "replace")}
 
     def note(name):
         def function(*arguments):
             calls.append((name, len(checkpoint.found(tmp_path))))
-            return real[name](*arguments)
+            return originals[name](*arguments)
         return function
 
     save(tmp_path, 1)
-    for name in real:
+    for name in originals:
         monkeypatch.setattr(os, name, note(name))
     save(tmp_path, 2, keep=1)
     assert calls == [("fsync", 1), ("replace", 1), ("fsync", 2)]
@@ -120,14 +121,14 @@ def cut(path: Path) -> None:
 
 
 def inside(path: Path, name: str) -> int:
-    """Where in the file the values of an array lie."""
+    """Position of an array's values in the file."""
     with zipfile.ZipFile(path) as archive:
         start = archive.getinfo(f"{name}.npy").header_offset
     return path.read_bytes().index(b"NUMPY", start) + 300
 
 
 def shorten(path: Path) -> None:
-    """50 rows of the first array become 10 by one flipped bit, and fit the file all the same."""
+    """A flipped bit turns the 50 rows of the first array into 10, which still fit the file."""
     flip(path, path.read_bytes().index(b"(50, 40)") + 1, 4)
 
 
@@ -154,22 +155,22 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_newest_is_passed_over(tmp_path, damage):
-    """Whatever was done to it, one flipped bit included: the one before is loaded, and why is
-    told."""
+def test_a_damaged_newest_is_skipped(tmp_path, damage):
+    """Whatever the damage, even one flipped bit: the checkpoint before it is loaded, and the reason
+    is returned."""
     good, bad = save(tmp_path, 1, 2)
     DAMAGES[damage](bad)
     with pytest.raises(ValueError, match=r"step-000000002\.npz is damaged"):
         checkpoint.load(bad)
-    got, meta, problems = checkpoint.load_newest(tmp_path)
-    assert meta["step"] == 1 and np.array_equal(got[0], arrays(1)[0])
+    loaded, meta, problems = checkpoint.load_newest(tmp_path)
+    assert meta["step"] == 1 and np.array_equal(loaded[0], arrays(1)[0])
     assert len(problems) == 1 and "step-000000002.npz is damaged" in problems[0]
     assert good.exists() and bad.exists(), "loading must delete nothing"
 
 
-def test_every_single_flipped_byte_is_noticed_or_harmless(tmp_path):
-    """One bit at 300 places of a small file: either refused with ValueError, or all that comes
-    back is what was saved."""
+def test_every_flipped_bit_is_detected_or_harmless(tmp_path):
+    """For one bit at each of 300 places in a small file: either ValueError, or everything is loaded
+    as it was saved."""
     values = [np.arange(100, dtype=np.float32), np.arange(3)]
     path = checkpoint.save(tmp_path, 1, values, META)
     whole = path.read_bytes()
@@ -179,18 +180,18 @@ def test_every_single_flipped_byte_is_noticed_or_harmless(tmp_path):
         content[place] ^= 1 << int(random.integers(8))
         path.write_bytes(content)
         try:
-            got, meta = checkpoint.load(path)
+            loaded, meta = checkpoint.load(path)
         except ValueError as error:
             assert "is damaged" in str(error)
             continue
         assert meta == META, place
-        assert len(got) == 2
-        for one, other in zip(got, values, strict=True):
-            assert np.array_equal(one, other), place
+        assert len(loaded) == 2
+        for array, expected in zip(loaded, values, strict=True):
+            assert np.array_equal(array, expected), place
 
 
 def test_all_damaged_is_an_error_that_names_all(tmp_path):
-    """Starting anew without a word would throw a run away."""
+    """Starting from the beginning without a message would throw the run away."""
     for path in save(tmp_path, 1, 2, 3):
         cut(path)
     with pytest.raises(ValueError) as caught:
@@ -200,7 +201,7 @@ def test_all_damaged_is_an_error_that_names_all(tmp_path):
 
 
 class Harmful:
-    """Makes a folder when it is unpickled."""
+    """Creates a folder when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -211,7 +212,7 @@ class Harmful:
 
 @pytest.mark.parametrize("name", ["array0", "meta"])
 def test_nothing_is_unpickled(tmp_path, name):
-    """A file with a Python object inside is damaged, and the object isn't made."""
+    """A file with a Python object inside counts as damaged, and the object is not created."""
     mark = tmp_path / "called"
     values = {"meta": np.frombuffer(json.dumps(META).encode(), np.uint8), "array0": np.zeros(3)}
     values[name] = np.array([Harmful(mark)], object)
@@ -221,8 +222,8 @@ def test_nothing_is_unpickled(tmp_path, name):
     assert not mark.exists()
 
 
-def test_a_whole_file_of_something_else_is_damaged(tmp_path):
-    """An npz without meta, or one with a gap in its arrays."""
+def test_an_intact_file_with_other_content_is_damaged(tmp_path):
+    """An npz without meta or with broken meta, or with a gap in its arrays."""
     np.savez(tmp_path / "step-000000001.npz", array0=np.zeros(3))
     np.savez(tmp_path / "step-000000002.npz", array1=np.zeros(3),
              meta=np.frombuffer(b"{}", np.uint8))

@@ -1,4 +1,4 @@
-"""One trace of all ranks, out of phases and Horovod's own file."""
+"""The trace of all ranks, from their phases and Horovod's own file."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ LOOP = [{"name": "step", "cat": "loop", "ph": "X", "pid": rank, "tid": 0, "ts": 
 
 @pytest.mark.parametrize("end", ["", "]", "\n]\n"])
 def test_horovods_file_becomes_threads_of_rank_0(end):
-    """With or without its last bracket, on the clock of the other events."""
+    """With or without the last bracket, and on the clock of the other events."""
     events = horovod_events(HOROVOD + end, 6.0)
-    [thread] = [one for one in events if one["ph"] == "M"]
+    [thread] = [event for event in events if event["ph"] == "M"]
     assert (thread["pid"], thread["tid"], thread["args"]["name"]) == (0, 101,
                                                                       "Horovod: dense_kernel")
-    begun = {one["name"]: one["ts"] for one in events if one["ph"] == "B"}
+    begun = {event["name"]: event["ts"] for event in events if event["ph"] == "B"}
     assert begun["NEGOTIATE_ALLREDUCE"] == pytest.approx(100)  # began at 5 s, 1.0001 s into it
-    assert any(one.get("name") == "rank 1 is ready" for one in events)
-    assert {one["pid"] for one in events} == {0}
+    assert any(event.get("name") == "rank 1 is ready" for event in events)
+    assert {event["pid"] for event in events} == {0}
 
 
 @pytest.mark.parametrize("bad", ["", "[", "not json", '{"a": 1}', "[1, 2]"])
@@ -43,29 +43,28 @@ def test_a_damaged_file_of_horovod_gives_no_events(bad):
 
 
 def test_the_summary_adds_up():
-    """A mean rank's seconds; what Horovod did before the first phase is not in it."""
-    found = summary([*LOOP, *horovod_events(HOROVOD, 6.0)])
-    assert (found["ranks"], found["steps"]) == (2, 1)
-    assert found["seconds"]["step"] == pytest.approx(0.004)
-    assert found["seconds"]["waiting within steps"] == pytest.approx(0.0005)
-    assert found["horovod"] == {"dense_kernel": {
+    """Seconds are the mean over the ranks; Horovod's work before the first phase is left out."""
+    result = summary([*LOOP, *horovod_events(HOROVOD, 6.0)])
+    assert (result["ranks"], result["steps"]) == (2, 1)
+    assert result["seconds"]["step"] == pytest.approx(0.004)
+    assert result["seconds"]["waiting within steps"] == pytest.approx(0.0005)
+    assert result["horovod"] == {"dense_kernel": {
         "NEGOTIATE_ALLREDUCE": pytest.approx(1e-4), "MPI_ALLREDUCE": pytest.approx(2e-4),
         "ALLREDUCE": pytest.approx(5e-4)}}
-    assert "step                        0.00 s       4.0 ms a step" in text(found)
+    assert "step                        0.00 s       4.0 ms per step" in text(result)
 
 
 def test_a_trace_of_one_rank(tmp_path, monkeypatch):
-    """Whole or not at all, in microseconds from the first phase, with a limit on their number."""
+    """In microseconds from the first phase, with a limit on the number of phases."""
     monkeypatch.setattr(timeline, "MOST", 2)
     line = Timeline(alone(), tmp_path / "trace.json")
     line.add("input", 10.0, 10.5)
     line.add("step", 10.5, 12.0, step=0, waited_s=0.25)
     line.add("step", 12.0, 13.0)
-    found = line.write()
-    assert found["left_out"] == 1
+    assert line.write()["left_out"] == 1
     assert [path.name for path in tmp_path.iterdir()] == ["trace.json"]
     trace = json.loads((tmp_path / "trace.json").read_text())
-    phases = [(one["name"], one["ts"], one["dur"]) for one in trace["traceEvents"]
-              if one["ph"] == "X"]
+    phases = [(event["name"], event["ts"], event["dur"]) for event in trace["traceEvents"]
+              if event["ph"] == "X"]
     assert phases == [("input", 0.0, 500000.0), ("step", 500000.0, 1500000.0)]
     assert trace["otherData"] == {"ranks": 1, "left_out": 1}

@@ -1,4 +1,4 @@
-"""Where ranks, stages and shards lie, and what is refused."""
+"""Places of ranks, stages and shards in a mesh, and what is rejected."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SHAPES = [Shape(d, t, p) for d in (1, 2, 3) for t in (1, 2, 3) for p in (1, 2, 4
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_every_rank_has_a_place_of_its_own(shape):
+def test_every_rank_has_its_own_place(shape):
     places = [shape.place(rank) for rank in range(shape.ranks)]
     assert len(set(places)) == shape.ranks
     assert [shape.rank(place) for place in places] == list(range(shape.ranks))
@@ -24,7 +24,7 @@ def test_every_rank_has_a_place_of_its_own(shape):
     for group in shape.groups():
         assert len(group) > 1
         axes = list(zip(*(shape.place(rank) for rank in group), strict=True))
-        assert sum(len(set(axis)) > 1 for axis in axes) == 1  # it differs on one axis only
+        assert sum(len(set(axis)) > 1 for axis in axes) == 1  # the ranks differ on one axis only
         assert len(set(axes[1])) == 1
 
 
@@ -38,7 +38,7 @@ def test_neighbours_of_the_full_mesh():
 
 @pytest.mark.parametrize("text", ["data=2,pipeline=3", "pipeline=3, data=2", "pipeline=3,data=2,"
                                   "tensor=1"])
-def test_order_and_left_out_axes_dont_matter(text):
+def test_axes_in_any_order_and_left_out(text):
     assert parse(text, 6) == Shape(2, 1, 3)
     assert parse(str(Shape(2, 1, 3)), 6) == Shape(2, 1, 3)
 
@@ -47,7 +47,7 @@ def test_order_and_left_out_axes_dont_matter(text):
 @pytest.mark.parametrize("text", [None, "", "data", "data=0", "data=x", "data=-1", "data=1.5",
                                   "data=", "rows=2", "data=2,data=2", "data=2;tensor=2",
                                   "data=5,tensor=7", "data=²"])
-def test_a_wrong_mesh_is_refused_with_one_that_works(text, ranks):
+def test_a_wrong_mesh_is_rejected_with_one_that_works(text, ranks):
     with pytest.raises(InputError) as error:
         parse(text, ranks)
     assert error.value.everywhere
@@ -67,35 +67,35 @@ def test_shards_are_nearly_equal_and_cover_all(whole, parts):
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("parts", [1, 2, 3, 5])
-def test_shards_put_together_are_the_whole(layout, parts):
+def test_shards_together_are_the_whole(layout, parts):
     for parameter in parameters(layout):
         whole = np.arange(parameter.size, dtype=np.float32).reshape(parameter.shape)
-        again = np.full_like(whole, -1)
+        rebuilt = np.full_like(whole, -1)
         for index in range(parts):
             part = parameter.take(whole, index, parts)
             assert part.shape == parameter.part_shape(index, parts)
             assert part.base is None or not np.shares_memory(part, whole)
-            parameter.put(again, part, index, parts)
-        assert np.array_equal(again, whole), parameter.name
+            parameter.put(rebuilt, part, index, parts)
+        assert np.array_equal(rebuilt, whole), parameter.name
 
 
 def test_parameters_are_those_of_the_model():
-    """Names aside: shapes, order, and which are trained."""
+    """Shapes, order, and which are trained."""
     from hpc_deepfake.network import table
     from hpc_deepfake.network.fused import Weights
 
     weights = Weights(table.build())
     for layout in LAYOUTS:
-        table = parameters(layout)
-        assert [one.shape for one in table] == [tuple(v.shape) for v in weights.all]
-        assert [one.shape for one in table if one.trainable] == \
+        made = parameters(layout)
+        assert [parameter.shape for parameter in made] == [tuple(v.shape) for v in weights.all]
+        assert [parameter.shape for parameter in made if parameter.trainable] == \
             [tuple(v.shape) for v in weights.trainable]
-        assert {one.block for one in table} == set(BLOCKS)
+        assert {parameter.block for parameter in made} == set(BLOCKS)
 
 
 def test_rows_of_a_shard_are_those_of_its_channels():
     """Row i of dense1's kernel belongs to channel i mod 64."""
-    kernel, = (one for one in parameters("row") if one.name == "dense1/kernel")
+    kernel, = (parameter for parameter in parameters("row") if parameter.name == "dense1/kernel")
     channel = np.repeat(np.arange(57600) % 64, 128).reshape(57600, 128)
     for index, (start, stop) in enumerate(bounds(i, 3, 64) for i in range(3)):
         assert set(kernel.take(channel, index, 3).ravel()) == set(range(start, stop))
@@ -103,11 +103,11 @@ def test_rows_of_a_shard_are_those_of_its_channels():
 
 
 @pytest.mark.parametrize("stages", range(1, len(BLOCKS) + 1))
-def test_balanced_stages_are_the_best_there_are(stages):
+def test_balanced_stages_are_nearly_equal(stages):
     made = cut(stages)
     assert sum(made, ()) == BLOCKS and all(made) and len(made) == stages
     costs = operations()
-    whole, worst = sum(costs.values()), max(sum(costs[b] for b in stage) for stage in made)
+    whole, worst = sum(costs.values()), max(sum(costs[block] for block in stage) for stage in made)
     assert max(max(costs.values()), whole / stages) <= worst < whole / stages + max(costs.values())
 
 
@@ -117,7 +117,7 @@ def test_cuts_follow_the_costs():
     assert balanced(2, {**costs, "dense2": 9.0})[1] == ("dense2",)
 
 
-def test_stages_by_hand():
+def test_stages_as_the_user_says():
     assert cut(3, "bn1, dense1") == [("conv1",), ("bn1", "conv2", "bn2"), ("dense1", "dense2")]
 
 
@@ -126,7 +126,7 @@ def test_stages_by_hand():
     (2, "pool1", "name the first block"), (2, "conv2,dense1", "makes 3 stages"),
     (1, "conv2", "leave --stages out"), (3, "dense1,conv2", "order"),
     (3, "conv2,conv2", "order"), (3, "conv2", "name 2 blocks")])
-def test_stages_that_dont_fit_are_refused(stages, begins, message):
+def test_wrong_stages_are_rejected(stages, begins, message):
     with pytest.raises(InputError, match=message) as error:
         cut(stages, begins)
     assert error.value.everywhere

@@ -1,4 +1,4 @@
-"""The training loop's decisions, and the run directory it writes to."""
+"""The decisions of the training loop, and the run directory that it writes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ from hpc_deepfake.train.rundir import RunDir, default_run
 @pytest.mark.parametrize(("monitor", "best", "better", "worse"), [
     ("val_loss", 0.5, 0.4, 0.6), ("val_auc", 0.5, 0.6, 0.4), ("val_accuracy", 0.5, 0.6, 0.4)])
 def test_better_for_each_monitor(monitor, best, better, worse):
-    """Less loss, more AUC, more accuracy; the same again is no better; anything beats nothing."""
+    """Lower loss, higher AUC and accuracy; an equal value is not better; any value is better than
+    none."""
     state = State(best=best)
     assert state.better(better, monitor)
     assert not state.better(worse, monitor)
@@ -36,18 +37,18 @@ def test_better_for_each_monitor(monitor, best, better, worse):
 @pytest.mark.parametrize("monitor", sorted(loop.MONITORS))
 @pytest.mark.parametrize("value", [None, math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("best", [None, 0.5])
-def test_what_is_no_number_is_never_the_best(monitor, value, best):
+def test_none_nan_and_infinity_are_never_the_best(monitor, value, best):
     assert not State(best=best).better(value, monitor)
 
 
 def test_every_monitor_is_a_figure_and_an_option():
-    """What ``--monitor`` offers is what validation computes."""
+    """``--monitor`` offers what validation computes."""
     from hpc_deepfake import metrics
     from hpc_deepfake.train.options import parser
 
     figures = metrics.evaluate(np.array([0.2, 0.8]), np.array([0, 1]))
     assert all(name.removeprefix("val_") in figures for name in loop.MONITORS)
-    action, = (one for one in parser()._actions if one.dest == "monitor")
+    action, = (action for action in parser()._actions if action.dest == "monitor")
     assert set(action.choices) == set(loop.MONITORS)
 
 
@@ -63,8 +64,8 @@ class Variable:
 
 
 class Scripted(Strategy):
-    """A strategy whose one weight is the number of its steps, and whose validation gives each
-    epoch the probability it is told for the right answer."""
+    """A strategy whose only weight is the number of its steps, and whose validation gives the
+    correct class of every row the probability that ``quality`` has for the epoch."""
 
     name = "scripted"
 
@@ -86,7 +87,7 @@ class Scripted(Strategy):
 
 @pytest.fixture
 def train(monkeypatch, tmp_path):
-    """Train a script: 12 training rows in 3 steps an epoch, 6 validation rows."""
+    """Make a trainer of ``Scripted``: 12 training rows in 3 steps per epoch, 6 validation rows."""
     monkeypatch.setattr(loop.mpi, "concatenate", lambda comm, values: values)
     monkeypatch.setattr(Trainer, "_save_model", lambda self: None)
 
@@ -111,7 +112,7 @@ QUALITY = [0.5, 0.6, 0.55, 0.7, 0.6, 0.65, 0.69, 0.9, 0.9, 0.9]
 @pytest.mark.parametrize(("patience", "epochs", "best"), [
     (1, 3, 2), (2, 6, 4), (3, 7, 4), (4, 10, 8), (0, 10, 8)])
 def test_patience_ends_the_run_with_the_best_weights(train, patience, epochs, best):
-    """So many epochs after the last better one (equal is no better); 0: never."""
+    """Training ends that many epochs after the best one (an equal one is not better); 0: never."""
     trainer = train(QUALITY, patience=patience)
     summary = trainer.train()
     assert (summary["epochs"], summary["best_epoch"]) == (epochs, best)
@@ -121,15 +122,15 @@ def test_patience_ends_the_run_with_the_best_weights(train, patience, epochs, be
     assert summary["steps"] == 3 * epochs
 
 
-def test_epochs_that_are_no_number_use_up_the_patience(train):
-    """And the best before them is what is kept."""
+def test_epochs_with_nan_use_up_the_patience(train):
+    """The best epoch before them is kept."""
     trainer = train([0.6, *[math.nan] * 9], patience=3)
     assert trainer.train()["epochs"] == 4
     assert trainer.strategy.weight.value == 3
 
 
 def test_monitors_can_choose_another_epoch(train):
-    """The lowest loss and the best accuracy lie in different epochs."""
+    """The lowest loss and the best accuracy are in different epochs."""
     quality = [0.501, 0.9, 0.499]
     assert train(quality, 3, monitor="val_loss").train()["best_epoch"] == 2
     assert train(quality, 3, monitor="val_accuracy").train()["best_epoch"] == 1
@@ -146,17 +147,17 @@ def test_metrics_of_an_epoch(train, tmp_path):
         assert (line["loss"], line["accuracy"]) == (2.0, 0.5)
         assert line["val_loss"] == pytest.approx(-math.log(quality))
         assert set(line["seconds"]) == set(loop.STAGES)
-        assert line["rows"] == {"seen": 12.0}, "counts are those of the epoch"
+        assert line["rows"] == {"seen": 12.0}, "counts belong to the epoch"
 
 
 @pytest.mark.parametrize("steps", [1, 3, 5, 9])  # 3 and 9: in an epoch's last step
-def test_a_stopped_run_goes_on_from_its_checkpoint(train, tmp_path, steps):
-    """Stopped after so many steps: the run returns None with a checkpoint; taken up, it ends as
-    the undisturbed one, best epoch and number of steps included."""
+def test_a_stopped_run_resumes_from_its_checkpoint(train, tmp_path, steps):
+    """Stopped after ``steps`` steps, the run returns None and leaves a checkpoint; resumed from it,
+    it ends like an undisturbed run, with the same best epoch and number of steps."""
     from hpc_deepfake.train import checkpoint
 
     class After:
-        """A stop flag that is raised in step number ``steps``."""
+        """A stop flag that is set in step number ``steps``."""
 
         def __bool__(self):
             return bool(trainer.strategy.weight.value >= steps - 1)
@@ -178,24 +179,24 @@ def test_a_stopped_run_goes_on_from_its_checkpoint(train, tmp_path, steps):
 
 
 def test_dropout_seed_is_a_function_of_its_arguments():
-    """Two int32; the same again, another for another seed, micro-batch or rank."""
-    one = dropout_seed(1, 2, 3)
-    assert one.dtype == np.int32 and one.shape == (2,)
+    """Two int32: reproducible, and different for another seed, micro-batch or rank."""
+    first = dropout_seed(1, 2, 3)
+    assert first.dtype == np.int32 and first.shape == (2,)
     np.random.seed(0)
-    assert np.array_equal(one, dropout_seed(1, 2, 3))
-    every = {dropout_seed(seed, number, rank).tobytes()
+    assert np.array_equal(first, dropout_seed(1, 2, 3))
+    seeds = {dropout_seed(seed, number, rank).tobytes()
              for seed in range(4) for number in range(50) for rank in range(8)}
-    assert len(every) == 4 * 50 * 8
+    assert len(seeds) == 4 * 50 * 8
 
 
 def test_a_used_run_directory_is_refused(tmp_path):
-    """One with metrics or checkpoints, unless it is to be resumed; an empty one is taken."""
+    """A directory with metrics or checkpoints needs ``resume``; an empty one is accepted."""
     for name in ("metrics.jsonl", "checkpoints"):
         path = tmp_path / name / "run"
         path.mkdir(parents=True)
         RunDir(path)
         (path / name).mkdir()
-        with pytest.raises(InputError, match=r"holds a run already.*--resume"):
+        with pytest.raises(InputError, match=r"already holds a run.*--resume"):
             RunDir(path)
         RunDir(path, resume=True)
 
@@ -203,7 +204,7 @@ def test_a_used_run_directory_is_refused(tmp_path):
 def test_an_impossible_run_directory_is_an_input_error(tmp_path):
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file", tmp_path / "file" / "run"):
-        with pytest.raises(InputError, match=r"cannot make the run directory"):
+        with pytest.raises(InputError, match=r"cannot create the run directory"):
             RunDir(path)
 
 
@@ -213,9 +214,9 @@ LINES = [{"epoch": epoch, "seconds": {"input": 0.1}, "best": True} for epoch in 
 @pytest.mark.parametrize("tail", ["", "{", '{"epoch": 4, "seconds": {"input"',
                                   '{"epoch": 4, "seconds": {"input": 0.1}', "\0\0\0", "{}", "3",
                                   '{"epoch": 4, "name": "\udcc3'])
-def test_later_epochs_and_a_cut_last_line_are_forgotten(tmp_path, tail):
-    """What a killed run left: the lines of epochs that will run again go, and half a line, also
-    one that happens to end in a brace."""
+def test_later_epochs_and_an_incomplete_last_line_are_dropped(tmp_path, tail):
+    """After a killed run: the lines of epochs that will run again, and an incomplete line, even one
+    that happens to end in a brace."""
     run = RunDir(tmp_path)
     for line in LINES:
         run.append("metrics.jsonl", line)
@@ -229,13 +230,13 @@ def test_later_epochs_and_a_cut_last_line_are_forgotten(tmp_path, tail):
     assert os.listdir(tmp_path) == ["metrics.jsonl"]
 
 
-def test_forgetting_without_metrics(tmp_path):
+def test_dropping_epochs_without_metrics(tmp_path):
     RunDir(tmp_path).forget_from(1)
     assert not os.listdir(tmp_path)
 
 
 def test_files_are_replaced_whole(tmp_path, monkeypatch):
-    """A failing write leaves the file before, no half one."""
+    """A failing write leaves the previous file, complete."""
     run = RunDir(tmp_path)
     run.write("summary.json", {"path": Path("a"), "x": 1})
     assert json.loads((tmp_path / "summary.json").read_text()) == {"path": "a", "x": 1}
@@ -260,47 +261,49 @@ def test_default_run_is_named_by_the_job(monkeypatch):
 
 
 def test_environment_is_an_allow_list(monkeypatch):
-    """Settings of MPI, Horovod and the scheduler are noted; tokens, addresses and people aren't."""
+    """Settings of MPI, Horovod and the scheduler are recorded, but no tokens, addresses or names of
+    people."""
     from hpc_deepfake.train import rundir
 
-    wanted = {"OMPI_MCA_btl_vader_x": "1", "HOROVOD_CYCLE_TIME": "2", "SLURM_JOB_ID": "7"}
+    allowed = {"OMPI_MCA_btl_vader_x": "1", "HOROVOD_CYCLE_TIME": "2", "SLURM_JOB_ID": "7"}
     secret = {"OMPI_MCA_orte_hnp_uri": "1.2.3.4", "MY_TOKEN": "t", "USER": "me", "HOME": "/home/me",
               "SLURM_JOB_USER": "me", "TF_TOKEN": "t", "AWS_SECRET_ACCESS_KEY": "k",
               "PMIX_SERVER_URI2": "u", "SLURM_JWT": "j"}
-    for name, value in {**wanted, **secret}.items():
+    for name, value in {**allowed, **secret}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setitem(sys.modules, "mpi4py", SimpleNamespace(MPI=SimpleNamespace(
         Get_library_version=lambda: "Open MPI v4.1.4, package: Debian\n\0")))
-    found = rundir.environment([{"host": "n1"}])
-    assert wanted.items() <= found["variables"].items()
-    assert not set(secret) & set(found["variables"])
-    assert found["mpi"] == "Open MPI v4.1.4, package: Debian"
-    assert found["ranks"] == [{"host": "n1"}]
-    assert {"hpc_deepfake", "python", "keras", "numpy", "h5py", "mpi4py"} <= set(found["versions"])
+    recorded = rundir.environment([{"host": "n1"}])
+    assert allowed.items() <= recorded["variables"].items()
+    assert not set(secret) & set(recorded["variables"])
+    assert recorded["mpi"] == "Open MPI v4.1.4, package: Debian"
+    assert recorded["ranks"] == [{"host": "n1"}]
+    versions = recorded["versions"]
+    assert {"hpc_deepfake", "python", "keras", "numpy", "h5py", "mpi4py"} <= set(versions)
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_a_signal_sets_the_flag_and_no_more(number):
-    before = {one: signal.getsignal(one) for one in SIGNALS}
+def test_a_signal_only_sets_the_flag(number):
+    before = {name: signal.getsignal(name) for name in SIGNALS}
     try:
         flag = StopFlag()
         assert not flag
         os.kill(os.getpid(), number)
         assert flag and flag.name == number.name
     finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
+        for name, handler in before.items():
+            signal.signal(name, handler)
 
 
 def test_limits_of_mid_epoch_checkpoints(train, tmp_path, monkeypatch):
-    """Every so many seconds, by rank 0's clock; 0: none; never on other ranks."""
+    """At an interval, by rank 0's clock; none with 0; never on other ranks."""
     clock = [100.0]
     monkeypatch.setattr(loop, "time", SimpleNamespace(
         monotonic=lambda: clock[0], perf_counter=lambda: clock[0]))
     trainer = train(QUALITY, run=RunDir(tmp_path / "run"))
     other = train(QUALITY)
-    for one in (trainer, other):
-        one.limits = Limits(1, 0, 60.0, 2)
+    for each in (trainer, other):
+        each.limits = Limits(1, 0, 60.0, 2)
     assert not trainer._checkpoint_due()
     clock[0] += 60
     assert trainer._checkpoint_due() and not other._checkpoint_due()
@@ -313,11 +316,11 @@ def test_limits_of_mid_epoch_checkpoints(train, tmp_path, monkeypatch):
 
 
 def test_a_state_is_saved_once(train, tmp_path):
-    """A second save at the same place writes nothing."""
+    """A second save of the same state writes nothing."""
     run = RunDir(tmp_path / "run")
     trainer = train(QUALITY, run=run)
     trainer.save_checkpoint()
-    assert not (run.path / "checkpoints").exists(), "the start is no news"
+    assert not (run.path / "checkpoints").exists(), "the initial state needs no checkpoint"
     trainer.state.rows_done = trainer.state.step = 4
     trainer.save_checkpoint()
     saved, = (run.path / "checkpoints").iterdir()
@@ -326,8 +329,8 @@ def test_a_state_is_saved_once(train, tmp_path):
     assert not list((run.path / "checkpoints").iterdir())
 
 
-def test_the_epochs_line_without_figures():
-    """One class only in validation, or nothing finite: dashes, no crash."""
+def test_the_line_of_an_epoch_without_figures():
+    """With a single class in validation, or no finite figure: dashes."""
     figures = dict.fromkeys(("val_loss", "val_accuracy", "val_auc"))
     line = {"epoch": 3, "loss": 0.5, "accuracy": 0.75, "images_per_s": 12.0, "best": False,
             **figures}
@@ -337,7 +340,7 @@ def test_the_epochs_line_without_figures():
 
 
 def test_a_diverged_loss_is_null_in_the_record(tmp_path: Path) -> None:
-    """JSON has no NaN: strict readers of metrics.jsonl must not fail on one."""
+    """JSON has no NaN, and strict readers of metrics.jsonl would fail."""
     run = RunDir(tmp_path / "run")
     run.append("metrics.jsonl", {"loss": float("nan"), "seconds": {"input": float("inf")},
                                  "rates": [1.0, float("-inf")]})
@@ -345,8 +348,8 @@ def test_a_diverged_loss_is_null_in_the_record(tmp_path: Path) -> None:
         '{"loss": null, "seconds": {"input": null}, "rates": [1.0, null]}\n')
 
 
-def test_a_checkpoint_in_mid_epoch_is_taken_and_the_epoch_goes_on(train, tmp_path, monkeypatch):
-    """When rank 0's clock says so: the steps after it are those that would have been."""
+def test_the_epoch_continues_after_a_checkpoint_within_it(train, tmp_path, monkeypatch):
+    """When one is due by rank 0's clock, the later steps are the same as without it."""
     run = RunDir(tmp_path / "run")
     trainer = train(QUALITY, 2, run=run)
     monkeypatch.setattr(Trainer, "_checkpoint_due", lambda self: self.state.step in (1, 4))
@@ -356,8 +359,8 @@ def test_a_checkpoint_in_mid_epoch_is_taken_and_the_epoch_goes_on(train, tmp_pat
     assert saved == ["step-000000005.npz", "step-000000006.npz"], "the last two of four"
 
 
-def test_wishes_of_many_ranks_are_told_apart():
-    """Of a million ranks that all want to stop, with and without rank 0's wish to save."""
+def test_requests_of_many_ranks_can_be_distinguished():
+    """A million ranks request to stop, with and without rank 0's request to save."""
     ranks = 1_000_000
     assert Done(wishes=ranks * STOP).stopped and not Done(wishes=ranks * STOP).save
     assert Done(wishes=ranks * STOP + SAVE).stopped and Done(wishes=ranks * STOP + SAVE).save
@@ -366,8 +369,8 @@ def test_wishes_of_many_ranks_are_told_apart():
 
 
 def test_a_slow_rank_sleeps_in_proportion(monkeypatch):
-    """Twice its own step's time for a factor of 3, from the third step on; what it slept counts
-    as computing, and not as the pace of the next sleep."""
+    """With a factor of 3 for twice the time of its own step, from the third step on; the sleep
+    counts as computing, but does not prolong the next sleep."""
     now, slept = [0.0], []
 
     def sleep(seconds: float) -> None:
