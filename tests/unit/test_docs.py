@@ -1,4 +1,4 @@
-"""The guides: every link of theirs leads somewhere, and what they name is there."""
+"""The guides: their links and the paths and scripts that they name exist."""
 
 from __future__ import annotations
 
@@ -42,3 +42,27 @@ def test_variables_named_in_the_cluster_guide_are_those_of_the_scripts() -> None
         row.split("|")[1] for row in table.splitlines() if row.count("|") > 2)))
     written = (ROOT / "jobs" / "slurm" / "train_cpu.sh").read_text()
     assert named == {"PICTURES", *re.findall(r"^([A-Z_]+)=\$\{", written, re.MULTILINE)}
+
+
+FOLDERS = "hpc_deepfake|preprocessing|jobs|benchmarks|tests|env|docs|configs"
+PATHS = re.compile(rf"(?<![\w/.-])((?:{FOLDERS})/[\w./-]+)")
+
+
+def missing_paths(text: str) -> list[str]:
+    """Paths of the project that a text names and that do not exist.
+
+    Names that the reader chooses are exempt: ``env/sites/mine.sh``, and capitals as in
+    ``env/sites/NAME.sh``."""
+    named = (path.rstrip(".") for path in PATHS.findall(text))
+    return [path for path in named
+            if not (ROOT / path).exists() and not re.search(r"[A-Z]{3,}|/mine\.", path)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_paths_named_exist(page: Path) -> None:
+    assert missing_paths(page.read_text()) == []
+
+
+def test_missing_path_is_detected() -> None:
+    assert missing_paths("`hpc_deepfake/nowhere.py`, `jobs/slurm/` and env/sites/NAME.sh.") == [
+        "hpc_deepfake/nowhere.py"]
