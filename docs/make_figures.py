@@ -1,4 +1,4 @@
-"""Draws the guides' pictures: the README's from what ./run demo left behind, and the steps.
+"""Draw pictures of the guides: the README's from the results of ./run demo, and the steps.
 
     python docs/make_figures.py [DATA/sample] [RUNS/demo]
     python docs/make_figures.py steps [DATA/sample]
@@ -25,24 +25,25 @@ IMAGES = Path(__file__).parent / "images"
 COLOURS = {"ela": "#1b6ca8", "raw": "#c8553d"}
 
 
-def pairs(sample: Path, wanted: tuple[int, ...]) -> list[tuple[Path, Path]]:
-    """Authentic pictures and their tampered twins."""
-    pictures = plan(max(wanted) + 2)
-    return [(sample / pictures[i].path, sample / pictures[i + 1].path) for i in wanted]
+def pairs(sample: Path, numbers: tuple[int, ...]) -> list[tuple[Path, Path]]:
+    """Authentic pictures of these numbers and their tampered twins."""
+    pictures = plan(max(numbers) + 2)
+    return [(sample / pictures[i].path, sample / pictures[i + 1].path) for i in numbers]
 
 
-def main(sample: Path, runs: Path) -> None:
+def demo(sample: Path, runs: Path) -> None:
+    """Pictures and their error levels, and how both features of the demo learned."""
     figure = plt.figure(figsize=(11, 3.3), layout="constrained")
     left, right = figure.subfigures(1, 2, width_ratios=(1.55, 1))
     axes = left.subplots(2, 4)
-    for column, (authentic, tampered) in enumerate(pairs(sample, (12, 60))):
-        for place, (path, name) in enumerate(((authentic, "authentic"), (tampered, "tampered"))):
+    for pair, (authentic, tampered) in enumerate(pairs(sample, (12, 60))):
+        for offset, (path, name) in enumerate(((authentic, "authentic"), (tampered, "tampered"))):
             pixels = decode(read(str(path)))
             for row, image in enumerate((pixels, error_level(pixels, Parameters()))):
-                axis = axes[row, 2 * column + place]
+                axis = axes[row, 2 * pair + offset]
                 axis.imshow(image[..., ::-1])
                 axis.set_axis_off()
-            axes[0, 2 * column + place].set_title(name, fontsize=10)
+            axes[0, 2 * pair + offset].set_title(name, fontsize=10)
     left.suptitle("pictures, and their error levels below", fontsize=10)
 
     axis = right.subplots()
@@ -59,16 +60,16 @@ def main(sample: Path, runs: Path) -> None:
 
 
 def steps(sample: Path) -> None:
-    """A tampered picture, and what it becomes at every step of preprocessing."""
+    """A tampered picture at every step of preprocessing."""
     path = pairs(sample, (12,))[0][1]
     pixels = decode(read(str(path)))
     again = recompress(pixels, Parameters().quality)
     difference = cv2.absdiff(pixels, again)
     errors = error_level(pixels, Parameters())
     gray, high, low = planes(errors)
-    raw, ela, bits = (one[..., ::-1] for one in features_of_pixels(
+    raw, ela, bits = (feature[..., ::-1] for feature in features_of_pixels(
         pixels, ("raw", "ela", "gray_bits"), Parameters()))
-    shown = {
+    images = {
         "1 decoded": pixels, "2 recompressed": again,
         f"3 difference, ≤ {difference.max()} of 255": difference, "4 scaled to 255": errors,
         "5 resized: ela": ela, "resized: raw": raw, "gray": gray, "high bits": high,
@@ -76,8 +77,8 @@ def steps(sample: Path) -> None:
     }
     figure = plt.figure(figsize=(11, 3.3), layout="constrained")
     axes = figure.subplots(2, 5).ravel()
-    for axis, (title, image) in zip(axes, shown.items(), strict=True):
-        # the levels themselves, not stretched from the darkest to the brightest
+    for axis, (title, image) in zip(axes, images.items(), strict=True):
+        # true brightness, not stretched to the darkest and brightest value
         axis.imshow(image if image.ndim == 2 else image[..., ::-1], cmap="gray", vmin=0, vmax=255)
         axis.set_title(title, fontsize=10)
         axis.set_axis_off()
@@ -85,15 +86,16 @@ def steps(sample: Path) -> None:
 
 
 def save(figure: plt.Figure, name: str) -> None:
+    """Write a figure into docs/images."""
     IMAGES.mkdir(exist_ok=True)
     figure.savefig(IMAGES / name, dpi=110)
     print(IMAGES / name)
 
 
 if __name__ == "__main__":
-    given = sys.argv[1:]
-    if given[:1] == ["steps"]:
-        steps(Path(*given[1:] or ["data/sample"]))
+    arguments = sys.argv[1:]
+    if arguments[:1] == ["steps"]:
+        steps(Path(*arguments[1:] or ["data/sample"]))
     else:
-        main(*(Path(one or default) for one, default in zip(
-            [*given, None, None], ("data/sample", "runs/demo"), strict=False)))
+        defaults = ("data/sample", "runs/demo")
+        demo(*map(Path, [*arguments, *defaults[len(arguments):]]))

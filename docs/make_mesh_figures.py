@@ -1,9 +1,9 @@
-"""Draws the guide's pictures of a mesh: who talks to whom, and when, from real traces.
+"""Draw the pictures of docs/model-parallelism.md: communication in a mesh, and two real traces.
 
     python docs/make_mesh_figures.py [GPIPE.json 1F1B.json]
 
-The traces are written by ``train --mesh pipeline=2 --trace FILE``; without them the second picture
-stays as it is.
+``train --mesh pipeline=2 --trace FILE`` writes the traces; without them the second picture is not
+drawn again.
 """
 
 from __future__ import annotations
@@ -31,21 +31,25 @@ STYLE = """
 
 
 def svg(width: int, height: int, parts: list[str], title: str) -> str:
+    """An SVG file of these parts."""
     return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
             f'width="{width}" height="{height}" role="img" aria-label="{escape(title)}">\n'
             f"<style>{STYLE}</style>\n" + "\n".join(parts) + "\n</svg>\n")
 
 
 def text(x: float, y: float, words: str, kind: str = "", anchor: str = "middle") -> str:
+    """One line of text."""
     return f'<text x="{x:g}" y="{y:g}" class="{kind}" text-anchor="{anchor}">{escape(words)}</text>'
 
 
 def rect(x: float, y: float, width: float, height: float, kind: str, note: str = "") -> str:
+    """A rectangle with a tooltip."""
     return (f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" rx="2" '
             f'class="{kind}"><title>{escape(note)}</title></rect>')
 
 
 def line(points: str, kind: str) -> str:
+    """A path, with arrows at both ends unless it is a message."""
     ends = "" if kind == "message" else ' marker-start="url(#m)" marker-end="url(#m)"'
     return f'<path d="{points}" class="line {kind}"{ends}/>'
 
@@ -56,7 +60,7 @@ MARKER = ('<defs><marker id="m" viewBox="0 0 8 8" refX="7" refY="4" markerWidth=
 
 
 def mesh() -> str:
-    """data=2,tensor=2,pipeline=2."""
+    """Who communicates with whom in a mesh of data=2,tensor=2,pipeline=2."""
     parts, wide, high = [MARKER], 184, 64
     columns, rows, step = (52, 326), (48, 158), 256
     for data in (0, 1):
@@ -78,27 +82,27 @@ def mesh() -> str:
             parts.append(line(f"M{columns[0] + wide + 3} {top + y + 32}H{columns[1] - 3}",
                               "pipeline"))
     for number, y in enumerate(rows):
-        for edge, away in ((columns[0] - 3, -1), (columns[1] + wide + 3, 1)):
-            parts.append(line(f"M{edge} {y + 32}h{away * (13 + 9 * number)}V{step + y + 32}"
+        for edge, direction in ((columns[0] - 3, -1), (columns[1] + wide + 3, 1)):
+            parts.append(line(f"M{edge} {y + 32}h{direction * (13 + 9 * number)}V{step + y + 32}"
                               f"H{edge}", "data"))
     legend = (("pipeline", "between stages: activations forward, gradients back,",
-               "for each micro-batch; MPI, while both compute"),
-              ("tensor", "between shards: sums and gatherings within each layer,",
-               "forward and back, for each micro-batch; Horovod"),
+               "per micro-batch; MPI, while both compute"),
+              ("tensor", "between shards: sums and gathers within each layer,",
+               "forward and backward, per micro-batch; Horovod"),
               ("data", "between ranks of the same stage and shard:",
-               "sum of the gradients, once a step; Horovod"))
-    for place, (kind, *words) in enumerate(legend):
-        y = 80 + 66 * place
+               "sum of the gradients, once per step; Horovod"))
+    for entry, (kind, *words) in enumerate(legend):
+        y = 80 + 66 * entry
         parts += [line(f"M572 {y}h44", kind), *(text(628, y - 3 + 17 * number, word, "", "start")
                                                for number, word in enumerate(words))]
-    parts += [text(572, 300, "Rank 0 alone sees whole weights: it deals them out,",
+    parts += [text(572, 300, "Only rank 0 holds complete weights: it distributes them,",
                    "", "start"),
               text(572, 317, "and gathers them from data 0 for a checkpoint.", "", "start")]
-    return svg(990, 512, parts, "Eight ranks of a mesh, and who talks to whom")
+    return svg(990, 512, parts, "Eight ranks of a mesh, and who communicates with whom")
 
 
 def gantt(traces: dict[str, Path]) -> str:
-    """One step of each run."""
+    """One step of each run as a Gantt chart, by the name of the schedule."""
     parts, left, width, top = [], 70, 830, 20
     steps = {name: one_step(path) for name, path in traces.items()}
     longest = max(end for _, end in steps.values())
@@ -124,14 +128,14 @@ def gantt(traces: dict[str, Path]) -> str:
               rect(left + 100, top, 14, 12, "backward"),
               text(left + 120, top + 11, "backward", "", "start"),
               rect(left + 210, top, 14, 12, "update"),
-              text(left + 230, top + 11, "sums over the ranks, optimizer; between them the stage "
+              text(left + 230, top + 11, "sums over the ranks, optimizer; in the gaps the stage "
                    "waits", "", "start")]
     return svg(930, top + 24, parts, "Two stages at work: GPipe and 1F1B")
 
 
 def one_step(path: Path) -> tuple[list[dict[str, Any]], float]:
-    """The work of the shortest step after the first two, in milliseconds from its begin, and how
-    long it is."""
+    """Events of the shortest step after the first two, in milliseconds from its start, and its
+    length."""
     events = [event for event in json.loads(path.read_text())["traceEvents"]
               if event["ph"] == "X"]
     ends: dict[int, float] = {}
@@ -142,19 +146,20 @@ def one_step(path: Path) -> tuple[list[dict[str, Any]], float]:
     begins = [event["ts"] for event in events if event["pid"] == 0
               and event["name"] == "forward" and event["args"]["micro"] == 0]
     spans = [(end - begin, begin, end) for end in sorted(ends.values())[2:]
-             for begin in [max(one for one in begins if one < end)]]
+             for begin in [max(time for time in begins if time < end)]]
     length, begin, end = min(spans)
-    found = [{"name": event["name"], "rank": event["pid"], "begin": (event["ts"] - begin) / 1e3,
+    work = [{"name": event["name"], "rank": event["pid"], "begin": (event["ts"] - begin) / 1e3,
               "ms": event["dur"] / 1e3, "args": event["args"]} for event in events
              if begin <= event["ts"] < end and event["name"] != "wait"]
-    return found, length / 1e3
+    return work, length / 1e3
 
 
 def main() -> None:
+    """Draw both pictures."""
     (IMAGES / "mesh.svg").write_text(mesh(), encoding="utf-8")
     if sys.argv[1:]:
-        gpipe, one_f = map(Path, sys.argv[1:])
-        (IMAGES / "schedules.svg").write_text(gantt({"GPipe": gpipe, "1F1B": one_f}),
+        gpipe, one_forward = map(Path, sys.argv[1:])
+        (IMAGES / "schedules.svg").write_text(gantt({"GPipe": gpipe, "1F1B": one_forward}),
                                               encoding="utf-8")
 
 
