@@ -1,4 +1,4 @@
-"""What a model is evaluated on: part of a data file, or a folder of pictures."""
+"""The pictures to evaluate a model on: part of a data file, or a folder."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ import numpy as np
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.data.rows import DataFile, open_data, prefetch
 from hpc_deepfake.network.model import Card, find
-from hpc_deepfake.network.scoring import numbers
+from hpc_deepfake.network.scoring import require_finite
 from preprocessing.catalogue import Catalogue, locate
 from preprocessing.ela import features_of_pixels
-from preprocessing.names import parse_path
+from preprocessing.names import Moment, parse_path
 from preprocessing.picture import Rejected, decode, read
 
 BATCH = 64
@@ -27,12 +27,14 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class Material:
-    """Pictures of known class and what a model says of them, row by row.
+    """Pictures of known class and a model's predictions, row by row.
 
     Attributes:
-        paths: as in the catalogue. labels: uint8 (n). groups: int32 (n), of common source.
-        group_sizes: int64 (n), pictures in the row's group over all parts. probabilities: of
-            tampered, float32 (n).
+        paths: as in the catalogue, n.
+        labels: uint8 (n).
+        groups: numbers of the groups of common source, int32 (n).
+        group_sizes: pictures in the row's group over all parts, int64 (n).
+        probabilities: of tampered, float32 (n).
     """
 
     paths: list[bytes]
@@ -46,33 +48,34 @@ class Material:
 
 
 def open_file(path: Path, card: Card) -> DataFile:
-    """A data file whose features are the model's.
+    """Open a data file whose features were computed in the same way as the training data.
 
     Raises:
-        InputError: none, or made with other parameters.
+        InputError: not a data file, or its features were computed with other parameters.
     """
     data = open_data(path, card.feature)
     if card.parameters != data.header.parameters:
         raise InputError(f"the model was trained with ELA parameters {card.parameters.as_dict()}, "
-                         f"{path} has {data.header.parameters.as_dict()}")
+                         f"but {path} has {data.header.parameters.as_dict()}: run preprocessing "
+                         "with the model's parameters and another --out")
     return data
 
 
 def rows_of(data: DataFile, part: str) -> np.ndarray:
-    """Rows of a part, int64.
+    """Rows of a part, int64 (n).
 
     Raises:
-        InputError: there are none.
+        InputError: the part is empty.
     """
     rows = data.rows(part)
     if not len(rows):
         raise InputError(f"{data.header.path} has no {part} part: it was split "
-                         f"{data.header.attributes['split']}; take another --part")
+                         f"{data.header.attributes['split']}; choose another --part")
     return rows
 
 
 def of_rows(network: Any, data: DataFile, rows: np.ndarray) -> Material:
-    """Material of some rows of a data file."""
+    """Material from rows of a data file, int64 (n)."""
     groups = np.array(data.header.array("group"))
     sizes = np.bincount(groups[data.usable], minlength=groups.max() + 1)
     paths = np.array(data.header.array("path"))[rows].tolist()
@@ -81,67 +84,79 @@ def of_rows(network: Any, data: DataFile, rows: np.ndarray) -> Material:
 
 
 def probabilities(network: Any, data: DataFile, rows: np.ndarray) -> np.ndarray:
-    """Of "tampered" for rows of a data file, float32 (n).
+    """Probability of "tampered" for rows of a data file, int64 (n).
+
+    Returns:
+        float32 (n).
 
     Raises:
-        InputError: some are no numbers.
+        InputError: a probability is not finite.
     """
     scores = [network.predict_on_batch(data.batch(rows[start:start + BATCH])[0])[:, 1]
               for start in range(0, len(rows), BATCH)]
-    return numbers(np.concatenate(scores))
+    return require_finite(np.concatenate(scores))
 
 
 def of_folder(network: Any, card: Card,
               catalogue: Catalogue) -> tuple[Material, list[tuple[bytes, Rejected]]]:
-    """Material of the pictures of a folder, prepared now as the model's were; and those that
-    can't be used, with the reason.
+    """Material from a folder of pictures, prepared now in the same way as the training data.
+
+    Returns:
+        The material, and the pictures that can't be used, each with the reason.
 
     Raises:
-        InputError: none can be used, or some probabilities are no numbers.
+        InputError: no picture can be used, or a probability is not finite.
     """
     rows = np.arange(len(catalogue))
     batches = np.split(rows, range(BATCH, len(rows), BATCH))
     kept: list[int] = []
     scores: list[np.ndarray] = []
-    bad: list[tuple[bytes, Rejected]] = []
-    for batch, found in zip(batches, prefetch(
-            lambda batch: list(_features(card, catalogue.roots,
-                                         [catalogue.paths[row] for row in batch])), batches),
-            strict=True):
-        good = [one for one in found if not isinstance(one, Rejected)]
-        bad += [(catalogue.paths[row], one) for row, one in zip(batch, found, strict=True)
-                if isinstance(one, Rejected)]
-        kept += [row for row, one in zip(batch.tolist(), found, strict=True)
-                 if not isinstance(one, Rejected)]
-        if good:
-            scores.append(network.predict_on_batch(np.stack(good))[:, 1])
+    rejected: list[tuple[bytes, Rejected]] = []
+
+    def load(batch: np.ndarray) -> list[np.ndarray | Rejected]:
+        return list(_features(card, catalogue.roots, [catalogue.paths[row] for row in batch]))
+
+    for batch, loaded in zip(batches, prefetch(load, batches), strict=True):
+        features = []
+        for row, feature in zip(batch.tolist(), loaded, strict=True):
+            if isinstance(feature, Rejected):
+                rejected.append((catalogue.paths[row], feature))
+            else:
+                kept.append(row)
+                features.append(feature)
+        if features:
+            scores.append(network.predict_on_batch(np.stack(features))[:, 1])
     if not kept:
+        path, reason = rejected[0]
         raise InputError(f"none of the {len(catalogue):,} pictures can be used; the first: "
-                         f"{os.fsdecode(bad[0][0])}: {bad[0][1]}")
+                         f"{os.fsdecode(path)}: {reason}")
     groups = catalogue.groups[kept]
     return Material([catalogue.paths[row] for row in kept], catalogue.labels[kept], groups,
-                    np.bincount(groups)[groups], numbers(np.concatenate(scores))), bad
+                    np.bincount(groups)[groups], require_finite(np.concatenate(scores))), rejected
 
 
 def _features(card: Card, roots: dict[str, Path],
               paths: Sequence[bytes]) -> Iterator[np.ndarray | Rejected]:
-    """Of each picture or frame, or why it can't be used."""
-    for file, some in groupby(map(parse_path, paths), lambda one: one[0]):
-        moments = [moment for _, moment in some]
-        name = locate(roots, file)
-        if moments[0] is None:
-            pixels = (_decoded(name) for _ in moments)
-        else:
-            from preprocessing.video import frames
-
-            pixels = (one if isinstance(one, Rejected) else one.pixels
-                      for one in frames(name, moments))
-        for one in pixels:
+    """The feature of each picture or frame, or why it can't be used."""
+    for file, rows in groupby(map(parse_path, paths), lambda parsed: parsed[0]):
+        for pixels in _pixels(locate(roots, file), [moment for _, moment in rows]):
             try:
-                yield one if isinstance(one, Rejected) else features_of_pixels(
-                    one, (card.feature,), card.parameters)[0]
+                yield pixels if isinstance(pixels, Rejected) else features_of_pixels(
+                    pixels, (card.feature,), card.parameters)[0]
             except Rejected as reason:
                 yield reason
+
+
+def _pixels(file: bytes, moments: Sequence[Moment | None]) -> Iterator[np.ndarray | Rejected]:
+    """A file's pixels for each moment, where None stands for a picture."""
+    in_video = [moment for moment in moments if moment is not None]
+    if not in_video:
+        yield from (_decoded(file) for _ in moments)
+        return
+    from preprocessing.video import frames
+
+    for frame in frames(file, in_video):
+        yield frame if isinstance(frame, Rejected) else frame.pixels
 
 
 def _decoded(path: bytes) -> np.ndarray | Rejected:
@@ -152,7 +167,7 @@ def _decoded(path: bytes) -> np.ndarray | Rejected:
 
 
 def trained_on(model: Path, data: Path) -> bool | None:
-    """Whether the model's run was on this data file; None if its run directory doesn't say."""
+    """Whether the model was trained on this data file; None if its run directory doesn't say."""
     try:
         config = json.loads((find(model).parent / "config.json").read_text(encoding="utf-8"))
         return os.path.realpath(config["data"]) == os.path.realpath(data)

@@ -1,20 +1,20 @@
 """Batch normalisation (Ioffe & Szegedy 2015) for training: fused, or synchronised over the ranks.
 
-Both normalise float (n, h, w, c) over all but the last axis and return the batch's statistics for
-the moving averages, which are no concern of the layer: they are reduced with the gradients.
+Both normalise float (n, h, w, c) over all but the last axis and return the batch's statistics. The
+caller reduces these together with the gradients and updates the moving statistics.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 MOMENTUM = 0.99  # of the moving statistics, and epsilon, as in Keras
 EPSILON = 1e-3
 
-# Sum over the ranks of a float64 tensor, under a name that is the same on all ranks
+# sums a float64 tensor over the ranks, under a name that is the same on all ranks
 AllReduce = Callable[[tf.Tensor, str], tf.Tensor]
 
 
@@ -30,41 +30,42 @@ Normalise = Callable[[tf.Tensor, tf.Tensor, tf.Tensor, str], tuple[tf.Tensor, St
 
 
 def fused(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor) -> tuple[tf.Tensor, Statistics]:
-    """By TensorFlow's fused operation, each rank over its own rows; x float32 or bfloat16.
+    """With TensorFlow's fused operation, each rank over its own rows; x float32 or bfloat16.
 
     Keras 3 computes this layer in separate elementwise operations, four times as slow on a CPU.
     """
     y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
         x=x, scale=gamma, offset=beta, mean=(), variance=(), epsilon=EPSILON, is_training=True)
     count = tf.cast(tf.reduce_prod(tf.shape(x)[:3]), variance.dtype)
-    # the operation returns the Bessel-corrected variance; Keras keeps the other
+    # the operation returns the Bessel-corrected variance; Keras uses the uncorrected one
     return y, Statistics(tf.stop_gradient(mean), tf.stop_gradient(variance * (1 - 1 / count)))
 
 
 def synchronised(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, present: tf.Tensor | float,
                  allreduce: AllReduce, name: str) -> tuple[tf.Tensor, Statistics]:
-    """Over the rows of all ranks; with ``present`` 0 those of this rank don't count.
+    """Over the rows of all ranks; if ``present`` is 0, this rank's rows are ignored.
 
-    Count, mean and squares go around once forward and the two sums of the gradient once backward,
-    in float64. The gradients of gamma and beta stay this rank's share of the sum, like all others.
+    There is one reduction forward (count, mean and squares) and one backward (the two sums of the
+    gradient), in float64. The gradients of gamma and beta are this rank's share of the sum over the
+    ranks, like those of all other weights.
     """
     channels = x.shape[-1]
 
     @tf.custom_gradient
-    def normalise(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor) -> tuple:
+    def normalise(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor) -> tuple[Any, ...]:
         rows = tf.cast(tf.reduce_prod(tf.shape(x)[:3]), tf.float64)
         local = _sum(x) / rows
         squares = _sum(tf.square(x - tf.cast(local, x.dtype)))
-        here = tf.concat([[rows], rows * local, squares + rows * tf.square(local)], 0)
-        total = allreduce(here * tf.cast(present, tf.float64), f"{name}_forward")
+        share = tf.concat([[rows], rows * local, squares + rows * tf.square(local)], 0)
+        total = allreduce(share * tf.cast(present, tf.float64), f"{name}_forward")
         count, mean, variance = tf.split(total, [1, channels, channels])
-        count = tf.maximum(count, 1)  # none: a micro-batch that is empty on all ranks
+        count = tf.maximum(count, 1)  # 0 if the micro-batch is empty on all ranks
         mean = mean / count
         variance = variance / count - tf.square(mean)
         scale = tf.cast(tf.math.rsqrt(variance + EPSILON), x.dtype)
         normal = (x - tf.cast(mean, x.dtype)) * scale
 
-        def gradient(upstream: tf.Tensor, *_: tf.Tensor) -> tuple:
+        def gradient(upstream: tf.Tensor, *_: tf.Tensor) -> tuple[tf.Tensor, ...]:
             for_beta, for_gamma = _sum(upstream), _sum(upstream * normal)
             sums = allreduce(tf.concat([for_beta, for_gamma], 0), f"{name}_backward")
             of_beta, of_gamma = tf.split(tf.cast(sums / count, x.dtype), 2)
@@ -72,8 +73,8 @@ def synchronised(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, present: tf.Te
             return (gamma * scale * for_x * tf.cast(present, x.dtype),
                     tf.cast(for_gamma, gamma.dtype), tf.cast(for_beta, beta.dtype))
 
-        kept = [tf.cast(value, gamma.dtype) for value in (mean, variance)]
-        return (normal * gamma + beta, *kept), gradient
+        statistics = [tf.cast(value, gamma.dtype) for value in (mean, variance)]
+        return (normal * gamma + beta, *statistics), gradient
 
     y, mean, variance = normalise(x, gamma, beta)
     return y, Statistics(tf.stop_gradient(mean), tf.stop_gradient(variance))
@@ -83,8 +84,10 @@ def normaliser(own: tf.DType, sync: bool, present: tf.Tensor, allreduce: AllRedu
     """The batch normalisation of a training pass.
 
     Args:
-        own: type of the weights. sync: over the micro-batch of all ranks (``--sync-bn``).
-            present, allreduce: as for ``synchronised``.
+        own: type of the weights.
+        sync: normalise over the micro-batch of all ranks (``--sync-bn``).
+        present: as for ``synchronised``.
+        allreduce: as for ``synchronised``.
     """
     def normalise(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor,
                   name: str) -> tuple[tf.Tensor, Statistics]:
@@ -99,7 +102,7 @@ def normaliser(own: tf.DType, sync: bool, present: tf.Tensor, allreduce: AllRedu
 
 
 def by_moving(moving: Mapping[str, Statistics]) -> Normalise:
-    """Normalisation by moving statistics, given by layer, as in validation."""
+    """Normalisation by the moving statistics of each layer, by name, as in validation."""
     def normalise(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor,
                   name: str) -> tuple[tf.Tensor, Statistics]:
         statistics = moving[name]
@@ -109,17 +112,18 @@ def by_moving(moving: Mapping[str, Statistics]) -> Normalise:
 
 
 def _sum(x: tf.Tensor) -> tf.Tensor:
-    """Over all but the last axis; float64. A float32 sum of 10⁶ terms, one after the other, would
-    be right to four digits: only the rows of a picture are summed so."""
+    """Over all but the last axis; float64. A sequential float32 sum of 10⁶ terms would be accurate
+    to four digits only, so only the pixels of one row are summed in the type of ``x``."""
     return tf.reduce_sum(tf.cast(tf.reduce_sum(x, 2), tf.float64), [0, 1])
 
 
 def update_moving(moving: Sequence[tf.Variable], batch: Sequence[tf.Tensor],
                   step: tf.Tensor) -> None:
-    """Move the moving statistics towards those of a batch, without the start's bias.
+    """Move the moving statistics towards those of a batch, without bias from their initial values.
 
-    Momentum is ``min(0.99, 1 - 1/step)``, step counted from 1: a plain mean at first. Keras' fixed
-    0.99 needs thousands of steps to forget its start, more than a run on many ranks has.
+    Momentum is ``min(0.99, 1 - 1/step)``, with steps counted from 1: a plain mean at first. Keras'
+    fixed 0.99 needs thousands of steps to forget the initial values, more than a run on many ranks
+    has.
     """
     momentum = tf.minimum(tf.constant(MOMENTUM, tf.float64), 1 - 1 / tf.cast(step, tf.float64))
     for variable, value in zip(moving, batch, strict=True):

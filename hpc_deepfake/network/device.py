@@ -1,4 +1,4 @@
-"""Which device a rank computes on, with how many threads; TensorFlow's start."""
+"""The device and the number of threads of a rank, and the start of TensorFlow."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hpc_deepfake.core.errors import InputError
 
@@ -20,7 +20,13 @@ CHOICES = ("auto", "cpu", "gpu")
 
 @dataclass(frozen=True)
 class Device:
-    """Where this rank computes: ``CPU`` or ``GPU:i``, its name, and threads per operation."""
+    """The device that this rank computes on.
+
+    Attributes:
+        kind: ``CPU`` or ``GPU:i``.
+        name: model name of the processor or GPU.
+        threads: CPU threads per operation.
+    """
 
     kind: str
     name: str
@@ -33,17 +39,17 @@ class Device:
 
 @contextlib.contextmanager
 def quiet_stderr() -> Iterator[None]:
-    """Keep back what C++ libraries write to stderr while they load; shown if loading fails."""
+    """Hide what C++ libraries write to stderr while they load; it is shown if loading fails."""
     sys.stderr.flush()
     saved = os.dup(2)
-    with tempfile.TemporaryFile() as kept:
-        os.dup2(kept.fileno(), 2)
+    with tempfile.TemporaryFile() as hidden:
+        os.dup2(hidden.fileno(), 2)
         try:
             yield
         except BaseException:
             os.dup2(saved, 2)
-            kept.seek(0)
-            sys.stderr.write(kept.read().decode(errors="replace"))
+            hidden.seek(0)
+            sys.stderr.write(hidden.read().decode(errors="replace"))
             raise
         finally:
             os.dup2(saved, 2)
@@ -52,11 +58,11 @@ def quiet_stderr() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _without(module: str) -> Iterator[None]:
-    """Have a module not be found, unless it is there already."""
+    """Make importing a module fail inside the block, unless it is loaded already."""
     if module in sys.modules:
         yield
         return
-    sys.modules[module] = None
+    sys.modules[module] = None  # type: ignore[assignment] # documented to make imports fail
     try:
         yield
     finally:
@@ -64,7 +70,7 @@ def _without(module: str) -> Iterator[None]:
 
 
 def local_ranks(comm: Comm) -> tuple[int, int]:
-    """This rank's number on its node, and how many ranks the node has; collective."""
+    """This rank's number on its node, and the number of ranks on the node. Collective."""
     from mpi4py import MPI
 
     node = comm.Split_type(MPI.COMM_TYPE_SHARED, comm.rank)
@@ -74,35 +80,42 @@ def local_ranks(comm: Comm) -> tuple[int, int]:
         node.Free()
 
 
-def start(wanted: str, local_rank: int = 0, ranks_on_node: int = 1, threads: int = 0) -> Device:
+def start(choice: str, local_rank: int = 0, ranks_on_node: int = 1, threads: int = 0) -> Device:
     """Start TensorFlow on this rank's device.
 
-    A GPU is taken by local rank modulo the visible ones, its memory as needed. CPU threads are
-    ``threads``, else ``$OMP_NUM_THREADS`` (job scripts set it to a rank's share), else the cores
-    this process may use, shared among the node's ranks.
+    The GPU is the visible one whose number is the local rank modulo their count; its memory is
+    allocated as needed.
+
+    Args:
+        choice: one of ``CHOICES``; ``auto`` is a GPU if TensorFlow sees one.
+        local_rank: number of this rank on its node.
+        ranks_on_node: number of ranks on the node.
+        threads: CPU threads per operation; 0 for ``$OMP_NUM_THREADS`` (job scripts set it to a
+            rank's share of the cores), else the cores that this process may use divided by the
+            ranks on the node.
 
     Raises:
-        InputError: ``gpu`` is wanted and TensorFlow sees none.
+        InputError: ``choice`` is ``gpu`` and TensorFlow sees none.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    # by default off on processors without AVX-512 VNNI, where a step then takes twice as long
+    # off by default on processors without AVX-512 VNNI, where a step then takes twice as long
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-    if wanted == "cpu":
+    if choice == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
-    # Keras would load matplotlib on every rank, for a quarter of the start, and never use it here
+    # Keras would load matplotlib, which takes a quarter of the start and is not used here
     with quiet_stderr(), _without("matplotlib"):
         import tensorflow as tf
 
-        gpus = tf.config.list_physical_devices("GPU") if wanted != "cpu" else []
-    if wanted == "gpu" and not gpus:
-        raise InputError(f"--device gpu: {why_no_gpu(tf)}. Use --device cpu, or mend it first")
+        gpus = tf.config.list_physical_devices("GPU") if choice != "cpu" else []
+    if choice == "gpu" and not gpus:
+        raise InputError(f"--device gpu: {why_no_gpu(tf)}. Fix that, or use --device cpu")
     if gpus:
         gpu = gpus[local_rank % len(gpus)]
         tf.config.set_visible_devices(gpu, "GPU")
         tf.config.experimental.set_memory_growth(gpu, True)
         name = tf.config.experimental.get_device_details(gpu).get("device_name", "GPU")
         kind = f"GPU:{local_rank % len(gpus)}"
-        tf.config.experimental.enable_op_determinism()  # CPU operations are so by themselves
+        tf.config.experimental.enable_op_determinism()  # CPU operations always are
     else:
         kind, name = "CPU", cpu_name()
     threads = threads or _omp_threads() or max(1, len(os.sched_getaffinity(0)) // ranks_on_node)
@@ -112,12 +125,13 @@ def start(wanted: str, local_rank: int = 0, ranks_on_node: int = 1, threads: int
 
 
 def _omp_threads() -> int:
-    """``$OMP_NUM_THREADS``, of whose list the outermost level counts; 0 if not set."""
+    """``$OMP_NUM_THREADS``, or the first level if it is a list; 0 if not set."""
     first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     return int(first) if first.isdecimal() else 0
 
 
-def why_no_gpu(tf: object) -> str:
+def why_no_gpu(tf: Any) -> str:
+    """Why TensorFlow, the module ``tf``, sees no GPU, and what to do."""
     if not tf.test.is_built_with_cuda():
         return ("this TensorFlow was built without CUDA (tensorflow-cpu); "
                 "build the GPU environment with env/setup.sh --gpu")
@@ -126,7 +140,7 @@ def why_no_gpu(tf: object) -> str:
         return f"CUDA_VISIBLE_DEVICES is '{visible}', so no GPU is visible to this job"
     if not os.path.exists("/dev/nvidiactl"):
         return "this node has no NVIDIA driver (/dev/nvidiactl is missing)"
-    return ("TensorFlow finds no usable GPU: its CUDA libraries or the driver don't fit; "
+    return ("TensorFlow finds no usable GPU: its CUDA libraries and the driver do not match; "
             "TF_CPP_MIN_LOG_LEVEL=0 shows what it tried")
 
 

@@ -1,6 +1,6 @@
-"""The network's training pass, on TensorFlow's fused operations, over the Keras model's variables.
+"""The network's training pass with TensorFlow's fused operations, on the Keras model's variables.
 
-The Keras model stays the owner of all weights; this is the same network, differentiated faster.
+The Keras model owns all weights; this is the same network with faster gradients.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ Product = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
 class Weights:
-    """The variables of a model of ``table.build()`` by role, as TensorFlow variables.
+    """The variables of a model from ``table.build()`` by role, as TensorFlow variables.
 
-    ``kernel`` takes the place of the large dense layer's: some of its rows.
+    Args:
+        model: owner of the variables.
+        kernel: used instead of the kernel of the large dense layer; holds part of its rows.
     """
 
     def __init__(self, model: keras.Model, kernel: tf.Variable | None = None) -> None:
@@ -47,8 +49,14 @@ def forward(weights: Weights, pictures: tf.Tensor, seed: tf.Tensor, dropout: flo
     """Training pass.
 
     Args:
-        pictures: uint8 (n, 128, 128, 3). seed: int32 (2), of the dropout mask. compute: type of
-            the convolutions and of the large product; weights and the rest keep theirs.
+        weights: the network's variables.
+        pictures: uint8 (n, 128, 128, 3).
+        seed: int32 (2), seed of the dropout mask.
+        dropout: dropout rate; 0 for none.
+        normalise: batch normalisation, from ``batchnorm.normaliser``.
+        compute: type of the convolutions and of the product with the large dense layer; all other
+            operations use the type of the weights.
+        product: matrix product with the kernel of the large dense layer.
 
     Returns:
         Logits (n, 2) in the weights' type, and the batch statistics of both normalisations.
@@ -60,8 +68,8 @@ def forward(weights: Weights, pictures: tf.Tensor, seed: tf.Tensor, dropout: flo
                            ("bn2", weights.conv2, weights.bn2)):
         kernel, bias = _cast(conv, compute)
         x = tf.nn.relu(tf.nn.bias_add(tf.nn.conv2d(x, kernel, 1, "VALID"), bias))
-        x, found = normalise(x, bn[0], bn[1], name)
-        statistics.append(found)
+        x, batch_statistics = normalise(x, bn[0], bn[1], name)
+        statistics.append(batch_statistics)
         x = tf.nn.max_pool2d(x, 2, 2, "VALID")
     x = tf.reshape(x, (tf.shape(x)[0], math.prod(x.shape[1:])))
     kernel, bias = _cast(weights.dense1, compute)

@@ -1,26 +1,28 @@
-"""A trained model's files: ``model.keras``, and its card ``model.json``."""
+"""The files of a trained model: ``model.keras`` and its card, ``model.json``."""
 
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.files import whole, write_json
 from preprocessing.ela import SIZE, Parameters
 
 if TYPE_CHECKING:
     import keras
 
+
 @dataclass(frozen=True)
 class Card:
-    """What must be known to use a trained model; ``model.json`` beside ``model.keras``.
+    """What is needed to use a trained model; stored as ``model.json`` beside ``model.keras``.
 
     Attributes:
-        feature: what the network was trained on. parameters: how that feature is computed.
-        threshold: probability of "tampered" from which a picture is called so.
+        feature: name of the feature that the network was trained on.
+        parameters: parameters of that feature.
+        threshold: lowest probability of tampered at which a picture is predicted tampered.
     """
 
     feature: str
@@ -29,21 +31,17 @@ class Card:
 
 
 def save(model: keras.Model, card: Card, path: Path) -> None:
-    """Write ``model.keras`` and its card, each under a temporary name first."""
-    temporary = path.with_name(f".new-{path.name}")
-    model.save(temporary)
-    os.replace(temporary, path)
-    temporary = path.with_name(f".new-{path.stem}.json")
-    values = {**asdict(card), "parameters": card.parameters.as_dict()}
-    temporary.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, path.with_suffix(".json"))
+    """Write the model to ``path``, a ``.keras`` file, and its card beside it, each file whole."""
+    with whole(path) as temporary:
+        model.save(temporary)
+    write_json(path.with_suffix(".json"), {**asdict(card), "parameters": card.parameters.as_dict()})
 
 
 def find(path: Path) -> Path:
-    """The model's file for a run directory or a ``.keras`` file.
+    """The ``.keras`` file of a run directory, or ``path`` itself if it is a file.
 
     Raises:
-        InputError: there is none.
+        InputError: there is no such file.
     """
     file = path / "model.keras" if path.is_dir() else path
     if not file.is_file():
@@ -64,15 +62,15 @@ def read_card(path: Path) -> Card:
         return Card(str(card["feature"]), Parameters(**card["parameters"]),
                     float(card["threshold"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"the model's card {file} can't be read ({error}); it is written by "
-                         "training, beside model.keras: copy both files") from None
+        raise InputError(f"the model's card {file} can't be read ({error}); training "
+                         "writes it beside model.keras: copy both files") from None
 
 
 def load(path: Path) -> keras.Model:
-    """A trained model, loaded in Keras' safe mode: no code from the file is run.
+    """A trained model, loaded in Keras' safe mode, which runs no code from the file.
 
     Raises:
-        InputError: missing, damaged, or another network.
+        InputError: the file is missing or damaged, or the network has unexpected shapes.
     """
     import keras
 
@@ -80,10 +78,11 @@ def load(path: Path) -> keras.Model:
     try:
         model = keras.saving.load_model(file, compile=False, safe_mode=True)
     except Exception as error:  # zip, HDF5, JSON and Keras errors alike
-        raise InputError(f"{file} is no model that Keras can load: {error}") from None
-    # a network that was never built has no shapes
+        raise InputError(f"{file} is not a model that Keras can load: {error}. Use a "
+                         "model.keras from training, copied completely") from None
+    # a network that was never built has neither attribute
     shapes = [getattr(model, name, None) for name in ("input_shape", "output_shape")]
     if shapes != [(None, SIZE, SIZE, 3), (None, 2)]:
-        raise InputError(f"{file} is another network: input {shapes[0]}, output {shapes[1]}, "
-                         f"not (None, {SIZE}, {SIZE}, 3) and (None, 2)")
+        raise InputError(f"{file} has unexpected shapes: input {shapes[0]}, output {shapes[1]}, "
+                         f"not (None, {SIZE}, {SIZE}, 3) and (None, 2); use a model from training")
     return model

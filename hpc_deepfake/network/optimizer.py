@@ -1,4 +1,4 @@
-"""The optimizers, each one fused operation per variable, and the learning rate's schedule."""
+"""The optimizers, with one fused operation per variable, and the schedule of the learning rate."""
 
 from __future__ import annotations
 
@@ -16,8 +16,14 @@ BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-7  # Keras' defaults
 class Schedule:
     """Learning rate of optimizer step t, counted from 0.
 
-    ``rate·scale / (1 + decay·t)``, which is what ``decay`` meant in Keras 1 and 2 (Keras 3 ignores
-    it), and during the first ``warmup`` steps (t + 1)/warmup of that (Goyal et al. 2017).
+    It is ``rate·scale / (1 + decay·t)``, the meaning of ``decay`` in Keras 1 and 2 (Keras 3 ignores
+    it), times (t + 1)/warmup during the first ``warmup`` steps (Goyal et al. 2017).
+
+    Attributes:
+        rate: initial learning rate.
+        decay: decay per step.
+        scale: factor for the number of ranks.
+        warmup: number of warm-up steps; 0 for none.
     """
 
     rate: float
@@ -26,7 +32,7 @@ class Schedule:
     warmup: int = 0
 
     def at(self, step: tf.Tensor) -> tf.Tensor:
-        """For an int64 scalar; float64."""
+        """The rate of a step, an int64 scalar; float64."""
         t = tf.cast(step, tf.float64)
         rate = self.rate * self.scale / (1 + self.decay * t)
         return rate * tf.minimum((t + 1) / self.warmup, 1) if self.warmup else rate
@@ -42,7 +48,7 @@ class Adam:
 
     @property
     def slots(self) -> list[tf.Variable]:
-        """The state besides the variables and the step."""
+        """The state in addition to the variables and the step."""
         return [*self.first, *self.second]
 
     def apply(self, gradients: Sequence[tf.Tensor], step: tf.Tensor,
@@ -65,7 +71,7 @@ class Adam:
 
 
 class SGD:
-    """Plain gradient descent: for comparing strategies, since it doesn't hide small differences."""
+    """Plain gradient descent, for comparing strategies: it does not hide small differences."""
 
     slots: Sequence[tf.Variable] = ()
 
@@ -81,14 +87,12 @@ class SGD:
                 var=variable.handle, alpha=tf.cast(rate, variable.dtype), delta=gradient)
 
 
-OPTIMIZERS = {"adam": Adam, "sgd": SGD}
-
-
 Optimizer = Adam | SGD
+OPTIMIZERS: dict[str, type[Adam] | type[SGD]] = {"adam": Adam, "sgd": SGD}
 
 
 def optimizer_of(settings: Settings, variables: Sequence[tf.Variable], shares: int) -> Optimizer:
-    """For these variables, with the schedule of the settings on so many data parallel shares."""
+    """The optimizer of the settings for ``variables``, on ``shares`` data parallel shares."""
     return OPTIMIZERS[settings.optimizer](variables, Schedule(
         settings.learning_rate, settings.decay, settings.rate_scale(shares),
         settings.warmup_steps))

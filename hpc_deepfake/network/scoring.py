@@ -1,4 +1,4 @@
-"""Probabilities that a trained model gives."""
+"""Probabilities computed by a trained model."""
 
 from __future__ import annotations
 
@@ -11,23 +11,27 @@ from hpc_deepfake.core.errors import InputError
 
 
 def probabilities(network: Any, features: Sequence[np.ndarray]) -> list[float]:
-    """Of "tampered", of each of some uint8 (128, 128, 3).
+    """Probability of tampered of each feature, uint8 (128, 128, 3) each.
+
+    Args:
+        network: the trained Keras model.
+        features: the pictures' features.
 
     Raises:
-        InputError: as ``numbers``.
+        InputError: a probability is not finite.
     """
     if not len(features):
         return []
-    return numbers(network.predict_on_batch(np.stack(features))[:, 1]).tolist()
+    return require_finite(network.predict_on_batch(np.stack(features))[:, 1]).tolist()
 
 
-def numbers(found: np.ndarray) -> np.ndarray:
-    """``found``, a model's probabilities.
+def require_finite(probabilities: np.ndarray) -> np.ndarray:
+    """The argument itself.
 
     Raises:
-        InputError: some are no numbers.
+        InputError: a probability is not finite.
     """
-    if not np.isfinite(found).all():
-        raise InputError("the model gives no numbers: its training diverged, or its file was "
-                         "damaged; take another --model")
-    return found
+    if not np.isfinite(probabilities).all():
+        raise InputError("the model's probabilities are not finite numbers: its training diverged, "
+                         "or its file was damaged; use another --model")
+    return probabilities

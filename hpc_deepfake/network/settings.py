@@ -1,20 +1,23 @@
-"""The options that decide what a training run computes, apart from its data."""
+"""The options that determine what a training run computes, apart from its data."""
 
 from __future__ import annotations
 
 import math
 from argparse import Namespace
 from dataclasses import asdict, dataclass, fields
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
 SCALINGS = ("none", "linear", "sqrt")
 PRECISIONS = ("float32", "bfloat16", "float64")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The options of ``train`` of the same names; a resumed run must have the same."""
+    """The options of ``train`` with the same names; a resumed run must have the same values."""
 
     feature: str = "ela"
     batch_size: int = 32
@@ -34,17 +37,17 @@ class Settings:
 
     @classmethod
     def of(cls, options: Namespace) -> Settings:
-        """Those of a command line."""
+        """The settings of a command line."""
         return from_options(cls, options)
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
     def rate_scale(self, ranks: int) -> float:
-        """Factor on the learning rate for so many ranks."""
+        """Factor of the learning rate for a number of ranks."""
         return {"none": 1.0, "linear": float(ranks), "sqrt": math.sqrt(ranks)}[self.scale_rate]
 
 
 def from_options(kind: type[T], options: Namespace) -> T:
-    """``kind``, a dataclass, with the options of its fields' names."""
+    """An instance of the dataclass ``kind`` with the options that have the names of its fields."""
     return kind(**{field.name: getattr(options, field.name) for field in fields(kind)})

@@ -1,4 +1,4 @@
-"""The default network, ``table``, of stock Keras layers."""
+"""The default network, ``table``, built from stock Keras layers."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ PARAMETERS = 7_392_962
 
 
 def build(precision: str = "float32") -> keras.Model:
-    """The CNN: uint8 or float (n, 128, 128, 3) in 0…255 → (n, 2), authentic, tampered.
+    """The CNN: uint8 or float (n, 128, 128, 3) in 0…255 → probabilities (n, 2) of authentic and
+    tampered.
 
-    Glorot-uniform kernels from Keras' global seed; 7,392,962 parameters, of which 192 are moving
-    statistics.
+    Kernels are Glorot-uniform from Keras' global seed. It has 7,392,962 parameters, of which 192
+    are moving statistics.
     """
     import keras
     from keras import layers
 
-    keras.config.set_dtype_policy(precision)  # it outlives a change of floatx
+    keras.config.set_dtype_policy(precision)  # once set, floatx does not change it
     model = keras.Sequential([
         keras.Input((SIZE, SIZE, 3), name="picture"),
         layers.Rescaling(1 / 255, name="rescaling"),

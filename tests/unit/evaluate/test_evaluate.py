@@ -209,7 +209,7 @@ def test_a_model_that_gives_no_numbers(network, data_file, pictures, monkeypatch
     """No figures of a diverged one."""
     monkeypatch.setattr(Network, "predict_on_batch", lambda _, x: np.full((len(x), 2), np.nan))
     for data in (data_file, pictures):
-        with pytest.raises(InputError, match="gives no numbers"):
+        with pytest.raises(InputError, match="are not finite numbers"):
             run(network, data)
 
 

@@ -1,4 +1,4 @@
-"""TensorFlow's start."""
+"""The start of TensorFlow."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import matplotlib.pyplot
 """
 
 
-def test_it_is_quiet_and_loads_no_more_than_it_must() -> None:
-    """oneDNN is on where nobody said otherwise; matplotlib isn't loaded, and can be afterwards."""
+def test_it_is_quiet_and_does_not_load_matplotlib() -> None:
+    """oneDNN is on by default; matplotlib is not loaded, and can still be imported afterwards."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith("TF_")}
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True,
                           timeout=120, env=environ)

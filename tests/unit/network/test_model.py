@@ -1,4 +1,4 @@
-"""The network of the mission, layer by layer, and the file it travels in."""
+"""The network, layer by layer, and the files of a trained model."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from preprocessing.ela import Parameters
 
 CARD = Card("raw", Parameters(quality=85), 0.375)
 
-# name, class, output shape, parameters, those that aren't trained
+# name, class, output shape, parameters, those that are not trained
 LAYERS = [
     ("rescaling", "Rescaling", (128, 128, 3), 0, 0),
     ("conv1", "Conv2D", (126, 126, 32), 896, 0),
@@ -38,18 +38,18 @@ LAYERS = [
 
 @pytest.fixture(scope="module")
 def network() -> keras.Model:
-    """A network all of whose weights matter, the moving statistics too."""
+    """A network whose weights all matter, including the moving statistics."""
     keras.utils.set_random_seed(1)
-    made = table.build()
+    model = table.build()
     random = np.random.default_rng(1)
-    for variable in (v for v in made.weights if "kernel" not in v.path):
+    for variable in (v for v in model.weights if "kernel" not in v.path):
         variable.assign(random.uniform(0.1, 1.0, variable.shape))
-    return made
+    return model
 
 
 @pytest.fixture(scope="module")
 def saved(network: keras.Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run directory with the network, as training leaves it; not to be changed."""
+    """A run directory with the network, as training writes it; not to be changed."""
     folder = tmp_path_factory.mktemp("run")
     model.save(network, CARD, folder / "model.keras")
     return folder
@@ -61,27 +61,27 @@ def pictures() -> np.ndarray:
 
 
 def copy(saved: Path, to: Path, content: bytes | None = None) -> Path:
-    """The model's two files in ``to``, the ``.keras`` one with another content."""
+    """The model's two files in ``to``, the ``.keras`` file with other contents."""
     to.mkdir(exist_ok=True)
     (to / "model.json").write_bytes((saved / "model.json").read_bytes())
     (to / "model.keras").write_bytes(content or (saved / "model.keras").read_bytes())
     return to
 
 
-def test_every_layer_is_that_of_the_mission(network):
-    """Kind, output shape and number of parameters of each layer, in order, stock Keras all."""
-    found = [(layer.name, type(layer).__name__, tuple(layer.output.shape[1:]),
+def test_every_layer(network):
+    """Kind, output shape and number of parameters of each layer, in order; all are stock Keras."""
+    layers = [(layer.name, type(layer).__name__, tuple(layer.output.shape[1:]),
               layer.count_params(), sum(v.numpy().size for v in layer.non_trainable_variables
                                         if "seed" not in v.path))
              for layer in network.layers]
-    assert found == LAYERS
+    assert layers == LAYERS
     assert all(type(layer) is getattr(keras.layers, type(layer).__name__)
                for layer in network.layers)
     assert network.input_shape == (None, 128, 128, 3)
 
 
-def test_parameters_in_all(network):
-    """7,392,962, of which 192 (the moving statistics) aren't trained."""
+def test_the_number_of_parameters(network):
+    """7,392,962, of which 192 (the moving statistics) are not trained."""
     def count(variables):
         return sum(int(np.prod(v.shape)) for v in variables)
 
@@ -117,14 +117,14 @@ def test_activations_windows_and_rates(network):
 
 
 def test_weights_come_from_the_global_seed():
-    """Same seed, same weights; another one, others; biases start at 0."""
+    """Same seed, same weights; another seed, other weights; biases start at 0."""
     def kernel(seed):
         keras.utils.set_random_seed(seed)
         return table.build().get_layer("conv2").get_weights()
 
-    one, same, other = kernel(3), kernel(3), kernel(4)
-    assert np.array_equal(one[0], same[0]) and not np.array_equal(one[0], other[0])
-    assert not one[1].any()
+    first, same, other = kernel(3), kernel(3), kernel(4)
+    assert np.array_equal(first[0], same[0]) and not np.array_equal(first[0], other[0])
+    assert not first[1].any()
 
 
 def test_float64_network_is_float64_throughout_and_the_next_one_is_not():
@@ -134,16 +134,16 @@ def test_float64_network_is_float64_throughout_and_the_next_one_is_not():
 
 
 def test_loads_without_this_package(network, saved, pictures, tmp_path):
-    """In a Python of its own, isolated from this clone, in safe mode, the saved file gives the
-    same probabilities to 1e-5."""
+    """In a separate Python, isolated from this clone, in safe mode, the saved file gives the same
+    probabilities to 1e-5."""
     np.save(tmp_path / "in.npy", pictures)
     program = """
 import sys
 import keras, numpy
 model = keras.saving.load_model(sys.argv[1], safe_mode=True)
 numpy.save(sys.argv[3], model.predict_on_batch(numpy.load(sys.argv[2])))
-mine = [name for name in sys.modules if name.split('.')[0] in ('hpc_deepfake', 'preprocessing')]
-assert not mine, mine
+own = [name for name in sys.modules if name.split('.')[0] in ('hpc_deepfake', 'preprocessing')]
+assert not own, own
 """
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     done = subprocess.run(
@@ -151,27 +151,27 @@ assert not mine, mine
          tmp_path / "out.npy"], cwd=tmp_path, env=environment, capture_output=True, text=True,
         timeout=120)
     assert done.returncode == 0, done.stderr
-    got, want = np.load(tmp_path / "out.npy"), network.predict_on_batch(pictures)
-    assert want.std(0).min() > 1e-3, "the pictures must not all look the same to it"
-    np.testing.assert_allclose(got, want, rtol=0, atol=1e-5)
+    actual, expected = np.load(tmp_path / "out.npy"), network.predict_on_batch(pictures)
+    assert expected.std(0).min() > 1e-3, "the probabilities of the pictures must differ"
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5)
 
 
 def test_load_gives_the_same_network(network, saved, pictures):
-    """By run directory and by file: the very weights, and the same probabilities."""
+    """By run directory and by file: the same weights and probabilities."""
     for path in (saved, saved / "model.keras"):
         loaded = model.load(path)
-        for one, other in zip(network.weights, loaded.weights, strict=True):
-            assert np.array_equal(one.numpy(), other.numpy())
+        for original, copied in zip(network.weights, loaded.weights, strict=True):
+            assert np.array_equal(original.numpy(), copied.numpy())
     np.testing.assert_allclose(loaded.predict_on_batch(pictures),
                                network.predict_on_batch(pictures), atol=1e-5)
 
 
 def test_saving_leaves_two_files(saved):
-    """No temporary file stays behind."""
+    """No temporary file is left."""
     assert sorted(path.name for path in saved.iterdir()) == ["model.json", "model.keras"]
 
 
-def test_a_failed_save_leaves_the_model_before_whole(network, saved, tmp_path, monkeypatch):
+def test_a_failed_save_leaves_the_old_model(network, saved, tmp_path, monkeypatch):
     """``model.keras`` is replaced only when the new one is complete."""
     folder = copy(saved, tmp_path / "run")
     before = (folder / "model.keras").read_bytes()
@@ -184,10 +184,11 @@ def test_a_failed_save_leaves_the_model_before_whole(network, saved, tmp_path, m
     with pytest.raises(OSError, match="No space"):
         model.save(network, CARD, folder / "model.keras")
     assert (folder / "model.keras").read_bytes() == before
+    assert len(list(folder.iterdir())) == 2, "no temporary file is left"
 
 
 def test_no_code_from_a_file_is_run(tmp_path):
-    """A model with a Python function in it is refused, and the function isn't called."""
+    """A model that contains a Python function is rejected, and the function is not called."""
     mark = tmp_path / "called"
     # the path inside the code: a closure would not get through the file
     function = eval(f"lambda x: (__import__('os').makedirs({str(mark)!r}, exist_ok=True), x)[1]")
@@ -197,16 +198,16 @@ def test_no_code_from_a_file_is_run(tmp_path):
     harmful.save(tmp_path / "model.keras")
     shutil.rmtree(mark, ignore_errors=True)
     keras.saving.load_model(tmp_path / "model.keras", safe_mode=False)(np.zeros((1, 128, 128, 3)))
-    assert mark.exists(), "it would be called"
+    assert mark.exists(), "without safe mode it is called"
     mark.rmdir()
-    with pytest.raises(InputError, match="no model that Keras can load"):
+    with pytest.raises(InputError, match="not a model that Keras can load"):
         model.load(tmp_path)
     assert not mark.exists()
 
 
 @pytest.mark.parametrize("damage", ["cut", "text", "weight", "configuration"])
 def test_a_damaged_file_is_an_input_error(saved, tmp_path, damage):
-    """Also one with a single wrong byte in a weight, which HDF5 reads without a complaint."""
+    """Also one with a single wrong byte in a weight, which HDF5 reads without an error."""
     whole = bytearray((saved / "model.keras").read_bytes())
     if damage == "cut":
         whole = whole[:len(whole) // 2]
@@ -223,22 +224,22 @@ def test_a_damaged_file_is_an_input_error(saved, tmp_path, damage):
 
 @pytest.mark.parametrize(("shape", "classes"), [
     ((64, 64, 3), 2), ((128, 128, 3), 3), (None, 2)], ids=["input", "output", "unbuilt"])
-def test_another_network_is_an_input_error(tmp_path, shape, classes):
+def test_a_network_of_other_shapes_is_an_input_error(tmp_path, shape, classes):
     first = [keras.Input(shape)] if shape else []
     keras.Sequential([*first, keras.layers.Flatten(), keras.layers.Dense(classes)]).save(
         tmp_path / "model.keras")
-    with pytest.raises(InputError, match="another network"):
+    with pytest.raises(InputError, match="unexpected shapes"):
         model.load(tmp_path)
 
 
-def test_no_model_is_an_input_error_with_the_way_to_one(tmp_path):
+def test_a_missing_model_is_an_input_error_with_the_command_to_train_one(tmp_path):
     for path in (tmp_path, tmp_path / "model.keras", tmp_path / "nowhere"):
         for function in (model.find, model.load, model.read_card):
             with pytest.raises(InputError, match=r"(?s)no trained model.*hpc_deepfake\.train"):
                 function(path)
 
 
-def test_the_card_comes_back(saved):
+def test_the_card_is_read_back(saved):
     """By run directory and by file; numbers as numbers."""
     assert model.read_card(saved) == model.read_card(saved / "model.keras") == CARD
     assert json.loads((saved / "model.json").read_text()) == {

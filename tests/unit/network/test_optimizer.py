@@ -1,4 +1,4 @@
-"""The optimizers are Keras' own, with the learning rate that ``decay`` once meant."""
+"""The optimizers equal those of Keras, with the decay of the learning rate of Keras 2."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hpc_deepfake.network.settings import Settings
 
 
 class KerasSchedule(keras.optimizers.schedules.LearningRateSchedule):
-    """The same schedule, written down once more, for Keras' optimizers."""
+    """The same schedule, written independently, for Keras' optimizers."""
 
     def __init__(self, rate: float, decay: float, warmup: int) -> None:
         self.rate, self.decay, self.warmup = rate, decay, warmup
@@ -29,12 +29,12 @@ class KerasSchedule(keras.optimizers.schedules.LearningRateSchedule):
 def gradients(steps: int, kind: str) -> list[list[np.ndarray]]:
     """Of two variables, from large to tiny, with zeros among them."""
     random = np.random.default_rng(1)
-    made = []
+    pairs = []
     for step in range(steps):
         pair = [random.normal(size=(3, 4)) * 10.0 ** -(step % 8), random.normal(size=5)]
         pair[0][0] = 0
-        made.append([value.astype(kind) for value in pair])
-    return made
+        pairs.append([value.astype(kind) for value in pair])
+    return pairs
 
 
 def start(kind: str) -> list[np.ndarray]:
@@ -45,9 +45,9 @@ def start(kind: str) -> list[np.ndarray]:
 def run(optimizer: type, schedule: Schedule, kind: str, steps: int) -> list[list[np.ndarray]]:
     """The variables after each step."""
     variables = [tf.Variable(value) for value in start(kind)]
-    mine, after = optimizer(variables, schedule), []
+    instance, after = optimizer(variables, schedule), []
     for step, pair in enumerate(gradients(steps, kind)):
-        mine.apply([tf.constant(value) for value in pair], tf.constant(step, tf.int64))
+        instance.apply([tf.constant(value) for value in pair], tf.constant(step, tf.int64))
         after.append([v.numpy() for v in variables])
     return after
 
@@ -64,7 +64,7 @@ def run_keras(optimizer: keras.optimizers.Optimizer, kind: str,
 
 @pytest.fixture(params=["float32", "float64"])
 def kind(request):
-    """The type of the weights; Keras' optimizers take their own from floatx."""
+    """The type of the weights; the optimizers of Keras take theirs from floatx."""
     before = keras.config.floatx()
     keras.config.set_floatx(request.param)
     yield request.param
@@ -76,14 +76,14 @@ def kind(request):
 def test_steps_are_those_of_keras(kind, name, decay, warmup):
     """Every variable after each of 30 steps, in float32 and float64, with decay and warm-up."""
     reference = {"adam": keras.optimizers.Adam, "sgd": keras.optimizers.SGD}[name]
-    got = run(OPTIMIZERS[name], Schedule(0.01, decay, 1.0, warmup), kind, 30)
-    want = run_keras(reference(KerasSchedule(0.01, decay, warmup)), kind, 30)
+    actual = run(OPTIMIZERS[name], Schedule(0.01, decay, 1.0, warmup), kind, 30)
+    expected_steps = run_keras(reference(KerasSchedule(0.01, decay, warmup)), kind, 30)
     tolerance = {"float32": 1e-5, "float64": 1e-6}[kind]  # Keras rounds its betas to float32
-    for ours, theirs in zip(got, want, strict=True):
-        for one, other in zip(ours, theirs, strict=True):
-            assert one.dtype == kind
-            np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance)
-    assert not np.allclose(got[0][0], got[-1][0], atol=1e-3)
+    for step, keras_step in zip(actual, expected_steps, strict=True):
+        for value, expected in zip(step, keras_step, strict=True):
+            assert value.dtype == kind
+            np.testing.assert_allclose(value, expected, rtol=tolerance, atol=tolerance)
+    assert not np.allclose(actual[0][0], actual[-1][0], atol=1e-3)
 
 
 def test_adam_by_hand():
@@ -103,18 +103,19 @@ def test_learning_rate_decays_per_step():
     """rate / (1 + decay·t), t from 0: with the defaults, 1e-4 at first and half at a million."""
     defaults = Settings()
     schedule = Schedule(defaults.learning_rate, defaults.decay)
-    for step, want in ((0, 1e-4), (1, 1e-4 / 1.000001), (1000, 1e-4 / 1.001), (10**6, 0.5e-4),
+    for step, expected in ((0, 1e-4), (1, 1e-4 / 1.000001), (1000, 1e-4 / 1.001), (10**6, 0.5e-4),
                        (3 * 10**9, 1e-4 / 3001)):
-        got = schedule.at(tf.constant(step, tf.int64))
-        assert got.dtype == tf.float64
-        np.testing.assert_allclose(got, want, rtol=1e-14)
+        rate = schedule.at(tf.constant(step, tf.int64))
+        assert rate.dtype == tf.float64
+        np.testing.assert_allclose(rate, expected, rtol=1e-14)
 
 
 def test_warm_up_is_linear_and_ends():
-    """(t + 1)/N of the decayed rate during the first N steps, from the first one on; then all."""
+    """(t + 1)/N of the decayed rate during the first N steps; then all of it."""
     schedule = Schedule(1.0, 0.5, 1.0, 4)
-    got = [float(schedule.at(tf.constant(step, tf.int64))) for step in range(7)]
-    np.testing.assert_allclose(got, [0.25 / 1, 0.5 / 1.5, 0.75 / 2, 1 / 2.5, 1 / 3, 1 / 3.5, 1 / 4])
+    rates = [float(schedule.at(tf.constant(step, tf.int64))) for step in range(7)]
+    np.testing.assert_allclose(
+        rates, [0.25 / 1, 0.5 / 1.5, 0.75 / 2, 1 / 2.5, 1 / 3, 1 / 3.5, 1 / 4])
 
 
 @pytest.mark.parametrize(("scaling", "ranks", "factor"), [
@@ -129,17 +130,18 @@ def test_scaling_with_the_ranks(scaling, ranks, factor):
 
 
 def test_sgd_by_hand():
-    """Value minus rate times gradient; nothing is remembered from step to step."""
+    """Value minus rate times gradient; no state is kept between steps."""
     variable = tf.Variable([1.0, -2.0])
     sgd = SGD([variable], Schedule(0.5, 1.0))
-    for step, want in ((0, [0.5, -2.5]), (1, [0.25, -2.75])):
+    for step, expected in ((0, [0.5, -2.5]), (1, [0.25, -2.75])):
         sgd.apply([tf.constant([1.0, 1.0])], tf.constant(step, tf.int64))
-        np.testing.assert_allclose(variable, want)
+        np.testing.assert_allclose(variable, expected)
     assert not list(sgd.slots)
 
 
-def test_adam_goes_on_from_its_slots():
-    """The slots and the step are all of Adam's state: copied to another one, it goes on alike."""
+def test_adam_is_resumed_from_its_slots():
+    """The slots and the step are all of Adam's state: a second instance with copies of them makes
+    the same steps."""
     pairs = gradients(6, "float32")
     schedule = Schedule(0.01)
     whole = run(Adam, schedule, "float32", 6)[-1]
@@ -154,5 +156,5 @@ def test_adam_goes_on_from_its_slots():
         slot.assign(value)
     for step in range(3, 6):
         second.apply([tf.constant(v) for v in pairs[step]], tf.constant(step, tf.int64))
-    for one, other in zip(copies, whole, strict=True):
-        assert np.array_equal(one.numpy(), other)
+    for resumed, expected in zip(copies, whole, strict=True):
+        assert np.array_equal(resumed.numpy(), expected)
