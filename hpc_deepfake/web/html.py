@@ -1,4 +1,4 @@
-"""HTML from untrusted text: escaping, numbers, tables, and the page around the sections."""
+"""HTML from untrusted text: escaping, elements, tables, and the page around the sections."""
 
 from __future__ import annotations
 
@@ -18,32 +18,41 @@ class Html(str):
 
 
 def text(value: object) -> Html:
-    """As HTML. What can't be seen, or turns the writing's direction, is shown as its code."""
+    """``value`` as HTML. Invisible characters and those that change the writing direction are shown
+    as escapes."""
     if isinstance(value, Html):
         return value
     return Html(escape(printable(str(value))))
 
 
 def name(value: object) -> Html:
-    """A file name: in its own direction, and broken anywhere."""
+    """A file name, with its own writing direction; lines may break anywhere in it."""
     return Html(f"<bdi class=name>{text(value)}</bdi>")
 
 
 def join(parts: Iterable[object], between: str = "") -> Html:
+    """The parts as HTML, one after another."""
     return Html(between.join(text(part) for part in parts))
 
 
 def tag(kind: str, content: object, **attributes: object) -> Html:
-    """An element; ``class_`` gives the attribute ``class``."""
-    given = "".join(f' {key.rstrip("_").replace("_", "-")}="{text(value)}"'
+    """An element with attributes; ``class_`` is the attribute ``class``, None leaves one out."""
+    pairs = "".join(f' {key.rstrip("_").replace("_", "-")}="{text(value)}"'
                     for key, value in attributes.items() if value is not None)
-    return Html(f"<{kind}{given}>{text(content)}</{kind}>")
+    return Html(f"<{kind}{pairs}>{text(content)}</{kind}>")
 
 
 def table(caption: object, head: Sequence[object], rows: Iterable[Sequence[object]],
           kind: str = "numbers") -> Html:
-    """With the first cell of each row as its header. ``kind`` is a class of the page's style:
-    ``numbers``, ``figures`` (a number, then words) or ``words``."""
+    """A table with a caption.
+
+    Args:
+        caption: shown above the table.
+        head: column headings; may be empty.
+        rows: cells of each row; the first one is the heading of the row.
+        kind: a class of the page's style: ``numbers``, ``figures`` (a number, then words) or
+            ``words``.
+    """
     top = join(tag("th", cell, scope="col") for cell in head)
     body = join(Html(f"<tr>{tag('th', first, scope='row')}"
                      f"{join(tag('td', cell) for cell in rest)}</tr>") for first, *rest in rows)
@@ -54,19 +63,22 @@ def table(caption: object, head: Sequence[object], rows: Iterable[Sequence[objec
 
 
 def section(title: str, *content: object) -> Html:
-    """With a heading, which the page's list of contents points to."""
+    """A section with a heading, to which the list of contents links."""
     return Html(f'<section id="{anchor(title)}"><h2>{text(title)}</h2>{join(content)}</section>')
 
 
 def anchor(title: str) -> str:
-    return "".join(one if one.isalnum() else "-" for one in title.lower())
+    """The id of the section with this title."""
+    return "".join(letter if letter.isalnum() else "-" for letter in title.lower())
 
 
 def paragraph(*content: object, class_: str | None = None) -> Html:
+    """A paragraph."""
     return tag("p", join(content), class_=class_)
 
 
 def details(summary: str, content: object) -> Html:
+    """Content that is hidden until its summary is clicked."""
     return Html(f"<details><summary>{text(summary)}</summary>{text(content)}</details>")
 
 
@@ -76,8 +88,16 @@ def commands(lines: Sequence[str]) -> Html:
 
 
 def page(title: str, head: object, sections: Sequence[tuple[str, Html]]) -> str:
-    """The whole document: no scripts, nothing fetched, and the browser is told to allow neither."""
-    contents = join((Html(f'<a href="#{anchor(one)}">{text(one)}</a>') for one, _ in sections), " ")
+    """The whole document. It has no scripts and fetches nothing; its content security policy
+    forbids both.
+
+    Args:
+        title: shown by the browser.
+        head: shown above the list of contents.
+        sections: title and content of each section.
+    """
+    contents = join((Html(f'<a href="#{anchor(name)}">{text(name)}</a>') for name, _ in sections),
+                    " ")
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -92,7 +112,7 @@ def page(title: str, head: object, sections: Sequence[tuple[str, Html]]) -> str:
 <body>
 <header>{text(head)}<nav aria-label="Sections">{contents}</nav></header>
 <main>
-{join((section(one, content) for one, content in sections), chr(10))}
+{join((section(name, content) for name, content in sections), chr(10))}
 </main>
 </body>
 </html>

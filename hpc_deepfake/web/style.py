@@ -1,4 +1,4 @@
-"""The page's looks: light and dark, wide and narrow, screen and paper."""
+"""The style sheet of the pages: light and dark, wide and narrow, screen and print."""
 
 STYLE = """
 :root {

@@ -1,5 +1,5 @@
-"""Charts as inline SVG. Their colours are classes of the page's style, so that they follow it
-into the dark; what they show is also told as text."""
+"""Charts as inline SVG. Their colours are classes of the page's style, so that they change with its
+dark mode; each chart has a text alternative."""
 
 from __future__ import annotations
 
@@ -12,24 +12,34 @@ Point = tuple[float | None, float | None]
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 20, 10, 40  # margins, in the units of the drawing
 
 
-def ticks(low: float, high: float, wanted: int = 5) -> list[float]:
-    """Some round numbers from ``low`` to ``high``: steps of 1, 2 or 5 times a power of ten."""
+def ticks(low: float, high: float, count: int = 5) -> list[float]:
+    """About ``count`` round numbers from ``low`` to ``high``: steps of 1, 2 or 5 times a power of
+    ten."""
     span = high - low
     if not span > 0:
         return [low]
-    rough = span / wanted
+    rough = span / count
     power = 10 ** math.floor(math.log10(rough))
-    step = next(power * one for one in (1, 2, 5, 10) if power * one >= rough * (1 - 1e-9))
+    step = next(power * factor for factor in (1, 2, 5, 10)
+                if power * factor >= rough * (1 - 1e-9))
     first = math.ceil(low / step - 1e-9)
-    return [round(one * step, 12) for one in range(first, math.floor(high / step + 1e-9) + 1)]
+    return [round(i * step, 12) for i in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
 class Chart:
-    """Axes, and what is drawn on them; ``svg()`` gives the whole.
+    """Axes, and what is drawn on them; ``svg()`` returns the whole chart.
 
     Args:
-        label: what it shows, for those who can't see it. x, y: limits. xlabel, ylabel: with
-        units. xform, yform: tick labels. size: width and height, about CSS pixels on a phone.
+        label: text alternative, which says what the chart shows.
+        x: limits of the horizontal axis.
+        y: limits of the vertical axis.
+        xlabel: name of the horizontal axis, with its unit.
+        ylabel: name of the vertical axis, with its unit.
+        xticks: values to label; default: round numbers.
+        yticks: values to label; default: round numbers.
+        xform: format of the horizontal tick labels.
+        yform: format of the vertical tick labels.
+        size: width and height of the drawing, about CSS pixels on a phone.
     """
 
     def __init__(self, label: str, x: tuple[float, float], y: tuple[float, float],
@@ -65,7 +75,7 @@ class Chart:
         return round(_TOP + (1 - (value - low) / (high - low)) * height, 1)
 
     def line(self, points: Sequence[Point], style: str) -> None:
-        """Through the points, interrupted where one isn't a number; a lone one is a dot."""
+        """A line through the points, interrupted where one is not finite; a lone point is a dot."""
         run: list[tuple[float, float]] = []
         for x, y in [*points, (None, None)]:
             if x is not None and y is not None and math.isfinite(x) and math.isfinite(y):
@@ -81,17 +91,17 @@ class Chart:
             run = []
 
     def across(self, y: float | None, style: str) -> None:
-        """A level over the whole width."""
+        """A horizontal line over the whole width."""
         if y is not None:
             self.line([(self._x[0], y), (self._x[1], y)], style)
 
     def upright(self, x: float, style: str) -> None:
-        """A vertical over the whole height."""
+        """A vertical line over the whole height."""
         self.line([(x, self._y[0]), (x, self._y[1])], style)
 
     def dot(self, x: float | None, y: float | None, style: str, title: str = "",
             radius: float = 4) -> None:
-        """A point; its title is shown under the mouse."""
+        """A point; its title is shown under the mouse pointer."""
         if x is not None and y is not None:
             inner = f"<title>{text(title)}</title>" if title else ""
             self._parts.append(f'<circle class="f-{style}" cx="{self._across(x)}" '
@@ -99,7 +109,7 @@ class Chart:
 
     def bar(self, left: float, right: float, low: float, high: float, style: str,
             title: str = "") -> None:
-        """A filled rectangle between two x and two y; its title is shown under the mouse."""
+        """A filled rectangle; its title is shown under the mouse pointer."""
         x, y = self._across(left), self._down(high)
         inner = f"<title>{text(title)}</title>" if title else ""
         self._parts.append(f'<rect class="f-{style}" x="{x:g}" y="{y:g}" '
@@ -107,6 +117,7 @@ class Chart:
                            f'height="{max(self._down(low) - y, 0):.1f}">{inner}</rect>')
 
     def svg(self) -> Html:
+        """The chart as an ``svg`` element."""
         return Html(f'<svg viewBox="0 0 {self.size[0]} {self.size[1]}" role="img" '
                     f'aria-label="{text(self.label)}">{"".join(self._parts)}</svg>')
 
@@ -117,7 +128,7 @@ def _wide(limits: tuple[float, float]) -> tuple[float, float]:
 
 
 def _straightened(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Without points in the middle of level or upright pieces: curves have one per picture."""
+    """Without the points inside horizontal and vertical runs; curves have a point per picture."""
     kept: list[tuple[float, float]] = []
     for point in points:
         if kept and point == kept[-1]:
@@ -131,8 +142,15 @@ def _straightened(points: list[tuple[float, float]]) -> list[tuple[float, float]
 
 def figure(title: str, chart: Chart, keys: Sequence[tuple[str, str]] = (),
            caption: object = "", below: object = "") -> Html:
-    """A chart with its title, its legend (style, meaning) and what to know about it;
-    ``below`` the chart comes more."""
+    """A chart with its title and legend.
+
+    Args:
+        title: heading of the figure.
+        chart: the chart.
+        keys: style and meaning of each line of the legend.
+        caption: text beside the title.
+        below: content below the chart.
+    """
     legend = join(Html(f'<li><svg viewBox="0 0 26 10" aria-hidden="true">{_sample(style)}</svg>'
                        f"{text(meaning)}</li>") for style, meaning in keys)
     return Html(f'<figure class=chart><figcaption><b>{text(title)}</b> '
@@ -141,7 +159,7 @@ def figure(title: str, chart: Chart, keys: Sequence[tuple[str, str]] = (),
 
 
 def _sample(style: str) -> str:
-    """``bar blue``, ``dot blue``, or the style of a line."""
+    """The sample in the legend for ``bar COLOUR``, ``dot COLOUR``, or the style of a line."""
     kind, _, colour = style.partition(" ")
     if kind == "bar":
         return f'<rect class="f-{colour}" x="6" y="0" width="12" height="10"/>'

@@ -196,8 +196,8 @@ def test_dropout_has_its_rate_and_keeps_the_mean(rate):
 
 
 def test_dropout_is_a_function_of_its_seed():
-    """The same mask for the same seed, another mask if either half of the seed differs; no dropout at
-    rate 0."""
+    """The same mask for the same seed, another mask if either half of the seed differs; no dropout
+    at rate 0."""
     masks = [dropped(0.5, seed) for seed in ((1, 2), (1, 2), (1, 3), (2, 2))]
     assert np.array_equal(masks[0], masks[1])
     assert not np.array_equal(masks[0], masks[2]) and not np.array_equal(masks[0], masks[3])
@@ -244,8 +244,8 @@ def numbers(shape: tuple[int, ...], kind: type) -> list[np.ndarray]:
     (own, np.float32, 1e-5), (alone, np.float32, 1e-5), (alone, np.float64, 1e-12)])
 @pytest.mark.parametrize("shape", [(3, 5, 4, 6), (1, 1, 2, 3), (2, 1, 1, 1)])
 def test_batch_normalisation_equals_the_keras_layer(function, kind, tolerance, shape):
-    """Outputs, gradients of x, gamma and beta, and the statistics for the moving ones; also with two
-    values per channel, where a corrected variance is twice the uncorrected one."""
+    """Outputs, gradients of x, gamma and beta, and the statistics for the moving ones; also with
+    two values per channel, where a corrected variance is twice the uncorrected one."""
     inputs = numbers(shape, kind)
     actual, expected = own_layer(function, *inputs), keras_layer(*inputs)
     scale = {"x": np.abs(inputs[1]).max()}  # the gradient of x cancels out for two values
@@ -281,8 +281,8 @@ def test_statistics_take_no_gradient():
 
 
 def test_synchronised_over_ranks_equals_the_keras_layer_over_all_rows():
-    """Shards of 3, 1 and 2 rows, and a rank whose row is ignored: the ranks' outputs and gradients of
-    x, and the sums of those of gamma and beta, are those of Keras for the whole batch."""
+    """Shards of 3, 1 and 2 rows, and a rank whose row is ignored: the ranks' outputs and gradients
+    of x, and the sums of those of gamma and beta, are those of Keras for the whole batch."""
     x, upstream, gamma, beta = numbers((6, 3, 2, 4), np.float64)
     shards = [slice(0, 3), slice(3, 4), slice(4, 6), None]
     sent: dict[str, list[np.ndarray]] = {}
@@ -366,8 +366,8 @@ def test_the_momentum_depends_on_the_number_of_the_step(make, batch):
 
 
 def test_accumulated_micro_batches_are_one_step_with_their_mean(make, batch):
-    """Gradients are divided by the rows of the step, also with micro-batches of different sizes, and
-    the accumulators are cleared after the step: the second step does the same as the first."""
+    """Gradients are divided by the rows of the step, also with micro-batches of different sizes,
+    and the accumulators are cleared after the step: the second step does the same as the first."""
     results = []
     for split in ([4], [3, 4]):
         settings = Settings(dropout=0.0, accumulate=len(split), optimizer="sgd", sync_bn=True,
@@ -385,7 +385,7 @@ def test_accumulated_micro_batches_are_one_step_with_their_mean(make, batch):
 
 
 def test_a_batch_without_rows_has_no_effect(make, batch):
-    """No gradient, no loss and no share of the statistics: an empty micro-batch beside a full one."""
+    """No gradient, no loss and no share of the statistics: an empty micro-batch and a full one."""
     empty = Batch(batch[0][:0], batch[1][:0], SEED)
     for sync_bn in (False, True):
         strategy = Sequential(make(), Settings(dropout=0.0, sync_bn=sync_bn))
