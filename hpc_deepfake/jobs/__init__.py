@@ -1,6 +1,6 @@
-"""Job scripts: changing and submitting them, and what jobs used.
+"""Job scripts: printing and submitting them with changes, and reporting what jobs used.
 
-What other rooms take from here stands in ``__all__``; the command is ``command.main``.
+Other rooms use only the names in ``__all__``; the command is ``command.main``.
 """
 
 from hpc_deepfake.jobs.accounting import account, measured

@@ -1,4 +1,5 @@
-"""``hpc-deepfake job``: render, submit and account for the job scripts in ``jobs/``."""
+"""``hpc-deepfake job``: prints or submits job scripts of ``jobs/`` with changes, and reports what
+jobs used."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.log import log
 from hpc_deepfake.jobs import accounting, options
 from hpc_deepfake.jobs.script import DIALECTS, render
 from hpc_deepfake.jobs.script.dialect import Dialect
@@ -22,91 +24,93 @@ CLONE = Path(__file__).resolve().parents[2]
 
 
 def main(argv: Sequence[str]) -> int:
-    """Returns the exit code."""
-    word, *words = argv or [""]
-    if word == "report":
-        return accounting.main(words)
-    if word in ("render", "submit"):
-        return _script(word, words)
+    """The command. Returns the exit code."""
+    subcommand, *rest = argv or [""]
+    if subcommand == "report":
+        return accounting.main(rest)
+    if subcommand in ("render", "submit"):
+        return _script(subcommand, rest)
     cli = options.overview()
     cli.parse(argv)
-    cli.error("the word comes first, then its options")
+    cli.error("put the subcommand before its options")
 
 
-def _script(word: str, argv: list[str]) -> int:
-    """Render, and submit if that is the word."""
+def _script(subcommand: str, argv: list[str]) -> int:
+    """``render`` or ``submit``. Returns the exit code."""
     at = argv.index("--") if "--" in argv else len(argv)
-    given = options.parser(word).parse(argv[:at])
-    dialect = _dialect(given.scheduler, word)
-    name, text = _read(given, dialect, word)
-    request = _request(given, argv[at + 1:])
-    if word == "render":
+    arguments = options.parser(subcommand).parse(argv[:at])
+    dialect = _dialect(arguments.scheduler, subcommand)
+    name, text = _read(arguments, dialect, subcommand)
+    request = _request(arguments, argv[at + 1:])
+    if subcommand == "render":
         sys.stdout.write(render(text, dialect, request))
     else:
-        submit(given, dialect, name, text, request)
+        submit(arguments, dialect, name, text, request)
     _hint(text, request)
     return 0
 
 
-def _dialect(word: str | None, action: str) -> Dialect:
-    if word == "auto":
-        found = (dialect for dialect in DIALECTS.values() if shutil.which(dialect.command[0]))
-        dialect = next(found, None)
-        if dialect is None:
-            raise InputError("neither sbatch nor qsub is in PATH here: name the scheduler, slurm "
-                             "or pbs")
-        return dialect
-    if word not in DIALECTS:
-        raise InputError(f"{f'no scheduler {word!r}' if word else 'the scheduler is missing'}: "
-                         f"slurm, pbs or auto, like\n  hpc-deepfake job {action} slurm train_cpu "
-                         "--nodes 2 --time 2:00:00")
-    return DIALECTS[word]
+def _dialect(scheduler: str | None, subcommand: str) -> Dialect:
+    """The dialect of a scheduler; ``auto`` means the one whose command is in PATH."""
+    if scheduler == "auto":
+        for dialect in DIALECTS.values():
+            if shutil.which(dialect.command[0]):
+                return dialect
+        raise InputError("neither sbatch nor qsub is in PATH: name the scheduler, slurm or pbs")
+    if scheduler is None or scheduler not in DIALECTS:
+        problem = f"unknown scheduler {scheduler!r}" if scheduler else "missing scheduler"
+        raise InputError(f"{problem}: give slurm, pbs or auto, like\n  hpc-deepfake job "
+                         f"{subcommand} slurm train_cpu --nodes 2 --time 2:00:00")
+    return DIALECTS[scheduler]
 
 
-def _read(given: Namespace, dialect: Dialect, action: str) -> tuple[str, str]:
-    """Name and text of the script to be edited."""
+def _read(arguments: Namespace, dialect: Dialect, subcommand: str) -> tuple[str, str]:
+    """Name and text of the job script."""
     folder = CLONE / "jobs" / dialect.name
     if not folder.is_dir():
-        raise InputError(f"no {folder}: the job scripts are no part of an installed package; use "
-                         "the hpc-deepfake of a clone (git clone, env/setup.sh)")
-    path = given.script
+        raise InputError(f"no folder {folder}: job scripts are not part of an installed package; "
+                         "use hpc-deepfake in a clone of the repository (git clone, env/setup.sh)")
+    path: Path | None = arguments.script
     if path is None:
-        known = sorted(file.stem for file in folder.glob("*.sh"))
-        name = given.job
-        if name not in known:
-            close = get_close_matches(name or "", known, n=1) or known[-1:]
-            raise InputError(f"{f'no job {name!r}' if name else 'the job is missing'}; there are "
-                             f"{', '.join(known)}; like\n  hpc-deepfake job {action} "
+        names = sorted(file.stem for file in folder.glob("*.sh"))
+        name = arguments.job
+        if name not in names:
+            close = get_close_matches(name or "", names, n=1) or names[-1:]
+            raise InputError(f"{f'unknown job {name!r}' if name else 'missing job'}: give one of "
+                             f"{', '.join(names)}, like\n  hpc-deepfake job {subcommand} "
                              f"{dialect.name} {''.join(close)}")
         path = folder / f"{name}.sh"
-    elif given.job is not None:
-        raise InputError(f"'{given.job}' and --script are two scripts: leave one out")
+    elif arguments.job is not None:
+        raise InputError(f"the job '{arguments.job}' and --script are two scripts: give only one")
     try:
         return path.stem, path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read the script {path}: {error}") from None
 
 
-def _request(given: Namespace, arguments: Sequence[str]) -> Request:
+def _request(arguments: Namespace, program_arguments: Sequence[str]) -> Request:
+    """The changes that the options stand for."""
     values: dict[str, str] = {}
     sites = sorted(file.stem for file in (CLONE / "env" / "sites").glob("*.sh"))
-    if given.site is not None and given.site not in sites:
-        raise InputError(f"--site {given.site}: no such file in {CLONE / 'env' / 'sites'}; there "
-                         f"are {', '.join(sites)}")
-    for name, value in [*(given.var or ()), *([("SITE", given.site)] if given.site else ())]:
+    site = arguments.site
+    if site is not None and site not in sites:
+        raise InputError(f"--site {site}: no such file in {CLONE / 'env' / 'sites'}; there are "
+                         f"{', '.join(sites)}")
+    for name, value in [*(arguments.var or ()), *([("SITE", site)] if site else ())]:
         if name in values:
-            raise InputError(f"variable {name} is given twice: leave one out")
+            raise InputError(f"variable {name} is given twice: remove one")
         values[name] = value
-    portable = Portable(**{one.name: getattr(given, one.name) for one in fields(Portable)})
-    return Request(portable, given.set or (), given.unset or (), values, tuple(arguments),
-                   {"HPC_DEEPFAKE_HOME": str(CLONE)})
+    portable = Portable(**{field.name: getattr(arguments, field.name)
+                           for field in fields(Portable)})
+    return Request(portable, arguments.set or (), arguments.unset or (), values,
+                   tuple(program_arguments), {"HPC_DEEPFAKE_HOME": str(CLONE)})
 
 
 def _hint(text: str, request: Request) -> None:
-    """Say it where the GPUs asked for and the device to compute on don't fit together."""
+    """Warn if the requested GPUs and the device to compute on don't fit together."""
     gpus = request.portable.gpus_per_node
     device = request.variables.get("DEVICE") or variables(text).get("DEVICE")
     if gpus is not None and device == ("cpu" if gpus else "gpu"):
         fitting = "gpu" if gpus else "cpu"
-        print(f"note: DEVICE stays {device}; to compute on {fitting.upper()}s add "
-              f"--var DEVICE={fitting}", file=sys.stderr)
+        log.warning("note: DEVICE stays %s; to compute on %ss add --var DEVICE=%s", device,
+                    fitting.upper(), fitting)

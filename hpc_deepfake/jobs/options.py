@@ -1,4 +1,4 @@
-"""Command lines of ``hpc-deepfake job`` and its words render and submit."""
+"""Command lines of ``hpc-deepfake job`` and its subcommands ``render`` and ``submit``."""
 
 from __future__ import annotations
 
@@ -10,92 +10,102 @@ from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.options import Parser, at_least
 from hpc_deepfake.jobs.script.values import read_memory, read_time
 
-_WORDS = """words:
-  render    print a script of jobs/ with changes
-  submit    the same, to sbatch or qsub
-  report    what a job or a run asked for and used
+_SUBCOMMANDS = """subcommands:
+  render    print a job script of jobs/ with changes
+  submit    submit it with sbatch or qsub
+  report    show what a job or a run requested and used
 
 examples:
   hpc-deepfake job render slurm train_multinode --nodes 4 --gpus-per-node 4 --time 2:00:00
   hpc-deepfake job submit pbs train_cpu --var DATA=casia2.h5 --queue small -- --epochs 10
   hpc-deepfake job submit slurm train_4gpu --var DATA=casia2.h5 --chain 5
-  hpc-deepfake job report runs/first"""
-_EXAMPLES = """examples:
-  hpc-deepfake job {word} slurm train_multinode --nodes 4 --gpus-per-node 4 --set partition=gpu
-  hpc-deepfake job {word} pbs train_cpu --var DATA=casia2.h5 --time 2:00:00 -- --epochs 10
-  hpc-deepfake job {word} slurm preprocess --mem 64G --set exclusive --unset requeue
+  hpc-deepfake job report runs/first
 
-Directives go by the scheduler's own names: long options of sbatch; of qsub the letters of options
-(q), resources (walltime, place, select), -W attributes (umask), and l:NAME for a resource of the
-site. What --var names stands at the top of each script. Arguments after -- are for the program."""
+For the options of a subcommand: hpc-deepfake job SUBCOMMAND --help"""
+_EXAMPLES = """examples:
+  hpc-deepfake job {subcommand} slurm train_multinode --nodes 4 --gpus-per-node 8 --partition gpu
+  hpc-deepfake job {subcommand} pbs train_cpu --var DATA=casia2.h5 --time 2:00:00 -- --epochs 10
+  hpc-deepfake job {subcommand} slurm preprocess --mem 64G --set exclusive --unset requeue
+
+KEY is the scheduler's own name of a directive. SLURM: a long option of sbatch. PBS: an option of
+qsub (q), a resource (walltime, place, select), a -W attribute (umask), or l:NAME for a resource of
+the site. Each script lists its variables at the top. Arguments after -- are for the program."""
 
 
 class _Parser(Parser):
-    """Options that may come several times are lists in a TOML file."""
+    """Options that may be given several times are lists in a TOML file."""
 
     def _value(self, action: argparse.Action, value: Any, where: str) -> Any:
         if action.dest in ("set", "unset", "var", "after"):
             values = value if isinstance(value, list) else [value]
-            return [super(_Parser, self)._value(action, one, where) for one in values]
+            return [super(_Parser, self)._value(action, item, where) for item in values]
         return super()._value(action, value, where)
 
 
 def overview() -> Parser:
-    """The command line before its word."""
+    """The command line without a subcommand."""
     cli = Parser(prog="hpc-deepfake job", usage="hpc-deepfake job render | submit | report …",
-                 description="Ready job scripts for SLURM and PBS.", epilog=_WORDS)
-    cli.add_argument("word", choices=("render", "submit", "report"), help="see below")
+                 description="Print, submit and report on job scripts for SLURM and PBS.",
+                 epilog=_SUBCOMMANDS)
+    cli.add_argument("subcommand", choices=("render", "submit", "report"), help="see below")
     return cli
 
 
-def parser(word: str) -> Parser:
-    """The command line of render or submit."""
-    cli = _Parser(prog=f"hpc-deepfake job {word}", epilog=_EXAMPLES.format(word=word),
-                  usage=f"hpc-deepfake job {word} slurm|pbs|auto NAME [OPTIONS] [-- ARGUMENTS]",
-                  description="Print a job script of jobs/ with changes." if word == "render" else
+def parser(subcommand: str) -> Parser:
+    """The command line of ``render`` or ``submit``."""
+    cli = _Parser(prog=f"hpc-deepfake job {subcommand}",
+                  epilog=_EXAMPLES.format(subcommand=subcommand),
+                  usage=f"hpc-deepfake job {subcommand} slurm|pbs|auto NAME [OPTIONS] "
+                        "[-- ARGUMENTS]",
+                  description="Print a job script of jobs/ with changes."
+                  if subcommand == "render" else
                   "Submit a job script of jobs/ with changes, and print the job's id.")
     cli.add_argument("scheduler", nargs="?", metavar="slurm|pbs|auto",
-                     help="auto: the one whose command is in PATH")
-    cli.add_argument("job", nargs="?", metavar="NAME", help="of a script in jobs/")
+                     help="the scheduler; auto: the one whose command is in PATH")
+    cli.add_argument("job", nargs="?", metavar="NAME",
+                     help="name of a script in jobs/, such as train_cpu")
     cli.add_argument("--script", type=Path, metavar="FILE",
-                     help="another script of this form instead")
+                     help="use this script, of the same form, instead")
 
-    asked = cli.add_argument_group("what is asked for, of both schedulers")
-    asked.add_argument("--nodes", type=at_least(1), metavar="N", help="number of nodes")
-    asked.add_argument("--ranks-per-node", type=at_least(1), metavar="N",
-                       help="MPI ranks of each node; where the script has one for each GPU, they "
-                            "follow --gpus-per-node")
-    asked.add_argument("--cpus-per-rank", type=at_least(1), metavar="N", help="CPUs of each rank")
-    asked.add_argument("--gpus-per-node", type=at_least(0), metavar="N",
-                       help="GPUs of each node; 0: don't ask for any")
-    asked.add_argument("--mem", type=read_memory, metavar="SIZE",
-                       help="memory of each node, like 64G; without a unit MB")
-    asked.add_argument("--time", type=read_time, metavar="TIME",
-                       help="limit: minutes, M:SS, H:MM:SS or D-HH:MM:SS")
-    asked.add_argument("--name", metavar="TEXT", help="of the job")
-    asked.add_argument("--account", metavar="NAME", help="who pays")
-    asked.add_argument("--partition", "--queue", metavar="NAME", help="partition or queue")
-    asked.add_argument("--qos", metavar="NAME", help="quality of service")
-    asked.add_argument("--array", metavar="RANGE", help="a job for each index, like 1-4")
+    resources = cli.add_argument_group("resources, for both schedulers")
+    resources.add_argument("--nodes", type=at_least(1), metavar="N", help="number of nodes")
+    resources.add_argument("--ranks-per-node", type=at_least(1), metavar="N",
+                       help="MPI ranks on each node; follows --gpus-per-node where the script "
+                                "has one rank per GPU")
+    resources.add_argument("--cpus-per-rank", type=at_least(1), metavar="N",
+                           help="CPU cores for each rank")
+    resources.add_argument("--gpus-per-node", type=at_least(0), metavar="N",
+                       help="GPUs on each node; 0 requests none")
+    resources.add_argument("--mem", type=read_memory, metavar="SIZE",
+                       help="memory on each node, like 64G; in MB without a unit")
+    resources.add_argument("--time", type=read_time, metavar="TIME",
+                       help="time limit: minutes, M:SS, H:MM:SS or D-HH:MM:SS")
+    resources.add_argument("--name", metavar="TEXT", help="name of the job")
+    resources.add_argument("--account", metavar="NAME", help="account to charge")
+    resources.add_argument("--partition", "--queue", metavar="NAME",
+                           help="partition (SLURM) or queue (PBS)")
+    resources.add_argument("--qos", metavar="NAME", help="quality of service")
+    resources.add_argument("--array", metavar="RANGE",
+                           help="submit an array of jobs, one for each index, like 1-4")
 
-    more = cli.add_argument_group("anything else")
+    more = cli.add_argument_group("other directives and variables")
     more.add_argument("--set", action="append", type=_setting, metavar="KEY[=VALUE]",
-                      help="add or change a directive; several times")
+                      help="add or change a directive; may be given several times")
     more.add_argument("--unset", action="append", metavar="KEY",
-                      help="leave out a directive of the script; several times")
+                      help="remove a directive; may be given several times")
     more.add_argument("--var", action="append", type=_variable, metavar="NAME=VALUE",
-                      help="a variable at the script's top; several times")
-    more.add_argument("--site", metavar="NAME", help="site file env/sites/NAME.sh")
-    if word == "submit":
+                      help="set a variable of the script; may be given several times")
+    more.add_argument("--site", metavar="NAME", help="use the site file env/sites/NAME.sh")
+    if subcommand == "submit":
         queue = cli.add_argument_group("submitting")
         queue.add_argument("--after", action="append", type=_dependency, metavar="ID[:ok|any]",
-                           help="start after job ID: if it did well (ok, the default) or in any "
-                                "case; several times")
+                           help="start after job ID, if it succeeded (ok, the default) or "
+                                "regardless (any); may be given several times")
         queue.add_argument("--chain", type=at_least(1), metavar="N",
-                           help="queue N jobs, each of which goes on where the one before was "
+                           help="queue N jobs, each of which resumes where the previous one was "
                                 "stopped")
         queue.add_argument("--dry-run", action="store_true",
-                           help="print script and command, submit nothing")
+                           help="print the script and the command without submitting")
     return cli
 
 
@@ -112,8 +122,8 @@ def _variable(text: str) -> tuple[str, str]:
 
 
 def _dependency(text: str) -> tuple[str, str]:
-    """How, and which job."""
-    job, _, how = text.partition(":")
-    if how not in ("", "ok", "any") or not job[:1].isdigit():
-        raise InputError(f"--after {text}: give a job's id, and :ok or :any, like 1234:any")
-    return how or "ok", job
+    """The condition, ok or any, and the job's id."""
+    job, _, condition = text.partition(":")
+    if condition not in ("", "ok", "any") or not job[:1].isdigit():
+        raise InputError(f"--after {text}: give a job's id, with :ok or :any, like 1234:any")
+    return condition or "ok", job

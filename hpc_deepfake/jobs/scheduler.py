@@ -1,64 +1,76 @@
-"""Calling ``sbatch`` and ``qsub``: with which options and environment, and what they answer."""
+"""Calling ``sbatch`` and ``qsub``: their options and environment, and their answers."""
 
 from __future__ import annotations
 
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 
 from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.log import log
 from hpc_deepfake.jobs.script import SLURM
 from hpc_deepfake.jobs.script.dialect import Dialect, Directives
 
-# What jobs/lib sets for one job.
+# Variables that jobs/lib sets for a single job.
 _OF_ONE_JOB = {"OMP_NUM_THREADS"} | {f"HPC_DEEPFAKE_{name}" for name in (
     "CHAIN", "STAGED", "RANK_LOGS", "ERROR_FILE", "OUTCOME_FILE")}
 _SITE = {option: f"HPC_DEEPFAKE_{option.upper()}" for option in ("account", "partition", "qos")}
 
 
 def environment(dialect: Dialect, changed: Iterable[str]) -> dict[str, str]:
-    """For sbatch or qsub: without what would win over the changed directives, and without what
-    the job around this one, if there is one, was given."""
+    """Environment for sbatch or qsub: without variables that would take precedence over the changed
+    directives, and without those of the job, if any, in which this runs."""
     hidden = set(_OF_ONE_JOB)
     if dialect is SLURM:
-        changed = set(changed)
-        changed |= {key for group in SLURM.alternatives if changed & set(group) for key in group}
-        hidden |= {SLURM.variable(key) for key in changed}
+        keys = set(changed)
+        keys |= {key for group in SLURM.alternatives if keys & set(group) for key in group}
+        hidden |= {SLURM.variable(key) for key in keys}
     inside = "SLURM_JOB_ID" in os.environ
     return {name: value for name, value in os.environ.items()
             if name not in hidden and (name == "SLURM_CONF" or not inside
                                        or not name.startswith(("SLURM_", "SRUN_")))}
 
 
-def site_words(dialect: Dialect, asked: Directives, variables: Mapping[str, str]) -> list[str]:
-    """Options for what the site file says and neither the script nor SLURM's variables do."""
+def site_options(dialect: Dialect, directives: Directives,
+                 variables: Mapping[str, str]) -> list[str]:
+    """Options for account, partition and QOS of the site file, unless the script or SLURM's own
+    variables set them."""
     words = []
     for option, name in _SITE.items():
         key, value = dialect.keys[option], variables.get(name)
-        told = key in asked or (dialect is SLURM and SLURM.variable(key) in variables)
-        if value and not told:
+        overridden = key in directives or (dialect is SLURM
+                                           and SLURM.variable(key) in variables)
+        if value and not overridden:
             words += dialect.option(key, value)
     return words
 
 
 def after(dialect: Dialect, jobs: Sequence[tuple[str, str]]) -> list[str]:
-    """Options for a start after other jobs, given as (how, id)."""
+    """Options to start after other jobs, given as (condition, id); a condition is ok or any."""
     if not jobs:
         return []
-    listed = ",".join(f"after{how}:{job}" for how, job in jobs)
-    if dialect is not SLURM:  # PBS deletes a job that can never start by itself
-        return ["-W", f"depend={listed}"]
-    return [f"--dependency={listed}", "--kill-on-invalid-dep=yes"]
+    dependencies = ",".join(f"after{condition}:{job}" for condition, job in jobs)
+    if dialect is not SLURM:  # PBS itself deletes a job that can never start
+        return ["-W", f"depend={dependencies}"]
+    return [f"--dependency={dependencies}", "--kill-on-invalid-dep=yes"]
 
 
 def queue(command: Sequence[str], script: str, variables: Mapping[str, str],
           before: Sequence[str]) -> str:
-    """Submit; returns the job's id.
+    """Submit a script.
+
+    Args:
+        command: of the scheduler, with options.
+        script: text of the script.
+        variables: environment of the command.
+        before: ids of the jobs submitted so far, for the message if this one fails.
+
+    Returns:
+        The job's id.
 
     Raises:
-        InputError: the scheduler isn't there, or refuses. Names the jobs submitted ``before``.
+        InputError: the command is missing, or the scheduler refuses the job.
     """
     program = command[0]
     try:
@@ -69,28 +81,30 @@ def queue(command: Sequence[str], script: str, variables: Mapping[str, str],
                          "the cluster; `hpc-deepfake job render` prints the script") from None
     job = done.stdout.strip().rpartition("\n")[2].partition(";")[0]
     if done.returncode or not job[:1].isdigit():
-        said = (done.stderr or done.stdout).strip() or f"exit code {done.returncode}"
-        advice = ("what there is: sinfo, sacctmgr show associations user=$USER" if
-                  program == "sbatch" else "what there is: qstat -Q, pbsnodes -a; where compute "
-                  "nodes may not submit, do it on a login node")
+        answer = (done.stderr or done.stdout).strip() or f"exit code {done.returncode}"
+        advice = ("sinfo, sacctmgr show associations user=$USER" if program == "sbatch" else
+                  "qstat -Q, pbsnodes -a; where compute nodes may not submit jobs, submit on a "
+                  "login node")
         if before:
-            remove = "scancel" if program == "sbatch" else "qdel"
-            advice += (f".\nSubmitted before that: {', '.join(before)}; to take them back: "
-                       f"{remove} {' '.join(before)}")
-        raise InputError(f"{program} refused the job: {said}\nChange directives with --set "
-                         f"KEY=VALUE or --unset KEY; {advice}")
-    sys.stderr.write(done.stderr)  # warnings
+            cancel = "scancel" if program == "sbatch" else "qdel"
+            advice += (f".\nAlready submitted: {', '.join(before)}; to cancel them: "
+                       f"{cancel} {' '.join(before)}")
+        raise InputError(f"{program} refused the job: {answer}\nChange directives with --set "
+                         f"KEY=VALUE or --unset KEY. What is available: {advice}")
+    if done.stderr.strip():
+        log.warning("%s", done.stderr.rstrip())
     return job
 
 
-def log_file(dialect: Dialect, asked: Directives, job: str) -> str:
-    """Where the job's output will be; of an array, with * for what differs."""
-    name, array = asked.get(dialect.keys["name"], "job"), dialect.keys["array"] in asked
+def log_file(dialect: Dialect, directives: Directives, job: str) -> str:
+    """Path of the job's output; for an array, with * for the part that differs."""
+    name = directives.get(dialect.keys["name"], "job")
+    array = dialect.keys["array"] in directives
     if dialect is SLURM:
         job = "*" if array else job
-        file = asked.get("output", "slurm-%j.out")
+        file = directives.get("output", "slurm-%j.out")
         for mark, value in (("%x", name), ("%j", job), ("%A", job)):
             file = file.replace(mark, value)
-        return os.path.join(asked.get("chdir", os.getcwd()), file)
-    number = re.match(r"\d*", job)[0] + ".*" * array
-    return os.path.join(os.getcwd(), asked.get("o") or f"{name}.o{number}")
+        return os.path.join(directives.get("chdir", os.getcwd()), file)
+    number = re.sub(r"\D.*", "", job) + ".*" * array
+    return os.path.join(os.getcwd(), directives.get("o") or f"{name}.o{number}")

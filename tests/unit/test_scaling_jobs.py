@@ -152,7 +152,7 @@ def test_preprocessing_and_the_microbenchmark_have_jobs_too(slurm, tmp_path):
 def test_wrong_options_submit_nothing(slurm, tmp_path):
     for variables, message in (({"STRATEGIES": "nonsense"}, "--strategies nonsense: there are"),
                                ({"KINDS": "storng"}, "invalid choice: 'storng'"),
-                               ({"LIMIT": "soon"}, "no time limit: 'soon'"),
+                               ({"LIMIT": "soon"}, "'soon' is not a time limit"),
                                ({"LIMIT": "0:05:00"}, "give 0:10:00 or more"),
                                ({"TRAIN": "nothing"}, "no job nothing")):
         done = submit(slurm, tmp_path, **variables)

@@ -28,8 +28,8 @@ def main(argv: Sequence[str]) -> int:
     """The command. Returns the exit code."""
     cli = Parser(prog="hpc-deepfake job report", description=(
         "Show what a job, or all jobs of a run, requested and used: waiting and elapsed time, CPU\n"
-        "and memory efficiency, GPU hours, with each step. The figures come from sacct or qstat -xf,\n"
-        "and from the run's own records."), epilog=(
+        "and memory efficiency and GPU hours, with each step. The figures come from sacct or\n"
+        "qstat -xf, and from the run's own records."), epilog=(
         "examples:\n  hpc-deepfake job report runs/first\n  hpc-deepfake job report 1234\n"
         "  hpc-deepfake job report casia2.h5 --json preprocessing-jobs.json"))
     cli.add_argument("subject", metavar="RUN|JOBID",

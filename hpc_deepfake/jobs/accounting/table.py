@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from hpc_deepfake.core.text import percent
 from hpc_deepfake.jobs.accounting.usage import Report, Usage
 from hpc_deepfake.jobs.accounting.values import ratio
 
@@ -92,7 +93,7 @@ def _hms(seconds: float | None) -> str:
 
 
 def _percent(value: float | None) -> str:
-    return "" if value is None else f"{value:.1%}"
+    return "" if value is None else percent(value)
 
 
 def _bytes(value: float | None) -> str:

@@ -1,7 +1,8 @@
 """Job scripts of ``jobs/`` with changes: other directives, values of variables, arguments.
 
-Such a script is a shebang line, comments and directives, ``set -euo pipefail``, variables as
-``NAME=${NAME:-default}   # meaning``, and the work, the name of a function, on its last line.
+Such a script consists of a shebang line, comments and directives, ``set -euo pipefail``, variables
+as ``NAME=${NAME:-default}   # meaning``, and, on its last line, the name of the function that does
+the work.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from hpc_deepfake.core.errors import InputError
-from hpc_deepfake.jobs.script.dialect import Changes, Dialect, meant
+from hpc_deepfake.jobs.script.dialect import Changes, Dialect, suggestion
 from hpc_deepfake.jobs.script.pbs import Pbs
 from hpc_deepfake.jobs.script.request import Portable, Request
 from hpc_deepfake.jobs.script.slurm import Slurm
@@ -24,47 +25,47 @@ def render(text: str, dialect: Dialect, request: Request) -> str:
     """The script with these changes.
 
     Raises:
-        InputError: a key, variable or value that can't be.
+        InputError: an unknown key or variable, or an impossible value.
     """
-    known = variables(text)
+    names = variables(text)
     for name in request.variables:
-        if name not in known:
-            raise InputError(f"the script has no variable {name}{meant(name, known)}; it has "
-                             f"{', '.join(known)}")
+        if name not in names:
+            raise InputError(f"the script has no variable {name}{suggestion(name, names)}; it has "
+                             f"{', '.join(names)}")
     text = edit(text, dialect, changes(text, dialect, request))
     return assign(text, {**request.inserted, **request.variables}, request.arguments)
 
 
 def changes(text: str, dialect: Dialect, request: Request) -> Changes:
-    """What happens to which directive.
+    """The directives that a request changes, with their new values.
 
     Raises:
-        InputError: an unknown key, an impossible value, or a key that is given twice.
+        InputError: an unknown key, an impossible value, or a key that is set twice.
     """
-    now = directives(text, dialect)
-    changed = dialect.changes(request.portable, now)
-    for word, given in request.settings:
+    current = directives(text, dialect)
+    changed = dialect.changes(request.portable, current)
+    for word, value in request.settings:
         key = dialect.key(word, f"--set {word}")
-        _once(key in changed, key)
-        changed[key] = dialect.value(key, given, f"--set {word}")
+        _refuse_twice(key, changed)
+        changed[key] = dialect.value(key, value, f"--set {word}")
     for word in request.dropped:
         key = dialect.key(word, f"--unset {word}")
-        _once(key in changed, key)
-        if key not in now:
+        _refuse_twice(key, changed)
+        if key not in current:
             raise InputError(f"--unset {word}: the script has no such directive; it has "
-                             f"{', '.join(now)}")
+                             f"{', '.join(current)}")
         changed[key] = None
     for group in dialect.alternatives:
         if any(changed.get(key) is not None for key in group):
-            changed |= {key: None for key in group if key in now and key not in changed}
-    for key, value in changed.items():
-        if value is not None:
-            checked(key, value)
+            changed |= {key: None for key in group if key in current and key not in changed}
+    for key, new in changed.items():
+        if new is not None:
+            checked(key, new)
     return changed
 
 
 def ranks_per_node(dialect: Dialect, text: str) -> int | None:
-    """Ranks that a script starts on each node; None where it doesn't say.
+    """Number of ranks that a script starts on each node; None if it has no such directive.
 
     Raises:
         InputError: a directive in another form than that of jobs/.
@@ -91,6 +92,7 @@ def sized(dialect: Dialect, text: str, nodes: int, ranks_per_node: int,
             for word in dialect.option(key, value)]
 
 
-def _once(again: bool, key: str) -> None:
-    if again:
-        raise InputError(f"'{key}' is asked for twice: leave one of the options out")
+def _refuse_twice(key: str, changed: Changes) -> None:
+    """Raise InputError if a key has been set already."""
+    if key in changed:
+        raise InputError(f"'{key}' is set twice: remove one of the options")

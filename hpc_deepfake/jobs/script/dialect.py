@@ -1,4 +1,4 @@
-"""What job scripts of all schedulers have in common, and what a scheduler must be known for."""
+"""How job scripts spell directives: the interface of all schedulers, and what they share."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
+from typing import ClassVar
 
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.jobs.script.request import Portable
@@ -22,53 +23,60 @@ class Dialect(ABC):
     """How a scheduler spells directives.
 
     Attributes:
-        name: as in jobs/NAME. prefix: what a directive's line begins with. command: submits a
-        script on standard input, and prints the job's id.
-        keys: of portable options that are one directive each. flags: keys without a value;
-        optional: keys that may have one. alternatives: keys of which one replaces the others.
+        name: of the folder in jobs/.
+        prefix: beginning of a directive's line.
+        command: submits a script given on standard input, and prints the job's id.
+        keys: key of each portable option that is one directive.
+        flags: keys without a value.
+        optional: keys that may have a value.
+        alternatives: groups of keys of which one replaces the others.
     """
 
-    name: str
-    prefix: str
-    command: Sequence[str]
-    keys: Mapping[str, str]
-    flags: frozenset[str]
-    optional: frozenset[str] = frozenset()
-    alternatives: Sequence[Sequence[str]] = ()
+    name: ClassVar[str]
+    prefix: ClassVar[str]
+    command: ClassVar[Sequence[str]]
+    keys: ClassVar[Mapping[str, str]]
+    flags: ClassVar[frozenset[str]]
+    optional: ClassVar[frozenset[str]] = frozenset()
+    alternatives: ClassVar[Sequence[Sequence[str]]] = ()
 
     @abstractmethod
     def key(self, word: str, where: str) -> str:
-        """The key that a user means; ``where`` begins the message.
+        """The key of a directive as a user wrote it.
+
+        Args:
+            word: as written by the user.
+            where: beginning of the message.
 
         Raises:
-            InputError: there is none; the message lists all.
+            InputError: there is no such key; the message lists all.
         """
 
     @abstractmethod
     def write(self, key: str, value: str) -> str:
-        """The line of a directive."""
+        """The line of a directive in a script."""
 
     @abstractmethod
     def option(self, key: str, value: str) -> list[str]:
         """The directive as words for the command."""
 
     @abstractmethod
-    def portable(self, now: Directives) -> Portable:
-        """What a script asks for."""
+    def portable(self, current: Directives) -> Portable:
+        """The resources that a script requests."""
 
     @abstractmethod
-    def layout(self, wanted: Portable, now: Directives) -> Changes:
+    def layout(self, requested: Portable, current: Directives) -> Changes:
         """Changes for nodes, ranks, CPUs, GPUs and memory."""
 
     @abstractmethod
     def _split(self, words: list[str], where: str) -> tuple[str, str]:
-        """Key and value of a directive's words."""
+        """Key and value of a directive, from the words after its prefix."""
 
     def read(self, line: str, where: str) -> tuple[str, str] | None:
-        """Key and value of a line; None if it is no directive.
+        """Key and value of a directive's line; None for any other line.
 
         Raises:
-            InputError: it isn't one directive in the form of jobs/.
+            InputError: the line isn't a single directive in the form that jobs/ uses.
         """
         if not re.match(rf"{self.prefix}\s", line):
             return None
@@ -78,26 +86,31 @@ class Dialect(ABC):
             raise InputError(f"{where}: {error}: {line}") from None
         return self._split(words, f"{where}: {line}")
 
-    def value(self, key: str, given: str | None, where: str) -> str:
-        """``given``, as a key of this kind has it."""
-        if key in self.flags and given is not None:
-            raise InputError(f"{where}: this directive has no value: --set {key}")
-        if key not in self.flags | self.optional and given is None:
-            raise InputError(f"{where}: this directive has a value: --set {key}=VALUE")
-        if given == "":
-            raise InputError(f"{where}: the value is empty; to leave the directive out: "
-                             f"--unset {key}")
-        return given or ""
+    def value(self, key: str, value: str | None, where: str) -> str:
+        """The value to write for a key, from the user's; empty for a flag.
 
-    def changes(self, wanted: Portable, now: Directives) -> Changes:
-        """Changes for the portable options. Ranks follow the GPUs where the script has one each."""
-        has = self.portable(now)
-        if (wanted.gpus_per_node and wanted.ranks_per_node is None
-                and has.gpus_per_node == has.ranks_per_node):
-            wanted = replace(wanted, ranks_per_node=wanted.gpus_per_node)
-        changed = self.layout(wanted, now)
+        Raises:
+            InputError: a flag has a value, or another directive has none.
+        """
+        if key in self.flags and value is not None:
+            raise InputError(f"{where}: this directive takes no value: --set {key}")
+        if key not in self.flags | self.optional and value is None:
+            raise InputError(f"{where}: this directive needs a value: --set {key}=VALUE")
+        if value == "":
+            raise InputError(f"{where}: the value is empty; to remove the directive: "
+                             f"--unset {key}")
+        return value or ""
+
+    def changes(self, requested: Portable, current: Directives) -> Changes:
+        """Changes for the portable options. The ranks follow the GPUs where the script has one rank
+        per GPU."""
+        script = self.portable(current)
+        if (requested.gpus_per_node and requested.ranks_per_node is None
+                and script.gpus_per_node == script.ranks_per_node):
+            requested = replace(requested, ranks_per_node=requested.gpus_per_node)
+        changed = self.layout(requested, current)
         for option, key in self.keys.items():
-            value = getattr(wanted, option)
+            value = getattr(requested, option)
             if value == "":
                 raise InputError(f"--{option}: the value is empty")
             if value is not None:
@@ -110,18 +123,18 @@ class Dialect(ABC):
 
 
 def words(text: str) -> frozenset[str]:
-    """Those of a text."""
+    """The words of a text."""
     return frozenset(text.split())
 
 
-def meant(word: str, known: Iterable[str]) -> str:
-    """Words of ``known`` that look like this one, as part of a message; empty if there are none."""
-    close = get_close_matches(word, list(known), n=3)
+def suggestion(word: str, valid: Iterable[str]) -> str:
+    """Valid words that are similar, as part of a message; empty if there are none."""
+    close = get_close_matches(word, list(valid), n=3)
     return f" (did you mean {' or '.join(close)}?)" if close else ""
 
 
 def listed(keys: Iterable[str], title: str = "") -> str:
-    """All keys in lines of a message."""
+    """All keys, as wrapped lines of a message."""
     text = title + ", ".join(sorted(keys, key=lambda key: (key.lower(), key)))
     return textwrap.fill(text, 98, initial_indent="  ", break_on_hyphens=False,
                          subsequent_indent="    " if title else "  ")

@@ -7,22 +7,23 @@ import shlex
 from typing import ClassVar
 
 from hpc_deepfake.core.errors import InputError
-from hpc_deepfake.jobs.script.dialect import Changes, Dialect, Directives, listed, meant, words
+from hpc_deepfake.jobs.script.dialect import Changes, Dialect, Directives, listed, suggestion, words
 from hpc_deepfake.jobs.script.request import Portable
 from hpc_deepfake.jobs.script.values import number, read_memory, size, understood
 
 
 class Pbs(Dialect):
-    """Keys are N, l:walltime, W:umask and so on; a user may also write walltime, or "W umask"."""
+    """Keys are N, l:walltime, W:umask and so on; users may also write walltime or "W umask"."""
 
     name, prefix, command = "pbs", "#PBS", ("qsub",)
     keys: ClassVar = {"time": "l:walltime", "name": "N", "account": "A", "partition": "q",
                       "qos": "l:qos", "array": "J"}
     flags = frozenset("hV")
-    options = frozenset("AJMNPRSacejkmopqruv") | flags
-    attributes = words("""block depend group_list max_run_subjobs release_nodes_on_stageout
-        run_count sandbox stagein stageout tolerate_node_failures umask""")
-    resources = words("""cput file max_walltime min_walltime nice pcput place pmem
+    options: ClassVar = frozenset("AJMNPRSacejkmopqruv") | flags
+    attributes: ClassVar = words("""block depend group_list max_run_subjobs
+        release_nodes_on_stageout run_count sandbox stagein stageout tolerate_node_failures
+        umask""")
+    resources: ClassVar = words("""cput file max_walltime min_walltime nice pcput place pmem
         preempt_targets pvmem select site soft_walltime software walltime""")
     chunk_options: ClassVar = {"ncpus": "--cpus-per-rank", "mpiprocs": "--ranks-per-node",
                                "ngpus": "--gpus-per-node", "mem": "--mem", "nodes": "--nodes"}
@@ -30,7 +31,7 @@ class Pbs(Dialect):
     def key(self, word: str, where: str) -> str:
         kind, _, rest = re.sub(r"^-?([lW])[ :]", r"\1:", word).partition(":")
         if kind == "l" and re.fullmatch(r"[A-Za-z][\w.-]*", rest):
-            return f"l:{rest}"  # sites have their own
+            return f"l:{rest}"  # sites define their own
         if kind == "W" and rest in self.attributes:
             return f"W:{rest}"
         name = word.lstrip("-")
@@ -41,19 +42,19 @@ class Pbs(Dialect):
         if name in self.attributes:
             return f"W:{name}"
         if name in self.chunk_options:
-            raise InputError(f"{where}: that is a part of select: give {self.chunk_options[name]}, "
-                             "or all of it by --set select=…")
+            raise InputError(f"{where}: this is part of select: give {self.chunk_options[name]}, "
+                             "or all of select by --set select=…")
         valid = (listed(self.options, "options: "), listed(self.resources, "resources: "),
                  listed(self.attributes, "attributes (-W): "))
-        raise InputError(f"{where}: qsub has no such directive"
-                         f"{meant(rest or name, self.resources | self.attributes)}; valid keys:\n"
+        similar = suggestion(rest or name, self.resources | self.attributes)
+        raise InputError(f"{where}: qsub has no such directive{similar}; valid keys:\n"
                          "{}\n{}\n{}\n  another resource of this site: l:NAME".format(*valid))
 
-    def value(self, key: str, given: str | None, where: str) -> str:
-        value = super().value(key, given, where)
+    def value(self, key: str, value: str | None, where: str) -> str:
+        checked = super().value(key, value, where)
         if key == "N":
-            _check_name(value)
-        return value
+            _check_name(checked)
+        return checked
 
     def write(self, key: str, value: str) -> str:
         option, _, name = key.partition(":")
@@ -75,56 +76,57 @@ class Pbs(Dialect):
             raise InputError(f"{where}: write it as #PBS -N name or #PBS -l resource=value")
         option, rest = words[0][1], [words[0][2:], *words[1:]]
         if sum(map(bool, rest)) > 1:
-            raise InputError(f"{where}: write one directive a line")
+            raise InputError(f"{where}: write one directive per line")
         value = "".join(rest)
         if option not in "lW":
             return option, value
         name, _, value = value.partition("=")
         if option == "l" and re.search(rf",({'|'.join(self.resources)})=", value):
-            raise InputError(f"{where}: write one resource a line")
+            raise InputError(f"{where}: write one resource per line")
         return f"{option}:{name}", value
 
-    def portable(self, now: Directives) -> Portable:
-        nodes, chunk = _chunk(now.get("l:select", ""))
+    def portable(self, current: Directives) -> Portable:
+        nodes, chunk = _chunk(current.get("l:select", ""))
         ranks, cpus = number(chunk.get("mpiprocs")), number(chunk.get("ncpus"))
         return Portable(
             nodes, ranks, cpus // ranks if ranks and cpus and cpus % ranks == 0 else None,
             number(chunk.get("ngpus", "0")), understood(read_memory, chunk.get("mem")),
-            understood(_seconds, now.get("l:walltime")), now.get("N"), now.get("A"), now.get("q"),
-            now.get("l:qos"), now.get("J"))
+            understood(_seconds, current.get("l:walltime")), current.get("N"), current.get("A"),
+            current.get("q"), current.get("l:qos"), current.get("J"))
 
-    def layout(self, wanted: Portable, now: Directives) -> Changes:
-        asked = (wanted.nodes, wanted.ranks_per_node, wanted.cpus_per_rank, wanted.gpus_per_node,
-                 wanted.mem)
-        if asked == (None,) * 5:
+    def layout(self, requested: Portable, current: Directives) -> Changes:
+        if all(value is None for value in (
+                requested.nodes, requested.ranks_per_node, requested.cpus_per_rank,
+                requested.gpus_per_node, requested.mem)):
             return {}
-        select, has = now.get("l:select", ""), self.portable(now)
+        select, script = current.get("l:select", ""), self.portable(current)
         nodes, chunk = _chunk(select)
         if nodes is None:
-            raise InputError(f"select={select} isn't one kind of chunk: give all of it, like "
-                             "--set select=2:ncpus=32:mpiprocs=4:ngpus=4")
-        if wanted.ranks_per_node or wanted.cpus_per_rank:
-            ranks = wanted.ranks_per_node or has.ranks_per_node or 1
-            cpus = wanted.cpus_per_rank or has.cpus_per_rank
+            raise InputError(f"select={select} isn't a number of equal chunks: give all of it, "
+                             "like --set select=2:ncpus=32:mpiprocs=4:ngpus=4")
+        if requested.ranks_per_node or requested.cpus_per_rank:
+            ranks = requested.ranks_per_node or script.ranks_per_node or 1
+            cpus = requested.cpus_per_rank or script.cpus_per_rank
             if cpus is None:
                 raise InputError(f"select={select} doesn't say how many CPUs a rank has: add "
                                  "--cpus-per-rank N")
             chunk |= {"ncpus": str(ranks * cpus), "mpiprocs": str(ranks)}
-        if wanted.gpus_per_node:
-            chunk["ngpus"] = str(wanted.gpus_per_node)
-        elif wanted.gpus_per_node == 0:
+        if requested.gpus_per_node:
+            chunk["ngpus"] = str(requested.gpus_per_node)
+        elif requested.gpus_per_node == 0:
             chunk.pop("ngpus", None)
-        if wanted.mem is not None:
-            chunk["mem"] = f"{size(wanted.mem)}b".lower()
-        parts = [str(wanted.nodes or nodes), *(f"{key}={value}" for key, value in chunk.items())]
+        if requested.mem is not None:
+            chunk["mem"] = f"{size(requested.mem)}b".lower()
+        parts = [str(requested.nodes or nodes), *(f"{key}={value}" for key, value in chunk.items())]
         return {"l:select": ":".join(parts)}
 
-    def changes(self, wanted: Portable, now: Directives) -> Changes:
-        if wanted.name:
-            _check_name(wanted.name)
-        if wanted.array and not re.fullmatch(r"\d+-\d+(:\d+)?(%\d+)?", wanted.array):
-            raise InputError(f"--array {wanted.array}: PBS takes FIRST-LAST or FIRST-LAST:STEP")
-        return super().changes(wanted, now)
+    def changes(self, requested: Portable, current: Directives) -> Changes:
+        if requested.name:
+            _check_name(requested.name)
+        if requested.array and not re.fullmatch(r"\d+-\d+(:\d+)?(%\d+)?", requested.array):
+            raise InputError(f"--array {requested.array}: PBS accepts FIRST-LAST or "
+                             "FIRST-LAST:STEP")
+        return super().changes(requested, current)
 
 
 def _check_name(name: str) -> None:
@@ -132,12 +134,12 @@ def _check_name(name: str) -> None:
         raise InputError(f"PBS cuts job names at 15 characters, and '{name}' has {len(name)}: "
                          f"take a shorter one, like --name {shlex.quote(name[:15])}")
     if not re.fullmatch(r"[A-Za-z0-9]\S*", name):
-        raise InputError(f"'{name}' is no job name for PBS: begin with a letter or a digit, "
-                         "without spaces")
+        raise InputError(f"'{name}' is not a valid job name for PBS: begin with a letter or digit, "
+                         "and use no spaces")
 
 
 def _chunk(select: str) -> tuple[int | None, dict[str, str]]:
-    """Number and resources of the chunks, if they are of one kind: ``2:ncpus=32:mpiprocs=4``."""
+    """Number and resources of the chunks, if all are equal: ``2:ncpus=32:mpiprocs=4``."""
     count, *parts = select.split(":")
     if not count.isdecimal() or "+" in select or not all("=" in part for part in parts):
         return None, {}
@@ -145,7 +147,7 @@ def _chunk(select: str) -> tuple[int | None, dict[str, str]]:
 
 
 def _seconds(text: str) -> int | None:
-    """Of [[HH:]MM:]SS."""
+    """Seconds of [[HH:]MM:]SS; None for anything else."""
     parts = text.split(":")
     if len(parts) > 3 or not all(map(str.isdecimal, parts)):
         return None

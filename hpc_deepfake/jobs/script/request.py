@@ -1,4 +1,4 @@
-"""What is asked for: the changes that a script shall get."""
+"""What a user requests: changes of a job script."""
 
 from __future__ import annotations
 
@@ -8,12 +8,20 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Portable:
-    """What both schedulers understand; None: as the script has it, or unknown.
+    """Options that both schedulers have; None: unchanged, or unknown.
 
     Attributes:
-        nodes: number of them. ranks_per_node, gpus_per_node: of each; cpus_per_rank: of each rank.
-        mem: MB of each node. time: limit in seconds. array: indices, like 1-3.
-        name, account, partition, qos: as the scheduler spells them.
+        nodes: number of nodes.
+        ranks_per_node: MPI ranks on each node.
+        cpus_per_rank: CPU cores for each rank.
+        gpus_per_node: GPUs on each node.
+        mem: memory on each node, in MB.
+        time: limit in seconds.
+        name: of the job.
+        account: account to charge.
+        partition: partition or queue.
+        qos: quality of service.
+        array: indices, like 1-3.
     """
 
     nodes: int | None = None
@@ -31,12 +39,15 @@ class Portable:
 
 @dataclass(frozen=True)
 class Request:
-    """All that is to be changed in a script.
+    """All changes of a script.
 
     Attributes:
-        settings: directives by the scheduler's own names; None as value of a flag.
-        dropped: directives to leave out. variables: of the script, by name.
-        arguments: for the program. inserted: variables that the script doesn't name itself.
+        portable: options that both schedulers have.
+        settings: directives and values, by the scheduler's own names; the value of a flag is None.
+        dropped: directives to remove.
+        variables: values of the script's variables.
+        arguments: of the program.
+        inserted: values of variables that the script doesn't list.
     """
 
     portable: Portable = Portable()

@@ -6,11 +6,11 @@ import re
 from typing import ClassVar
 
 from hpc_deepfake.core.errors import InputError
-from hpc_deepfake.jobs.script.dialect import Changes, Dialect, Directives, listed, meant, words
+from hpc_deepfake.jobs.script.dialect import Changes, Dialect, Directives, listed, suggestion, words
 from hpc_deepfake.jobs.script.request import Portable
 from hpc_deepfake.jobs.script.values import clock, number, read_memory, read_time, size, understood
 
-# Long options: all of SLURM 22.05, and those of newer versions that we know of.
+# Long options of SLURM 22.05, and some of newer versions.
 _FLAGS = words("""contiguous hold ignore-pbs no-requeue overcommit oversubscribe quiet reboot
     requeue spread-job stepmgr use-min-nodes verbose wait""")
 _OPTIONAL = words("exclusive get-user-env nice no-kill propagate resv-ports")
@@ -31,18 +31,19 @@ class Slurm(Dialect):
     name, prefix, command = "slurm", "#SBATCH", ("sbatch", "--parsable")
     keys: ClassVar = {"time": "time", "name": "job-name", "account": "account",
                       "partition": "partition", "qos": "qos", "array": "array"}
-    flags, optional, known = _FLAGS, _OPTIONAL, _FLAGS | _OPTIONAL | _VALUED
+    flags, optional = _FLAGS, _OPTIONAL
+    known: ClassVar = _FLAGS | _OPTIONAL | _VALUED
     alternatives = (("mem", "mem-per-cpu", "mem-per-gpu"), ("requeue", "no-requeue"))
 
     def key(self, word: str, where: str) -> str:
         key = word.lstrip("-")
         if key in self.known:
             return key
-        raise InputError(f"{where}: sbatch has no such long option{meant(key, self.known)}; "
+        raise InputError(f"{where}: sbatch has no such long option{suggestion(key, self.known)}; "
                          f"valid keys:\n{listed(self.known)}")
 
     def write(self, key: str, value: str) -> str:
-        if re.search(r"[\s\"'\\#]", value):  # sbatch knows backslashes within quotes
+        if re.search(r"[\s\"'\\#]", value):  # sbatch reads backslashes within quotes
             value = '"' + re.sub(r'(["\\])', r"\\\1", value) + '"'
         return f"#SBATCH --{key}={value}" if value else f"#SBATCH --{key}"
 
@@ -51,32 +52,32 @@ class Slurm(Dialect):
 
     def _split(self, words: list[str], where: str) -> tuple[str, str]:
         if len(words) > 2 or not words or not words[0].startswith("--"):
-            raise InputError(f"{where}: write one directive a line, as #SBATCH --key=value")
+            raise InputError(f"{where}: write one directive per line, as #SBATCH --key=value")
         key, equals, value = words[0][2:].partition("=")
         if len(words) == 2 and equals:
             raise InputError(f"{where}: quote a value with spaces")
         return key, words[1] if len(words) == 2 else value
 
-    def portable(self, now: Directives) -> Portable:
-        gpus = now.get("gpus-per-node", "0").rpartition(":")[2]  # may be a100:4
+    def portable(self, current: Directives) -> Portable:
+        gpus = current.get("gpus-per-node", "0").rpartition(":")[2]  # may be a100:4
         return Portable(
-            number(now.get("nodes")), number(now.get("ntasks-per-node")),
-            number(now.get("cpus-per-task", "1")), number(gpus),
-            understood(read_memory, now.get("mem")), understood(read_time, now.get("time")),
-            now.get("job-name"), now.get("account"), now.get("partition"), now.get("qos"),
-            now.get("array"))
+            number(current.get("nodes")), number(current.get("ntasks-per-node")),
+            number(current.get("cpus-per-task", "1")), number(gpus),
+            understood(read_memory, current.get("mem")), understood(read_time, current.get("time")),
+            current.get("job-name"), current.get("account"), current.get("partition"),
+            current.get("qos"), current.get("array"))
 
-    def layout(self, wanted: Portable, now: Directives) -> Changes:
-        numbers = {"nodes": wanted.nodes, "ntasks-per-node": wanted.ranks_per_node,
-                   "cpus-per-task": wanted.cpus_per_rank}
+    def layout(self, requested: Portable, current: Directives) -> Changes:
+        numbers = {"nodes": requested.nodes, "ntasks-per-node": requested.ranks_per_node,
+                   "cpus-per-task": requested.cpus_per_rank}
         changed: Changes = {key: str(value) for key, value in numbers.items() if value is not None}
-        if wanted.gpus_per_node:
-            kind = "".join(now.get("gpus-per-node", "").rpartition(":")[:2])
-            changed["gpus-per-node"] = f"{kind}{wanted.gpus_per_node}"
-        elif wanted.gpus_per_node == 0 and "gpus-per-node" in now:
+        if requested.gpus_per_node:
+            gpu_type = "".join(current.get("gpus-per-node", "").rpartition(":")[:2])
+            changed["gpus-per-node"] = f"{gpu_type}{requested.gpus_per_node}"
+        elif requested.gpus_per_node == 0 and "gpus-per-node" in current:
             changed["gpus-per-node"] = None
-        if wanted.mem is not None:
-            changed["mem"] = size(wanted.mem)
+        if requested.mem is not None:
+            changed["mem"] = size(requested.mem)
         return changed
 
     def limit(self, seconds: int) -> str:
@@ -85,7 +86,7 @@ class Slurm(Dialect):
 
     @staticmethod
     def variable(key: str) -> str:
-        """The variable of the environment that wins over a directive."""
-        other = {"array": "array-inx", "mem": "mem-per-node", "switches": "req-switch",
+        """The environment variable that takes precedence over a directive."""
+        irregular = {"array": "array-inx", "mem": "mem-per-node", "switches": "req-switch",
                  "time": "timelimit", "verbose": "debug"}
-        return "SBATCH_" + other.get(key, key).upper().replace("-", "_")
+        return "SBATCH_" + irregular.get(key, key).upper().replace("-", "_")

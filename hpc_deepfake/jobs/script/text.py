@@ -1,4 +1,4 @@
-"""A job script as text: what stands in it, and putting changes into it."""
+"""A job script as text: reading its directives and variables, and writing changes into it."""
 
 from __future__ import annotations
 
@@ -11,45 +11,47 @@ from hpc_deepfake.jobs.script.dialect import Changes, Dialect, Directives
 from hpc_deepfake.jobs.script.values import checked
 
 STRICT = "set -euo pipefail"  # the line after the directives
-MARK = "# What to change"  # how the comment above the variables begins, for jobs/lib/job.sh too
+MARK = "# What to change"  # begins the comment above the variables; also in jobs/lib/job.sh
 _VARIABLE = re.compile(r"([A-Z_][A-Z0-9_]*)=\$\{\1:-(.*?)\}(?:\s+#.*)?")
 
 
 def directives(text: str, dialect: Dialect) -> Directives:
-    """The script's directives in their order; of a key that comes twice, the last.
+    """The script's directives in their order; if a key occurs twice, the last one.
 
     Raises:
-        InputError: a line that isn't one directive in the form of jobs/.
+        InputError: a line isn't a single directive in the form that jobs/ uses.
     """
-    found: Directives = {}
+    values: Directives = {}
     for number, line in enumerate(_head(text), 1):
         directive = dialect.read(line, f"line {number} of the script")
         if directive is not None:
-            found[directive[0]] = directive[1]
-    return found
+            values[directive[0]] = directive[1]
+    return values
 
 
 def variables(text: str) -> dict[str, str]:
     """Names of the script's variables, with their defaults as written."""
-    found = (_VARIABLE.fullmatch(line) for line in text.split("\n"))
-    return {match[1]: match[2] for match in found if match}
+    matches = (_VARIABLE.fullmatch(line) for line in text.split("\n"))
+    return {match[1]: match[2] for match in matches if match}
 
 
 def work(text: str) -> str:
-    """What the script does: the function of jobs/lib/job.sh on its last line."""
+    """The function of jobs/lib/job.sh that does the script's work: its last line."""
     return text.rstrip().rpartition("\n")[2].strip()
 
 
 def edit(text: str, dialect: Dialect, changed: Changes) -> str:
-    """The script with some directives changed in place, dropped, or added after the last one."""
-    head, lines, done, last = _head(text), [], set(), 1
+    """The script with directives changed in place, removed, or added after the last one."""
+    head, last = _head(text), 1
+    lines: list[str] = []
+    done: set[str] = set()
     for line in head:
         directive = dialect.read(line, line)
-        key = directive and directive[0]
-        if key in changed:
-            if changed[key] is None or key in done:
+        if directive and directive[0] in changed:
+            key, value = directive[0], changed[directive[0]]
+            if value is None or key in done:
                 continue
-            line = dialect.write(key, changed[key])
+            line = dialect.write(key, value)
             done.add(key)
         lines.append(line)
         if directive:
@@ -60,12 +62,13 @@ def edit(text: str, dialect: Dialect, changed: Changes) -> str:
 
 
 def assign(text: str, values: Mapping[str, str], arguments: Sequence[str]) -> str:
-    """The script with values of variables, and arguments, written before it looks at its
-    variables: they win over the environment, as do those that ``write_script`` of jobs/lib/job.sh
+    """The script with values of variables, and arguments, written above its own assignments. They
+    take precedence over the environment, as do those that ``write_script`` of jobs/lib/job.sh
     writes there.
 
     Raises:
-        InputError: a value that can't stand on a line, or a script that isn't of the form of jobs/.
+        InputError: a value doesn't fit on one line, or the script hasn't the form of those in
+            jobs/.
     """
     new = [f"{name}={shlex.quote(checked(name, value))}" for name, value in values.items()]
     if arguments:
@@ -73,7 +76,7 @@ def assign(text: str, values: Mapping[str, str], arguments: Sequence[str]) -> st
         new.append(f'set -- {words} "$@"')
     lines = text.split("\n")
     if STRICT not in lines:
-        raise InputError(f"the script has no line '{STRICT}' after its directives: begin with a "
+        raise InputError(f"the script has no line '{STRICT}' after its directives: start from a "
                          "copy of one in jobs/")
     after = lines.index(STRICT) + 1
     marks = (number for number in range(after, len(lines)) if lines[number].startswith(MARK))
@@ -82,8 +85,8 @@ def assign(text: str, values: Mapping[str, str], arguments: Sequence[str]) -> st
 
 
 def _head(text: str) -> list[str]:
-    """The lines in which a scheduler looks for directives: those before the first command."""
-    lines = text.split("\n")  # not splitlines: that breaks at characters that sbatch doesn't
+    """The lines in which a scheduler reads directives: those before the first command."""
+    lines = text.split("\n")  # not splitlines, which also splits where sbatch doesn't
     command = (number for number, line in enumerate(lines)
                if line.strip() and not line.startswith("#"))
     return lines[:next(command, len(lines))]

@@ -1,5 +1,4 @@
-"""``hpc-deepfake job render`` and ``submit``, with sbatch and qsub that write down how they are
-called."""
+"""``hpc-deepfake job render`` and ``submit``, with fake sbatch and qsub that record their calls."""
 
 from __future__ import annotations
 
@@ -14,6 +13,7 @@ import pytest
 from conftest import ROOT
 
 from hpc_deepfake import cli
+from hpc_deepfake.core import log
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.jobs import command as job
 from hpc_deepfake.jobs.scheduler import log_file
@@ -39,12 +39,12 @@ both = pytest.mark.parametrize("scheduler", DIALECTS)
 
 
 class Cluster:
-    """A folder to submit from, and what reached sbatch and qsub."""
+    """A folder to submit from, and the recorded calls of sbatch and qsub."""
 
     def __init__(self, folder: Path) -> None:
         self.here, self._calls = folder / "here", folder / "calls"
-        for one in (self.here, self._calls, folder / "bin"):
-            one.mkdir()
+        for path in (self.here, self._calls, folder / "bin"):
+            path.mkdir()
         for name in ("sbatch", "qsub"):
             program = folder / "bin" / name
             program.write_text(RECORD)
@@ -64,12 +64,13 @@ class Cluster:
 
 @pytest.fixture
 def cluster(tmp_path, monkeypatch) -> Cluster:
-    made = Cluster(tmp_path)
+    cluster = Cluster(tmp_path)
+    log.start()
     for name in [name for name in os.environ if name.startswith(OURS)]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
-    monkeypatch.chdir(made.here)
-    return made
+    monkeypatch.chdir(cluster.here)
+    return cluster
 
 
 def run(*words: str) -> int:
@@ -81,7 +82,7 @@ def script(scheduler: str, name: str) -> str:
 
 
 def assigned(text: str) -> dict[str, str]:
-    """What was written into a script, before its own variables."""
+    """Values written into a script, above its own assignments."""
     lines = text.partition("\n# What to change")[0].rpartition("\n\n")[2].split("\n")
     return dict(shlex.split(line)[0].split("=", 1) for line in lines if "=" in line.split(" ")[0])
 
@@ -93,8 +94,8 @@ def asked(text: str, scheduler: str) -> dict[str, str]:
 # --- render
 
 
-def test_the_call_of_the_manual(cluster, capsys):
-    """Changes of the script in jobs/, and nothing else; nothing is submitted."""
+def test_the_example_of_the_manual(cluster, capsys):
+    """The script in jobs/ with these changes and no others; nothing is submitted."""
     assert run("render", "slurm", "train_multinode", "--nodes", "4", "--gpus-per-node", "4",
                "--time", "2:00:00", "--set", "partition=gpu") == 0
     out, err = capsys.readouterr()
@@ -170,7 +171,7 @@ def test_auto_takes_the_scheduler_that_is_there(cluster, capsys, monkeypatch):
     ["render"], ["render", "slrm"], ["render", "slurm"], ["submit", "pbs"],
     ["submit", "pbs", "train_cpus"], ["render", "slurm", "../slurm/train_cpu"],
     ["submit", "slurm", "evaluate"]])
-def test_what_is_missing_is_said_with_a_call_that_works(cluster, words):
+def test_the_message_on_a_missing_word_ends_with_a_call_that_works(cluster, words):
     """The last line of the message, pasted."""
     with pytest.raises(InputError) as refused:
         run(*words)
@@ -185,8 +186,8 @@ def test_what_is_missing_is_said_with_a_call_that_works(cluster, words):
     (["--var", "DTA=x"], "no variable DTA"),
     (["--var", "RUN=a", "--var", "RUN=b"], "RUN is given twice"),
     (["--site", "nowhere"], "no such file in .*there are .*debian"),
-    (["--time", "soon"], "no time limit: 'soon'"),
-    (["--mem", "much"], "no amount of memory"),
+    (["--time", "soon"], "'soon' is not a time limit"),
+    (["--mem", "much"], "not an amount of memory"),
     (["--var", "DATA=a\nb"], "line break"),
 ])
 def test_wrong_values_are_refused(cluster, words, message):
@@ -209,7 +210,7 @@ def test_wrong_usage_is_code_2(cluster, capsys, words):
 
 def test_an_installed_package_has_no_jobs(cluster, monkeypatch, tmp_path):
     monkeypatch.setattr(job, "CLONE", tmp_path)
-    with pytest.raises(InputError, match=r"no .*jobs/slurm: .* no part of an installed package"):
+    with pytest.raises(InputError, match=r"no folder .*jobs/slurm: .* not part of an installed"):
         run("render", "slurm", "train_cpu")
 
 
@@ -217,7 +218,7 @@ def test_an_installed_package_has_no_jobs(cluster, monkeypatch, tmp_path):
     ("train_cpu", "2", [], "DEVICE stays cpu; to compute on GPUs add --var DEVICE=gpu"),
     ("train_4gpu", "0", [], "DEVICE stays gpu; to compute on CPUs add --var DEVICE=cpu"),
     ("train_cpu", "2", ["--var", "DEVICE=gpu"], ""), ("train_4gpu", "2", [], "")])
-def test_gpus_that_do_not_fit_the_device_are_noted(cluster, capsys, name, gpus, more, note):
+def test_a_note_on_gpus_that_do_not_fit_the_device(cluster, capsys, name, gpus, more, note):
     assert run("render", "slurm", name, "--gpus-per-node", gpus, *more) == 0
     err = capsys.readouterr().err
     assert err == (f"note: {note}\n" if note else "")
@@ -228,7 +229,7 @@ def test_gpus_that_do_not_fit_the_device_are_noted(cluster, capsys, name, gpus, 
 
 @both
 def test_what_is_rendered_is_what_is_submitted(cluster, capsys, scheduler):
-    """On standard input: no file is left behind. The job's id and its log are said."""
+    """On standard input: no file is left behind. The job's id and its log are printed."""
     words = [scheduler, "train_cpu", "--nodes", "2", "--var", "DATA=x.h5", "--", "--epochs", "3"]
     assert run("render", *words) == 0
     rendered = capsys.readouterr().out
@@ -276,13 +277,13 @@ def test_a_start_after_other_jobs(cluster, scheduler, given, words):
 
 
 @pytest.mark.parametrize("text", ["", "x", "12:maybe", ":ok"])
-def test_no_job_to_start_after(cluster, text):
+def test_a_job_to_start_after_needs_an_id(cluster, text):
     with pytest.raises(InputError, match="give a job's id"):
         run("submit", "slurm", "train_cpu", "--after", text)
 
 
-def test_the_environment_does_not_win_over_what_is_asked_for(cluster, monkeypatch):
-    """sbatch would prefer SBATCH_*; the script assigns its variables itself."""
+def test_requested_values_take_precedence_over_the_environment(cluster, monkeypatch):
+    """sbatch would prefer SBATCH_*; the script assigns its own variables."""
     for name in ("PARTITION", "TIMELIMIT", "MEM_PER_CPU", "MEM_PER_NODE", "ARRAY_INX", "QOS",
                  "REQUEUE", "NO_REQUEUE", "GPUS_PER_NODE"):
         monkeypatch.setenv(f"SBATCH_{name}", "1")
@@ -299,8 +300,8 @@ def test_the_environment_does_not_win_over_what_is_asked_for(cluster, monkeypatc
 
 
 @pytest.mark.parametrize("inside", [True, False])
-def test_what_the_job_around_it_was_given_is_not_for_the_new_one(cluster, monkeypatch, inside):
-    """Outside of a job SLURM_* are the user's own."""
+def test_variables_of_the_submitting_job_are_not_for_the_new_one(cluster, monkeypatch, inside):
+    """Outside of a job, SLURM_* are the user's own."""
     if inside:
         monkeypatch.setenv("SLURM_JOB_ID", "55")
     for name in ("SLURM_CONF", "SLURM_NTASKS", "SLURM_CLUSTERS", "SRUN_CPUS_PER_TASK",
@@ -334,7 +335,7 @@ def test_account_and_queue_of_the_site(cluster, monkeypatch, scheduler, environm
     assert cluster.commands[0] == [*DIALECTS[scheduler].command, *words]
 
 
-def test_slurms_own_variables_win_over_the_sites(cluster, monkeypatch):
+def test_slurms_own_variables_take_precedence_over_the_sites(cluster, monkeypatch):
     monkeypatch.setenv("HPC_DEEPFAKE_ACCOUNT", "sites")
     monkeypatch.setenv("SBATCH_ACCOUNT", "mine")
     assert run("submit", "slurm", "train_cpu") == 0
@@ -347,7 +348,7 @@ def test_slurms_own_variables_win_over_the_sites(cluster, monkeypatch):
 
 @both
 def test_a_chain_is_one_run_in_several_jobs(cluster, capsys, scheduler):
-    """Each starts after the one before, whatever became of it; jobs/lib goes by its outcome."""
+    """Each starts after the previous one, whatever its outcome, on which jobs/lib acts."""
     assert run("submit", scheduler, "train_4gpu", "--chain", "3", "--after", "9") == 0
     suffix = {"slurm": "", "pbs": ".server"}[scheduler]
     depend = {"slurm": "--dependency={}", "pbs": "depend={}"}[scheduler]
@@ -355,16 +356,16 @@ def test_a_chain_is_one_run_in_several_jobs(cluster, capsys, scheduler):
                                                   f"afterany:102{suffix}"), strict=True):
         assert depend.format(before) in command
     first, *others = (call["script"] for call in cluster.calls)
-    known = assigned(first)
-    assert known["HPC_DEEPFAKE_CHAIN"] == "first"
+    values = assigned(first)
+    assert values["HPC_DEEPFAKE_CHAIN"] == "first"
     following = first.replace("HPC_DEEPFAKE_CHAIN=first\n", "HPC_DEEPFAKE_CHAIN=next\n")
     assert others == [following] * 2 and following != first
-    assert re.fullmatch(r"runs/\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d-train_4gpu", known["RUN"])
+    assert re.fullmatch(r"runs/\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d-train_4gpu", values["RUN"])
     out = capsys.readouterr().out.splitlines()
-    assert out[0] == f"run: {known['RUN']}"
+    assert out[0] == f"run: {values['RUN']}"
     assert [line.split(",")[0] for line in out[1:4]] == [
         f"submitted: job {100 + number}{suffix} ({number} of 3)" for number in (1, 2, 3)]
-    assert out[4] == f"afterwards: hpc-deepfake job report {known['RUN']}"
+    assert out[4] == f"afterwards: hpc-deepfake job report {values['RUN']}"
 
 
 @pytest.mark.parametrize(("words", "environment", "expected"), [
@@ -382,7 +383,7 @@ def test_the_run_of_a_chain_may_be_named(cluster, monkeypatch, words, environmen
         assert assigned(call["script"]).get("RUN") == expected
 
 
-def test_preprocessing_in_a_chain_has_its_data_file_in_common(cluster, capsys):
+def test_preprocessing_jobs_of_a_chain_share_the_data_file(cluster, capsys):
     assert run("submit", "slurm", "preprocess", "--chain", "2", "--var", "DATA=x.h5") == 0
     assert len(cluster.calls) == 2
     assert "RUN" not in assigned(cluster.calls[0]["script"])
@@ -390,16 +391,15 @@ def test_preprocessing_in_a_chain_has_its_data_file_in_common(cluster, capsys):
 
 
 @pytest.mark.parametrize("name", ["evaluate", "pipeline", "scaling_study"])
-def test_no_chain_of_what_does_not_go_on(cluster, name):
-    with pytest.raises(InputError, match="a second job would do the same again"):
+def test_no_chain_of_jobs_that_cannot_resume(cluster, name):
+    with pytest.raises(InputError, match="a second job would repeat the first"):
         run("submit", "slurm", name, "--chain", "2")
     assert not cluster.calls
 
 
-def test_a_chain_that_breaks_says_what_is_queued_already(cluster):
+def test_a_chain_that_breaks_names_the_jobs_already_queued(cluster):
     cluster.refuse(3)
-    with pytest.raises(InputError, match="Submitted before that: 101, 102; to take them back: "
-                                         "scancel 101 102"):
+    with pytest.raises(InputError, match="submitted: 101, 102; to cancel them: scancel 101 102"):
         run("submit", "slurm", "train_cpu", "--chain", "4")
 
 
@@ -414,7 +414,7 @@ def test_a_refusal_is_one_message_and_code_2(cluster, capsys, monkeypatch, sched
         cli.main()
     assert left.value.code == 2
     out, err = capsys.readouterr()
-    assert not out and err.count("error: ") == 2  # ours, and what sbatch said
+    assert not out and err.count("error: ") == 2  # ours, and sbatch's
     assert err.startswith(f"error: {DIALECTS[scheduler].command[0]} refused the job: ")
     assert "invalid partition specified: nope" in err and "--set KEY=VALUE" in err
 
@@ -426,7 +426,7 @@ def test_a_machine_without_the_scheduler(cluster, monkeypatch, scheduler):
         run("submit", scheduler, "train_cpu")
 
 
-def test_a_scheduler_that_says_no_id(cluster):
+def test_a_scheduler_that_prints_no_id(cluster):
     program = cluster.here.parent / "bin" / "sbatch"
     program.write_text("#!/bin/sh\necho maintenance today\n")
     with pytest.raises(InputError, match="refused the job: maintenance today"):

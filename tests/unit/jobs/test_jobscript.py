@@ -1,4 +1,4 @@
-"""Editing job scripts: golden scripts, both schedulers side by side, and values that mean harm."""
+"""Editing job scripts: golden scripts, both schedulers side by side, and malicious values."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ train
 
 @both
 @pytest.mark.parametrize("job", JOBS)
-def test_no_change_leaves_every_script_of_jobs_as_it_is(dialect, job):
+def test_without_changes_every_script_of_jobs_stays_as_it_is(dialect, job):
     text = (ROOT / "jobs" / dialect.name / f"{job}.sh").read_text(encoding="utf-8")
     assert render(text, dialect, Request()) == text
     assert variables(text) and re.fullmatch("[a-z_]+", work(text))
@@ -168,7 +168,7 @@ def test_no_change_leaves_every_script_of_jobs_as_it_is(dialect, job):
     Portable(gpus_per_node=0, cpus_per_rank=2, mem=2048, time=200000),
     Portable(account="a1", partition="small", qos="fast", name="short", array="1-4"),
 ], ids=["as they are", "gpus", "cpus", "no gpus", "names"])
-def test_both_schedulers_are_asked_for_the_same(job, wanted):
+def test_both_schedulers_get_the_same_request(job, wanted):
     """The same job of both, after the same changes, in portable terms; names may be cut for PBS."""
     asked = []
     for dialect in DIALECTS.values():
@@ -198,7 +198,7 @@ def test_both_schedulers_are_asked_for_the_same(job, wanted):
      {"N hd-train": "N new", "": "A acc"}),
 ])
 def test_a_change_touches_these_directives_and_no_others(wanted, slurm, pbs):
-    """Ranks follow the GPUs where there is one for each, unless they are given."""
+    """Ranks follow the GPUs where there is one rank per GPU, unless they are set."""
     for dialect, expected in ((SLURM, slurm), (PBS, pbs)):
         before = lines_of(SCRIPTS[dialect.name])
         after = lines_of(render(SCRIPTS[dialect.name], dialect, Request(wanted)))
@@ -207,14 +207,14 @@ def test_a_change_touches_these_directives_and_no_others(wanted, slurm, pbs):
         assert after - before == {line.format(one) for one in expected.values() if one}
 
 
-def test_ranks_stay_where_they_did_not_go_by_the_gpus():
+def test_ranks_stay_where_there_is_not_one_per_gpu():
     for dialect in DIALECTS.values():
         text = render(SCRIPTS[dialect.name], dialect, Request(Portable(ranks_per_node=2)))
         now = directives(render(text, dialect, Request(Portable(gpus_per_node=8))), dialect)
         assert dialect.portable(now).ranks_per_node == 2
 
 
-def test_the_kind_of_gpu_is_kept():
+def test_the_type_of_gpu_is_kept():
     text = SLURM_SCRIPT.replace("gpus-per-node=4", "gpus-per-node=a100:4")
     now = directives(render(text, SLURM, Request(Portable(gpus_per_node=2))), SLURM)
     assert (now["gpus-per-node"], now["ntasks-per-node"]) == ("a100:2", "2")
@@ -234,7 +234,7 @@ def test_the_kind_of_gpu_is_kept():
     (PBS, "I", "", ["q"]),
     (PBS, "l:", "", ["l:NAME"]),
 ])
-def test_an_unknown_key_is_refused_with_all_valid_ones(dialect, word, close, some):
+def test_an_unknown_key_is_refused_and_all_valid_ones_are_named(dialect, word, close, some):
     for request in (Request(settings=[(word, "x")]), Request(dropped=[word])):
         with pytest.raises(InputError) as refused:
             render(SCRIPTS[dialect.name], dialect, request)
@@ -266,9 +266,9 @@ def test_pbs_keys_may_be_written_in_several_ways(words, key):
 
 
 @pytest.mark.parametrize(("settings", "message"), [
-    ([("requeue", "yes")], "has no value: --set requeue"),
-    ([("partition", None)], "has a value: --set partition=VALUE"),
-    ([("partition", "")], "empty; to leave the directive out: --unset partition"),
+    ([("requeue", "yes")], "takes no value: --set requeue"),
+    ([("partition", None)], "needs a value: --set partition=VALUE"),
+    ([("partition", "")], "empty; to remove the directive: --unset partition"),
 ])
 def test_flags_have_no_value_and_others_have_one(settings, message):
     with pytest.raises(InputError, match=message):
@@ -287,12 +287,12 @@ def test_a_flag_that_may_have_a_value():
     (PBS, Request(Portable(nodes=2), [("select", "1:ncpus=1")])),
     (PBS, Request(settings=[("umask", "1"), ("W umask", "2")])),
 ])
-def test_a_key_that_is_asked_for_twice_is_refused(dialect, request_):
-    with pytest.raises(InputError, match="is asked for twice"):
+def test_a_key_that_is_set_twice_is_refused(dialect, request_):
+    with pytest.raises(InputError, match="is set twice"):
         render(SCRIPTS[dialect.name], dialect, request_)
 
 
-def test_dropping_what_is_not_there_is_refused_with_what_is():
+def test_removing_a_missing_directive_is_refused_and_those_present_are_named():
     with pytest.raises(InputError, match=r"--unset gres: the script has no such.*job-name, nodes"):
         edited(SLURM, dropped=["gres"])
     assert "W:umask" not in edited(PBS, dropped=["j"]) and "j" not in edited(PBS, dropped=["j"])
@@ -307,7 +307,7 @@ def test_directives_that_exclude_each_other_replace_each_other():
     assert "no-requeue" in now and "requeue" not in now
 
 
-def test_of_a_directive_that_comes_twice_one_is_left():
+def test_a_directive_that_occurs_twice_is_written_once():
     text = SLURM_SCRIPT.replace("#SBATCH --requeue", "#SBATCH --nodes=3\n#SBATCH --requeue")
     assert directives(text, SLURM)["nodes"] == "3"
     rendered = render(text, SLURM, Request(Portable(nodes=9)))
@@ -345,7 +345,7 @@ def test_a_time_limit_in_each_schedulers_form(text, seconds, slurm, pbs):
 
 
 @pytest.mark.parametrize("text", ["", "0", "0:00", "2h", "1:2:3:4", "-1", "1-", "1.5", "infinite"])
-def test_no_time_limit(text):
+def test_other_texts_are_no_time_limit(text):
     with pytest.raises(InputError, match="give minutes, H:MM:SS or D-HH:MM:SS"):
         read_time(text)
 
@@ -360,18 +360,18 @@ def test_memory_in_each_schedulers_form(text, megabytes, slurm, pbs):
 
 
 @pytest.mark.parametrize("text", ["", "0", "G", "1.5G", "64X", "-1", "64 G"])
-def test_no_amount_of_memory(text):
+def test_other_texts_are_no_amount_of_memory(text):
     with pytest.raises(InputError, match="like --mem 64G"):
         read_memory(text)
 
 
 @pytest.mark.parametrize(("wanted", "message"), [
     (Portable(name="hd-train-multinode"), "15 characters.*like --name hd-train-multin"),
-    (Portable(name="a b"), "no job name for PBS"),
-    (Portable(array="1,3"), "PBS takes FIRST-LAST"),
+    (Portable(name="a b"), "not a valid job name for PBS"),
+    (Portable(array="1,3"), "PBS accepts FIRST-LAST"),
     (Portable(account=""), "--account: the value is empty"),
 ])
-def test_what_pbs_does_not_take(wanted, message):
+def test_values_that_pbs_does_not_accept(wanted, message):
     with pytest.raises(InputError, match=message):
         edited(PBS, portable=wanted)
     with pytest.raises(InputError, match="15 characters"):
@@ -380,7 +380,7 @@ def test_what_pbs_does_not_take(wanted, message):
 
 
 @pytest.mark.parametrize("select", ["1:ncpus=2+2:ncpus=4", "4", "host=a", ""])
-def test_a_select_of_several_kinds_of_chunk_has_to_be_given_whole(select):
+def test_a_select_of_different_chunks_can_only_be_replaced_as_a_whole(select):
     text = PBS_SCRIPT.replace("2:ncpus=32:mpiprocs=4:ngpus=4", select)
     with pytest.raises(InputError, match=r"give all of it, like --set select=|CPUs a rank"):
         render(text, PBS, Request(Portable(nodes=2, ranks_per_node=2)))
@@ -417,8 +417,8 @@ HARMFUL = ["$(touch harm)", "`touch harm`", "'; touch harm; '", '"; touch harm; 
 
 @pytest.mark.parametrize("value", HARMFUL)
 def test_nothing_of_a_value_reaches_the_shell_unquoted(value, tmp_path):
-    """bash itself, on the rendered script: variables, arguments and the clone's place are the
-    very texts, and no command of theirs was run."""
+    """bash, running the rendered script, sees variables, arguments and the clone's path unchanged,
+    and runs no command in them."""
     text = render(SLURM_SCRIPT, SLURM, Request(
         variables={"DATA": value, "LAST": value}, arguments=["--note", value],
         inserted={"HPC_DEEPFAKE_HOME": value}))
@@ -432,8 +432,8 @@ def test_nothing_of_a_value_reaches_the_shell_unquoted(value, tmp_path):
 
 
 @pytest.mark.parametrize("mark", ["# What to change", "# Variables"])
-def test_a_rendered_value_wins_over_the_environment_and_the_others_do_not(mark):
-    """Without the line before the variables, too; an empty one means the script's default."""
+def test_rendered_values_take_precedence_over_the_environment(mark):
+    """Also without the comment above the variables; an empty value means the script's default."""
     text = render(SLURM_SCRIPT.replace("# What to change", mark), SLURM, Request(
         variables={"DATA": "written", "DEVICE": ""}, inserted={"HPC_DEEPFAKE_HOME": "here"}))
     show = 'echo "$DATA $DEVICE $LAST $HPC_DEEPFAKE_HOME"'
@@ -444,9 +444,8 @@ def test_a_rendered_value_wins_over_the_environment_and_the_others_do_not(mark):
     assert done.stdout == "written gpu theirs here\n"
 
 
-def test_what_is_rendered_and_what_jobs_lib_writes_agree(tmp_path):
-    """``write_script`` of jobs/lib/job.sh: the same lines in the same place, and the later ones
-    win."""
+def test_rendering_and_write_script_of_jobs_lib_agree(tmp_path):
+    """The same lines in the same place; later ones take precedence."""
     library = (ROOT / "jobs" / "lib" / "job.sh").read_text(encoding="utf-8")
     function = re.search(r"^write_script\(\) \{\n.*?^\}\n", library, re.MULTILINE | re.DOTALL)[0]
     script = tmp_path / "job.sh"
@@ -465,7 +464,7 @@ def test_what_is_rendered_and_what_jobs_lib_writes_agree(tmp_path):
     assert "\nDATA=before.h5\nDATA=a.h5\nRUN=r\n# What to change" in both
 
 
-def test_the_mark_in_a_comment_among_the_directives_is_not_the_one():
+def test_the_mark_in_a_comment_among_the_directives_is_ignored():
     """Directives after a command would not be read."""
     text = SLURM_SCRIPT.replace("# Train.", "# What to change: all.")
     now = edited(SLURM)
@@ -483,12 +482,12 @@ def test_line_breaks_and_control_characters_are_refused_everywhere(dialect, bad)
             render(SCRIPTS[dialect.name], dialect, request)
 
 
-def test_bytes_that_are_no_text_are_refused():
+def test_text_that_is_not_utf_8_is_refused():
     with pytest.raises(InputError, match="not UTF-8"):
         edited(SLURM, variables={"DATA": "a\udcff"})
 
 
-def test_characters_at_which_python_breaks_lines_and_a_shell_does_not():
+def test_characters_at_which_python_splits_lines_and_a_shell_does_not():
     """U+2028, a form feed in a script's own comment: still one line."""
     text = SLURM_SCRIPT.replace("# Train.", "# Train.\u2028#SBATCH --nodes=99\x0c#SBATCH --x")
     assert directives(text, SLURM)["nodes"] == "2"
@@ -498,7 +497,7 @@ def test_characters_at_which_python_breaks_lines_and_a_shell_does_not():
 # --- scripts of another form
 
 
-def test_an_unknown_variable_is_refused_with_those_there_are():
+def test_an_unknown_variable_is_refused_and_the_valid_ones_are_named():
     with pytest.raises(InputError, match=r"variable DTA \(did you mean DATA\?\); it has DATA, R"):
         edited(SLURM, variables={"DTA": "x"})
 
