@@ -1,72 +1,69 @@
-"""An evaluation as lines for a person."""
+"""An evaluation as lines to read."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from hpc_deepfake import metrics
+from hpc_deepfake.core.text import number, percent
 from hpc_deepfake.evaluate.breakdown import FEW
 from hpc_deepfake.metrics.intervals import RESAMPLES
 
-_TITLES = {"format": "by file format", "origin": "by where the tampered region is from",
+_TITLES = {"format": "by file format", "origin": "by origin of the tampered region",
            "operation": "by operation (letters of CASIA's names)",
-           "group size": "by pictures of the same source"}
-_LINES = 8  # of one breakdown; the rest is in --json
+           "group size": "by size of the group of common source"}
+_LINES = 8  # of one breakdown; all of it is in --json
 _ROW = "{:<40.40} {:>9} {:>9} {:>9} {:>9} {:>7} {:>7}".format
 
 
-def lines(found: dict[str, Any]) -> str:
-    """All figures: accuracy beside its baselines, calibration, breakdowns."""
-    text = [_threshold(found), metrics.table(found, found["intervals"])]
-    if found["container"]:
-        text.append(_container(found["container"]))
-    calibration = found["calibration"]
-    text.append(f"calibration error  {_number(calibration['error']):>7}   over "
+def lines(evaluation: dict[str, Any]) -> str:
+    """All figures: accuracy beside its baselines, calibration, breakdowns.
+
+    Args:
+        evaluation: content of the ``--json`` file.
+    """
+    text = [_threshold(evaluation), metrics.table(evaluation, evaluation["intervals"])]
+    if evaluation["container"]:
+        text.append(_container(evaluation["container"]))
+    calibration = evaluation["calibration"]
+    text.append(f"calibration error  {number(calibration['error']):>7}   over "
                 f"{len(calibration['reliability'])} bins, 0 is perfect; Brier score "
-                f"{_number(calibration['brier'])}, 0.25 for always saying one half")
-    if any(found["intervals"].values()):
-        text.append(f"(95% intervals: {RESAMPLES:,} bootstrap draws of whole groups, of which "
-                    f"there are {found['groups']:,})")
-    text.append(_breakdowns(found["by"]))
+                f"{number(calibration['brier'])}, 0.25 for always predicting one half")
+    if any(evaluation["intervals"].values()):
+        text.append(f"(95% intervals: {RESAMPLES:,} bootstrap samples of the "
+                    f"{evaluation['groups']:,} groups of common source)")
+    text.append(_breakdowns(evaluation["by"]))
     return "\n".join(text)
 
 
-def _threshold(found: dict[str, Any]) -> str:
-    why = "tampered from this probability on"
-    if found["chosen_on"]:
-        why = (f"chosen on the validation part ({found['chosen_on']['rows']:,} images, balanced "
-               f"accuracy {found['chosen_on']['balanced_accuracy']:.1%} there)")
-    return f"threshold          {found['threshold']:>7.3f}   {why}"
+def _threshold(evaluation: dict[str, Any]) -> str:
+    why = "lowest probability that is predicted tampered"
+    chosen_on = evaluation["chosen_on"]
+    if chosen_on:
+        why = (f"chosen on the validation part ({chosen_on['rows']:,} images, balanced "
+               f"accuracy {chosen_on['balanced_accuracy']:.1%} there)")
+    return f"threshold          {evaluation['threshold']:>7.3f}   {why}"
 
 
-def _container(one: dict[str, Any]) -> str:
-    return (f"container alone    {_percent(one['accuracy']):>7}   of the validation part's "
-            f"{one['rows']:,} images (majority {_percent(one['majority'])}), from the files' "
-            f"{one['fact']}, no pixels")
+def _container(baseline: dict[str, Any]) -> str:
+    return (f"container alone    {percent(baseline['accuracy']):>7}   of the validation part's "
+            f"{baseline['rows']:,} images (majority {percent(baseline['majority'])}), from the "
+            f"files' {baseline['fact']}, no pixels")
 
 
 def _breakdowns(by: dict[str, dict[str, Any]]) -> str:
     text, few = [], False
     for title, parts in by.items():
-        text.append(_ROW(_TITLES[title], "authentic", "tampered", "accuracy", "majority", "found",
+        text.append(_ROW(_TITLES[title], "authentic", "tampered", "accuracy", "majority", "recall",
                          "AUC"))
-        for name, one in list(parts.items())[:_LINES]:
-            mark, few = " *" * one["few"], few or one["few"]
-            text.append(_ROW(f"  {name}{mark}", f"{one['rows'] - one['tampered']:,}",
-                             f"{one['tampered']:,}", _percent(one["accuracy"]),
-                             _percent(one["majority"]), _percent(one["recall"]),
-                             _number(one["auc"])))
+        for name, figures in list(parts.items())[:_LINES]:
+            mark, few = " *" * figures["few"], few or figures["few"]
+            text.append(_ROW(f"  {name}{mark}", f"{figures['rows'] - figures['tampered']:,}",
+                             f"{figures['tampered']:,}", percent(figures["accuracy"]),
+                             percent(figures["majority"]), percent(figures["recall"]),
+                             number(figures["auc"])))
         if len(parts) > _LINES:
-            text.append(f"  and {len(parts) - _LINES} rarer ones (--json has all)")
-    text.append("found: share of the tampered ones that were called so")
+            text.append(f"  and {len(parts) - _LINES} less frequent (--json FILE has all)")
     if few:
-        text.append(f"* a class of fewer than {FEW} pictures: mostly chance")
+        text.append(f"* fewer than {FEW} pictures of a class: mostly chance")
     return "\n".join(text)
-
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1%}"
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"

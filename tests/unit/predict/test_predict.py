@@ -204,7 +204,9 @@ def test_a_video_has_a_row_per_frame_and_one_in_all(network, tmp_path, capsys):
     assert video["probability"] == pytest.approx(np.mean([row["probability"] for row in frames]))
     assert err.startswith("0 pictures and 1 video (4 frames), ")
     plot, = (tmp_path / "plots").iterdir()
-    assert plot.name == "00001-clip.avi.png" and Image.open(plot).size[0] > 300
+    assert plot.name == "00001-clip.avi.png"
+    with Image.open(plot) as image:
+        assert image.size[0] > 300
 
 
 def test_frame_rate(network, tmp_path, capsys):
@@ -240,7 +242,9 @@ def test_pictures_of_the_same_name_have_maps_of_their_own(network, tmp_path, cap
     for folder in ("ela", "why"):
         written = sorted((tmp_path / "maps" / folder).iterdir())
         assert [path.name for path in written] == ["00001-x.png.png", "00003-x.png.png"]
-        assert all(Image.open(path).size[0] > 2 * maps.SIDE for path in written)
+        for path in written:
+            with Image.open(path) as image:
+                assert image.size[0] > 2 * maps.SIDE
     # two pictures, each predicted once, and 1 + 225 times for the explanation
     assert network.predictions == 2 * (1 + 1 + 225)
 
@@ -279,10 +283,10 @@ def test_no_model():
         predict.main(alone(), ["x.jpg"])
 
 
-def test_a_model_that_gives_no_numbers(network, tmp_path, monkeypatch):
+def test_a_model_without_finite_probabilities(network, tmp_path, monkeypatch):
     """No verdict of a diverged one, not even "authentic"."""
     monkeypatch.setattr(network, "predict_on_batch", lambda x: np.full((len(x), 2), np.nan))
-    with pytest.raises(InputError, match="gives no numbers"):
+    with pytest.raises(InputError, match="are not finite numbers"):
         run(grey(tmp_path / "x.png", 50))
 
 
