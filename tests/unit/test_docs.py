@@ -8,6 +8,10 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
+from hpc_deepfake.core.options import Parser
+from hpc_deepfake.train.options import parser as train_parser
+from preprocessing.__main__ import parser as preprocessing_parser
+
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("env/*.md")])
 
 
@@ -66,3 +70,15 @@ def test_paths_named_exist(page: Path) -> None:
 def test_missing_path_is_detected() -> None:
     assert missing_paths("`hpc_deepfake/nowhere.py`, `jobs/slurm/` and env/sites/NAME.sh.") == [
         "hpc_deepfake/nowhere.py"]
+
+
+@pytest.mark.parametrize(("guide", "parser"), [
+    ("training.md", train_parser()), ("preprocessing.md", preprocessing_parser())],
+    ids=("train", "preprocess"))
+def test_guide_lists_every_option(guide: str, parser: Parser) -> None:
+    text = (ROOT / "docs" / guide).read_text()
+    rows = re.findall(r"^\| (`--.*?) \|", text.split("\n## Options")[1], re.MULTILINE)
+    listed = {name for row in rows for name in re.findall(r"--[\w-]+", row)}
+    options = {name for action in parser._actions for name in action.option_strings
+               if name.startswith("--")}
+    assert listed - {"--help"} == options - {"--help"}
