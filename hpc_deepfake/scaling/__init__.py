@@ -8,57 +8,69 @@ from functools import partial
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.options import Parser
 
-_DESCRIPTION = """How training and preprocessing scale over ranks and nodes.
+_DESCRIPTION = """Measure and predict how training and preprocessing scale over ranks and nodes.
 
-  plan        the runs of a study: how many, how large, how many node hours
+subcommands:
+  plan        list the runs of a study, their sizes and their maximum node hours
   report      speed-up, efficiency, fitted laws and cost of a study's runs
-  predict     a model of a step's time, for sizes that were not run
-  microbench  latency and bandwidth of MPI and of shared files, on several ranks
+  predict     predict the speed for numbers of ranks that were not run
+  microbench  measure latency and bandwidth of MPI and of shared files, on several ranks
 
-jobs/slurm/scaling_study.sh and jobs/pbs/scaling_study.sh plan and submit a study and have the
-report written."""
+jobs/slurm/scaling_study.sh and jobs/pbs/scaling_study.sh plan a study, submit its jobs and write
+the report."""
 _EXAMPLES = """examples:
   hpc-deepfake scaling plan runs/scaling --nodes 8 --ranks-per-node 4
   hpc-deepfake scaling report runs/scaling
   mpirun -np 4 hpc-deepfake scaling microbench --json mb.json
   hpc-deepfake scaling predict runs/scaling --microbench mb.json --max-ranks 1024
 
-hpc-deepfake scaling WORD --help tells more."""
+hpc-deepfake scaling SUBCOMMAND --help describes the options."""
 
 
 def parser() -> Parser:
-    """The command line without a word."""
-    return Parser(prog="hpc-deepfake scaling", usage="hpc-deepfake scaling WORD [OPTIONS]",
+    """The command line without a subcommand."""
+    return Parser(prog="hpc-deepfake scaling", usage="hpc-deepfake scaling SUBCOMMAND [OPTIONS]",
                   description=_DESCRIPTION, epilog=_EXAMPLES)
 
 
 def main(argv: Sequence[str]) -> int:
-    """Returns the exit code."""
-    word, *words = argv or [""]
-    if word == "plan":
+    """Run a subcommand.
+
+    Args:
+        argv: the subcommand and its arguments.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        InputError: no such subcommand, or as the subcommand raises.
+    """
+    subcommand, *arguments = argv or [""]
+    if subcommand == "plan":
         from hpc_deepfake.scaling import planning
 
-        return planning.main(words)
-    if word == "report":
+        return planning.main(arguments)
+    if subcommand == "report":
         from hpc_deepfake.scaling import reporting
 
-        return reporting.main(words)
-    if word == "predict":
+        return reporting.main(arguments)
+    if subcommand == "predict":
         from hpc_deepfake.scaling import predicting
 
-        return predicting.main(words)
-    if word == "microbench":
-        return _microbench(words)
-    if word in ("-h", "--help"):
-        parser().parse([word])
-    raise InputError(f"{f'no word {word!r}' if word else 'a word is missing'}: plan, report, "
-                     "predict or microbench, like\n  hpc-deepfake scaling report runs/scaling")
+        return predicting.main(arguments)
+    if subcommand == "microbench":
+        return _microbench(arguments)
+    if subcommand in ("-h", "--help"):
+        parser().parse([subcommand])
+    problem = f"unknown subcommand '{subcommand}'" if subcommand else "missing subcommand"
+    raise InputError(f"{problem}: give plan, report, predict or microbench, like\n"
+                     "  hpc-deepfake scaling report runs/scaling")
 
 
-def _microbench(words: Sequence[str]) -> int:
+def _microbench(arguments: Sequence[str]) -> int:
     from hpc_deepfake.core import mpi
     from hpc_deepfake.scaling import microbench
 
-    if {"-h", "--help"} & set(words):  # without starting MPI
-        microbench.parser().parse(words)
-    mpi.run(partial(microbench.main, argv=words))
+    if {"-h", "--help"} & set(arguments):  # without starting MPI
+        microbench.parser().parse(arguments)
+    mpi.run(partial(microbench.main, argv=arguments))

@@ -16,44 +16,49 @@ _EXAMPLES = """examples:
   hpc-deepfake scaling plan runs/scaling --kinds strong weak --strategies sync local-sgd \\
       --inputs real synthetic --repeats 3 --nodes 8 --data casia2.h5 -- --epochs 3
 
-What stands behind -- goes to each program. The sizes are 1, 2, 4 and so on ranks of one node, then
-1, 2, 4 and so on whole nodes. Nothing is written without --lines, which the job script uses."""
-_LEAST = 600  # seconds of a job's limit
-_ROWS = 512  # of a rank in weak runs, where the data file has as many
+Options after -- are passed to each program. The sizes are 1, 2, 4, … ranks of one node, then
+1, 2, 4, … whole nodes. Nothing is written, except with --lines, which is for the job script."""
+_MIN_LIMIT = 600  # seconds of a job
+_ROWS = 512  # per rank in weak runs, where the data file has enough
 
 
 def parser() -> Parser:
     """The command line."""
     cli = Parser(prog="hpc-deepfake scaling plan", epilog=_EXAMPLES, description=(
-        "Print the runs of a scaling study: which are done already, and what the others cost at "
-        "most."))
+        "Print the runs of a scaling study: their state and sizes, and the maximum cost of those\n"
+        "that are not done."))
     cli.add_argument("study", type=Path, metavar="STUDY", help="folder of the study")
     cli.add_argument("--kinds", nargs="+", choices=study.KINDS, default=["strong", "weak"],
-                     help="strong: the same work on more ranks; weak: as much more work as ranks; "
-                          "preprocess: strong, of preprocessing; microbench: of MPI and files")
+                     help="strong: the same work on more ranks; weak: work proportional to the "
+                          "ranks; preprocess: strong, of preprocessing; microbench: MPI and files")
     cli.add_argument("--strategies", nargs="+", metavar="NAME", default=["sync"],
-                     help="of train, and mesh:tensor=2,pipeline=2 and the like, whose data axis "
-                          "grows with the ranks; on one rank it is sequential, once for all")
+                     help="strategies of train, or a mesh without its data axis, which grows with "
+                          "the ranks, like mesh:tensor=2,pipeline=2; the run on one rank is "
+                          "sequential, once for all strategies")
     cli.add_argument("--inputs", nargs="+", choices=study.INPUTS, default=["real"],
-                     help="the data file, or random pictures in memory")
-    cli.add_argument("--repeats", type=at_least(1), default=1, help="of each run")
-    cli.add_argument("--nodes", type=at_least(1), default=4, help="at most")
+                     help="real: the data file; synthetic: random pictures in memory")
+    cli.add_argument("--repeats", type=at_least(1), default=1, metavar="N",
+                     help="repeats of each run")
+    cli.add_argument("--nodes", type=at_least(1), default=4, metavar="N",
+                     help="maximum number of nodes")
     cli.add_argument("--ranks-per-node", type=at_least(1), metavar="N",
                      help="ranks of a full node (default: those of the training job with "
                           "--scripts, else 1)")
     cli.add_argument("--global-batch", type=at_least(1), default=256, metavar="ROWS",
-                     help="strong: rows of a step over all ranks")
+                     help="strong: rows per step over all ranks")
     cli.add_argument("--batch-size", type=at_least(1), default=32, metavar="ROWS",
-                     help="weak, and async: rows of a step of each rank")
+                     help="weak, and async: rows per step of each rank")
     cli.add_argument("--rows-per-rank", type=at_least(1), metavar="ROWS",
-                     help=f"weak: rows of an epoch of each rank (default: {_ROWS}, or what the "
-                          "data file has for the most ranks)")
+                     help=f"weak: rows per epoch of each rank (default: {_ROWS}, or as many as the "
+                          "data file has for the largest number of ranks)")
     cli.add_argument("--synthetic", type=at_least(1), default=4096, metavar="ROWS",
-                     help="strong, synthetic input: rows of an epoch")
-    cli.add_argument("--data", type=Path, metavar="FILE", help="data file, to see what it has")
+                     help="strong, synthetic input: rows per epoch")
+    cli.add_argument("--data", type=Path, metavar="FILE",
+                     help="data file, to check how many rows it has")
     cli.add_argument("--train-config", type=Path, metavar="FILE",
-                     help="TOML file that the trainings will get, to see what it asks for")
-    cli.add_argument("--job", default="train_multinode", help="job script of the trainings")
+                     help="TOML file with options of the trainings, which the sizes depend on")
+    cli.add_argument("--job", default="train_multinode", metavar="NAME",
+                     help="job script of the trainings")
     cli.add_argument("--limit", default="0:30:00", metavar="TIME", help="time limit of each job")
     script = cli.add_argument_group("for jobs/*/scaling_study.sh")
     script.add_argument("--scripts", type=Path, metavar="DIR",
@@ -75,28 +80,39 @@ def parser() -> Parser:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Returns the exit code."""
-    at = list(argv).index("--") if "--" in argv else len(argv)
-    options = parser().parse(argv[:at])
+    """Run the command.
+
+    Args:
+        argv: its arguments, without the program's name; those of the study's programs after
+            ``--``.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        InputError: impossible options, or a folder that can't be written.
+    """
+    end = list(argv).index("--") if "--" in argv else len(argv)
+    options = parser().parse(argv[:end])
     limit = read_time(options.limit)
-    if limit < _LEAST:
-        raise InputError(f"--limit {options.limit} (LIMIT): a job is told to stop five minutes "
-                         "before its limit, so it would hardly begin; give 0:10:00 or more")
+    if limit < _MIN_LIMIT:
+        raise InputError(f"--limit {options.limit} (LIMIT): jobs are stopped five minutes before "
+                         "their limit, so they would hardly start; give 0:10:00 or more")
     jobs = _jobs(options)
     if options.ranks_per_node is None:
         options.ranks_per_node = jobs.ranks_per_node(options.job) if jobs else 1
-    made = study.plan(
+    plan = study.plan(
         kinds=options.kinds, strategies=options.strategies, inputs=options.inputs,
         repeats=options.repeats, ranks_per_node=options.ranks_per_node, nodes=options.nodes,
         global_batch=options.global_batch, batch_size=options.batch_size,
         rows_per_rank=_rows_per_rank(options), synthetic=options.synthetic, job=options.job,
-        limit=limit, arguments=argv[at + 1:], config=options.train_config)
+        limit=limit, arguments=argv[end + 1:], config=options.train_config)
     if options.lines and jobs:
-        study.write(options.study, made)
-        for line in submissions.lines(options.study, made, jobs):
+        study.write(options.study, plan)
+        for line in submissions.lines(options.study, plan, jobs):
             print(line)
     else:
-        print(study.table(options.study, made))
+        print(study.table(options.study, plan))
     return 0
 
 
@@ -116,10 +132,17 @@ def _jobs(options: Namespace) -> submissions.Jobs | None:
         options.train_options, options.preprocess_options)
 
 
-def _rows_per_rank(options) -> int:
-    """What was asked for, if the data file has it for the most ranks; else what it has."""
+def _rows_per_rank(options: Namespace) -> int:
+    """``--rows-per-rank``, if the data file has enough for the largest number of ranks; by default
+    as many as it has.
+
+    Raises:
+        InputError: the data file has too few rows.
+    """
+    rows: int
     if options.data is None or "weak" not in options.kinds or "real" not in options.inputs:
-        return options.rows_per_rank or _ROWS
+        rows = options.rows_per_rank or _ROWS
+        return rows
     import numpy as np
 
     from preprocessing.split import PARTS
@@ -127,10 +150,10 @@ def _rows_per_rank(options) -> int:
 
     header = open_header(options.data)
     usable = (header.array("status") == DONE) & (header.array("split") == PARTS.index("train"))
-    have, ranks = int(np.count_nonzero(usable)), options.nodes * options.ranks_per_node
-    wanted = options.rows_per_rank or min(_ROWS, have // ranks)
-    if not wanted or wanted * ranks > have:
-        raise InputError(f"weak runs on {ranks} ranks need {max(wanted, 1) * ranks:,} training "
-                         f"rows, and {options.data} has {have:,}: take fewer --rows-per-rank "
-                         "(ROWS_PER_RANK), fewer nodes, or synthetic input")
-    return wanted
+    available, ranks = int(np.count_nonzero(usable)), options.nodes * options.ranks_per_node
+    rows = options.rows_per_rank or min(_ROWS, available // ranks)
+    if not rows or rows * ranks > available:
+        raise InputError(f"weak runs on {ranks} ranks need {max(rows, 1) * ranks:,} training "
+                         f"rows, and {options.data} has {available:,}: choose fewer "
+                         "--rows-per-rank (ROWS_PER_RANK), fewer nodes, or synthetic input")
+    return rows

@@ -12,13 +12,14 @@ from typing import Any
 
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.options import Parser, at_least, between
+from hpc_deepfake.core.text import plural
 from hpc_deepfake.network.settings import PRECISIONS
 from hpc_deepfake.scaling import model as models
 from hpc_deepfake.scaling import study as studies
 from hpc_deepfake.scaling.model import Model, Network
 from hpc_deepfake.scaling.predicted import Point, Prediction, write
 from hpc_deepfake.scaling.records import Row, rows
-from hpc_deepfake.scaling.series import Series, series
+from hpc_deepfake.scaling.series import Series, all_series
 from hpc_deepfake.strategies.layout import Layout
 from hpc_deepfake.strategies.mesh.cut import cut, numbers, operations
 from hpc_deepfake.strategies.mesh.shape import grow
@@ -30,150 +31,171 @@ _EXAMPLES = """examples:
       --compute-factor 0.6 --global-batch 4096
   hpc-deepfake scaling predict runs/scaling --also hybrid mesh:tensor=2,pipeline=2
 
-The model is fitted to the smaller sizes and tested on the others; then it is fitted to all of them
-for the sizes that were not run. Written are predict.html, predict.md, predict.csv, predict.json,
-predict.png and predict.svg."""
-# bytes of a number that travels; weights and gradients of bfloat16 are float32
+The model is fitted to the smaller sizes and tested on the larger ones; then it is fitted to all
+sizes, to predict those that were not run. Writes predict.html, predict.md, predict.csv,
+predict.json, predict.png and predict.svg."""
+# bytes of a number that is sent; with bfloat16, weights and gradients are float32
 _WIDTHS = {"float32": 4, "bfloat16": 4, "float64": 8}
-_DEFAULTS = {**asdict(Layout()), "accumulate": 1}  # of options that a run's records don't have
+_DEFAULTS = {**asdict(Layout()), "accumulate": 1}  # of options missing from a run's records
 
 
 def parser() -> Parser:
     """The command line."""
     cli = Parser(prog="hpc-deepfake scaling predict", epilog=_EXAMPLES, description=(
-        "Predict images per second and efficiency for numbers of ranks, batches and precisions "
-        "that were not run, and say where scaling stops and why."))
+        "Predict images per second and efficiency for numbers of ranks, batches and precisions\n"
+        "that were not run, and report where scaling stops and why."))
     cli.add_argument("study", type=Path, metavar="STUDY", help="folder of the study")
     cli.add_argument("--microbench", type=Path, metavar="FILE",
-                     help="JSON of scaling microbench (default: the one of STUDY with the most "
-                          "ranks; without any, latency is taken for nothing)")
+                     help="JSON file of scaling microbench (default: the one in STUDY with the "
+                          "most ranks; without any, latency is assumed to be zero)")
     cli.add_argument("--fit-ranks", type=at_least(1), nargs="+", metavar="N",
-                     help="sizes to fit to (default: all but the largest)")
+                     help="numbers of ranks to fit the tested model to (default: all but the "
+                          "largest)")
     cli.add_argument("--also", nargs="+", metavar="NAME",
-                     help="strategies that were not run: sync, hybrid, local-sgd, or mesh:tensor=2 "
-                          "and the like; computing as measured, none of the communication hidden")
+                     help="also predict strategies that were not run: sync, hybrid, local-sgd, or "
+                          "a mesh like mesh:tensor=2; with the measured computing time, and no "
+                          "communication hidden")
     cli.add_argument("--bound", type=between(0, 10), default=0.25, metavar="E",
-                     help="relative error at the tested sizes up to which the model counts as good")
+                     help="relative error at the tested sizes up to which the model is reliable")
     cli.add_argument("--max-ranks", type=at_least(1), default=4096, metavar="N",
-                     help="to predict up to")
+                     help="largest number of ranks to predict")
     cli.add_argument("--stop-efficiency", type=between(0, 1), default=0.5, metavar="E",
                      help="efficiency below which scaling has stopped")
     cli.add_argument("--global-batch", type=at_least(1), metavar="ROWS",
-                     help="strong: another global batch than the study's")
+                     help="strong: rows per step over all ranks (default: as in the study)")
     cli.add_argument("--batch-size", type=at_least(1), metavar="ROWS",
-                     help="weak: another batch of each rank than the study's")
-    cli.add_argument("--precision", choices=PRECISIONS, help="another one than the study's")
+                     help="weak: rows per step of each rank (default: as in the study)")
+    cli.add_argument("--precision", choices=PRECISIONS,
+                     help="precision of training (default: as in the study); needs "
+                          "--compute-factor")
     cli.add_argument("--compute-factor", type=between(0.001, 1000), metavar="F",
-                     help="computing takes F times as long there; two short runs of train "
-                          "--synthetic measure it")
-    cli.add_argument("--compression", choices=("none", "fp16"), help="as for train")
-    cli.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: STUDY)")
+                     help="computing takes F times as long as in the study; two short runs of "
+                          "train --synthetic measure F")
+    cli.add_argument("--compression", choices=("none", "fp16"),
+                     help="compression of gradients, as for train (default: as in the study)")
+    cli.add_argument("--out", type=Path, metavar="DIR",
+                     help="folder for the prediction (default: STUDY)")
     return cli
 
 
 def main(argv: Sequence[str]) -> int:
-    """Returns the exit code."""
+    """Run the command.
+
+    Args:
+        argv: its arguments, without the program's name.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        InputError: unusable options, or a study without the needed runs.
+    """
     options = parser().parse(argv)
     also = list(dict.fromkeys(options.also or ()))
-    for name in also:
-        studies.known(name, "--also")
-        if name in ("sequential", "async"):
-            raise InputError(f"--also {name}: " + (
-                "it has one rank" if name == "sequential" else
-                "how long a server needs for an update is known from runs only; add some to the "
+    for strategy in also:
+        studies.check_strategy(strategy, "--also")
+        if strategy in ("sequential", "async"):
+            raise InputError(f"--also {strategy}: " + (
+                "it has one rank only" if strategy == "sequential" else
+                "the time that a server needs for an update can only be measured; add runs to the "
                 "study with STRATEGIES=async"))
-    found = rows(options.study, studies.read(options.study), None)
+    runs = rows(options.study, studies.read(options.study), None)
     net = _network(options)
     if also and net is None:
-        raise InputError("--also: what wasn't run is predicted from the network's latency and "
-                         "bandwidth: give --microbench FILE")
-    groups = [one for one in series(found) if one.kind in ("strong", "weak")]
-    usable = [one for one in groups if len(one.sizes) > 1]
-    skipped = [one.name for one in groups if one not in usable]
+        raise InputError("--also: strategies that were not run are predicted from the network's "
+                         "latency and bandwidth: give --microbench FILE")
+    groups = [series for series in all_series(runs) if series.kind in ("strong", "weak")]
+    usable = [series for series in groups if len(series.sizes) > 1]
+    skipped = [series.name for series in groups if series not in usable]
     if not usable:
         raise InputError(f"{options.study} has no strategy with finished runs on two or more "
                          "numbers of ranks: nothing to fit a model to (hpc-deepfake scaling report "
-                         "tells what is there)")
-    made = [predict(one, net, options, [row for other in usable for size in other.sizes
-                                        for row in size.rows
-                                        if (other.input, other.strategy)
-                                        == (one.input, one.strategy)]) for one in usable]
-    made += [_not_run(one, name, options) for name in also
-             for one in _one_each(made) if not any(
-                 (other.series.kind, other.series.input, other.series.strategy)
-                 == (one.series.kind, one.series.input, name) for other in made)]
+                         "lists the runs)")
+    predictions = [predict(series, net, options, _same_steps(series, usable)) for series in usable]
+    predictions += [_not_run(measured, strategy, options) for strategy in also
+                    for measured in _measured_computing(predictions) if not any(
+                        (made.series.kind, made.series.input, made.series.strategy)
+                        == (measured.series.kind, measured.series.input, strategy)
+                        for made in predictions)]
     out = options.out or options.study
-    print("\n".join(write(made, net, options, out, skipped)))
+    print("\n".join(write(predictions, net, options, out, skipped)))
     print(f"prediction: {out / 'predict.html'}")
     return 0
 
 
-def predict(one: Series, net: Network | None, options: Namespace,
-            like: Sequence[Row]) -> Prediction:
+def _same_steps(series: Series, groups: Sequence[Series]) -> list[Row]:
+    """Runs of the same input and strategy, strong and weak."""
+    return [row for other in groups if (other.input, other.strategy)
+            == (series.input, series.strategy) for size in other.sizes for row in size.rows]
+
+
+def predict(series: Series, net: Network | None, options: Namespace,
+            runs: Sequence[Row]) -> Prediction:
     """The model of a series, tested and applied.
 
     Args:
-        like: runs of the same strategy and input, strong and weak.
+        series: the series.
+        net: latency and bandwidth by the micro-benchmark, if there is one.
+        options: the command's options.
+        runs: of the same strategy and input, strong and weak.
 
     Raises:
-        InputError: there is nothing to fit to, or a precision without its factor.
+        InputError: no runs to fit to, or a precision without its factor.
     """
-    sizes = [size.ranks for size in one.sizes]
+    sizes = [size.ranks for size in series.sizes]
     small = [size for size in sizes if size in options.fit_ranks] if options.fit_ranks \
         else sizes[:-1]
     if not small:
-        raise InputError(f"--fit-ranks {' '.join(map(str, options.fit_ranks))}: {one.name} was run "
-                         f"on {', '.join(map(str, sizes))} ranks")
-    facts = _facts(one)
-    name = one.strategy.partition(":")[0]
-    early = models.fit(name, [row for row in like if row.run.ranks in small], net, **facts)
-    tested = []
-    for size in one.sizes:
-        batch = size.rows[0].batch
-        tested.append(_point(early, size.ranks, batch, size.rate, one, early, size.ranks in small))
-    whole = models.fit(name, like, net, **facts)
-    changed = _changed(whole, one, options)
-    points = _points(changed, one, options)
-    return Prediction(one, changed, tuple(tested), points, _stop(points, one, options))
+        raise InputError(f"--fit-ranks {' '.join(map(str, options.fit_ranks))}: {series.name} was "
+                         f"run on {', '.join(map(str, sizes))} ranks; give some of these")
+    facts = _facts(series)
+    strategy = series.strategy.partition(":")[0]
+    early = models.fit(strategy, [row for row in runs if row.run.ranks in small], net, **facts)
+    tested = [_point(early, size.ranks, size.rows[0].batch or 0.0, size.rate, series,
+                     size.ranks in small) for size in series.sizes]
+    model = _changed(models.fit(strategy, runs, net, **facts), series, options)
+    points = _points(model, series, options)
+    return Prediction(series, model, tuple(tested), points, _stop(points, series, options))
 
 
-def _one_each(made: Sequence[Prediction]) -> list[Prediction]:
-    """Of each kind and input one whose computing is a rank's own."""
+def _measured_computing(predictions: Sequence[Prediction]) -> list[Prediction]:
+    """For each kind and input, one prediction whose computing time other strategies share."""
     first: dict[tuple[str, str], Prediction] = {}
-    for one in sorted(made, key=lambda one: one.series.strategy != "sync"):
-        if one.series.strategy != "async":
-            first.setdefault((one.series.kind, one.series.input), one)
+    for made in sorted(predictions, key=lambda made: made.series.strategy != "sync"):
+        if made.series.strategy != "async":
+            first.setdefault((made.series.kind, made.series.input), made)
     return list(first.values())
 
 
-def _not_run(like: Prediction, strategy: str, options: Namespace) -> Prediction:
-    """Of a strategy, with the computing of another one's runs."""
-    row = like.series.sizes[-1].rows[0]
+def _not_run(measured: Prediction, strategy: str, options: Namespace) -> Prediction:
+    """The prediction of a strategy, with the computing time of another one's runs."""
+    row = measured.series.sizes[-1].rows[0]
     layout = _layout(strategy, row)
     if "cuts" in layout:
         costs = operations()
         stages = [sum(costs[block] for block in blocks)
                   for blocks in cut(len(layout["cuts"]) + 1)]
         layout["uneven"] = max(stages) * len(stages) / sum(stages)
-    model = replace(like.model, **{
+    model = replace(measured.model, **{
         "strategy": strategy.partition(":")[0], "hidden": 1.0, "shards": 1, "cuts": (), **layout})
-    one = replace(like.series, strategy=strategy, sizes=like.series.sizes[:1])
-    points = _points(model, one, options)
-    return Prediction(one, model, (), points, _stop(points, one, options), like.series.name)
+    series = replace(measured.series, strategy=strategy, sizes=measured.series.sizes[:1])
+    points = _points(model, series, options)
+    return Prediction(series, model, (), points, _stop(points, series, options),
+                      measured.series.name)
 
 
-def _facts(one: Series) -> dict[str, Any]:
-    """Of the runs' own options."""
-    row = one.sizes[-1].rows[0]
+def _facts(series: Series) -> dict[str, Any]:
+    """Attributes of the model that follow from the runs' options."""
+    row = series.sizes[-1].rows[0]
     width = _WIDTHS.get(row.precision or "float32", 4)
-    layout = {size.ranks: models.density(size.rows[0]) for size in one.sizes}
+    layout = {size.ranks: models.density(size.rows[0]) for size in series.sizes}
     return {"width": width, "layout": tuple(layout.items()),
             "kernel_width": 2 if row.config.get("compression") == "fp16" else width,
-            **_layout(one.strategy, row)}
+            **_layout(series.strategy, row)}
 
 
 def _layout(strategy: str, row: Row) -> dict[str, Any]:
-    """What decides how much this strategy moves, of a run's options."""
+    """Attributes of the model that decide how much this strategy sends, from a run's options."""
     config = {**_DEFAULTS, **row.config}
     name, _, axes = strategy.partition(":")
     if name == "mesh":
@@ -187,16 +209,16 @@ def _layout(strategy: str, row: Row) -> dict[str, Any]:
             }.get(name, {})
 
 
-def _changed(model: Model, one: Series, options: Namespace) -> Model:
-    """For the precision and compression that were asked for."""
+def _changed(model: Model, series: Series, options: Namespace) -> Model:
+    """The model for the precision and compression of the options."""
     precision = options.precision
-    now = one.sizes[-1].rows[0].precision or "float32"
-    if precision is not None and precision != now:
+    studied = series.sizes[-1].rows[0].precision or "float32"
+    if precision is not None and precision != studied:
         if options.compute_factor is None:
-            raise InputError(f"how fast {precision} computes was not measured in this study, which "
-                             f"has {now}: give --compute-factor, the seconds of computing of\n"
-                             f"  python -m hpc_deepfake.train --synthetic 512 --precision "
-                             f"{precision} --epochs 3\nover those with {now}")
+            raise InputError(f"the computing time with {precision} was not measured in this study, "
+                             f"which used {studied}: give --compute-factor, the seconds of compute "
+                             "of\n  python -m hpc_deepfake.train --synthetic 512 --precision "
+                             f"{precision} --epochs 3\nover those with {studied}")
         width = _WIDTHS[precision]
         model = replace(model, width=width, kernel_width=width)
     if options.compute_factor is not None:
@@ -206,96 +228,104 @@ def _changed(model: Model, one: Series, options: Namespace) -> Model:
     return model
 
 
-def _batch(one: Series, ranks: int, options: Namespace) -> float:
-    """Rows of a rank and step on so many ranks."""
-    first = one.base
-    if one.kind == "weak" or one.strategy == "async":
-        return options.batch_size or first.rows[0].batch
-    return (options.global_batch or first.rows[0].batch * first.ranks) / ranks
+def _batch(series: Series, ranks: int, options: Namespace) -> float:
+    """Rows of a rank and step on this number of ranks."""
+    base = series.base
+    studied = base.rows[0].batch or 0.0
+    batch: float
+    if series.kind == "weak" or series.strategy == "async":
+        batch = options.batch_size or studied
+    else:
+        batch = (options.global_batch or studied * base.ranks) / ranks
+    return batch
 
 
-def _points(model: Model, one: Series, options: Namespace) -> tuple[Point, ...]:
-    measured = {size.ranks: size.rate for size in one.sizes} if _same(options) else {}
-    wanted = {size.ranks for size in one.sizes}
-    ranks = one.base.ranks
+def _points(model: Model, series: Series, options: Namespace) -> tuple[Point, ...]:
+    """The sizes that were run, and powers of two times the base up to ``--max-ranks``."""
+    measured = {size.ranks: size.rate for size in series.sizes} if _as_studied(options) else {}
+    sizes = {size.ranks for size in series.sizes}
+    ranks = series.base.ranks
     while ranks <= options.max_ranks:
-        wanted.add(ranks)
+        sizes.add(ranks)
         ranks *= 2
-    return tuple(_point(model, ranks, batch, measured.get(ranks), one, model, ranks in measured)
-                 for ranks in sorted(wanted) if (batch := _batch(one, ranks, options)) >= 1
+    return tuple(_point(model, ranks, batch, measured.get(ranks), series, ranks in measured)
+                 for ranks in sorted(sizes) if (batch := _batch(series, ranks, options)) >= 1
                  and (ranks == 1 or ranks % model.together == 0))
 
 
-def _same(options: Namespace) -> bool:
-    """Whether what is predicted is what was run."""
+def _as_studied(options: Namespace) -> bool:
+    """Whether the options predict what was run."""
     return not any((options.global_batch, options.batch_size, options.precision,
                     options.compute_factor, options.compression))
 
 
-def _point(model: Model, ranks: int, batch: float, measured: float | None, one: Series,
-           base: Model, used: bool) -> Point:
-    """Efficiency is over the base that the same model predicts."""
-    first = one.base
-    scale = batch if one.kind == "weak" or one.strategy == "async" else batch * ranks / first.ranks
-    base_rate = base.rate(first.ranks, scale)
+def _point(model: Model, ranks: int, batch: float, measured: float | None, series: Series,
+           fitted: bool) -> Point:
+    """The prediction of one size; its efficiency is over the base as the model predicts it."""
+    base = series.base
+    base_batch = batch if series.kind == "weak" or series.strategy == "async" \
+        else batch * ranks / base.ranks
+    base_rate = model.rate(base.ranks, base_batch)
     rate = model.rate(ranks, batch)
-    return Point(ranks, batch, measured, rate, rate / base_rate * first.ranks / ranks,
-                 model.terms(ranks, batch), used)
+    return Point(ranks, batch, measured, rate, rate / base_rate * base.ranks / ranks,
+                 model.terms(ranks, batch), fitted)
 
 
-def _stop(points: Sequence[Point], one: Series, options: Namespace) -> str:
+def _stop(points: Sequence[Point], series: Series, options: Namespace) -> str:
     """Where scaling stops, and what takes the time there."""
     below = next((point for point in points if point.efficiency < options.stop_efficiency), None)
     most = max(points, key=lambda point: point.rate)
     last = points[-1]
     if below is None:
         text = (f"efficiency stays above {options.stop_efficiency:.0%} up to "
-                f"{last.ranks:,} ranks")
+                f"{plural(last.ranks, 'rank')}")
     else:
         losses = {name: seconds for name, seconds in below.terms.items()
                   if name != "computing rows"}
-        why = max(losses, key=losses.get)
-        whole = sum(below.terms.values())
-        text = (f"scaling stops at {below.ranks:,} ranks, with an efficiency of "
-                f"{below.efficiency:.0%}: {_WHY[why]} {losses[why] / whole:.0%} of a step there, "
-                f"computing rows {below.terms['computing rows'] / whole:.0%}")
+        cause = max(losses, key=lambda name: losses[name])
+        total = sum(below.terms.values())
+        text = (f"scaling stops at {plural(below.ranks, 'rank')}, with an efficiency of "
+                f"{below.efficiency:.0%}: {_CAUSES[cause]} {losses[cause] / total:.0%} of a step "
+                f"there, computing rows {below.terms['computing rows'] / total:.0%}")
     if most.ranks < last.ranks:
-        text += f"; more ranks than {most.ranks:,} are no faster at all"
-    if one.kind == "strong" and one.strategy != "async" and last.ranks * 2 <= options.max_ranks:
-        text += f"; beyond {last.ranks:,} ranks not every rank has a row of the global batch"
+        text += f"; more than {plural(most.ranks, 'rank')} are not faster"
+    if series.kind == "strong" and series.strategy != "async" \
+            and last.ranks * 2 <= options.max_ranks:
+        text += (f"; with more than {plural(last.ranks, 'rank')} some have no row of the global "
+                 "batch")
     return text
 
 
-_WHY = {"fixed part of a step": "what a step costs whatever its rows takes",
-        "sharing the node": "what ranks of a node slow each other takes",
-        "pipeline bubble": "waiting for the other stages of the pipeline takes",
-        "latency": "the latency of the messages takes",
-        "bandwidth": "moving bytes between ranks, and waiting for them, takes",
-        "input": "waiting for rows from the files takes",
-        "servers": "waiting for the parameter servers takes"}
+_CAUSES = {"fixed part of a step": "the fixed cost of a step takes",
+           "sharing the node": "ranks slowing each other down on a node take",
+           "pipeline bubble": "waiting for the other stages of the pipeline takes",
+           "latency": "the latency of messages takes",
+           "bandwidth": "moving bytes between ranks, and waiting for them, takes",
+           "input": "waiting for rows from the files takes",
+           "servers": "waiting for the parameter servers takes"}
 
 
 def _network(options: Namespace) -> Network | None:
-    """What the micro-benchmark measured; None where there is none."""
+    """What the micro-benchmark measured; None without one."""
     file = options.microbench
     if file is None:
-        found = []
+        benches = []
         for path in sorted(options.study.glob("microbench-*/microbench.json")):
-            result = _json(path)
-            found.append((result.get("ranks", 0), path, result))
-        if not found:
+            bench = _read(path)
+            benches.append((bench.get("ranks", 0), path, bench))
+        if not benches:
             return None
-        _, file, result = max(found, key=lambda one: one[0])
+        _, file, bench = max(benches, key=lambda candidate: candidate[0])
     else:
-        result = _json(file)
-    return models.network(result, str(file))
+        bench = _read(file)
+    return models.network(bench, str(file))
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        bench = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"--microbench {path} can't be read: {error}. Write it with\n"
+        raise InputError(f"cannot read the micro-benchmark's file {path}: {error}. Write it with\n"
                          f"  mpirun -np 4 hpc-deepfake scaling microbench --json "
                          f"{shlex.quote(str(path))}") from None
-    return found if isinstance(found, dict) else {}
+    return bench if isinstance(bench, dict) else {}

@@ -1,4 +1,4 @@
-"""What the runs of a study measured: one row for each, joined with the scheduler's accounting."""
+"""What the runs of a study measured: a row for each, joined with the scheduler's accounting."""
 
 from __future__ import annotations
 
@@ -12,29 +12,47 @@ from typing import Any
 
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.json_data import dictionary, finite, items
+from hpc_deepfake.core.text import plural
 from hpc_deepfake.jobs import Usage, account, measured
 from hpc_deepfake.scaling import study as studies
 from hpc_deepfake.scaling.study import DONE, Plan, Run
-from hpc_deepfake.strategies.mesh.shape import parse as mesh
+from hpc_deepfake.strategies.mesh.shape import parse as parse_mesh
 from hpc_deepfake.train import records
 
-# where an epoch's training goes; imbalance is what a mean rank waits for the slowest
+# where the time of an epoch's training goes; imbalance is the mean wait for the slowest rank
 STAGES = ("input", "compute", "communication", "imbalance")
 
 
 @dataclass
 class Row:
-    """One run; seconds and rates are medians over its epochs but the first of each start.
+    """One run; seconds and rates are medians over its epochs, without the first of each start.
 
     Attributes:
-        state, why: as of ``study.state``. rate: training rows (of preprocessing: pictures) in a
-        second. rows: of an epoch. batch: rows of a rank and step. steps: of an epoch.
-        seconds: of an epoch's training by stage, of a mean rank (``STAGES``). evaluate, checkpoint:
-        seconds of an epoch. first_epoch: seconds of training in the first one; first_step: of the
-        slowest rank, which built its graph in it. config: all options, as the run had them.
-        memory: bytes, of the largest rank. gpu_hours, cpu_efficiency, elapsed (seconds),
-        job_state: of its jobs, by the scheduler's accounting (``source``) or the run's own. notes:
-        what is out of the ordinary.
+        run: its plan.
+        state: as of ``study.state``.
+        why: the reason for the state.
+        rate: training rows (of preprocessing: pictures) per second.
+        rows: rows of an epoch.
+        batch: rows of a rank and step.
+        steps: steps of an epoch.
+        precision: ``--precision`` of the training.
+        config: all options of the run.
+        seconds: seconds of an epoch's training by stage (``STAGES``), mean over the ranks.
+        evaluate: seconds of evaluation in an epoch.
+        checkpoint: seconds of checkpoints in an epoch.
+        first_epoch: seconds of training in the first epoch.
+        first_step: seconds of the slowest rank's first step, in which the graph is built.
+        hosts: number of hosts.
+        threads: CPU threads of a rank.
+        memory: bytes of the rank with the largest memory.
+        gpu_hours: of its jobs.
+        cpu_efficiency: of its jobs, from 0 to 1.
+        elapsed: seconds of its jobs.
+        job_state: the scheduler's state of its last job.
+        source: origin of the usage: the scheduler's accounting, or the run itself.
+        applying: seconds of an epoch in which the servers of async applied updates.
+        timeline: the summary of its timeline.
+        notes: unusual facts about the run.
     """
 
     run: Run
@@ -59,7 +77,7 @@ class Row:
     elapsed: float | None = None
     job_state: str = ""
     source: str = ""
-    applying: float | None = None  # seconds of an epoch that the servers of async applied updates
+    applying: float | None = None
     timeline: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -72,47 +90,51 @@ class Row:
 
     @property
     def node_hours(self) -> float | None:
-        """Of an epoch."""
+        """Node hours of an epoch."""
         return None if self.epoch is None else self.epoch * self.run.nodes / 3600
 
 
 def rows(study: Path, plan: Plan, ask: Callable[[str], Any] | None = account) -> list[Row]:
-    """A row for each planned run; ``ask`` gives the scheduler's accounting of a run directory."""
-    found = []
+    """A row for each planned run.
+
+    Args:
+        study: folder of the study.
+        plan: its runs.
+        ask: gives the scheduler's accounting of a run directory; None to do without.
+    """
+    result = []
     for run in plan.runs:
         row = Row(run, *studies.state(study, run))
         folder = study / run.name
         if row.state == DONE:
             try:
-                (_preprocessing if run.kind == "preprocess" else _training
-                 if run.kind in ("strong", "weak") else _nothing)(row, folder)
+                if run.kind == "preprocess":
+                    _read_preprocessing(row, folder)
+                elif run.kind in ("strong", "weak"):  # a micro-benchmark has its own report
+                    _read_training(row, folder)
             except (InputError, KeyError, TypeError, ValueError, AttributeError) as error:
                 row.state, row.why = studies.FAILED, f"its records can't be used: {error}"
         if ask is not None and folder.exists():
-            _accounting(row, folder, ask)
-        found.append(row)
-    return found
+            _read_accounting(row, folder, ask)
+        result.append(row)
+    return result
 
 
-def _nothing(row: Row, folder: Path) -> None:
-    """A micro-benchmark has a report of its own."""
-
-
-def _training(row: Row, folder: Path) -> None:
-    found = records.read(folder)
-    lines = [line for line in found.epochs if dictionary(line.get("seconds"))]
+def _read_training(row: Row, folder: Path) -> None:
+    run = records.read(folder)
+    lines = [line for line in run.epochs if dictionary(line.get("seconds"))]
     if not lines:
         raise ValueError("no epoch in metrics.jsonl")
-    later = [line for at, line in enumerate(lines) if not _first(line, at)]
+    later = [line for index, line in enumerate(lines) if not _is_first(line, index)]
     if not later:
-        row.notes.append("one epoch only: its first step, which builds the graph, is in the rate")
+        row.notes.append("only one epoch: the rate includes the first step, which builds the graph")
         later = lines
     row.rate = statistics.median(line["images_per_s"] for line in later)
-    row.rows = int(found.summary["train_rows"])
-    row.config = found.config
-    row.batch = batch(found.config, row.run.ranks)
+    row.rows = int(run.summary["train_rows"])
+    row.config = run.config
+    row.batch = batch(run.config, row.run.ranks)
     row.steps = lines[-1]["step"] / len(lines)
-    row.precision = str(found.config.get("precision", ""))
+    row.precision = str(run.config.get("precision", ""))
     row.seconds = {stage: statistics.median(_stages(line)[stage] for line in later)
                    for stage in STAGES}
     row.evaluate = statistics.median(finite(line["seconds"].get("evaluate")) or 0.0
@@ -122,24 +144,28 @@ def _training(row: Row, folder: Path) -> None:
     row.applying = finite(dictionary(later[-1].get("server")).get("applying_s"))
     row.first_epoch = sum(_stages(lines[0]).values())
     row.first_step = finite(dictionary(_ranks(lines[0]).get("first_step")).get("max"))
-    ranks = [dictionary(one) for one in items(found.environment.get("ranks"))]
-    row.hosts = len({one.get("host") for one in ranks}) or None
-    row.threads = max((int(one.get("threads") or 1) for one in ranks), default=None)
-    usage = [dictionary(one) for one in items(found.summary.get("usage"))]
-    row.memory = max((finite(one.get("max_rss_mb")) or 0 for one in usage), default=0) * 2**20 \
+    ranks = [dictionary(rank) for rank in items(run.environment.get("ranks"))]
+    row.hosts = len({rank.get("host") for rank in ranks}) or None
+    row.threads = max((int(rank.get("threads") or 1) for rank in ranks), default=None)
+    usage = [dictionary(rank) for rank in items(run.summary.get("usage"))]
+    row.memory = max((finite(rank.get("max_rss_mb")) or 0 for rank in usage), default=0) * 2**20 \
         or None
-    row.timeline = dictionary(found.summary.get("timeline"))
+    row.timeline = dictionary(run.summary.get("timeline"))
     if row.hosts is not None and row.hosts != row.run.nodes:
-        row.notes.append(f"it ran on {row.hosts} host{'s' * (row.hosts > 1)}, not "
-                         f"{row.run.nodes}")
+        row.notes.append(f"ran on {plural(row.hosts, 'host')} instead of {row.run.nodes}")
     if row.rate <= 0:
-        raise ValueError("a rate of nothing")
+        raise ValueError(f"a rate of {row.rate:g} images/s")
 
 
 def batch(config: dict[str, Any], ranks: int) -> float:
-    """Rows of a rank and step, of a mean one where several share a data share's rows."""
+    """Rows of a rank and step: the mean, where several ranks share the rows of a data share.
+
+    Args:
+        config: options of the run.
+        ranks: number of ranks.
+    """
     rows = int(config["batch_size"]) * int(config.get("accumulate", 1))
-    shares = mesh(config["mesh"], ranks).data if config.get("mesh") else ranks
+    shares = parse_mesh(config["mesh"], ranks).data if config.get("mesh") else ranks
     return rows * shares / ranks
 
 
@@ -147,39 +173,39 @@ def _ranks(line: dict[str, Any]) -> dict[str, Any]:
     return dictionary(line.get("ranks"))
 
 
-def _first(line: dict[str, Any], place: int) -> bool:
-    """Whether a process began with this epoch; older records don't say so but of the first."""
-    return "first_step" in _ranks(line) or place == 0
+def _is_first(line: dict[str, Any], index: int) -> bool:
+    """Whether a process started with this epoch; older records show it for the first one only."""
+    return "first_step" in _ranks(line) or index == 0
 
 
 def _stages(line: dict[str, Any]) -> dict[str, float]:
-    """Seconds of an epoch's training by stage, of a mean rank; of rank 0 in older records."""
+    """Seconds of an epoch's training by stage, mean over the ranks; of rank 0 in older records."""
     ranks = _ranks(line)
     if not {"input", "compute", "communication"} <= set(ranks):
         return {stage: float(line["seconds"].get(stage, 0.0)) for stage in STAGES}
     mean = {stage: float(ranks[stage]["mean"]) for stage in ("input", "compute", "communication")}
-    # who is done early waits for the slowest within the communication
+    # ranks that finish early wait for the slowest within the communication
     lost = min(max(float(ranks["compute"]["max"]) - mean["compute"], 0.0), mean["communication"])
     return {**mean, "communication": mean["communication"] - lost, "imbalance": lost}
 
 
-def _preprocessing(row: Row, folder: Path) -> None:
-    made = json.loads((folder / "features.h5.json").read_text(encoding="utf-8"))
-    wall = float(made["seconds"]["wall"])
-    row.rows, row.rate = int(made["images"]), made["images"] / wall
-    by_rank = [sum(rank.values()) for rank in made["seconds"].get("by_rank", [])]
-    names = list(made["seconds"]["by_rank"][0]) if by_rank else []
-    row.seconds = {name: statistics.mean(rank[name] for rank in made["seconds"]["by_rank"])
+def _read_preprocessing(row: Row, folder: Path) -> None:
+    report = json.loads((folder / "features.h5.json").read_text(encoding="utf-8"))
+    wall = float(report["seconds"]["wall"])
+    row.rows, row.rate = int(report["images"]), report["images"] / wall
+    by_rank = [sum(rank.values()) for rank in report["seconds"].get("by_rank", [])]
+    names = list(report["seconds"]["by_rank"][0]) if by_rank else []
+    row.seconds = {name: statistics.mean(rank[name] for rank in report["seconds"]["by_rank"])
                    for name in names}
     if by_rank:
         row.seconds["imbalance"] = max(by_rank) - statistics.mean(by_rank)
 
 
-def _accounting(row: Row, folder: Path, ask: Callable[[str], Any]) -> None:
-    """From the scheduler; where it knows nothing, from what the run measured itself."""
+def _read_accounting(row: Row, folder: Path, ask: Callable[[str], Any]) -> None:
+    """Usage from the scheduler; where it has none, from what the run measured itself."""
     own: list[dict[str, Any]] = []
     with suppress(KeyError, TypeError, ValueError, AttributeError, OSError):
-        own = [one for one in measured.find(folder) if one]
+        own = [usage for usage in measured.find(folder) if usage]
     if own:
         row.gpu_hours, row.cpu_efficiency = own[0].get("gpu_hours"), own[0].get("cpu_efficiency")
         row.elapsed, row.source = own[0].get("wall_s"), "the run itself"

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.files import whole
 from hpc_deepfake.core.options import Parser, between
 from hpc_deepfake.core.text import printable
 from hpc_deepfake.scaling import charts, tables
 from hpc_deepfake.scaling import study as studies
 from hpc_deepfake.scaling.records import Row, rows
-from hpc_deepfake.scaling.series import Series, series
+from hpc_deepfake.scaling.series import Series, all_series
 from hpc_deepfake.scaling.tables import Table
 from hpc_deepfake.web import html
 from hpc_deepfake.web.html import Html, join, paragraph
@@ -24,115 +24,142 @@ _EXAMPLES = """examples:
   hpc-deepfake scaling report runs/scaling
   hpc-deepfake scaling report runs/scaling --efficiency 0.8 --out report/
 
-The last job of a study does the same. Written are report.html, which stands alone, report.md,
-runs.csv, sizes.csv, scaling.png and scaling.svg."""
+Writes report.html (which stands alone), report.md, runs.csv, sizes.csv, scaling.png and
+scaling.svg. The last job of a study runs this command."""
 
 
 def parser() -> Parser:
     """The command line."""
     cli = Parser(prog="hpc-deepfake scaling report", epilog=_EXAMPLES, description=(
-        "Speed-up, parallel efficiency, where the time went, fitted laws and cost, from the "
-        "records of a study's runs and the scheduler's accounting. Failed and missing runs are "
-        "listed."))
+        "Report speed-up, parallel efficiency, where the time went, fitted laws and cost, from\n"
+        "the records of a study's runs and the scheduler's accounting. Failed and missing runs\n"
+        "are listed."))
     cli.add_argument("study", type=Path, metavar="STUDY", help="folder of the study")
     cli.add_argument("--efficiency", type=between(0, 1), default=0.7, metavar="E",
-                     help="the least that a recommended number of ranks shall have")
-    cli.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: STUDY)")
+                     help="minimum efficiency of the recommended number of ranks")
+    cli.add_argument("--out", type=Path, metavar="DIR",
+                     help="folder for the report (default: STUDY)")
     return cli
 
 
 def main(argv: Sequence[str]) -> int:
-    """Returns the exit code."""
+    """Run the command.
+
+    Args:
+        argv: its arguments, without the program's name.
+
+    Returns:
+        The exit code.
+    """
     options = parser().parse(argv)
-    found = rows(options.study, studies.read(options.study))
+    runs = rows(options.study, studies.read(options.study))
     out = options.out or options.study
-    print("\n".join(write(options.study, found, out, options.efficiency)))
-    for row in found:
+    print("\n".join(write(options.study, runs, out, options.efficiency)))
+    for row in runs:
         if row.state != studies.DONE:
             print(f"{row.state}: {row.run.name}: {row.why}")
     print(f"report: {out / 'report.html'}")
     return 0
 
 
-def write(study: Path, found: Sequence[Row], out: Path, wanted: float) -> list[str]:
-    """Write all files, each whole or not at all; returns what there is to say in short.
+def write(study: Path, runs: Sequence[Row], out: Path, minimum: float) -> list[str]:
+    """Write all files of the report.
+
+    Args:
+        study: folder of the study.
+        runs: its runs.
+        out: folder to write to.
+        minimum: minimum efficiency of the recommended number of ranks.
+
+    Returns:
+        The result in a few sentences.
 
     Raises:
-        InputError: they can't be written there.
+        InputError: the files can't be written there.
     """
-    groups = series(found)
-    sentences = tables.answer(groups, found, wanted)
-    made = tables.tables(groups, found, wanted)
+    groups = all_series(runs)
+    sentences = tables.answer(groups, runs, minimum)
+    shown = tables.tables(groups, runs, minimum)
     name = study.resolve().name
-    text = markdown(name, sentences, made)
+    texts = {"report.html": page(name, sentences, groups, shown),
+             "report.md": markdown(name, sentences, shown),
+             "runs.csv": csv_text(*tables.csv_rows(runs)),
+             "sizes.csv": csv_text(*tables.csv_sizes(groups))}
     try:
         out.mkdir(parents=True, exist_ok=True)
         if groups:
-            pictures = [out / ".new-scaling.png", out / ".new-scaling.svg"]
-            charts.picture(groups, pictures)
-            for one in pictures:
-                os.replace(one, out / one.name.removeprefix(".new-"))
-        for file, content in (("report.html", page(name, sentences, groups, made)),
-                              ("report.md", text), ("runs.csv", csv_text(*tables.csv_rows(found))),
-                              ("sizes.csv", csv_text(*tables.csv_sizes(groups)))):
-            new = out / f".new-{file}"
-            new.write_text(content, encoding="utf-8", errors="backslashreplace", newline="")
-            os.replace(new, out / file)
+            charts.picture(groups, [out / "scaling.png", out / "scaling.svg"])
+        for file, text in texts.items():
+            write_text(out / file, text)
     except OSError as error:
         raise InputError(f"cannot write the report in {out}: {error.strerror}; choose another "
                          "place with --out") from None
     return sentences
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole; parts of names that are not valid UTF-8 stand as escapes."""
+    with whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
+
+
 def page(name: str, sentences: Sequence[str], groups: Sequence[Series],
-         made: Sequence[Table]) -> str:
-    """The HTML document."""
+         shown: Sequence[Table]) -> str:
+    """The HTML document.
+
+    Args:
+        name: of the study.
+        sentences: its result.
+        groups: its series, for the charts.
+        shown: all tables.
+    """
     head = join([html.tag("h1", f"Scaling study {name}"),
-                 *(paragraph(one, class_="answer") for one in sentences)])
+                 *(paragraph(sentence, class_="answer") for sentence in sentences)])
     sections: list[tuple[str, Html]] = []
-    for kind in dict.fromkeys(one.kind for one in groups):
-        group = [one for one in groups if one.kind == kind]
-        own = [table for table in made for one in group
-               if table.title in (f"Scaling: {one.name}", f"Time: {one.name}")]
+    for kind in dict.fromkeys(series.kind for series in groups):
+        group = [series for series in groups if series.kind == kind]
+        own = [table for table in shown for series in group
+               if table.title in (f"Scaling: {series.name}", f"Time: {series.name}")]
         sections.append((f"{kind.capitalize()} scaling", join([
             charts.grid([charts.speedup(group), charts.efficiency(group),
                          *map(charts.stages, group)]), *map(table_html, own)])))
-    shown = ("Scaling: ", "Time: ")
-    sections += [(table.title, table_html(table)) for table in made
-                 if not table.title.startswith(shown)]
+    sections += [(table.title, table_html(table)) for table in shown
+                 if not table.title.startswith(("Scaling: ", "Time: "))]
     return html.page(f"Scaling study {name}", head, sections)
 
 
-def table_html(one: Table) -> Html:
-    """For the page."""
-    title = one.title.removeprefix("Scaling: ").removeprefix("Time: ")
-    kind = "words" if one.title in ("Failed and missing runs", "What the runs used") else "numbers"
-    return html.table(f"{title}. {one.note}".rstrip(), one.head, one.lines, kind)
+def table_html(table: Table) -> Html:
+    """A table as HTML."""
+    title = table.title.removeprefix("Scaling: ").removeprefix("Time: ")
+    kind = "words" if table.title in ("Failed and missing runs", "What the runs used") \
+        else "numbers"
+    return html.table(f"{title}. {table.note}".rstrip(), table.head, table.lines, kind)
 
 
-def markdown(name: str, sentences: Sequence[str], made: Sequence[Table]) -> str:
-    """The same as text."""
-    lines = [f"# Scaling study {_cell(name)}", "", *(f"- {_cell(one)}" for one in sentences), ""]
-    for one in made:
-        lines += [f"## {_cell(one.title)}", "", "| " + " | ".join(map(_cell, one.head)) + " |",
-                  "|" + "---|" * len(one.head),
-                  *("| " + " | ".join(map(_cell, line)) + " |" for line in one.lines), ""]
-        lines += [one.note, ""] if one.note else []
+def markdown(name: str, sentences: Sequence[str], shown: Sequence[Table]) -> str:
+    """The same as Markdown, without the charts."""
+    lines = [f"# Scaling study {_cell(name)}", "",
+             *(f"- {_cell(sentence)}" for sentence in sentences), ""]
+    for table in shown:
+        lines += [f"## {_cell(table.title)}", "", "| " + " | ".join(map(_cell, table.head)) + " |",
+                  "|" + "---|" * len(table.head),
+                  *("| " + " | ".join(map(_cell, line)) + " |" for line in table.lines), ""]
+        lines += [table.note, ""] if table.note else []
     return "\n".join(lines)
 
 
 def _cell(text: str) -> str:
-    """What can't break a table or start markup."""
+    """The text with everything escaped that could break a table or start markup."""
     safe = printable(text)
-    for mark, instead in (("&", "&amp;"), ("<", "&lt;"), ("|", "\\|")):
-        safe = safe.replace(mark, instead)
+    for mark, escaped in (("&", "&amp;"), ("<", "&lt;"), ("|", "\\|")):
+        safe = safe.replace(mark, escaped)
     return safe
 
 
 def csv_text(head: Sequence[str], lines: Sequence[Sequence[Any]]) -> str:
-    """With nothing where a value isn't known."""
+    """CSV, with empty cells for unknown values."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(head)
-    writer.writerows(["" if one is None else one for one in line] for line in lines)
+    writer.writerows(["" if value is None else value for value in line] for line in lines)
     return out.getvalue()

@@ -14,15 +14,15 @@ pytestmark = [pytest.mark.mpi, pytest.mark.slow]
 
 
 def test_microbench_on_two_ranks(tmp_path: Path) -> None:
-    """Every measurement at a few sizes, as a table and as JSON; nothing else is left."""
+    """Every measurement at a few sizes, as a table and as JSON; no other file remains."""
     done = run_program("hpc_deepfake.cli", "scaling", "microbench", "--min-size", "1024",
                        "--max-size", "65536", "--seconds", "0.01", "--json", "mb.json", ranks=2,
                        cwd=tmp_path, timeout=120)
     assert done.returncode == 0, done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["mb.json"]
-    found = json.loads((tmp_path / "mb.json").read_text())
-    assert (found["ranks"], found["nodes"]) == (2, 1)
-    kinds = {what: [row for row in found["rows"] if row["what"] == what]
+    figures = json.loads((tmp_path / "mb.json").read_text())
+    assert (figures["ranks"], figures["nodes"]) == (2, 1)
+    kinds = {what: [row for row in figures["rows"] if row["what"] == what]
              for what in ("sendrecv", "allreduce", "alltoall", "files")}
     for what in ("sendrecv", "allreduce", "alltoall"):
         assert [row["size"] for row in kinds[what]] == [1024 << power for power in range(7)]
@@ -37,8 +37,8 @@ def test_microbench_on_two_ranks(tmp_path: Path) -> None:
         assert row["read_mb_per_s"] >= row["read_open_close_mb_per_s"] > 0
 
 
-def test_microbench_alone_and_its_mistakes(tmp_path: Path) -> None:
-    """On one rank files only, and it says so; a folder that isn't there is one message."""
+def test_microbench_on_one_rank_and_its_mistakes(tmp_path: Path) -> None:
+    """On one rank it measures files only, and says so; a missing folder is one message."""
     done = run_program("hpc_deepfake.cli", "scaling", "microbench", "--max-size", "65536",
                        "--seconds", "0.01", cwd=tmp_path, timeout=60)
     assert done.returncode == 0 and "# allreduce: needs several ranks" in done.stdout
@@ -48,7 +48,7 @@ def test_microbench_alone_and_its_mistakes(tmp_path: Path) -> None:
     assert done.stderr.count("error:") == 1 and "cannot write in nowhere" in done.stderr
 
 
-def test_a_timeline_of_all_ranks_with_horovods(tmp_path: Path) -> None:
+def test_a_timeline_of_all_ranks_with_horovod(tmp_path: Path) -> None:
     """Random pictures on two ranks: each rank's phases in their order on one clock, Horovod's
     reductions within the steps, and where the step went in the summary."""
     done = run_program("hpc_deepfake.train", "--synthetic", "24", "--rows", "16", "--batch-size",
@@ -91,7 +91,7 @@ def test_a_timeline_of_all_ranks_with_horovods(tmp_path: Path) -> None:
 
 
 def test_a_study_of_real_runs(data_file: Path, tmp_path: Path) -> None:
-    """Planned, run by hand as the jobs would, reported and predicted."""
+    """Planned, run as the jobs would run it, reported and predicted."""
     plan = ["scaling", "plan", "study", "--kinds", "strong", "--nodes", "2", "--global-batch", "8",
             "--data", data_file, "--job", "train_cpu", "--ranks-per-node", "1", "--scripts",
             ROOT / "jobs" / "slurm", "--lines", "--", "--epochs", "2", "--device", "cpu",
@@ -112,4 +112,4 @@ def test_a_study_of_real_runs(data_file: Path, tmp_path: Path) -> None:
     done = run_program("hpc_deepfake.cli", "scaling", "predict", "study", "--max-ranks", "64",
                        cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "Fitted to 1 rank, wrong by" in done.stdout
+    assert "Fitted to 1 rank; largest error on 2 ranks" in done.stdout

@@ -1,4 +1,4 @@
-"""Hand-made studies: records as runs leave them, with known answers."""
+"""Hand-made studies: run directories with records whose figures are known."""
 
 from __future__ import annotations
 
@@ -12,12 +12,23 @@ from hpc_deepfake.scaling import study as studies
 from hpc_deepfake.scaling.study import Plan
 from hpc_deepfake.train import __main__ as train
 
-ROWS = 4096  # of a strong epoch
+ROWS = 4096  # rows of an epoch in strong runs
+
+
+def amdahl_rate(serial: float, ranks: int, one: float = 100.0) -> float:
+    """Images/s by Amdahl's law, with ``one`` on one rank."""
+    return one / (serial + (1 - serial) / ranks)
+
+
+def gustafson_rate(serial: float, ranks: int, one: float = 100.0) -> float:
+    """Images/s by Gustafson's law, with ``one`` on one rank."""
+    return one * (ranks + (1 - ranks) * serial)
 
 
 def plan(kinds: Sequence[str] = ("strong",), nodes: int = 4, ranks_per_node: int = 1,
          repeats: int = 1, strategies: Sequence[str] = ("sync",),
          inputs: Sequence[str] = ("real",), arguments: Sequence[str] = (), **more: int) -> Plan:
+    """A study's plan with the defaults of the command line; ``more`` are options of study.plan."""
     return studies.plan(kinds=kinds, strategies=strategies, inputs=inputs, repeats=repeats,
                         ranks_per_node=ranks_per_node, nodes=nodes,
                         **{"global_batch": 256, "batch_size": 32, "rows_per_rank": 512,
@@ -27,17 +38,18 @@ def plan(kinds: Sequence[str] = ("strong",), nodes: int = 4, ranks_per_node: int
 
 def finished(study: Path, run: studies.Run, rate: float, *, seconds: dict[str, float] | None = None,
              imbalance: float = 0.0, rows: int = ROWS, epochs: int = 3) -> None:
-    """A run whose later epochs all have this rate; its first one is three times as long."""
+    """A finished run whose epochs have this rate; the first one takes three times as long."""
     folder = study / run.name
     folder.mkdir(parents=True, exist_ok=True)
     options = vars(train.parser().parse(list(run.arguments)))
     steps = math.ceil(rows / (records.batch(options, run.ranks) * run.ranks))
     whole = rows / rate
-    given = seconds or {"input": 0.1 * whole, "compute": 0.7 * whole, "communication": 0.2 * whole}
+    by_stage = seconds or {"input": 0.1 * whole, "compute": 0.7 * whole,
+                           "communication": 0.2 * whole}
     lines = []
     for epoch in range(1, epochs + 1):
         slow = 3 if epoch == 1 else 1
-        stages = {name: slow * value for name, value in given.items()}
+        stages = {name: slow * value for name, value in by_stage.items()}
         ranks = {name: {"min": value, "mean": value, "max": value}
                  for name, value in stages.items()}
         ranks["compute"]["max"] += slow * imbalance
@@ -57,6 +69,7 @@ def finished(study: Path, run: studies.Run, rate: float, *, seconds: dict[str, f
 
 
 def failed(study: Path, run: studies.Run, code: int, error: str = "") -> None:
+    """A run whose job ended with this exit code, and left this error."""
     jobs = study / run.name / "jobs"
     jobs.mkdir(parents=True, exist_ok=True)
     (jobs / "outcome").write_text(f"{code}\n")
@@ -65,9 +78,9 @@ def failed(study: Path, run: studies.Run, code: int, error: str = "") -> None:
         (jobs / "17.error").write_text(error)
 
 
-def whole(study: Path, made: Plan, rate: Callable[[studies.Run], float]) -> None:
-    """All runs finished, each with a rate of its own; the plan written."""
-    studies.write(study, made)
-    for run in made.runs:
+def whole(study: Path, planned: Plan, rate: Callable[[studies.Run], float]) -> None:
+    """A written plan, with all runs finished, each with its own rate."""
+    studies.write(study, planned)
+    for run in planned.runs:
         rows = ROWS if run.kind == "strong" else 512 * run.ranks
         finished(study, run, rate(run), rows=rows)

@@ -1,4 +1,4 @@
-"""scaling_study.sh, run by bash with schedulers that are only played."""
+"""scaling_study.sh, run by bash with fake schedulers."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from scaling_records import finished
 
 from hpc_deepfake.scaling import study
 
-HERE = {"PYTHONPATH": str(ROOT)}  # this clone's programs
+CLONE = {"PYTHONPATH": str(ROOT)}  # the programs of this clone
 
 
 @pytest.fixture
 def slurm(tmp_path: Path) -> Path:
-    """sbatch counts from 100 and keeps what it is given; squeue knows the jobs of a file."""
+    """sbatch counts from 100 and keeps the scripts and options; squeue lists the jobs of a file."""
     folder = tmp_path / "bin"
     folder.mkdir()
     command(folder, "sbatch", f"""
@@ -38,7 +38,7 @@ def slurm(tmp_path: Path) -> Path:
 def submit(slurm: Path, tmp_path: Path, *arguments: str,
            **variables: str) -> subprocess.CompletedProcess[str]:
     values = {"RUN": "my study", "TRAIN": "train_cpu", "DEVICE": "cpu", "MAX_NODES": "4",
-              "RANKS_PER_NODE": "1", "KINDS": "strong", "DATA": "", **HERE, **variables}
+              "RANKS_PER_NODE": "1", "KINDS": "strong", "DATA": "", **CLONE, **variables}
     return run_script(JOBS / "slurm" / "scaling_study.sh", *arguments, bin_path=slurm,
                       cwd=tmp_path, **values)
 
@@ -53,23 +53,23 @@ def seen(script: Path, tmp_path: Path) -> list[str]:
 
 
 def test_a_job_for_each_run_and_one_for_the_report(slurm, tmp_path):
-    """Arguments arrive unharmed, the site's own words before the study's, the report after all."""
+    """Arguments arrive unchanged, the user's options before the study's, the report after all."""
     done = submit(slurm, tmp_path, "--epochs", "2", "--feature", "it's $(touch oops) \"x\"",
                   DATA="it's, mine.h5", TRAIN_OPTIONS="--mem=4G --nodes=9", LIMIT="0:20:00")
     # a feature may have any name here: the job itself refuses it
     assert done.returncode == 0, done.stderr
     options = (tmp_path / "options").read_text().splitlines()
     assert len(options) == 4
-    for nodes, one in zip((1, 2, 4), options, strict=False):
-        assert one.endswith(f"--mem=4G --nodes=9 --nodes={nodes} --ntasks-per-node=1 "
+    for nodes, line in zip((1, 2, 4), options, strict=False):
+        assert line.endswith(f"--mem=4G --nodes=9 --nodes={nodes} --ntasks-per-node=1 "
                             "--time=00:20:00")
     assert "--dependency=afterany:100:101:102" in options[3]
     assert "report: job 103, into my study/report.html" in done.stdout
     run, data, device, *words = seen(tmp_path / "submitted.101", tmp_path)
     assert (run, data, device) == ("my study/strong-real-sync-n0002-r1", "it's, mine.h5", "cpu")
-    given = dict(pairwise(words))
-    assert given["--feature"] == "it's $(touch oops) \"x\""
-    assert (given["--batch-size"], given["--strategy"]) == ("128", "sync")
+    arguments = dict(pairwise(words))
+    assert arguments["--feature"] == "it's $(touch oops) \"x\""
+    assert (arguments["--batch-size"], arguments["--strategy"]) == ("128", "sync")
     assert not (tmp_path / "oops").exists()
     assert [run.name for run in study.read(tmp_path / "my study").runs] == [
         "strong-real-sequential-n0001-r1", "strong-real-sync-n0002-r1",
@@ -77,7 +77,7 @@ def test_a_job_for_each_run_and_one_for_the_report(slurm, tmp_path):
 
 
 def test_a_mesh_and_options_of_the_configuration_file(slurm, tmp_path):
-    """Micro-batches that only the file names count in the global batch."""
+    """Micro-batches from the file count in the global batch."""
     (tmp_path / "train.toml").write_text("micro-batches = 4\n")
     done = submit(slurm, tmp_path, CONFIG="train.toml", MAX_NODES="2",
                   STRATEGIES="sync mesh:pipeline=2")
@@ -98,8 +98,8 @@ def test_a_dry_run_submits_and_writes_nothing(slurm, tmp_path):
     assert not (tmp_path / "options").exists() and not (tmp_path / "my study").exists()
 
 
-def test_only_what_is_missing_is_submitted(slurm, tmp_path):
-    """One is done, one still queued, one failed: that one again; the report after both."""
+def test_only_missing_runs_are_submitted(slurm, tmp_path):
+    """One run is done, one queued, one failed and is submitted again; the report after both."""
     assert submit(slurm, tmp_path).returncode == 0
     runs = study.read(tmp_path / "my study").runs
     finished(tmp_path / "my study", runs[0], 100.0)
@@ -113,7 +113,7 @@ def test_only_what_is_missing_is_submitted(slurm, tmp_path):
     assert len(options) == 6 and "--dependency=afterany:101:104" in options[-1]
 
 
-def test_when_all_is_done_the_report_is_written_at_once(slurm, tmp_path):
+def test_when_all_runs_are_done_the_report_is_written_at_once(slurm, tmp_path):
     assert submit(slurm, tmp_path, MAX_NODES="2").returncode == 0
     for run in study.read(tmp_path / "my study").runs:
         finished(tmp_path / "my study", run, 100.0 * run.ranks)
@@ -124,9 +124,9 @@ def test_when_all_is_done_the_report_is_written_at_once(slurm, tmp_path):
     assert len((tmp_path / "options").read_text().splitlines()) == 3
 
 
-def test_the_report_job_reports_what_there_is(slurm, tmp_path):
+def test_the_report_job_reports_unfinished_studies(slurm, tmp_path):
     assert submit(slurm, tmp_path, MAX_NODES="2").returncode == 0
-    done = run_script(tmp_path / "submitted.102", bin_path=slurm, cwd=tmp_path, **HERE)
+    done = run_script(tmp_path / "submitted.102", bin_path=slurm, cwd=tmp_path, **CLONE)
     assert done.returncode == 0, done.stderr
     assert "0 of 2 runs are finished" in done.stdout
     assert "not run" in (tmp_path / "my study" / "report.html").read_text()
@@ -150,7 +150,8 @@ def test_preprocessing_and_the_microbenchmark_have_jobs_too(slurm, tmp_path):
 
 
 def test_wrong_options_submit_nothing(slurm, tmp_path):
-    for variables, message in (({"STRATEGIES": "nonsense"}, "--strategies nonsense: there are"),
+    for variables, message in (({"STRATEGIES": "nonsense"},
+                                "--strategies nonsense: unknown strategy"),
                                ({"KINDS": "storng"}, "invalid choice: 'storng'"),
                                ({"LIMIT": "soon"}, "'soon' is not a time limit"),
                                ({"LIMIT": "0:05:00"}, "give 0:10:00 or more"),
@@ -160,16 +161,16 @@ def test_wrong_options_submit_nothing(slurm, tmp_path):
     assert not (tmp_path / "options").exists()
 
 
-def test_gpus_go_with_the_ranks(slurm, tmp_path):
+def test_a_gpu_for_each_rank(slurm, tmp_path):
     done = submit(slurm, tmp_path, TRAIN="train_4gpu", MAX_NODES="1", RANKS_PER_NODE="")
     assert done.returncode == 0, done.stderr
     options = (tmp_path / "options").read_text().splitlines()
-    for ranks, one in zip((1, 2, 4), options, strict=False):
-        assert f"--nodes=1 --ntasks-per-node={ranks} --gpus-per-node={ranks} " in one
+    for ranks, line in zip((1, 2, 4), options, strict=False):
+        assert f"--nodes=1 --ntasks-per-node={ranks} --gpus-per-node={ranks} " in line
 
 
 def test_pbs(tmp_path):
-    """The chunk's CPUs and GPUs go with its ranks; jobs that ended are not shown by qstat."""
+    """CPUs and GPUs of a chunk are proportional to its ranks; qstat doesn't show ended jobs."""
     folder = tmp_path / "bin"
     folder.mkdir()
     command(folder, "qsub", f"""
@@ -182,7 +183,7 @@ def test_pbs(tmp_path):
 
     def study_of(**variables: str) -> subprocess.CompletedProcess[str]:
         return run_script(JOBS / "pbs" / "scaling_study.sh", bin_path=folder, cwd=tmp_path,
-                          RUN="s", KINDS="weak", MAX_NODES="2", LIMIT="00:20:00", **HERE,
+                          RUN="s", KINDS="weak", MAX_NODES="2", LIMIT="00:20:00", **CLONE,
                           **variables)
 
     done = study_of()
@@ -200,9 +201,9 @@ def test_pbs(tmp_path):
     assert "n0008-r1: already in job 103.server" in study_of().stdout
 
 
-def test_the_report_waits_for_a_run_that_goes_on_in_another_job(tmp_path):
-    """PBS: a training that was stopped is followed by another job, which the report's job did not
-    wait for."""
+def test_the_report_waits_for_a_run_that_continues_in_another_job(tmp_path):
+    """PBS: a stopped training is continued by another job, which the report's job did not wait
+    for."""
     folder = tmp_path / "bin"
     folder.mkdir()
     command(folder, "qstat", '[[ $1 == 124.server ]]')
@@ -212,7 +213,7 @@ def test_the_report_waits_for_a_run_that_goes_on_in_another_job(tmp_path):
     (jobs / "outcome").write_text("75\n")
     (jobs / "next").write_text("124.server\n")
     job = {"PBS_JOBID": "125.server", "PBS_O_WORKDIR": str(tmp_path), "RUN": "s",
-           "HPC_DEEPFAKE_HOME": str(ROOT), **HERE}
+           "HPC_DEEPFAKE_HOME": str(ROOT), **CLONE}
     script = tmp_path / "report.sh"  # as the study submits it
     script.write_text((JOBS / "pbs" / "scaling_study.sh").read_text().replace(
         "# What to change", "HPC_DEEPFAKE_REPORT=1\n# What to change"))
