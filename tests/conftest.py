@@ -69,6 +69,17 @@ def alone() -> Comm:
     return MPI.COMM_SELF
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With several workers (``--dist loadgroup``) those tests stay together that share what takes
+    long to start: the worlds of ranks, the cluster, a file's fixtures. The longest go first."""
+    order = {"mpi": 0, "schedulers": 1}
+    for item in items:
+        folder = item.path.relative_to(ROOT / "tests").parts[0]
+        group = folder if folder in order else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: order.get(item.path.relative_to(ROOT / "tests").parts[0], 2))
+
+
 @pytest.fixture(scope="session")
 def worlds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worlds]:
     """Ranks that were started once for all tests of what they compute."""

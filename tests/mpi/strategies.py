@@ -153,15 +153,20 @@ def broken_hybrid(name: str) -> type[Sequential]:
 
 
 def first_step(found: dict[str, np.ndarray | float]) -> None:
-    """What a rank of ``hybrid`` holds and sends; before anything else is made."""
+    """What a rank of ``hybrid`` holds and sends; before anything else is made here."""
+    before = whole_kernels()
     strategy = make(EXACT)
     strategy.step(mine(8, 0), 8, 0, 0)
     found |= {f"bytes/{kind}": size
               for kind, size in strategy.settle({})[0].counts["bytes"].items()}
+    found["kernels"] = COMM.allgather(whole_kernels() - before)
+
+
+def whole_kernels() -> int:
+    """Variables of any kind on this rank that have as many elements as the large kernel."""
     gc.collect()
-    found["kernels"] = COMM.allgather(sum(  # whole ones, in variables of any kind
-        isinstance(one, tf.Variable) and one.shape.num_elements() == traffic.KERNEL
-        for one in gc.get_objects()))
+    return sum(isinstance(value, tf.Variable) and value.shape.num_elements() == traffic.KERNEL
+               for value in gc.get_objects())
 
 
 def hybrid(found: dict[str, np.ndarray | float], sgd: Settings) -> None:

@@ -214,7 +214,7 @@ def test_any_ranks_death_ends_the_run(data_file: Path, tmp_path: Path, what: str
 
 
 @pytest.mark.parametrize(("what", "rank", "words"), [
-    ("sleep", 1, "rank 1 on {host} has not come to the next step"),
+    ("sleep", 1, "rank 1 on {host} has not reached the next step"),
     ("freeze", 0, "rank 0 on {host} gives no sign of life")])
 def test_a_stalled_rank_is_named_and_the_job_ended(data_file: Path, tmp_path: Path, what: str,
                                                    rank: int, words: str) -> None:

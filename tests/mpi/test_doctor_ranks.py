@@ -1,4 +1,4 @@
-"""``hpc-deepfake doctor`` on real ranks: one table, right verdicts, and an end in any case."""
+"""``hpc-deepfake doctor`` on real ranks: one table, correct verdicts, and no hanging ranks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from conftest import run_program
 
 pytestmark = [pytest.mark.mpi, pytest.mark.slow]
 
-# The doctor with one thing broken on rank 1 (or 0, if alone), named by the first argument.
+# The doctor with a fault on rank 1 (or 0, if alone), named by the first argument.
 BROKEN = """
 import errno, os, sys, time, types
 from hpc_deepfake.core import mpi
@@ -77,7 +77,7 @@ SHORT = ("--for", "preprocess")
 
 
 def doctor(*options: object, ranks: int = 0, cwd: Path, **env: str) -> tuple[int, str, str]:
-    """Exit code, output and errors of the doctor itself."""
+    """Exit code, standard output and standard error of the doctor."""
     done = run_program("hpc_deepfake.cli", "doctor", *map(str, options), ranks=ranks, cwd=cwd,
                        timeout=120, env=env)
     return done.returncode, done.stdout, done.stderr
@@ -95,13 +95,13 @@ def broken(what: str, *options: object, ranks: int = 3, cwd: Path, **env: str) -
     return mpirun("-np", ranks, sys.executable, "-c", BROKEN, what, *options, cwd=cwd, **env)
 
 
-def found(text: str) -> dict[str, tuple[str, str]]:
-    """Verdict and value of each thing; lines that go on are joined."""
+def findings(text: str) -> dict[str, tuple[str, str]]:
+    """Verdict and value of each subject; wrapped lines are joined."""
     table, name = {}, ""
     for line in text.splitlines():
         verdict, what = line[2:6].strip(), line[8:25].strip()
         if line.startswith("  ") and verdict in ("ok", "info", "warn", "FAIL"):
-            assert what not in table, f"{what} stands there twice"
+            assert what not in table, f"{what} occurs twice"
             name = what
             table[name] = (verdict, line[26:])
         elif line.startswith(" " * 26) and line[26] not in "→ " and name:
@@ -113,7 +113,7 @@ def found(text: str) -> dict[str, tuple[str, str]]:
 
 @pytest.mark.parametrize("ranks", [1, 2, 3])
 def test_a_sound_machine_passes_in_one_table(tmp_path: Path, ranks: int) -> None:
-    """Nothing on stderr, none of TensorFlow's chatter, nothing left behind; JSON says the same."""
+    """No messages on stderr, not even TensorFlow's; no files left behind; the same in JSON."""
     folder = tmp_path / "runs"
     folder.mkdir()
     code, out, err = doctor("--device", "cpu", "--dir", folder, "--json", "found.json",
@@ -123,7 +123,7 @@ def test_a_sound_machine_passes_in_one_table(tmp_path: Path, ranks: int) -> None
     assert out.count("doctor for train") == out.count("\ndoctor: ") == 1
     assert max(map(len, out.splitlines())) <= 100
     assert "FAIL" not in out and f" 0 failures on {ranks} rank" in out
-    table = found(out)
+    table = findings(out)
     assert {"versions", "MPI", "MPI threads", "cores", "memory", "open files", "folder",
             "free space", "parallel HDF5", "shared write", "computation", "threads", "Horovod",
             "NCCL", "allreduce"} <= set(table)
@@ -135,21 +135,22 @@ def test_a_sound_machine_passes_in_one_table(tmp_path: Path, ranks: int) -> None
     assert list(folder.iterdir()) == []
     written = json.loads((tmp_path / "found.json").read_text())
     assert written["hosts"] == [os.uname().nodename] * ranks
-    assert {one["what"]: one["verdict"] for one in written["records"]} == {
+    assert {record["what"]: record["verdict"] for record in written["records"]} == {
         what: verdict for what, (verdict, _) in table.items()}
-    assert all(set(one) == {"what", "value", "verdict", "todo"} for one in written["records"])
+    assert all(set(record) == {"what", "value", "verdict", "todo"}
+               for record in written["records"])
 
 
 def test_preprocessing_needs_no_tensorflow_and_is_quick(tmp_path: Path) -> None:
     (tmp_path / "tensorflow.py").write_text("raise SystemExit('not to be imported')")
     code, out, err = doctor(*SHORT, ranks=2, cwd=tmp_path, PYTHONPATH=str(tmp_path))
     assert (code, err) == (0, ""), out + err
-    assert "TensorFlow" not in out and "OpenCV" in found(out)["versions"][1]
+    assert "TensorFlow" not in out and "OpenCV" in findings(out)["versions"][1]
     assert float(out.rsplit(" in ", 1)[1].split()[0]) < 4  # 0.3 on a quiet machine
 
 
 def test_no_gpu_where_one_is_asked_for_fails_with_the_reason(tmp_path: Path) -> None:
-    """Though nvidia-smi shows one, on one rank of two: both end, without a reduction."""
+    """Although nvidia-smi lists one, on one rank of two: both ranks end, without a reduction."""
     smi = tmp_path / "nvidia-smi"
     smi.write_text("#!/bin/sh\necho '0, GPU-1f3a, 00000000:07:00.0, NVIDIA A100, 535.54.03, "
                    "81920, 30000'\n")
@@ -159,7 +160,7 @@ def test_no_gpu_where_one_is_asked_for_fails_with_the_reason(tmp_path: Path) -> 
                        PATH=f"{tmp_path}:{os.environ['PATH']}")
     assert code == 1
     assert out.count("doctor for train") == 1 and out.count("\ndoctor: ") == 1
-    table = found(out)
+    table = findings(out)
     host = os.uname().nodename
     assert table["GPU"] == ("FAIL", f"rank 1 on {host}: none for --device gpu: this TensorFlow was "
                             "built without CUDA (tensorflow-cpu); build the GPU environment with "
@@ -177,21 +178,21 @@ def test_a_folder_that_only_some_ranks_have(tmp_path: Path) -> None:
     code, out = mpirun("-np", 1, "-wdir", tmp_path / "a", *command,
                        ":", "-np", 2, "-wdir", tmp_path / "b", *command, cwd=tmp_path)
     assert code == 1
-    verdict, value = found(out)["folder"]
+    verdict, value = findings(out)["folder"]
     assert verdict == "FAIL"
-    assert f"ranks 1-2 on {os.uname().nodename}: {tmp_path / 'b' / 'runs'} isn't there" in value
+    assert f"ranks 1-2 on {os.uname().nodename}: {tmp_path / 'b' / 'runs'} doesn't exist" in value
     assert "mkdir -p runs" in out and "shared write" not in out
 
 
 def test_a_folder_of_the_same_name_elsewhere_is_not_shared(tmp_path: Path) -> None:
-    """Each rank can write in its own, so only what rank 0 wrote tells; nothing is left behind."""
+    """Each rank can write in its own; only a file of rank 0 shows it. No files are left behind."""
     for name in "ab":
         (tmp_path / name / "runs").mkdir(parents=True)
     command = [sys.executable, "-m", "hpc_deepfake.cli", "doctor", *SHORT, "--dir", "runs"]
     code, out = mpirun("-np", 2, "-wdir", tmp_path / "a", *command,
                        ":", "-np", 1, "-wdir", tmp_path / "b", *command, cwd=tmp_path)
     assert code == 1
-    verdict, value = found(out)["shared write"]
+    verdict, value = findings(out)["shared write"]
     assert verdict == "FAIL" and value.startswith(f"rank 2 on {os.uname().nodename}: not shared")
     assert list(tmp_path.glob("*/runs/*")) == list(tmp_path.glob("*/runs/.*")) == []
 
@@ -199,23 +200,23 @@ def test_a_folder_of_the_same_name_elsewhere_is_not_shared(tmp_path: Path) -> No
 def test_a_missing_folder_fails_on_all_ranks_as_one_line(tmp_path: Path) -> None:
     code, out, _ = doctor(*SHORT, "--dir", tmp_path / "nowhere", ranks=3, cwd=tmp_path)
     assert code == 1
-    assert found(out)["folder"] == ("FAIL", f"{tmp_path / 'nowhere'} isn't there")
+    assert findings(out)["folder"] == ("FAIL", f"{tmp_path / 'nowhere'} doesn't exist")
     assert f"mkdir -p {tmp_path / 'nowhere'}" in out
     assert " 1 failure on 3 ranks, 1 node" in out
 
 
 def test_a_single_process_of_a_larger_job_fails(tmp_path: Path) -> None:
-    """As where srun found no common MPI: nothing else is checked."""
+    """As with srun without a common MPI: nothing else is checked."""
     code, out, _ = doctor(cwd=tmp_path, SLURM_NTASKS="4")
     assert code == 1
-    assert found(out)["start"] == ("FAIL", "MPI sees 1 rank, but SLURM_NTASKS is 4: each process "
-                                           "is alone")
+    assert findings(out)["start"] == ("FAIL", "MPI sees 1 rank, but SLURM_NTASKS is 4: each "
+                                              "process is alone")
     assert "  srun --mpi=pmix -n 4 hpc-deepfake doctor" in out
     assert "versions" not in out and "allreduce" not in out
 
 
 def test_processes_that_are_each_alone_print_one_table(tmp_path: Path) -> None:
-    """Worlds of one rank, though the launcher counts to two."""
+    """Worlds of one rank, although the launcher started two processes."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "PYTHONPATH") if name in os.environ}
     started = [
         [subprocess.Popen([sys.executable, "-m", "hpc_deepfake.cli", "doctor"], text=True,
@@ -225,20 +226,20 @@ def test_processes_that_are_each_alone_print_one_table(tmp_path: Path) -> None:
                              ("PMI_SIZE", "PMI_RANK"),
                              ("SLURM_STEP_NUM_TASKS", "SLURM_PROCID"))]
     for first, second in started:
-        assert found(first.communicate(timeout=60)[0])["start"][0] == "FAIL"
+        assert findings(first.communicate(timeout=60)[0])["start"][0] == "FAIL"
         assert second.communicate(timeout=60)[0] == ""
         assert (first.returncode, second.returncode) == (1, 1)
 
 
-def test_nodes_are_told_apart(tmp_path: Path) -> None:
-    """Each rank as a node of its own, one clock 5 s ahead, one that can't open the file."""
+def test_nodes_are_distinguished(tmp_path: Path) -> None:
+    """Each rank as its own node, one with a clock 5 s ahead that can't open the file."""
     code, out = broken("nodes", *SHORT, ranks=2, cwd=tmp_path)
     assert code == 1
-    table = found(out)
+    table = findings(out)
     assert table["MPI"][1].endswith("2 ranks on 2 nodes, 1 on each")
-    assert table["clocks"] == ("warn", "5.00 s apart at most: n02 is ahead of n01")
+    assert table["clocks"] == ("warn", "up to 5.00 s apart: n02 is ahead of n01")
     assert table["shared write"] == ("FAIL", "n02: opening: OSError: Stale file handle; n01: "
-                                             "no trouble of its own")
+                                             "no fault on this rank")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -250,37 +251,37 @@ def test_nodes_are_told_apart(tmp_path: Path) -> None:
     ("unloadable", "versions", "FAIL", "ValueError: broken over lines")])
 def test_what_breaks_on_one_rank_is_one_line(tmp_path: Path, what: str, line: str, verdict: str,
                                             words: str) -> None:
-    """With its rank; the other checks go on; all ranks end with 1; nothing is left behind."""
+    """With its rank; the other checks continue; all ranks exit with 1; no files are left behind."""
     code, out = broken(what, *SHORT, cwd=tmp_path)
     assert code == 1
     assert "Traceback" not in out and "\ndoctor: " in out
-    got = found(out)[line]
-    assert got[0] == verdict and words in got[1]
+    finding = findings(out)[line]
+    assert finding[0] == verdict and words in finding[1]
     host = os.uname().nodename
-    assert (f"ranks 0-1 on {host}" if what == "lying" else f"rank 1 on {host}") in got[1]
-    assert "folder" in found(out)
+    assert (f"ranks 0-1 on {host}" if what == "lying" else f"rank 1 on {host}") in finding[1]
+    assert "folder" in findings(out)
     assert all(f"<rank {rank}: 1>" in out for rank in range(3))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_broken_training_on_one_rank_is_one_line(tmp_path: Path) -> None:
-    """A computation that fails keeps all from reducing together; a rank that can't reduce is
-    given up by the others."""
+    """After a failed computation, no rank reduces; the others stop waiting for a rank that can't
+    reduce."""
     code, out = broken("compute", "--device", "cpu", ranks=2, cwd=tmp_path)
     assert code == 1
-    table = found(out)
+    table = findings(out)
     assert table["computation"][0] == "FAIL" and "Horovod" not in table
     assert f"rank 1 on {os.uname().nodename}: ValueError: broken" in table["computation"][1]
     code, out = broken("allreduce", "--device", "cpu", ranks=2, cwd=tmp_path)
     assert code == 1
-    verdict, value = found(out)["allreduce"]
+    verdict, value = findings(out)["allreduce"]
     assert verdict == "FAIL"
     assert f"rank 1 on {os.uname().nodename}: RuntimeError: out of GPU memory" in value
 
 
 def test_a_check_that_never_ends_ends_the_job(tmp_path: Path) -> None:
-    """The one rank that is stuck is named; alone, SIGALRM ends a process whose library keeps
-    Python's lock. What was found before stands there."""
+    """The rank that is stuck is named; SIGALRM ends a single process whose library holds Python's
+    lock. Earlier findings have been printed."""
     doctor_of = [sys.executable, "-c", BROKEN]
     started = [subprocess.Popen(
         [*launcher, *doctor_of, what, *SHORT], cwd=tmp_path, text=True, stdin=subprocess.DEVNULL,
@@ -290,17 +291,17 @@ def test_a_check_that_never_ends_ends_the_job(tmp_path: Path) -> None:
     assert [process.returncode for process in started] == [1, -signal.SIGALRM]
     for out in (many, alone):
         assert "\nnodes\n" in out and "\nstorage\n" not in out
-    assert many.count(" is stuck ") == 1
-    assert f"rank 1 on {os.uname().nodename} is stuck for 8 s: storage" in many
+    assert many.count(" has been stuck ") == 1
+    assert f"rank 1 on {os.uname().nodename} has been stuck for 8 s: storage" in many
 
 
 def test_weaker_thread_support_is_a_warning(tmp_path: Path) -> None:
     code, out, _ = doctor(*SHORT, ranks=2, cwd=tmp_path, MPI4PY_RC_THREAD_LEVEL="serialized")
     assert code == 0
-    assert found(out)["MPI threads"] == ("warn", "MPI_THREAD_SERIALIZED, not MULTIPLE")
+    assert findings(out)["MPI threads"] == ("warn", "MPI_THREAD_SERIALIZED, not MULTIPLE")
 
 
-def test_wrong_usage_is_not_a_finding(tmp_path: Path) -> None:
+def test_wrong_options_are_not_a_finding(tmp_path: Path) -> None:
     code, _, err = doctor("--for", "lunch", cwd=tmp_path)
     assert code == 2 and "invalid choice: 'lunch'" in err
     code, out, err = doctor(*SHORT, "--json", tmp_path / "no" / "file", ranks=2, cwd=tmp_path)
@@ -308,7 +309,7 @@ def test_wrong_usage_is_not_a_finding(tmp_path: Path) -> None:
     assert err.count("error: cannot write") == 1
 
 
-# --- nodes of their own: host name, /tmp and /dev/shm, started by mpirun as if by ssh -----------
+# --- separate nodes: own host name, /tmp and /dev/shm, started by mpirun as if by ssh -----------
 
 AGENT = """#!/bin/bash
 mkdir -p "{nodes}/$1" && exec unshare --uts --mount --propagation private sh -c '
@@ -319,12 +320,12 @@ mkdir -p "{nodes}/$1" && exec unshare --uts --mount --propagation private sh -c 
 
 @pytest.mark.skipif(subprocess.run(["unshare", "--uts", "--mount", "true"], check=False,
                                    capture_output=True).returncode != 0,
-                    reason="nodes take root and the right to make namespaces")
+                    reason="nodes need root and namespaces")
 @pytest.mark.skipif("Open MPI" not in subprocess.run(["mpirun", "--version"], capture_output=True,
                                                      text=True, check=False).stdout,
-                    reason="how mpirun reaches a node is told as Open MPI wants it")
+                    reason="the variables for mpirun's remote shell are Open MPI's")
 def test_two_nodes(tmp_path: Path) -> None:
-    """Uneven ranks, a small /dev/shm, and a folder that each node has for itself."""
+    """Uneven ranks, a small /dev/shm, and a folder that is local to each node."""
     agent, local = tmp_path / "agent", tmp_path / "local"
     local.mkdir()
     agent.write_text(AGENT.format(nodes=tmp_path / "nodes", local=local))
@@ -334,7 +335,7 @@ def test_two_nodes(tmp_path: Path) -> None:
                *SHORT, "--dir"]
     code, out = mpirun(*command, local, cwd=tmp_path, **agents)
     assert code == 1, out
-    table = found(out)
+    table = findings(out)
     assert table["MPI"][0] == "warn"
     assert table["MPI"][1].endswith("3 ranks on 2 nodes: 2 on n01, 1 on n02")
     assert table["clocks"][0] == "ok"
@@ -344,4 +345,4 @@ def test_two_nodes(tmp_path: Path) -> None:
     assert [list(node.iterdir()) for node in (tmp_path / "nodes").iterdir()] == [[], []]
     code, out = mpirun(*command, tmp_path, cwd=tmp_path, **agents)
     assert code == 0, out
-    assert found(out)["shared write"][0] == "ok"
+    assert findings(out)["shared write"][0] == "ok"

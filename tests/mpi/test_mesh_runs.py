@@ -120,7 +120,7 @@ def test_a_rank_that_dies_ends_the_job(data_file: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("ranks", "mesh", "rank", "words"), [
-    (2, "pipeline=2", 0, f"rank 0 on {os.uname().nodename} has not come to the next step"),
+    (2, "pipeline=2", 0, f"rank 0 on {os.uname().nodename} has not reached the next step"),
     (4, "data=2,tensor=2", 3, "3: [conv2_gather]")])  # Horovod's words
 def test_a_rank_that_sleeps_within_a_step_is_named(data_file: Path, tmp_path: Path, ranks: int,
                                                    mesh: str, rank: int, words: str) -> None:
@@ -135,8 +135,8 @@ def test_a_rank_that_sleeps_within_a_step_is_named(data_file: Path, tmp_path: Pa
 @pytest.mark.parametrize(("ranks", "wrong", "message"), [
     (2, ("--mesh", "tensor=3"), "tensor=3 needs 1 · 3 · 1 = 3 ranks, and there are 2"),
     (1, ("--strategy", "mesh"), "say how the ranks share the work"),
-    (2, ("--mesh", "pipeline=2", "--compression", "fp16"), "knows no --compression"),
-    (2, ("--mesh", "data=2", "--strategy", "sync"), "knows no --mesh")])
+    (2, ("--mesh", "pipeline=2", "--compression", "fp16"), "does not support --compression"),
+    (2, ("--mesh", "data=2", "--strategy", "sync"), "does not support --mesh")])
 def test_a_wrong_mesh_is_one_message(data_file: Path, tmp_path: Path, ranks: int,
                                      wrong: tuple[str, ...], message: str) -> None:
     """Before TensorFlow starts; code 2."""

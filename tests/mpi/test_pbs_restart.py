@@ -87,7 +87,7 @@ def test_the_timer_stops_training_and_the_successor_goes_on(host: dict[str, str]
                tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "run 2; " in done.stdout
-    assert "going on with runs/123.server in epoch" in done.stdout
+    assert "resuming runs/123.server in epoch" in done.stdout
     assert epochs(training) == list(range(1, finished + 3))
 
 

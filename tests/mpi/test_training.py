@@ -103,7 +103,7 @@ def test_a_signal_stops_all_ranks_with_a_checkpoint(data_file: Path, tmp_path: P
     done = run_program("hpc_deepfake.train", *options(
         data_file, run, "--resume", "--epochs", epoch + 1)[1:], ranks=3, cwd=tmp_path, env=TOY)
     assert done.returncode == 0, done.stderr
-    assert f"warning: {damaged} is damaged" in done.stdout
+    assert f"warning: {damaged} is damaged" in done.stderr
     assert f"in epoch {epoch} after step {step}" in done.stdout
     epochs = [json.loads(line)["epoch"] for line in (run / "metrics.jsonl").open()]
     assert epochs == list(range(1, epoch + 2))
@@ -142,7 +142,7 @@ def test_one_ranks_failure_ends_the_job(data_file: Path, tmp_path: Path, what: s
 @pytest.mark.parametrize(("what", "words", "strategy", "env"), [
     # the watchdog
     ("freeze", f"rank 1 on {os.uname().nodename} gives no sign of life", "sync", TOY),
-    ("late", f"rank 1 on {os.uname().nodename} has not come to the next step", "sync", TOY),
+    ("late", f"rank 1 on {os.uname().nodename} has not reached the next step", "sync", TOY),
     # Horovod: within the step
     ("sleep", "1: [dense_kernel, rest]", "sync", {}),
     ("sleep", "1: [dense1_forward]", "hybrid", {})])

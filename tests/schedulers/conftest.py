@@ -13,11 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import speed
 
 HERE = Path(__file__).parent
 FOLDER = Path("/var/tmp/hpc-deepfake-lab")
 OVER = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "OUT_OF_MEMORY",
         "DEADLINE", "BOOT_FAIL")
+# Jobs that train the toy (tests/toy) instead of the network, with steps of that many seconds.
+TOY = f"PYTHONPATH={shlex.quote(f'{FOLDER}/copy/my clone/tests/toy')} TOY_STEP_SECONDS="
 # two ranks on two nodes, a core each
 SMALL = "--nodes=2 --ntasks-per-node=1 --cpus-per-task=1"
 
@@ -50,7 +53,8 @@ class Lab:
         prefix = (f"export HPC_DEEPFAKE_ENV={FOLDER}/copy/env; "
                   f"cd {shlex.quote(str(cwd or FOLDER))}; ")
         done = subprocess.run([HERE / "lab.sh", "run", prefix + command], text=True, check=False,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=timeout,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              timeout=speed.limit(timeout),
                               stdin=subprocess.DEVNULL)
         assert not check or done.returncode == 0, f"{command}: {done.stdout}"
         return done.stdout
@@ -62,7 +66,7 @@ class Lab:
 
     def wait_for_node(self, node: str, timeout: float = 60) -> None:
         """Wait until a node takes jobs again."""
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + speed.limit(timeout)
         while self.run(f"sinfo -h -n {node} -p main -o %T").strip() != "idle":
             assert time.monotonic() < deadline, f"{node} does not come back"
             time.sleep(0.5)
@@ -93,6 +97,7 @@ class Lab:
     def wait(self, number: str, timeout: float = 240, limit: int = 0) -> Job:
         """Wait for a job, also over being queued again, which SLURM would delay by two minutes;
         it then has another limit, in minutes, if one is given."""
+        timeout = speed.limit(timeout)
         deadline = time.monotonic() + timeout
         queued = None  # since when it is queued again; its nodes need a moment to end the first go
         while (facts := self.facts(number))["JobState"] not in OVER:
@@ -114,7 +119,7 @@ class Lab:
 
     def wait_until(self, number: str, path: Path, timeout: float = 120) -> None:
         """Wait until a running job has written a file."""
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + speed.limit(timeout)
         while not path.exists():
             facts = self.facts(number)
             assert facts["JobState"] not in OVER and time.monotonic() < deadline, \
@@ -131,7 +136,8 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
     """The running cluster. Only a machine without root or namespaces is excused."""
     for step in ("install", "up"):
         done = subprocess.run([HERE / "lab.sh", step], text=True, stdin=subprocess.DEVNULL,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=400)
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              timeout=speed.limit(400))
         if done.returncode == 3 and not os.environ.get("REQUIRE_SLURM"):
             pytest.skip(done.stdout.strip().splitlines()[-1])
         assert done.returncode == 0, done.stdout
@@ -139,7 +145,7 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
         shutil.rmtree(FOLDER / "work")
         (FOLDER / "work").mkdir()
         (FOLDER / "work").chmod(0o1777)
-        subprocess.run([HERE / "install.sh", FOLDER / "copy"], check=True, timeout=300)
+        subprocess.run([HERE / "install.sh", FOLDER / "copy"], check=True, timeout=speed.limit(300))
         Lab.plain.unlink(missing_ok=True)
         Lab.plain.symlink_to(Lab.clone)
         yield Lab()

@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.mpi, pytest.mark.slow]
 
 
 def submit(lab: Lab, script: str, variables: str, *options: str, cwd: Path) -> str:
-    """As a PBS user would; this qsub knows no path or value with a space."""
+    """As a PBS user would; this qsub does not support a path or value with a space."""
     more = " ".join(options)
     return lab.run(f"qsub {more} -v HPC_DEEPFAKE_HOME={lab.plain},"
                    f"HPC_DEEPFAKE_ENV,NCPUS=1,{variables} {lab.plain}/jobs/pbs/{script}.sh",
