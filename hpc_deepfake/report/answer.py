@@ -1,4 +1,4 @@
-"""The report's first words: how good the run is, beside what needs no network at all."""
+"""The top of the page: how good the run is, beside baselines that need no network."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from hpc_deepfake.web.html import Html, join, name, paragraph, text
 
 
 def baselines(content: Content, part: Part) -> str:
-    """What stands beside each accuracy."""
+    """The baselines that stand beside each accuracy."""
     return f"majority class {percent(part.figures.get('majority'))}; {container(content, part)}"
 
 
 def container(content: Content, part: Part) -> str:
     """The container baseline in words."""
     if content.container is None:
-        return f"container alone not known ({content.no_container})"
+        return f"container alone unknown ({content.no_container})"
     where = "" if part.name == "validation" else ", over the validation part"
     return f"container alone {percent(content.container.get('accuracy'))}{where}"
 
 
 def head(content: Content) -> Html:
-    """Title, answer in a sentence, tiles, and what to know before the figures."""
+    """Title, the result in a sentence, tiles, and notes to read before the figures."""
     records = content.records
     summary = records.summary
     feature = summary.get("feature", records.config.get("feature", "unknown feature"))
@@ -45,26 +45,26 @@ def _sentence(content: Content, part: Part) -> str:
     figures = part.figures
     rows, accuracy = finite(figures.get("rows")), finite(figures.get("accuracy"))
     if rows is None or rows < 1 or accuracy is None:
-        return f"The accuracy on the {part.name} part isn't known."
+        return f"The accuracy on the {part.name} part is unknown."
     low, high = part.interval or (accuracy, accuracy)
     between = f" (95% interval {low:.1%} to {high:.1%})" if part.interval else ""
-    sentence = (f"Of {rows:,.0f} {part.name} pictures the model judged {accuracy:.1%} rightly"
-                f"{between}. Always saying “{part.majority_class}” "
-                f"is right in {percent(figures.get('majority'))}; ")
+    sentence = (f"The model classified {accuracy:.1%} of {rows:,.0f} {part.name} pictures correctly"
+                f"{between}. Always predicting “{part.majority_class}” "
+                f"is correct for {percent(figures.get('majority'))}; ")
     if content.container is None:
-        sentence += f"what the file's container alone tells isn't known: {content.no_container}. "
+        sentence += f"the container baseline is unknown: {content.no_container}. "
     else:
         where = "" if part.name == "validation" else " of the validation part"
-        sentence += ("a guess from the file's container alone, without a look at any pixel, in "
+        sentence += ("a prediction from the file's container alone, without any pixel, for "
                      f"{percent(content.container.get('accuracy'))}{where}. ")
     best = max(finite(figures.get("majority")) or 0,
                finite((content.container or {}).get("accuracy")) or 0)
     if low <= best:
-        sentence += "So these pictures don't show that the model beats the better of them. "
+        sentence += "These pictures don't show that the model is better than both baselines. "
     sentence += f"ROC-AUC is {number(figures.get('auc'))}, where 0.5 is chance. "
-    return sentence + ("The validation part also chose the epoch, so a fresh test part would "
-                       "score a little lower." if part.name == "validation" else
-                       "The test part chose nothing in this run.")
+    return sentence + ("The validation part also selected the epoch, so figures of a fresh test "
+                       "part would be slightly lower." if part.name == "validation" else
+                       "The test part was used for no choice in this run.")
 
 
 def _tiles(content: Content, part: Part) -> Html:
@@ -74,7 +74,7 @@ def _tiles(content: Content, part: Part) -> Html:
     tiles = [("main", percent(figures.get("accuracy")), f"accuracy, {part.name} part"),
              ("", percent(figures.get("majority")), f"always “{part.majority_class}”"),
              ("", percent(base.get("accuracy")), f"container alone{fact}{where}" if base
-              else "container alone: not known"),
+              else "container alone: unknown"),
              ("main", number(figures.get("auc")), "ROC-AUC; 0.5 is chance"),
              ("", count(figures.get("rows")), f"{part.name} pictures")]
     return Html("<ul class=tiles>" + join(
@@ -83,5 +83,5 @@ def _tiles(content: Content, part: Part) -> Html:
 
 
 def _notes(content: Content) -> Html:
-    return join(paragraph(f"{one[:1].upper()}{one[1:].removesuffix('.')}.", class_="note")
-                for one in content.notes)
+    return join(paragraph(f"{note[:1].upper()}{note[1:].removesuffix('.')}.", class_="note")
+                for note in content.notes)

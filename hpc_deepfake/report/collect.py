@@ -1,8 +1,7 @@
-"""All that a report tells, gathered from a run directory, its data file and its pictures."""
+"""The content of the page, from a run directory, its data file and its pictures."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,17 +18,19 @@ from hpc_deepfake.train.records import Records
 from preprocessing import protocol
 from preprocessing.store import Header, open_header
 
-PARTS = ("test", "validation")  # in the order of the report: the test part chose nothing
+PARTS = ("test", "validation")  # in the order of the page: the test part was used for no choice
 
 
 @dataclass(frozen=True)
 class Part:
-    """One part's results.
+    """The results of one part.
 
     Attributes:
-        figures: those of ``metrics.evaluate``. predictions: None where only figures are known.
-        interval: 95%, of the accuracy, if whole groups of common source were drawn again; None
-            where it isn't known.
+        name: ``validation`` or ``test``.
+        figures: those of ``metrics.evaluate``.
+        predictions: None if only the figures are known.
+        interval: 95% interval of the accuracy over samples of groups of common source; None if
+            unknown.
     """
 
     name: str
@@ -39,7 +40,7 @@ class Part:
 
     @property
     def majority_class(self) -> str:
-        """What the majority baseline always says."""
+        """The class that the majority baseline always predicts."""
         tp, fn, tn, fp = (finite(self.figures.get(name)) or 0 for name in ("tp", "fn", "tn", "fp"))
         return "tampered" if tp + fn > tn + fp else "authentic"
 
@@ -49,8 +50,11 @@ class Content:
     """What the page is made of; nothing else is read while it is written.
 
     Attributes:
-        header: of the data file; None where it can't be opened. container: figures of the
-            container baseline, over the validation part. no_container: why there are none.
+        records: of the run.
+        parts: those with results, in the order of the page.
+        header: of the data file; None if it can't be opened.
+        container: figures of the container baseline, over the validation part.
+        no_container: why there is no container baseline.
         notes: what a reader must know before the figures.
     """
 
@@ -62,59 +66,63 @@ class Content:
     notes: list[str] = field(default_factory=list)
 
 
-def collect(run: Path, wanted: str = "both", *, model: bool = True,
+def collect(run: Path, part: str = "both", *, model: bool = True,
             most_rows: int | None = None) -> Content:
-    """Everything known of the run in the directory ``run``.
+    """Everything that is known about a run.
 
     Args:
-        wanted: ``validation``, ``test`` or ``both``. model: whether probabilities that the run
-            did not note may be computed with its model. most_rows: of the data file; with more,
-            what takes long is left out: the container baseline, which reads each file's head,
-            and the interval.
+        run: the run directory.
+        part: ``validation``, ``test`` or ``both``.
+        model: whether probabilities may be computed with the run's model if the run has no
+            ``predictions.csv``.
+        most_rows: with more rows in the data file, the slow steps are skipped: the container
+            baseline, which reads the head of each file, and the interval.
 
     Raises:
         InputError: no run, damaged records, or no such part.
     """
-    found = records.read(run)
+    run_records = records.read(run)
     notes: list[str] = []
-    header, problem = _header(found)
+    header, problem = _header(run_records)
     if header is None:
         notes.append(f"The data file can't be opened, so pictures are missing here: {problem}")
-    noted = predictions.read(run)
-    if not noted and model:
-        noted, problem = _compute(found, header)
-        if not noted:
-            notes.append("This run noted no probabilities (predictions.csv), and its model can't "
-                         f"compute them now: {problem}. Curves and examples need them")
+    by_part = predictions.read(run)
+    if not by_part and model:
+        by_part, problem = _compute(run_records, header)
+        if not by_part:
+            notes.append("This run has no predictions.csv, and its model can't compute the "
+                         f"probabilities now: {problem}. Curves and examples need them")
     large = header is not None and most_rows is not None and header.rows > most_rows
-    parts = [part for name in PARTS if wanted in (name, "both")
-             and (part := _part(name, found, noted, None if large else header)) is not None]
-    if wanted != "both" and not parts:
-        raise InputError(f"the run in {run} has no figures of a {wanted} part; take --part both, "
+    parts = [results for name in PARTS if part in (name, "both") and (results := _part(
+        name, run_records, by_part, None if large else header)) is not None]
+    if part != "both" and not parts:
+        raise InputError(f"the run in {run} has no figures of a {part} part: use --part both, "
                          "or split the data with a test part (--split 70/10/20)")
-    if found.unfinished:
+    if run_records.unfinished:
         notes.append("The training was not finished when this page was written: its figures "
                      "may change")
-    if any(part.predictions is not None and np.isnan(part.predictions.probabilities).any()
-           for part in parts):
-        notes.append("The model gave some pictures no number as probability: the training "
-                     "diverged. They count as called authentic")
+    if any(results.predictions is not None and np.isnan(results.predictions.probabilities).any()
+           for results in parts):
+        notes.append("The model's probability is not a number for some pictures: the training "
+                     "diverged. They count as predicted authentic")
     if header is not None:
-        warning = protocol.warning(header.array("path"), header.array("label"))
+        warning = protocol.warning(header.array("path"), header.array("label").tolist())
         notes += [warning.removeprefix("warning: ")] if warning else []
-    return Content(found, parts, header, *_container(header, large), notes)
+    return Content(run_records, parts, header, *_container(header, large), notes)
 
 
-def _header(found: Records) -> tuple[Header | None, str]:
-    if found.data is None:
+def _header(run_records: Records) -> tuple[Header | None, str]:
+    """Header of the run's data file, or why it can't be opened."""
+    if run_records.data is None:
         return None, "config.json doesn't name it"
     try:
-        return open_header(found.data), ""
+        return open_header(run_records.data), ""
     except (InputError, OSError) as error:
         return None, str(error).partition("\n")[0].partition(". Make it from")[0]
 
 
-def _compute(found: Records, header: Header | None) -> tuple[dict[str, Predictions], str]:
+def _compute(run_records: Records,
+             header: Header | None) -> tuple[dict[str, Predictions], str]:
     """Predictions of both parts with the run's model, or why there are none."""
     if header is None:
         return {}, "the data file is missing"
@@ -122,33 +130,37 @@ def _compute(found: Records, header: Header | None) -> tuple[dict[str, Predictio
     from hpc_deepfake.network import model
 
     try:
-        data = open_file(header.path, model.read_card(found.path))
+        data = open_file(header.path, model.read_card(run_records.path))
 
         from hpc_deepfake.network.device import start
 
         start("auto")
-        network = model.load(found.path)
+        network = model.load(run_records.path)
     except InputError as error:
         return {}, str(error).partition("\n")[0].rstrip(".")
     return {part: predictions.of(data, part, probabilities(network, data, data.rows(part)))
             for part in PARTS if len(data.rows(part))}, ""
 
 
-def _part(name: str, found: Records, noted: dict[str, Predictions],
+def _part(name: str, run_records: Records, by_part: dict[str, Predictions],
           header: Header | None) -> Part | None:
-    if name in noted:
-        one = noted[name]
-        figures = metrics.evaluate(one.probabilities, one.labels, found.threshold)
-        return Part(name, figures, one, None if header is None else _interval(one, found, header))
-    figures = dictionary(found.summary.get(name))
+    if name in by_part:
+        predicted = by_part[name]
+        figures = metrics.evaluate(predicted.probabilities, predicted.labels,
+                                   run_records.threshold)
+        return Part(name, figures, predicted,
+                    None if header is None else _interval(predicted, run_records, header))
+    figures = dictionary(run_records.summary.get(name))
     return Part(name, figures, None) if figures else None
 
 
-def _interval(one: Predictions, found: Records, header: Header) -> tuple[float, float] | None:
-    if not one.of_file(header):
+def _interval(predicted: Predictions, run_records: Records,
+              header: Header) -> tuple[float, float] | None:
+    if not predicted.of_file(header):
         return None
-    groups = header.array("group")[one.rows]
-    return bootstrap(one.probabilities, one.labels, groups, found.threshold)["accuracy"]
+    groups = header.array("group")[predicted.rows]
+    return bootstrap(predicted.probabilities, predicted.labels, groups,
+                     run_records.threshold)["accuracy"]
 
 
 def _container(header: Header | None, large: bool) -> tuple[dict[str, Any] | None, str]:
@@ -157,11 +169,10 @@ def _container(header: Header | None, large: bool) -> tuple[dict[str, Any] | Non
         return None, "the data file can't be opened"
     if large:
         return None, f"too many files to read at the end of training: {header.rows:,}; " \
-                     "hpc-deepfake report does"
+                     "hpc-deepfake report reads them"
     from hpc_deepfake.audit import container_baseline
 
-    baseline: Callable[..., dict[str, Any] | None] = container_baseline
     try:
-        return baseline(header.path), "the original files weren't found where they were"
+        return container_baseline(header.path), "the original files, or a class in a part, are missing"
     except InputError as error:
         return None, str(error)

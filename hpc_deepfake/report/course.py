@@ -1,4 +1,4 @@
-"""The course of a run: learning curves, and where its time went."""
+"""The course of a run: learning curves, and the time spent in each stage."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ from hpc_deepfake.web.charts import staleness, whole_ticks
 from hpc_deepfake.web.html import Html, details, join, paragraph, table
 from hpc_deepfake.web.svg import Chart, figure
 
-# of loop.STAGES; what each means and its colour
-STAGES = {"input": ("waiting for rows", "violet"), "compute": ("forward and backward", "blue"),
-          "communication": ("gradients between ranks, waits included", "orange"),
+# of train.loop.STAGES: meaning and colour of each
+STAGES = {"input": ("waiting for rows", "violet"),
+          "compute": ("forward and backward pass", "blue"),
+          "communication": ("gradients between ranks, including waits", "orange"),
           "evaluate": ("validation", "green"), "checkpoint": ("saving", "grey")}
-_DOTS = 60  # epochs up to which each has its own dot
+_DOTS = 60  # maximum number of epochs that are drawn as dots too
 
 
 def curves(content: Content) -> Html:
     """Loss, accuracy and AUC over the epochs."""
     lines = content.records.epochs
     if not lines:
-        return paragraph("metrics.jsonl isn't there, or holds no whole line.")
-    epochs = _column(lines, "epoch")
+        return paragraph("metrics.jsonl is missing, or has no complete line.")
+    epochs = _epochs(lines)
     best = finite(content.records.summary.get("best_epoch")) or next(
         (line["epoch"] for line in reversed(lines) if line.get("best") is True), None)
     monitor = content.records.summary.get(
@@ -34,25 +35,25 @@ def curves(content: Content) -> Html:
     validation = next((part for part in content.parts if part.name == "validation"), None)
     majority = next((value for value in _column(lines, "val_majority") if value is not None), None)
     container = finite((content.container or {}).get("accuracy"))
-    known = "not known" if container is None else percent(container)
+    container_text = "unknown" if container is None else percent(container)
 
-    def chart(label: str, names: Sequence[tuple[str, str]], low: float, high: float,
+    def drawn(label: str, names: Sequence[tuple[str, str]], low: float, high: float,
               levels: Sequence[tuple[float | None, str]] = (), form: str = "g") -> Chart:
-        drawn = Chart(f"{label} over the epochs; the table below has the values",
+        chart = Chart(f"{label} over the epochs; the table below has the values",
                       (min(epochs), max(epochs)), (low, high), "epoch", label,
                       xticks=whole_ticks(epochs), yform=lambda value: format(value, form))
         for level, style in levels:
-            drawn.across(level, style)
+            chart.across(level, style)
         if best is not None:
-            drawn.upright(best, "grey dotted thin")
+            chart.upright(best, "grey dotted thin")
         for key, style in names:
             values = _column(lines, key)
-            drawn.line(list(zip(epochs, values, strict=True)), style)
+            chart.line(list(zip(epochs, values, strict=True)), style)
             for epoch, value in zip(epochs, values, strict=True) if len(lines) <= _DOTS else ():
-                drawn.dot(epoch, value, style.split()[0],
+                chart.dot(epoch, value, style.split()[0],
                           f"epoch {epoch:g}: {number(value, '.4f')}",
                           4.5 if epoch == best else 2.3)
-        return drawn
+        return chart
 
     losses = [value for key in ("loss", "val_loss") for value in _column(lines, key)
               if value is not None]
@@ -60,21 +61,22 @@ def curves(content: Content) -> Html:
               for value in _column(lines, key) if value is not None]
     shares += [container] if container is not None else []
     areas = [value for value in _column(lines, "val_auc") if value is not None]
-    both = [("blue", "training, while weights change, with dropout"), ("orange", "validation")]
+    both = [("blue", "training, during the epoch, with dropout"), ("orange", "validation")]
     figures = [
-        figure("Loss", chart("cross-entropy", [("loss", "blue"), ("val_loss", "orange")], 0,
+        figure("Loss", drawn("cross-entropy", [("loss", "blue"), ("val_loss", "orange")], 0,
                              max(losses, default=1.0) * 1.03), both),
-        figure("Accuracy", chart(
+        figure("Accuracy", drawn(
             "accuracy", [("accuracy", "blue"), ("val_accuracy", "orange")],
             _floor([*shares, 0.5]), 1,
             [(majority, "grey dashed thin"), (container, "violet dotted")], ".0%"),
             [*both, ("grey dashed thin", f"majority class {percent(majority)}"),
-             ("violet dotted", f"container alone {known}")]),
-        figure("ROC-AUC", chart("area under the ROC curve", [("val_auc", "orange")],
+             ("violet dotted", f"container alone {container_text}")]),
+        figure("ROC-AUC", drawn("area under the ROC curve", [("val_auc", "orange")],
                                 _floor([*areas, 0.5]), 1, [(0.5, "grey dashed thin")], ".1f"),
                [("orange", "validation"), ("grey dashed thin", "chance, 0.5")])]
-    chosen = "No epoch was the best." if best is None else \
-        f"The dotted upright marks epoch {best:g}, the best by {monitor}: its weights were kept."
+    chosen = "No epoch was selected as the best." if best is None else \
+        f"The dotted vertical line marks epoch {best:g}, the best by {monitor}: its weights were " \
+        "kept."
     beside = "" if validation is None else \
         f" Beside the accuracies: {baselines(content, validation)}."
     return join([paragraph(chosen), Html(f"<div class=grid>{join(figures)}</div>"),
@@ -93,7 +95,7 @@ def _table(lines: Sequence[dict[str, Any]], beside: str) -> Html:
 
 
 def time(content: Content) -> Html:
-    """Seconds by stage, images per second, and what the ranks used."""
+    """Seconds by stage, images per second, and the resources of the ranks."""
     lines = [line for line in content.records.epochs if dictionary(line.get("seconds"))]
     parts: list[object] = []
     if lines:
@@ -101,8 +103,8 @@ def time(content: Content) -> Html:
         whose = "mean of the workers" if any(ages) else "rank 0"
         parts += [_stages(lines, whose), _rates(content, lines)]
         counts: Counter[int] = Counter()
-        for one in ages:
-            counts.update({int(age): int(times) for age, times in one.items()})
+        for epoch_ages in ages:
+            counts.update({int(age): int(times) for age, times in epoch_ages.items()})
         if counts:
             parts.append(staleness(counts, "all epochs"))
         parts = [Html(f"<div class=grid>{join(parts)}</div>"), _stage_table(lines, whose)]
@@ -121,7 +123,7 @@ def _seconds(line: dict[str, Any], stage: str) -> float:
 
 
 def _stages(lines: Sequence[dict[str, Any]], whose: str) -> Html:
-    epochs = _column(lines, "epoch")
+    epochs = _epochs(lines)
     highest = max(sum(_seconds(line, stage) for stage in STAGES) for line in lines)
     chart = Chart("seconds of each epoch by stage; the table below has the values",
                   (min(epochs) - 0.5, max(epochs) + 0.5), (0, highest * 1.03), "epoch", "seconds",
@@ -139,7 +141,7 @@ def _stages(lines: Sequence[dict[str, Any]], whose: str) -> Html:
 
 
 def _rates(content: Content, lines: Sequence[dict[str, Any]]) -> Html:
-    epochs, rates = _column(lines, "epoch"), _column(lines, "images_per_s")
+    epochs, rates = _epochs(lines), _column(lines, "images_per_s")
     chart = Chart("images per second of each epoch; the table of epochs has the values",
                   (min(epochs) - 0.5, max(epochs) + 0.5),
                   (0, max((rate for rate in rates if rate is not None), default=1.0) * 1.05),
@@ -157,34 +159,39 @@ def _rates(content: Content, lines: Sequence[dict[str, Any]]) -> Html:
 def _stage_table(lines: Sequence[dict[str, Any]], whose: str) -> Html:
     sums = {stage: sum(_seconds(line, stage) for line in lines) for stage in STAGES}
     whole = sum(sums.values()) or 1.0
-    return table(f"Seconds by stage, {whose}", ("stage", "all", "an epoch", "share"), (
+    return table(f"Seconds by stage, {whose}", ("stage", "all epochs", "per epoch", "share"), (
         (f"{stage}: {meaning}", f"{sums[stage]:,.2f}", f"{sums[stage] / len(lines):,.3f}",
          f"{sums[stage] / whole:.1%}") for stage, (meaning, _) in STAGES.items()))
 
 
 def _ranks(content: Content) -> Html:
-    """Ranks of the last start, those alike on one host in one row."""
-    ranks = [dictionary(one) for one in items(content.records.environment.get("ranks"))]
-    usage = [dictionary(one) for one in items(content.records.summary.get("usage"))]
+    """Ranks of the last start, with identical ones of a host in one row."""
+    ranks = [dictionary(rank) for rank in items(content.records.environment.get("ranks"))]
+    usage = [dictionary(used) for used in items(content.records.summary.get("usage"))]
     usage += [{}] * (len(ranks) - len(usage))
     alike: dict[tuple[str, ...], list[dict[str, Any]]] = {}
-    for one, used in zip(ranks, usage, strict=False):
-        key = tuple(str(one.get(name, "–")) for name in ("host", "device", "name", "threads",
-                                                        "input"))
+    for rank, used in zip(ranks, usage, strict=False):
+        key = tuple(str(rank.get(name, "–")) for name in ("host", "device", "name", "threads",
+                                                         "input"))
         alike.setdefault(key, []).append(used)
     if not alike:
-        return paragraph("The ranks' hosts and devices aren't known.")
+        return paragraph("The ranks' hosts and devices are unknown.")
 
-    def over(some: list[dict[str, Any]], name: str) -> list[float]:
-        return [value for one in some if (value := finite(one.get(name))) is not None]
+    def over(ranks: list[dict[str, Any]], name: str) -> list[float]:
+        return [value for used in ranks if (value := finite(used.get(name))) is not None]
 
     return table("Ranks of the last start", (
-        "host", "ranks", "device", "threads each", "input", "CPU seconds, all",
-        "memory, largest"), (
-        (host, count(len(some)), f"{device} ({model})", threads, read,
-         f"{sum(over(some, 'cpu_s')):,.0f}" if over(some, "cpu_s") else "–",
-         f"{max(over(some, 'max_rss_mb')):,.0f} MB" if over(some, "max_rss_mb") else "–")
-        for (host, device, model, threads, read), some in alike.items()))
+        "host", "ranks", "device", "threads per rank", "input", "CPU seconds, total",
+        "memory, maximum"), (
+        (host, count(len(used)), f"{device} ({model})", threads, read,
+         f"{sum(over(used, 'cpu_s')):,.0f}" if over(used, "cpu_s") else "–",
+         f"{max(over(used, 'max_rss_mb')):,.0f} MB" if over(used, "max_rss_mb") else "–")
+        for (host, device, model, threads, read), used in alike.items()))
+
+
+def _epochs(lines: Sequence[dict[str, Any]]) -> list[float]:
+    """The numbers of the epochs, which every line has (``records.read``)."""
+    return [float(line["epoch"]) for line in lines]
 
 
 def _column(lines: Sequence[dict[str, Any]], key: str) -> list[float | None]:

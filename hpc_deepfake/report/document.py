@@ -1,4 +1,4 @@
-"""The page of one run, put together."""
+"""The whole page of a run."""
 
 from __future__ import annotations
 
@@ -19,24 +19,26 @@ _FILES = {"predictions.csv": "probability of each validation and test picture",
           "config.json": "options of the last start",
           "environment.json": "versions, hosts and devices of the last start",
           "model.keras": "the best weights", "model.json": "how to use them",
-          "checkpoints": "to go on from"}
+          "checkpoints": "to resume the run from"}
 
 
 def document(content: Content, out: Path) -> str:
-    """The HTML page; ``out`` is where it will lie, for its links to the run's files."""
+    """The HTML page; its links to the run's files are relative to its own path ``out``."""
     records = content.records
     sections = [("Learning curves", course.curves(content))]
     sections += [(f"{part.name.capitalize()} part", results(content, part))
                  for part in content.parts]
-    judged = next((part for part in content.parts if part.predictions is not None), None)
-    if judged is not None:
+    shown = next(((part.name, part.predictions) for part in content.parts
+                  if part.predictions is not None), None)
+    if shown is not None:
+        name, predictions = shown
         feature = str(records.summary.get("feature", records.config.get("feature", "")))
         sections.append(("Examples", join([
-            paragraph(f"Of the {judged.name} part."),
-            pictures.gallery(judged.predictions, records.threshold, content.header, feature)])))
+            paragraph(f"Of the {name} part."),
+            pictures.gallery(predictions, records.threshold, content.header, feature)])))
     sections += [("Time", course.time(content)), ("Settings", _settings(content)),
                  ("Environment", _environment(content)),
-                 ("Repeat it", commands(repeat.commands(content))),
+                 ("Repeat the run", commands(repeat.commands(content))),
                  ("Files", _files(records.path, out))]
     return page(f"Run {records.path.resolve().name}", head(content), sections)
 
@@ -44,24 +46,24 @@ def document(content: Content, out: Path) -> str:
 def _settings(content: Content) -> Html:
     config = content.records.config
     if not config:
-        return paragraph("config.json isn't there.")
+        return paragraph("config.json is missing.")
     return _pairs({f"--{key.replace('_', '-')}": _value(value) for key, value in config.items()
                    if value is not None})
 
 
 def _environment(content: Content) -> Html:
-    known = content.records.environment
-    if not known:
-        return paragraph("environment.json isn't there.")
-    pairs = {"MPI": known.get("mpi"), "platform": known.get("platform"),
-             "source": known.get("git") or "not a git clone",
-             "started": known.get("started"),
+    environment = content.records.environment
+    if not environment:
+        return paragraph("environment.json is missing.")
+    pairs = {"MPI": environment.get("mpi"), "platform": environment.get("platform"),
+             "source": environment.get("git") or "not a git clone",
+             "started": environment.get("started"),
              "gradients reduced by": content.records.summary.get("allreduce")}
-    parts = [_pairs({**dictionary(known.get("versions")),
+    parts = [_pairs({**dictionary(environment.get("versions")),
                      **{key: value for key, value in pairs.items() if value is not None}})]
-    if variables := dictionary(known.get("variables")):
+    if variables := dictionary(environment.get("variables")):
         parts.append(details("Environment variables", table(
-            "Those that decide how MPI, Horovod and TensorFlow work", (),
+            "Variables that affect MPI, Horovod and TensorFlow", (),
             variables.items(), "words")))
     return join(parts)
 
@@ -76,9 +78,9 @@ def _value(value: object) -> str:
 
 
 def _files(run: Path, out: Path) -> Html:
-    """Links from where the page lies to the run's files that are there."""
-    here = Path(os.path.relpath(run.resolve(), out.resolve().parent))
-    links = join(Html(f'<li><a href="{quote(os.fsencode(here / name))}">{text(name)}</a>: '
+    """Links to the run's existing files, relative to the folder of the page."""
+    folder = Path(os.path.relpath(run.resolve(), out.resolve().parent))
+    links = join(Html(f'<li><a href="{quote(os.fsencode(folder / name))}">{text(name)}</a>: '
                       f"{text(meaning)}</li>")
                  for name, meaning in _FILES.items() if (run / name).exists())
     return Html(f"<ul>{links}</ul>")

@@ -1,4 +1,4 @@
-"""Example pictures of a part, right ones and wrong ones, with what the network saw of them."""
+"""Example pictures of a part, correct and wrong predictions, with the features of each."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ from hpc_deepfake.web.html import Html, join, name, paragraph, text
 from preprocessing.catalogue import LABELS
 from preprocessing.store import Header
 
-AT_MOST = 8  # of each kind
-_QUALITY = 88  # of the page's own JPEGs
+AT_MOST = 8  # pictures of each kind
+_QUALITY = 88  # of the JPEGs in the page
 _DESCRIBED = {"raw": "the picture", "ela": "its error levels",
               "gray_bits": "their luminance and its bits"}
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of answer.
+    """One kind of prediction.
 
     Attributes:
-        title: heading. of: positions in the predictions, surest first, at most ``AT_MOST``.
-        all: how many there are of the kind.
+        title: heading.
+        of: positions in the predictions, most confident first, at most ``AT_MOST``.
+        all: total number of predictions of the kind.
     """
 
     title: str
@@ -34,32 +35,33 @@ class Kind:
     all: int
 
 
-def kinds(found: Predictions, threshold: float) -> list[Kind]:
-    """The four kinds of answers; each with those the model was surest of."""
-    p, tampered = found.probabilities, found.labels == 1
-    surest = np.argsort(-p, kind="stable"), np.argsort(p, kind="stable")
+def kinds(predictions: Predictions, threshold: float) -> list[Kind]:
+    """The four kinds of predictions, each with the most confident ones."""
+    p, tampered = predictions.probabilities, predictions.labels == 1
+    falling, rising = np.argsort(-p, kind="stable"), np.argsort(p, kind="stable")
     chosen = []
     for title, which, order in (
-            ("Tampered, and found", tampered & (p >= threshold), surest[0]),
-            ("Authentic, and left alone", ~tampered & (p < threshold), surest[1]),
-            ("Tampered, but missed", tampered & (p < threshold), surest[1]),
-            ("Authentic, but accused", ~tampered & (p >= threshold), surest[0])):
+            ("Tampered, detected", tampered & (p >= threshold), falling),
+            ("Authentic, accepted", ~tampered & (p < threshold), rising),
+            ("Tampered, missed", tampered & (p < threshold), rising),
+            ("Authentic, false alarms", ~tampered & (p >= threshold), falling)):
         order = order[which[order]]
         chosen.append(Kind(title, order[:AT_MOST].tolist(), len(order)))
     return chosen
 
 
-def gallery(found: Predictions, threshold: float, header: Header | None, feature: str) -> Html:
-    """All four kinds as pictures; as names and probabilities alone without their data file."""
-    chosen = kinds(found, threshold)
-    shown = np.array([one for kind in chosen for one in kind.of], int)
+def gallery(predictions: Predictions, threshold: float, header: Header | None,
+            feature: str) -> Html:
+    """All four kinds as pictures; without their data file, names and probabilities only."""
+    chosen = kinds(predictions, threshold)
+    shown = np.array([position for kind in chosen for position in kind.of], int)
     note = "Only names are shown, since the data file can't be opened."
-    if header is not None and not found.of_file(header):
+    if header is not None and not predictions.of_file(header):
         header = None
-        note = "The data file has other pictures in these rows by now, so only names are shown."
-    names = [one for one in dict.fromkeys(("raw", "ela", feature))
-             if header is not None and one in header.features]
-    gain = _gain(header, found.rows[shown], names)
+        note = "Only names are shown, since these rows of the data file now hold other pictures."
+    names = [name for name in dict.fromkeys(("raw", "ela", feature))
+             if header is not None and name in header.features]
+    gain = _gain(header, predictions.rows[shown], names)
     parts = [paragraph(note if header is None else _about(names, gain), class_="soft")]
     for kind in chosen:
         if not kind.all:
@@ -67,32 +69,36 @@ def gallery(found: Predictions, threshold: float, header: Header | None, feature
             continue
         counted = f"{kind.title}: {kind.all:,}"
         if kind.all > len(kind.of):
-            counted += f", the {len(kind.of)} the model was surest of"
+            counted += f", the {len(kind.of)} most confident ones"
         parts.append(Html(f"<h3>{text(counted)}</h3><div class=examples>"))
-        parts += [_figure(found, one, header, names, gain) for one in kind.of]
+        parts += [_figure(predictions, position, header, names, gain) for position in kind.of]
         parts.append(Html("</div>"))
     return join(parts)
 
 
 def _about(names: list[str], gain: float) -> str:
-    note = "Each: " + ", then ".join(_DESCRIBED.get(one, one) for one in names)
-    note += f" (error levels brightened {gain:.1f} times for the eye)." if gain > 1 else "."
+    note = "Each shows " + ", then ".join(_DESCRIBED.get(name, name) for name in names)
+    note += f" (error levels brightened {gain:.1f} times for display)." if gain > 1 else "."
     return note if "raw" in names else \
         f"{note} The data file has no feature “raw”, so the pictures themselves are missing."
 
 
-def _figure(found: Predictions, one: int, header: Header | None, names: list[str],
+def _figure(predictions: Predictions, position: int, header: Header | None, names: list[str],
             gain: float) -> Html:
-    row, path = int(found.rows[one]), found.paths[one]
-    images = join(Html(f'<img width=128 height=128 alt="{text(_DESCRIBED.get(kind, kind))}: '
-                       f'{text(path)}" src="{_uri(header, kind, row, gain)}">') for kind in names)
-    pair = Html(f'<div class="pair of-{len(names)}">{images}</div>' if names else "")
-    return Html(f"<figure>{pair}<figcaption><b>{percent(found.probabilities[one].item())}</b> "
-                f"tampered; is {LABELS[found.labels[one]]}<br>{name(path)}</figcaption></figure>")
+    row, path = int(predictions.rows[position]), predictions.paths[position]
+    pair: object = ""
+    if header is not None and names:
+        images = join(
+            Html(f'<img width=128 height=128 alt="{text(_DESCRIBED.get(feature, feature))}: '
+                 f'{text(path)}" src="{_uri(header, feature, row, gain)}">') for feature in names)
+        pair = Html(f'<div class="pair of-{len(names)}">{images}</div>')
+    return Html(f"<figure>{pair}<figcaption>"
+                f"<b>{percent(predictions.probabilities[position].item())}</b> tampered; "
+                f"is {LABELS[predictions.labels[position]]}<br>{name(path)}</figcaption></figure>")
 
 
 def _gain(header: Header | None, rows: np.ndarray, names: list[str]) -> float:
-    """What brings all shown error levels into the light alike, at least 1."""
+    """The common factor that brightens all shown error levels, at least 1."""
     if header is None or "ela" not in names or not len(rows):
         return 1.0
     high = np.percentile(header.array("ela")[rows], 99.5)
@@ -100,10 +106,10 @@ def _gain(header: Header | None, rows: np.ndarray, names: list[str]) -> float:
 
 
 def _uri(header: Header, feature: str, row: int, gain: float) -> str:
-    """A row's feature as a picture inside the page."""
+    """A row's feature as a data URI."""
     pixels = np.asarray(header.array(feature)[row])[..., ::-1]  # to OpenCV's blue-green-red
     if feature == "ela":
         pixels = cv2.convertScaleAbs(np.ascontiguousarray(pixels), alpha=gain)
     done, data = cv2.imencode(".jpg", np.ascontiguousarray(pixels),
                               (cv2.IMWRITE_JPEG_QUALITY, _QUALITY))
-    return "data:image/jpeg;base64," + base64.b64encode(data if done else b"").decode()
+    return "data:image/jpeg;base64," + base64.b64encode(data.tobytes() if done else b"").decode()

@@ -1,4 +1,4 @@
-"""The commands that make a run again."""
+"""Shell commands that repeat a run."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from hpc_deepfake.core.json_data import dictionary, finite, items
 from hpc_deepfake.report.collect import Content
 
-_REPLACED = ("--data", "--run")  # given anew
+_REPLACED = ("--data", "--run")  # new values
 _DROPPED = ("--resume",)
 
 
 def commands(content: Content) -> list[str]:
-    """Lines to paste into a shell, from the clone's directory: source, data, training, figures."""
+    """Lines to paste into a shell in the clone's directory: source, data, training, figures."""
     records = content.records
     environment = records.environment
     lines = [*_source(environment.get("git")), *_preprocessing(content)]
@@ -32,7 +32,7 @@ def commands(content: Content) -> list[str]:
 
 def _source(revision: object) -> list[str]:
     if not isinstance(revision, str):
-        return ["# the revision of the source isn't known"]
+        return ["# the revision of the source is unknown"]
     commit, _, changed = revision.partition("+")
     if changed:
         return [f"# the source was revision {commit} with changes that were not committed"]
@@ -40,7 +40,7 @@ def _source(revision: object) -> list[str]:
 
 
 def _preprocessing(content: Content) -> list[str]:
-    """The command that made the data file, as far as it is known."""
+    """The command that makes the data file; empty if unknown."""
     if content.header is None:
         return []
     made, attributes = content.records.made, content.header.attributes
@@ -54,23 +54,23 @@ def _preprocessing(content: Content) -> list[str]:
     ranks = finite(made.get("ranks")) or 1
     parameters = content.header.parameters
     again = {} if parameters.reencode is None else {"--reencode": parameters.reencode}
-    given = {"--quality": parameters.quality, **again, "--split": attributes.get("split"),
-             "--split-by": attributes.get("split_by"), "--seed": attributes.get("seed")}
+    options = {"--quality": parameters.quality, **again, "--split": attributes.get("split"),
+               "--split-by": attributes.get("split_by"), "--seed": attributes.get("seed")}
     launch = ["mpirun", "-np", f"{ranks:.0f}"] if ranks > 1 else []
     return ["# the data file", _join([
         *launch, "python", "-m", "preprocessing", *source, "--out", str(content.header.path),
         "--features", *map(str, content.header.features),
-        *(str(word) for pair in given.items() for word in pair)])]
+        *(str(word) for pair in options.items() for word in pair)])]
 
 
 def arguments(command: Sequence[object]) -> list[str]:
-    """Of a recorded ``sys.argv``: those after the program, or after ``hpc-deepfake train``."""
+    """Arguments of a recorded ``sys.argv``, after the program or after ``hpc-deepfake train``."""
     words = [str(word) for word in command]
     return words[2:] if words[1:2] == ["train"] else words[1:]
 
 
 def _rest(words: Sequence[str]) -> list[str]:
-    """Without the options that the repetition gives itself."""
+    """The words without the options that the repetition sets itself."""
     kept, skip = [], False
     for word in words:
         option, equals, _ = word.partition("=")
@@ -84,7 +84,8 @@ def _rest(words: Sequence[str]) -> list[str]:
 
 
 def _join(words: Sequence[object]) -> str:
-    """As one shell line; what can't be seen in bash's ``$'…'``, so that it survives the page."""
+    """The words as one shell line; invisible characters are quoted as in bash's ``$'…'``, so that
+    they survive the page."""
     return " ".join(map(_quoted, map(str, words)))
 
 
@@ -92,8 +93,8 @@ def _quoted(word: str) -> str:
     if word.isprintable():
         return shlex.quote(word)
     try:
-        raw = word.encode("utf-8", "surrogateescape")  # bytes of a name that is no UTF-8
+        raw = word.encode("utf-8", "surrogateescape")  # bytes of a name that is not UTF-8
     except UnicodeEncodeError:
         raw = word.encode("utf-8", "backslashreplace")
-    return "$'" + "".join(chr(one) if 32 <= one < 127 and one not in b"\\'" else f"\\x{one:02x}"
-                          for one in raw) + "'"
+    return "$'" + "".join(chr(byte) if 32 <= byte < 127 and byte not in b"\\'"
+                          else f"\\x{byte:02x}" for byte in raw) + "'"

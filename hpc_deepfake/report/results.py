@@ -1,4 +1,4 @@
-"""One part's results: figures, confusion matrix, curves, calibration."""
+"""The results of one part: figures, confusion matrix, curves, calibration."""
 
 from __future__ import annotations
 
@@ -16,27 +16,28 @@ from hpc_deepfake.train.records import THRESHOLD
 from hpc_deepfake.web.html import Html, details, join, paragraph, table
 from hpc_deepfake.web.svg import Chart, figure
 
-_BINS = 20  # of the histogram
+_BINS = 20  # bins of the histogram
 _SHARES = (0, 0.2, 0.4, 0.6, 0.8, 1)
-_Z = 1.959964  # of the normal distribution, for 95%
+_Z = 1.959964  # quantile of the normal distribution, for 95%
 
 
 def results(content: Content, part: Part) -> Html:
-    """All of a part's section."""
+    """The section of a part."""
     threshold = content.records.threshold if part.predictions is not None else THRESHOLD
-    about = "It also chose the epoch, so its figures are a little too good." \
-        if part.name == "validation" else "It chose nothing in this run."
-    blocks = [paragraph(f"{count(part.figures.get('rows'))} pictures. {about} A picture is called "
-                        f"tampered from a probability of {threshold:g}.")]
-    found, charts = part.predictions, []
-    if found is None:
-        blocks.append(paragraph("The probabilities of this part aren't known, so its curves are "
+    about = "This part also selected the epoch, so its figures are slightly too good." \
+        if part.name == "validation" else "This part was used for no choice in this run."
+    blocks = [paragraph(f"{count(part.figures.get('rows'))} pictures. {about} A picture with a "
+                        f"probability of at least {threshold:g} is predicted tampered.")]
+    predictions, charts = part.predictions, []
+    if predictions is None:
+        blocks.append(paragraph("The probabilities of this part are unknown, so its curves are "
                                 "missing.", class_="note"))
-    elif not len(found):
+    elif not len(predictions):
         blocks.append(paragraph("The part has no pictures."))
     else:
-        charts = [_roc(found, part, threshold), _precision_recall(found, part, threshold),
-                  _calibration(found), _histogram(found, threshold)]
+        charts = [_roc(predictions, part, threshold),
+                  _precision_recall(predictions, part, threshold), _calibration(predictions),
+                  _histogram(predictions, threshold)]
     blocks.append(Html("<div class=grid>" + join([
         _matrix(part, baselines(content, part)), _figures(content, part), *charts]) + "</div>"))
     return join(blocks)
@@ -55,8 +56,8 @@ def _matrix(part: Part, beside: str) -> Html:
     return Html(
         "<div class=scroll><table class=matrix><caption>Confusion matrix: pictures, and their "
         f"share of the row. Accuracy {percent(part.figures.get('accuracy'))}; {beside}."
-        "</caption><thead><tr><td></td><th scope=col>called authentic</th>"
-        "<th scope=col>called tampered</th></tr></thead><tbody>"
+        "</caption><thead><tr><td></td><th scope=col>predicted authentic</th>"
+        "<th scope=col>predicted tampered</th></tr></thead><tbody>"
         f"<tr><th scope=row>is authentic</th>{cell('tn', 'fp', True)}{cell('fp', 'tn', False)}"
         f"</tr><tr><th scope=row>is tampered</th>{cell('fn', 'tp', False)}{cell('tp', 'fn', True)}"
         "</tr></tbody></table></div>")
@@ -66,18 +67,20 @@ def _figures(content: Content, part: Part) -> Html:
     figures = part.figures
     rows = [("accuracy", percent(figures.get("accuracy")), baselines(content, part)),
             ("balanced accuracy", percent(figures.get("balanced_accuracy")),
-             f"50% for always the same answer; {container(content, part)}"),
-            ("precision", percent(figures.get("precision")), "right, of those called tampered"),
-            ("recall", percent(figures.get("recall")), "found, of the tampered ones"),
-            ("F1", percent(figures.get("f1")), "of precision and recall"),
+             f"50% for a constant prediction; {container(content, part)}"),
+            ("precision", percent(figures.get("precision")),
+             "share of those predicted tampered that are tampered"),
+            ("recall", percent(figures.get("recall")),
+             "share of the tampered ones that are detected"),
+            ("F1", percent(figures.get("f1")), "harmonic mean of precision and recall"),
             ("ROC-AUC", number(figures.get("auc")), "0.5 is chance"),
-            ("cross-entropy", number(figures.get("loss")), "0.693 for always saying ½")]
+            ("cross-entropy", number(figures.get("loss")), "0.693 for always predicting ½")]
     if part.predictions is not None and len(part.predictions):
         p, y = part.predictions.probabilities, part.predictions.labels
-        rows += [("Brier score", number(calibration.brier(p, y)), "0.25 for always saying ½"),
+        rows += [("Brier score", number(calibration.brier(p, y)), "0.25 for always predicting ½"),
                  ("calibration error", number(calibration.expected_calibration_error(p, y)),
-                  "expected, of 10 bins")]
-    return table("Figures", ("figure", "", "beside it"), rows, "figures")
+                  "expected error, over 10 bins")]
+    return table("Figures", ("figure", "", "for comparison"), rows, "figures")
 
 
 def _square(label: str, x: str, y: str) -> Chart:
@@ -85,51 +88,52 @@ def _square(label: str, x: str, y: str) -> Chart:
                  xform="{:.0%}".format, yform="{:.0%}".format)
 
 
-def _roc(found: Predictions, part: Part, threshold: float) -> Html:
-    false, true, _ = curves.roc(found.probabilities, found.labels)
+def _roc(predictions: Predictions, part: Part, threshold: float) -> Html:
+    false, true, _ = curves.roc(predictions.probabilities, predictions.labels)
     chart = _square(f"ROC curve; the area below it is {number(part.figures.get('auc'))}",
-                    "authentic pictures accused", "tampered pictures found")
+                    "false positive rate", "true positive rate")
     chart.line([(0, 0), (1, 1)], "grey dashed thin")
     chart.line(list(zip(false.tolist(), true.tolist(), strict=True)), "blue")
-    tampered, said = found.labels == 1, found.probabilities >= threshold
-    chart.dot(_share(said[~tampered]), _share(said[tampered]), "orange",
+    tampered = predictions.labels == 1
+    predicted = predictions.probabilities >= threshold
+    chart.dot(_share(predicted[~tampered]), _share(predicted[tampered]), "orange",
               f"threshold {threshold:g}")
     return figure("ROC", chart, [("blue", f"area {number(part.figures.get('auc'))}"),
                                  ("grey dashed thin", "chance"),
                                  ("dot orange", f"threshold {threshold:g}")])
 
 
-def _precision_recall(found: Predictions, part: Part, threshold: float) -> Html:
-    recall, precision, _ = curves.precision_recall(found.probabilities, found.labels)
-    level = _share(found.labels == 1)
-    chart = _square("precision over recall", "tampered pictures found",
-                    "right, of those called tampered")
+def _precision_recall(predictions: Predictions, part: Part, threshold: float) -> Html:
+    recall, precision, _ = curves.precision_recall(predictions.probabilities, predictions.labels)
+    level = _share(predictions.labels == 1)
+    chart = _square("precision over recall", "recall", "precision")
     chart.across(level, "grey dashed thin")
     chart.line(list(zip(recall.tolist(), precision.tolist(), strict=True)), "blue")
     chart.dot(finite(part.figures.get("recall")), finite(part.figures.get("precision")), "orange",
               f"threshold {threshold:g}")
     return figure("Precision and recall", chart, [
         ("blue", "over all thresholds"),
-        ("grey dashed thin", f"calling all tampered, {percent(level)}"),
+        ("grey dashed thin", f"predicting tampered for all, {percent(level)}"),
         ("dot orange", f"threshold {threshold:g}")])
 
 
-def _calibration(found: Predictions) -> Html:
-    points = calibration.reliability(found.probabilities, found.labels)
-    chart = _square("share of tampered pictures over the probability that was given",
-                    "probability given (mean of each tenth)", "of these, tampered")
+def _calibration(predictions: Predictions) -> Html:
+    p, y = predictions.probabilities, predictions.labels
+    points = calibration.reliability(p, y)
+    chart = _square("share of tampered pictures over the predicted probability",
+                    "predicted probability (mean of each tenth)", "share of tampered")
     chart.line([(0, 0), (1, 1)], "grey dashed thin")
-    for said, share, pictures in points:
+    for predicted, share, pictures in points:
         low, high = wilson(share, pictures)
-        chart.line([(said, low), (said, high)], "blue thin")
-        chart.dot(said, share, "blue", f"{pictures:,} pictures, given {said:.1%} in the mean: "
-                                       f"{share:.1%} tampered")
-    error = number(calibration.expected_calibration_error(found.probabilities, found.labels))
-    score = number(calibration.brier(found.probabilities, found.labels))
-    counts = table("Pictures by the probability they were given",
-                   ("mean given", "tampered", "pictures"),
-                   [(percent(said), percent(share), count(pictures))
-                    for said, share, pictures in points])
+        chart.line([(predicted, low), (predicted, high)], "blue thin")
+        chart.dot(predicted, share, "blue", f"{pictures:,} pictures, mean probability "
+                                            f"{predicted:.1%}: {share:.1%} tampered")
+    error = number(calibration.expected_calibration_error(p, y))
+    score = number(calibration.brier(p, y))
+    counts = table("Pictures by their predicted probability",
+                   ("mean probability", "tampered", "pictures"),
+                   [(percent(predicted), percent(share), count(pictures))
+                    for predicted, share, pictures in points])
     return figure("Calibration", chart, [
         ("dot blue", "pictures of one tenth, with 95% interval"),
         ("grey dashed thin", "perfect")],
@@ -137,21 +141,25 @@ def _calibration(found: Predictions) -> Html:
 
 
 def wilson(share: float, rows: float) -> tuple[float, float]:
-    """95% interval of a share found among so many rows (Wilson 1927), as if they were
-    independent."""
+    """95% interval of a share among independent rows (Wilson 1927).
+
+    Args:
+        share: from 0 to 1.
+        rows: their number.
+    """
     middle = (share + _Z**2 / (2 * rows)) / (1 + _Z**2 / rows)
     half = _Z / (1 + _Z**2 / rows) * math.sqrt(share * (1 - share) / rows
                                                + (_Z / rows / 2)**2)
     return max(middle - half, 0.0), min(middle + half, 1.0)
 
 
-def _histogram(found: Predictions, threshold: float) -> Html:
+def _histogram(predictions: Predictions, threshold: float) -> Html:
     edges = np.linspace(0, 1, _BINS + 1)
-    known = np.isfinite(found.probabilities)
-    counts = [np.histogram(found.probabilities[known & (found.labels == label)], edges)[0]
+    p, y = predictions.probabilities, predictions.labels
+    counts = [np.histogram(p[np.isfinite(p) & (y == label)], edges)[0]
               for label in (0, 1)]
     chart = Chart("number of authentic and of tampered pictures by their probability", (0, 1),
-                  (0, max(1, *(int(one.max()) for one in counts)) * 1.05),
+                  (0, max(1, *(int(of_class.max()) for of_class in counts)) * 1.05),
                   "probability of tampered", "pictures", xticks=_SHARES, xform="{:.0%}".format,
                   size=(360, 320))
     for label, (kind, colour) in enumerate((("authentic", "blue"), ("tampered", "orange"))):

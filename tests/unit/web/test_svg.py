@@ -13,6 +13,7 @@ from hpc_deepfake.web.svg import Chart, figure, ticks
 
 @pytest.mark.parametrize(("low", "high", "expected"), [
     (0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1]), (0, 10, [0, 2, 4, 6, 8, 10]), (3, 3, [3]),
+    (0, 7, [0, 2, 4, 6]), (1, 12, [5, 10]), (0.4, 1, [0.4, 0.6, 0.8, 1]),
     (0.13, 0.17, [0.13, 0.14, 0.15, 0.16, 0.17]), (-1e6, 1e6, [-1e6, -5e5, 0, 5e5, 1e6])])
 def test_ticks_are_round_numbers(low: float, high: float, expected: list[float]) -> None:
     assert ticks(low, high) == pytest.approx(expected)
