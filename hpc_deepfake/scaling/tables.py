@@ -53,8 +53,8 @@ def answer(groups: Sequence[Series], rows: Sequence[Row], minimum: float) -> lis
                 f"speed of {series.base.ranks}, efficiency {last.efficiency:.0%}")
         if series.fit is not None:
             text += f"; serial fraction {_fraction(series.fit)} ({series.fit.law})"
-        text += (f". Cheapest: {plural(choice.cheapest.ranks, 'rank')}; fastest with an efficiency "
-                 f"of at least {minimum:.0%}: {plural(choice.fastest.ranks, 'rank')}.")
+        text += (f". Cheapest: {plural(choice.cheapest.ranks, 'rank')}; fastest with at least "
+                 f"{minimum:.0%} efficiency: {plural(choice.fastest.ranks, 'rank')}.")
         lines.append(text)
     return lines
 

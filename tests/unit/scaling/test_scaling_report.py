@@ -67,7 +67,7 @@ def test_the_numbers_of_the_report(tmp_path):
     assert "| strong, real, sync | Amdahl | 0.1000 | 0.1000–0.1000 | 100.0 | 0.0% | 3 | 10 |" \
         in markdown
     assert "| weak, real, sync | Gustafson | 0.2000 |" in markdown
-    assert "fastest with an efficiency of at least 75%: 4 ranks" in markdown
+    assert "fastest with at least 75% efficiency: 4 ranks" in markdown
     assert "<script" not in page and "http://" not in page.replace("http://www.w3.org", "")
     with open(tmp_path / "out" / "sizes.csv", newline="") as file:
         lines = list(csv.DictReader(file))
