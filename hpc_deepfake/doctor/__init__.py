@@ -1,8 +1,7 @@
-"""``hpc-deepfake doctor``: would a job work here, and fast? Asked before the ranks start."""
+"""``hpc-deepfake doctor``: the preflight check. Would a job work here, and at full speed?"""
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from argparse import Namespace
@@ -12,7 +11,9 @@ from typing import TYPE_CHECKING
 
 from hpc_deepfake.core import mpi
 from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.files import write_json
 from hpc_deepfake.core.options import Parser, at_least
+from hpc_deepfake.core.text import plural
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
@@ -25,34 +26,37 @@ _EXAMPLES = """examples:
   mpirun -np 8 hpc-deepfake doctor --for preprocess --dir /scratch/me
   srun --mpi=pmix hpc-deepfake doctor --device gpu --dir $SCRATCH --json doctor.json
 
-Each line: a verdict, what, and what was found; below it what to do.
-  ok    fine        info  just to know
-  warn  works, but slow or risky
-  FAIL  would break a job
-exit codes: 0 no FAIL; 1 a FAIL; 2 wrong usage"""
-_SILENT = 2.0  # seconds that a process waits at the end for the one that prints
+Each line has a verdict, the subject and the finding; where something is to be done, it follows.
+  ok    fine                      info  for information
+  warn  works, but slow or risky  FAIL  a job would fail
+Job scripts run this check first (DOCTOR=off skips it).
+exit codes: 0 no FAIL; 1 at least one FAIL; 2 wrong options"""
+_SILENT = 2.0  # seconds for which a process without output waits for the one that prints
 
 
 def parser() -> Parser:
     """The command line."""
     cli = Parser(prog="hpc-deepfake doctor", epilog=_EXAMPLES, description=(
-        "Check the environment, the ranks, the nodes and the file system by using them, on all "
-        "ranks at once."))
+        "Preflight check: test the environment, the ranks, the nodes and the file system by using\n"
+        "them, on all ranks at once."))
     cli.add_argument("--for", choices=("train", "preprocess"), default="train",
-                     help="preprocess leaves out TensorFlow, Horovod and GPUs")
+                     help="program to check for; preprocess skips TensorFlow, Horovod and GPUs")
     cli.add_argument("--dir", type=Path, default=Path("."), metavar="DIR",
-                     help="folder where data and runs are to be written")
+                     help="folder in which data and runs will be written")
     cli.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto",
-                     help="as in training")
-    cli.add_argument("--threads", type=at_least(0), default=0, help="as in training")
-    cli.add_argument("--json", type=Path, metavar="FILE", help="write what was found there too")
+                     help="device of the training")
+    cli.add_argument("--threads", type=at_least(0), default=0, metavar="N",
+                     help="CPU threads per rank, as for train; 0: $OMP_NUM_THREADS, or the node's "
+                          "cores divided by its ranks")
+    cli.add_argument("--json", type=Path, metavar="FILE",
+                     help="also write the findings to this file")
     return cli
 
 
 def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
-    """All checks; collective. Returns the exit code, the same on all ranks."""
+    """Run all checks; collective. Returns the exit code, the same on all ranks."""
     options = parser().parse(argv)
-    options.purpose = vars(options)["for"]  # a keyword of Python
+    options.purpose = vars(options)["for"]  # "for" is a keyword of Python
     from hpc_deepfake.doctor import launch
     from hpc_deepfake.doctor.deadline import Deadline
     from hpc_deepfake.doctor.place import find, host_name
@@ -72,13 +76,13 @@ def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
         code = report.finish(time.perf_counter() - began)
     if options.json is not None and speaks:
         mpi.on_root(comm, lambda: _write(options, place, report))
-    if not speaks:  # mpirun ends the others when the first leaves with a code
+    if not speaks:  # mpirun ends the others when the first one exits with an error code
         time.sleep(_SILENT)
     return code
 
 
 def _sections(place: Place, report: Report, options: Namespace) -> None:
-    """Everything, section by section; collective."""
+    """All checks, section by section; collective."""
     from hpc_deepfake.doctor import (
         clock,
         gpu,
@@ -125,19 +129,16 @@ def _sections(place: Place, report: Report, options: Namespace) -> None:
 
 
 def _headline(place: Place, options: Namespace) -> str:
-    from hpc_deepfake.doctor.place import count
-
     names = [place.hosts[rank] for rank in place.leaders]
     more = f" and {len(names) - 4} more" if len(names) > 4 else ""
-    return (f"doctor for {options.purpose}: {count(place.comm.size, 'rank')} on "
+    return (f"doctor for {options.purpose}: {plural(place.comm.size, 'rank')} on "
             f"{', '.join(names[:4])}{more}")
 
 
 def _write(options: Namespace, place: Place, report: Report) -> None:
-    text = json.dumps({"for": options.purpose, "dir": str(options.dir.absolute()),
-                       "hosts": place.hosts, "records": report.as_dicts()}, indent=2)
     try:
-        options.json.write_text(text + "\n", encoding="utf-8")
+        write_json(options.json, {"for": options.purpose, "dir": str(options.dir.absolute()),
+                                  "hosts": place.hosts, "records": report.as_dicts()})
     except OSError as error:
-        raise InputError(f"cannot write {options.json}: {error.strerror}; "
-                         "choose another place with --json") from None
+        raise InputError(f"cannot write {options.json}: {error.strerror}; choose another path "
+                         "with --json") from None

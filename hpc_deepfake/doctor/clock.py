@@ -1,4 +1,4 @@
-"""How far the nodes' clocks are apart."""
+"""Differences between the nodes' clocks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LIMIT = 2.0  # seconds
 
 
 def skew(place: Place, now: Callable[[], float] = time.time) -> list[Record]:
-    """Clocks of all nodes against rank 0's; collective. The record is rank 0's."""
+    """Compare the clocks of all nodes with rank 0's; collective. Rank 0 has the record."""
     place.meet()
     comm = place.comm
     others = place.leaders[1:]
@@ -28,15 +28,15 @@ def skew(place: Place, now: Callable[[], float] = time.time) -> list[Record]:
 
 
 def judge(ahead: dict[str, float]) -> Record:
-    """``ahead``: seconds by node."""
-    first, last = min(ahead, key=ahead.get), max(ahead, key=ahead.get)
+    """The verdict; ``ahead``: seconds by which each node is ahead of rank 0's."""
+    first, last = min(ahead, key=ahead.__getitem__), max(ahead, key=ahead.__getitem__)
     apart = ahead[last] - ahead[first]
     if apart < 0.01:
         return Record("clocks", "less than 0.01 s apart")
-    text = f"{apart:.2f} s apart at most: {last} is ahead of {first}"
+    text = f"up to {apart:.2f} s apart: {last} is ahead of {first}"
     if apart <= _LIMIT:
         return Record("clocks", text)
     return Record("clocks", text, WARN,
-                  "times of files and in logs mislead, and tickets of file systems (Kerberos) may "
-                  "be refused. Tell the administrators; on each node this shows its state:\n"
+                  "times of files and in logs are misleading, and Kerberos tickets of file systems "
+                  "may be refused. Tell the administrators; on each node, this shows the state:\n"
                   "  timedatectl status || chronyc tracking", scope="all")

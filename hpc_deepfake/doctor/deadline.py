@@ -1,4 +1,4 @@
-"""Ends this process when a check never comes back."""
+"""Ends this process if a check never returns."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 LIMIT = 300.0  # seconds for one check; TensorFlow's start from a slow file system may take minutes
-_GRACE = 10.0  # seconds by which a rank that is stuck itself is named before those that wait for it
+_GRACE = 10.0  # seconds until ranks that wait for a stuck one are named, after it
 _LEAVING = 60.0  # seconds from the last check to the end of the process
 
 
 class Deadline:
-    """A thread that ends the process with code 1, saying where, when a check lasts too long.
+    """A thread that ends the process with code 1 and names the check when one takes too long.
 
-    Each rank has its own, so all end even where the launcher lets the others run on. Should the
-    thread not get to run, since a library keeps Python's lock, SIGALRM ends the process.
+    Each rank has its own, so all of them end even if the launcher lets the others run. If the
+    thread can't run because a library holds Python's lock, SIGALRM ends the process.
     """
 
     def __init__(self, rank: str) -> None:
-        """``rank``: what the message calls this process."""
+        """``rank``: name of this process in the message."""
         self._rank = rank
-        self._stderr = os.dup(2)  # the real one, also while TensorFlow's is kept back
+        self._stderr = os.dup(2)  # the real one, also while TensorFlow's output is suppressed
         self._over = threading.Event()
         self.stage("start")
 
@@ -37,13 +37,13 @@ class Deadline:
         _alarm(_LEAVING)  # Horovod and MPI end after this, and may hang too
 
     def stage(self, name: str) -> None:
-        """What this rank does from now on."""
+        """Start the next check, by its name."""
         self._stage = self._name = name
         self._set(LIMIT)
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Meanwhile this rank waits for others, so they are to be named first."""
+        """While this rank waits for others: they are to be named first."""
         self._stage = f"waiting for other ranks in '{self._name}'"
         self._set(LIMIT + _GRACE)
         yield
@@ -56,7 +56,7 @@ class Deadline:
     def _watch(self) -> None:
         while not self._over.wait(0.5):
             if time.monotonic() > self._due:
-                os.write(self._stderr, f"doctor: {self._rank} is stuck for {LIMIT:.0f} s: "
+                os.write(self._stderr, f"doctor: {self._rank} has been stuck for {LIMIT:.0f} s: "
                                        f"{self._stage}; giving up\n".encode())
                 os._exit(1)
 

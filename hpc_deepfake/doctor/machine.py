@@ -1,4 +1,4 @@
-"""What a node gives its ranks: cores, limits, shared memory, network."""
+"""What a node provides for its ranks: cores, limits, shared memory, network."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from hpc_deepfake.doctor.place import Place, count, ranges
+from hpc_deepfake.core.text import plural
+from hpc_deepfake.doctor.place import Place, ranges
 from hpc_deepfake.doctor.report import INFO, OK, WARN, Record
 
 _MB = 1 << 20
-_FILES = 1024  # open files that a rank may need, sockets of MPI among them
-_SHARED = 64 * _MB  # of /dev/shm for Open MPI and NCCL
-_MORE_CORES = ("give each rank cores of its own, or start fewer ranks:\n"
+_FILES = 1024  # open files that a rank may need, including sockets of MPI
+_SHARED = 64 * _MB  # in /dev/shm, for Open MPI and NCCL
+_MORE_CORES = ("give each rank its own cores, or start fewer ranks:\n"
                "  #SBATCH --cpus-per-task=2\n"
                "  export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK")
-_UNBOUND = "\nWhere mpirun binds ranks to fewer cores than the job has:\n  mpirun --bind-to none …"
+_UNBOUND = "\nIf mpirun binds ranks to fewer cores than the job has:\n  mpirun --bind-to none …"
 
 
 def cores(place: Place, training: bool) -> Record:
@@ -27,25 +28,31 @@ def cores(place: Place, training: bool) -> Record:
     return judge_cores(sets, os.cpu_count() or 1, training)
 
 
-def judge_cores(sets: Sequence[tuple[int, ...]], there: int, training: bool) -> Record:
-    """``sets``: cores that each rank of a node may use. ``there``: cores of the node."""
+def judge_cores(sets: Sequence[tuple[int, ...]], total: int, training: bool) -> Record:
+    """Whether ranks share cores.
+
+    Args:
+        sets: cores that each rank of a node may use.
+        total: number of cores of the node.
+        training: whether Horovod's thread needs a core, too.
+    """
     ranks, union = len(sets), set().union(*sets)
     if len(set(sets)) == 1:
-        text = f"{count(len(union), 'core')}" + f", shared by {ranks} ranks" * (ranks > 1)
+        text = f"{plural(len(union), 'core')}" + f", shared by {ranks} ranks" * (ranks > 1)
     elif sum(map(len, sets)) == len(union):
-        sizes = sorted({len(one) for one in sets})
+        sizes = sorted(set(map(len, sets)))
         text = f"{ranks} ranks with {ranges(sizes)} of their own each"
     else:
         text = f"{ranks} ranks on {len(union)} cores, some in common"
-    text += f" (the node has {there})" * (there > len(union))
-    for some, _ in Counter(sets).most_common():
-        crowd = [rank for rank, one in enumerate(sets) if set(one) <= set(some)]
-        if len(crowd) > len(some):
-            which = f"core{'s' * (len(some) > 1)} {ranges(some)}"
-            return Record("cores", f"{len(crowd)} ranks share {which}" +
-                          f" (the node has {there})" * (there > len(some)), WARN,
-                          _MORE_CORES + _UNBOUND * (there > len(some)))
-    if training and ranks > 1 and min(map(len, sets)) == 1 and there >= 2 * ranks:
+    text += f" (the node has {total})" * (total > len(union))
+    for shared, _ in Counter(sets).most_common():
+        crowd = [rank for rank, own in enumerate(sets) if set(own) <= set(shared)]
+        if len(crowd) > len(shared):
+            cores = f"core{'s' * (len(shared) > 1)} {ranges(shared)}"
+            return Record("cores", f"{len(crowd)} ranks share {cores}" +
+                          f" (the node has {total})" * (total > len(shared)), WARN,
+                          _MORE_CORES + _UNBOUND * (total > len(shared)))
+    if training and ranks > 1 and min(map(len, sets)) == 1 and total >= 2 * ranks:
         return Record("cores", text, WARN,
                       "Horovod's thread takes turns with the computation on a rank's only core; "
                       + _MORE_CORES + _UNBOUND)
@@ -53,73 +60,75 @@ def judge_cores(sets: Sequence[tuple[int, ...]], there: int, training: bool) -> 
 
 
 def limits(place: Place, infiniband: bool) -> list[Record]:
-    """What ``ulimit`` allows this rank."""
-    files, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    """The limits that ``ulimit`` shows for this rank."""
+    files, maximum = resource.getrlimit(resource.RLIMIT_NOFILE)
     locked = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
     core = resource.getrlimit(resource.RLIMIT_CORE)[0]
-    return [judge_files(files, most),
+    return [judge_files(files, maximum),
             judge_locked(locked, infiniband and len(place.leaders) > 1),
             Record("core dumps", "off" if core == 0 else _size(core), INFO)]
 
 
-def judge_files(files: int, most: int) -> Record:
-    """Open files allowed now, and to which this user may raise it; -1 for no limit."""
+def judge_files(files: int, maximum: int) -> Record:
+    """The verdict on the limit of open files, which users may raise to ``maximum``; -1: none."""
     if files == resource.RLIM_INFINITY or files >= _FILES:
         return Record("open files", "unlimited" if files < 0 else f"{files:,} at most")
     return Record("open files", f"{files:,} at most", WARN,
-                  "each rank holds sockets to others and files; in the job script, before srun or "
-                  f"mpirun:\n  ulimit -n {_FILES * 4 if most < 0 else min(most, _FILES * 4)}")
+                  "each rank opens files and sockets to others; in the job script, before srun or "
+                  f"mpirun:\n  ulimit -n {_FILES * 4 if maximum < 0 else min(maximum, _FILES * 4)}")
 
 
 def judge_locked(locked: int, needed: bool) -> Record:
-    """Memory that may be locked, in bytes; -1 for no limit. InfiniBand needs it."""
+    """The verdict on the bytes of memory that may be locked, -1 for no limit. ``needed``: whether
+    nodes are connected by InfiniBand."""
     if locked == resource.RLIM_INFINITY:
         return Record("locked memory", "unlimited")
     text = f"{_size(locked)} at most"
     if not needed:
         return Record("locked memory", text + "; InfiniBand would need more", INFO)
     return Record("locked memory", text, WARN,
-                  "InfiniBand registers memory by locking it: MPI then falls back to slower ways, "
-                  "or fails. In the job script; if it is refused, the administrators raise it "
-                  "(limits.conf, or LimitMEMLOCK of slurmd):\n  ulimit -l unlimited")
+                  "InfiniBand locks the memory that it uses: MPI falls back to slower transports, "
+                  "or fails. In the job script (if it is refused, administrators can raise the "
+                  "limit in limits.conf, or LimitMEMLOCK of slurmd):\n  ulimit -l unlimited")
 
 
 def shared_memory(place: Place, path: str = "/dev/shm") -> Record | None:
-    """Room in the node's shared memory, said by one rank of each node."""
+    """Free space in the node's shared memory; one rank of each node has the record."""
     if not place.first:
         return None
-    todo = ("Open MPI and NCCL exchange data within a node there; remove what other jobs left, or "
-            "in a container give it more:\n"
+    todo = ("Open MPI and NCCL exchange data within a node there; remove files that other "
+            "jobs left, or give a container more of it:\n"
             f"  ls -l {path}\n"
             "  docker run --shm-size=1g …")
     try:
-        found = os.statvfs(path)
+        file_system = os.statvfs(path)
     except OSError as error:
         return Record("shared memory", f"{path}: {error.strerror}", WARN, todo, scope="node")
-    free = found.f_bavail * found.f_frsize
+    free = file_system.f_bavail * file_system.f_frsize
     return Record("shared memory", f"{_size(free)} free in {path}",
                   WARN if free < _SHARED else OK, todo, free, "node")
 
 
 def infiniband(root: Path = Path("/sys/class/infiniband")) -> list[str]:
-    """Devices with rate and state of their first port: ``mlx5_0 100 Gb/sec (4X EDR) ACTIVE``."""
-    found = []
+    """Devices, with rate and state of their first port: ``mlx5_0 100 Gb/sec (4X EDR) ACTIVE``."""
+    devices = []
     for device in sorted(root.iterdir()) if root.is_dir() else ():
         port = device / "ports" / "1"
         state = _text(port / "state").partition(": ")[2]  # of "4: ACTIVE"
-        found.append(" ".join(filter(None, (device.name, _text(port / "rate"), state))))
-    return found
+        devices.append(" ".join(filter(None, (device.name, _text(port / "rate"), state))))
+    return devices
 
 
 def network(place: Place, devices: list[str]) -> Record | None:
-    """What connects the nodes, said by one rank of each."""
+    """The network between the nodes; one rank of each node has the record."""
     if len(place.leaders) == 1 or not place.first:
         return None
-    return Record("network", f"InfiniBand or the like: {', '.join(devices)}" if devices
-                  else "no InfiniBand: MPI goes over TCP, unless it has another fabric", INFO)
+    return Record("network", f"InfiniBand or similar: {', '.join(devices)}" if devices
+                  else "no InfiniBand: MPI uses TCP, unless there is another fabric", INFO)
 
 
 def _text(path: Path) -> str:
+    """A file's text; empty if it can't be read."""
     try:
         return path.read_text(encoding="utf-8").strip()
     except OSError:
@@ -127,7 +136,7 @@ def _text(path: Path) -> str:
 
 
 def _size(number: int) -> str:
-    """Bytes for people."""
+    """Bytes as text, like 1.5 GB."""
     if number < 0:
         return "unlimited"
     return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.0f} MB"

@@ -1,4 +1,4 @@
-"""Where the ranks are, and names for some of them."""
+"""Which ranks are on which nodes, and names for groups of them."""
 
 from __future__ import annotations
 
@@ -17,11 +17,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Place:
-    """This rank among all and on its node.
+    """This rank among all ranks and on its node.
 
     Attributes:
-        comm: all ranks. node: those of this node. hosts: by rank. nodes: by rank, the lowest rank
-        of its node. deadline: knows when this rank waits for others.
+        comm: all ranks.
+        node: the ranks of this node.
+        hosts: host name of each rank.
+        nodes: number of each rank's node: its lowest rank.
+        deadline: is told when this rank waits for others.
     """
 
     comm: Comm
@@ -45,14 +48,14 @@ class Place:
         with self.deadline.waiting():
             mpi.wait(self.comm.Ibarrier())
 
-    def agreed(self, well: bool) -> bool:
-        """Whether all ranks are well; collective."""
+    def agreed(self, success: bool) -> bool:
+        """Whether all ranks succeeded; collective."""
         self.meet()
-        return all(self.comm.allgather(well))
+        return all(self.comm.allgather(success))
 
 
 def find(comm: Comm, deadline: Deadline) -> Place:
-    """Collective."""
+    """The place of this rank; collective."""
     node = node_of(comm)
     hosts, nodes = zip(*comm.allgather((host_name(), node.bcast(comm.rank))), strict=True)
     return Place(comm, node, hosts, nodes, deadline)
@@ -66,22 +69,22 @@ def node_of(comm: Comm) -> Comm:
 
 
 def host_name() -> str:
-    """As MPI calls this node."""
+    """MPI's name for this node."""
     from mpi4py import MPI
 
     return MPI.Get_processor_name()
 
 
 def label(ranks: Iterable[int], hosts: tuple[str, ...], nodes: tuple[int, ...]) -> str:
-    """``n02`` for all ranks of a node, ``rank 3 on n02`` for some of them; at most 4 nodes."""
+    """``n02`` for all ranks of a node, ``rank 3 on n02`` for some of them; names up to 4 nodes."""
     by_node: dict[int, list[int]] = {}
     for rank in sorted(ranks):
         by_node.setdefault(nodes[rank], []).append(rank)
     sizes = Counter(nodes)
-    names = [hosts[node] if len(some) == sizes[node]
-             else f"rank{'s' * (len(some) > 1)} {ranges(some)} on {hosts[node]}"
-             for node, some in by_node.items()]
-    more = f" and {len(names) - 4} nodes more" if len(names) > 4 else ""
+    names = [hosts[node] if len(group) == sizes[node]
+             else f"rank{'s' * (len(group) > 1)} {ranges(group)} on {hosts[node]}"
+             for node, group in by_node.items()]
+    more = f" and {len(names) - 4} more nodes" if len(names) > 4 else ""
     return ", ".join(names[:4]) + more
 
 
@@ -90,8 +93,3 @@ def ranges(numbers: Iterable[int]) -> str:
     runs = [[n for _, n in run] for _, run in
             groupby(enumerate(sorted(numbers)), key=lambda pair: pair[1] - pair[0])]
     return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
-
-
-def count(number: int, what: str) -> str:
-    """``1 rank``, ``2 ranks``."""
-    return f"{number:,} {what}{'s' * (number != 1)}"

@@ -1,4 +1,4 @@
-"""What the checks found: one table for all ranks."""
+"""Findings of the checks, as one table for all ranks."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hpc_deepfake.doctor.place import Place, count, label
+from hpc_deepfake.core.text import plural
+from hpc_deepfake.doctor.place import Place, label
 
-INFO, OK, WARN, FAIL = VERDICTS = "info", "ok", "warn", "FAIL"  # from good to bad
+INFO, OK, WARN, FAIL = VERDICTS = "info", "ok", "warn", "FAIL"  # from best to worst
 _WIDTH = 100
 _LEFT = 26  # columns before the value
-_NAMED = 4  # groups of ranks that differ
+_NAMED = 4  # differing values that are listed
 
 
 @dataclass(frozen=True)
@@ -21,9 +22,12 @@ class Record:
     """One line of the table.
 
     Attributes:
-        todo: what to do; its lines that begin with two spaces are commands to paste.
-        amount: where ranks may differ without being at fault (free memory), the smallest counts.
-        scope: whether this rank speaks for itself (``rank``), for its node, or for ``all``.
+        what: subject of the check.
+        value: finding.
+        verdict: one of ``VERDICTS``.
+        todo: what to do; lines that begin with two spaces are commands to paste.
+        amount: a quantity that may differ between ranks (free memory): the smallest is shown.
+        scope: whether the record is about this ``rank``, its ``node``, or ``all`` ranks.
     """
 
     what: str
@@ -35,27 +39,28 @@ class Record:
 
     @property
     def urgent(self) -> bool:
-        """Whether there is something to do."""
+        """Whether something is to be done."""
         return self.verdict in (WARN, FAIL)
 
     @property
     def severity(self) -> int:
+        """Rank of the verdict, from best to worst."""
         return VERDICTS.index(self.verdict)
 
 
 def attempt(what: str, check: Callable[..., Record | list[Record] | None], *arguments: Any,
-            todo: str = "this check itself broke: the line says how, and often why a job would",
+            todo: str = "the check itself failed; a job may fail for the same reason",
             ) -> list[Record]:
-    """The check's records; an exception becomes one, with what to do then."""
+    """The check's records; an exception becomes a failure, with ``todo``."""
     try:
-        found = check(*arguments)
+        result = check(*arguments)
     except Exception as error:
         return [Record(what, problem(error), FAIL, todo)]
-    return found if isinstance(found, list) else [found] if found else []
+    return result if isinstance(result, list) else [result] if result else []
 
 
 def problem(error: BaseException) -> str:
-    """An exception in one line."""
+    """An exception as one line."""
     text = getattr(error, "strerror", None) or str(error)
     text = " ".join(re.sub(r"\{\{.*?\}\}", "", text).split())  # TensorFlow's names of graph nodes
     name = type(error).__name__
@@ -63,21 +68,29 @@ def problem(error: BaseException) -> str:
 
 
 def failed(records: list[Record]) -> bool:
+    """Whether any record is a failure."""
     return any(record.verdict == FAIL for record in records)
 
 
 def merge(by_rank: Sequence[list[Record]], hosts: tuple[str, ...],
           nodes: tuple[int, ...]) -> list[Record]:
-    """One record for each thing found; where ranks differ, its value names them."""
-    things: dict[str, list[tuple[int, Record]]] = {}
+    """One record for each subject; where ranks differ, its value names them.
+
+    Args:
+        by_rank: records of each rank.
+        hosts: host name of each rank.
+        nodes: number of each rank's node.
+    """
+    subjects: dict[str, list[tuple[int, Record]]] = {}
     for rank, records in enumerate(by_rank):
         for record in records:
-            things.setdefault(record.what, []).append((rank, record))
-    return [_one(entries, hosts, nodes) for entries in things.values()]
+            subjects.setdefault(record.what, []).append((rank, record))
+    return [_merged(entries, hosts, nodes) for entries in subjects.values()]
 
 
-def _one(entries: list[tuple[int, Record]], hosts: tuple[str, ...],
-         nodes: tuple[int, ...]) -> Record:
+def _merged(entries: list[tuple[int, Record]], hosts: tuple[str, ...],
+            nodes: tuple[int, ...]) -> Record:
+    """One record for the ranks' records of one subject."""
     groups: dict[tuple[str, str], set[int]] = {}
     for rank, record in entries:
         groups.setdefault((record.value, record.verdict), set()).update(
@@ -86,35 +99,40 @@ def _one(entries: list[tuple[int, Record]], hosts: tuple[str, ...],
     records = [record for _, record in entries]
     measured = all(record.amount is not None for record in records)
     worst = min(records, key=lambda record: (-record.severity, record.amount if measured else 0))
-    theirs = groups[worst.value, worst.verdict]
-    if len(groups) == 1 and (len(theirs) == len(nodes) or not worst.urgent):
+    affected = groups[worst.value, worst.verdict]
+    if len(groups) == 1 and (len(affected) == len(nodes) or not worst.urgent):
         return worst
     if len(groups) == 1 or measured:
-        more = f" (the least of {len(groups)})" if len(groups) > 1 else ""
-        return replace(worst, value=f"{label(theirs, hosts, nodes)}: {worst.value}{more}")
-    # the odd ones first where they are the trouble, and what most ranks have at the end
+        more = f" (the smallest of {len(groups)})" if len(groups) > 1 else ""
+        return replace(worst, value=f"{label(affected, hosts, nodes)}: {worst.value}{more}")
+    # the worst first, and among equals the value that most ranks have last
     ordered = sorted(groups.items(), key=lambda group: (-VERDICTS.index(group[0][1]),
                                                         len(group[1])))
     named = [f"{label(ranks, hosts, nodes)}: {value}" for (value, _), ranks in ordered]
-    more = f"; and {count(len(named) - _NAMED, 'other value')}" if len(named) > _NAMED else ""
+    more = f"; and {plural(len(named) - _NAMED, 'other value')}" if len(named) > _NAMED else ""
     return replace(worst, value="; ".join(named[:_NAMED]) + more)
 
 
 class Report:
-    """Prints sections as they are done, so that what was found stands there whatever comes."""
+    """Prints each section as soon as it is done, so that it is shown even if a later one fails."""
 
     def __init__(self, place: Place, speaks: bool = True) -> None:
-        """``speaks``: whether this process prints, should it be rank 0."""
+        """
+        Args:
+            place: of this rank.
+            speaks: whether this process prints if it is rank 0.
+        """
         self._place = place
         self._speaks = speaks and place.comm.rank == 0
         self.records: list[Record] = []
 
     def say(self, text: str) -> None:
+        """Print a text, on the rank that prints."""
         if self._speaks:
             print(text, flush=True)
 
     def section(self, title: str, records: list[Record]) -> None:
-        """Add this rank's records to those of the others; collective."""
+        """Collect the ranks' records and print them as a section; collective."""
         self._place.meet()
         by_rank = self._place.comm.gather(records)
         if by_rank is not None:
@@ -124,22 +142,22 @@ class Report:
                 self.say("\n".join(["", title, *map(line, merged)]))
 
     def finish(self, seconds: float) -> int:
-        """Print the last line; the exit code on every rank."""
+        """Print the last line; collective. Returns the exit code, the same on every rank."""
         verdicts = [record.verdict for record in self.records]
         place = self._place
-        self.say(f"\ndoctor: {verdicts.count(OK)} ok, {count(verdicts.count(WARN), 'warning')}, "
-                 f"{count(verdicts.count(FAIL), 'failure')} on {count(place.comm.size, 'rank')}, "
-                 f"{count(len(place.leaders), 'node')}, in {seconds:.1f} s")
+        self.say(f"\ndoctor: {verdicts.count(OK)} ok, {plural(verdicts.count(WARN), 'warning')}, "
+                 f"{plural(verdicts.count(FAIL), 'failure')} on {plural(place.comm.size, 'rank')}, "
+                 f"{plural(len(place.leaders), 'node')}, in {seconds:.1f} s")
         return place.comm.bcast(int(FAIL in verdicts))
 
     def as_dicts(self) -> list[dict[str, str]]:
-        """For JSON."""
+        """The records for JSON."""
         return [{"what": record.what, "value": record.value, "verdict": record.verdict,
                  "todo": record.todo * record.urgent} for record in self.records]
 
 
 def line(record: Record) -> str:
-    """A record as lines of at most 100 columns; commands stay whole."""
+    """A record as lines of at most 100 columns; commands are not wrapped."""
     lead = f"  {record.verdict:<4}  {record.what:<{_LEFT - 9}} "
     lines = textwrap.wrap(record.value, _WIDTH, initial_indent=lead,
                           subsequent_indent=" " * _LEFT, break_on_hyphens=False)

@@ -1,4 +1,4 @@
-"""Versions: the same on all ranks, and those that were tested together."""
+"""Versions: whether they are the same on all ranks, and those that were tested together."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ import re
 from pathlib import Path
 
 import hpc_deepfake
-from hpc_deepfake.doctor.place import Place, count, label
+from hpc_deepfake.core.text import plural
+from hpc_deepfake.doctor.place import Place, label
 from hpc_deepfake.doctor.report import FAIL, OK, WARN, Record
 
 _SETUP = "build the environment:\n  env/setup.sh"
-_BOTH = {"NumPy": ("numpy",), "mpi4py": ("mpi4py",), "h5py": ("h5py",)}
+_COMMON = {"NumPy": ("numpy",), "mpi4py": ("mpi4py",), "h5py": ("h5py",)}
 _PACKAGES = {
-    "preprocess": {**_BOTH, "OpenCV": ("opencv-python-headless", "opencv-python"),
+    "preprocess": {**_COMMON, "OpenCV": ("opencv-python-headless", "opencv-python"),
                    "Pillow": ("pillow",)},
-    "train": {**_BOTH, "TensorFlow": ("tensorflow", "tensorflow-cpu"), "Keras": ("keras",),
+    "train": {**_COMMON, "TensorFlow": ("tensorflow", "tensorflow-cpu"), "Keras": ("keras",),
               "Horovod": ("horovod",)},
 }
 MISSING = "missing"
@@ -24,18 +25,19 @@ PINS = Path(hpc_deepfake.__file__).resolve().parent.parent / "env" / "versions.t
 
 
 def installed(purpose: str) -> dict[str, str]:
-    """Versions of what the purpose needs; ``missing`` where it isn't there. Imports the small."""
-    found = {"hpc_deepfake": hpc_deepfake.__version__, "Python": platform.python_version()}
+    """Versions of the packages that the purpose needs, ``missing`` without one. Imports only the
+    light packages."""
+    by_name = {"hpc_deepfake": hpc_deepfake.__version__, "Python": platform.python_version()}
     for name, packages in _PACKAGES[purpose].items():
-        found[name] = next(filter(None, map(_version, packages)), MISSING)
+        by_name[name] = next(filter(None, map(_version, packages)), MISSING)
     import h5py
-    import numpy  # noqa: F401 (its libraries load or don't)
+    import numpy  # noqa: F401 (to load its libraries)
 
-    found["HDF5"] = h5py.version.hdf5_version
+    by_name["HDF5"] = h5py.version.hdf5_version
     if purpose == "preprocess":
         import cv2  # noqa: F401
         import PIL.Image  # noqa: F401
-    return found
+    return by_name
 
 
 def _version(package: str) -> str | None:
@@ -46,68 +48,69 @@ def _version(package: str) -> str | None:
 
 
 def versions(place: Place, purpose: str) -> list[Record]:
-    """Collective."""
+    """Compare the versions of all ranks; collective. Rank 0 has the records."""
     try:
-        found = installed(purpose)
-    except Exception as error:  # a library that doesn't load: the others wait in the gather
-        found = {"import": f"{type(error).__name__}: {' '.join(str(error).split())}"}
+        by_name = installed(purpose)
+    except Exception as error:  # a library that doesn't load; other ranks wait in the gather
+        by_name = {"import": f"{type(error).__name__}: {' '.join(str(error).split())}"}
     place.meet()
-    everyone = place.comm.gather(found)
-    return judge(everyone, place.hosts, place.nodes) if everyone else []
+    by_rank = place.comm.gather(by_name)
+    return judge(by_rank, place.hosts, place.nodes) if by_rank else []
 
 
-def judge(everyone: list[dict[str, str]], hosts: tuple[str, ...],
+def judge(by_rank: list[dict[str, str]], hosts: tuple[str, ...],
           nodes: tuple[int, ...]) -> list[Record]:
-    """Records from the versions of each rank, in rank order."""
-    broken = [rank for rank, found in enumerate(everyone) if "import" in found]
+    """Verdicts on the versions of each rank, in rank order."""
+    broken = [rank for rank, by_name in enumerate(by_rank) if "import" in by_name]
     if broken:
-        text = f"{label(broken, hosts, nodes)}: {everyone[broken[0]]['import']}"
+        text = f"{label(broken, hosts, nodes)}: {by_rank[broken[0]]['import']}"
         return [Record("versions", text, FAIL, f"a package is missing or doesn't load; {_SETUP}",
                        scope="all")]
-    mine = everyone[0]
-    names = [name for name in mine if name != "HDF5"]
-    text = ", ".join(f"{name} {mine[name]}" + f" (HDF5 {mine.get('HDF5')})" * (name == "h5py")
+    first = by_rank[0]
+    names = [name for name in first if name != "HDF5"]
+    text = ", ".join(f"{name} {first[name]}" + f" (HDF5 {first.get('HDF5')})" * (name == "h5py")
                      for name in names)
-    missing = MISSING in mine.values()
+    missing = MISSING in first.values()
     records = [Record("versions", text, FAIL if missing else OK, _SETUP, scope="all")]
     differing: dict[tuple[str, ...], list[int]] = {}
-    for rank, found in enumerate(everyone):
-        if found != mine:
-            what = tuple(f"{name} {version}" for name, version in found.items()
-                         if mine.get(name) != version)
-            differing.setdefault(what, []).append(rank)
+    for rank, by_name in enumerate(by_rank):
+        if by_name != first:
+            differences = tuple(f"{name} {version}" for name, version in by_name.items()
+                                if first.get(name) != version)
+            differing.setdefault(differences, []).append(rank)
     if differing:
-        text = "; ".join(f"{label(ranks, hosts, nodes)}: {', '.join(what)}"
-                         for what, ranks in list(differing.items())[:4])
+        text = "; ".join(f"{label(ranks, hosts, nodes)}: {', '.join(differences)}"
+                         for differences, ranks in list(differing.items())[:4])
         records.append(Record("the same on all", f"no: {text}", FAIL,
-                              "all nodes must use one environment, on a file system that they "
-                              "share; in the job, before srun or mpirun:\n"
+                              "all nodes must use one environment, on a shared file system; in the "
+                              "job, before srun or mpirun:\n"
                               "  source env/activate.sh", scope="all"))
-    elif len(everyone) > 1:
-        records.append(Record("the same on all", f"yes, {count(len(everyone), 'rank')}"))
+    elif len(by_rank) > 1:
+        records.append(Record("the same on all", f"yes, {plural(len(by_rank), 'rank')}"))
     return records
 
 
 def pinned(pins: Path = PINS) -> Record | None:
-    """Whether the versions are those of env/versions.txt; None without a clone."""
+    """Whether the installed versions are those of env/versions.txt; None without a clone."""
     if not pins.is_file():
         return None
-    wanted = {canonical(name): version for name, version in
+    tested = {canonical(name): version for name, version in
               re.findall(r"^([\w.-]+)==(\S+)", pins.read_text(encoding="utf-8"), re.MULTILINE)}
-    there = {canonical(one.metadata["Name"] or ""): one.version
-             for one in importlib.metadata.distributions()}
-    wrong = [f"{name} {there[name]} (not {version})" for name, version in sorted(wanted.items())
-             if there.get(name, version) != version]
+    present = {canonical(package.metadata["Name"] or ""): package.version
+               for package in importlib.metadata.distributions()}
+    wrong = [f"{name} {present[name]} (not {version})" for name, version in sorted(tested.items())
+             if present.get(name, version) != version]
     if wrong:
         more = f" and {len(wrong) - 4} more" if len(wrong) > 4 else ""
         return Record("tested versions", ", ".join(wrong[:4]) + more, WARN,
-                      "not the versions that were tested together (env/versions.txt); on purpose, "
-                      "or a module's PYTHONPATH comes first. To get them:\n"
+                      "these are not the versions that were tested together (env/versions.txt). "
+                      "Unless this is intended, PYTHONPATH of a module may hide them. To get "
+                      "them:\n"
                       "  unset PYTHONPATH && env/setup.sh", scope="all")
-    return Record("tested versions",
-                  f"{count(len(wanted.keys() & there.keys()), 'package')} as in env/versions.txt")
+    matching = plural(len(tested.keys() & present.keys()), "package")
+    return Record("tested versions", f"{matching} as in env/versions.txt")
 
 
 def canonical(name: str) -> str:
-    """A package's name as PyPI compares it."""
+    """A package's name in PyPI's normal form."""
     return re.sub(r"[-_.]+", "-", name).lower()

@@ -1,4 +1,4 @@
-"""The folder where data and runs are written: its file system, room, locks and stripes."""
+"""The folder for data and runs: its file system, free space, locks and stripes."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from hpc_deepfake.core.text import plural
 from hpc_deepfake.doctor import shared
-from hpc_deepfake.doctor.place import Place, count
+from hpc_deepfake.doctor.place import Place
 from hpc_deepfake.doctor.report import FAIL, INFO, OK, WARN, Record, attempt, failed
 
-_LITTLE, _NOTHING = 5e9, 200e6  # bytes free
-_FEW, _NONE = 10_000, 100  # files that can still be made
-_ELSEWHERE = "choose another place:\n  hpc-deepfake doctor --dir DIR"
+_LITTLE, _NOTHING = 5e9, 200e6  # free bytes
+_FEW, _NONE = 10_000, 100  # files that can still be created
+_ELSEWHERE = "choose another folder:\n  hpc-deepfake doctor --dir DIR"
 _OFF = "export HDF5_USE_FILE_LOCKING=FALSE"
 
 
@@ -37,17 +38,17 @@ def checks(place: Place, folder: Path) -> list[Record]:
 
 
 def writable(folder: Path) -> Record:
-    """Makes a file there, and removes it."""
+    """Whether a file can be created in the folder; it is removed again."""
     where = shlex.quote(str(folder))
     if not folder.exists():
-        return Record("folder", f"{folder.absolute()} isn't there", FAIL,
-                      f"make it, on a file system that all nodes see:\n  mkdir -p {where}")
+        return Record("folder", f"{folder.absolute()} doesn't exist", FAIL,
+                      f"create it, on a file system that all nodes mount:\n  mkdir -p {where}")
     try:
         with tempfile.NamedTemporaryFile(dir=folder, prefix=shared.PREFIX):
             pass
     except OSError as error:
         return Record("folder", f"cannot write in {folder.resolve()}: {error.strerror}", FAIL,
-                      f"find out why:\n  ls -ld {where}; df -h {where}\nor {_ELSEWHERE}")
+                      f"to find out why:\n  ls -ld {where}; df -h {where}\nor {_ELSEWHERE}")
     return Record("folder", f"{folder.resolve()}, writable")
 
 
@@ -58,32 +59,33 @@ def _file_system(folder: Path, nodes: int) -> Record:
 
 
 def judge_file_system(kind: str, nodes: int) -> Record:
-    """``kind`` as mount calls it."""
+    """The verdict on a type of file system in mount's terms."""
     if kind.startswith("nfs") and nodes > 1:
         return Record("file system", f"{kind}, written by {nodes} nodes", WARN,
-                      "NFS serves one shared file slowly, and its caches may show a node old "
-                      "bytes (the shared write below tried it). Prefer the parallel file system, "
-                      "often $SCRATCH or $WORK:\n  hpc-deepfake doctor --dir $SCRATCH")
+                      "NFS is slow with a shared file, and a node's cache may have outdated bytes "
+                      "(tested by the shared write below). Prefer the parallel file system, often "
+                      "$SCRATCH or $WORK:\n  hpc-deepfake doctor --dir $SCRATCH")
     return Record("file system", kind or "of unknown type")
 
 
 def free_space(folder: Path) -> Record:
-    """Room for bytes and for files; quotas don't show here."""
-    found = os.statvfs(folder)
-    return judge_space(found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize,
-                       found.f_favail if found.f_files else None)
+    """Free space and number of files; quotas are not taken into account."""
+    system = os.statvfs(folder)
+    return judge_space(system.f_bavail * system.f_frsize, system.f_blocks * system.f_frsize,
+                       system.f_favail if system.f_files else None)
 
 
 def judge_space(free: float, total: float, files: int | None) -> Record:
-    """Bytes free and in all; ``files`` that can still be made, None where there is no limit."""
+    """The verdict on free and total bytes, and on the number of files that can still be created;
+    None without a limit."""
     text = f"{free / 1e9:,.1f} GB of {total / 1e9:,.1f} GB"
     verdict = FAIL if free < _NOTHING else WARN if free < _LITTLE else OK
     if files is not None and files < _FEW:
-        text += f", room for only {count(files, 'file')}"
+        text += f", only {plural(files, 'more file')}"
         verdict = FAIL if files < _NONE else max(verdict, WARN, key=(OK, WARN, FAIL).index)
     return Record("free space", text, verdict,
-                  "a data file takes 49 KB per picture and feature, a checkpoint 89 MB. Remove "
-                  f"what isn't needed (old checkpoints, files by number), or {_ELSEWHERE}",
+                  "a data file takes 49 KB per picture and feature, a checkpoint 89 MB. Remove old "
+                  f"checkpoints and other files that aren't needed, or {_ELSEWHERE}",
                   amount=free)
 
 
@@ -100,9 +102,17 @@ def _locking(folder: Path) -> Record:
 
 
 def judge_locking(setting: str | None, kind: str, remote: bool, refused: str | None) -> Record:
-    """``setting`` of HDF5_USE_FILE_LOCKING; ``refused``: what the file system said to a lock."""
+    """Whether HDF5 can open files.
+
+    Args:
+        setting: of HDF5_USE_FILE_LOCKING.
+        kind: type of the file system.
+        remote: whether it is on the network.
+        refused: error message of a lock; None if it succeeded.
+    """
     shown = f"HDF5_USE_FILE_LOCKING={setting}" if setting else "HDF5_USE_FILE_LOCKING is unset"
-    todo = f"one writer per row needs no locks; env/activate.sh sets it, or:\n  {_OFF}"
+    todo = ("locks aren't needed, since each row has one writer; env/activate.sh sets this, or:\n"
+            f"  {_OFF}")
     if (setting or "").upper() in ("FALSE", "0"):
         return Record("file locking", f"off ({shown})")
     if (setting or "").upper() == "BEST_EFFORT":
@@ -112,18 +122,18 @@ def judge_locking(setting: str | None, kind: str, remote: bool, refused: str | N
                       f"HDF5 can't open files there; {todo}")
     if remote:
         return Record("file locking", f"on ({shown}), over the network to {kind}", WARN,
-                      f"HDF5 files may fail to open when the lock server is slow or off; {todo}")
+                      f"HDF5 files may fail to open if the lock server is slow or down; {todo}")
     return Record("file locking", f"on ({shown}), and works on {kind}")
 
 
 def hdf5() -> Record:
-    """Which way the shared file will be written."""
+    """How the shared file will be written."""
     import h5py
 
     version = f"h5py {h5py.__version__}, HDF5 {h5py.version.hdf5_version}"
     if h5py.get_config().mpi:
         return Record("parallel HDF5", f"yes: {version}")
-    return Record("parallel HDF5", f"no: {version}; ranks write through MPI.File, the same bytes",
+    return Record("parallel HDF5", f"no: {version}; ranks write the same bytes through MPI.File",
                   INFO)
 
 
@@ -135,25 +145,26 @@ def _striping(folder: Path) -> Record:
         return Record("striping", "unknown: no command lfs on this node", INFO)
     except subprocess.TimeoutExpired:
         return Record("striping", "unknown: no answer from lfs for 30 s", WARN,
-                      "the file system may be in trouble:\n  lfs check servers", scope="all")
+                      "the file system may have a problem:\n  lfs check servers", scope="all")
     if done.returncode:
         return Record("striping", f"unknown: {done.stderr.strip()}", INFO)
     return judge_striping(done.stdout, folder)
 
 
 def judge_striping(text: str, folder: Path) -> Record:
-    """``text`` of ``lfs getstripe -d``; a progressive layout counts by its widest part."""
+    """The verdict on the output of ``lfs getstripe -d``; of a progressive layout, on its widest
+    part."""
     counts = [int(number) for number in re.findall(r"stripe_count:\s*(-?\d+)", text)]
     sizes = [int(number) for number in re.findall(r"stripe_size:\s*(\d+)", text)]
     if not counts:
-        return Record("striping", f"unknown: lfs says '{' '.join(text.split())[:60]}'", INFO)
+        return Record("striping", f"unknown: output of lfs '{' '.join(text.split())[:60]}'", INFO)
     widest = -1 if min(counts) < 0 else max(counts)
     size = f" of {max(sizes) / (1 << 20):.0f} MiB" if any(sizes) else ""
     if widest in (0, 1):  # 0: the file system's default, which is 1 nearly everywhere
-        return Record("striping", f"{count(max(1, widest), 'stripe')}{size}: "
-                      "one server takes all writes", WARN,
-                      "new files take the folder's striping, so set it before the file is made; "
-                      "it doesn't change files that are there:\n"
+        return Record("striping", f"{plural(max(1, widest), 'stripe')}{size}: "
+                      "one server handles all writes", WARN,
+                      "new files get the folder's striping, so set it before the data file is "
+                      "created; existing files keep theirs:\n"
                       f"  lfs setstripe -c 8 -S 4M {shlex.quote(str(folder))}", scope="all")
-    number = "all servers" if widest < 0 else count(widest, "stripe")
+    number = "all servers" if widest < 0 else plural(widest, "stripe")
     return Record("striping", f"{number}{size}")

@@ -1,4 +1,4 @@
-"""TensorFlow and Horovod: started as training starts them, and made to compute."""
+"""TensorFlow and Horovod: started as in training, and tested by a computation and a reduction."""
 
 from __future__ import annotations
 
@@ -12,33 +12,42 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.text import plural
 from hpc_deepfake.doctor import gpu
-from hpc_deepfake.doctor.place import Place, count
+from hpc_deepfake.doctor.place import Place
 from hpc_deepfake.doctor.report import FAIL, INFO, WARN, Record, attempt, failed, problem
 
 if TYPE_CHECKING:
     from hpc_deepfake.network.device import Device
 
-_GRADIENTS = 7_392_962  # of the model; float32
-_REBUILD = "build it for this TensorFlow and this MPI:\n  env/setup.sh"
-_LEAVE_OUT = ("device or driver of this node are broken: leave it out, and tell the "
-              "administrators:\n  sbatch --exclude=NODE …")
-_STALL = 30  # seconds until Horovod gives up on a rank that doesn't reduce
+_GRADIENTS = 7_392_962  # of the network; float32
+_REBUILD = "rebuild it for this TensorFlow and this MPI:\n  env/setup.sh"
+_EXCLUDE = ("the device or driver of this node is broken: exclude the node, and tell the "
+            "administrators:\n  sbatch --exclude=NODE …")
+_STALL = 30  # seconds until Horovod gives up waiting for a rank
 
 
-def checks(place: Place, wanted: str, threads: int, cards: list[gpu.Card],
+def checks(place: Place, requested: str, threads: int, cards: list[gpu.Card],
            infiniband: list[str]) -> list[Record]:
-    """All of this rank's records; collective."""
-    device, records = start(place, wanted, threads)
-    right = attempt("computation", compute, device, todo=_LEAVE_OUT) if device else []
-    computes = device is not None and not failed(right)
-    records += right
+    """All of this rank's records; collective.
+
+    Args:
+        place: of this rank.
+        requested: value of --device.
+        threads: value of --threads.
+        cards: GPUs that nvidia-smi lists.
+        infiniband: devices of the node.
+    """
+    device, records = start(place, requested, threads)
+    computation = attempt("computation", compute, device, todo=_EXCLUDE) if device else []
+    computes = device is not None and not failed(computation)
+    records += computation
     if "tensorflow" in sys.modules:
-        records += attempt("driver", _driver, cards, computes and device.gpu)
-    if not place.agreed(device is not None):
+        records += attempt("driver", _driver, cards, computes and device is not None and device.gpu)
+    if not place.agreed(device is not None) or device is None:
         return records
     with_gpu = place.comm.allgather(device.gpu)
-    records += attempt("GPU", _gpu, device, wanted, cards, any(with_gpu))
+    records += attempt("GPU", _gpu, device, requested, cards, any(with_gpu))
     if any(with_gpu):
         records += _sharing(place, device, cards)
         records += attempt("GPU-direct", gpu.direct, len(place.leaders), infiniband)
@@ -48,17 +57,17 @@ def checks(place: Place, wanted: str, threads: int, cards: list[gpu.Card],
     return records
 
 
-def start(place: Place, wanted: str, threads: int) -> tuple[Device | None, list[Record]]:
-    """TensorFlow on the device that training would take; None if it can't."""
+def start(place: Place, requested: str, threads: int) -> tuple[Device | None, list[Record]]:
+    """Start TensorFlow on the device that training would use; None if that fails."""
     from hpc_deepfake.network import device as devices
 
     try:
-        device = devices.start(wanted, place.node.rank, place.node.size, threads)
+        device = devices.start(requested, place.node.rank, place.node.size, threads)
     except InputError:
         import tensorflow as tf
 
         return None, [Record("GPU", f"none for --device gpu: {devices.why_no_gpu(tf)}", FAIL,
-                             "take --device cpu, or mend it; what this node and this job have:\n"
+                             "use --device cpu, or fix that; to see the GPUs of node and job:\n"
                              "  nvidia-smi; echo $CUDA_VISIBLE_DEVICES")]
     except Exception as error:
         return None, [Record("TensorFlow", problem(error), FAIL, "build the environment:\n"
@@ -67,7 +76,7 @@ def start(place: Place, wanted: str, threads: int) -> tuple[Device | None, list[
 
 
 def compute(device: Device) -> Record:
-    """A product and a convolution, forward and back, with known results."""
+    """A matrix product and a convolution with its gradient, compared with known results."""
     import numpy as np
     import tensorflow as tf
 
@@ -80,76 +89,78 @@ def compute(device: Device) -> Record:
             output = tf.nn.conv2d(images, kernel, 1, "VALID")
         gradient = tape.gradient(output, kernel).numpy()
     exact = left.numpy() @ left.numpy().T
-    right = (np.array_equal(product, exact) and (output.numpy() == 27).all()
-             and (gradient == 2 * 14 * 14).all())
+    correct = (np.array_equal(product, exact) and (output.numpy() == 27).all()
+               and (gradient == 2 * 14 * 14).all())
     where = f"{device.kind}, {device.name}"
-    if right:
-        return Record("computation", f"right on {where}")
-    return Record("computation", f"wrong results on {where}", FAIL, _LEAVE_OUT)
+    if correct:
+        return Record("computation", f"correct on {where}")
+    return Record("computation", f"wrong results on {where}", FAIL, _EXCLUDE)
 
 
-def _gpu(device: Device, wanted: str, cards: list[gpu.Card], expected: bool) -> Record:
+def _gpu(device: Device, requested: str, cards: list[gpu.Card], expected: bool) -> Record:
     import tensorflow as tf
 
     from hpc_deepfake.network.device import why_no_gpu
 
     if device.gpu:
-        there = len(tf.config.list_physical_devices("GPU"))
-        return Record("GPU", f"{device.name}, {count(there, 'GPU')} visible")
-    return gpu.judge_none(wanted, cards, "" if wanted == "cpu" else why_no_gpu(tf), expected)
+        visible = len(tf.config.list_physical_devices("GPU"))
+        return Record("GPU", f"{device.name}, {plural(visible, 'GPU')} visible")
+    return gpu.judge_none(requested, cards, "" if requested == "cpu" else why_no_gpu(tf), expected)
 
 
 def _sharing(place: Place, device: Device, cards: list[gpu.Card]) -> list[Record]:
-    """Collective on the node."""
-    mine = gpu.visible(cards, gpu.setting())
+    """Whether ranks share a GPU; collective on the node."""
+    own = gpu.visible(cards, gpu.setting())
     number = int(device.kind.partition(":")[2] or 0)
-    taken = mine[number] if device.gpu and number < len(mine) else None
-    found = gpu.judge_sharing(place.node.allgather((place.comm.rank, taken)))
-    return [found] if found else []
+    uuid = own[number] if device.gpu and number < len(own) else None
+    record = gpu.judge_sharing(place.node.allgather((place.comm.rank, uuid)))
+    return [record] if record else []
 
 
 def _driver(cards: list[gpu.Card], computes: bool) -> Record | None:
     import tensorflow as tf
 
-    have, cuda = gpu.driver(cards), tf.sysconfig.get_build_info().get("cuda_version")
-    return gpu.judge_driver(have, cuda, computes) if have and cuda else None
+    version, cuda = gpu.driver(cards), tf.sysconfig.get_build_info().get("cuda_version")
+    return gpu.judge_driver(version, cuda, computes) if version and cuda else None
 
 
 def threads_record(place: Place, threads: int) -> Record:
-    """Threads that training will use on this node; collective on the node."""
-    everyone = place.node.allgather((threads, tuple(sorted(os.sched_getaffinity(0)))))
-    return judge_threads(everyone, place.node.rank)
+    """The verdict on this rank's number of threads; collective on the node."""
+    by_rank = place.node.allgather((threads, tuple(sorted(os.sched_getaffinity(0)))))
+    return judge_threads(by_rank, place.node.rank)
 
 
-def judge_threads(everyone: list[tuple[int, tuple[int, ...]]], rank: int) -> Record:
-    """``everyone``: threads and cores of each rank of the node; the verdict is on ``rank``."""
-    threads, cores = everyone[rank]
-    there = len(set().union(*(some for _, some in everyone)))
-    asked = sum(number for number, _ in everyone)
+def judge_threads(by_rank: list[tuple[int, tuple[int, ...]]], rank: int) -> Record:
+    """The verdict on a rank, from the threads and cores of each rank of the node."""
+    threads, cores = by_rank[rank]
+    available = len(set().union(*(own for _, own in by_rank)))
+    total = sum(number for number, _ in by_rank)
     # a core that n ranks may use counts 1/n for each
-    share = sum(1 / sum(core in some for _, some in everyone) for core in cores)
-    text = f"{count(threads, 'thread')} per rank"
-    if asked > there and asked > len(everyone):
-        return Record("threads", f"{text}, {asked} on {count(there, 'core')}", WARN,
-                      "threads push each other off the cores; per rank at most:\n"
+    share = sum(1 / sum(core in own for _, own in by_rank) for core in cores)
+    text = f"{plural(threads, 'thread')} per rank"
+    if total > available and total > len(by_rank):
+        return Record("threads", f"{text}, {total} on {plural(available, 'core')}", WARN,
+                      "threads compete for the cores; the maximum per rank:\n"
                       f"  export OMP_NUM_THREADS={max(1, int(share))}")
     if threads < int(share):
         return Record("threads", f"{text}, on {int(share)} cores of its own", WARN,
-                      f"cores lie idle; per rank:\n  export OMP_NUM_THREADS={int(share)}")
+                      f"cores are idle; per rank:\n  export OMP_NUM_THREADS={int(share)}")
     return Record("threads", text)
 
 
 def horovod(place: Place, device: Device) -> list[Record]:
-    """Horovod's records; collective. On one rank training does without it: no failure then."""
+    """Horovod's records; collective. A fault is only a warning on one rank, where training doesn't
+    use Horovod."""
     records = _horovod(place, device)
     if place.comm.size == 1:
-        records = [replace(one, verdict=WARN) if one.verdict == FAIL else one for one in records]
+        records = [replace(record, verdict=WARN) if record.verdict == FAIL else record
+                   for record in records]
     return records
 
 
 def _horovod(place: Place, device: Device) -> list[Record]:
     hvd, records = _import()
-    if not place.agreed(not failed(records)):
+    if not place.agreed(not failed(records)) or hvd is None:
         return records
     try:
         os.environ["HOROVOD_STALL_CHECK_TIME_SECONDS"] = str(_STALL // 2)
@@ -177,28 +188,35 @@ def _import() -> tuple[ModuleType | None, list[Record]]:
 
 
 def judge_libraries(maps: str) -> Record:
-    """One MPI library for mpi4py, HDF5 and Horovod, by the files mapped into this process."""
-    found = sorted(set(re.findall(
+    """Whether mpi4py, HDF5 and Horovod use one MPI library, by ``maps``, the text of
+    /proc/self/maps."""
+    libraries = sorted(set(re.findall(
         r"(/\S*/libmpi(?:ch|_cray|_intel|_gnu_\w+|_ibm)?\.so[.\d]*)$", maps, re.MULTILINE)))
-    if len(found) > 1:
-        return Record("MPI library", f"{len(found)} in one process: {', '.join(found)}", FAIL,
-                      "mpi4py, HDF5 and Horovod must use the same: load the MPI module that the "
-                      "job uses, then build anew:\n  env/setup.sh")
-    return Record("MPI library", f"one for mpi4py, HDF5 and Horovod: {''.join(found) or '?'}")
+    if len(libraries) > 1:
+        return Record("MPI library", f"{len(libraries)} in one process: {', '.join(libraries)}",
+                      FAIL, "mpi4py, HDF5 and Horovod must use the same: load the MPI module that "
+                      "the job uses, then rebuild:\n  env/setup.sh")
+    return Record("MPI library", f"one for mpi4py, HDF5 and Horovod: {''.join(libraries) or '?'}")
 
 
 def judge_ranks(horovod: tuple[int, int], mpi: tuple[int, int], threads: bool) -> list[Record]:
-    """``horovod``, ``mpi``: rank and size that each sees. ``threads``: mpi_threads_supported()."""
+    """Whether Horovod sees the same ranks as MPI.
+
+    Args:
+        horovod: rank and size according to Horovod.
+        mpi: rank and size according to MPI.
+        threads: Horovod's mpi_threads_supported().
+    """
     if horovod != mpi:
-        return [Record("Horovod", f"sees rank {horovod[0]} of {horovod[1]}, where MPI sees "
+        return [Record("Horovod", f"sees rank {horovod[0]} of {horovod[1]}, but MPI sees "
                        f"{mpi[0]} of {mpi[1]}", FAIL,
                        f"Horovod was built for another MPI; {_REBUILD}")]
-    ranks = Record("Horovod", f"sees the same {count(mpi[1], 'rank')} as MPI")
+    ranks = Record("Horovod", f"sees the same {plural(mpi[1], 'rank')} as MPI")
     if threads:
         return [ranks, Record("Horovod threads", "may be mixed with mpi4py")]
     return [ranks, Record("Horovod threads", "MPI isn't thread-safe as Horovod started it", WARN,
-                          "Horovod and mpi4py may disturb each other; see 'MPI threads'. This "
-                          "asks for full support:\n  unset MPI4PY_RC_THREAD_LEVEL "
+                          "Horovod and mpi4py may interfere with each other; see 'MPI threads'. "
+                          "To request full support:\n  unset MPI4PY_RC_THREAD_LEVEL "
                           "HOROVOD_MPI_THREADS_DISABLE")]
 
 
@@ -209,17 +227,18 @@ def _nccl(hvd: ModuleType, device: Device) -> Record:
 
 
 def _allreduce(place: Place, hvd: ModuleType, device: Device) -> list[Record]:
-    """The model's gradients, reduced as in training; collective."""
+    """Reduce an array of the size of the network's gradients, as in training; collective."""
     import numpy as np
     import tensorflow as tf
 
     comm, size = place.comm, place.comm.size
-    seconds, trouble = [], None
+    seconds: list[float] = []
+    trouble: str | None = None
     try:
         with tf.device("GPU:0" if device.gpu else "CPU:0"):
             pattern = tf.cast(tf.range(_GRADIENTS) % 7, tf.float32)
             value = pattern * (comm.rank + 1)
-            for _ in range(3):  # the first one also connects the ranks
+            for _ in range(3):  # the first time, the ranks also connect
                 start = time.perf_counter()
                 result = hvd.allreduce(value, name="doctor", op=hvd.Sum).numpy()
                 seconds.append(time.perf_counter() - start)
@@ -229,15 +248,15 @@ def _allreduce(place: Place, hvd: ModuleType, device: Device) -> list[Record]:
         trouble = problem(error)
     if not place.agreed(trouble is None):
         return [Record("allreduce", trouble, FAIL, (
-            "NCCL says more in the output of the same command, with:\n  export NCCL_DEBUG=INFO"
+            "to get more messages from NCCL:\n  export NCCL_DEBUG=INFO"
             if device.gpu else f"if Horovod doesn't fit TensorFlow or MPI, {_REBUILD}"))
-            if trouble else Record("allreduce", "no trouble of its own", INFO)]
+            if trouble else Record("allreduce", "no fault on this rank", INFO)]
     slowest = max(comm.allgather(min(seconds)))
     if comm.rank:
         return []
     if size == 1:
-        return [Record("allreduce", "works, on one rank alone")]
+        return [Record("allreduce", "works, on a single rank")]
     way = "NCCL" if device.gpu and hvd.nccl_built() else "MPI"
     bytes_ = _GRADIENTS * 4
-    return [Record("allreduce", f"right; the model's {bytes_ / 1e6:.1f} MB by {way} in "
+    return [Record("allreduce", f"correct; the gradients' {bytes_ / 1e6:.1f} MB by {way} in "
                    f"{slowest * 1e3:.0f} ms, {bytes_ / slowest / 1e9:.1f} GB/s")]

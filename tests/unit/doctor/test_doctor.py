@@ -1,4 +1,4 @@
-"""The doctor's verdicts on machines that aren't here: texts, numbers and small file trees."""
+"""The doctor's verdicts on other machines, given as texts, numbers and small file trees."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_whole_nodes_go_by_their_name_and_single_ranks_by_number(ranks, name):
 
 def test_many_nodes_are_counted_not_listed():
     hosts = tuple(f"n{i}" for i in range(9))
-    assert label(range(9), hosts, tuple(range(9))) == "n0, n1, n2, n3 and 5 nodes more"
+    assert label(range(9), hosts, tuple(range(9))) == "n0, n1, n2, n3 and 5 more nodes"
 
 
 def test_consecutive_numbers_become_ranges():
@@ -53,7 +53,7 @@ def test_ranks_that_agree_make_one_line():
     assert merge([[record]] * 4, HOSTS, NODES) == [record]
 
 
-def test_the_rank_that_differs_is_named_with_its_node_and_decides_the_verdict():
+def test_the_rank_that_differs_is_named_and_decides_the_verdict():
     good, bad = Record("cores", "16"), Record("cores", "1", WARN, "bind less")
     merged, = merge([[good], [good], [good], [bad]], HOSTS, NODES)
     assert (merged.verdict, merged.todo) == (WARN, "bind less")
@@ -61,7 +61,7 @@ def test_the_rank_that_differs_is_named_with_its_node_and_decides_the_verdict():
 
 
 def test_a_failure_that_only_some_ranks_report_is_named():
-    """As a rank that got no further than this check, where the others went on to the next."""
+    """A rank that got no further than this check, while the others continued."""
     failure = Record("Horovod", "ImportError", FAIL)
     assert merge([[], [], [], [failure]], HOSTS, NODES)[0].value == "rank 3 on n02: ImportError"
     failure = Record("memory", "0 GB", FAIL, scope="node")
@@ -70,13 +70,13 @@ def test_a_failure_that_only_some_ranks_report_is_named():
     assert merge([[failure], [], [], []], HOSTS, NODES)[0].value == "9 s"
 
 
-def test_amounts_that_vary_count_by_the_least():
+def test_of_varying_amounts_the_smallest_is_shown():
     merged, = merge([[Record("memory", f"{free} GB", OK, "", free, "node")] if free else []
                      for free in (9, 0, 7, 0)], HOSTS, NODES)
-    assert merged.value == "n02: 7 GB (the least of 2)"
+    assert merged.value == "n02: 7 GB (the smallest of 2)"
     merged, = merge([[Record("memory", "9 GB", FAIL, "buy", 9)],
                      [Record("memory", "7 GB", OK, "", 7)]], ("a", "b"), (0, 1))
-    assert (merged.verdict, merged.value) == (FAIL, "a: 9 GB (the least of 2)")
+    assert (merged.verdict, merged.value) == (FAIL, "a: 9 GB (the smallest of 2)")
 
 
 def test_many_differing_values_are_cut():
@@ -89,8 +89,8 @@ def test_lines_end_at_column_100_and_commands_stay_whole():
     command = "  " + "srun --mpi=pmix " * 9
     text = line(Record("what", "word " * 40, WARN, f"do {'this ' * 30}:\n{command}\nor that"))
     lines = text.splitlines()
-    assert max(map(len, (one for one in lines if "srun" not in one))) <= 100
-    assert sum("srun" in one for one in lines) == 1 and command.strip() in text
+    assert max(map(len, (text for text in lines if "srun" not in text))) <= 100
+    assert sum("srun" in text for text in lines) == 1 and command.strip() in text
     assert lines[0].startswith("  warn  what              word word")
     assert text.count("→") == 1
     assert "do this" not in line(Record("what", "value", OK, "do this"))
@@ -112,9 +112,9 @@ def test_an_exception_in_a_check_is_a_failure_in_one_line():
 
 @pytest.mark.parametrize(("size", "environ"), [
     (1, {}), (4, {"SLURM_NTASKS": "4"}), (1, {"SLURM_NTASKS": "1"}),
-    (2, {"OMPI_COMM_WORLD_SIZE": "2", "SLURM_NTASKS": "4"}),  # mpirun -np 2 in a job of four
+    (2, {"OMPI_COMM_WORLD_SIZE": "2", "SLURM_NTASKS": "4"}),  # mpirun -np 2 in a job of 4 tasks
     (1, {"OMPI_COMM_WORLD_SIZE": "1", "SLURM_STEP_NUM_TASKS": "3", "SLURM_NTASKS": "4"}),
-    (2, {"SLURM_NTASKS": "4"}),  # a launcher that doesn't tell
+    (2, {"SLURM_NTASKS": "4"}),  # a launcher that doesn't set the number
     (1, {"SLURM_NTASKS": ""})])
 def test_a_world_as_large_as_the_launcher_says_passes(size, environ):
     assert launch.started(size, environ) is None
@@ -125,7 +125,7 @@ def test_a_world_as_large_as_the_launcher_says_passes(size, environ):
     (1, {"SLURM_STEP_NUM_TASKS": "4"}, "SLURM_STEP_NUM_TASKS is 4"),
     (1, {"PMI_SIZE": "8"}, "PMI_SIZE is 8"),
     (1, {"OMPI_COMM_WORLD_SIZE": "2"}, "OMPI_COMM_WORLD_SIZE is 2"),
-    (2, {"PMI_SIZE": "4"}, "MPI sees 2 ranks, but PMI_SIZE is 4: the processes are no one")])
+    (2, {"PMI_SIZE": "4"}, "MPI sees 2 ranks, but PMI_SIZE is 4: the processes are not one")])
 def test_processes_without_a_common_world_fail(size, environ, words):
     record = launch.started(size, environ)
     assert record.verdict == FAIL and words in record.value
@@ -134,7 +134,7 @@ def test_processes_without_a_common_world_fail(size, environ, words):
     assert ("srun --mpi=pmix" in record.todo) == any("SLURM" in name for name in environ)
 
 
-def test_which_of_several_lone_processes_speaks(monkeypatch):
+def test_which_of_several_lone_processes_prints(monkeypatch):
     for name in ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "MV2_COMM_WORLD_RANK"):
         monkeypatch.delenv(name, raising=False)
     assert launch.number({}) == launch.number({"SLURM_PROCID": "3"}) == 0  # a batch script's own
@@ -161,7 +161,7 @@ def test_scheduler_job_restarts_and_places(tmp_path):
     nodes = tmp_path / "nodefile"
     nodes.write_text("n01\nn01\nn02\nn02\n")
     environ = {"PBS_JOBID": "9.server", "PBS_NODEFILE": str(nodes)}
-    assert [one.verdict for one in launch.scheduler(4, environ)] == [INFO]
+    assert [record.verdict for record in launch.scheduler(4, environ)] == [INFO]
     _, record = launch.scheduler(2, environ)
     assert record.verdict == WARN and "4 lines in PBS_NODEFILE for 2 ranks" in record.value
     environ["PBS_NODEFILE"] = str(tmp_path / "gone")  # on the other nodes of a job
@@ -173,30 +173,30 @@ def test_clocks_two_seconds_apart_are_a_warning():
     assert clock.judge({"n01": 0.0, "n02": 1.9}).verdict == OK
     record = clock.judge({"n01": 0.0, "n02": 1.5, "n03": -1.0})
     assert record.verdict == WARN
-    assert record.value == "2.50 s apart at most: n02 is ahead of n03"
+    assert record.value == "up to 2.50 s apart: n02 is ahead of n03"
 
 
 # --- versions -----------------------------------------------------------------------------------
 
 def test_versions_that_differ_between_ranks_fail_and_are_named():
-    mine = {"Python": "3.12.1", "NumPy": "2.4", "h5py": "3.14", "HDF5": "1.14"}
-    one, same = software.judge([mine] * 4, HOSTS, NODES)
-    assert one.value == "Python 3.12.1, NumPy 2.4, h5py 3.14 (HDF5 1.14)" and one.verdict == OK
+    versions = {"Python": "3.12.1", "NumPy": "2.4", "h5py": "3.14", "HDF5": "1.14"}
+    found, same = software.judge([versions] * 4, HOSTS, NODES)
+    assert found.value == "Python 3.12.1, NumPy 2.4, h5py 3.14 (HDF5 1.14)" and found.verdict == OK
     assert (same.verdict, same.value) == (OK, "yes, 4 ranks")
-    _, differ = software.judge([mine, mine, mine, {**mine, "HDF5": "1.10"}], HOSTS, NODES)
+    _, differ = software.judge([versions] * 3 + [{**versions, "HDF5": "1.10"}], HOSTS, NODES)
     assert differ.verdict == FAIL and "rank 3 on n02: HDF5 1.10" in differ.value
-    missing, _ = software.judge([{**mine, "NumPy": software.MISSING}] * 4, HOSTS, NODES)
+    missing, _ = software.judge([{**versions, "NumPy": software.MISSING}] * 4, HOSTS, NODES)
     assert missing.verdict == FAIL and "env/setup.sh" in missing.todo
 
 
-def test_versions_are_those_that_are_loaded():
+def test_versions_are_those_of_the_loaded_libraries():
     import h5py
     import numpy
 
-    found = software.installed("train")
-    assert (found["NumPy"], found["h5py"], found["HDF5"]) == (
+    versions = software.installed("train")
+    assert (versions["NumPy"], versions["h5py"], versions["HDF5"]) == (
         numpy.__version__, h5py.__version__, h5py.version.hdf5_version)
-    assert software.MISSING not in found.values()
+    assert software.MISSING not in versions.values()
     assert set(software.installed("preprocess")) & {"TensorFlow", "Keras", "Horovod"} == set()
 
 
@@ -215,7 +215,7 @@ def test_other_than_tested_versions_are_a_warning(tmp_path):
 
 # --- cores, memory, limits ----------------------------------------------------------------------
 
-@pytest.mark.parametrize(("sets", "there", "verdict", "words"), [
+@pytest.mark.parametrize(("sets", "total", "verdict", "words"), [
     ([(0, 1, 2, 3)], 4, OK, "4 cores"),
     ([(0, 1)] * 2, 2, OK, "2 cores, shared by 2 ranks"),
     ([(0, 1)] * 3, 2, WARN, "3 ranks share cores 0-1"),
@@ -225,34 +225,34 @@ def test_other_than_tested_versions_are_a_warning(tmp_path):
     ([(0, 1), (1, 2)], 3, OK, "2 ranks on 3 cores, some in common"),
     ([(0,), (1,)], 2, OK, "2 ranks with 1 of their own each"),
     ([(0,), (1,)], 8, WARN, "2 ranks with 1 of their own each (the node has 8)")])
-def test_ranks_that_share_a_core_are_a_warning(sets, there, verdict, words):
-    """As are ranks bound to one core each, in training, where the node has more."""
-    record = machine.judge_cores(sets, there, training=True)
+def test_ranks_that_share_a_core_are_a_warning(sets, total, verdict, words):
+    """So are ranks bound to one core each, in training, if the node has more cores."""
+    record = machine.judge_cores(sets, total, training=True)
     assert (record.verdict, record.value) == (verdict, words)
 
 
-def test_preprocessing_is_content_with_one_core():
+def test_one_core_per_rank_is_enough_for_preprocessing():
     assert machine.judge_cores([(0,), (1,)], 8, training=False).verdict == OK
 
 
-@pytest.mark.parametrize(("everyone", "rank", "verdict", "advice"), [
+@pytest.mark.parametrize(("by_rank", "rank", "verdict", "advice"), [
     ([(4, (0, 1, 2, 3))], 0, OK, ""),
     ([(2, (0, 1, 2, 3))] * 2, 0, OK, ""),
     ([(4, (0, 1, 2, 3))] * 2, 0, WARN, "OMP_NUM_THREADS=2"),
     ([(1, (0, 1, 2, 3)), (1, (4, 5, 6, 7))], 1, WARN, "OMP_NUM_THREADS=4"),
     ([(4, (0, 1, 2, 3)), (4, (4, 5, 6, 7))], 1, OK, ""),
-    ([(1, (0, 1))] * 3, 0, OK, "")])  # a thread each can't be less; 'cores' tells of that
-def test_threads_fit_the_cores(everyone, rank, verdict, advice):
-    record = training.judge_threads(everyone, rank)
+    ([(1, (0, 1))] * 3, 0, OK, "")])  # one thread each is the minimum; 'cores' warns
+def test_threads_fit_the_cores(by_rank, rank, verdict, advice):
+    record = training.judge_threads(by_rank, rank)
     assert record.verdict == verdict and advice in record.todo
 
 
 @pytest.mark.parametrize(("free", "allowed", "verdict", "words"), [
-    (100e9, None, OK, "100.0 GB free for 4 ranks, 1.3 GB each needed"),
+    (100e9, None, OK, "100.0 GB free for 4 ranks, each needs 1.3 GB"),
     (100e9, 200e9, OK, "100.0 GB free for"), (7e9, None, WARN, "7.0 GB free for"),
     (5e9, None, FAIL, "5.0 GB free for"),
     (100e9, 3e9, FAIL, "3.0 GB free within the job's limit for 4 ranks")])
-def test_memory_is_the_less_of_what_is_free_and_allowed(free, allowed, verdict, words):
+def test_available_memory_is_the_smaller_of_free_and_allowed(free, allowed, verdict, words):
     record = memory.judge(free, allowed, 4, 1.3)
     assert record.verdict == verdict and words in record.value
 
@@ -264,7 +264,7 @@ def group(root: Path, **files: object) -> None:
 
 
 def test_limits_of_control_groups_version_2(tmp_path):
-    """The tightest on the way up; what is only cached files doesn't count as used."""
+    """The tightest limit of all parents counts; cached files don't count as used."""
     job = tmp_path / "slurm" / "job_17"
     group(tmp_path)
     group(job, memory_max=8_000, memory_current=3_000, memory_stat="anon 1\ninactive_file 500")
@@ -278,7 +278,7 @@ def test_limits_of_control_groups_version_2(tmp_path):
 
 
 def test_limits_of_control_groups_version_1(tmp_path):
-    """Also where a container sees its own group as the root; a huge number is no limit."""
+    """Also in a container, which sees its own group as the root; a huge number means no limit."""
     root = tmp_path / "memory"
     root.mkdir()
     (root / "memory.limit_in_bytes").write_text("9223372036854771712\n")
@@ -312,11 +312,11 @@ def test_limits_of_this_process(monkeypatch):
     for leaders, infiniband, locked in (([0, 4], True, WARN), ([0], True, INFO),
                                         ([0, 4], False, INFO)):
         records = machine.limits(SimpleNamespace(leaders=leaders), infiniband)
-        assert [(one.what, one.verdict) for one in records] == [
+        assert [(record.what, record.verdict) for record in records] == [
             ("open files", WARN), ("locked memory", locked), ("core dumps", INFO)]
 
 
-def test_shared_memory_is_told_once_a_node(monkeypatch):
+def test_shared_memory_is_reported_once_per_node(monkeypatch):
     place = SimpleNamespace(first=True)
     assert machine.shared_memory(SimpleNamespace(first=False)) is None
     for blocks, verdict in ((15_000, WARN), (20_000, OK)):
@@ -347,7 +347,7 @@ def test_infiniband_devices_with_rate_and_state(tmp_path):
 @pytest.mark.parametrize(("free", "files", "verdict"), [
     (80e9, None, OK), (80e9, 10**6, OK), (4e9, 10**6, WARN), (0.1e9, 10**6, FAIL),
     (80e9, 5_000, WARN), (80e9, 0, FAIL), (0.1e9, 5_000, FAIL)])
-def test_little_room_for_bytes_or_files(free, files, verdict):
+def test_little_space_for_bytes_or_files(free, files, verdict):
     assert storage.judge_space(free, 100e9, files).verdict == verdict
 
 
@@ -396,7 +396,7 @@ PROGRESSIVE = """\
 
 
 @pytest.mark.parametrize(("text", "verdict", "words"), [
-    (PLAIN.format(1), WARN, "1 stripe of 1 MiB: one server takes all writes"),
+    (PLAIN.format(1), WARN, "1 stripe of 1 MiB: one server handles all writes"),
     (PLAIN.format(0), WARN, "1 stripe of 1 MiB"), (PLAIN.format(8), OK, "8 stripes of 1 MiB"),
     (PLAIN.format(-1), OK, "all servers of 1 MiB"), (PROGRESSIVE, OK, "8 stripes of 4 MiB"),
     ("what?", INFO, "unknown")])
@@ -404,7 +404,7 @@ def test_one_stripe_is_a_warning_with_the_command(text, verdict, words):
     record = storage.judge_striping(text, Path("/lustre/my runs"))
     assert record.verdict == verdict and words in record.value
     if verdict == WARN:
-        assert "before the file is made" in record.todo
+        assert "before the data file is created" in record.todo
         assert record.todo.endswith("  lfs setstripe -c 8 -S 4M '/lustre/my runs'")
 
 
@@ -414,7 +414,7 @@ def program(folder: Path, name: str, text: str) -> None:
     file.chmod(0o755)
 
 
-def test_lfs_is_asked_about_the_folder(tmp_path, monkeypatch):
+def test_lfs_is_called_for_the_folder(tmp_path, monkeypatch):
     folder = tmp_path / "runs"
     monkeypatch.setenv("PATH", str(tmp_path))
     assert storage._striping(folder).verdict == INFO
@@ -439,7 +439,7 @@ def test_a_folder_that_cannot_be_written(tmp_path):
     assert list(tmp_path.iterdir()) == [file]
 
 
-# --- GPUs, as texts -----------------------------------------------------------------------------
+# --- GPUs, from recorded texts --------------------------------------------------------------------
 
 SMI = """\
 0, GPU-1f3a7c52-0000, 00000000:07:00.0, NVIDIA A100-SXM4-80GB, 535.104.05, 81920, 3
@@ -467,11 +467,11 @@ def test_nvidia_smi_is_read(tmp_path, monkeypatch):
     (None, [0, 1, 2]), ("", []), ("2,0", [2, 0]), ("GPU-1f3a7c52", [0]), ("1,9,0", [1]),
     ("-1", []), ("GPU-2b9d", []), ("2, GPU-2b9d0e11-0000", [2, 1])])
 def test_visible_gpus_as_cuda_numbers_them(setting, numbers):
-    """The list ends where an entry names none, or could mean two."""
+    """The list ends at an entry that matches no GPU, or two."""
     assert gpu.visible(CARDS, setting) == [CARDS[number].uuid for number in numbers]
 
 
-def test_parts_of_a_gpu_are_told_apart():
+def test_parts_of_a_gpu_are_distinguished():
     assert gpu.visible(CARDS, "MIG-aa,MIG-bb") == ["MIG-aa", "MIG-bb"]
     assert gpu.judge_sharing([(0, "MIG-aa"), (1, "MIG-bb")]).verdict == OK
 
@@ -481,7 +481,7 @@ def test_two_ranks_on_one_gpu_are_a_warning():
                                                                      "each rank has its own")
     record = gpu.judge_sharing([(4, "GPU-a"), (5, "GPU-b"), (6, "GPU-a"), (7, None)])
     assert record.verdict == WARN
-    assert record.value == "several ranks on one: ranks 4, 6 on GPU-a"
+    assert record.value == "several ranks on one GPU: ranks 4, 6 on GPU-a"
     assert "--ntasks-per-node=2" in record.todo
     assert gpu.judge_sharing([(0, None), (1, None)]) is None
 
@@ -490,12 +490,12 @@ def test_two_ranks_on_one_gpu_are_a_warning():
     ((None, None), ("GPU:0", "GPU:1"), OK), (("0", "1"), ("GPU:0", "GPU:0"), OK),
     (("0,1", "1,0"), ("GPU:0", "GPU:1"), WARN), (("1", "GPU-2b9d0e11"), ("GPU:0", "GPU:0"), WARN),
     (("0,1", "0,1"), ("GPU:0", "CPU"), OK)])
-def test_the_gpu_of_a_rank_is_the_one_that_its_job_shows_it(monkeypatch, settings, kinds, verdict):
+def test_the_gpu_of_a_rank_depends_on_the_visible_ones(monkeypatch, settings, kinds, verdict):
     """CUDA_VISIBLE_DEVICES of each rank renumbers the GPUs."""
     shared = []
     for rank, (setting, kind) in enumerate(zip(settings, kinds, strict=True)):
         place = SimpleNamespace(comm=SimpleNamespace(rank=rank), node=SimpleNamespace(
-            allgather=lambda mine: [*shared, mine]))
+            allgather=lambda own: [*shared, own]))
         if setting is None:
             monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
         else:
@@ -506,21 +506,21 @@ def test_the_gpu_of_a_rank_is_the_one_that_its_job_shows_it(monkeypatch, setting
     assert found[0].verdict == verdict
 
 
-def test_a_gpu_that_others_use_is_a_warning_if_it_is_ours():
+def test_a_visible_gpu_that_others_use_is_a_warning():
     assert gpu.busy(CARDS, "0,2") is None
     record = gpu.busy(CARDS, None)
     assert record.verdict == WARN and "GPU 1 (00000000:0F:00.0) has 20,480" in record.value
 
 
-@pytest.mark.parametrize(("have", "cuda", "computes", "verdict"), [
+@pytest.mark.parametrize(("version", "cuda", "computes", "verdict"), [
     ("525.60.13", "12.5.1", True, OK), ("525.60.12", "12.5.1", False, FAIL),
     ("535.104.05", "12.9", True, OK), ("575.57.08", "13.0", False, FAIL),
     ("580.65.06", "13.0", True, OK), ("580", "13", True, OK), ("470.82.01", "11.8", True, OK),
     ("96.43.23", "12.5.1", False, FAIL),
     ("525.125.06", "13.0", True, WARN), ("999.1", "21.0", True, INFO)])
-def test_the_driver_is_new_enough_for_the_cuda_in_use(have, cuda, computes, verdict):
-    """An older one that computes all the same does so through compatibility libraries."""
-    assert gpu.judge_driver(have, cuda, computes).verdict == verdict
+def test_the_driver_is_new_enough_for_cuda(version, cuda, computes, verdict):
+    """An older driver that works nevertheless does so through compatibility libraries."""
+    assert gpu.judge_driver(version, cuda, computes).verdict == verdict
 
 
 @pytest.mark.parametrize(("text", "version"), [
@@ -528,7 +528,7 @@ def test_the_driver_is_new_enough_for_the_cuda_in_use(have, cuda, computes, verd
      "GCC version:  gcc version 12.2.0 (Debian 12.2.0-14)\n", "535.129.03"),
     ("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  Release Build  (dvs)\n",
      "580.65.06"), ("", None)])
-def test_the_driver_by_its_file(tmp_path, text, version):
+def test_the_driver_version_from_proc(tmp_path, text, version):
     file = tmp_path / "version"
     file.write_text(text)
     assert gpu.driver([], file) == version
@@ -577,7 +577,7 @@ def test_horovod_that_sees_other_ranks_than_mpi_fails():
     ranks, threads = training.judge_ranks((3, 4), (3, 4), True)
     assert (ranks.verdict, threads.verdict) == (OK, OK)
     record, = training.judge_ranks((0, 1), (3, 4), True)
-    assert record.verdict == FAIL and "rank 0 of 1, where MPI sees 3 of 4" in record.value
+    assert record.verdict == FAIL and "rank 0 of 1, but MPI sees 3 of 4" in record.value
     assert training.judge_ranks((3, 4), (3, 4), False)[1].verdict == WARN
 
 
@@ -596,12 +596,12 @@ def test_two_mpi_libraries_in_one_process_fail():
     assert record.verdict == FAIL and openmpi in record.value and mpich in record.value
 
 
-def test_horovods_faults_break_no_job_on_one_rank(monkeypatch):
+def test_on_one_rank_horovods_faults_are_warnings(monkeypatch):
     failure = [Record("Horovod", "ImportError", FAIL, "build"), Record("NCCL", "fits")]
     monkeypatch.setattr(training, "_horovod", lambda *_: failure)
     for size, verdict in ((1, WARN), (2, FAIL)):
         place = SimpleNamespace(comm=SimpleNamespace(size=size))
-        assert [one.verdict for one in training.horovod(place, None)] == [verdict, OK]
+        assert [record.verdict for record in training.horovod(place, None)] == [verdict, OK]
 
 
 # --- the command --------------------------------------------------------------------------------
