@@ -56,7 +56,7 @@ def test_a_timeline_of_all_ranks_with_horovod(tmp_path: Path) -> None:
                        "--timeline", ranks=2, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "16 train + 64 validation images" in done.stdout
-    assert "timeline: 4 steps of each of 2 ranks" in done.stdout
+    assert "timeline: 4 steps on each of 2 ranks" in done.stdout
     assert not list((tmp_path / "run").glob(".timeline*"))
     events = json.loads((tmp_path / "run" / "timeline.json").read_text())["traceEvents"]
     loop = [event for event in events if event.get("cat") == "loop"]

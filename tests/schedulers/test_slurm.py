@@ -385,7 +385,7 @@ def test_a_study_of_all_other_kinds_and_its_prediction(lab: Lab, work: Path, sha
     text = lab.run(f"source {shlex.quote(str(lab.clone))}/env/activate.sh && "
                    "hpc-deepfake scaling predict study --fit-ranks 1 2 --also hybrid", work)
     assert "weak, real, mesh:tensor=2: " in text and "weak, real, hybrid: " in text
-    assert "Latency and bandwidth by study/microbench-n0002-r1/microbench.json" in text
+    assert "Latency and bandwidth from study/microbench-n0002-r1/microbench.json" in text
 
 
 def test_a_chain_from_the_login_node_ends_when_the_work_is_done(lab: Lab, work: Path,
