@@ -128,7 +128,7 @@ class Trainer:
             limits: when to stop and to save.
             run: the run directory, on rank 0; None on other ranks.
             stop: true once this rank has received a signal to stop.
-            watchdog: is told of each step.
+            watchdog: is notified of each step.
             slow: factor by which this rank's computation is prolonged, for studies.
             timeline: records the phases.
         """
@@ -167,7 +167,7 @@ class Trainer:
         return bool(patience) and state.epoch - 1 - state.best_epoch >= patience
 
     def _epoch(self) -> bool:
-        """Train the rest of the current epoch; False if a rank was told to stop."""
+        """Train the rest of the current epoch; False if a rank was asked to stop."""
         order = epoch_order(self.rows, self.settings.seed, self.state.epoch)
         line = Line(self.comm.rank == 0, interval=0)
         self._begun = time.monotonic(), self.state.rows_done
@@ -181,7 +181,7 @@ class Trainer:
         return not stopped
 
     def _steps(self, order: np.ndarray, line: Line) -> Done:
-        """Train until the epoch ends, a rank is told to stop, or a checkpoint is due.
+        """Train until the epoch ends, a rank is asked to stop, or a checkpoint is due.
 
         Returns:
             The last step, or what the strategy reported when it settled if that has wishes.
@@ -236,7 +236,7 @@ class Trainer:
                 and time.monotonic() - self._saved >= self.limits.checkpoint_seconds)
 
     def _end_of_epoch(self) -> bool:
-        """Validate, keep the best weights, write the metrics; False if told to stop."""
+        """Validate, keep the best weights, write the metrics; False if asked to stop."""
         state = self.state
         began = time.perf_counter()
         self.watchdog.entered()
@@ -269,12 +269,12 @@ class Trainer:
         return not (stopped and more)
 
     def _evaluate(self, rows: np.ndarray) -> tuple[dict[str, Any], bool]:
-        """Figures over all ``rows``, and whether a rank was told to stop."""
+        """Figures over all ``rows``, and whether a rank was asked to stop."""
         probabilities, stopped = self._probabilities(rows)
         return metrics.evaluate(probabilities, self.data.labels[rows]), stopped
 
     def _probabilities(self, rows: np.ndarray) -> tuple[np.ndarray, bool]:
-        """Probabilities of ``rows``, and whether a rank was told to stop; the same on all ranks.
+        """Probabilities of ``rows``, and whether a rank was asked to stop; the same on all ranks.
 
         Each row is computed by one rank."""
         index, shares = self.strategy.evaluation_share

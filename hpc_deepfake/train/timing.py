@@ -52,7 +52,7 @@ class StepClock:
         self._loaded = time.perf_counter()
 
     def dawdle(self) -> None:
-        """Sleep to make this rank as slow as wanted, in proportion to its last step; from the third
+        """Sleep to slow this rank down by the factor, in proportion to its last step; from the third
         step on, since the first one also builds the graph."""
         self._slept = 0.0
         if self._slow > 1 and len(self._steps) > 1:

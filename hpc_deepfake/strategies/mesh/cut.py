@@ -93,7 +93,7 @@ def measure(rows: int = 16, repeats: int = 5) -> dict[str, float]:
 
     Args:
         rows: number of pictures.
-        repeats: the median of so many runs is taken.
+        repeats: number of runs, of which the median is taken.
     """
     import numpy as np
     import tensorflow as tf

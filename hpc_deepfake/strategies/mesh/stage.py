@@ -18,7 +18,7 @@ from hpc_deepfake.strategies.mesh.shards import output_shape
 from hpc_deepfake.strategies.meter import clock
 from preprocessing.ela import SIZE
 
-_LARGE = 1 << 20  # gradients of at least so many elements are reduced by themselves
+_LARGE = 1 << 20  # elements from which a gradient is reduced by itself
 
 
 class Local(NamedTuple):
