@@ -1,4 +1,4 @@
-"""The commands as a user calls them, on one trained model."""
+"""The commands as a user calls them, with one trained model."""
 
 from __future__ import annotations
 
@@ -18,14 +18,13 @@ import pytest
 from conftest import run_program
 
 from hpc_deepfake.core.errors import InputError
-from hpc_deepfake.data import verify
 from hpc_deepfake.report import summary
 from hpc_deepfake.train import checkpoint
-from preprocessing.store import DONE, PENDING, REJECTED, checksum, open_header
+from preprocessing.store import DONE, open_header
 
 pytestmark = pytest.mark.slow  # TensorFlow starts once per process
 
-# Calls the command with each list of arguments in one process, since starting TensorFlow takes
+# Calls the command with each list of arguments in a single process, since starting TensorFlow takes
 # seconds; writes [code, stdout, stderr] of each. The encoding is that of the user's terminal.
 PROGRAM = """
 import io, json, os, sys
@@ -44,7 +43,7 @@ for encoding, arguments in json.loads(sys.stdin.read()):
     except Exception as error:
         code = repr(error)
     sys.stdout, sys.stderr = real
-    results.append([code, *(one.buffer.getvalue().decode(encoding) for one in streams)])
+    results.append([code, *(stream.buffer.getvalue().decode(encoding) for stream in streams)])
 json.dump(results, open("results.json", "w"))
 """
 TRAIN = ["--epochs", "2", "--batch-size", "8", "--device", "cpu"]
@@ -54,15 +53,15 @@ HIDDEN = {"MY_TOKEN": "hush-1", "OMPI_MCA_orte_hnp_uri": "hush-2",
 
 
 def call(folder: Path, *commands: list[object]) -> list[tuple]:
-    """(code, stdout, stderr) of each command, called in ``folder``; a first word ``ascii`` means
-    a terminal that can't show anything else."""
-    asked = []
+    """(code, stdout, stderr) of each command, called in ``folder``; the first word ``ascii`` stands
+    for a terminal that shows ASCII only."""
+    calls = []
     for command in commands:
         terminal, words = ("ascii", command[1:]) if command[0] == "ascii" else ("utf-8", command)
-        asked.append([terminal, [os.fsencode(str(word) if not isinstance(word, bytes) else word)
+        calls.append([terminal, [os.fsencode(str(word) if not isinstance(word, bytes) else word)
                                  .hex() for word in words]])
     done = subprocess.run([sys.executable, "-c", PROGRAM], cwd=folder, text=True, timeout=240,
-                          capture_output=True, input=json.dumps(asked), env=os.environ)
+                          capture_output=True, input=json.dumps(calls), env=os.environ)
     assert done.returncode == 0, done.stderr
     return [tuple(result) for result in json.loads((folder / "results.json").read_text())]
 
@@ -87,8 +86,8 @@ def read(run: Path, name: str) -> dict:
     return json.loads((run / name).read_text())
 
 
-def test_run_directory_holds_what_it_should(run):
-    """The files of DESIGN and nothing temporary; checkpoints of both epochs."""
+def test_run_directory_has_the_documented_files(run):
+    """And no temporary ones; checkpoints of both epochs."""
     assert sorted(path.name for path in run.iterdir()) == [
         "checkpoints", "config.json", "environment.json", "metrics.jsonl", "model.json",
         "model.keras", "predictions.csv", "report.html", "summary.json"]
@@ -97,7 +96,7 @@ def test_run_directory_holds_what_it_should(run):
 
 
 def test_config_has_every_option(run, data_file):
-    """As given and by default; the data file by its absolute path."""
+    """Given ones and defaults; the data file by its absolute path."""
     from hpc_deepfake.train.options import parser
 
     config = read(run, "config.json")
@@ -108,15 +107,16 @@ def test_config_has_every_option(run, data_file):
 
 
 def test_environment_has_versions_and_no_secrets(run):
-    """What it ran on and with; of the variables only those of the allow-list."""
-    found = read(run, "environment.json")
-    assert {"hpc_deepfake", "python", "keras", "numpy", "h5py", "mpi4py"} <= set(found["versions"])
-    assert set(found) == {"versions", "mpi", "platform", "command", "git", "ranks", "variables",
-                          "started"}
-    rank, = found["ranks"]
+    """Machine and software; of the environment variables only those of the allow-list."""
+    environment = read(run, "environment.json")
+    assert {"hpc_deepfake", "python", "keras", "numpy", "h5py", "mpi4py"} <= set(
+        environment["versions"])
+    assert set(environment) == {"versions", "mpi", "platform", "command", "git", "ranks",
+                                "variables", "started"}
+    rank, = environment["ranks"]
     assert rank["device"] == "CPU" and rank["threads"] >= 1 and rank["host"]
-    assert found["variables"]["HOROVOD_CYCLE_TIME"] == "3"
-    assert not set(HIDDEN) & set(found["variables"])
+    assert environment["variables"]["HOROVOD_CYCLE_TIME"] == "3"
+    assert not set(HIDDEN) & set(environment["variables"])
     everything = "".join((run / name).read_text() for name in (
         "config.json", "environment.json", "metrics.jsonl", "summary.json", "model.json",
         "report.html"))
@@ -124,10 +124,10 @@ def test_environment_has_versions_and_no_secrets(run):
 
 
 def test_metrics_have_a_line_per_epoch(run):
-    """Every figure of validation, and where the seconds went."""
-    found = lines(run)
-    assert [(line["epoch"], line["step"]) for line in found] == [(1, 5), (2, 10)]
-    for line in found:
+    """With every figure of validation, and the seconds of each stage."""
+    epochs = lines(run)
+    assert [(line["epoch"], line["step"]) for line in epochs] == [(1, 5), (2, 10)]
+    for line in epochs:
         assert {"loss", "accuracy", "images_per_s", "best", "val_loss", "val_accuracy", "val_auc",
                 "val_balanced_accuracy", "val_precision", "val_recall", "val_f1", "val_majority",
                 "val_tp", "val_fp", "val_tn", "val_fn", "val_rows"} <= set(line)
@@ -136,25 +136,26 @@ def test_metrics_have_a_line_per_epoch(run):
         assert all(value >= 0 for value in line["seconds"].values())
         assert line["seconds"]["compute"] > 0
         assert line["val_rows"] == sum(line[f"val_{name}"] for name in ("tp", "fp", "tn", "fn"))
-    best = min(found, key=lambda line: line["val_loss"])
-    assert [line["best"] for line in found] == [True, best["epoch"] == 2]
+    best = min(epochs, key=lambda line: line["val_loss"])
+    assert [line["best"] for line in epochs] == [True, best["epoch"] == 2]
 
 
 def test_summary_is_that_of_the_best_epoch(run, data_file):
-    found, best = read(run, "summary.json"), min(lines(run), key=lambda line: line["val_loss"])
-    assert found["best_epoch"] == best["epoch"]
-    assert (found["strategy"], found["ranks"], found["epochs"], found["steps"],
-            found["stopped_early"], found["feature"]) == ("sequential", 1, 2, 10, False, "ela")
+    summary, best = read(run, "summary.json"), min(lines(run), key=lambda line: line["val_loss"])
+    assert summary["best_epoch"] == best["epoch"]
+    assert (summary["strategy"], summary["ranks"], summary["epochs"], summary["steps"],
+            summary["stopped_early"], summary["feature"]) == ("sequential", 1, 2, 10, False, "ela")
     parts = np.array(open_header(data_file).array("split"))
-    assert [found["train_rows"], *(found[part]["rows"] for part in ("validation", "test"))] == [
+    assert [summary["train_rows"], *(summary[part]["rows"] for part in ("validation", "test"))] == [
         (parts == part).sum() for part in range(3)]
-    for name, value in found["validation"].items():
+    for name, value in summary["validation"].items():
         assert value == pytest.approx(best[f"val_{name}"], rel=1e-5), name
     assert read(run, "model.json")["feature"] == "ela"
 
 
-def test_training_tells_what_it_does(run):
-    """Data, ranks and device first, a line per epoch, figures beside the majority at the end."""
+def test_output_of_training(run):
+    """Data, ranks and device first, a line per epoch, figures beside the majority class at the
+    end."""
     text = (run.parent / "output").read_text()
     first, *epochs = text.splitlines()[:3]
     assert first.startswith("ela of ") and "sequential on 1 rank, CPU" in first
@@ -164,35 +165,35 @@ def test_training_tells_what_it_does(run):
 
 
 def test_the_same_command_gives_the_same_weights(run, data_file, tmp_path):
-    """Bit for bit, optimizer included; and the same figures."""
+    """Bit for bit, including the optimizer state; and the same figures."""
     other = tmp_path / "again"
     done = run_program("hpc_deepfake.train", "--data", data_file, "--run", other, *TRAIN,
                        cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    for one, two in zip(checkpoint.found(run / "checkpoints"),
-                        checkpoint.found(other / "checkpoints"), strict=True):
-        arrays, others = checkpoint.load(one)[0], checkpoint.load(two)[0]
+    for first, second in zip(checkpoint.found(run / "checkpoints"),
+                             checkpoint.found(other / "checkpoints"), strict=True):
+        arrays, others = checkpoint.load(first)[0], checkpoint.load(second)[0]
         assert len(arrays) == len(others) >= 40 + 16  # weights, moments, best weights
         assert all(np.array_equal(a, b) for a, b in zip(arrays, others, strict=True))
-    for one, two in zip(lines(run), lines(other), strict=True):
+    for first, second in zip(lines(run), lines(other), strict=True):
         for timing in ("seconds", "ranks", "images_per_s"):
-            one.pop(timing), two.pop(timing)
-        assert one == two
+            first.pop(timing), second.pop(timing)
+        assert first == second
 
 
 @pytest.fixture(scope="module")
 def odd(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of pictures with difficult names, and files that are no pictures."""
+    """A folder of pictures with difficult names, and of files that are not pictures."""
     folder = tmp_path_factory.mktemp("odd")
-    one = next((pictures / "Au").iterdir())
+    picture = next((pictures / "Au").iterdir())
     for name in (b"-dash.jpg", b"new\nline.jpg", b'quote",comma.JPG', b"not\xffutf8.jpg",
                  "ünïcode 🖼.jpg".encode(), b"\x1b[31mred.jpg", b"sub/deep.jpg"):
         path = os.path.join(os.fsencode(folder), name)
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        shutil.copyfile(one, path)
+        shutil.copyfile(picture, path)
     (folder / "empty.jpg").touch()
-    (folder / "text.png").write_text("no picture")
-    (folder / "notes.txt").write_text("not even by its name")
+    (folder / "text.png").write_text("not a picture")
+    (folder / "notes.txt").write_text("another extension")
     (folder / ".hidden.jpg").write_text("not shown")
     return folder
 
@@ -200,7 +201,7 @@ def odd(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def answers(run: Path, data_file: Path, pictures: Path, odd: Path,
             tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple]:
-    """(code, stdout, stderr) of many commands, all of one process."""
+    """(code, stdout, stderr) of many commands, all called in one process."""
     folder = tmp_path_factory.mktemp("calls")
     shutil.copytree(run, folder / "cardless", ignore=shutil.ignore_patterns("checkpoints"))
     (folder / "cardless" / "model.json").unlink()
@@ -242,16 +243,16 @@ def answers(run: Path, data_file: Path, pictures: Path, odd: Path,
     }
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
     try:
-        found = dict(zip(commands, call(folder, *commands.values()), strict=True))
+        results = dict(zip(commands, call(folder, *commands.values()), strict=True))
     finally:
         del os.environ["CUDA_VISIBLE_DEVICES"]
-    found["figures"] = {part: json.loads((folder / f"{part}.json").read_text())
-                        for part in ("validation", "test", "all")}
-    return found
+    results["figures"] = {part: json.loads((folder / f"{part}.json").read_text())
+                          for part in ("validation", "test", "all")}
+    return results
 
 
-def test_evaluate_gives_the_summarys_figures(run, answers):
-    """Of the validation and the test part, from the saved model, and a table of them."""
+def test_evaluate_agrees_with_the_summary(run, answers):
+    """For the validation and the test part, from the saved model; also as a table."""
     summary = read(run, "summary.json")
     for part in ("validation", "test"):
         code, out, err = answers[part]
@@ -273,8 +274,8 @@ def test_evaluate_gives_the_summarys_figures(run, answers):
     ("nothing", "no pictures in nothing"),
     ("unknown feature", "was trained on the feature 'phases'"),
     ("gpu", "--device gpu: ")])
-def test_wrong_input_is_one_message_and_code_2(answers, name, message):
-    """Which says what, and no traceback."""
+def test_wrong_input_is_a_message_and_code_2(answers, name, message):
+    """A single message without a traceback."""
     code, out, err = answers[name]
     assert code == 2
     assert err.count("error:") == 1 and message in err
@@ -296,8 +297,8 @@ from hpc_deepfake import evaluate
 from hpc_deepfake.data.rows import open_data
 from hpc_deepfake.network import model
 rows = open_data(Path(sys.argv[1]), "ela")
-found = evaluate.probabilities(model.load(Path(sys.argv[2])), rows, np.arange(60))
-Path("stored.json").write_text(json.dumps(found.tolist()))
+probabilities = evaluate.probabilities(model.load(Path(sys.argv[2])), rows, np.arange(60))
+Path("stored.json").write_text(json.dumps(probabilities.tolist()))
 """
     subprocess.run([sys.executable, "-c", program, data_file, run], cwd=folder, check=True,
                    capture_output=True, timeout=120)
@@ -306,23 +307,23 @@ Path("stored.json").write_text(json.dumps(found.tolist()))
         names, json.loads((folder / "stored.json").read_text()), strict=True)}
 
 
-def test_predict_gives_the_stored_rows_probability(run, data_file, pictures, answers, tmp_path):
-    """To 1e-5, for every picture of the folder, in all three formats; the verdict follows."""
-    want = stored(data_file, pictures, run, tmp_path)
-    assert len(want) == 60 and np.std(list(want.values())) > 1e-3
+def test_predict_agrees_with_the_data_file(run, data_file, pictures, answers, tmp_path):
+    """To 1e-5, for every picture of the folder, in all three formats, with the verdict."""
+    expected = stored(data_file, pictures, run, tmp_path)
+    assert len(expected) == 60 and np.std(list(expected.values())) > 1e-3
     code, out, err = answers["folder"]
     assert code == 0 and DONE_60.fullmatch(err)
-    got = rows_of(out)
-    assert list(got) == sorted(want)
-    assert all(abs(got[path] - want[path]) < 1e-5 for path in want)
+    predicted = rows_of(out)
+    assert list(predicted) == sorted(expected)
+    assert all(abs(predicted[path] - expected[path]) < 1e-5 for path in expected)
 
     code, out, err = answers["csv"]
     assert code == 0 and DONE_60.fullmatch(err)
     table = list(csv.DictReader(io.StringIO(out, newline="")))
-    assert [row["path"] for row in table] == sorted(want)
+    assert [row["path"] for row in table] == sorted(expected)
     for row in table:
-        assert abs(float(row["probability"]) - want[row["path"]]) < 1e-5
-        assert row["verdict"] == ("tampered" if want[row["path"]] >= 0.5 else "authentic")
+        assert abs(float(row["probability"]) - expected[row["path"]]) < 1e-5
+        assert row["verdict"] == ("tampered" if expected[row["path"]] >= 0.5 else "authentic")
 
     code, out, err = answers["table"]
     assert code == 0 and err.startswith("31 pictures, ")
@@ -330,19 +331,19 @@ def test_predict_gives_the_stored_rows_probability(run, data_file, pictures, ans
     assert head.split() == ["tampered", "verdict", "picture"] and len(table) == 31
     for line in table:
         score, verdict, path = line.split()
-        assert abs(float(score.rstrip("%")) / 100 - want[path]) < 6e-4
-        assert verdict == ("tampered" if want[path] >= 0.5 else "authentic")
+        assert abs(float(score.rstrip("%")) / 100 - expected[path]) < 6e-4
+        assert verdict == ("tampered" if expected[path] >= 0.5 else "authentic")
 
 
 @pytest.mark.parametrize("form", ["odd json", "odd csv", "odd table", "ascii", "ascii json",
                                   "ascii csv"])
-def test_odd_names_and_bad_files(answers, form):
-    """One line or record per picture whatever its name, on any terminal; files that can't be read
-    stand there with their reason; code 2 and a count at the end."""
+def test_difficult_names_and_unreadable_files(answers, form):
+    """A line or record per picture whatever its name, on any terminal; unreadable files are listed
+    with the reason; code 2 and a count at the end."""
     code, out, err = answers[form]
     assert code == 2, code
     assert err.startswith("7 pictures, ") and err.endswith("\n2 of 9 could not be read\n")
-    assert "\x1b" not in out or "csv" in form  # a name can't colour the terminal
+    assert "\x1b" not in out or "csv" in form  # a name can't send codes to the terminal
     if "json" in form:
         rows = [json.loads(line) for line in out.splitlines()]
         verdicts = {os.path.basename(row["path"]): row["verdict"] for row in rows}
@@ -367,7 +368,7 @@ def test_odd_names_and_bad_files(answers, form):
     assert "notes.txt" not in out and "hidden" not in out
 
 
-def test_names_that_begin_with_a_dash_and_a_single_bad_file(answers):
+def test_a_name_with_a_leading_dash_and_a_single_unreadable_file(answers):
     code, out, err = answers["dash"]
     assert code == 0 and out.splitlines()[1].startswith("-one.jpg,0.")
     assert err.startswith("1 picture, ")
@@ -376,88 +377,28 @@ def test_names_that_begin_with_a_dash_and_a_single_bad_file(answers):
     assert err == "0 pictures, 0.0 images/s on 1 rank\n1 of 1 could not be read\n"
 
 
-@pytest.fixture
-def copy(data_file, tmp_path) -> Path:
-    return Path(shutil.copy(data_file, tmp_path / "copy.h5"))
-
-
-def test_verify_a_good_file(data_file, capsys):
-    assert verify.main([str(data_file)]) == 0
-    assert capsys.readouterr().out == \
-        f"{data_file}: 60 rows; 60 intact, 0 damaged, 0 pending, 0 rejected\n"
-
-
-@pytest.mark.parametrize("feature", ["ela", "raw"])
-def test_verify_finds_a_flipped_bit(copy, capsys, feature):
-    """In any feature; the row is named, and what mends it."""
-    header = open_header(copy)
-    for row in (7, 41):
-        header.array(feature, "r+")[row, 100, 3, 1] ^= 1
-    assert verify.main([str(copy)]) == 2
-    out = capsys.readouterr().out
-    assert "58 intact, 2 damaged, 0 pending" in out
-    assert "damaged rows: 7, 41\n" in out and "same preprocessing command" in out
-
-
-def test_verify_shows_the_first_ten_of_many(copy, capsys):
-    open_header(copy).array("crc32", "r+")[:] += 1
-    assert verify.main([str(copy)]) == 2
-    out = capsys.readouterr().out
-    assert "0 intact, 60 damaged" in out
-    assert "damaged rows: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 …" in out
-
-
-def test_verify_pending_and_rejected_rows(copy, capsys):
-    """Pending rows make it fail; rejected ones alone don't, and their bytes don't matter."""
-    header = open_header(copy)
-    status = header.array("status", "r+")
-    status[5] = REJECTED
-    header.array("ela", "r+")[5] = 0
-    assert verify.main([str(copy)]) == 0
-    assert "59 intact, 0 damaged, 0 pending, 1 rejected" in capsys.readouterr().out
-    status[[8, 9]] = PENDING
-    assert verify.main([str(copy)]) == 2
-    out = capsys.readouterr().out
-    assert "57 intact, 0 damaged, 2 pending, 1 rejected" in out and "damaged rows" not in out
-    status[[8, 9]] = DONE
-    assert verify.main([str(copy)]) == 0
-
-
-def test_the_stored_checksum_is_that_of_the_rows(data_file):
-    """What verify compares is the CRC-32 of both features' bytes, computed here once more."""
-    import zlib
-
-    header = open_header(data_file)
-    for row in (0, 33, 59):
-        value = 0
-        for name in header.features:
-            value = zlib.crc32(np.array(header.array(name)[row]).tobytes(), value)
-        assert value == header.array("crc32")[row]
-        assert value == checksum([header.array(name)[row] for name in header.features])
-
-
 def test_summary_shows_the_majority_beside_the_accuracy(run, data_file, capsys, tmp_path):
-    """A line per run and part, the majority class under them, and preprocessing's speed."""
+    """A line per run and part, the majority class below them, and the speed of preprocessing."""
     other = Path(shutil.copytree(run, tmp_path / "second"))
     assert summary.main([str(run), str(other)]) == 0
     out = capsys.readouterr().out
-    found = read(run, "summary.json")
+    figures = read(run, "summary.json")
     table = out.splitlines()
     for name in ("first", "second"):
         for part in ("validation", "test"):
-            line, = (one for one in table if one.startswith(f"{name}: ela, sequential") and
-                     part in one)
-            assert f"{found[part]['accuracy']:.1%}" in line
-            assert f"{found[part]['auc']:.3f}" in line
+            line, = (row for row in table if row.startswith(f"{name}: ela, sequential") and
+                     part in row)
+            assert f"{figures[part]['accuracy']:.1%}" in line
+            assert f"{figures[part]['auc']:.3f}" in line
     baselines = [line for line in table if line.startswith("majority class")]
-    assert len(baselines) == 2, "one per part, not per run"
+    assert len(baselines) == 2, "per part, not per run"
     for line, part in zip(baselines, ("validation", "test"), strict=True):
-        assert f"{found[part]['majority']:.1%}" in line and part in line and "0.500" in line
+        assert f"{figures[part]['majority']:.1%}" in line and part in line and "0.500" in line
     assert "preprocessing: 60 images" in out
 
 
 @pytest.mark.parametrize("damage", ["missing", "cut", "unfinished", "fields"])
-def test_summary_of_no_finished_run_is_an_input_error(run, tmp_path, damage):
+def test_summary_of_an_unfinished_run_is_an_input_error(run, tmp_path, damage):
     other = Path(shutil.copytree(run, tmp_path / "run",
                                  ignore=shutil.ignore_patterns("checkpoints", "*.keras")))
     file = other / "summary.json"
@@ -471,19 +412,19 @@ def test_summary_of_no_finished_run_is_an_input_error(run, tmp_path, damage):
         summary.main([str(run), str(other)])
 
 
-def test_summary_of_a_run_with_one_class_only(run, tmp_path, capsys):
-    """No AUC: a dash."""
+def test_summary_of_a_part_with_one_class(run, tmp_path, capsys):
+    """A dash instead of the AUC."""
     other = Path(shutil.copytree(run, tmp_path / "run",
                                  ignore=shutil.ignore_patterns("checkpoints", "*.keras")))
-    found = read(other, "summary.json")
-    found["test"]["auc"] = None
-    (other / "summary.json").write_text(json.dumps(found))
+    figures = read(other, "summary.json")
+    figures["test"]["auc"] = None
+    (other / "summary.json").write_text(json.dumps(figures))
     assert summary.main([str(other)]) == 0
     assert "–" in capsys.readouterr().out
 
 
 def test_training_without_a_gpu_fails_first(data_file, tmp_path):
-    """``--device gpu`` where there is none: code 2, one message with the cause, nothing written."""
+    """``--device gpu`` without one: code 2, a message with the cause, nothing written."""
     done = run_program("hpc_deepfake.train", "--data", data_file, "--run", tmp_path / "run",
                        "--device", "gpu", cwd=tmp_path, env={"CUDA_VISIBLE_DEVICES": "-1"})
     assert done.returncode == 2
@@ -495,8 +436,8 @@ def test_training_without_a_gpu_fails_first(data_file, tmp_path):
 
 
 @pytest.mark.mpi
-def test_sequential_on_two_ranks_is_wrong_usage(data_file, tmp_path):
-    """Code 2 and one message, from rank 0; nothing written."""
+def test_sequential_on_two_ranks_is_refused(data_file, tmp_path):
+    """Code 2 and a single message, from rank 0; nothing written."""
     done = run_program("hpc_deepfake.train", "--data", data_file, "--strategy", "sequential",
                        ranks=2, cwd=tmp_path)
     assert done.returncode == 2
@@ -509,7 +450,7 @@ def test_sequential_on_two_ranks_is_wrong_usage(data_file, tmp_path):
 @pytest.mark.mpi
 @pytest.mark.parametrize("where", ["HPC_DEEPFAKE_DATA", "./data"])
 def test_eight_ranks_without_arguments(pictures, tmp_path, where):
-    """``mpirun -np 8 python -m preprocessing`` and ``… hpc_deepfake.train``, as they stand: data
+    """``mpirun -np 8 python -m preprocessing`` and ``… hpc_deepfake.train`` without options: data
     from $HPC_DEEPFAKE_DATA, else from ./data; the run in runs/."""
     folder = tmp_path / ("elsewhere" if where == "HPC_DEEPFAKE_DATA" else "data")
     shutil.copytree(pictures, folder)
@@ -526,7 +467,7 @@ def test_eight_ranks_without_arguments(pictures, tmp_path, where):
     done = run_program("hpc_deepfake.train", "--epochs", "1", ranks=ranks, cwd=tmp_path, env=work)
     assert done.returncode == 0, done.stderr
     run, = (tmp_path / "runs").iterdir()
-    found = read(run, "summary.json")
-    assert (found["strategy"], found["ranks"], found["epochs"]) == ("sync", ranks, 1)
+    summary = read(run, "summary.json")
+    assert (summary["strategy"], summary["ranks"], summary["epochs"]) == ("sync", ranks, 1)
     assert len(read(run, "environment.json")["ranks"]) == ranks
     assert (run / "model.keras").is_file()
