@@ -1,14 +1,14 @@
 # shellcheck shell=bash
-# Sourced by bash in a shell, a job script or CI, from any folder:
-#     source env/activate.sh              the environment of $HPC_DEEPFAKE_ENV, else .venv/
-#     SITE=name source env/activate.sh    env/sites/name.sh first (modules, network, paths)
-# It only sets variables, and leaves alone what you have set. Without an environment it
-# returns 2. Written to work under `set -euo pipefail` too.
+# Activates the environment in bash: in a shell, a job script or CI, from any folder.
+#     source env/activate.sh              the environment in $HPC_DEEPFAKE_ENV, else .venv/
+#     SITE=name source env/activate.sh    reads env/sites/name.sh first (modules, network, paths)
+# It only sets variables, and keeps the values of those that are already set. It returns 2 if there
+# is no environment. It also works under `set -euo pipefail`.
 
 _hd_activate() {
     local clone env
     clone=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P) || return 2
-    export HPC_DEEPFAKE_HOME=$clone # jobs find it wherever they are submitted from
+    export HPC_DEEPFAKE_HOME=$clone # for jobs, which may be submitted from any folder
 
     if [[ -n ${SITE:-} ]]; then
         if [[ ! -f $clone/env/sites/$SITE.sh ]]; then
@@ -30,13 +30,13 @@ _hd_activate() {
         echo "activate.sh: no environment in $env; build it with: $clone/env/setup.sh" >&2
         return 2
     else
-        env=$(CDPATH='' cd -- "$env" && pwd) || return 2 # absolute, for jobs that start elsewhere
+        env=$(CDPATH='' cd -- "$env" && pwd) || return 2 # absolute, for jobs elsewhere
         export VIRTUAL_ENV=$env
         PATH=:$PATH:
-        PATH=${PATH//":$env/bin:"/:} # once only, however often this file is sourced
+        PATH=${PATH//":$env/bin:"/:} # only once, however often this file is sourced
         PATH=${PATH#:}
         export PATH=$env/bin:${PATH%:}
-        # one that carries its own Python (stage.sh)
+        # an environment with its own Python (stage.sh)
         if [[ -d $env/python/lib && :${LD_LIBRARY_PATH:-}: != *":$env/python/lib:"* ]]; then
             export LD_LIBRARY_PATH=$env/python/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
         fi
@@ -44,21 +44,21 @@ _hd_activate() {
     unset PYTHONHOME
 
     export TF_CPP_MIN_LOG_LEVEL=${TF_CPP_MIN_LOG_LEVEL:-2}
-    # TensorFlow leaves oneDNN off where AVX-512 VNNI is missing (AMD before Zen 4): half as fast.
+    # Without AVX-512 VNNI (AMD before Zen 4), TensorFlow turns oneDNN off, at half the speed.
     export TF_ENABLE_ONEDNN_OPTS=${TF_ENABLE_ONEDNN_OPTS:-1}
-    # Locks fail on many network file systems, and one writer per row needs none.
+    # Locks fail on many network file systems, and aren't needed: each row has one writer.
     export HDF5_USE_FILE_LOCKING=${HDF5_USE_FILE_LOCKING:-FALSE}
 
-    # Under a scheduler its own placement of the ranks holds.
+    # In a job, the scheduler places the ranks.
     if [[ -z ${SLURM_JOB_ID:-}${PBS_JOBID:-} ]]; then
-        # More ranks than cores, none bound to one core (Horovod's thread would share it),
-        # and ranks that wait give the core away: Open MPI 4, then 5.
+        # More ranks than cores are allowed, ranks aren't bound to single cores (Horovod's thread
+        # would share them), and waiting ranks yield their core: for Open MPI 4, then 5.
         export OMPI_MCA_rmaps_base_oversubscribe=${OMPI_MCA_rmaps_base_oversubscribe:-1}
         export OMPI_MCA_hwloc_base_binding_policy=${OMPI_MCA_hwloc_base_binding_policy:-none}
         export PRTE_MCA_rmaps_default_mapping_policy=${PRTE_MCA_rmaps_default_mapping_policy:-:oversubscribe}
         export PRTE_MCA_hwloc_default_binding_policy=${PRTE_MCA_hwloc_default_binding_policy:-none}
         export OMPI_MCA_mpi_yield_when_idle=${OMPI_MCA_mpi_yield_when_idle:-1}
-        # Containers forbid reading another process's memory: no warning per rank.
+        # Containers forbid reading another process's memory: avoids a warning per rank.
         export OMPI_MCA_btl_vader_single_copy_mechanism=${OMPI_MCA_btl_vader_single_copy_mechanism:-none}
         export OMPI_MCA_smsc=${OMPI_MCA_smsc:-^cma}
         if [[ $EUID -eq 0 ]]; then
@@ -68,8 +68,8 @@ _hd_activate() {
     fi
 }
 
-# For site files: load_modules NAME… loads each and stops at the first that can't be loaded. The
-# module command itself may fail and say success all the same.
+# For site files: load_modules NAME… loads modules and stops at the first that can't be loaded. The
+# module command may report success even if it failed.
 # shellcheck disable=SC2329 # called by site files
 load_modules() {
     local name
@@ -86,7 +86,7 @@ load_modules() {
     done
 }
 
-# What a site file says, as the schedulers and the networks' libraries want to be told.
+# Passes a site file's settings on to the schedulers and the network libraries.
 _hd_site() {
     local key name set network=${HPC_DEEPFAKE_INTERFACE:-}
     for key in ACCOUNT PARTITION QOS; do

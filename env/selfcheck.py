@@ -1,8 +1,8 @@
-"""Proves the environment: mpirun -np 2 python env/selfcheck.py [FOLDER]
+"""Tests the environment: mpirun -np 2 python env/selfcheck.py [FOLDER]
 
-Imports everything, compares installed with pinned versions, reduces over the ranks with
-Horovod, writes one HDF5 file from all ranks (in FOLDER, a shared one where the ranks are on
-several nodes). Exit code 0 only if all of it worked on every rank. env/setup.sh ends with it.
+Imports all packages, compares installed with pinned versions, reduces over the ranks with Horovod,
+and writes one HDF5 file from all ranks (in FOLDER, which must be shared if the ranks are on several
+nodes). Exit code 0 only if everything worked on every rank. env/setup.sh runs it at its end.
 """
 
 import contextlib
@@ -29,13 +29,14 @@ world = MPI.COMM_WORLD
 
 
 def canonical(name):
+    """A package's name in PyPI's normal form."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def pins():
     """The versions of versions.txt as {canonical name: version}."""
-    found = re.findall(r"^([\w.-]+)==(\S+)", (HERE / "versions.txt").read_text(), re.MULTILINE)
-    return {canonical(name): version for name, version in found}
+    lines = re.findall(r"^([\w.-]+)==(\S+)", (HERE / "versions.txt").read_text(), re.MULTILINE)
+    return {canonical(name): version for name, version in lines}
 
 
 def imports():
@@ -47,17 +48,17 @@ def imports():
 
 
 def versions():
-    found = importlib.metadata.distributions()
-    installed = {canonical(dist.metadata["Name"]): dist.version for dist in found}
-    wanted = pins()
+    installed = {canonical(package.metadata["Name"]): package.version
+                 for package in importlib.metadata.distributions()}
+    pinned = pins()
     wrong = [
-        f"{name} {version} (pinned {wanted[name]})"
+        f"{name} {version} (pinned {pinned[name]})"
         for name, version in sorted(installed.items())
-        if wanted.get(name, version) != version
+        if pinned.get(name, version) != version
     ]
     if wrong:
         raise RuntimeError("not the pinned versions: " + ", ".join(wrong))
-    return f"{len(wanted.keys() & installed.keys())} packages as pinned"
+    return f"{len(pinned.keys() & installed.keys())} packages as pinned"
 
 
 def mpi():
@@ -81,8 +82,9 @@ def horovod():
     gpu = bool(hvd.nccl_built())
     if gpu != bool(tf.test.is_built_with_cuda()):
         raise RuntimeError(f"TensorFlow and Horovod differ: NCCL in Horovod is {gpu}")
-    seen = len(tf.config.list_physical_devices("GPU"))
-    return f"allreduce over {hvd.size()} ranks right" + (f"; NCCL, {seen} GPUs seen" if gpu else "")
+    gpus = len(tf.config.list_physical_devices("GPU"))
+    nccl = f"; NCCL, {gpus} GPUs visible" if gpu else ""
+    return f"allreduce over {hvd.size()} ranks correct{nccl}"
 
 
 def hdf5():
@@ -109,14 +111,14 @@ def hdf5():
         with h5py.File(path) as file:  # each rank reads what the others wrote
             seen = file["rows"][()].reshape(world.size, -1)
         if not (seen == np.arange(1, world.size + 1)[:, None]).all():
-            raise RuntimeError("the file does not hold what was written")
+            raise RuntimeError("the file's content differs from what was written")
         world.Barrier()
     route = "parallel HDF5" if parallel else "MPI.File (this h5py has no MPI)"
     return f"{world.size} ranks wrote one file by {route}"
 
 
 def create(h5py, path):
-    """A file with room for all rows; returns where in the file they lie."""
+    """Create a file with space for all rows; returns their offset in the file."""
     layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     space = h5py.h5s.create_simple((world.size * ROWS, 16))
@@ -130,7 +132,7 @@ def main():
             result = check()
         except Exception as error:
             print(f"FAILED   {check.__name__} on rank {world.rank}: {error}", flush=True)
-            world.Abort(1)  # the others may wait in a collective
+            world.Abort(1)  # other ranks may be waiting in a collective call
         world.Barrier()
         if world.rank == 0:
             print(f"ok       {check.__name__:9}{result}", flush=True)

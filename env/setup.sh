@@ -1,31 +1,32 @@
 #!/usr/bin/env bash
-# Builds the environment of this clone; every version stands in versions.txt beside it.
+# Builds the environment of this clone, with the versions of versions.txt.
 set -euo pipefail
 
 usage() {
     cat <<'EOF'
 Usage: env/setup.sh [options]
 
-Builds the Python environment of this clone: TensorFlow, Keras, Horovod and h5py built for
-the MPI at hand, and this project, installed in place. Goes to .venv/ in the clone, or to
-$HPC_DEEPFAKE_ENV. About 7 minutes and 2 GB on two cores; run again, it takes a second where
-all is in place, and goes on where a failed run stopped.
+Builds the Python environment of this clone: TensorFlow and Keras, Horovod and h5py compiled for
+your MPI, and this project, installed in place. The environment is .venv/ in the clone, or
+$HPC_DEEPFAKE_ENV. It takes about 7 minutes and 2 GB on two cores. Run again, it resumes a failed
+build, and takes a second if everything is up to date.
 
-  --gpu            build for CUDA and NCCL (7 GB, about 15 minutes; needs nvcc); --cpu goes back
-  --mpi KIND       auto: mpicxx from PATH (a loaded module), with root on Debian or Ubuntu
-                   from apt, else pypi; system: never pypi; pypi: Open MPI inside the environment
-  --download DIR   only fetch everything that --offline needs, on a connected machine
-  --offline DIR    build from DIR, without any network
+  --gpu            build for CUDA and NCCL (7 GB, about 15 minutes; needs nvcc)
+  --cpu            build for CPUs again
+  --mpi KIND       auto: mpicxx in PATH (a loaded module), or from apt as root on Debian and
+                   Ubuntu, else pypi; system: never pypi; pypi: Open MPI inside the environment
+  --download DIR   only download everything that --offline needs, on a connected machine
+  --offline DIR    build from DIR, without a network
   --check          run the self-check again, even if nothing changed
-  --help           this text
+  --help           print this text
 
-What you choose is remembered for the next run. From your shell are read:
+Options are remembered for the next run. Variables that are read (defaults in parentheses):
   PYTHON             Python 3.11 to 3.13 to build with       (python3, python3.13, …)
   HDF5_DIR           a parallel HDF5 built with the same MPI, or "none"
-  CUDA_HOME, NCCL_HOME   with --gpu                          (where nvcc is; NCCL's wheel)
-  MPIRUN             starts the self-check's two ranks       (mpirun -np 2)
-  JOBS               parallel compiler processes             (one per core, at most 8)
-Exit codes: 0 done, 2 wrong usage or something missing (nothing was changed), 1 a step failed.
+  CUDA_HOME, NCCL_HOME   with --gpu                          (folder of nvcc; NCCL's wheel)
+  MPIRUN             starts the two ranks of the self-check  (mpirun -np 2)
+  JOBS               number of compiler processes            (one per core, up to 8)
+Exit codes: 0 done; 1 a step failed; 2 wrong options or something is missing, nothing was changed.
 EOF
 }
 
@@ -34,10 +35,10 @@ clone=$(dirname "$here")
 env=${HPC_DEEPFAKE_ENV:-$clone/.venv}
 [[ $env == /* ]] || env=$PWD/$env
 log=$env/setup.log
-stamps=$env/stamps # one file per finished step; it holds what that step was made from
-wheels=$env/wheels # what was compiled here
+stamps=$env/stamps # one file per finished step, with a key of what it was made from
+wheels=$env/wheels # wheels that were compiled here
 versions=$here/versions.txt
-exec 3>&1 4>&2 # the terminal, while a step's output goes to the log
+exec 3>&1 4>&2 # the terminal; the output of steps goes to the log
 
 say() { printf '%s\n' "$*" >&3; }
 die() { # die MESSAGE: before anything was changed
@@ -48,7 +49,7 @@ elapsed() { printf '%d:%02d' $((SECONDS / 60)) $((SECONDS % 60)); }
 version_of() { sed -n "s/^$1==//p" "$versions"; }
 digest() { sha256sum | cut -c1-16; }
 
-section() { # section NAME…: those sections of versions.txt
+section() { # section NAME…: lines of these sections of versions.txt
     local wanted=" $* "
     awk -v wanted="$wanted" '
         /^# \[/ { name = $2; gsub(/[][]/, "", name); on = index(wanted, " " name " "); next }
@@ -74,14 +75,14 @@ read_options() {
         esac
         shift
     done
-    case $mpi in '' | auto | system | pypi) ;; *) die "--mpi $mpi: auto, system or pypi" ;; esac
-    [[ -z $offline || -z $download ]] || die "either --offline or --download"
+    case $mpi in '' | auto | system | pypi) ;; *) die "--mpi $mpi: choose auto, system or pypi" ;; esac
+    [[ -z $offline || -z $download ]] || die "--offline and --download exclude each other: give one of them"
     if [[ -n $offline ]]; then
         [[ -f $offline/made-for ]] || die "no download in $offline; make one: env/setup.sh --download DIR"
         offline=$(cd "$offline" && pwd)
     fi
 
-    # The choices of the last run hold until others are made.
+    # Options of the last run apply until others are given.
     local last_gpu=0 last_mpi=auto last_python=''
     if [[ -f $stamps/choices ]]; then
         IFS=$'\t' read -r last_gpu last_mpi last_python <"$stamps/choices"
@@ -91,13 +92,13 @@ read_options() {
     [[ -n ${PYTHON:-} || ! -x $last_python ]] || PYTHON=$last_python
 }
 
-# --- checks: all of them before any work --------------------------------------------------
+# --- checks: all before any change --------------------------------------------------
 
-missing=() # one line each: what is missing, and the command that brings it
-packages=() # what apt shall install
+missing=() # one line each: what is missing, and how to get it
+packages=() # packages to install by apt
 
 need() { # need APT-PACKAGES RPM-PACKAGES WHAT…
-    local apt=$1 rpm=$2 command='load the module that has it' names
+    local apt=$1 rpm=$2 command='load its module' names
     shift 2
     if can_apt; then
         read -ra names <<<"$apt"
@@ -128,7 +129,7 @@ check_python() {
         if [[ -z ${PYTHON:-} ]] && ! command -v python3 >/dev/null; then
             need "python3 python3-venv python3-dev" python3.12-devel "Python 3.11 to 3.13"
         else
-            missing+=("Python 3.11 to 3.13 (${PYTHON:-python3} is $("${PYTHON:-python3}" --version 2>/dev/null || echo 'not there')): name yours, PYTHON=/path/to/python3.12 env/setup.sh, or load its module")
+            missing+=("Python 3.11 to 3.13 (${PYTHON:-python3} is $("${PYTHON:-python3}" --version 2>/dev/null || echo 'not there')): set PYTHON=/path/to/python3.12, or load its module")
         fi
         return
     fi
@@ -139,14 +140,14 @@ check_python() {
         if [[ -n $debian ]]; then
             need "$debian-venv" "$debian" "Python's venv module"
         else
-            missing+=("Python's venv module in $python: name another, PYTHON=/path/to/python3 env/setup.sh")
+            missing+=("Python's venv module in $python: choose another one with PYTHON=/path/to/python3")
         fi
     fi
     if ! "$python" -c 'import os, sysconfig as s; open(os.path.join(s.get_path("include"), "Python.h"))' 2>/dev/null; then
         if [[ -n $debian ]]; then
             need "$debian-dev" "$debian-devel" "Python's headers"
         else
-            missing+=("Python's headers (Python.h) of $python: name another, PYTHON=/path/to/python3 env/setup.sh")
+            missing+=("Python's headers (Python.h) of $python: choose another one with PYTHON=/path/to/python3")
         fi
     fi
 }
@@ -169,10 +170,10 @@ check_mpi() {
         return
     fi
     if has_mpi; then
-        # The version and where it is: another module of the same version is another MPI.
+        # Version and path: another module of the same version is another MPI.
         mpi_version="$( (mpirun --version 2>/dev/null || mpicxx --version) | sed -n 1p), $(command -v mpicxx)"
     elif [[ -f $stamps/choices && $mpi == system ]] && ! can_apt; then
-        missing+=("the MPI this environment was built with (mpicxx, mpirun): load its module, or build anew with env/setup.sh --mpi pypi")
+        missing+=("the MPI this environment was built with (mpicxx, mpirun): load its module, or rebuild with env/setup.sh --mpi pypi")
     else
         need "openmpi-bin libopenmpi-dev" openmpi-devel "MPI (mpicxx and mpirun)"
         mpi_version="Open MPI of apt"
@@ -180,7 +181,7 @@ check_mpi() {
     mpi=system
 }
 
-# Parallel HDF5 built with the MPI in use, or nothing: then files are written by MPI.File.
+# Sets $hdf5 to a parallel HDF5 built with the MPI in use; if empty, MPI.File writes the files.
 check_hdf5() {
     local dir candidates=()
     hdf5=
@@ -218,15 +219,15 @@ check_cuda() {
         missing+=("nvcc for --gpu (no wheel has it): load the CUDA module or set CUDA_HOME")
         return
     fi
-    # nvcc itself says where its toolkit lies; the command may be a wrapper.
+    # nvcc prints the path of its toolkit; the command may be a wrapper.
     cuda=$({ "$nvcc" --dryrun -x cu /dev/null || true; } 2>&1 | sed -n 's/^#\$ TOP=//p')
     cuda=$(cd "${cuda:-$(dirname "$(command -v "$nvcc")")/..}" && pwd -P)
-    # V100, A100, H100 and B200, as far as this nvcc knows them.
+    # V100, A100, H100 and B200, those that this nvcc supports.
     cuda_archs=$("$nvcc" --list-gpu-code | grep -oxE 'sm_(70|80|90|100)' | grep -oE '[0-9]+' | paste -sd,) ||
-        missing+=("an nvcc that works: $nvcc does not list its architectures")
+        missing+=("a working nvcc: $nvcc does not list its architectures")
 }
 
-free_mb() { # free_mb FOLDER, which need not exist yet
+free_mb() { # free_mb FOLDER: which need not exist yet
     local folder=$1
     while [[ ! -d $folder ]]; do folder=$(dirname "$folder"); done
     df -Pm "$folder" | awk 'NR == 2 { print $4 }'
@@ -241,8 +242,8 @@ check_disk() { # check_disk FOLDER MEGABYTES HOW
 check_network() {
     local url
     url=${PIP_INDEX_URL:-$("$python" -m pip config get global.index-url 2>/dev/null || echo https://pypi.org/simple)}
-    # Any answer will do, a refused certificate too: pip may know another one.
-    "$python" - "$url/pip/" <<'EOF' 2>/dev/null || missing+=("network: no answer from $url: elsewhere run env/setup.sh --download DIR, then here env/setup.sh --offline DIR (or name your mirror in PIP_INDEX_URL)")
+    # Any answer counts, even a rejected certificate: pip may use others.
+    "$python" - "$url/pip/" <<'EOF' 2>/dev/null || missing+=("network: no answer from $url: run env/setup.sh --download DIR on a connected machine, then env/setup.sh --offline DIR here (or set PIP_INDEX_URL to your mirror)")
 import ssl, sys, urllib.error, urllib.request
 try:
     urllib.request.urlopen(sys.argv[1], timeout=20)
@@ -255,11 +256,11 @@ EOF
 }
 
 check_folder() {
-    # Only what this script made is ever overwritten.
+    # Only a folder that this script made is overwritten.
     if [[ $env == *[[:space:]]* ]]; then
-        missing+=("a folder without spaces, which Horovod's build can't cope with ($env): choose one with HPC_DEEPFAKE_ENV")
+        missing+=("a folder without spaces, which Horovod's build doesn't support ($env): choose one with HPC_DEEPFAKE_ENV")
     elif [[ -d $env && ! -d $stamps && -n $(ls -A "$env") ]]; then
-        missing+=("an own folder: $env holds something else: choose another with HPC_DEEPFAKE_ENV")
+        missing+=("an empty folder: $env holds something else: choose another with HPC_DEEPFAKE_ENV")
     elif ! mkdir -p "$env" 2>/dev/null || [[ ! -w $env ]]; then
         missing+=("a writable folder ($env is not): choose another with HPC_DEEPFAKE_ENV")
     fi
@@ -283,7 +284,7 @@ check_machine() {
     ((${#missing[@]} == 0)) || die "${missing[@]/#/missing: }"
 }
 
-made_for() { # what a download depends on
+made_for() { # the platform and versions that a download is for
     echo "Python ${python_version%.*}, $(uname -m), $( ((gpu)) && echo GPU || echo CPU), versions.txt $(digest <"$versions")"
 }
 
@@ -293,18 +294,18 @@ step_number=0
 step_total=0
 current=
 
-step() { # step NAME KEY TITLE: runs step_NAME unless it is done for the same KEY
+step() { # step NAME KEY TITLE: runs step_NAME unless it was done for the same KEY
     local name=$1 key=$2 title=$3 start=$SECONDS
     step_number=$((step_number + 1))
     if [[ -f $stamps/$name && $(<"$stamps/$name") == "$key" ]]; then
-        say "[$(elapsed)] $step_number/$step_total ${title% (*}: in place"
+        say "[$(elapsed)] $step_number/$step_total ${title% (*}: up to date"
         return
     fi
     say "[$(elapsed)] $step_number/$step_total $title …"
     rm -f "$stamps/$name"
     printf '\n===== %s  %s: %s\n' "$(date '+%F %T')" "$title" "$key" >>"$log"
     current=$title
-    # Not in a condition: there bash would ignore errors inside the function.
+    # Not in a condition, where bash would ignore errors inside the function.
     "step_$name" >>"$log" 2>&1 </dev/null
     current=
     mkdir -p "$stamps"
@@ -312,17 +313,17 @@ step() { # step NAME KEY TITLE: runs step_NAME unless it is done for the same KE
     say "[$(elapsed)] $step_number/$step_total done in $((SECONDS - start)) s"
 }
 
-finish() { # on every exit: say where a step stopped
+finish() { # on every exit: names the step that stopped
     local code=$?
     trap '' INT TERM
     rm -rf "${scratch:-}"
     if [[ -n $current ]]; then
         if ((code != 130 && code != 143)); then # not interrupted: failed
             code=1
-            printf '%s\n' "----- the end of $log" "$(tail -n 15 "$log")" "-----" >&4
+            printf '%s\n' "----- end of $log" "$(tail -n 15 "$log")" "-----" >&4
         fi
-        printf 'setup.sh: %s\n' "stopped in '$current'; the whole log: $log" \
-            "run it again to go on from there" >&4
+        printf 'setup.sh: %s\n' "stopped in '$current'; the complete log: $log" \
+            "run it again to resume there" >&4
     fi
     exit "$code"
 }
@@ -335,8 +336,8 @@ step_system() {
     apt-get install -y -qq --no-install-recommends "${packages[@]}"
 }
 
-# Another Python, MPI of pip or TensorFlow package, or an installation cut short: from nothing,
-# for pip leaves pieces behind. What was compiled is kept.
+# From scratch, because pip leaves pieces behind: for another Python, MPI from PyPI or TensorFlow
+# package, or after an interrupted installation. Compiled wheels are kept.
 step_venv() {
     rm -rf "${env:?}"/{bin,include,lib,lib64,share,etc,pyvenv.cfg} "$stamps"/{packages,h5py,horovod,project,selfcheck}
     "$python" -m venv "$env"
@@ -344,14 +345,14 @@ step_venv() {
 }
 
 step_packages() {
-    touch "$stamps/installing" # still there at the next start: the installation was cut short
-    # The list is complete, so pip need not and shall not look for dependencies.
+    touch "$stamps/installing" # if it exists at the next start, the installation was interrupted
+    # The list is complete, so that pip must not resolve dependencies.
     section "${sections[@]}" >"$env/requirements.txt"
     pip install --no-deps --only-binary :all: -r "$env/requirements.txt"
     rm "$stamps/installing"
 }
 
-# compiled NAME KEY: installs the wheel that build_NAME makes, once per KEY.
+# compiled NAME KEY: installs the wheel that build_NAME makes, compiled once per KEY.
 compiled() {
     local name=$1 kept
     kept=$wheels/$name-$(digest <<<"$2")
@@ -373,8 +374,8 @@ fetch_source() { # fetch_source NAME FOLDER
     rm "$2/$1"-*.tar.gz
 }
 
-# pip_wheel SOURCE. No build isolation: that would take other versions than ours. No cache:
-# pip would hand out a wheel that was compiled for another MPI or TensorFlow.
+# pip_wheel SOURCE: compiles a wheel. No build isolation, which would use other versions than those
+# of versions.txt. No cache, which may hold a wheel compiled for another MPI or TensorFlow.
 pip_wheel() {
     pip wheel --no-deps --no-build-isolation --no-cache-dir --wheel-dir "$scratch/wheel" "$1"
 }
@@ -402,14 +403,14 @@ build_horovod() {
         local nccl=${NCCL_HOME:-}
         if [[ -z $nccl ]]; then
             nccl=$("$env/bin/python" -c 'import nvidia.nccl as n; print(n.__path__[0])')
-            # The wheel has the library only under its versioned name.
+            # The wheel has the library under its versioned name only.
             ln -sf libnccl.so.2 "$nccl/lib/libnccl.so"
         fi
         export HOROVOD_GPU=CUDA HOROVOD_GPU_OPERATIONS=NCCL HOROVOD_CUDA_HOME=$cuda
         export HOROVOD_NCCL_HOME=$nccl HOROVOD_NCCL_LINK=SHARED HOROVOD_BUILD_CUDA_CC_LIST=$cuda_archs
         export CUDACXX=$cuda/bin/nvcc
     fi
-    # Gloo would only be a second way to do what MPI does.
+    # Gloo would only duplicate MPI.
     HOROVOD_WITH_MPI=1 HOROVOD_WITHOUT_GLOO=1 HOROVOD_WITH_TENSORFLOW=1 \
         HOROVOD_WITHOUT_PYTORCH=1 HOROVOD_WITHOUT_MXNET=1 MAKEFLAGS=-j$jobs pip_wheel "$1"
 }
@@ -419,22 +420,22 @@ edit() { # edit FILE SED-SCRIPT RESULT: the file must hold RESULT afterwards
     grep -qF -- "$3" "$1" || { echo "$1 is not as expected: no '$3' after the edit"; return 1; }
 }
 
-# xla_mpi_ops.cc needs LLVM and hashing headers that TensorFlow's wheels no longer carry
-# (from 2.19 on). It only serves collectives inside XLA-compiled graphs: leave it out.
+# xla_mpi_ops.cc needs LLVM and hashing headers that TensorFlow's wheels no longer contain (since
+# 2.19). It is only used for collectives in XLA-compiled graphs: leave it out.
 patch_xla() {
     edit "$1/horovod/tensorflow/CMakeLists.txt" \
         's|^.*/xla_mpi_ops\.cc.*$|# xla_mpi_ops.cc left out|' '# xla_mpi_ops.cc left out'
 }
 
-# TensorFlow's library carries stubs of the CUDA runtime, and Horovod's kernels would bind to
-# them. Link the static runtime whole, as Horovod does itself when NCCL is static.
+# TensorFlow's library contains stubs of the CUDA runtime, to which Horovod's kernels would bind. Link
+# the complete static runtime, as Horovod does if NCCL is static.
 patch_cuda_runtime() {
     edit "$1/CMakeLists.txt" \
         's|^\( *\)if(NCCL_LIBRARY_FILE_NAME MATCHES "static" AND .*)$|\1if(TRUE) # static CUDA runtime|' \
         'if(TRUE) # static CUDA runtime'
 }
 
-# TensorFlow 2.21 no longer exports AsGpuStreamValue: do what it did, ask the stream itself.
+# TensorFlow 2.21 no longer exports AsGpuStreamValue: define it, as it was.
 patch_cuda_stream() {
     edit "$1/horovod/tensorflow/mpi_ops.cc" \
         '/^namespace stream_executor {$/,/^} *\/\/ namespace gpu/d' '#include "tensorflow/compiler/xla/stream_executor/stream.h"'
@@ -461,7 +462,7 @@ step_selfcheck() {
         # shellcheck source=/dev/null
         source "$here/activate.sh"
         read -ra launcher <<<"${MPIRUN:-mpirun -np 2}"
-        cd "$env" # not the clone: the packages must be found without it
+        cd "$env" # not the clone: the packages must be importable from elsewhere
         timeout 300 "${launcher[@]}" python "$here/selfcheck.py" 2>>"$log" |
             while IFS= read -r line; do
                 echo "$line"
@@ -470,7 +471,7 @@ step_selfcheck() {
     )
 }
 
-# --- the two things it does ---------------------------------------------------------------
+# --- download or build ---------------------------------------------------------------
 
 download_all() {
     check_python
@@ -479,8 +480,8 @@ download_all() {
     ((${#missing[@]} == 0)) || die "${missing[@]/#/missing: }"
     mkdir -p "$download"
     download=$(cd "$download" && pwd)
-    say "Fetching everything for $(made_for) into $download …"
-    # Asking a source for its name and version takes the build tools: a small environment.
+    say "Downloading everything for $(made_for) into $download …"
+    # Reading a source's name and version needs the build tools: a small environment.
     scratch=$(mktemp -d)
     env=$scratch/venv
     "$python" -m venv "$env"
@@ -500,19 +501,19 @@ download_all() {
 build_all() {
     check_machine
     exec 9>"$env/lock"
-    flock -n 9 || die "another setup.sh is at work in $env: wait for it"
+    flock -n 9 || die "another setup.sh is running in $env: wait until it has finished"
     mkdir -p "$stamps"
 
     say "Environment: $env (log: $log)"
     say "Python: ${python_version-from apt}; MPI: $mpi_version; $( ((gpu)) && echo "CUDA: $cuda, for $cuda_archs" || echo CPU only)"
-    [[ -f $stamps/selfcheck ]] || say "About $( ((gpu)) && echo 15 || echo 7) minutes on two cores; interrupt and run it again as you like."
+    [[ -f $stamps/selfcheck ]] || say "About $( ((gpu)) && echo 15 || echo 7) minutes on two cores; you can interrupt it and run it again."
 
     step_total=$((6 + (${#packages[@]} > 0)))
     if ((${#packages[@]})); then
         step system "$(date)" "apt-get install ${packages[*]}"
         packages=()
-        check_machine # what was missing has a version now
-        ((${#packages[@]} == 0)) || die "missing in spite of apt: ${packages[*]}"
+        check_machine # the new packages have versions now
+        ((${#packages[@]} == 0)) || die "still missing after apt-get install: ${packages[*]}"
     fi
     [[ $mpi != pypi ]] || sections+=(mpi)
     printf '%s\t%s\t%s\n' "$gpu" "$mpi" "$python" >"$stamps/choices"
@@ -523,7 +524,7 @@ build_all() {
     if [[ -n $hdf5 ]]; then
         say "HDF5: parallel, $hdf5"
     else
-        say "HDF5: no parallel one found; h5py comes from PyPI and ranks write by MPI.File (the same file results)"
+        say "HDF5: no parallel one found; h5py comes from PyPI and ranks write the same file through MPI.File"
     fi
 
     local python_key="$python $python_version" packages_key tensorflow
@@ -552,9 +553,9 @@ build_all() {
     printf 'next: source %q\n' "${here#"$PWD/"}/activate.sh"
 }
 
-unset PYTHONPATH PYTHONHOME # a module's Python packages are not ours
+unset PYTHONPATH PYTHONHOME # not the Python packages of a module
 export PIP_USER=0 PYTHONNOUSERSITE=1
-PATH=:$PATH: PATH=${PATH//":$env/bin:"/:} PATH=${PATH#:} PATH=${PATH%:} # an active one must not find itself
+PATH=:$PATH: PATH=${PATH//":$env/bin:"/:} PATH=${PATH#:} PATH=${PATH%:} # not from an active environment
 read_options "$@"
 jobs=${JOBS:-$(($(nproc) < 8 ? $(nproc) : 8))}
 sections=("$( ((gpu)) && echo gpu || echo cpu)" runtime build development)

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Brings the environment to a node's own disk: hundreds of ranks that import TensorFlow from a
-# network file system, file by file, wait for minutes.
+# Copies the environment to each node's own disk: hundreds of ranks that import TensorFlow from a
+# network file system would wait for minutes.
 #
-#   env/stage.sh pack               one tar of the environment, kept in it; prints its path
-#   env/stage.sh unpack TAR FOLDER  on each node: unpacks it below FOLDER; prints where
-#   env/stage.sh where TAR FOLDER   only prints where that would be
+#   env/stage.sh pack               makes a tar of the environment, inside it; prints its path
+#   env/stage.sh unpack TAR FOLDER  unpacks it below FOLDER, on each node; prints the path
+#   env/stage.sh where TAR FOLDER   prints that path without unpacking
 #
-# Both do nothing where that is done already. The Python that the environment was made with comes
-# along unless it lies in /usr, which every node has. Job scripts do both with STAGE_ENV=FOLDER.
-# Exit codes: 0 done, 3 no room or no right to write (nothing is left behind), 2 wrong usage.
+# What is done already is not repeated. The copy includes the Python interpreter unless that is in
+# /usr, which every node has. Job scripts pack and unpack with STAGE_ENV=FOLDER.
+# Exit codes: 0 done; 2 wrong arguments; 3 no space or no permission, with no files left behind.
 set -euo pipefail
 
 here=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P)
@@ -18,10 +18,10 @@ give_up() { # MESSAGE
     echo "stage.sh: $*" >&2
     exit 3
 }
-room() { # MEGABYTES FOLDER: or give up
+require_space() { # MEGABYTES FOLDER: gives up without that much space
     local free
     free=$(df -Pm "$2" | awk 'NR == 2 { print $4 }')
-    ((free > $1)) || give_up "no room in $2: $free MB are free, $1 are needed"
+    ((free > $1)) || give_up "not enough space in $2: $free MB are free, $1 are needed"
 }
 
 pack() {
@@ -41,10 +41,10 @@ pack() {
                 --transform='s,^\(bin\|lib\)/,python/\1/,' "bin/$name" "lib/$name")
             mapfile -t -O "${#what[@]}" what < <(cd "$base" && compgen -G 'lib/libpython*.so*')
         fi
-        room "$(du -sm --exclude=wheels --exclude='stage-*' "$env" | cut -f1)" "$env"
+        require_space "$(du -sm --exclude=wheels --exclude='stage-*' "$env" | cut -f1)" "$env"
         tar -cf "$tar.$$" "${what[@]}"
         mv "$tar.$$" "$tar"
-        # one environment, one tar
+        # keep only the tar of the current environment
         find "$env" -maxdepth 1 -name 'stage-*' ! -path "$tar" -delete
     fi
     echo "$tar"
@@ -56,16 +56,16 @@ where() { # TAR FOLDER
 
 unpack() { # TAR FOLDER
     local tar=$1 target new python file
-    [[ -s $tar ]] || give_up "no $tar: make it with env/stage.sh pack"
+    [[ -s $tar ]] || give_up "$tar doesn't exist: make it with env/stage.sh pack"
     mkdir -p "$2" 2>/dev/null && [[ -w $2 ]] || give_up "cannot write in $2"
     target=$(where "$1" "$2")
     if [[ ! -d $target ]]; then
-        room $(($(stat -c %s "$tar") / 1000000)) "$2"
+        require_space $(($(stat -c %s "$tar") / 1000000)) "$2"
         new=$(mktemp -d "$target.XXXXXX")
         trap 'rm -rf "$new"' EXIT
         tar -xf "$tar" -C "$new" --no-same-owner
         chmod 755 "$new"
-        # What names the place where the environment was made.
+        # Replace paths of the original environment.
         if [[ -d $new/python ]]; then
             python=$(compgen -G "$new/python/bin/python3*")
             sed -i "s|^home = .*|home = $target/python/bin|" "$new/pyvenv.cfg"
@@ -81,8 +81,8 @@ unpack() { # TAR FOLDER
         mv -T "$new" "$target"
         trap - EXIT
     fi
-    # In a folder that all may write to, somebody else may have made it.
-    [[ -O $target ]] || give_up "$target belongs to somebody else"
+    # In a world-writable folder, another user may have created it.
+    [[ -O $target ]] || give_up "$target belongs to another user"
     echo "$target"
 }
 

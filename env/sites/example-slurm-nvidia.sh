@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# Example: SLURM, four NVIDIA GPUs a node, InfiniBand, modules by Lmod. Not a real machine: the
-# names are yours to replace; template.sh explains each line.
+# Example: SLURM, four NVIDIA GPUs per node, InfiniBand, Lmod modules. Not a real machine: replace
+# the names; template.sh explains each line.
 load_modules gcc/13.2 cuda/13.0 openmpi/5.0 hdf5/1.14-parallel python/3.12 || return
 export HPC_DEEPFAKE_ENV=${HPC_DEEPFAKE_ENV:-$WORK/hpc_deepfake_env}
 

@@ -1,5 +1,5 @@
-"""PBS scripts that are stopped before their walltime and go on in another job: real ranks of a real
-training under mpirun, with qsub and qstat that only write down and say what a test wants."""
+"""PBS scripts that are stopped before their walltime and resume in another job: real ranks of a
+real training under mpirun, with fake qsub and qstat."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def host(tmp_path: Path) -> dict[str, str]:
                       "echo '    Resource_List.walltime = '${WALLTIME:-00:01:38}\n"
                       "echo '    Resource_List.select = 1:ncpus=2:mpiprocs=2'\n"
                       "echo '    queue = small'"),
-            # the timer's: as long as it takes until an epoch is over, whatever the machine
+            # the timer's sleep: until the first epoch is done, however fast the machine
             ("sleep", f"echo \"$1\" >>{tmp_path}/slept\n"
                       f"until [[ -s {tmp_path}/runs/123.server/metrics.jsonl ]]\n"
                       "do /bin/sleep 0.2; done"),
@@ -58,10 +58,10 @@ def epochs(folder: Path) -> list[int]:
     return [json.loads(line)["epoch"] for line in (folder / "metrics.jsonl").open()]
 
 
-def test_the_timer_stops_training_and_the_successor_goes_on(host: dict[str, str], tmp_path: Path,
+def test_the_timer_stops_training_and_the_successor_resumes(host: dict[str, str], tmp_path: Path,
                                                            data_file: Path) -> None:
-    """Walltime 98 s by qstat, 90 s of margin: a signal after 8 s, a checkpoint, code 75, a job
-    submitted after this one with what was asked for; that one, run, resumes."""
+    """Walltime 98 s according to qstat, 90 s of margin: a signal after 8 s, a checkpoint, exit code
+    75, and a successor submitted with the same resources; when run, it resumes."""
     script = ROOT / "jobs" / "pbs" / "train_cpu.sh"
     done = run(script, {**host, "DATA": str(data_file), "ARGS": "--epochs 500 --patience 0 "
                         "--batch-size 4"}, tmp_path)
@@ -79,7 +79,7 @@ def test_the_timer_stops_training_and_the_successor_goes_on(host: dict[str, str]
 
     successor = (folder / "successor.sh").read_text()
     assert "\njob_restarts=1\n" in successor
-    # in the test it shall come to its end
+    # with fewer epochs, so that it finishes in the test
     (tmp_path / "second.sh").write_text(re.sub(r"500", str(finished + 2), successor))
     again = {name: value for name, value in host.items() if name != "DOCTOR"}
     (tmp_path / "bin" / "sleep").unlink()

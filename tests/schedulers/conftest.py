@@ -27,7 +27,7 @@ SMALL = "--nodes=2 --ntasks-per-node=1 --cpus-per-task=1"
 
 @dataclass
 class Job:
-    """A finished job: its state, exit code, restarts, standard output and submitted folder."""
+    """A finished job: id, state, exit code, number of restarts and log."""
 
     number: str
     state: str
@@ -37,7 +37,7 @@ class Job:
 
     @property
     def last_words(self) -> str:
-        """What a user sees at the end of a failed job's log."""
+        """The end of a failed job's log."""
         return self.log[self.log.rindex("----- job"):] if "----- job" in self.log else self.log
 
 
@@ -45,7 +45,7 @@ class Lab:
     """The cluster, seen from its login node as the user ``hpc``."""
 
     clone = FOLDER / "copy" / "my clone"
-    plain = FOLDER / "copy" / "clone"  # the same by a path without a space
+    plain = FOLDER / "copy" / "clone"  # a link to it, without a space in its path
 
     def run(self, command: str, cwd: Path | None = None, timeout: float = 60,
             check: bool = True) -> str:
@@ -65,28 +65,28 @@ class Lab:
                        env={**os.environ, "SLURM_CONF": f"{FOLDER}/slurm.conf"})
 
     def wait_for_node(self, node: str, timeout: float = 60) -> None:
-        """Wait until a node takes jobs again."""
+        """Wait until a node accepts jobs again."""
         deadline = time.monotonic() + speed.limit(timeout)
         while self.run(f"sinfo -h -n {node} -p main -o %T").strip() != "idle":
             assert time.monotonic() < deadline, f"{node} does not come back"
             time.sleep(0.5)
 
     def folder(self, name: str) -> Path:
-        """A new folder of the user's, seen by all nodes."""
+        """A new folder of the user, shared by all nodes."""
         path = FOLDER / "work" / name
         path.mkdir(parents=True)
         shutil.chown(path, "hpc")
         return path
 
     def take(self, source: Path, target: Path) -> None:
-        """Copy a file or folder for the user, who can't read what root's tests made."""
+        """Copy a file or folder for the user, who can't read files of root's tests."""
         shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
         subprocess.run(["chmod", "-R", "a+rX", target], check=True)
         subprocess.run(["chown", "-R", "hpc:", target], check=True)
 
     def submit(self, script: str, arguments: str = "", *, cwd: Path, options: str = "",
                env: str = "") -> str:
-        """Submit ``jobs/slurm/SCRIPT.sh`` by its whole path; returns the job's number."""
+        """Submit ``jobs/slurm/SCRIPT.sh`` by its absolute path; returns the job's id."""
         path = shlex.quote(f"{self.clone}/jobs/slurm/{script}.sh")
         return self.run(f"{env} sbatch --parsable {options} {path} {arguments}", cwd).strip()
 
@@ -95,11 +95,11 @@ class Lab:
         return dict(re.findall(r"(\w+(?:/\w+)?)=(.*?)(?=\s+\S+?=|\s*\n|$)", text))
 
     def wait(self, number: str, timeout: float = 240, limit: int = 0) -> Job:
-        """Wait for a job, also over being queued again, which SLURM would delay by two minutes;
-        it then has another limit, in minutes, if one is given."""
+        """Wait until a job has ended, even if it is queued again, without the two minutes by which
+        SLURM would delay it. ``limit``: its time limit in minutes, once it is queued again."""
         timeout = speed.limit(timeout)
         deadline = time.monotonic() + timeout
-        queued = None  # since when it is queued again; its nodes need a moment to end the first go
+        queued = None  # since when it is queued again; its nodes take a moment to end the first run
         while (facts := self.facts(number))["JobState"] not in OVER:
             if facts["JobState"] == "PENDING" and facts["Reason"] == "BeginTime":
                 queued = queued or time.monotonic()
@@ -133,7 +133,7 @@ class Lab:
 
 @pytest.fixture(scope="session")
 def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
-    """The running cluster. Only a machine without root or namespaces is excused."""
+    """The running cluster; skips only on a machine without root or namespaces."""
     for step in ("install", "up"):
         done = subprocess.run([HERE / "lab.sh", step], text=True, stdin=subprocess.DEVNULL,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -155,7 +155,7 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
 
 @pytest.fixture(scope="session")
 def shared_data(lab: Lab, data_file: Path) -> Path:
-    """The small data file, where the nodes see it."""
+    """The small data file, in a folder shared by the nodes."""
     path = lab.folder("data") / "features.h5"
     lab.take(data_file, path)
     return path
@@ -163,5 +163,5 @@ def shared_data(lab: Lab, data_file: Path) -> Path:
 
 @pytest.fixture
 def work(lab: Lab, request: pytest.FixtureRequest) -> Path:
-    """A folder of the user's for one test, with a space in its name."""
+    """A folder of the user for one test, with a space in its name."""
     return lab.folder(f"my {request.node.originalname or request.node.name}")

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Copies this clone and its environment to where an ordinary user can read them:
+# Copies this clone and its environment to a folder that an ordinary user can read:
 #     install.sh FOLDER       FOLDER/my clone (a path with a space) and FOLDER/env
 set -euo pipefail
 folder=$1
@@ -13,13 +13,13 @@ git -C "$clone" ls-files -z --cached --others --exclude-standard |
 
 tar=$("$clone/env/stage.sh" pack)
 env=$("$clone/env/stage.sh" unpack "$tar" "$folder")
-# Those of other clones are 2 GB each.
+# Remove those of other clones, of 2 GB each.
 find "$folder" -maxdepth 1 -name 'hpc_deepfake-*' ! -path "$env" -exec rm -rf {} +
-# It was installed in place of the clone; the copy takes the clone's copy.
+# The project is installed in place; the copied environment must use the copied clone.
 sed -i "s|'$clone/|'$target/|g" "$env"/lib/python*/site-packages/__editable__*
 ln -sfn "$env" "$folder/env"
-# What STAGE_ENV unpacks on nodes is this tar once more, which the user may not pack anew: with the
-# same change, for a later file in a tar takes the place of an earlier one.
+# STAGE_ENV unpacks this tar on the nodes, which the user can't make again. Apply the same change: a
+# later file in a tar replaces an earlier one.
 rm -f "$env"/stage-*
 cp "$tar" "$env/"
 (cd "$env" && tar -rf "$(basename "$tar")" ./lib/python*/site-packages/__editable__*)

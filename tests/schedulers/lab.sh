@@ -6,10 +6,10 @@
 #   lab.sh run COMMAND      as the ordinary user "hpc" on the login node ("head"), by bash
 #   lab.sh down             stops what it started
 #
-# A node is a network, host name and mount namespace with an own slurmd and an own /tmp; a bridge
-# connects them. The GPUs are device files that lead to /dev/null: SLURM hands them out, nothing
-# computes on them. sacct works (slurmdbd on a MariaDB of its own). Needs root and namespaces.
-# Exit codes: 0 done, 3 this machine can't (the last line says why), else a fault.
+# A node is a network, host name and mount namespace with its own slurmd and /tmp; a bridge connects
+# them. The GPUs are fake device files that work like /dev/null: SLURM allocates them, but nothing
+# can compute on them. sacct works (slurmdbd with its own MariaDB). Needs root and namespaces.
+# Exit codes: 0 done; 3 not possible on this machine (the last line says why); else a fault.
 set -euo pipefail
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin
 
@@ -23,7 +23,7 @@ packages=(slurmctld slurmd slurmdbd slurm-client slurm-wlm-torque munge mariadb-
 cannot() { echo "$*" && exit 3; }
 
 install() {
-    [[ $EUID -eq 0 ]] || cannot "a test cluster takes root"
+    [[ $EUID -eq 0 ]] || cannot "a test cluster needs root"
     local missing=() package
     for package in "${packages[@]}"; do
         [[ $(dpkg-query -Wf '${Status}' "$package" 2>/dev/null) == *" installed" ]] ||
@@ -32,7 +32,7 @@ install() {
     ((${#missing[@]})) || return 0
     export DEBIAN_FRONTEND=noninteractive
     apt-get update -qq
-    # Nothing may start by itself: the lab starts its own daemons with its own configuration.
+    # Packages must not start daemons: the lab starts its own, with its own configuration.
     local policy=/usr/sbin/policy-rc.d
     if [[ ! -e $policy ]]; then
         printf '#!/bin/sh\nexit 101\n' >$policy && chmod 755 $policy
@@ -44,7 +44,7 @@ install() {
 # --- machines -----------------------------------------------------------------------------
 
 # shellcheck disable=SC2016 # for the shell inside
-on_head() { # COMMAND…: with the head's name and its view of the other hosts
+on_head() { # COMMAND…: runs it with the head's host name and list of hosts
     unshare --uts --mount --propagation private sh -c '
         hostname head
         mount --bind "$0/hosts" /etc/hosts && mount --bind "$0/nsswitch.conf" /etc/nsswitch.conf
@@ -73,7 +73,7 @@ start_machines() { # NODES
         echo "$subnet.1 head"
         for i in $(seq 1 "$1"); do printf '%s.%d n%02d\n' "$subnet" $((10 + i)) "$i"; done
     } >"$lab/hosts"
-    sed 's/^hosts:.*/hosts: files/' /etc/nsswitch.conf >"$lab/nsswitch.conf" # no DNS to wait for
+    sed 's/^hosts:.*/hosts: files/' /etc/nsswitch.conf >"$lab/nsswitch.conf" # so that nothing waits for DNS
     ip link add hd-bridge type bridge 2>/dev/null || cannot "this machine allows no network bridge"
     ip addr replace "$subnet.1/24" dev hd-bridge
     ip link set hd-bridge up
@@ -96,7 +96,7 @@ stop_machines() {
     local name
     for name in $(ip netns list 2>/dev/null | awk '/^hd-n/ { print $1 }'); do
         ip netns del "$name"
-        ip link del "$name" 2>/dev/null || true # gone with its peer, sometimes a moment later
+        ip link del "$name" 2>/dev/null || true # disappears with its peer, sometimes a moment later
     done
     ip link del hd-bridge 2>/dev/null || true
     rm -f /dev/hd-gpu*
@@ -178,7 +178,7 @@ wait_for() { # SECONDS COMMAND…
     local end=$((SECONDS + $1))
     shift
     until "$@" >/dev/null 2>&1; do
-        ((SECONDS < end)) || { echo "lab.sh: waited in vain for: $*" >&2 && return 1; }
+        ((SECONDS < end)) || { echo "lab.sh: timed out waiting for: $*" >&2 && return 1; }
         sleep 0.1
     done
 }
@@ -189,7 +189,7 @@ start_database() {
     mariadb-install-db --no-defaults --user=mysql --datadir="$data/data" --skip-test-db \
         --auth-root-authentication-method=socket >"$lab/log/mariadb-install.log" 2>&1
     chmod 777 "$lab/run"
-    # Durability is of no use here, speed is.
+    # Fast rather than durable.
     setsid mariadbd --no-defaults --user=mysql --datadir="$data/data" --socket="$socket" \
         --pid-file="$lab/run/mariadbd.pid" --bind-address=127.0.0.1 --port=13306 \
         --innodb-buffer-pool-size=64M --innodb-lock-wait-timeout=900 \
@@ -210,7 +210,7 @@ idle_nodes() { [[ $(on_head sinfo -h -p main -t idle -o %D) == "$1" ]]; }
 
 up() { # [NODES]
     local nodes=${1:-4} i node
-    [[ $EUID -eq 0 ]] || cannot "a test cluster takes root"
+    [[ $EUID -eq 0 ]] || cannot "a test cluster needs root"
     down
     mkdir -p "$lab"/{state,spool,run,log,work}
     chmod 1777 "$lab/work"
@@ -234,7 +234,7 @@ up() { # [NODES]
     wait_for 30 idle_nodes "$nodes"
 }
 
-install_munge_key() { # a package installed without its start-up script may lack one
+install_munge_key() { # missing if the package was installed without its start-up script
     [[ -s /etc/munge/munge.key ]] || mungekey --create
     chown munge /etc/munge/munge.key
 }
@@ -256,7 +256,7 @@ down() {
     for file in "$lab"/run/{slurmd-*,slurmctld,slurmdbd,mariadbd}.pid; do
         [[ -s $file ]] || continue
         pid=$(<"$file")
-        kill -KILL "$pid" 2>/dev/null || true # nothing of it is kept: no need to wait
+        kill -KILL "$pid" 2>/dev/null || true # nothing is kept, so there is no need to wait
     done
     for node in $(ip netns list 2>/dev/null | awk '/^hd-n/ { print $1 }'); do
         ip netns pids "$node" | xargs -r kill -KILL 2>/dev/null || true

@@ -1,4 +1,4 @@
-"""The PBS scripts under Debian's qsub, which submits them to SLURM: a smoke test, no PBS."""
+"""The PBS scripts with Debian's qsub, which submits them to SLURM: a smoke test without PBS."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The job scripts as their users meet them: submitted by an ordinary user to a real SLURM."""
+"""The job scripts as users run them: submitted by an ordinary user to a real SLURM."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_slurm_accepts_every_script(lab: Lab, script: str) -> None:
 def test_pipeline_from_another_folder_and_a_path_with_a_space(
         lab: Lab, work: Path, pictures: Path, data_file: Path) -> None:
     """One command: preprocessing on two nodes into one file, training on two nodes, evaluation,
-    each after the one before, and each node checked by the doctor."""
+    each after the previous one, with a preflight check of each node."""
     lab.take(pictures, work / "my pictures")
     number = lab.submit("pipeline", "--epochs 2 --batch-size 4 --feature ela", cwd=work, env=(
         "PICTURES='my pictures' DATA=features.h5 RUN='runs/my run' TRAIN=train_cpu DEVICE=cpu "
@@ -65,7 +65,7 @@ def test_pipeline_from_another_folder_and_a_path_with_a_space(
     assert read(run / "evaluation-validation.json")["rows"] == 12
     for log in (preprocessing.log, training.log):
         assert "0 failures on 2 ranks" in log
-    # what there is to look at afterwards
+    # records for later inspection
     records = {path.name for path in (run / "jobs").iterdir()}
     assert {f"{training.number}.sh", f"{training.number}.env", f"{training.number}.log",
             f"{evaluation.number}.sh", "outcome"} <= records
@@ -87,7 +87,7 @@ def test_two_nodes_write_the_file_that_one_process_writes(lab: Lab, work: Path, 
 def test_requeue_before_the_limit_ends_with_the_weights_of_an_uninterrupted_run(
         lab: Lab, work: Path, shared_data: Path) -> None:
     """SLURM's signal before the limit, a checkpoint, code 75, queued again, resumed; with the
-    accounting of both goes. The second has time enough, however slow the machine."""
+    accounting of both runs. The second run has a longer limit, for slow machines."""
     options = "--epochs 40 --patience 0 --batch-size 4"
     env = f"DATA={shared_data} DOCTOR=off "
     number = lab.submit("train_cpu", options, cwd=work, env=f"{TOY}0.15 {env} RUN=short",
@@ -99,10 +99,11 @@ def test_requeue_before_the_limit_ends_with_the_weights_of_an_uninterrupted_run(
     long = lab.wait(lab.submit("train_cpu", options, cwd=work, env=f"{TOY}0 {env} RUN=long",
                                options=SMALL))
     assert (long.state, long.code, long.restarts) == ("COMPLETED", 0, 0), long.log
-    (one, _), (other, _) = (checkpoint.load(checkpoint.found(work / name / "checkpoints")[0])
-                            for name in ("short", "long"))
-    assert len(one) == len(other) == 3  # weights, momentum, best weights
-    assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+    resumed, uninterrupted = (
+        checkpoint.load(checkpoint.found(work / name / "checkpoints")[0])[0]
+        for name in ("short", "long"))
+    assert len(resumed) == len(uninterrupted) == 3  # weights, momentum, best weights
+    assert all(np.array_equal(a, b) for a, b in zip(resumed, uninterrupted, strict=True))
     assert epochs(work / "short") == list(range(1, 41))
 
     report = lab.run(f"source {shlex.quote(str(lab.clone))}/env/activate.sh && "
@@ -111,7 +112,7 @@ def test_requeue_before_the_limit_ends_with_the_weights_of_an_uninterrupted_run(
     assert "sacct" in report and number in report
 
 
-def test_preemption_ends_in_a_checkpoint_and_the_job_goes_on(lab: Lab, work: Path,
+def test_preemption_ends_in_a_checkpoint_and_the_job_resumes(lab: Lab, work: Path,
                                                             shared_data: Path) -> None:
     number = lab.submit("train_cpu", "--epochs 12 --patience 0 --batch-size 4", cwd=work,
                         options=f"{SMALL} --partition=low --exclusive",
@@ -127,14 +128,14 @@ def test_preemption_ends_in_a_checkpoint_and_the_job_goes_on(lab: Lab, work: Pat
     assert epochs(work / "run") == list(range(1, 13))
 
 
-def test_after_a_nodes_failure_the_job_goes_on_elsewhere(lab: Lab, work: Path,
+def test_after_a_nodes_failure_the_job_resumes_elsewhere(lab: Lab, work: Path,
                                                          shared_data: Path) -> None:
-    """SLURM queues it again itself; it resumes from the last checkpoint, on other nodes."""
+    """SLURM itself queues it again; it resumes from the last checkpoint, on other nodes."""
     number = lab.submit("train_cpu", "--epochs 8 --patience 0 --batch-size 4", cwd=work,
                         options=SMALL, env=f"{TOY}0.3 DATA={shared_data} RUN=run DOCTOR=off")
     lab.wait_until(number, work / "run" / "metrics.jsonl")
     failed = hosts(work / "run")[1]
-    for state in ("DOWN", "DRAIN"):  # drained, or it would be taken again as soon as it answers
+    for state in ("DOWN", "DRAIN"):  # drained, or it would get jobs as soon as it responds
         lab.administrate("scontrol", "update", f"NodeName={failed}", f"State={state}",
                          "Reason=test")
     try:
@@ -151,7 +152,7 @@ def test_after_a_nodes_failure_the_job_goes_on_elsewhere(lab: Lab, work: Path,
 
 def test_mpirun_passes_the_signal_on_and_restarts_are_bounded(lab: Lab, work: Path,
                                                              shared_data: Path) -> None:
-    """Started by mpirun instead of srun; each rank with a log; no requeue beyond the limit."""
+    """Started by mpirun instead of srun; a log for each rank; no requeue beyond the limit."""
     number = lab.submit("train_cpu", "--epochs 100 --patience 0 --batch-size 4", cwd=work,
                         options=SMALL, env=f"{TOY}0.2 DATA={shared_data} RUN=run DOCTOR=off "
                         "MAX_RESTARTS=0 RANK_LOGS=1 HPC_DEEPFAKE_LAUNCHER=mpirun")
@@ -192,7 +193,7 @@ def test_array_elements_have_their_own_runs_and_seeds(lab: Lab, work: Path,
 
 
 def test_a_missing_data_file_ends_the_job_and_what_depends_on_it(lab: Lab, work: Path) -> None:
-    """Exit code 2, the message last, no other try; afterok is dropped, afterany runs."""
+    """Exit code 2, the message last, no retry; afterok is cancelled, afterany runs."""
     number = lab.submit("train_cpu", cwd=work, options=SMALL, env="DATA=nothing.h5 DOCTOR=off")
     after_ok = lab.submit("evaluate", cwd=work, env="RUN=runs/x",
                           options=f"--dependency=afterok:{number} --kill-on-invalid-dep=yes")
@@ -207,12 +208,12 @@ def test_a_missing_data_file_ends_the_job_and_what_depends_on_it(lab: Lab, work:
 
 def test_a_rank_that_fails_ends_the_job_with_its_message(lab: Lab, work: Path,
                                                         shared_data: Path) -> None:
-    """The data file lies on one node only."""
-    lonely = FOLDER_OF_NODE / "n01" / "lonely.h5"
-    lab.take(shared_data, lonely)
+    """The data file is on one node only."""
+    local = FOLDER_OF_NODE / "n01" / "local.h5"
+    lab.take(shared_data, local)
     started = time.monotonic()
     job = lab.wait(lab.submit("train_cpu", cwd=work, options=SMALL,
-                              env="DATA=/tmp/lonely.h5 DOCTOR=off"))
+                              env="DATA=/tmp/local.h5 DOCTOR=off"))
     assert (job.state, job.code, job.restarts) == ("FAILED", 2, 0), job.log
     assert "\nerror on rank 1 on n02: there is no data file" in job.last_words
     assert time.monotonic() - started < limit(40)
@@ -222,10 +223,10 @@ def test_a_killed_rank_ends_the_job_at_once(lab: Lab, work: Path, shared_data: P
     number = lab.submit("train_cpu", "--epochs 100 --patience 0 --batch-size 4", cwd=work,
                         options=SMALL, env=f"{TOY}0.2 DATA={shared_data} RUN=run DOCTOR=off")
     lab.wait_until(number, work / "run" / "metrics.jsonl")
-    [rank] = [one for one in psutil.process_iter(["cmdline"])
-              if "hpc_deepfake.train" in (one.info["cmdline"] or ())
-              and one.environ().get("SLURM_JOB_ID") == number
-              and one.environ().get("SLURM_PROCID") == "1"]
+    [rank] = [process for process in psutil.process_iter(["cmdline"])
+              if "hpc_deepfake.train" in (process.info["cmdline"] or ())
+              and process.environ().get("SLURM_JOB_ID") == number
+              and process.environ().get("SLURM_PROCID") == "1"]
     os.kill(rank.pid, signal.SIGKILL)
     started = time.monotonic()
     job = lab.wait(number)
@@ -246,8 +247,8 @@ def test_a_wrong_module_is_named(lab: Lab, work: Path, shared_data: Path) -> Non
 
 
 def test_four_ranks_take_the_four_gpus_of_a_node(lab: Lab, work: Path, shared_data: Path) -> None:
-    """The devices are for show, so it trains on the CPU; with the script's own DEVICE=gpu the
-    doctor stops the job before any rank of training starts."""
+    """The GPU devices are fakes, so it trains on the CPU; with the script's own DEVICE=gpu, the
+    preflight check stops the job before any rank of training starts."""
     job = lab.wait(lab.submit("train_4gpu", "--epochs 1 --batch-size 4", cwd=work,
                               options="--cpus-per-task=1",
                               env=f"DATA={shared_data} RUN=cpu DEVICE=cpu DOCTOR=off"), 180)
@@ -276,7 +277,7 @@ def test_gpus_of_several_nodes(lab: Lab, work: Path, shared_data: Path) -> None:
 
 def test_environment_and_data_on_each_nodes_own_disk(lab: Lab, work: Path,
                                                     shared_data: Path) -> None:
-    """n02 has no right to write there: it goes on with the shared ones."""
+    """n02 has no permission to write there: it uses the shared ones."""
     blocked = FOLDER_OF_NODE / "n02" / "local"
     blocked.mkdir(mode=0o755)
     job = lab.wait(lab.submit("train_cpu", "--stage-env --epochs 1 --batch-size 4", cwd=work,
@@ -304,10 +305,10 @@ def test_compare(lab: Lab, work: Path, shared_data: Path) -> None:
     assert hosts(work / "all" / names[0]) == ["n01"]
 
 
-def test_a_scaling_study_with_a_failure_and_what_is_missing_once_more(
+def test_a_scaling_study_with_a_failed_run_that_is_submitted_again(
         lab: Lab, work: Path, shared_data: Path) -> None:
-    """From the login node, over 1, 2 and 4 nodes: a run that fails is told in the report, and the
-    same command then submits that one alone."""
+    """From the login node, over 1, 2 and 4 nodes: the report names a failed run, and the same
+    command then submits only that one."""
     script = shlex.quote(f"{lab.clone}/jobs/slurm/scaling_study.sh")
     command = (f"DATA={shared_data} RUN=study KINDS=strong MAX_NODES=4 RANKS_PER_NODE=1 "
                "TRAIN=train_cpu DEVICE=cpu DOCTOR=off GLOBAL_BATCH=12 LIMIT=0:10:00 "
@@ -358,8 +359,8 @@ def test_a_scaling_study_with_a_failure_and_what_is_missing_once_more(
 
 def test_a_study_of_all_other_kinds_and_its_prediction(lab: Lab, work: Path, shared_data: Path,
                                                        pictures: Path) -> None:
-    """Weak runs, a mesh over two nodes, preprocessing and the micro-benchmark; the prediction finds
-    the micro-benchmark in the study."""
+    """Weak runs, a mesh over two nodes, preprocessing and the micro-benchmark, which the prediction
+    finds in the study."""
     script = shlex.quote(f"{lab.clone}/jobs/slurm/scaling_study.sh")
     lab.take(pictures, work / "my pictures")
     text = lab.run(

@@ -1,4 +1,4 @@
-"""The environment's scripts: what they check, say and set. Nothing is built here."""
+"""The environment's scripts: their checks, messages and variables. Nothing is built here."""
 
 import importlib.metadata
 import importlib.util
@@ -19,7 +19,7 @@ TOOLS = """awk bash cat cut date df dirname flock grep head id ls mkdir nproc pa
 
 
 def run(*command, **environment):
-    """Run with a small, known environment; returns code, output and errors."""
+    """Run a command in a minimal environment."""
     base = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", **environment}
     return subprocess.run(command, env=base, capture_output=True, text=True, timeout=60)
 
@@ -82,7 +82,7 @@ def test_wrong_usage(options):
     assert len(result.stderr.splitlines()) == 1
 
 
-def test_everything_missing_is_named_at_once_and_nothing_is_done(bare_path, tmp_path):
+def test_everything_missing_is_named_at_once_and_nothing_is_changed(bare_path, tmp_path):
     result = setup(
         bare_path, tmp_path, "--gpu", "--mpi", "system", PIP_INDEX_URL="http://127.0.0.1:9/simple"
     )
@@ -94,8 +94,8 @@ def test_everything_missing_is_named_at_once_and_nothing_is_done(bare_path, tmp_
     assert not (tmp_path / "env").exists()
 
 
-def test_the_command_that_helps_is_named(bare_path, tmp_path):
-    # An apt-get that must not be called: with --offline even root installs nothing.
+def test_the_command_that_installs_what_is_missing_is_named(bare_path, tmp_path):
+    # This apt-get must not be called: with --offline, not even root installs anything.
     bare_path.joinpath("apt-get").symlink_to("/bin/false")
     download = tmp_path / "download"
     download.mkdir()
@@ -168,7 +168,7 @@ def test_activate_leaves_placement_to_the_scheduler(fake_env, job):
     assert "MCA" not in result.stdout
 
 
-def test_activate_respects_what_is_set(fake_env):
+def test_activate_keeps_variables_that_are_set(fake_env):
     script = f'source "{ENV}/activate.sh"; echo "$TF_ENABLE_ONEDNN_OPTS $OMPI_MCA_smsc"'
     result = bash(
         script, HPC_DEEPFAKE_ENV=str(fake_env), TF_ENABLE_ONEDNN_OPTS="0", OMPI_MCA_smsc="xpmem"
@@ -196,15 +196,15 @@ def test_activate_reads_the_site_file(fake_env):
 
 
 def site(tmp_path, text):
-    """A clone's env/ with a site file "here" of this text."""
+    """A clone's env/ with this text as the site file "here"."""
     clone = tmp_path / "clone"
     shutil.copytree(ENV, clone / "env")
     (clone / "env" / "sites" / "here.sh").write_text(text)
     return clone
 
 
-def test_a_site_says_who_pays_and_which_network(fake_env, tmp_path):
-    """In the schedulers' and libraries' own words; what the user has set stays."""
+def test_a_site_sets_account_and_network(fake_env, tmp_path):
+    """In the schedulers' and libraries' own variables; those that the user has set are kept."""
     clone = site(tmp_path, "export HPC_DEEPFAKE_ACCOUNT=p1 HPC_DEEPFAKE_PARTITION=gpu "
                            "HPC_DEEPFAKE_QOS=long HPC_DEEPFAKE_INTERFACE=ib0\n")
     script = f"""set -euo pipefail
@@ -219,11 +219,11 @@ def test_a_site_says_who_pays_and_which_network(fake_env, tmp_path):
 @pytest.mark.parametrize("module, message", [
     ('module() { [[ $2 != typo ]]; }; LOADEDMODULES=gcc/13:openmpi/4.1', ""),
     ("module() { false; }", "module gcc of env/sites/here.sh can't be loaded; see: module avail g"),
-    # one that says success all the same
+    # one that reports success nevertheless
     ('module() { echo "ERROR: no such module" >&2; }', "module gcc of env/sites/here.sh can't be"),
     ("unset -f module", "no module command in this shell"),
 ])
-def test_modules_that_cannot_be_loaded_stop_it(fake_env, tmp_path, module, message):
+def test_modules_that_cannot_be_loaded_are_an_error(fake_env, tmp_path, module, message):
     clone = site(tmp_path, "load_modules gcc openmpi/4.1 || return\n")
     script = f'set -u; {module}; source "{clone}/env/activate.sh"; echo "code $?"'
     result = bash(script, HPC_DEEPFAKE_ENV=str(fake_env), SITE="here")
@@ -273,11 +273,11 @@ def test_installed_versions_are_the_pinned_ones():
 def test_everything_installed_is_pinned():
     canonical = selfcheck().canonical
     installed = {canonical(d.metadata["Name"]) for d in importlib.metadata.distributions()}
-    # What ensurepip brings along, and the project itself.
+    # Installed by ensurepip, and the project itself.
     assert installed - set(selfcheck().pins()) <= {"hpc-deepfake", "setuptools"}
 
 
-def test_versions_stand_in_one_place():
+def test_versions_are_stated_in_one_place():
     pins = selfcheck().pins()
     assert len(pins) > 50
     for file in (
@@ -287,10 +287,10 @@ def test_versions_stand_in_one_place():
         *ENV.glob("*.def"),
     ):
         for name, version in re.findall(r"([\w.-]+)==(\d[\w.]*)", file.read_text()):
-            pytest.fail(f"{file.name} pins {name} {version}: versions.txt is the place")
+            pytest.fail(f"{file.name} pins {name} {version}: state it in versions.txt only")
 
 
-def test_git_keeps_env_and_ignores_what_is_made():
+def test_git_tracks_env_and_ignores_generated_files():
     if not (ROOT / ".git").exists() or shutil.which("git") is None:
         pytest.skip("not a git checkout")
 

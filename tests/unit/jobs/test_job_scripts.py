@@ -1,4 +1,4 @@
-"""The job scripts as texts, and run by bash with a scheduler that is only played."""
+"""The job scripts as texts, and run by bash with a fake scheduler."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from conftest import ROOT
 from job_scripts import JOBS, command, run_script
 
 NAMES = sorted(path.stem for path in (JOBS / "slurm").glob("*.sh"))
-WANTED = {"preprocess", "train_cpu", "train_4gpu", "train_multinode", "evaluate", "compare",
-          "scaling_study", "pipeline"}
+EXPECTED = {"preprocess", "train_cpu", "train_4gpu", "train_multinode", "evaluate", "compare",
+            "scaling_study", "pipeline"}
 
 
 def text(scheduler: str, name: str) -> str:
@@ -27,7 +27,7 @@ def variables(script: str) -> dict[str, str]:
 
 
 def resources(scheduler: str, name: str) -> dict[str, object]:
-    """What a script asks for, in the same words for both schedulers."""
+    """The resources that a script requests, in the same terms for both schedulers."""
     script = text(scheduler, name)
     if scheduler == "slurm":
         asked = dict(re.findall(r"^#SBATCH --([a-z-]+)(?:=(.*))?$", script, re.MULTILINE))
@@ -51,12 +51,12 @@ def prologue(script: str) -> str:
 
 
 def test_both_schedulers_have_the_same_jobs() -> None:
-    assert set(NAMES) == WANTED
-    assert {path.stem for path in (JOBS / "pbs").glob("*.sh")} == WANTED
+    assert set(NAMES) == EXPECTED
+    assert {path.stem for path in (JOBS / "pbs").glob("*.sh")} == EXPECTED
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_slurm_and_pbs_scripts_say_the_same(name: str) -> None:
+def test_slurm_and_pbs_scripts_are_equivalent(name: str) -> None:
     """The same variables with the same defaults, equivalent resources, the same work."""
     slurm, pbs = text("slurm", name), text("pbs", name)
     assert variables(slurm) == variables(pbs) != {}
@@ -68,8 +68,8 @@ def test_slurm_and_pbs_scripts_say_the_same(name: str) -> None:
 
 @pytest.mark.parametrize("scheduler", ["slurm", "pbs"])
 def test_scripts_are_portable(scheduler: str) -> None:
-    """No account, partition or queue; directives before commands; names that PBS doesn't cut; the
-    same search for the clone in all of them."""
+    """No account, partition or queue; directives before commands; names that PBS doesn't truncate;
+    the same search for the clone in all of them."""
     assert len({prologue(text(scheduler, name)) for name in NAMES}) == 1
     for name in NAMES:
         script = text(scheduler, name)
@@ -84,7 +84,7 @@ def test_scripts_are_portable(scheduler: str) -> None:
             assert {"--signal=B:USR1@300", "--open-mode=append"} <= set(script.split())
 
 
-def test_gpu_scripts_have_a_rank_for_each_gpu_and_ask_for_gpus() -> None:
+def test_gpu_scripts_request_gpus_and_one_rank_per_gpu() -> None:
     for name in ("train_4gpu", "train_multinode"):
         asked = resources("slurm", name)
         assert asked["gpus"] == asked["ranks"] == 4
@@ -92,7 +92,7 @@ def test_gpu_scripts_have_a_rank_for_each_gpu_and_ask_for_gpus() -> None:
     assert resources("slurm", "train_4gpu")["nodes"] == 1
 
 
-def test_every_setting_of_the_template_is_used_and_every_one_used_is_in_the_template() -> None:
+def test_the_site_template_has_exactly_the_settings_that_are_used() -> None:
     template = (ROOT / "env" / "sites" / "template.sh").read_text()
     offered = set(re.findall(r"\bHPC_DEEPFAKE_[A-Z_]+", template))
     source = "".join(path.read_text() for path in (
@@ -104,7 +104,7 @@ def test_every_setting_of_the_template_is_used_and_every_one_used_is_in_the_temp
     assert offered == used - inner - {"HPC_DEEPFAKE_"}
 
 
-# --- run, with a scheduler that is only played
+# --- run, with a fake scheduler
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def bin_path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def slurm(bin_path: Path, tmp_path: Path) -> dict[str, str]:
-    """A job of SLURM on this machine: srun starts one process, scontrol says what is in a file."""
+    """A job of a fake SLURM: srun starts one process, scontrol prints a file."""
     (tmp_path / "state").write_text("JobState=RUNNING Reason=None\n")
     command(bin_path, "scontrol", f"""
         if [[ $1 == requeue ]]; then echo "$*" >>{tmp_path}/requeued; exit; fi
@@ -148,9 +148,9 @@ def test_a_job_leaves_its_records(pictures: Path, slurm: dict[str, str], bin_pat
     assert "SLURM_JOB_ID=7\n" in written and "secret" not in written and "TOKEN" not in written
 
 
-def test_a_launcher_that_starts_nothing_is_no_success(pictures: Path, slurm: dict[str, str],
+def test_a_launcher_that_starts_nothing_is_a_failure(pictures: Path, slurm: dict[str, str],
                                                      bin_path: Path, tmp_path: Path) -> None:
-    """srun was seen to end with 0 after "launch failed"."""
+    """srun was seen to exit with 0 after "launch failed"."""
     command(bin_path, "srun", '[[ $1 != --mpi=list ]] || echo pmix; exit 0')
     done = preprocess(pictures, slurm, bin_path, tmp_path)
     assert done.returncode == 1
@@ -170,7 +170,7 @@ def test_the_programs_own_exit_code_counts(pictures: Path, slurm: dict[str, str]
 @pytest.mark.parametrize(("state", "limit", "queued"), [
     ("RUNNING", "3", True), ("SIGNALING", "3", True), ("COMPLETING", "3", False),
     ("RUNNING", "1", False)])
-def test_a_stopped_job_is_queued_again_unless_cancelled_or_too_often(
+def test_a_stopped_job_is_queued_again_unless_cancelled_or_at_the_limit(
         pictures: Path, slurm: dict[str, str], bin_path: Path, tmp_path: Path, state: str,
         limit: str, queued: bool) -> None:
     (tmp_path / "state").write_text(f"JobState={state} Reason=None\n")
@@ -185,9 +185,9 @@ def test_a_stopped_job_is_queued_again_unless_cancelled_or_too_often(
     assert (tmp_path / "f.h5.jobs" / "outcome").read_text() == "75\n"
 
 
-def test_pipeline_hands_on_values_and_arguments_unharmed(bin_path: Path, tmp_path: Path) -> None:
-    """Quotes, spaces, commas and shell syntax in a path and in an argument; the environment of the
-    submitting shell doesn't win over what the pipeline decided."""
+def test_pipeline_passes_values_and_arguments_on_unchanged(bin_path: Path, tmp_path: Path) -> None:
+    """Quotes, spaces, commas and shell syntax in a path and in an argument. The pipeline's values
+    take precedence over the environment of the submitting shell."""
     command(bin_path, "sbatch", f"""
         n=$(ls {tmp_path}/submitted.* 2>/dev/null | wc -l)
         cp "${{@: -1}}" {tmp_path}/submitted.$n
@@ -203,7 +203,7 @@ def test_pipeline_hands_on_values_and_arguments_unharmed(bin_path: Path, tmp_pat
     assert "--dependency=afterok:101" in options[2]
     training = (tmp_path / "submitted.1").read_text()
     assert training.startswith(text("slurm", "train_cpu").split("# What to change")[0])
-    # what the script would see, up to where it looks for the clone
+    # what the script would see, above the search for the clone
     head = training.split("# The scheduler runs a copy")[0]
     seen = subprocess.run(["bash", "-c", f"{head}\nprintf '%s\\n' \"$RUN\" \"$DATA\" \"$@\""],
                           env={"RUN": "env", "PATH": os.environ["PATH"]}, text=True,
@@ -219,7 +219,7 @@ def test_outside_of_a_job_the_command_to_submit_is_named(bin_path: Path, tmp_pat
     assert list(tmp_path.iterdir()) == [bin_path]
 
 
-def test_without_a_clone_the_scripts_say_so(bin_path: Path, tmp_path: Path) -> None:
+def test_without_a_clone_scripts_fail_with_a_message(bin_path: Path, tmp_path: Path) -> None:
     copy = tmp_path / "spool" / "deep" / "er" / "slurm_script"
     copy.parent.mkdir(parents=True)
     copy.write_text(text("slurm", "train_cpu"))
@@ -229,9 +229,9 @@ def test_without_a_clone_the_scripts_say_so(bin_path: Path, tmp_path: Path) -> N
                            "HPC_DEEPFAKE_HOME\n")
 
 
-def test_a_site_names_its_own_launcher_and_image(pictures: Path, slurm: dict[str, str],
+def test_a_site_may_have_its_own_launcher_and_image(pictures: Path, slurm: dict[str, str],
                                                 bin_path: Path, tmp_path: Path) -> None:
-    """PALS-like words with placeholders; every program runs inside the container image."""
+    """A launcher like PALS, with placeholders; every program runs inside the container image."""
     command(bin_path, "mpiexec", f'echo "$*" >{tmp_path}/launched; shift 4; "$@"')
     command(bin_path, "apptainer", f"""echo "$*" >>{tmp_path}/contained
         while [[ $1 != *.sif ]]; do shift; done; shift; "$@" """)
@@ -248,7 +248,7 @@ def test_a_site_names_its_own_launcher_and_image(pictures: Path, slurm: dict[str
 
 @pytest.mark.parametrize("asked", [
     "Submit_arguments = {path}", "Submit_arguments = -l select=2 -v A=1,B=2 {path}"])
-def test_pbs_scripts_find_the_clone_by_what_was_submitted(bin_path: Path, tmp_path: Path,
+def test_pbs_scripts_find_the_clone_by_the_submitted_path(bin_path: Path, tmp_path: Path,
                                                          asked: str) -> None:
     """From a spool folder, submitted elsewhere, in a path with a space."""
     clone = tmp_path / "my clone"
@@ -263,10 +263,10 @@ def test_pbs_scripts_find_the_clone_by_what_was_submitted(bin_path: Path, tmp_pa
     assert done.stdout == f"found {clone}\n", done.stderr
 
 
-def test_pbs_evaluation_comes_after_a_training_that_goes_on_in_another_job(
+def test_pbs_evaluation_follows_a_training_that_resumes_in_another_job(
         bin_path: Path, tmp_path: Path) -> None:
-    """The training was stopped and its successor is queued: the evaluation submits itself behind
-    that one instead of taking an unfinished model."""
+    """The training was stopped and its successor is queued: the evaluation submits itself again,
+    after the successor, instead of evaluating an unfinished model."""
     command(bin_path, "qstat", "exit 1")
     command(bin_path, "qsub", f'printf "%s|" "$@" >{tmp_path}/qsub; echo 126.server')
     records = tmp_path / "runs" / "first" / "jobs"
@@ -281,7 +281,7 @@ def test_pbs_evaluation_comes_after_a_training_that_goes_on_in_another_job(
         in done.stdout
     *asked, script, _ = (tmp_path / "qsub").read_text().split("|")
     assert asked == ["-W", "depend=afterany:124.server"]
-    # the submitted script carries what this one was given
+    # the submitted script has the variables of this job
     (records / "outcome").write_text("2\n")
     job = {"PBS_JOBID": "126.server", "PBS_O_WORKDIR": str(tmp_path), "PBS_NODEFILE": ""}
     command(bin_path, "mpirun", f"""[[ $1 != --version ]] || {{ echo 'Open MPI'; exit; }}
@@ -292,8 +292,8 @@ def test_pbs_evaluation_comes_after_a_training_that_goes_on_in_another_job(
     assert "|--data|it's, mine.h5|" in launched and "|--model|runs/first|" in launched, done.stderr
 
 
-def test_pbs_remote_shell_takes_no_options_of_ssh(bin_path: Path, tmp_path: Path) -> None:
-    """mpirun gives its agent ssh's options and one shell command in pieces."""
+def test_pbs_remote_shell_drops_options_of_ssh(bin_path: Path, tmp_path: Path) -> None:
+    """mpirun passes ssh's options, and one shell command as several words."""
     command(bin_path, "pbs_tmrsh", f'printf "%s|" "$@" >{tmp_path}/called')
     run_script(JOBS / "lib" / "pbs_rsh.sh", "-x", "-l", "me", "n02", "PATH=/x:$PATH", ";", "orted",
                bin_path=bin_path, cwd=tmp_path)
@@ -301,9 +301,9 @@ def test_pbs_remote_shell_takes_no_options_of_ssh(bin_path: Path, tmp_path: Path
 
 
 @pytest.mark.slow
-def test_compare_trains_each_in_its_turn_and_reports(data_file: Path, slurm: dict[str, str],
+def test_compare_trains_one_after_another_and_reports(data_file: Path, slurm: dict[str, str],
                                                      bin_path: Path, tmp_path: Path) -> None:
-    """A second job with the same variables has nothing left to train."""
+    """A second job with the same variables has nothing to train."""
     job = {**slurm, "SLURM_CPUS_PER_TASK": "1", "DATA": str(data_file), "RUN": "all",
            "METHODS": "sequential", "FEATURES": "raw ela", "EPOCHS": "1"}
     done = run_script(JOBS / "slurm" / "compare.sh", "--batch-size", "16", "--",
