@@ -173,6 +173,7 @@ def _container(header: Header | None, large: bool) -> tuple[dict[str, Any] | Non
     from hpc_deepfake.audit import container_baseline
 
     try:
-        return container_baseline(header.path), "the original files, or a class in a part, are missing"
+        return (container_baseline(header.path),
+                "the original files, or a class in a part, are missing")
     except InputError as error:
         return None, str(error)
