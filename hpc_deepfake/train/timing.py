@@ -52,8 +52,9 @@ class StepClock:
         self._loaded = time.perf_counter()
 
     def dawdle(self) -> None:
-        """Sleep to slow this rank down by the factor, in proportion to its last step; from the third
-        step on, since the first one also builds the graph."""
+        """Sleep to make this step ``slow`` times as long as the last one.
+
+        Not before the third step, since the first one also builds the graph."""
         self._slept = 0.0
         if self._slow > 1 and len(self._steps) > 1:
             self._slept = (self._slow - 1) * self._steps[-1]
