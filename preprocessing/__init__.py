@@ -1,1 +1,1 @@
-"""From folders of pictures to one shared HDF5 file of error level analysis features, under MPI."""
+"""Preprocessing: folders of pictures to one shared HDF5 file of features, under MPI."""

@@ -1,4 +1,4 @@
-"""From folders to the list of pictures: path, label and group of every row, in a fixed order."""
+"""The list of pictures in folders: path, label and group of every row, in a fixed order."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from urllib.parse import quote_from_bytes
 import numpy as np
 
 from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.text import plural
 from preprocessing.names import (
     AUTHENTIC,
     FRAMES,
@@ -31,15 +32,15 @@ from preprocessing.names import (
 )
 
 EXTENSIONS = PICTURES
-Moments = Callable[[bytes], Sequence[Moment]]  # file name of a video → which of its frames
+Moments = Callable[[bytes], Sequence[Moment]]  # file name of a video → its frames to use
 FOLDERS = {
     AUTHENTIC: ("au", "authentic", "real", "original", "pristine"),
     TAMPERED: ("tp", "sp", "modified tp", "tampered", "fake", "forged"),
 }
 LABELS = ("authentic", "tampered")
-SAMPLE_MARK = "SAMPLE_DATA.txt"  # lies in a folder of generated sample data
+SAMPLE_MARK = "SAMPLE_DATA.txt"  # marks a folder of generated sample data
 _MASK = b"_gt"  # ends the name of a ground-truth mask
-_DEPTH = 3  # how deep below the given folder a data set may lie
+_DEPTH = 3  # levels of folders below the given one that are searched for data sets
 
 
 @dataclass(frozen=True)
@@ -47,13 +48,14 @@ class Catalogue:
     """The pictures and frames of videos of one or more data sets, row by row.
 
     Attributes:
-        roots: folder of each root; paths begin with a root's name where there are two, "" else.
-        paths: file names relative to their root, as bytes, since a name need not be UTF-8; those
-            of frames as ``names.frame_path`` makes them, the frames of a video one after another.
+        roots: folder of each root by its name. A single root has the name ""; of two roots, paths
+            begin with the name of theirs.
+        paths: file names relative to their root, as bytes, since names need not be UTF-8; frames as
+            in ``names.frame_path``, with the frames of a video one after another.
         labels: uint8 (N), 0 authentic, 1 tampered.
         groups: int32 (N), the same for pictures that share a source picture, directly or through
             others, and for all frames of a video; numbered in order of appearance.
-        notes: what a person should know about the list.
+        notes: remarks about the list for the user.
     """
 
     roots: dict[str, Path]
@@ -66,7 +68,7 @@ class Catalogue:
         return len(self.paths)
 
     def encoded(self) -> list[bytes]:
-        """Paths percent-encoded, as ASCII (RFC 3986); a ``#`` begins the frame, in no name."""
+        """Paths percent-encoded, as ASCII (RFC 3986); ``#`` only precedes the frame of a video."""
         return [quote_from_bytes(file).encode() + path[len(file):]
                 for path, file in ((path, parse_path(path)[0]) for path in self.paths)]
 
@@ -78,22 +80,23 @@ class Catalogue:
 
 
 def locate(roots: dict[str, Path], path: bytes) -> bytes:
-    """Absolute name of the file of a row."""
+    """Absolute path of the file of a row, given the roots of the catalogue."""
     name, _, rest = path.partition(b"/")
     if os.fsdecode(name) in roots:
         return os.path.join(os.fsencode(roots[os.fsdecode(name)]), rest)
     return os.path.join(os.fsencode(roots[""]), path)
 
 
-def _usual(path: bytes) -> Sequence[Moment]:
+def _default_moments(path: bytes) -> Sequence[Moment]:
     return evenly(FRAMES)
 
 
-def scan(data: Path, moments: Moments = _usual) -> Catalogue:
-    """Catalogue of all data sets in the folder ``data`` (CASIA 1, CASIA 2, real/fake …).
+def scan(data: Path, moments: Moments = _default_moments) -> Catalogue:
+    """Catalogue of all data sets in a folder (CASIA 1, CASIA 2, real/ and fake/ …).
 
     Args:
-        moments: which frames of a video, given its name, become rows.
+        data: the folder.
+        moments: the frames of a video that become rows, given the file name of the video.
 
     Raises:
         InputError: there is no such folder, or no data set in it.
@@ -101,14 +104,14 @@ def scan(data: Path, moments: Moments = _usual) -> Catalogue:
     if not data.is_dir():
         raise InputError(f"there is no folder of pictures '{data}'. {_advice(data)}")
     notes: list[str] = []
-    found = list(_data_sets(data, 0, notes, set()))
-    others = [one for one in found if not (one[0] / SAMPLE_MARK).exists()]
-    if others and len(others) < len(found):
+    data_sets = list(_data_sets(data, 0, notes, set()))
+    real = [(home, folders) for home, folders in data_sets if not (home / SAMPLE_MARK).exists()]
+    if real and len(real) < len(data_sets):
         notes.append("generated sample data left out, since there are other pictures")
-        found = others
+        data_sets = real
     entries: list[_Entry] = []
     seen: set[tuple[int, int]] = set()
-    for home, folders in found:
+    for home, folders in data_sets:
         prefix = b"" if home == data else os.fsencode(home.relative_to(data)) + b"/"
         for label, names in folders.items():
             for name in names:
@@ -121,12 +124,15 @@ def scan(data: Path, moments: Moments = _usual) -> Catalogue:
     return _catalogue({"": data.resolve()}, entries, notes)
 
 
-def scan_pair(authentic: Path, tampered: Path, moments: Moments = _usual) -> Catalogue:
+def scan_pair(authentic: Path, tampered: Path, moments: Moments = _default_moments) -> Catalogue:
     """Catalogue of authentic pictures of one data set and tampered ones of another.
 
-    Either folder may be a whole data set (its folder of that class is taken) or just pictures.
+    Either folder may be a whole data set, of which the folder of that class is used, or contain
+    just pictures.
 
     Args:
+        authentic: folder of the authentic pictures.
+        tampered: folder of the tampered pictures.
         moments: as in ``scan``.
 
     Raises:
@@ -138,14 +144,16 @@ def scan_pair(authentic: Path, tampered: Path, moments: Moments = _usual) -> Cat
     seen: set[tuple[int, int]] = set()
     for label, folder in ((AUTHENTIC, authentic), (TAMPERED, tampered)):
         if not folder.is_dir():
-            raise InputError(f"there is no folder of {LABELS[label]} pictures '{folder}'")
+            raise InputError(f"there is no folder of {LABELS[label]} pictures '{folder}': "
+                             f"check --{LABELS[label]}")
         inside = _class_folders(_subfolders(folder, notes))[label]
         start = len(entries)
         for name in inside or [""]:
             top = os.fsencode(os.path.join(LABELS[label], name, ""))
             entries += _entries(folder / name, top, label, b"", moments, notes, seen)
         if len(entries) == start:
-            raise InputError(f"no pictures in the folder of {LABELS[label]} ones, '{folder}'")
+            raise InputError(f"no pictures in the folder of {LABELS[label]} ones, '{folder}': "
+                             f"check --{LABELS[label]}")
         roots[LABELS[label]] = folder.resolve()
     return _catalogue(roots, entries, notes)
 
@@ -156,7 +164,8 @@ def _advice(data: Path) -> str:
 
 
 class _Entry(NamedTuple):
-    """A picture; ``scene`` is its path without the class folder: what both classes may share."""
+    """A row: path and label. ``scene`` is the path without the folder of the class, which a picture
+    of the other class may share."""
 
     path: bytes
     label: int
@@ -165,7 +174,17 @@ class _Entry(NamedTuple):
 
 def _entries(folder: Path, top: bytes, label: int, home: bytes, moments: Moments,
              notes: list[str], seen: set[tuple[int, int]]) -> Iterator[_Entry]:
-    """Rows of a class folder; ``top`` and ``home`` are its path and its data set's, each with /."""
+    """Rows of the folder of a class.
+
+    Args:
+        folder: the folder.
+        top: its path relative to the root, with a final slash.
+        label: label of its pictures.
+        home: path of its data set relative to the root, with a final slash unless empty.
+        moments: the frames of a video that become rows.
+        notes: gets remarks for the user.
+        seen: device and inode of the folders visited so far.
+    """
     videos = rows = 0
     for name in _pictures(folder, notes, seen):
         if name.lower().endswith(VIDEOS):
@@ -191,16 +210,17 @@ def _subfolders(folder: Path, notes: list[str]) -> list[str]:
 
 
 def _class_folders(names: list[str]) -> dict[int, list[str]]:
-    found: dict[int, list[str]] = {AUTHENTIC: [], TAMPERED: []}
+    """Those of the names that are folders of a class, by label."""
+    folders: dict[int, list[str]] = {AUTHENTIC: [], TAMPERED: []}
     for name in names:
-        for label, known in FOLDERS.items():
-            if name.lower() in known:
-                found[label].append(name)
-    return found
+        for label, accepted in FOLDERS.items():
+            if name.lower() in accepted:
+                folders[label].append(name)
+    return folders
 
 
 def _is_new(folder: Path | bytes, seen: set[tuple[int, int]]) -> bool:
-    """Whether ``folder`` was not met before: a link may lead back up, or to another data set."""
+    """Whether ``folder`` was not visited yet: a link may lead back up, or to another data set."""
     status = os.stat(folder)
     key = (status.st_dev, status.st_ino)
     new = key not in seen
@@ -210,7 +230,7 @@ def _is_new(folder: Path | bytes, seen: set[tuple[int, int]]) -> bool:
 
 def _data_sets(folder: Path, depth: int, notes: list[str],
                seen: set[tuple[int, int]]) -> Iterator[tuple[Path, dict[int, list[str]]]]:
-    """Folders that hold both classes."""
+    """Folders that contain both classes, with the names of their class folders by label."""
     if not _is_new(folder, seen):
         return
     names = [name for name in _subfolders(folder, notes) if not name.startswith(".")]
@@ -231,13 +251,14 @@ def _pictures(folder: Path, notes: list[str], seen: set[tuple[int, int]]) -> lis
         raise InputError(f"cannot list {os.fsdecode(error.filename)}: {error.strerror}")
 
     top = os.fsencode(folder)
-    found, others = [], Counter()
-    for here, folders, files in os.walk(top, followlinks=True, onerror=fail):
-        if not _is_new(here, seen):
+    pictures: list[bytes] = []
+    others: Counter[str] = Counter()
+    for current, folders, files in os.walk(top, followlinks=True, onerror=fail):
+        if not _is_new(current, seen):
             folders.clear()
             continue
         folders.sort()
-        inside = here[len(top):].lstrip(b"/")
+        inside = current[len(top):].lstrip(b"/")
         for name in files:
             if name.startswith(b"."):
                 continue
@@ -245,25 +266,26 @@ def _pictures(folder: Path, notes: list[str], seen: set[tuple[int, int]]) -> lis
             if stem.endswith(_MASK):
                 others["ground-truth masks"] += 1
             elif ending in PICTURES or ending in VIDEOS:
-                found.append(inside + b"/" + name if inside else name)
+                pictures.append(inside + b"/" + name if inside else name)
             else:
-                others[os.fsdecode(ending) or "no ending"] += 1
+                others[os.fsdecode(ending) or "no extension"] += 1
     if others:
         kinds = ", ".join(f"{count} {kind}" for kind, count in others.most_common(4))
-        notes.append(f"{folder}: {others.total()} files are no pictures or videos by name "
-                     f"({kinds})")
-    return sorted(found)
+        notes.append(f"{folder}: {plural(others.total(), 'file')} left out, not named like "
+                     f"pictures or videos ({kinds})")
+    return sorted(pictures)
 
 
 def _catalogue(roots: dict[str, Path], entries: list[_Entry], notes: list[str]) -> Catalogue:
     paths = [entry.path for entry in entries]
     labels = np.fromiter((entry.label for entry in entries), np.uint8, len(entries))
-    keys, contradictions = [], {}  # the latter as an ordered set: a video has many rows
+    keys: list[tuple[str, ...]] = []
+    contradictions: dict[str, None] = {}  # an ordered set, since a video has many rows
     for path, label, scene in entries:
         stem = scene.rpartition(b".")[0]
         name = os.fsdecode(stem.rpartition(b"/")[2])
         parsed = parse(name)
-        if parsed is None:  # real/0001.png and fake/0001.png show the same scene
+        if parsed is None:  # real/0001.png and fake/0001.png are of the same scene
             shown = sequences(name) if scene.lower().endswith(VIDEOS) else ()
             keys.append(shown or (f"scene {os.fsdecode(stem)}",))
         else:
@@ -271,7 +293,8 @@ def _catalogue(roots: dict[str, Path], entries: list[_Entry], notes: list[str]) 
             if parsed.label != label:
                 contradictions.setdefault(os.fsdecode(parse_path(path)[0]))
     if contradictions:
-        notes.append(f"{len(contradictions)} names contradict their folder (the folder counts): "
+        notes.append(f"{plural(len(contradictions), 'name')} in the folder of the other class, "
+                     "labelled by the folder: "
                      + ", ".join(list(contradictions)[:3])
                      + (" …" if len(contradictions) > 3 else ""))
     missing = set(range(2)) - set(labels.tolist())
@@ -282,7 +305,7 @@ def _catalogue(roots: dict[str, Path], entries: list[_Entry], notes: list[str]) 
 
 
 def components(keys: Iterable[tuple[str, ...]]) -> np.ndarray:
-    """Group of each row: rows with a key in common, directly or through others, share one.
+    """Group of each row: rows that share a key, directly or through others, are in one group.
 
     Returns:
         int32 (N), numbered from 0 in order of appearance.

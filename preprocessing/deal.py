@@ -1,28 +1,33 @@
-"""Which rank does which rows."""
+"""The distribution of rows over the ranks."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-# 64 rows of 48 KiB end on a MiB, so that no two ranks write to the same stripe
-BLOCK = 64
+from preprocessing.names import parse_path
+
+BLOCK = 64  # rows; 64 rows of 48 KiB end on a MiB, so that ranks do not share a stripe
 _BLOCKS_PER_RANK = 32
 
 
 def block_size(rows: int, ranks: int) -> int:
-    """Rows per block: ``BLOCK``, less where few rows would leave the ranks uneven."""
+    """Rows per block: ``BLOCK``, or fewer if large blocks would leave the ranks uneven."""
     return max(1, min(BLOCK, rows // (ranks * _BLOCKS_PER_RANK)))
 
 
 def deal(pending: np.ndarray, ranks: int, rows: int) -> list[list[np.ndarray]]:
     """Deal blocks of rows to the ranks like cards.
 
-    A data set's list is sorted by class and kind, with slow formats together: dealt in turn,
-    each rank gets its share of every stretch of the list. Blocks are fixed ranges of rows;
-    of a partly finished block only the pending rows are dealt.
+    The list of a data set is sorted by class and name, with slow formats together: dealt in turn,
+    each rank gets its share of every stretch of the list. Blocks are fixed ranges of rows; of a
+    partly finished block only the pending rows are dealt.
 
     Args:
-        pending: int64, sorted: rows to do. rows: how many there are in all.
+        pending: int64, sorted: the rows to compute.
+        ranks: number of ranks.
+        rows: number of all rows.
 
     Returns:
         For each rank its blocks, each an int64 array of rows.
@@ -31,3 +36,18 @@ def deal(pending: np.ndarray, ranks: int, rows: int) -> list[list[np.ndarray]]:
     edges = np.flatnonzero(np.diff(pending // size)) + 1
     blocks = np.split(pending, edges) if len(pending) else []
     return [blocks[rank::ranks] for rank in range(ranks)]
+
+
+def deal_files(paths: Sequence[bytes], pending: np.ndarray, ranks: int) -> list[list[np.ndarray]]:
+    """``deal`` by files: all frames of a video go to one rank, which reads the video once.
+
+    Args:
+        paths: path of every row.
+        pending: int64, sorted: the rows to compute.
+        ranks: number of ranks.
+    """
+    numbers: dict[bytes, int] = {}
+    files = np.fromiter((numbers.setdefault(parse_path(path)[0], len(numbers)) for path in paths),
+                        np.int64, len(paths))[pending]
+    return [[pending[slice(*np.searchsorted(files, (block[0], block[-1] + 1)))]
+             for block in blocks] for blocks in deal(np.unique(files), ranks, len(numbers))]

@@ -1,9 +1,9 @@
-"""The parallel part: every rank computes the features of its pictures into the shared file."""
+"""The parallel part: every rank writes the features of its pictures into the shared file."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby, islice, pairwise
 from operator import itemgetter
@@ -14,7 +14,7 @@ import numpy as np
 from hpc_deepfake.core.progress import Progress
 from preprocessing import video
 from preprocessing.catalogue import Catalogue, locate
-from preprocessing.deal import BLOCK, deal
+from preprocessing.deal import BLOCK, deal_files
 from preprocessing.ela import features, features_of_pixels
 from preprocessing.names import parse_path
 from preprocessing.picture import Rejected, read
@@ -34,14 +34,22 @@ if TYPE_CHECKING:
 
     from hpc_deepfake.core.stop import StopFlag
 
-_SYNC_BYTES = 32 << 20  # written between two syncs to the disk
+_SYNC_BYTES = 32 << 20  # bytes written between two syncs to the disk
 STAGES = ("read", "compute", "write", "sync")
 
 
 @dataclass
 class Tally:
-    """What one rank did. ``seconds`` are by stage; ``rejects`` are (row, reason); ``left`` counts
-    rows not done because it was told to stop."""
+    """The work of one rank.
+
+    Attributes:
+        images: rows computed.
+        left: rows not computed because of a request to stop.
+        read_bytes: bytes of picture and video files.
+        written_bytes: bytes of features.
+        seconds: by stage.
+        rejects: row and reason of each rejected picture.
+    """
 
     images: int = 0
     left: int = 0
@@ -52,12 +60,21 @@ class Tally:
 
     @property
     def busy(self) -> float:
+        """Seconds of all stages."""
         return sum(self.seconds.values())
 
 
 @dataclass
 class Result:
-    """What all ranks did, in rank order, and the wall-clock seconds of the parallel part."""
+    """The work of all ranks.
+
+    Attributes:
+        tallies: in rank order.
+        wall: wall-clock seconds of the parallel part.
+        resumed: rows that an earlier run had computed.
+        damaged: rows of an earlier run whose checksum was wrong, computed again.
+        writer: name of the writer.
+    """
 
     tallies: list[Tally]
     wall: float
@@ -68,53 +85,48 @@ class Result:
 
 def run(comm: Comm, header: Header, catalogue: Catalogue | None, writer: str = "auto",
         stop: StopFlag | bool = False) -> Result:
-    """Fill the rows of the file that are not done yet; collective.
+    """Compute the rows of the file that are not done yet. Collective.
 
-    Rows already done are checked against their checksum first. Rejected pictures are tried again:
-    they may have been mended, and their reasons come back.
+    Rows already done are first compared with their checksums. Rejected pictures are tried again:
+    they may have been repaired, and the new report needs the reasons of the others.
 
     Args:
-        catalogue: on rank 0. writer: see ``store.open_writer``. stop: once true, this rank
-            leaves the blocks that it has not begun.
+        comm: all ranks.
+        header: header of the file.
+        catalogue: on rank 0; None on other ranks.
+        writer: see ``store.open_writer``.
+        stop: once true, this rank skips the blocks that it has not begun.
     """
     start = time.perf_counter()
     damaged = _damaged(comm, header)
     work, resumed, total = None, 0, 0
-    if comm.rank == 0:
+    if catalogue is not None:  # rank 0
         pending = np.flatnonzero(header.array("status") != DONE)
         pending = np.union1d(pending, damaged)
         resumed, total = header.rows - len(pending), len(pending)
         work = [[(block, [locate(catalogue.roots, catalogue.paths[row]) for row in block])
-                 for block in blocks] for blocks in _deal(catalogue.paths, pending, comm.size)]
+                 for block in blocks] for blocks in deal_files(catalogue.paths, pending, comm.size)]
     resumed, total = comm.bcast((resumed, total))
     blocks = comm.scatter(work)
     progress = Progress(comm, total, "images")
-    out = open_writer(header, comm, writer)
-    tally = _fill(header, out, blocks, progress.advance, stop)
+    output = open_writer(header, comm, writer)
+    tally = _fill(header, output, blocks, progress.advance, stop)
     progress.close()
-    out.close()
+    output.close()
     tallies = comm.allgather(tally)
-    return Result(tallies, time.perf_counter() - start, resumed, len(damaged), out.name)
+    return Result(tallies, time.perf_counter() - start, resumed, len(damaged), output.name)
 
 
 def _damaged(comm: Comm, header: Header) -> np.ndarray:
+    """All rows that are marked done and have a wrong checksum; each rank checks its share."""
     done = np.flatnonzero(header.array("status") == DONE)
-    mine = damaged_rows(header, done[comm.rank::comm.size])
-    return np.concatenate(comm.allgather(mine))
-
-
-def _deal(paths: Sequence[bytes], pending: np.ndarray, ranks: int) -> list[list[np.ndarray]]:
-    """As ``deal.deal``, by files: all frames of a video go to one rank, which reads it once."""
-    number: dict[bytes, int] = {}
-    files = np.fromiter((number.setdefault(parse_path(path)[0], len(number)) for path in paths),
-                        np.int64, len(paths))[pending]
-    return [[pending[slice(*np.searchsorted(files, (block[0], block[-1] + 1)))]
-             for block in blocks] for blocks in deal(np.unique(files), ranks, len(number))]
+    local = damaged_rows(header, done[comm.rank::comm.size])
+    return np.concatenate(comm.allgather(local))
 
 
 def _parts(blocks: list[tuple[np.ndarray, list[bytes]]], header: Header, tally: Tally,
            clock: _Clock) -> Iterator[tuple[np.ndarray, Iterator[list[np.ndarray] | Rejected]]]:
-    """Up to ``BLOCK`` rows of a block, each with what ``_compute`` says of them, not yet begun."""
+    """Up to ``BLOCK`` rows of a block at a time, each with its results of ``_compute``."""
     for rows, paths in blocks:
         results = _compute(paths, header, tally, clock)
         for start in range(0, len(rows), BLOCK):
@@ -124,7 +136,7 @@ def _parts(blocks: list[tuple[np.ndarray, list[bytes]]], header: Header, tally: 
 
 def _compute(paths: list[bytes], header: Header, tally: Tally,
              clock: _Clock) -> Iterator[list[np.ndarray] | Rejected]:
-    """For each row its features in the header's order, or why there are none."""
+    """The features of each row in the header's order, or the reason for rejecting it."""
     for file, rows in groupby(map(parse_path, paths), itemgetter(0)):
         moments = [moment for _, moment in rows]
         if moments[0] is None:
@@ -137,7 +149,7 @@ def _compute(paths: list[bytes], header: Header, tally: Tally,
                 yield reason
             continue
         tally.read_bytes += video.size(file)
-        for frame in video.frames(file, moments):
+        for frame in video.frames(file, [moment for moment in moments if moment is not None]):
             clock.lap("read")
             try:
                 yield frame if isinstance(frame, Rejected) else features_of_pixels(
@@ -146,21 +158,22 @@ def _compute(paths: list[bytes], header: Header, tally: Tally,
                 yield reason
 
 
-def _fill(header: Header, out: Writer, blocks: list[tuple[np.ndarray, list[bytes]]],
+def _fill(header: Header, output: Writer, blocks: list[tuple[np.ndarray, list[bytes]]],
           advance: Callable[[int], None], stop: StopFlag | bool) -> Tally:
+    """Compute this rank's blocks, each the rows and their files, and write them."""
     tally = Tally()
     clock = _Clock(tally.seconds)
     unsynced: list[tuple[int, np.ndarray, np.ndarray]] = []
     written = 0
 
     def mark() -> None:
-        """Rows first, then what says that they are there."""
+        """Sync the rows to the disk, and only then mark them as done."""
         nonlocal written
-        out.sync()
+        output.sync()
         clock.lap("sync")
         for first, status, sums in unsynced:
-            out.write("crc32", first, sums)
-            out.write("status", first, status)
+            output.write("crc32", first, sums)
+            output.write("status", first, status)
         unsynced.clear()
         tally.written_bytes += written
         written = 0
@@ -176,12 +189,12 @@ def _fill(header: Header, out: Writer, blocks: list[tuple[np.ndarray, list[bytes
         status = np.full(len(rows), PENDING, np.uint8)
         sums = np.zeros(len(rows), np.uint32)
         clock.lap("compute")
-        for i, got in enumerate(results):
-            if isinstance(got, Rejected):
+        for i, outcome in enumerate(results):
+            if isinstance(outcome, Rejected):
                 status[i] = REJECTED
-                tally.rejects.append((int(rows[i]), str(got)))
+                tally.rejects.append((int(rows[i]), str(outcome)))
             else:
-                for name, value in zip(header.features, got, strict=True):
+                for name, value in zip(header.features, outcome, strict=True):
                     values[name][i] = value
                 sums[i] = checksum([values[name][i] for name in header.features])
                 status[i] = DONE
@@ -191,7 +204,7 @@ def _fill(header: Header, out: Writer, blocks: list[tuple[np.ndarray, list[bytes
         tally.left -= len(rows)
         for start, end in _runs(rows):
             for name in header.features:
-                out.write(name, int(rows[start]), values[name][start:end])
+                output.write(name, int(rows[start]), values[name][start:end])
                 written += values[name][start:end].nbytes
             unsynced.append((int(rows[start]), status[start:end], sums[start:end]))
         clock.lap("write")
@@ -202,13 +215,13 @@ def _fill(header: Header, out: Writer, blocks: list[tuple[np.ndarray, list[bytes
 
 
 def _runs(rows: np.ndarray) -> list[tuple[int, int]]:
-    """Stretches of consecutive numbers, as (start, end) positions."""
+    """Runs of consecutive rows, as (start, end) positions."""
     edges = [0, *(np.flatnonzero(np.diff(rows) != 1) + 1).tolist(), len(rows)]
     return list(pairwise(edges))
 
 
 class _Clock:
-    """Charges the time since the last lap to a stage."""
+    """Adds the time since the last lap to a stage."""
 
     def __init__(self, seconds: dict[str, float]) -> None:
         self._seconds, self._last = seconds, time.perf_counter()

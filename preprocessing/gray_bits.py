@@ -1,7 +1,7 @@
-"""Gray values and their bits: an error map as luminance, its high bits and its low bits.
+"""An error map as luminance, with its high bits and its low bits.
 
-The steps are one function each: `grayscale`, the bit computation (`high_bits`, `low_bits`), and
-the extraction of pixel values (`pixel_values`). Nothing is lost: ``gray = 16 · high + low``.
+Each step is a function: `grayscale`, the bit computation (`high_bits`, `low_bits`), and
+the extraction of pixel values (`pixel_values`). No information is lost: ``gray = 16 · high + low``.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-_TO_255 = 17  # 255 / 15: four bits over the whole range of eight, evenly
+_TO_255 = 17  # 255 / 15: spreads four bits evenly over the range of eight
 
 
 def grayscale(pixels: np.ndarray) -> np.ndarray:
@@ -25,18 +25,18 @@ def grayscale(pixels: np.ndarray) -> np.ndarray:
 
 
 def high_bits(gray: np.ndarray) -> np.ndarray:
-    """The four high bits, ⌊*Y* / 16⌋: how large an error is; uint8 0…15, shape as given."""
+    """The four high bits, ⌊*Y* / 16⌋: the size of an error; uint8 0…15, same shape."""
     return gray >> 4
 
 
 def low_bits(gray: np.ndarray) -> np.ndarray:
-    """The four low bits, *Y* mod 16: what errors below 16 are, and the fine part of the larger;
-    uint8 0…15, shape as given."""
+    """The four low bits, *Y* mod 16: errors below 16, and the fine part of larger ones; uint8 0…15,
+    same shape."""
     return gray & 15
 
 
 def pixel_values(bits: np.ndarray) -> np.ndarray:
-    """Four bits as pixel values: 17 · bits, so that 0…15 become 0…255; uint8, shape as given."""
+    """Four bits as pixel values: 17 · bits, so that 0…15 become 0…255; uint8, same shape."""
     return bits * np.uint8(_TO_255)
 
 
@@ -44,7 +44,7 @@ def planes(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Luminance, high bits and low bits of every pixel, each uint8 (height, width) in 0…255.
 
     Args:
-        pixels: uint8 (height, width, 3), blue-green-red; here an error map.
+        pixels: uint8 (height, width, 3), blue-green-red; usually an error map.
     """
     gray = grayscale(pixels)
     return gray, pixel_values(high_bits(gray)), pixel_values(low_bits(gray))

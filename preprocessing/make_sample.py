@@ -1,4 +1,4 @@
-"""``hpc-deepfake sample``: generated sample data in CASIA's layout, on one rank or many."""
+"""``hpc-deepfake sample``: generate sample data in CASIA's layout, on one or more ranks."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from hpc_deepfake.core import mpi
 from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.files import write_text
 from hpc_deepfake.core.options import Parser, at_least, default_data
 from hpc_deepfake.core.progress import Progress
 from preprocessing.catalogue import SAMPLE_MARK
@@ -21,18 +22,20 @@ if TYPE_CHECKING:
 def parser() -> Parser:
     """The command line."""
     cli = Parser(prog="hpc-deepfake sample", description=(
-        "Draw sample pictures, half of them tampered with, in CASIA 2's layout and naming."),
+        "Generate sample pictures, half of them tampered with, with the folders and file names of "
+        "CASIA 2. They serve to try everything without a data set; results on them say nothing "
+        "about real forgeries."),
         epilog="examples:\n  hpc-deepfake sample --out data/sample --count 1000\n"
                "  mpirun -np 8 hpc-deepfake sample --out /scratch/sample --count 100000")
     cli.add_argument("--out", type=Path, metavar="DIR",
                      help="folder (default: sample in $HPC_DEEPFAKE_DATA or data)")
-    cli.add_argument("--count", type=at_least(2), default=1000, help="pictures in all")
-    cli.add_argument("--seed", type=at_least(0), default=0, help="other seed, other pictures")
+    cli.add_argument("--count", type=at_least(2), default=1000, help="number of pictures")
+    cli.add_argument("--seed", type=at_least(0), default=0, help="seed of the pictures")
     return cli
 
 
 def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
-    """The whole job; collective. Returns the exit code."""
+    """The whole job. Collective. Returns the exit code."""
     options = parser().parse(argv)
     out = options.out or default_data() / "sample"
     mark = f"Generated sample data: {options.count} pictures, seed {options.seed}.\n"
@@ -40,14 +43,14 @@ def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
     def prepare() -> None:
         try:
             out.mkdir(parents=True, exist_ok=True)
-            old = out / SAMPLE_MARK
-            if not old.exists() and any(out.iterdir()):
-                raise InputError(f"{out} holds something else: choose another --out")
-            if old.exists() and old.read_text(encoding="utf-8") != mark:
-                raise InputError(f"{out} holds other sample data ("
-                                 f"{old.read_text(encoding='utf-8').strip()}): choose another "
-                                 "--out, or delete it")
-            old.write_text(mark, encoding="utf-8")
+            file = out / SAMPLE_MARK
+            if not file.exists() and any(out.iterdir()):
+                raise InputError(f"{out} contains other files: choose another --out")
+            if file.exists() and file.read_text(encoding="utf-8") != mark:
+                raise InputError(f"{out} contains other sample data ("
+                                 f"{file.read_text(encoding='utf-8').strip()}): choose another "
+                                 "--out, or delete the folder")
+            write_text(file, mark)
         except OSError as error:
             raise InputError(f"cannot write to {out}: {error.strerror}; choose another --out"
                              ) from None
@@ -61,8 +64,8 @@ def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
     if comm.rank == 0:
         rate = drawn / (time.perf_counter() - start)
         print(f"{options.count:,} sample pictures in {out}, " + (
-            f"{drawn:,} drawn now at {rate:,.0f} pictures/s" if drawn else "all there already"),
-            flush=True)
+            f"{drawn:,} generated now at {rate:,.0f} pictures/s" if drawn
+            else "all of them from an earlier run"), flush=True)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""What names say: of CASIA's pictures, of FaceForensics++'s videos, and the paths of frames."""
+"""The meaning of file names in CASIA and FaceForensics++, and the paths of frames."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import NamedTuple
 AUTHENTIC, TAMPERED = 0, 1
 PICTURES = (b".jpg", b".jpeg", b".tif", b".tiff", b".bmp", b".png", b".webp", b".gif")
 VIDEOS = (b".mp4", b".m4v", b".mov", b".avi", b".mkv", b".webm", b".mpg", b".mpeg")
-FRAMES = 10  # of a video, unless asked otherwise
+FRAMES = 10  # default number of frames of a video
 
 # Au_ani_00001 (CASIA 2), Au_ani_0001 (CASIA 1)
 _AUTHENTIC = re.compile(r"Au_([a-z]{3})_(\d{4,5})")
-# Tp_D_CRN_S_N_cha00063_art00014_11818, Sp_D_NNN_A_ani0099_ani0100.0288 (sic, CASIA 1)
+# Tp_D_CRN_S_N_cha00063_art00014_11818; Sp_D_NNN_A_ani0099_ani0100.0288 (CASIA 1, with a dot)
 _TAMPERED = re.compile(
     r"(?:Tp|Sp)_([DS])_[A-Za-z]{3}(?:_[A-Z])+_([a-z]{3})(\d{4,5})_([a-z]{3})(\d{4,5})[._](\d+)")
 # 000 and 000_003: dataset/README.md of FaceForensics++, "<target sequence>_<source sequence>"
@@ -22,11 +22,14 @@ _SEQUENCES = re.compile(r"(\d{3})(?:_(\d{3}))?")
 
 @dataclass(frozen=True)
 class Name:
-    """A parsed CASIA name: its label and the ids of the pictures it shows.
+    """A parsed CASIA name.
 
-    ``sources`` are like ``ani87``: category and number without leading zeros, since CASIA 1's
-    ``ani0087`` is CASIA 2's ``ani00087``, byte for byte. For a tampered picture they are target
-    and source, one and the same for a copy-move.
+    Attributes:
+        label: 0 authentic, 1 tampered.
+        sources: ids of the pictures it was made from, such as ``ani87``: category and number
+            without leading zeros, since CASIA 1's ``ani0087`` is the same file as CASIA 2's
+            ``ani00087``. Those of a tampered picture are target and source, which are equal for a
+            copy-move.
     """
 
     label: int
@@ -34,7 +37,7 @@ class Name:
 
 
 def parse(stem: str) -> Name | None:
-    """Meaning of a file name without its extension; None if it isn't one of CASIA's."""
+    """Meaning of a file name without its extension; None if it is not a CASIA name."""
     if match := _AUTHENTIC.fullmatch(stem):
         return Name(AUTHENTIC, (_source(*match.groups()),))
     if match := _TAMPERED.fullmatch(stem):
@@ -44,7 +47,7 @@ def parse(stem: str) -> Name | None:
 
 
 def sequences(stem: str) -> tuple[str, ...]:
-    """Ids of the original videos that one of FaceForensics++ shows; none if not named like that."""
+    """Ids of the original videos of a FaceForensics++ video; empty for other names."""
     match = _SEQUENCES.fullmatch(stem)
     return tuple(f"sequence {number}" for number in match.groups() if number) if match else ()
 
@@ -73,22 +76,22 @@ class At(NamedTuple):
 
 
 Moment = Nth | At
-# no file of a list is named so: its name would have to end in one of PICTURES or VIDEOS
+# not the name of a file in a list, which ends in one of PICTURES or VIDEOS
 _FRAME = re.compile(rb"(.*)#frame=(?:(\d+)of(\d+)|(\d+)\.(\d{3})s)", re.DOTALL)
 
 
 def evenly(parts: int) -> list[Nth]:
-    """Moments spread evenly over a video, one in the middle of each of ``parts`` parts."""
+    """Evenly spaced moments of a video, one in the middle of each of ``parts`` equal parts."""
     return [Nth(number, parts) for number in range(1, parts + 1)]
 
 
 def frame_path(video: bytes, moment: Moment) -> bytes:
-    """Path of a row: ``clip.mp4#frame=3of10`` or ``clip.mp4#frame=12.500s``."""
+    """Path of the row of a frame: ``clip.mp4#frame=3of10`` or ``clip.mp4#frame=12.500s``."""
     return b"%b#%b" % (video, str(moment).encode())
 
 
 def parse_path(path: bytes) -> tuple[bytes, Moment | None]:
-    """The file of a row, and which frame of it where it is a video."""
+    """The file of a row and, for a video, its moment."""
     match = _FRAME.fullmatch(path) if b"#frame=" in path else None
     if match is None or not match[1].lower().endswith(VIDEOS):
         return path, None

@@ -1,4 +1,4 @@
-"""Decoding untrusted picture files to pixels, within bounds."""
+"""Decoding untrusted picture files to pixels, within limits of size and time."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import os
 import re
 import stat
 import warnings
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -16,27 +16,27 @@ from PIL import Image
 
 MAX_BYTES = 512 * 1024**2
 MAX_PIXELS = 120_000_000
-MAX_SIDE = 65_500  # what JPEG can encode
-MAX_SCANS = 100  # of a JPEG file; each passes over all pixels, however few bytes it has
-FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "DIB", "GIF", "WEBP")  # EPS would start a program
+MAX_SIDE = 65_500  # limit of libjpeg
+MAX_SCANS = 100  # of a JPEG file; each scan processes all pixels, however few bytes it has
+FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "DIB", "GIF", "WEBP")  # EPS starts a program
 
-cv2.setNumThreads(1)  # one rank, one core: the ranks are the parallelism
+cv2.setNumThreads(1)  # one core per rank: the ranks are the parallelism
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-Image.MAX_IMAGE_PIXELS = None  # checked here, before anything is decoded
+Image.MAX_IMAGE_PIXELS = None  # checked by _check_size, before decoding
 
 _STRIP = 1 << 22  # pixels converted at a time
 _TIFF_BITS, _TIFF_ORIENTATION, _TIFF_TILE = 258, 274, (322, 323)  # tags of TIFF 6.0
-# undoes how Pillow turns a TIFF picture on loading it
+# undoes the rotation that Pillow applies to a TIFF picture when loading it
 _TURN_BACK = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
               4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
               6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE,
               8: Image.Transpose.ROTATE_270}
-# neither a stuffed zero, nor a restart marker, nor a fill byte
+# not a stuffed zero, a restart marker or a fill byte
 _MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 
 
 class Rejected(Exception):
-    """This picture can't be used; the message says why."""
+    """A picture that can't be used; the message is the reason."""
 
 
 def read(path: bytes | str) -> bytes:
@@ -68,25 +68,28 @@ def read(path: bytes | str) -> bytes:
 
 
 def decode(data: bytes) -> np.ndarray:
-    """Pixels of a picture file, as stored (not turned by an orientation tag: that would move JPEG's
-    8×8 grid).
+    """Pixels of a picture file, as stored: orientation tags are ignored, since rotating would move
+    JPEG's 8×8 grid.
 
-    Whole 8-bit three-channel JPEG files go to OpenCV, which gives Pillow's pixels in less time;
-    everything else goes to Pillow: alpha is dropped, 16 bits are cut to 8, of several pages or
-    frames the first is taken.
+    Complete 8-bit three-channel JPEG files are decoded by OpenCV, with the same pixels as Pillow in
+    less time; all other files by Pillow. Alpha is dropped, 16 bits are cut to 8, and of several
+    pages or frames the first is used.
+
+    Args:
+        data: contents of the file.
 
     Returns:
         uint8 (height, width, 3), blue-green-red.
 
     Raises:
-        Rejected: not a picture, damaged, truncated, too large, or of values without a range.
+        Rejected: not a picture, damaged, truncated, too large, or values without a fixed range.
     """
     try:
         return _decode(data)
-    except Rejected as reason:
-        why = str(reason)
+    except Rejected as error:
+        reason = str(error)
     del data
-    raise Rejected(why)  # a new one: who keeps the first keeps the pixels it was raised beside
+    raise Rejected(reason)  # a new one: the traceback of the first keeps the pixels in memory
 
 
 def _decode(data: bytes) -> np.ndarray:
@@ -106,7 +109,7 @@ def _decode(data: bytes) -> np.ndarray:
 
 
 def decode_with_pillow(data: bytes) -> np.ndarray:
-    """``decode`` by Pillow alone: for all formats but plain JPEG, and the reference in tests."""
+    """``decode`` by Pillow alone: for all formats except plain JPEG, and the reference in tests."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -116,27 +119,27 @@ def decode_with_pillow(data: bytes) -> np.ndarray:
     except Rejected:
         raise
     except MemoryError:
-        raise Rejected("needs more memory than there is") from None
-    except Exception as error:  # Pillow's readers raise nearly anything on damaged files
+        raise Rejected("needs more memory than is available") from None
+    except Exception as error:  # Pillow raises many kinds of exceptions for damaged files
         text = " ".join(str(error).split()) or type(error).__name__
         if "cannot identify image file" in text:
-            text = "not a picture that Pillow knows"
+            text = "not a picture in a known format"
         elif text.startswith("decoder error"):
             text = f"its pixels can't be decoded ({text})"
         raise Rejected(text) from None
 
 
 def _colours(image: Image.Image) -> np.ndarray:
-    """Pixels of an opened file, blue-green-red; strip by strip, so that no second copy of the
-    whole is held."""
-    tags = getattr(image, "tag_v2", {})
-    if _TIFF_TILE[0] in tags:  # a tile is decoded whole, even for a picture of one pixel
+    """Pixels of an opened file, blue-green-red; converted strip by strip, to need no second copy of
+    the whole picture."""
+    tags: Mapping[int, Any] = getattr(image, "tag_v2", {})
+    if _TIFF_TILE[0] in tags:  # a tile is decoded completely, even for a picture of one pixel
         _check_size(*(tags[tag] for tag in _TIFF_TILE))
     if image.format == "TIFF" and image.mode in ("I", "F"):
         raise Rejected("32-bit or signed values have no fixed range of brightness: "
-                       "save it with 8 or 16 bits")
+                       "save the picture with 8 or 16 bits")
     shift = 4 if tags.get(_TIFF_BITS) == (12,) else 8
-    turn_back = _TURN_BACK.get(tags.get(_TIFF_ORIENTATION))
+    turn_back = _TURN_BACK.get(tags.get(_TIFF_ORIENTATION, 1))
     image.load()
     if turn_back is not None:
         image = image.transpose(turn_back)
@@ -146,7 +149,7 @@ def _colours(image: Image.Image) -> np.ndarray:
     for top in range(0, height, rows):
         end = min(top + rows, height)
         strip = image.crop((0, top, width, end))
-        if strip.mode.startswith("I"):  # 12 or 16 bits in a larger number: keep the high ones
+        if strip.mode.startswith("I"):  # 12 or 16 bits in a larger type: keep the high ones
             pixels[top:end] = (np.asarray(strip) >> shift).clip(0, 255)[..., None]
             continue
         if strip.mode == "La":  # grey multiplied by its alpha
@@ -164,7 +167,13 @@ def _check_size(width: int, height: int) -> None:
 
 
 class _Frame(NamedTuple):
-    """What a JPEG frame header says; ``plain``: Huffman-coded, 8 bits, three channels."""
+    """A JPEG frame header.
+
+    Attributes:
+        width: in pixels.
+        height: in pixels.
+        plain: Huffman-coded with 8 bits and three channels.
+    """
 
     width: int
     height: int
@@ -187,20 +196,21 @@ def _check_scans(data: bytes) -> None:
     start_of_scan = b"\xff\xda"
     if data.count(start_of_scan) <= MAX_SCANS:
         return
-    # embedded pictures and bytes after the end may have them too: look closer
+    # embedded pictures and bytes after the end may contain it too: parse the segments
     scans = sum(marker == start_of_scan[1] for marker, _ in _jpeg_segments(data))
     if scans > MAX_SCANS:
         raise Rejected(f"a JPEG of {scans} scans (at most {MAX_SCANS})")
 
 
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
-    """Marker of each segment of a JPEG file and where its length lies, up to the end marker.
+    """Marker of each segment of a JPEG file and the position of its length, up to the end marker.
 
-    As libjpeg finds them, junk in between included: what it will allocate must be known before.
+    Segments are found as libjpeg finds them, also with junk in between: the size that it will
+    allocate must be checked before.
     """
     at = 2 if data.startswith(b"\xff\xd8") else len(data)
-    while found := _MARKER.search(data, at):
-        marker, at = data[found.end() - 1], found.end()
+    while match := _MARKER.search(data, at):
+        marker, at = data[match.end() - 1], match.end()
         yield marker, at
         if marker == 0xD9:
             return

@@ -1,25 +1,28 @@
-"""The mixed protocol: authentic pictures of one CASIA set against tampered ones of the other."""
+"""The mixed protocol: authentic pictures of one CASIA set and tampered pictures of the other."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
+from hpc_deepfake.core.log import log
+from hpc_deepfake.core.text import percent
 from preprocessing.names import AUTHENTIC, TAMPERED, parse
 
 _ID = re.compile(r"[a-z]{3}_?(\d{4,5})")  # ani_00001, cha00063
 
 
-def warning(paths: Iterable[bytes], labels: Sequence[int]) -> str | None:
-    """What to know about figures on such data; None where the classes are of the same set.
+def warning(paths: Iterable[bytes], labels: Iterable[int]) -> str | None:
+    """A warning about results on such data; None where both classes are of the same set.
 
     CASIA 1 has ids of four digits, CASIA 2 of five: a class belongs to the set that most of its
-    pictures with CASIA names come from. Both sets in one folder are no mixed protocol.
+    pictures with CASIA names come from. Both sets in both classes are not the mixed protocol.
 
     Args:
-        paths: of the pictures, as in the catalogue or percent-encoded. labels: 0 or 1 of each.
+        paths: of the pictures, as in the catalogue or percent-encoded.
+        labels: 0 authentic, 1 tampered, of each picture.
     """
     labels = [int(label) for label in labels]
     sets = {AUTHENTIC: Counter[int](), TAMPERED: Counter[int]()}
@@ -34,19 +37,20 @@ def warning(paths: Iterable[bytes], labels: Sequence[int]) -> str | None:
         return None
     majority = max(Counter(labels).values()) / len(labels)
     return (f"warning: the authentic pictures are CASIA {authentic}'s, the tampered ones "
-            f"CASIA {tampered}'s, so figures on these data mislead: always giving the larger "
-            f"class is right in {majority:.1%}, and the sets differ in file format and "
-            "compression, which tells the classes apart without any tampering "
+            f"CASIA {tampered}'s, so results on these data are misleading: always predicting the "
+            f"larger class is correct for {percent(majority)}, and the sets differ in file format "
+            "and compression, which gives the classes away without any tampering "
             "(docs/data.md, CASIA's traps)")
 
 
-def warn(paths: Iterable[bytes], labels: Sequence[int]) -> None:
-    """Print ``warning`` if there is one."""
+def warn(paths: Iterable[bytes], labels: Iterable[int]) -> None:
+    """Log ``warning`` if there is one."""
     text = warning(paths, labels)
     if text is not None:
-        print(text, flush=True)
+        log.warning(text)
 
 
 def casia_set(stem: str) -> int | None:
-    """1 or 2: the CASIA set that a file name without its ending belongs to; None if to none."""
-    return None if parse(stem) is None else len(_ID.search(stem)[1]) - 3
+    """The CASIA set, 1 or 2, of a file name without its extension; None for other names."""
+    match = None if parse(stem) is None else _ID.search(stem)
+    return None if match is None else len(match[1]) - 3

@@ -1,36 +1,38 @@
-"""Embedded sample data: procedural pictures in CASIA 2's layout and naming.
+"""Sample data: procedural pictures with the folders and names of CASIA 2.
 
-Every authentic picture is a rendered scene, stored once by its "camera" and once more on export.
-Its tampered twin is the same scene with a region pasted into the camera's file before the export,
-so both classes end in the same save and only the history of the region differs. A region that was
-never compressed changes more in a further save than its surroundings, and one that was compressed
-harder changes less: the error levels of Krawetz, "A Picture's Worth" (2007), and the JPEG ghosts of
-Farid, "Exposing digital forgeries from JPEG ghosts" (2009).
+Every authentic picture is a rendered scene, saved once by its "camera" and once more on export. Its
+tampered counterpart is the same scene with a region pasted into the camera's file before the
+export, so that both classes end with the same kind of save and only the history of the region
+differs. A region that was never compressed changes more in another save than its surroundings, and
+one that was compressed more strongly changes less: the error levels of Krawetz, "A Picture's Worth"
+(2007), and the JPEG ghosts of Farid, "Exposing digital forgeries from JPEG ghosts" (2009).
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, reduce
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from hpc_deepfake.core.files import whole
+
 CATEGORIES = ("ani", "arc", "art", "cha", "nat", "pla", "sec", "txt")
-CLUSTER = 10  # pictures that may share sources: bounds a component, so grouped splits stay fine
-SIZES = ((384, 256),) * 17 + ((256, 384), (320, 240), (480, 320))  # width, height, as CASIA 2 mixes
-COARSE = (50, 74)  # JPEG quality of a phone or web page: takes the sensor's noise away
-LOSSY = 0.4  # share of cameras that save so; below a half, as its forgeries add bytes (AUC of size)
-EXPORT = (94, 98)  # of the last save, for both classes; nearer to 90, ELA sees less
-NOTES = 24_000  # bytes of maker's notes at most: they drown what forgeries add to a file's size
-VERSION = 2  # change it with the pictures: older files are then drawn again
+CLUSTER = 10  # pictures that may share sources; small groups keep grouped splits balanced
+SIZES = ((384, 256),) * 17 + ((256, 384), (320, 240), (480, 320))  # width, height, as in CASIA 2
+COARSE = (50, 74)  # JPEG quality of a phone or web page, which removes the noise of the sensor
+LOSSY = 0.4  # share of such cameras; below one half, since their forgeries have larger files
+EXPORT = (94, 98)  # JPEG quality of the last save, for both classes; near 90 ELA shows less
+NOTES = 24_000  # maximum bytes of maker's notes, which hide the larger files of forgeries
+VERSION = 2  # increase it when the pictures change: older files are then replaced
 
 _SCENE, _CAMERA, _FORGERY, _REGION, _SAVE, _MAKER = range(6)  # independent random streams
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture of the plan: where it goes and what it is made from."""
+    """One picture of the plan: its path and what it is made from."""
 
     index: int
     path: str  # relative to the root, "/" on every system
@@ -41,7 +43,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class _Forgery:
-    """How one tampered picture is made, as far as its name tells."""
+    """The parameters of one tampered picture that its name tells."""
 
     target: int
     source: int
@@ -52,7 +54,7 @@ class _Forgery:
 
 
 def plan(count: int, seed: int = 0) -> list[Picture]:
-    """All pictures of a set in order, without drawing: even indices authentic, odd ones tampered.
+    """All pictures of a set in order, without rendering: even indices authentic, odd ones tampered.
 
     The first n pictures of a larger set are the set of n pictures.
     """
@@ -69,30 +71,37 @@ def generate(
     size: int = 1,
     progress: Callable[[int], None] | None = None,
 ) -> int:
-    """Write this rank's share of the set under `out`; return the number of pictures written.
+    """Write this rank's share of a set, and return the number of pictures written.
 
-    Pictures are pure functions of (seed, index): any number of ranks writes the same bytes. Those
-    already complete from the same seed and version are left alone and not counted; files of
-    another set stay too, so give each set its own folder.
+    Pictures are pure functions of (seed, index): any number of ranks writes the same bytes.
+    Complete pictures of the same seed and version are kept and not counted. Files of another set
+    are kept too, so use a folder of its own for each set.
+
+    Args:
+        out: folder, which gets the folders ``Au`` and ``Tp``.
+        count: number of pictures of the set, at least 2.
+        seed: seed of the set.
+        rank: number of this rank.
+        size: number of ranks.
+        progress: called with 1 after each picture written.
     """
     pictures = plan(count, seed)
     for folder in ("Au", "Tp"):
         (Path(out) / folder).mkdir(parents=True, exist_ok=True)
     comment = f"hpc_deepfake sample {VERSION}, seed {seed}".encode()
-    # A JPEG comment behind the start marker tells the files of this very set.
+    # a JPEG comment after the start marker identifies files of this set
     stamp = b"\xff\xd8\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment
     threads, written = cv2.getNumThreads(), 0
-    cv2.setNumThreads(1)  # a rank has one core
+    cv2.setNumThreads(1)  # one core per rank
     try:
-        # Neighbours share sources: a contiguous share draws most scenes only once.
+        # neighbours share sources: a contiguous share renders most scenes only once
         for picture in pictures[count * rank // size : count * (rank + 1) // size]:
             path = Path(out) / picture.path
             if path.exists() and path.read_bytes().startswith(stamp):
                 continue
-            temporary = path.with_name(f".{path.name}.tmp")
-            temporary.write_bytes(stamp + _notes(picture.index, seed)
-                                  + _export(picture.index, seed)[2:])
-            temporary.replace(path)  # under its name a file is complete
+            with whole(path) as temporary:
+                temporary.write_bytes(stamp + _notes(picture.index, seed)
+                                      + _export(picture.index, seed)[2:])
             written += 1
             if progress:
                 progress(1)
@@ -102,9 +111,11 @@ def generate(
 
 
 def _notes(index: int, seed: int) -> bytes:
-    """An APP15 segment of random length, as cameras and phones leave notes and thumbnails. Without
-    it, the cross-validated AUC of the file's size is 0.61 to 0.64: a region that was never
-    compressed makes the smallest files larger."""
+    """An APP15 segment of random length, like the notes and thumbnails of cameras and phones.
+
+    Without it the file size alone gives a cross-validated AUC of 0.61 to 0.64, because a region
+    that was never compressed makes the smallest files larger.
+    """
     rng = _rng(seed, index, _MAKER)
     notes = rng.bytes(int(rng.integers(NOTES)))
     return b"\xff\xef" + (len(notes) + 2).to_bytes(2, "big") + notes
@@ -137,9 +148,11 @@ def _picture(index: int, seed: int) -> Picture:
 
 
 def _forgery(index: int, seed: int) -> _Forgery:
-    """Every authentic picture is the target once: contents and dimensions of the classes match.
+    """The forgery of a tampered picture.
 
-    The source is the target itself or an earlier one of the cluster."""
+    Every authentic picture is a target once, so that contents and dimensions of the classes match.
+    The source is the target itself or an earlier picture of the cluster.
+    """
     rng = _rng(seed, index, _FORGERY)
     target = index - 1
     others = range(index - index % CLUSTER, target, 2)
@@ -156,7 +169,7 @@ def _forgery(index: int, seed: int) -> _Forgery:
 
 
 def _export(index: int, seed: int) -> bytes:
-    """The JPEG file of one picture, without comment."""
+    """The JPEG file of one picture, without the comment."""
     camera = _camera_quality(index - index % 2, seed)
     pixels = _saved(_scene(index - index % 2, seed), camera)
     if index % 2:
@@ -169,7 +182,7 @@ def _quality(rng: np.random.Generator, bounds: tuple[int, int]) -> int:
 
 
 def _camera_quality(index: int, seed: int) -> int | None:
-    """Quality of the camera's own save; None where it stored without loss (a raw converter)."""
+    """JPEG quality of the camera's save; None for one without loss (a raw converter)."""
     rng = _rng(seed, index, _CAMERA)
     return _quality(rng, COARSE) if rng.random() < LOSSY else None
 
@@ -177,15 +190,15 @@ def _camera_quality(index: int, seed: int) -> int | None:
 def _forged(
     host: np.ndarray, forgery: _Forgery, camera: int | None, rng: np.random.Generator, seed: int
 ) -> np.ndarray:
-    """The target's camera file with a region of another history pasted in, uint8 (H, W, 3)."""
+    """The camera file of the target with a pasted region of another history, uint8 (H, W, 3)."""
     source = _scene(forgery.source, seed)
-    if camera is None:  # the region comes from a file compressed harder than the host …
+    if camera is None:  # the region comes from a file compressed more than the host …
         source = _saved(source, _quality(rng, COARSE))
-    height, width = host.shape[:2]  # … or, into a compressed host, straight from the master
+    height, width = host.shape[:2]  # … or, for a compressed host, from the uncompressed scene
     mask, (x, y) = _region(rng, width, height, forgery.area, forgery.feather)
     from_x, from_y = rng.uniform(0.25, 0.75, 2) * (source.shape[1], source.shape[0])
     warp = cv2.getRotationMatrix2D((from_x, from_y), forgery.angle, forgery.scale)
-    warp[:, 2] += np.rint((x - from_x, y - from_y))  # whole pixels: a plain copy stays exact
+    warp[:, 2] += np.rint((x - from_x, y - from_y))  # whole pixels, so that a plain copy is exact
     patch = cv2.warpAffine(
         source, warp, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101
     )
@@ -210,7 +223,7 @@ def _region(
 
 
 def _encode(pixels: np.ndarray, quality: int) -> bytes:
-    """Baseline JPEG with 4:2:0, for every save."""
+    """Baseline JPEG with 4:2:0, used for every save."""
     options = {
         cv2.IMWRITE_JPEG_QUALITY: quality,
         cv2.IMWRITE_JPEG_SAMPLING_FACTOR: cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420,
@@ -219,10 +232,13 @@ def _encode(pixels: np.ndarray, quality: int) -> bytes:
 
 
 def _saved(pixels: np.ndarray, quality: int | None) -> np.ndarray:
-    """What comes back after a save at this quality (None: without loss)."""
+    """The pixels after a save at this quality (None: without loss)."""
     if quality is None:
         return pixels
-    return cv2.imdecode(np.frombuffer(_encode(pixels, quality), np.uint8), cv2.IMREAD_COLOR)
+    decoded = cv2.imdecode(np.frombuffer(_encode(pixels, quality), np.uint8), cv2.IMREAD_COLOR)
+    if decoded is None:
+        raise RuntimeError("OpenCV cannot decode the JPEG that it encoded")
+    return decoded
 
 
 def _texture(rng: np.random.Generator, width: int, height: int, cell: float) -> np.ndarray:
@@ -233,24 +249,25 @@ def _texture(rng: np.random.Generator, width: int, height: int, cell: float) -> 
 
 
 def _colour(rng: np.random.Generator, low: int = 30, high: int = 225) -> np.ndarray:
-    """A muted colour: objects in photographs are seldom saturated."""
+    """A muted colour, since objects in photographs are rarely saturated."""
     grey = rng.uniform(low, high)
     return np.clip(grey + rng.normal(0, 25, 3), 10, 245).astype(np.float32)
 
 
 @lru_cache(maxsize=CLUSTER // 2)
 def _scene(index: int, seed: int) -> np.ndarray:
-    """The picture before any save, uint8 (H, W, 3) BGR: sky, ground, objects, lens and sensor."""
+    """The scene before any save, uint8 (H, W, 3) BGR: sky, ground, objects, lens and sensor."""
     rng = _rng(seed, index, _SCENE)
     category = CATEGORIES[index // 2 % len(CATEGORIES)]
     width, height = SIZES[rng.integers(len(SIZES))]
     rows = np.linspace(0, 1, height, dtype=np.float32)[:, None, None]
-    image = np.repeat(_colour(rng) * (1 - rows) + _colour(rng) * rows, width, axis=1)
+    image: np.ndarray = np.repeat(_colour(rng) * (1 - rows) + _colour(rng) * rows, width, axis=1)
     skyline = rng.uniform(0.3, 0.9) * height + height / 16 * _texture(rng, width, 2, width / 5)[0]
     ground = (np.arange(height)[:, None] > skyline).astype(np.float32)[..., None]
     image += ground * 0.7 * (_colour(rng) - image)
     detail = rng.lognormal(-0.1, 0.4)  # some pictures are smooth, some busy
-    relief = sum(_texture(rng, width, height, cell) * cell**0.6 for cell in (64, 24, 9, 3))
+    relief = reduce(np.add, (_texture(rng, width, height, cell) * cell**0.6
+                             for cell in (64, 24, 9, 3)))
     image += relief[..., None] * (0.5 + ground * detail)
 
     light = rng.uniform(-30, 30, 2)
@@ -258,7 +275,7 @@ def _scene(index: int, seed: int) -> np.ndarray:
         _draw_object(image, rng, light, detail, built=category in ("arc", "sec", "txt"))
     _draw_strokes(image, rng, category)
 
-    image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.5, 0.9))  # the lens
+    image = np.asarray(cv2.GaussianBlur(image, (0, 0), rng.uniform(0.5, 0.9)), np.float32)  # lens
     grain = rng.standard_normal(image.shape, np.float32) * rng.uniform(2.5, 4.5)
     image += grain * np.sqrt(np.clip(image, 20, 235) / 128)  # the sensor: more light, more noise
     image = np.clip(np.rint(image), 0, 255).astype(np.uint8)
@@ -269,7 +286,7 @@ def _scene(index: int, seed: int) -> np.ndarray:
 def _draw_object(
     image: np.ndarray, rng: np.random.Generator, light: np.ndarray, detail: float, built: bool
 ) -> None:
-    """An ellipse or polygon with shadow, shading and texture of its own, drawn into `image`."""
+    """Draw an ellipse or polygon with its own shadow, shading and texture into `image`."""
     height, width = image.shape[:2]
     radius = rng.uniform(0.04, 0.24, 2) * min(width, height)
     corners = 4 if built and rng.random() < 0.7 else int(rng.choice((3, 5, 7, 32, 32)))
@@ -284,7 +301,7 @@ def _draw_object(
     cv2.fillPoly(mask, [np.rint(outline).astype(np.int32)], 255)
     x, y, w, h = cv2.boundingRect(mask)
     if not w:
-        return  # wholly outside
+        return  # completely outside
     down, across = np.mgrid[-1 : 1 : h * 1j, -1 : 1 : w * 1j].astype(np.float32)
     surface = down * light[1] + across * light[0]
     surface += _texture(rng, w, h, rng.uniform(2, 12)) * (rng.uniform(0, 8) * detail)
@@ -296,7 +313,7 @@ def _draw_object(
 
 
 def _draw_strokes(image: np.ndarray, rng: np.random.Generator, category: str) -> None:
-    """Twigs and wires, then words of made-up letters, most of them where the category has them."""
+    """Draw twigs and wires, then words of invented letters, as many as suit the category."""
     height, width = image.shape[:2]
     for _ in range(rng.integers(10, 30) if category in ("pla", "nat") else rng.integers(0, 6)):
         path = rng.uniform(0, 1, 2) * (width, height) + np.cumsum(rng.normal(0, 9, (6, 2)), 0)

@@ -1,4 +1,4 @@
-"""Training, validation and test part, so that no source picture is on two sides."""
+"""Splits into train, validation and test part, with no source picture in two of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ PARTS = ("train", "validation", "test")
 
 
 def parse_fractions(text: str) -> tuple[float, ...]:
-    """``"80/20"`` (train/validation) or ``"70/10/20"`` (train/validation/test) as fractions."""
+    """``"80/20"`` (train/validation) or ``"70/10/20"`` (train/validation/test) as fractions.
+
+    Raises:
+        InputError: they are not percentages that add up to 100.
+    """
     try:
         parts = [float(part) for part in text.split("/")]
     except ValueError:
@@ -26,11 +30,14 @@ def by_group(labels: np.ndarray, groups: np.ndarray, fractions: tuple[float, ...
              seed: int) -> np.ndarray:
     """Split whole groups, keeping each part's share of each class near its fraction.
 
-    Groups are placed largest first, equals in seeded random order, each where the squared
-    relative error of the parts' class counts grows least; groups of one row fill what is left.
+    Groups are placed largest first, groups of equal size in seeded random order, each where the
+    squared relative error of the parts' class counts grows least; groups of one row fill the rest.
 
     Args:
-        labels: uint8 (N). groups: int32 (N), numbered from 0. fractions: add up to 1.
+        labels: uint8 (N), 0 authentic, 1 tampered.
+        groups: int32 (N), numbered from 0.
+        fractions: of the parts; they add up to 1.
+        seed: of the random order.
 
     Returns:
         uint8 (N): 0 train, 1 validation, 2 test.
@@ -44,12 +51,12 @@ def by_group(labels: np.ndarray, groups: np.ndarray, fractions: tuple[float, ...
     order = shuffled[np.argsort(-sizes[shuffled], kind="stable")]
     totals = counts.sum(0)
     room = [[fraction * total for total in totals.tolist()] for fraction in fractions]
-    want = [[max(cell, 1e-9) for cell in row] for row in room]
+    targets = [[max(cell, 1e-9) for cell in row] for row in room]
     part_of = np.empty(len(sizes), np.uint8)
 
     def place(row: list[int]) -> int:
-        # adding n to a cell with room r changes (r²)/want by (n² - 2rn)/want
-        cost = [sum((n * n - 2 * r * n) / w for n, r, w in zip(row, room[part], want[part],
+        # adding n to a cell with room r and target t changes r²/t by (n² - 2rn)/t
+        cost = [sum((n * n - 2 * r * n) / t for n, r, t in zip(row, room[part], targets[part],
                                                               strict=True) if n)
                 for part in range(len(fractions))]
         part = cost.index(min(cost))
@@ -62,15 +69,20 @@ def by_group(labels: np.ndarray, groups: np.ndarray, fractions: tuple[float, ...
     single = order[sizes[order] == 1]
     kind = counts[single].argmax(1)
     for label in range(classes):
-        ours = single[kind == label]
-        part_of[ours] = _fill(len(ours), [row[label] for row in room])
+        of_label = single[kind == label]
+        part_of[of_label] = _fill(len(of_label), [row[label] for row in room])
     return part_of[groups]
 
 
 def by_image(labels: np.ndarray, fractions: tuple[float, ...], seed: int) -> np.ndarray:
-    """Split picture by picture, stratified: what most published figures use.
+    """Split picture by picture, stratified, as most published results do.
 
-    Pictures made from the same source land on both sides, so that scores come out too high.
+    Pictures made from the same source get into different parts, so that results are too good.
+
+    Args:
+        labels: uint8 (N), 0 authentic, 1 tampered.
+        fractions: of the parts; they add up to 1.
+        seed: of the random order.
 
     Returns:
         uint8 (N): 0 train, 1 validation, 2 test.
@@ -84,7 +96,7 @@ def by_image(labels: np.ndarray, fractions: tuple[float, ...], seed: int) -> np.
 
 
 def _fill(count: int, room: list[float]) -> np.ndarray:
-    """Parts for ``count`` interchangeable rows, in proportion to what each part has room for."""
+    """Parts of ``count`` interchangeable rows, in proportion to the room in each part."""
     share = np.clip(room, 0, None)
     if share.sum() == 0:
         share = np.ones(len(room))

@@ -1,7 +1,7 @@
-"""The shared HDF5 file: created whole by one rank, filled by all, read by anyone.
+"""The shared HDF5 file: created by one rank, filled by all ranks.
 
-Schema 1 is described in docs/file-format.md. The file's bytes depend on the list of pictures and
-the parameters only, not on who wrote it, when, or with how many ranks.
+Schema 1 is described in docs/file-format.md. The bytes of the file depend only on the pictures and
+the parameters, not on host, time or number of ranks.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import h5py
 import numpy as np
 
 from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.files import whole
 from preprocessing.catalogue import Catalogue
 from preprocessing.ela import Parameters
 
@@ -27,12 +28,22 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 PENDING, DONE, REJECTED = 0, 1, 2
-ALIGNMENT = 1 << 20  # bytes; a file system's stripes are multiples of it
+ALIGNMENT = 1 << 20  # bytes; stripes of parallel file systems are multiples of it
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that decides the file's content besides the pictures themselves."""
+    """Everything that determines the contents of the file apart from the pictures.
+
+    Attributes:
+        features: names of the features.
+        parameters: parameters of the features.
+        split: percentages of the parts, such as ``80/20``.
+        split_by: ``group`` or ``image``.
+        seed: seed of the split.
+        digest: ``Catalogue.digest()``.
+        rows: number of rows.
+    """
 
     features: tuple[str, ...]
     parameters: Parameters
@@ -43,7 +54,7 @@ class Recipe:
     rows: int
 
     def attributes(self) -> dict[str, str]:
-        """As stored in the file: JSON text per name."""
+        """The attributes of the file: JSON text by name."""
         values = {"schema": SCHEMA, "rows": self.rows, "features": list(self.features),
                   "ela": self.parameters.as_dict(), "split": self.split,
                   "split_by": self.split_by, "seed": self.seed, "files": self.digest}
@@ -52,10 +63,14 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Header:
-    """Where everything lies in a file: all that is needed to read and write rows without HDF5.
+    """The layout of a file: all that is needed to read and write rows without HDF5.
 
     Attributes:
-        offsets: first byte of each dataset. shapes: of each dataset. types: of each dataset.
+        path: the file.
+        attributes: of the file, decoded from JSON.
+        offsets: first byte of each dataset.
+        shapes: shape of each dataset.
+        types: type of each dataset.
     """
 
     path: Path
@@ -66,65 +81,69 @@ class Header:
 
     @property
     def rows(self) -> int:
+        """Number of rows."""
         return self.shapes["status"][0]
 
     @property
     def features(self) -> tuple[str, ...]:
+        """Names of the features, in the file's order."""
         return tuple(self.attributes["features"])
 
     @property
     def parameters(self) -> Parameters:
+        """Parameters of the features."""
         return Parameters(**self.attributes["ela"])
 
     def array(self, name: str, mode: Literal["r", "r+"] = "r") -> np.ndarray:
-        """A dataset mapped from the page cache."""
+        """A dataset, mapped into memory."""
         return np.memmap(self.path, self.types[name], mode, self.offsets[name],
                          self.shapes[name])
 
 
 def create(path: Path, catalogue: Catalogue, split: np.ndarray, recipe: Recipe) -> None:
-    """Write the complete file, all rows pending, under a temporary name, and rename it.
+    """Write the complete file with all rows pending.
+
+    Args:
+        path: the file to create.
+        catalogue: the list of pictures.
+        split: part of each row, uint8 (N).
+        recipe: everything else that determines the file.
 
     Raises:
-        InputError: it can't be written there, or there is too little room.
+        InputError: the file can't be written there, or there is too little space.
     """
     rows, size = recipe.rows, recipe.parameters.size
     names = np.array(catalogue.encoded())
     needed = rows * len(recipe.features) * size * size * 3 + names.nbytes + (64 << 20)
-    # stays the same, so that what a killed run left is overwritten by the next
-    temporary = path.with_name(f".{path.name}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(path.parent).free
         if free < needed:
-            raise InputError(f"too little room for {path}: {needed / 1e9:.1f} GB needed, "
+            raise InputError(f"not enough space for {path}: {needed / 1e9:.1f} GB needed, "
                              f"{free / 1e9:.1f} GB free; choose another place with --out")
         access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
         access.set_alignment(1 << 15, ALIGNMENT)
-        temporary.unlink(missing_ok=True)
-        name = h5py.h5f.create(os.fsencode(temporary), h5py.h5f.ACC_TRUNC, fapl=access)
-        with h5py.File(name) as file:
-            for key, value in recipe.attributes().items():
-                file.attrs[key] = np.bytes_(value)
-            for feature in recipe.features:
-                _allocate(file, feature, (rows, size, size, 3), np.dtype("u1"))
-            for key, values in (("label", catalogue.labels), ("group", catalogue.groups),
-                                ("split", split), ("path", names),
-                                ("status", np.zeros(rows, "u1")),
-                                ("crc32", np.zeros(rows, "u4"))):
-                _allocate(file, key, values.shape, values.dtype)[...] = values
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        with whole(path, sync=True) as temporary:
+            temporary.unlink(missing_ok=True)  # left by a killed run
+            name = h5py.h5f.create(os.fsencode(temporary), h5py.h5f.ACC_TRUNC, fapl=access)
+            with h5py.File(name) as file:
+                for key, value in recipe.attributes().items():
+                    file.attrs[key] = np.bytes_(value)
+                for feature in recipe.features:
+                    allocate(file, feature, (rows, size, size, 3), np.dtype("u1"))
+                for key, values in (("label", catalogue.labels), ("group", catalogue.groups),
+                                    ("split", split), ("path", names),
+                                    ("status", np.zeros(rows, "u1")),
+                                    ("crc32", np.zeros(rows, "u4"))):
+                    allocate(file, key, values.shape, values.dtype)[...] = values
     except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else error  # HDF5's own is a page long
+        reason = os.strerror(error.errno) if error.errno else error  # that of HDF5 is a page long
         raise InputError(f"cannot write {path}: {reason}; "
                          "choose another place with --out") from None
 
 
-def _allocate(file: h5py.File, name: str, shape: tuple[int, ...],
-              kind: np.dtype) -> h5py.Dataset:
-    """A contiguous dataset that has its place in the file now, without being written."""
+def allocate(file: h5py.File, name: str, shape: tuple[int, ...], kind: np.dtype) -> h5py.Dataset:
+    """A contiguous dataset whose space in the file is allocated now, without being written."""
     how = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     how.set_layout(h5py.h5d.CONTIGUOUS)
     how.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
@@ -136,10 +155,10 @@ def _allocate(file: h5py.File, name: str, shape: tuple[int, ...],
 
 
 def open_header(path: Path) -> Header:
-    """Read a file's header.
+    """Read the header of a file.
 
     Raises:
-        InputError: no such file, not HDF5, damaged, or of another schema.
+        InputError: there is no such file, or it is not HDF5, damaged, or of another schema.
     """
     if not path.is_file():
         raise InputError(f"there is no data file '{path}'. Make it from a folder of pictures:\n"
@@ -150,9 +169,9 @@ def open_header(path: Path) -> Header:
             attributes = {key: json.loads(bytes(value)) for key, value in file.attrs.items()}
             data = {name: file[name] for name in file}
             header = Header(path, attributes,
-                            {name: one.id.get_offset() for name, one in data.items()},
-                            {name: one.shape for name, one in data.items()},
-                            {name: one.dtype for name, one in data.items()})
+                            {name: dataset.id.get_offset() for name, dataset in data.items()},
+                            {name: dataset.shape for name, dataset in data.items()},
+                            {name: dataset.dtype for name, dataset in data.items()})
         needed = {"label", "group", "split", "status", "crc32", "path", *header.features}
         missing = {name for name in needed if header.offsets.get(name) is None}
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
@@ -171,26 +190,26 @@ def open_header(path: Path) -> Header:
 
 def check_same(header: Header, recipe: Recipe) -> None:
     """Raise InputError unless the file was made by this recipe."""
-    wanted = {key: json.loads(value) for key, value in recipe.attributes().items()}
+    expected = {key: json.loads(value) for key, value in recipe.attributes().items()}
     meaning = {"files": "list of pictures", "rows": "number of pictures",
                "ela": "ELA parameters"}
-    differing = [meaning.get(key, key) for key in wanted
-                 if wanted[key] != header.attributes.get(key)]
+    differing = [meaning.get(key, key) for key in expected
+                 if expected[key] != header.attributes.get(key)]
     if differing:
         raise InputError(f"{header.path} differs in: {', '.join(differing)}. "
-                         "Choose another --out, or delete that file to make it anew")
+                         "Choose another --out, or delete that file to create it again")
 
 
 def checksum(rows: list[np.ndarray]) -> int:
-    """CRC-32 over one row's features in the file's order."""
+    """CRC-32 of the features of one row, in the file's order."""
     value = 0
     for row in rows:
-        value = zlib.crc32(np.ascontiguousarray(row), value)
+        value = zlib.crc32(np.ascontiguousarray(row).data, value)
     return value
 
 
 def damaged_rows(header: Header, rows: np.ndarray) -> np.ndarray:
-    """Those of ``rows`` (int64) whose features don't have their stored checksum."""
+    """Those of ``rows`` (int64) whose features do not match the stored checksum."""
     stored = header.array("crc32")
     arrays = [header.array(name) for name in header.features]
     return np.array([row for row in rows.tolist()
@@ -198,22 +217,22 @@ def damaged_rows(header: Header, rows: np.ndarray) -> np.ndarray:
 
 
 class Writer(Protocol):
-    """Writes rows of a file that ``create`` made; opened and closed by all ranks together."""
+    """Writes rows of a file from ``create``; opened and closed by all ranks together."""
 
     name: str
 
     def write(self, dataset: str, first: int, values: np.ndarray) -> None:
-        """Write consecutive rows from row ``first``; independent of the other ranks."""
+        """Write consecutive rows from row ``first`` on, independently of the other ranks."""
 
     def sync(self) -> None:
-        """Bring what this rank wrote to the disk."""
+        """Sync what this rank wrote to the disk."""
 
     def close(self) -> None:
-        """Collective."""
+        """Close the file. Collective."""
 
 
 class HDF5Writer:
-    """Parallel HDF5: h5py's ``mpio`` driver."""
+    """Parallel HDF5, with h5py's ``mpio`` driver."""
 
     name = "parallel HDF5"
 
@@ -233,7 +252,7 @@ class HDF5Writer:
 
 
 class MPIFileWriter:
-    """MPI-IO at the datasets' own offsets, for an h5py without MPI."""
+    """MPI-IO at the offsets of the datasets, for an h5py without MPI."""
 
     name = "MPI-IO"
 
@@ -242,7 +261,8 @@ class MPIFileWriter:
 
         self._header = header
         self._bytes = MPI.BYTE
-        self._file = MPI.File.Open(comm, os.fspath(header.path), MPI.MODE_RDWR)
+        self._file = MPI.File.Open(comm,  # type: ignore[arg-type] # always an intracommunicator
+                                   os.fspath(header.path), MPI.MODE_RDWR)
         self._descriptor = os.open(header.path, os.O_RDWR)
 
     def write(self, dataset: str, first: int, values: np.ndarray) -> None:
@@ -250,7 +270,7 @@ class MPIFileWriter:
         values = np.ascontiguousarray(values, header.types[dataset])
         if values.nbytes:
             row = values[:1].nbytes
-            # one MPI element a row: a count of bytes would end at 2³¹
+            # one MPI element per row: a count of bytes is limited to 2³¹
             kind = self._bytes.Create_contiguous(row).Commit()
             self._file.Write_at(header.offsets[dataset] + first * row,
                                 [values, len(values), kind])
@@ -265,10 +285,10 @@ class MPIFileWriter:
 
 
 def open_writer(header: Header, comm: Comm, which: str = "auto") -> Writer:
-    """Writer named ``hdf5``, ``mpi-io``, or ``auto``: parallel HDF5 where h5py has it.
+    """The writer ``hdf5`` or ``mpi-io``; ``auto`` is parallel HDF5 if h5py supports it. Collective.
 
     Raises:
-        InputError: ``hdf5`` asked of an h5py without MPI.
+        InputError: ``hdf5`` with an h5py without MPI; on all ranks alike.
     """
     parallel = h5py.get_config().mpi
     if which == "hdf5" and not parallel:

@@ -1,12 +1,12 @@
-"""Decoding untrusted video files to frames, within bounds.
+"""Decoding untrusted video files to frames, within limits of size and time.
 
-A video is read from its first frame on, never sought: which frame is the 120th is then certain,
-on every rank alike, and what the container says about number and duration is only a guess that
-the decoded frames confirm or correct.
+A video is read from its first frame on, without seeking: then every rank agrees which frame is the
+120th. The number of frames and the duration in the container are estimates, which the decoded
+frames confirm or correct.
 
-FFmpeg, as built into OpenCV, sees no file name: it is given the descriptor of a regular file that
-begins like a known container, and may open nothing else. A playlist, or a name like ``%03d``,
-could lead it to other files or to the network.
+FFmpeg, as built into OpenCV, gets no file name but the descriptor of a regular file that begins
+like a known container, and may open nothing else: a playlist, or a name like ``%03d``, could lead
+it to other files or to the network.
 """
 
 from __future__ import annotations
@@ -25,26 +25,30 @@ import numpy as np
 from preprocessing.names import FRAMES, At, Moment, Nth, evenly
 from preprocessing.picture import MAX_PIXELS, MAX_SIDE, Rejected
 
-MAX_SAMPLED = 10_000  # frames of a video
-MAX_RATE = 1000  # frames a second: moments are whole milliseconds
-MAX_DECODED = 10**12  # pixels of a video: four and a half hours of 1920×1080 at 30 a second
-_LEAST = 100_000  # pixels that any frame counts as, so that tiny ones have an end too
-_HELD = 256 << 20  # bytes of frames that may wait until the number of all is certain
-_TRIES = 10  # to find another frame where there seems to be none
+MAX_SAMPLED = 10_000  # frames used of a video
+MAX_RATE = 1000  # frames per second, since moments are whole milliseconds
+MAX_DECODED = 10**12  # pixels of a video: 4.5 hours of 1920×1080 at 30 frames per second
+_LEAST = 100_000  # pixels counted for a smaller frame, so that tiny frames are limited too
+_HELD = 256 << 20  # bytes of frames kept until the total number of frames is certain
+_TRIES = 10  # attempts to find another frame before a video counts as ended
 _TIMEOUT = 60_000  # milliseconds for one frame
-_FRAME_BYTES = 16  # that even an empty frame takes in a file, with its place in the index
-_USUAL_RATE = 25.0  # where the container names none that makes sense
+_FRAME_BYTES = 16  # bytes of even an empty frame in a file, with its entry in the index
+_DEFAULT_RATE = 25.0  # frames per second if the container has no plausible rate
 
-# both are read by OpenCV; FFmpeg's own messages go nowhere, and it opens these formats only
+# read by OpenCV: suppress the messages of FFmpeg, and let it open these formats only
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = (
     "format_whitelist;mov,avi,matroska,mpeg,mpegvideo|protocol_whitelist;file")
 
 
 class Frame(NamedTuple):
-    """A frame: number from 0, time in seconds, pixels uint8 (height, width, 3) blue-green-red.
+    """A frame of a video.
 
-    Pixels are as stored: not turned as the container may ask, like pictures (``picture.decode``).
+    Attributes:
+        number: counted from 0.
+        seconds: time since the first frame.
+        pixels: uint8 (height, width, 3), blue-green-red, as stored: like the orientation of
+            pictures (``picture.decode``), the rotation in the container is ignored.
     """
 
     number: int
@@ -53,7 +57,14 @@ class Frame(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """What a container says of its video. The number of frames (0: none said) may be wrong."""
+    """What a container states about its video.
+
+    Attributes:
+        frames: number of frames, which may be wrong; 0 if not stated.
+        rate: frames per second.
+        width: in pixels.
+        height: in pixels.
+    """
 
     frames: int
     rate: float
@@ -62,19 +73,20 @@ class Claim(NamedTuple):
 
 
 def sample(path: bytes | str, count: int = FRAMES, rate: float | None = None) -> Iterator[Frame]:
-    """Frames of a video in order: ``count`` evenly spread ones, or ``rate`` a second.
+    """Frames of a video in order: ``count`` evenly spaced ones, or ``rate`` per second.
 
-    No frame comes twice: a video of fewer frames gives all that it has.
+    No frame comes twice: a video with fewer frames yields all of them.
 
     Raises:
-        Rejected: it can't be used, or more than ``MAX_SAMPLED`` frames would come.
+        Rejected: the video can't be used, or more than ``MAX_SAMPLED`` frames are asked for.
     """
-    found = _spread(path, evenly(count)) if rate is None else _shown(path, map(At, _ticks(rate)))
+    selected = _spread(path, evenly(count)) if rate is None \
+        else _at_times(path, map(At, _ticks(rate)))
     last = -1
     try:
-        for taken, frame in enumerate(found):
-            if taken == MAX_SAMPLED:
-                raise Rejected(f"more than {MAX_SAMPLED:,} frames to look at: take fewer")
+        for index, frame in enumerate(selected):
+            if index == MAX_SAMPLED:
+                raise Rejected(f"more than {MAX_SAMPLED:,} frames: use fewer")
             if frame.number > last:
                 last = frame.number
                 yield frame
@@ -84,19 +96,20 @@ def sample(path: bytes | str, count: int = FRAMES, rate: float | None = None) ->
 
 
 def moments(path: bytes | str, count: int = FRAMES, rate: float | None = None) -> list[Moment]:
-    """Which frames of a video become rows of the list.
+    """The frames of a video that become rows.
 
-    A ``count`` needs no look at the file, so that listing stays quick: which frame is the third of
-    ten is found by whoever decodes it. A ``rate`` needs the duration: the container's word is
-    taken, or all frames are counted where it says nothing, or more than so few bytes can hold. A
-    file that can't be opened gets one moment, so that it has a row and is rejected there.
+    For a ``count`` the file is not opened, so that listing is fast: the rank that decodes the video
+    finds out which frame is the third of ten. A ``rate`` needs the duration: it is that of the
+    container, or all frames are counted if the container states none or more frames than its bytes
+    can hold. A file that can't be opened gets one moment, so that it has a row and is rejected
+    there.
     """
     if rate is None:
         return list(evenly(count))
     try:
         claim = probe(path)
-        said = claim.frames if claim.frames <= size(path) / _FRAME_BYTES else 0
-        last = max(0, 1000 * ((said or _count(path)) - 1) / claim.rate)
+        plausible = claim.frames if claim.frames <= size(path) / _FRAME_BYTES else 0
+        last = max(0, 1000 * ((plausible or _count(path)) - 1) / claim.rate)
     except Rejected:
         last = 0.0
     ticks = takewhile(lambda tick: tick <= round(last), _ticks(rate))
@@ -104,7 +117,7 @@ def moments(path: bytes | str, count: int = FRAMES, rate: float | None = None) -
 
 
 def size(path: bytes | str) -> int:
-    """Bytes of a file; 0 where it can't be told."""
+    """Bytes of a file; 0 if unknown."""
     try:
         return os.stat(path).st_size
     except (OSError, ValueError):
@@ -112,48 +125,50 @@ def size(path: bytes | str) -> int:
 
 
 def probe(path: bytes | str) -> Claim:
-    """What the container says; no frame is decoded for it beyond what FFmpeg needs to open it.
+    """What the container states; no frames are decoded except those that FFmpeg needs to open it.
 
     Raises:
-        Rejected: not a video that can be opened, or its frames are too large.
+        Rejected: the video can't be opened, or its frames are too large.
     """
     with _Reader(path) as reader:
         return reader.claim
 
 
 def frames(path: bytes | str, moments: Sequence[Moment]) -> Iterator[Frame | Rejected]:
-    """For each moment its frame, or why there is none, in order.
+    """The frame of each moment, or the reason why there is none, in order.
 
     Args:
-        moments: in order of time; all ``Nth`` of the same number of parts, or all ``At``.
+        path: the video.
+        moments: in order of time; all ``Nth`` with the same number of parts, or all ``At``.
     """
-    given = 0
+    spread = [moment for moment in moments if isinstance(moment, Nth)]
+    times = [moment for moment in moments if isinstance(moment, At)]
+    done = 0
     try:
-        way = _spread if isinstance(moments[0], Nth) else _shown
-        for frame in way(path, moments):
-            given += 1
+        for frame in _spread(path, spread) if spread else _at_times(path, times):
+            done += 1
             yield frame
     except Rejected as reason:
-        yield from [reason] * (len(moments) - given)
+        yield from [reason] * (len(moments) - done)
 
 
 def _spread(path: bytes | str, moments: Sequence[Nth]) -> Iterator[Frame]:
-    """Frames of evenly spread moments.
+    """Frames of evenly spaced moments.
 
-    One pass if the container is right about the number of frames, else another with the number
-    that came out; also if the frames are too many and large to wait for the end of the first.
+    This takes one pass if the container has the correct number of frames. A second pass follows if
+    not, or if the frames are too large to be kept until the end of the first.
     """
     with _Reader(path) as reader:
-        said, *_, width, height = reader.claim
+        claimed, *_, width, height = reader.claim
         held: list[Frame] = []
         if 0 < len(moments) * width * height * 3 <= _HELD:
-            held += _pick(reader, _numbers(moments, said))
+            held += _pick(reader, _numbers(moments, claimed))
         while reader.grab():
             pass
         total = reader.seen
     if total == 0:
         raise Rejected("no frames that can be decoded")
-    if total == said and held:
+    if total == claimed and held:
         yield from held
         return
     del held
@@ -161,7 +176,7 @@ def _spread(path: bytes | str, moments: Sequence[Nth]) -> Iterator[Frame]:
     with _Reader(path) as reader:
         yield from _pick(reader, numbers)
     if reader.seen <= numbers[-1]:
-        raise Rejected("changed while it was read")
+        raise Rejected("the file changed while it was read")
 
 
 def _numbers(moments: Sequence[Nth], total: int) -> list[int]:
@@ -170,7 +185,7 @@ def _numbers(moments: Sequence[Nth], total: int) -> list[int]:
 
 
 def _pick(reader: _Reader, numbers: Iterable[int]) -> Iterator[Frame]:
-    """Frames of these numbers, in ascending order, as far as there are any."""
+    """The frames with these ascending numbers, up to the end of the video."""
     for number in numbers:
         while reader.seen <= number:
             if not reader.grab():
@@ -178,8 +193,8 @@ def _pick(reader: _Reader, numbers: Iterable[int]) -> Iterator[Frame]:
         yield reader.frame()
 
 
-def _shown(path: bytes | str, moments: Iterable[At]) -> Iterator[Frame]:
-    """The first frames that are not earlier than these moments."""
+def _at_times(path: bytes | str, moments: Iterable[At]) -> Iterator[Frame]:
+    """For each moment the first frame that is not earlier."""
     with _Reader(path) as reader:
         for moment in moments:
             # moments are rounded to whole milliseconds
@@ -195,11 +210,12 @@ class _Ended(Rejected):
 
 
 def _ticks(rate: float) -> Iterator[int]:
-    """Milliseconds, ``rate`` times a second, without end."""
+    """Endless times in milliseconds, ``rate`` per second."""
     return (round(1000 * tick / rate) for tick in count_up())
 
 
 def _count(path: bytes | str) -> int:
+    """The number of frames, by decoding all of them."""
     with _Reader(path) as reader:
         while reader.grab():
             pass
@@ -210,8 +226,9 @@ class _Reader:
     """A video being read from its start; a context manager.
 
     Attributes:
-        claim: what the container says. seen: frames so far. seconds: time of the last one, after
-            the first.
+        claim: what the container states.
+        seen: number of frames decoded so far.
+        seconds: time of the last frame since the first.
     """
 
     def __init__(self, path: bytes | str) -> None:
@@ -230,7 +247,7 @@ class _Reader:
         capture = self._capture
         try:
             opened = capture.open(f"/dev/fd/{self._descriptor}", cv2.CAP_FFMPEG, (
-                cv2.CAP_PROP_N_THREADS, 1,  # one rank, one core
+                cv2.CAP_PROP_N_THREADS, 1,  # one core per rank
                 cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _TIMEOUT, cv2.CAP_PROP_READ_TIMEOUT_MSEC, _TIMEOUT))
         except cv2.error:
             opened = False
@@ -246,34 +263,34 @@ class _Reader:
         if width < 1 or height < 1:
             raise Rejected("no pixels")
         return Claim(int(count) if 0 < count < 1e12 else 0,
-                     rate if 0.01 <= rate <= MAX_RATE else _USUAL_RATE, int(width), int(height))
+                     rate if 0.01 <= rate <= MAX_RATE else _DEFAULT_RATE, int(width), int(height))
 
     def grab(self) -> bool:
-        """Decode the next frame that can be; False at the end.
+        """Decode the next intact frame; False at the end.
 
         Raises:
-            Rejected: too long.
+            Rejected: the video is too long.
         """
         _, _, width, height = self.claim
         if self.seen * max(width * height, _LEAST) > MAX_DECODED:
             raise Rejected(f"too long: not over after {self.seen:,} frames of {width}×{height}")
-        # false may also mean a damaged piece, with more frames behind it
+        # False may also mean a damaged part, with more frames after it
         if self._over or not any(self._capture.grab() for _ in range(_TRIES)):
             self._over = True
             return False
         self._frame = None
-        said = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+        position = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
         if self.seen == 0:
-            self._start = said if isfinite(said) else 0.0
-        elif self.seconds < said - self._start < float("inf"):
-            self.seconds = said - self._start
-        else:  # none said, or one that does not go on
+            self._start = position if isfinite(position) else 0.0
+        elif self.seconds < position - self._start < float("inf"):
+            self.seconds = position - self._start
+        else:  # no time, or one that does not increase
             self.seconds += 1 / self.claim.rate
         self.seen += 1
         return True
 
     def frame(self) -> Frame:
-        """The frame decoded last.
+        """The last decoded frame.
 
         Raises:
             Rejected: it has no pixels.
@@ -289,6 +306,7 @@ class _Reader:
         return self._frame
 
     def close(self) -> None:
+        """Release the file."""
         self._capture.release()
         os.close(self._descriptor)
 
@@ -300,7 +318,7 @@ class _Reader:
 
 
 def _open(path: bytes | str) -> int:
-    """Descriptor of a regular file that begins like a video; the caller closes it."""
+    """Descriptor of a regular file that begins like a video; the caller must close it."""
     try:
         # O_NONBLOCK: opening a named pipe must not wait for a writer
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -325,7 +343,7 @@ def _open(path: bytes | str) -> int:
 
 
 def _is_video(start: bytes) -> bool:
-    """Whether a file that begins so is of a kind that is read."""
+    """Whether these are the first bytes of a supported container."""
     return (start[4:8] in (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide")  # ISO 14496-12
             or (start[:4] == b"RIFF" and start[8:12] == b"AVI ")
             or start[:4] == b"\x1aE\xdf\xa3"  # EBML

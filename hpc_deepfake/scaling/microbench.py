@@ -337,7 +337,7 @@ def _allocate(path: Path, shape: tuple[int, int]) -> int:
     from preprocessing import store
 
     with h5py.File(path, "w") as file:
-        return store._allocate(file, "rows", shape, np.dtype("u1")).id.get_offset()
+        return store.allocate(file, "rows", shape, np.dtype("u1")).id.get_offset()
 
 
 def _forget(path: Path) -> None:

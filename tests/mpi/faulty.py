@@ -1,14 +1,14 @@
 """``python -m faulty FAULT … -- OPTIONS``: preprocessing that dies or stops at a given point.
 
-A FAULT is ``rank:point:count``: that rank kills itself with SIGKILL when it comes to the point for
+A FAULT is ``rank:point:count``: that rank kills itself with SIGKILL when it reaches the point for
 the count-th time. Points are:
 
-    replace, features, sync, crc32, status (the last two: before that is written)
+    replace, features, sync, crc32, status (the last two: before they are written)
     torn    a write of which only the first half reaches the file
-    hold    stop there for good, and say so with a file ``held.RANK``
-    told    send itself SIGUSR1, as a job script does before the time limit, and go on
+    hold    wait there forever, after creating a file ``held.RANK``
+    signal  send itself SIGUSR1, as a job script does before the time limit, and continue
 
-``*`` as rank means every rank. Rows are synced and marked every MiB, to have more such points.
+``*`` as rank means every rank. Rows are synced and marked every MiB, for more such points.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def hold(*_: Any) -> None:
         time.sleep(1)
 
 
-def told(*_: Any) -> None:
+def request_stop(*_: Any) -> None:
     os.kill(os.getpid(), signal.SIGUSR1)
 
 
@@ -53,12 +53,12 @@ def at(owner: Any, name: str, count: int, fault: Callable[..., None],
        when: Callable[..., bool] = lambda *_: True) -> None:
     """Call ``fault`` instead of ``owner.name`` the ``count``-th time that ``when`` holds."""
     real = getattr(owner, name)
-    left = [count]
+    remaining = [count]
 
     def instead(*args: Any, **kwargs: Any) -> Any:
         if when(*args):
-            left[0] -= 1
-            if left[0] == 0:
+            remaining[0] -= 1
+            if remaining[0] == 0:
                 fault(*args)
         return real(*args, **kwargs)
 
@@ -74,7 +74,7 @@ def write(writer: store.Writer, *args: Any) -> None:
     originals[type(writer)](writer, *args)
 
 
-for rank, point, text in (one.split(":") for one in faults):
+for rank, point, text in (fault.split(":") for fault in faults):
     count = int(text)
     if rank not in ("*", str(mpi.launched_rank())):
         continue
@@ -82,17 +82,17 @@ for rank, point, text in (one.split(":") for one in faults):
         at(os, point, count, die)
     elif point == "features":
         at(extract, point, count, die)
-    elif point == "told":
-        at(extract, "features", count, told)
+    elif point == "signal":
+        at(extract, "features", count, request_stop)
     elif point == "hold":
         at(extract, "features", count, hold)
     else:
         for kind in WRITERS:
             if point == "sync":
                 at(kind, "sync", count, die)
-            elif point == "torn":  # status is one byte a row: it can't tear
+            elif point == "torn":  # not status, which is one byte per row and can't be torn
                 at(kind, "write", count, torn, lambda _, name, *__: name != "status")
-            else:  # the marking of rows: crc32 or status
+            else:  # marking rows: crc32 or status
                 at(kind, "write", count, die, lambda _, name, *__, point=point: name == point)
 
 mpi.run(lambda comm: job.main(comm, options))

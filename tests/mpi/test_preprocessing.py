@@ -1,4 +1,4 @@
-"""Preprocessing under mpirun: the same bytes whoever writes them, and through any accident."""
+"""Preprocessing under mpirun: the same bytes with any number of ranks, and after any failure."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def few(pictures: Path, folder: Path, count: int) -> Path:
 
 @pytest.mark.parametrize(("ranks", "writer"), [
     (1, "hdf5"), (2, "mpi-io"), (3, "hdf5"), (4, "mpi-io")])
-def test_any_rank_count_and_both_writers_give_the_same_bytes(pictures, reference, tmp_path, ranks,
-                                                             writer):
+def test_any_number_of_ranks_and_both_writers_give_the_same_bytes(
+        pictures, reference, tmp_path, ranks, writer):
     done = preprocess("--data", pictures, "--out", "x.h5", "--writer", writer, ranks=ranks,
                       cwd=tmp_path)
     assert (tmp_path / "x.h5").read_bytes() == reference
@@ -73,39 +73,38 @@ def test_any_rank_count_and_both_writers_give_the_same_bytes(pictures, reference
 
 
 def test_rows_are_the_features_of_their_pictures(pictures, reference, tmp_path):
-    """Every row: status, checksum, label, and both features of the file that its path names."""
+    """Every row: status, checksum, label, and both features of the file at its path."""
     (tmp_path / "x.h5").write_bytes(reference)
     header = open_header(tmp_path / "x.h5")
     assert (header.array("status") == DONE).all()
     for row in range(header.rows):
         path = header.array("path")[row].decode()
-        wanted = features_of_file(pictures / path, header.features, Parameters())
-        got = [header.array(name)[row] for name in header.features]
-        assert all(np.array_equal(*pair) for pair in zip(got, wanted))
-        assert header.array("crc32")[row] == checksum(got)
+        expected = features_of_file(pictures / path, header.features, Parameters())
+        stored = [header.array(name)[row] for name in header.features]
+        assert all(np.array_equal(*pair) for pair in zip(stored, expected))
+        assert header.array("crc32")[row] == checksum(stored)
         assert header.array("label")[row] == path.startswith("Tp/")
 
 
 def test_fewer_images_than_ranks_and_ranks_without_work(pictures, tmp_path):
     data = few(pictures, tmp_path / "data", 3)
     preprocess("--data", data, "--out", "one.h5", ranks=0, cwd=tmp_path)
-    wanted = (tmp_path / "one.h5").read_bytes()
+    expected = (tmp_path / "one.h5").read_bytes()
     for writer in ("hdf5", "mpi-io"):
         preprocess("--data", data, "--out", f"{writer}.h5", "--writer", writer, ranks=4,
                    cwd=tmp_path)
-        assert (tmp_path / f"{writer}.h5").read_bytes() == wanted
+        assert (tmp_path / f"{writer}.h5").read_bytes() == expected
 
 
-def test_killed_at_many_points_the_file_ends_as_if_nothing_had_happened(pictures, reference,
-                                                                      tmp_path):
-    """kill -9 of one rank at all stages of a block, one after another on the same file."""
+def test_a_file_killed_at_many_points_ends_with_the_same_bytes(pictures, reference, tmp_path):
+    """kill -9 of one rank at every stage of a block, one after another on the same file."""
     def run(*faults: str, ranks: int = 2, code: int | None = None, writer: str = "hdf5"):
         return preprocess(*faults, "--", "--data", pictures, "--out", "x.h5", "--writer", writer,
                           ranks=ranks, cwd=tmp_path, module="faulty", code=code)
 
     file = tmp_path / "x.h5"
     before = 0
-    # one rank dies; the other waits, so that it does not finish its part before mpirun ends it
+    # one rank dies; the other waits, so that it does not finish before mpirun ends it
     for fault, other, writer in (
             ("1:features:4", "0:hold:13", "hdf5"), ("0:torn:3", "1:hold:3", "hdf5"),
             ("1:torn:24", "0:hold:3", "mpi-io"),  # a checksum; 22 writes of rows before it
@@ -118,7 +117,7 @@ def test_killed_at_many_points_the_file_ends_as_if_nothing_had_happened(pictures
         done = int((status == DONE).sum())
         assert before <= done < 60, f"{fault}: {done} done after {before}"
         before = done
-    assert before > 10, "none of the stopped runs got anywhere"
+    assert before > 10, "the killed runs did some of the work"
     assert file.read_bytes() != reference
     assert run("0:replace:1", ranks=3).returncode != 0  # after the rows, before the reports
     assert file.read_bytes() == reference
@@ -134,33 +133,34 @@ def test_all_ranks_killed_in_the_middle(pictures, reference, tmp_path, kill):
     until = time.monotonic() + 60
     while not all((tmp_path / f"held.{rank}").exists() for rank in range(2)):
         assert started.poll() is None, started.communicate()
-        assert time.monotonic() < until, "never got there"
+        assert time.monotonic() < until, "the ranks never reached that point"
         time.sleep(0.02)
     kill(started)
     done = int((open_header(tmp_path / "x.h5").array("status") == DONE).sum())
     assert 0 < done < 50
     resumed = preprocess("--data", pictures, "--out", "x.h5", ranks=3, cwd=tmp_path)
     assert re.search(rf"images +{60 - done} ", resumed.stdout), "only what was left"
-    assert re.search(rf"done before +{done} +checksums right", resumed.stdout)
+    assert re.search(rf"done before +{done} +checksums correct", resumed.stdout)
     assert (tmp_path / "x.h5").read_bytes() == reference
 
 
-@pytest.mark.parametrize("told", [("*:told:5",), ("1:told:5", "0:told:1000")])
-def test_a_signal_ends_it_in_order_and_the_command_goes_on(pictures, reference, tmp_path, told):
-    """Signalled ranks, all or one, leave what they have not begun; code 75; nothing is lost."""
-    stopped = preprocess(*told, "--", "--data", pictures, "--out", "x.h5", cwd=tmp_path,
+@pytest.mark.parametrize("signalled", [("*:signal:5",), ("1:signal:5", "0:signal:1000")])
+def test_a_signal_stops_it_in_order_and_the_command_resumes(pictures, reference, tmp_path,
+                                                            signalled):
+    """Signalled ranks, all or one, skip the blocks not begun; exit code 75; nothing is lost."""
+    stopped = preprocess(*signalled, "--", "--data", pictures, "--out", "x.h5", cwd=tmp_path,
                          module="faulty", code=75)
     status = open_header(tmp_path / "x.h5").array("status")
     done = int((status == DONE).sum())
     assert 5 <= done < 60 and set(np.unique(status).tolist()) == {PENDING, DONE}
-    assert f"stopped by a signal; {60 - done} images are left" in stopped.stdout
+    assert f"stopped by a signal; {60 - done} images left" in stopped.stdout
     resumed = preprocess("--data", pictures, "--out", "x.h5", ranks=3, cwd=tmp_path)
-    assert re.search(rf"done before +{done} +checksums right", resumed.stdout)
+    assert re.search(rf"done before +{done} +checksums correct", resumed.stdout)
     assert (tmp_path / "x.h5").read_bytes() == reference
 
 
-def test_killed_as_soon_as_the_file_is_there(pictures, reference, tmp_path, kill):
-    """The plain program, killed wherever it is when its file first shows."""
+def test_killed_as_soon_as_the_file_exists(pictures, reference, tmp_path, kill):
+    """The plain program, killed at any point after its file appears."""
     started = start_program("preprocessing", "--data", pictures, "--out", "x.h5", ranks=2,
                             cwd=tmp_path)
     while not list(tmp_path.glob("*x.h5*")):
@@ -171,7 +171,7 @@ def test_killed_as_soon_as_the_file_is_there(pictures, reference, tmp_path, kill
     assert (tmp_path / "x.h5").read_bytes() == reference
 
 
-def test_damaged_rows_are_repaired_and_only_they(pictures, reference, tmp_path):
+def test_only_damaged_rows_are_repaired(pictures, reference, tmp_path):
     file = tmp_path / "x.h5"
     file.write_bytes(reference)
     header = open_header(file)
@@ -184,7 +184,7 @@ def test_damaged_rows_are_repaired_and_only_they(pictures, reference, tmp_path):
     assert file.read_bytes() == reference
 
 
-def test_another_list_or_other_parameters_on_the_same_file_are_refused(pictures, tmp_path):
+def test_another_list_or_other_parameters_for_the_same_file_are_rejected(pictures, tmp_path):
     data = few(pictures, tmp_path / "data", 4)
     preprocess("--data", data, "--out", "x.h5", ranks=0, cwd=tmp_path)
     before = (tmp_path / "x.h5").read_bytes()
@@ -199,7 +199,7 @@ def test_another_list_or_other_parameters_on_the_same_file_are_refused(pictures,
 
 
 def test_rejected_pictures(pictures, tmp_path):
-    """Reasons are listed, survive a resume, and a mended picture is taken."""
+    """Reasons are listed and kept on a resume, and a repaired picture is included."""
     clean = few(pictures, tmp_path / "clean", 10)
     data = tmp_path / "data"
     shutil.copytree(clean, data)
@@ -225,14 +225,14 @@ def test_rejected_pictures(pictures, tmp_path):
     first = reasons()
     assert list(first) == [cut, text, pipe, wrong]
     assert "runcated" in first[cut]
-    assert first[text] == "not a picture that Pillow knows"
+    assert first[text] == "not a picture in a known format"
     assert first[pipe] == "not a regular file"
     assert first[wrong] == "empty file"
     status = open_header(tmp_path / "x.h5").array("status").copy()
     assert (status == DONE).sum() == 6 and (status == REJECTED).sum() == 4
 
     preprocess(*command, "--max-rejects", "40%", ranks=3, cwd=tmp_path, code=0)
-    assert reasons() == first, "reasons survive a resume"
+    assert reasons() == first, "reasons are kept on a resume"
     refused = preprocess(*command, "--max-rejects", "3", ranks=0, cwd=tmp_path, code=2)
     assert "more than --max-rejects 3 allows (3)" in refused.stderr
 
@@ -277,8 +277,8 @@ def test_config_file(pictures, tmp_path):
     assert "unknown option 'qualty'; valid options: authentic, data, " in done.stderr
 
 
-def test_names_that_are_not_utf_8_go_all_the_way(pictures, tmp_path):
-    """Into the file, the list of rejects and the notes on the screen."""
+def test_names_that_are_not_utf_8_are_kept_everywhere(pictures, tmp_path):
+    """In the file, the list of rejected pictures and the notes on the screen."""
     data = few(pictures, tmp_path / "data", 2)
     for folder, name in ((b"Au", b"caf\xe9.jpg"), (b"Tp", b"caf\xe9.jpg"),
                          (b"Tp", b"Au_ani_00001.jpg"), (b"Au", b"x.\xff")):
@@ -286,7 +286,7 @@ def test_names_that_are_not_utf_8_go_all_the_way(pictures, tmp_path):
             file.write(b"no picture")
     os.mkdir(os.path.join(os.fsencode(data), b"mask\xff"))
     done = preprocess("--data", data, "--out", "x.h5", "--max-rejects", "9", cwd=tmp_path)
-    assert "left out mask\\udcff" in done.stdout
+    assert "left out mask\\udcff" in done.stderr
     listed = (tmp_path / "x.h5.rejects.csv").read_text(encoding="utf-8")
     assert "Au/caf\\xe9.jpg,not a picture" in listed
     assert b"Au/caf%E9.jpg" in open_header(tmp_path / "x.h5").array("path").tolist()
@@ -310,14 +310,14 @@ def test_places_that_cannot_be_written(pictures, tmp_path):
     (tmp_path / "done.h5").chmod(0o444)
     (tmp_path / "locked").mkdir()
     (tmp_path / "locked").chmod(0o555)
-    obey = []
-    if os.geteuid() == 0:  # root may write anywhere, unless it gives that up
-        obey = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+    drop = []
+    if os.geteuid() == 0:  # root may write anywhere, unless it drops that capability
+        drop = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
         if shutil.which("setpriv") is None or subprocess.run(
-                [*obey, "touch", tmp_path / "locked" / "x"], capture_output=True).returncode == 0:
-            pytest.skip("root cannot give up its right to write anywhere here")
+                [*drop, "touch", tmp_path / "locked" / "x"], capture_output=True).returncode == 0:
+            pytest.skip("root cannot drop its capability to write anywhere here")
     for out in ("locked/x.h5", "done.h5"):
-        done = subprocess.run([*obey, "mpirun", "-np", "2", sys.executable, "-m", "preprocessing",
+        done = subprocess.run([*drop, "mpirun", "-np", "2", sys.executable, "-m", "preprocessing",
                                "--data", data, "--out", out], cwd=tmp_path, text=True,
                               capture_output=True, timeout=60)
         assert done.returncode == 2, output(done)

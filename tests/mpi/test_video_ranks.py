@@ -1,4 +1,4 @@
-"""Videos under mpirun: the same bytes from any number of ranks, a video's frames in one part."""
+"""Videos under mpirun: the same bytes with any number of ranks, a video's frames in one part."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ def reference(data, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("reference") / "x.h5"
     done = preprocess("--data", data, "--out", out, "--frames-per-video", "3", "--max-rejects",
                       "9", ranks=0, cwd=out.parent)
-    assert "real: 12 frames of 4 videos" in done.stdout
-    assert "fake: 21 frames of 7 videos" in done.stdout
+    assert "real: 12 frames of 4 videos" in done.stderr
+    assert "fake: 21 frames of 7 videos" in done.stderr
     return out
 
 
@@ -81,29 +81,29 @@ def test_any_number_of_ranks_gives_the_same_bytes(data, reference, tmp_path, ran
 
 
 def test_rows_are_the_features_of_their_frames(data, reference):
-    """Each frame is the one that its path names, in the order of the list."""
+    """Each row is the frame that its path names, in the order of the list."""
     header = open_header(reference)
     paths = [path.decode() for path in header.array("path")]
     assert paths[2:5] == [f"real/real_a.avi#frame={n}of3" for n in (1, 2, 3)]
-    wanted = []
+    expected = []
     for path in dict.fromkeys(path.partition("#")[0] for path in paths):
         if path.endswith(".jpg"):
-            wanted.append(features_of_file(data / path, header.features, Parameters()))
+            expected.append(features_of_file(data / path, header.features, Parameters()))
         else:
-            wanted += [one if isinstance(one, video.Rejected) else
-                       features_of_pixels(one.pixels, header.features, Parameters())
-                       for one in video.frames(os.fsencode(data / path), evenly(3))]
-    assert len(wanted) == header.rows == 37
-    for row, one in enumerate(wanted):
-        got = [header.array(name)[row] for name in header.features]
-        if isinstance(one, video.Rejected):
-            assert header.array("status")[row] == REJECTED and not any(map(np.any, got))
+            expected += [frame if isinstance(frame, video.Rejected) else
+                         features_of_pixels(frame.pixels, header.features, Parameters())
+                         for frame in video.frames(os.fsencode(data / path), evenly(3))]
+    assert len(expected) == header.rows == 37
+    for row, features in enumerate(expected):
+        stored = [header.array(name)[row] for name in header.features]
+        if isinstance(features, video.Rejected):
+            assert header.array("status")[row] == REJECTED and not any(map(np.any, stored))
             continue
         assert header.array("status")[row] == DONE
-        assert all(np.array_equal(*pair) for pair in zip(got, one)), paths[row]
-        assert header.array("crc32")[row] == checksum(got)
+        assert all(np.array_equal(*pair) for pair in zip(stored, features)), paths[row]
+        assert header.array("crc32")[row] == checksum(stored)
         assert header.array("label")[row] == paths[row].startswith("fake/")
-        assert got[header.features.index("ela")].any()
+        assert stored[header.features.index("ela")].any()
     raw = header.array("raw")
     assert not np.array_equal(raw[2], raw[3]), "the camera moves"
 
@@ -120,28 +120,28 @@ def test_broken_videos_are_listed_with_their_reasons(reference):
 
 
 def test_all_frames_of_a_video_are_in_one_part(data, tmp_path):
-    """Whatever the seed; and split picture by picture they would not be."""
+    """With any seed; but not when split picture by picture."""
     def parts_of_videos(*options: str) -> dict[bytes, set[int]]:
         out = tmp_path / f"{'_'.join(options)}.h5"
         preprocess("--data", data, "--out", out, "--max-rejects", "100%", "--split", "60/20/20",
                    "--features", "raw", *options, ranks=2, cwd=tmp_path)
         header = open_header(out)
-        found: dict[bytes, set[int]] = {}
+        parts: dict[bytes, set[int]] = {}
         groups: dict[bytes, set[int]] = {}
         for path, part, group in zip(header.array("path"), header.array("split").tolist(),
                                      header.array("group").tolist()):
-            found.setdefault(path.partition(b"#")[0], set()).add(part)
+            parts.setdefault(path.partition(b"#")[0], set()).add(part)
             groups.setdefault(path.partition(b"#")[0], set()).add(group)
-        assert all(len(one) == 1 for one in groups.values())
-        return found
+        assert all(len(numbers) == 1 for numbers in groups.values())
+        return parts
 
     for seed in ("0", "1"):
-        assert all(len(one) == 1 for one in parts_of_videos("--seed", seed).values())
-    assert any(len(one) > 1 for one in parts_of_videos("--split-by", "image").values())
+        assert all(len(parts) == 1 for parts in parts_of_videos("--seed", seed).values())
+    assert any(len(parts) > 1 for parts in parts_of_videos("--split-by", "image").values())
 
 
 def test_frames_by_rate(data, tmp_path):
-    """As many rows as a video is long; a resume with another rate is another list."""
+    """The number of rows follows the length of a video; another rate is another list."""
     for ranks in (0, 3):
         preprocess("--data", data, "--out", f"{ranks}.h5", "--frame-rate", "5", "--max-rejects",
                    "3", ranks=ranks, cwd=tmp_path)
@@ -149,10 +149,10 @@ def test_frames_by_rate(data, tmp_path):
     header = open_header(tmp_path / "3.h5")
     paths = header.array("path").tolist()
     for name, count in COUNTS.items():
-        ours = [path for path in paths if path.startswith(f"real/real_{name}#".encode())]
-        assert [path.partition(b"#")[2].decode() for path in ours] == \
+        rows = [path for path in paths if path.startswith(f"real/real_{name}#".encode())]
+        assert [path.partition(b"#")[2].decode() for path in rows] == \
             [str(At(moment)) for moment in range(0, 40 * count, 200)], name
-        for path in ours:
+        for path in rows:
             assert header.array("status")[paths.index(path)] == DONE
     again = preprocess("--data", data, "--out", "3.h5", "--frame-rate", "4", ranks=2, cwd=tmp_path,
                        code=2)
@@ -162,8 +162,8 @@ def test_frames_by_rate(data, tmp_path):
     assert "give either --frames-per-video or --frame-rate" in both.stderr
 
 
-def test_only_the_damaged_rows_of_a_video_are_done_again(data, reference, tmp_path):
-    """Rows in the middle of two videos; the file ends as it was."""
+def test_only_the_damaged_rows_of_a_video_are_repaired(data, reference, tmp_path):
+    """Rows in the middle of two videos; the file ends with the same bytes."""
     file = tmp_path / "x.h5"
     shutil.copy(reference, file)
     header = open_header(file)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import numpy as np
 import pytest
 
-from preprocessing.deal import BLOCK, block_size, deal
+from preprocessing.deal import BLOCK, block_size, deal, deal_files
+from preprocessing.names import evenly, frame_path, parse_path
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 4, 7, 64])
@@ -16,8 +19,8 @@ def test_every_pending_row_exactly_once(rows, ranks):
                     np.arange(rows // 2, rows), np.arange(0)):
         dealt = deal(pending, ranks, rows)
         assert len(dealt) == ranks
-        got = [row for blocks in dealt for block in blocks for row in block.tolist()]
-        assert sorted(got) == pending.tolist()
+        rows_dealt = [row for blocks in dealt for block in blocks for row in block.tolist()]
+        assert sorted(rows_dealt) == pending.tolist()
         for blocks in dealt:
             for block in blocks:
                 assert 0 < len(block) <= BLOCK
@@ -36,7 +39,7 @@ def imbalance(costs: np.ndarray, pending: np.ndarray, ranks: int) -> float:
 
 @pytest.mark.parametrize("ranks", [2, 3, 4, 8, 64])
 def test_work_stays_even_on_casia_2_whose_list_ends_in_tiffs(casia_names, ranks):
-    """A .tif costs three times a .jpg; also for what a stopped run left to do."""
+    """A .tif costs three times as much as a .jpg; also for the rest of a stopped run."""
     names = sorted(casia_names["casia2_Au"]) + sorted(casia_names["casia2_Tp"])
     slow = np.array([not name.endswith(".jpg") for name in names])
     rows = np.arange(len(names))
@@ -45,4 +48,26 @@ def test_work_stays_even_on_casia_2_whose_list_ends_in_tiffs(casia_names, ranks)
         assert imbalance(1.0 + 2 * slow, rows[len(rows) // 3:], ranks) <= 1.1
         assert imbalance(1.0 + 9 * slow, rows, ranks) <= 1.1
     stretches = [(1 + 2 * slow[part]).sum() for part in np.array_split(rows, ranks)]
-    assert max(stretches) / np.mean(stretches) > 1.1, "equal stretches would not do"
+    assert max(stretches) / np.mean(stretches) > 1.1, "equal stretches would be uneven"
+
+
+def test_all_frames_of_a_video_go_to_one_rank_and_pictures_as_before():
+    """Each pending row goes to one rank, together with the others of its video; none twice."""
+    random = np.random.default_rng(0)
+    names = [b"%d.%b" % (i, (b"jpg", b"mp4")[i % 3 == 0]) for i in range(200)]
+    paths = list(chain.from_iterable(
+        [frame_path(name, moment) for moment in evenly(int(random.integers(1, 90)))]
+        if name.endswith(b"4") else [name] for name in names))
+    pending = np.flatnonzero(random.random(len(paths)) < 0.6)
+    for ranks in (1, 2, 7):
+        rows = [np.concatenate(blocks).tolist() for blocks in deal_files(paths, pending, ranks)]
+        assert sorted(chain(*rows)) == pending.tolist()
+        owners: dict[bytes, set[int]] = {}
+        for rank, rows_of_rank in enumerate(rows):
+            for row in rows_of_rank:
+                owners.setdefault(parse_path(paths[row])[0], set()).add(rank)
+        assert all(len(ranks) == 1 for ranks in owners.values())
+        assert min(map(len, rows)) > 0
+    pictures = [b"%d.jpg" % i for i in range(len(paths))]
+    for by_file, by_row in zip(deal_files(pictures, pending, 3), deal(pending, 3, len(paths))):
+        assert all(map(np.array_equal, by_file, by_row)) and len(by_file) == len(by_row)

@@ -43,9 +43,9 @@ def test_recompressed_pixels_are_pillow_s(size):
     pixels = scene(*size, seed=1)
     for quality in (10, 50, 75, 90, 95, 100):
         data = encoded(pixels, quality=quality, subsampling="4:2:0")
-        wanted = np.asarray(Image.open(io.BytesIO(data)))
-        got = recompress(np.ascontiguousarray(pixels[..., ::-1]), quality)[..., ::-1]
-        assert np.array_equal(got, wanted), quality
+        expected = np.asarray(Image.open(io.BytesIO(data)))
+        actual = recompress(np.ascontiguousarray(pixels[..., ::-1]), quality)[..., ::-1]
+        assert np.array_equal(actual, expected), quality
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -53,13 +53,13 @@ def test_recompressed_pixels_are_pillow_s(size):
 def test_error_level_is_the_notebook_s_within_one_level(size, quality):
     image = Image.open(io.BytesIO(encoded(scene(*size, seed=2), quality=95)))
     bgr = np.ascontiguousarray(np.asarray(image)[..., ::-1])
-    got = error_level(bgr, Parameters(quality=quality))[..., ::-1].astype(int)
-    wanted = notebook(image, quality).astype(int)
-    assert np.abs(got - wanted).max() <= 1
-    assert got.max() in (0, 255)
+    actual = error_level(bgr, Parameters(quality=quality))[..., ::-1].astype(int)
+    expected = notebook(image, quality).astype(int)
+    assert np.abs(actual - expected).max() <= 1
+    assert actual.max() in (0, 255)
     difference = np.abs(bgr[..., ::-1].astype(int)
                         - recompress(bgr, quality)[..., ::-1].astype(int))
-    assert np.abs(got - difference * 255 / max(difference.max(), 1)).max() <= 0.5
+    assert np.abs(actual - difference * 255 / max(difference.max(), 1)).max() <= 0.5
 
 
 def test_a_flat_picture_has_no_errors():
@@ -69,7 +69,7 @@ def test_a_flat_picture_has_no_errors():
     assert (raw == 128).all()
 
 
-def test_features_are_red_green_blue_in_the_order_asked_for():
+def test_features_are_red_green_blue_in_the_given_order():
     pixels = np.zeros((40, 40, 3), np.uint8)
     pixels[..., 0] = 200
     raw, ela = features(encoded(pixels, "PNG"), ("raw", "ela"), Parameters())
@@ -92,13 +92,13 @@ def test_ela_is_the_resized_error_level(tmp_path):
 def test_resize_keeps_a_flat_picture_flat_and_the_mean(shape):
     assert (resize(np.full((*shape, 3), 77, np.uint8)) == 77).all()
     ramp = np.linspace(0, 255, shape[0] * shape[1]).reshape(shape).astype(np.uint8)
-    got = resize(np.repeat(ramp[..., None], 3, 2))
-    assert got.shape == (128, 128, 3) and got.dtype == np.uint8
-    assert got.mean() == pytest.approx(ramp.mean(), abs=1.5)
+    actual = resize(np.repeat(ramp[..., None], 3, 2))
+    assert actual.shape == (128, 128, 3) and actual.dtype == np.uint8
+    assert actual.mean() == pytest.approx(ramp.mean(), abs=1.5)
 
 
 def test_shrinking_uses_every_pixel():
-    """One bright line among a thousand must be seen, whichever way the other side goes."""
+    """One bright line among a thousand must be visible, whether the other side shrinks or grows."""
     for shape in ((1024, 1024), (1024, 64)):
         for row in (1, 500, 1022):
             pixels = np.zeros((*shape, 3), np.uint8)
@@ -125,19 +125,19 @@ def test_features_of_a_file_are_those_of_its_pixels():
 
 
 def test_reencoding_comes_before_every_feature():
-    """Decode, save as JPEG at that quality with 4:2:0, decode, then as usual: with Pillow."""
+    """Decode, save as JPEG at that quality with 4:2:0, decode, then as usual; all with Pillow."""
     picture = Image.fromarray(scene(150, 100))
     saved = encoded(picture, quality=80, subsampling="4:2:0")
     names = tuple(FEATURES)
-    got = features(encoded(picture, "PNG"), names, Parameters(reencode=80))
-    for one, wanted in zip(got, features(saved, names, Parameters()), strict=True):
-        assert np.array_equal(one, wanted)
-    assert not np.array_equal(got[0], features(encoded(picture, "PNG"), names, Parameters())[0])
+    actual = features(encoded(picture, "PNG"), names, Parameters(reencode=80))
+    for one, expected in zip(actual, features(saved, names, Parameters()), strict=True):
+        assert np.array_equal(one, expected)
+    assert not np.array_equal(actual[0], features(encoded(picture, "PNG"), names, Parameters())[0])
 
 
-def test_reencoded_a_file_s_format_no_longer_shows():
-    """The same pixels as TIFF, PNG and BMP give the same; of JPEG at another quality or
-    subsampling, whose pixels differ, traces are left, and the docs say so."""
+def test_reencoding_hides_the_format_of_a_file():
+    """The same pixels as TIFF, PNG and BMP give the same features; JPEG of another quality or
+    subsampling, whose pixels differ, leaves traces, as documented."""
     picture = Image.fromarray(scene(150, 100))
     parameters = Parameters(reencode=90)
     files = [encoded(picture, kind) for kind in ("TIFF", "PNG", "BMP")]
@@ -171,8 +171,8 @@ def test_what_reencoding_leaves_of_the_container(pictures):
     assert separation(75, None) > 0.99 and separation(75, 90) > 0.8  # ELA's quality is the files'
 
 
-def test_without_reencoding_nothing_is_stored_about_it():
-    """So files and models older than the option mean the same, and new ones are the same bytes."""
+def test_without_reencoding_the_parameter_is_not_stored():
+    """Files and models older than the option keep their meaning, and new ones have equal bytes."""
     old = {"quality": 90, "subsampling": "4:2:0", "size": 128}
     assert Parameters(**old) == Parameters() and Parameters().reencode is None
     assert Parameters().as_dict() == old
@@ -181,8 +181,8 @@ def test_without_reencoding_nothing_is_stored_about_it():
     assert Parameters(**new.as_dict()) == new
 
 
-def test_the_model_s_card_keeps_how_pictures_were_reencoded(tmp_path):
-    """``predict`` computes features with the card's parameters."""
+def test_the_card_of_a_model_has_the_quality_of_reencoding(tmp_path):
+    """``predict`` computes features with the parameters of the card."""
     class Saved:
         def save(self, path):
             path.touch()
@@ -194,8 +194,8 @@ def test_the_model_s_card_keeps_how_pictures_were_reencoded(tmp_path):
         assert read_card(tmp_path).parameters == parameters
 
 
-def test_the_data_file_keeps_how_pictures_were_reencoded(pictures, tmp_path):
-    """The option reaches the rows, is stored, and a file made otherwise is not gone on with."""
+def test_the_data_file_has_the_quality_of_reencoding(pictures, tmp_path):
+    """The option affects the rows, is stored, and a file made without it is not resumed."""
     def program(*options: str) -> str:
         done = run_program("preprocessing", "--data", pictures, "--out", "r.h5",
                            "--features", "ela", "gray_bits", *options, cwd=tmp_path)
@@ -205,9 +205,9 @@ def test_the_data_file_keeps_how_pictures_were_reencoded(pictures, tmp_path):
     header = open_header(tmp_path / "r.h5")
     assert header.parameters == Parameters(reencode=75)
     path = header.array("path")[40].decode()
-    for name, one in zip(header.features, features_of_file(
+    for name, feature in zip(header.features, features_of_file(
             pictures / path, header.features, Parameters(reencode=75)), strict=True):
-        assert np.array_equal(header.array(name)[40], one)
+        assert np.array_equal(header.array(name)[40], feature)
     assert "2 error: r.h5 differs in: ELA parameters" in program()
-    assert "2 error: --reencode 101: JPEG qualities end at 100" in program("--reencode", "101")
-    assert "note: --reencode 90 is ELA's own quality" in program("--reencode", "90")
+    assert "2 error: --reencode 101: JPEG quality is at most 100" in program("--reencode", "101")
+    assert "note: --reencode 90 is also ELA's quality" in program("--reencode", "90")

@@ -34,7 +34,7 @@ def test_bits_are_the_two_halves_of_every_byte():
     assert np.array_equal(16 * high + low, EVERY)  # nothing is lost
 
 
-def test_pixel_values_spread_sixteen_levels_evenly_over_all():
+def test_pixel_values_spread_sixteen_levels_evenly():
     values = pixel_values(np.arange(16, dtype=np.uint8))
     assert values.dtype == np.uint8
     assert values.tolist() == [round(bits * 255 / 15) for bits in range(16)]

@@ -1,4 +1,4 @@
-"""The file names of CASIA 1 and CASIA 2, all of them."""
+"""All file names of CASIA 1 and CASIA 2."""
 
 from __future__ import annotations
 

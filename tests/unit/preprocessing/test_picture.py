@@ -1,4 +1,4 @@
-"""Decoding: Pillow's pixels for every file, a reason for every bad one, never a crash."""
+"""Decoding: the pixels of Pillow for every file, a reason for every bad file, never a crash."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def encoded(pixels: np.ndarray | Image.Image, kind: str = "JPEG", **options) -> 
 
 
 def with_pillow(data: bytes) -> np.ndarray:
-    """What Pillow alone says, blue-green-red."""
+    """The pixels of Pillow alone, blue-green-red."""
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))[..., ::-1]
 
 
@@ -49,7 +49,7 @@ SIZES = [(1, 1), (7, 5), (8, 8), (15, 17), (16, 16), (33, 64), (129, 127), (384,
 
 @pytest.mark.parametrize("size", SIZES)
 def test_jpeg_pixels_are_pillow_s(size):
-    """All subsamplings and qualities, progressive and optimised ones too, bit for bit."""
+    """All subsamplings and qualities, also progressive and optimised files, bit for bit."""
     pixels = scene(*size)
     for quality, subsampling, progressive in product((5, 50, 75, 90, 95, 100), (0, 1, 2),
                                                      (False, True)):
@@ -58,7 +58,7 @@ def test_jpeg_pixels_are_pillow_s(size):
 
 
 def test_plain_jpeg_goes_to_opencv_and_the_rest_to_pillow(monkeypatch):
-    """What the test above compares is really the other decoder."""
+    """The test above really compares two decoders."""
     monkeypatch.setattr(picture, "decode_with_pillow", lambda data: "pillow")
     rgb = scene(32, 32)
     assert isinstance(decode(encoded(rgb)), np.ndarray)
@@ -69,7 +69,7 @@ def test_plain_jpeg_goes_to_opencv_and_the_rest_to_pillow(monkeypatch):
 
 
 def kinds() -> dict[str, bytes]:
-    """A file of each kind that may turn up."""
+    """A file of each kind."""
     rgb = Image.fromarray(scene(70, 45))
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by 90°
@@ -116,7 +116,7 @@ def test_every_kind_gives_pillow_s_pixels_and_proper_features(kind):
         assert feature.dtype == np.uint8 and feature.shape == (128, 128, 3)
 
 
-def test_exif_does_not_turn_the_picture():
+def test_exif_does_not_rotate_the_picture():
     assert decode(kinds()["rotated by exif"]).shape == (45, 70, 3)
 
 
@@ -145,7 +145,7 @@ def png(width: int, height: int, depth: int = 8, colour: int = 2, pixels: bytes 
 
 
 def png_header(width: int, height: int) -> bytes:
-    """A PNG file that says it is that large and holds nothing."""
+    """A PNG file with a header of that size and no pixels."""
     return png(width, height, pixels=b"\0" * 1000)
 
 
@@ -171,7 +171,7 @@ def tiff(width: int, height: int, bits: list[int], photometric: int, data: bytes
 
 
 def sized_jpeg(width: int, height: int, **options) -> bytes:
-    """A JPEG file whose frame header lies about the size."""
+    """A JPEG file with a wrong size in its frame header."""
     image = options.pop("image", scene(16, 16))
     data = bytearray(encoded(image, **options))
     at = data.index(b"\xff\xc2" if options.get("progressive") else b"\xff\xc0")
@@ -180,8 +180,8 @@ def sized_jpeg(width: int, height: int, **options) -> bytes:
 
 
 def hidden_size_jpeg() -> bytes:
-    """900 million pixels for libjpeg, which takes marker 01 to have no length; who takes it to have
-    one is led past the frame header to another that says 16×16."""
+    """900 million pixels for libjpeg, for which marker 01 has no length. A parser that expects a
+    length skips the frame header and finds another one of 16×16."""
     data = sized_jpeg(30_000, 30_000, progressive=True)
     at = data.index(b"\xff\xc2")
     data = data[:at] + b"\xff\x01" + data[at:-2]
@@ -198,7 +198,7 @@ def many_scans(count: int, width: int = 16, height: int = 16) -> bytes:
 
 
 def test_cmyk_jpeg_has_its_colours():
-    """Adobe stores ink inverted: read the other way, red comes out as its negative."""
+    """Adobe stores inverted ink; otherwise red would become its negative."""
     rgb = np.zeros((32, 64, 3), np.uint8)
     rgb[:, :32], rgb[:, 32:] = (200, 30, 60), (20, 180, 240)
     data = encoded(Image.fromarray(rgb).convert("CMYK"), quality=98)
@@ -246,13 +246,13 @@ def colours() -> dict[str, tuple[bytes, list[list[int]]]]:
 
 @pytest.mark.parametrize("kind", colours())
 def test_unusual_modes_give_the_right_colours(kind):
-    data, wanted = colours()[kind]
-    assert decode(data)[0, :, ::-1].tolist() == wanted
+    data, expected = colours()[kind]
+    assert decode(data)[0, :, ::-1].tolist() == expected
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_no_orientation_tag_turns_a_picture(orientation):
-    """Pillow alone turns TIFF pictures on loading."""
+def test_no_orientation_tag_rotates_a_picture(orientation):
+    """Pillow alone rotates TIFF pictures when loading them."""
     exif = Image.Exif()
     exif[0x0112] = orientation
     pixels = scene(70, 45)
@@ -263,8 +263,8 @@ def test_no_orientation_tag_turns_a_picture(orientation):
     assert decode(encoded(pixels, exif=exif)).shape == pixels.shape
 
 
-def test_strips_join_to_the_whole(monkeypatch):
-    """Large pictures are converted strip by strip: here of a few rows, the last one shorter."""
+def test_strips_make_up_the_whole_picture(monkeypatch):
+    """Large pictures are converted in strips: here of a few rows, the last one shorter."""
     whole = {kind: decode(data) for kind, data in kinds().items()}
     monkeypatch.setattr(picture, "_STRIP", 70 * 8)
     for kind, pixels in whole.items():
@@ -272,7 +272,7 @@ def test_strips_join_to_the_whole(monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])
-def test_of_several_frames_or_pages_the_first_is_taken(kind):
+def test_of_several_frames_or_pages_the_first_is_used(kind):
     frames = [Image.new("RGB", (20, 10), colour) for colour in ("#c81e3c", "#14b4f0", "#000000")]
     options = {"lossless": True} if kind == "WEBP" else {}
     data = encoded(frames[0], kind, save_all=True, append_images=frames[1:], **options)
@@ -280,7 +280,7 @@ def test_of_several_frames_or_pages_the_first_is_taken(kind):
     assert (decode(data)[..., ::-1] == (0xC8, 0x1E, 0x3C)).all()
 
 
-def test_the_content_decides_not_the_name(tmp_path):
+def test_the_contents_decide_not_the_name(tmp_path):
     """A PNG file called .jpg; a name that isn't UTF-8 and has a line end."""
     pixels = scene(40, 30)
     for name in (b"picture.jpg", b"\xff\xfe caf\xe9\n.tif", b"no ending"):
@@ -305,8 +305,8 @@ def test_a_jpeg_of_400_million_pixels_is_not_decoded(monkeypatch, options):
         decode(sized_jpeg(20_000, 20_000, **options))
 
 
-def test_scans_are_counted_only_where_they_are():
-    """Embedded previews and appended videos may hold the marker any number of times."""
+def test_only_real_scans_are_counted():
+    """Embedded previews and appended videos may contain the marker any number of times."""
     fake = b"\xff\xda" * 200
     pixels = decode(encoded(scene(16, 16)))
     for data in (encoded(scene(16, 16), comment=fake), encoded(scene(16, 16)) + fake):
@@ -355,7 +355,7 @@ def bad_files() -> dict[str, tuple[bytes, str]]:
 
 
 def sized_gif(before: bytes, side: int) -> bytes:
-    """A GIF file with another size behind these bytes: that of the screen, or of the frame."""
+    """A GIF file with another size after these bytes: that of the screen, or of the frame."""
     data = bytearray(encoded(Image.new("1", (16, 16)), "GIF"))
     at = data.index(before) + len(before)
     assert data[at:at + 4] == b"\x10\0\x10\0"
@@ -364,7 +364,7 @@ def sized_gif(before: bytes, side: int) -> bytes:
 
 
 def webp_header(side: int) -> bytes:
-    """An animated WebP file of that canvas, and nothing else."""
+    """An animated WebP file with that canvas and no frames."""
     body = b"WEBPVP8X" + struct.pack("<I", 10) + b"\x10\0\0\0" + (side - 1).to_bytes(
         3, "little") * 2
     return b"RIFF" + struct.pack("<I", len(body)) + body
@@ -445,14 +445,14 @@ def test_files_larger_than_the_limit_are_not_read(tmp_path, monkeypatch):
         read(file)
 
 
-def test_a_large_picture_within_the_limits_is_taken():
+def test_a_large_picture_within_the_limits_is_decoded():
     """Larger than Pillow's own limit for a warning."""
     data = encoded(Image.new("1", (12_000, 9_000)), "PNG")
     assert decode(data).shape == (9_000, 12_000, 3)
 
 
 def test_damaged_files_give_pixels_or_a_reason():
-    """Cut off anywhere or with bytes changed anywhere: nothing but pixels, or Rejected."""
+    """Cut off anywhere or with bytes changed anywhere: only pixels, or Rejected."""
     random = np.random.default_rng(0)
     outcomes = {"cut": [0, 0], "changed": [0, 0]}
     originals = {kind: data for kind, data in kinds().items() if len(data) < 40_000}
@@ -465,18 +465,19 @@ def test_damaged_files_give_pixels_or_a_reason():
             for how, damaged in (("cut", data[:random.integers(1, len(data))]),
                                  ("changed", bytes(changed))):
                 try:
-                    got = features(damaged, tuple(FEATURES), Parameters())
+                    actual = features(damaged, tuple(FEATURES), Parameters())
                 except Rejected as reason:
                     outcomes[how][0] += 1
                     assert str(reason)
                 else:
                     outcomes[how][1] += 1
-                    assert all(one.shape == (128, 128, 3) and one.dtype == np.uint8 for one in got)
+                    assert all(feature.shape == (128, 128, 3) and feature.dtype == np.uint8
+                               for feature in actual)
     assert outcomes["cut"][0] > 300 and outcomes["changed"][0] > 50, outcomes
     assert outcomes["changed"][1] > 50, outcomes
 
 
-def test_a_kept_reason_keeps_no_pixels():
+def test_a_stored_reason_keeps_no_pixels_in_memory():
     """The traceback of an exception holds all variables of the functions that it passed."""
     with pytest.raises(Rejected, match="truncated") as caught:
         decode(bad_files()["truncated png"][0])
@@ -488,7 +489,7 @@ def test_a_kept_reason_keeps_no_pixels():
 
 
 def zeros(count: int) -> bytes:
-    """At least that many zeros for a TIFF decoder, which looks at no checksum."""
+    """At least that many zeros for a TIFF decoder, which checks no checksum."""
     packer = zlib.compressobj()
     first, another = (packer.compress(bytes(1 << 24)) + packer.flush(zlib.Z_FULL_FLUSH)
                       for _ in range(2))
@@ -543,8 +544,8 @@ for path in sys.argv[1:]:
 
 
 @pytest.mark.slow
-def test_no_file_takes_more_memory_than_the_docs_say(tmp_path):
-    """All bad files and the largest that are taken, in one process that keeps the reasons: its
+def test_no_file_needs_more_memory_than_documented(tmp_path):
+    """All bad files and the largest accepted files, in one process that keeps the reasons: its
     peak resident memory stays below the bound of docs/preprocessing.md."""
     bound = 2048  # MiB
     for number, (data, _) in enumerate(bad_files().values()):

@@ -1,4 +1,4 @@
-"""The embedded sample data: reproducible, consistent, and no trivial fact tells the label."""
+"""The sample data: reproducible, consistent, and no trivial fact gives the label away."""
 
 from collections import Counter
 from pathlib import Path
@@ -44,12 +44,12 @@ def auc_of_category(values, label, folds=5) -> float:
 
 def segment(data: bytes, marker: int) -> bytes:
     """All JPEG header segments with this marker, joined."""
-    at, found = 2, b""
+    at, content = 2, b""
     while data[at + 1] != 0xDA:
         length = int.from_bytes(data[at + 2 : at + 4], "big")
-        found += data[at + 4 : at + 2 + length] if data[at + 1] == marker else b""
+        content += data[at + 4 : at + 2 + length] if data[at + 1] == marker else b""
         at += 2 + length
-    return found
+    return content
 
 
 def test_any_number_of_ranks_writes_the_same_bytes(tmp_path):
@@ -60,9 +60,9 @@ def test_any_number_of_ranks_writes_the_same_bytes(tmp_path):
     ]
     assert sum(written) == sum(seen) == 23 and set(seen) == {1}
     assert max(written) - min(written) <= 1
-    one = contents(tmp_path / "one")
-    assert one == contents(tmp_path / "three")
-    assert set(one) == {picture.path for picture in sample.plan(23, seed=1)}
+    by_one = contents(tmp_path / "one")
+    assert by_one == contents(tmp_path / "three")
+    assert set(by_one) == {picture.path for picture in sample.plan(23, seed=1)}
 
 
 def test_a_second_run_only_completes(tmp_path):
@@ -128,12 +128,12 @@ def test_components_stay_small_and_kinds_and_categories_are_spread():
     assert set(categories) == set(sample.CATEGORIES) and min(categories.values()) >= 62
 
 
-def test_a_set_of_one_is_refused():
+def test_a_set_of_one_is_rejected():
     with pytest.raises(ValueError, match="at least 2"):
         sample.plan(1)
 
 
-def test_trivial_facts_say_little_about_the_label(root):
+def test_trivial_facts_hardly_predict_the_label(root):
     pictures = sample.plan(COUNT, seed=3)
     label = [p.label for p in pictures]
     files = [(root / p.path).read_bytes() for p in pictures]
@@ -165,10 +165,11 @@ def test_most_pictures_have_casias_dimensions(root):
     assert shapes[256, 384, 3] > 0.7 * COUNT / 2 and len(shapes) > 1
 
 
-def test_error_levels_tell_the_pasted_region_apart():
-    """The mechanism itself: a later save changes the region more, or less, than its surroundings.
+def test_error_levels_show_the_pasted_region():
+    """A later save changes the region more, or less, than its surroundings.
 
-    Compared with the authentic twin's error levels at the same place, so contents play no part."""
+    The error levels are compared with those of the authentic counterpart at the same place, so that
+    the contents have no influence."""
     ratios = []
     for index in range(1, 60, 2):
         quality = sample._camera_quality(index - 1, 0)

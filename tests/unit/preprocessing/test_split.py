@@ -1,4 +1,4 @@
-"""Training, validation and test part: whole groups, near their fractions, seeded."""
+"""Splits: whole groups, near their fractions, seeded."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def test_casia_is_split_by_whole_groups_near_the_fractions(casia_names, protocol
     for seed in range(3):
         parts = by_group(labels, groups, fractions, seed)
         assert_whole_groups(groups, parts)
-        got = shares(labels, parts, len(fractions))
-        assert np.abs(got - fractions).max() < 0.02, (protocol, seed, got)
+        actual = shares(labels, parts, len(fractions))
+        assert np.abs(actual - fractions).max() < 0.02, (protocol, seed, actual)
         assert parts.dtype == np.uint8
     assert not np.array_equal(by_group(labels, groups, fractions, 0),
                               by_group(labels, groups, fractions, 1))
@@ -50,7 +50,7 @@ def test_casia_is_split_by_whole_groups_near_the_fractions(casia_names, protocol
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_a_split_by_image_does_tear_casia_s_groups(casia_names, protocol):
+def test_a_split_by_image_divides_the_groups_of_casia(casia_names, protocol):
     labels, groups = rows(*(casia_names[name] for name in PROTOCOLS[protocol]))
     parts = by_image(labels, (0.8, 0.2), 0)
     assert np.abs(shares(labels, parts, 2) - (0.8, 0.2)).max() < 0.001
@@ -65,8 +65,8 @@ def test_by_image_is_seeded():
     assert not np.array_equal(by_image(labels, (0.8, 0.2), 3), by_image(labels, (0.8, 0.2), 4))
 
 
-def test_single_pictures_fill_up_what_a_large_group_leaves():
-    """90 of class 1 in one group: they go to training, the rest evens the parts out."""
+def test_single_pictures_compensate_for_a_large_group():
+    """90 of class 1 in one group: they go to training, and the rest balances the parts."""
     labels = np.array([1] * 90 + [1] * 30 + [0] * 120, np.uint8)
     groups = np.array([0] * 90 + list(range(1, 151)), np.int32)
     parts = by_group(labels, groups, (0.8, 0.2), 0)
@@ -99,6 +99,6 @@ def test_fractions():
 
 @pytest.mark.parametrize("text", ["", "80", "100", "100/0", "80/10", "80/-10/30", "50/20/20/10",
                                   "a/b", "80,20", "nan/20", "nan/nan", "inf/-inf", "0.8/0.2"])
-def test_impossible_fractions_are_refused_with_an_example(text):
+def test_impossible_fractions_are_rejected_with_an_example(text):
     with pytest.raises(InputError, match=r"80/20.*70/10/20"):
         parse_fractions(text)

@@ -1,4 +1,4 @@
-"""The data file: what lies where, what it must not hold, what is refused."""
+"""The data file: its layout, what it must not contain, and what is rejected."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def create(path: Path, rows: int = 5, **changes) -> Path:
 
 @pytest.mark.parametrize("rows", [1, 5, 40_000])
 def test_schema(tmp_path, rows):
-    """Types, shapes, layout and alignment of DESIGN's table, also where labels fill a MiB."""
+    """Types, shapes, layout and alignment of docs/file-format.md, also where labels fill a MiB."""
     path = create(tmp_path / "x.h5", rows, parameters=Parameters(size=8))
-    wanted = {"ela": ("u1", (rows, 8, 8, 3)), "raw": ("u1", (rows, 8, 8, 3)),
+    expected = {"ela": ("u1", (rows, 8, 8, 3)), "raw": ("u1", (rows, 8, 8, 3)),
               "label": ("u1", (rows,)), "group": ("i4", (rows,)), "split": ("u1", (rows,)),
               "status": ("u1", (rows,)), "crc32": ("u4", (rows,)), "path": (None, (rows,))}
     with h5py.File(path) as file:
-        assert set(file) == set(wanted)
-        for name, (kind, shape) in wanted.items():
+        assert set(file) == set(expected)
+        for name, (kind, shape) in expected.items():
             data = file[name]
             assert data.shape == shape
             assert data.dtype.kind == "S" if kind is None else data.dtype == kind
@@ -76,7 +76,7 @@ def test_features_of_full_size_are_aligned(tmp_path):
     assert header.parameters == Parameters()
 
 
-def test_the_file_tells_neither_time_nor_host_nor_place(tmp_path, monkeypatch):
+def test_the_file_does_not_depend_on_time_host_or_folder(tmp_path, monkeypatch):
     first = create(tmp_path / "x.h5").read_bytes()
     (tmp_path / "elsewhere" / "deep").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "elsewhere")
@@ -85,7 +85,7 @@ def test_the_file_tells_neither_time_nor_host_nor_place(tmp_path, monkeypatch):
     assert b"/nowhere" not in first and bytes(tmp_path) not in first
 
 
-def test_rows_lie_where_the_header_says(tmp_path):
+def test_rows_are_where_the_header_says(tmp_path):
     """Mapped from the page cache, without HDF5."""
     path = create(tmp_path / "x.h5")
     rows = np.random.default_rng(0).integers(0, 256, (5, 128, 128, 3), np.uint8)
@@ -96,7 +96,7 @@ def test_rows_lie_where_the_header_says(tmp_path):
         assert not file["ela"][:].any()
 
 
-def test_a_wrong_byte_is_found(tmp_path):
+def test_a_wrong_byte_is_detected(tmp_path):
     header = open_header(create(tmp_path / "x.h5"))
     rows = np.random.default_rng(0).integers(0, 256, (2, 5, 128, 128, 3), np.uint8)
     sums = [checksum([rows[0, row], rows[1, row]]) for row in range(5)]
@@ -111,9 +111,9 @@ def test_a_wrong_byte_is_found(tmp_path):
     assert checksum([rows[0, 0][..., ::-1]]) == checksum([rows[0, 0][..., ::-1].copy()])
 
 
-def test_what_a_killed_run_left_behind_is_overwritten(tmp_path):
+def test_a_file_left_by_a_killed_run_is_overwritten(tmp_path):
     clean = create(tmp_path / "a.h5").read_bytes()
-    (tmp_path / ".b.h5.new").write_bytes(b"half a file" * 10**6)
+    (tmp_path / ".new-b.h5").write_bytes(b"half a file" * 10**6)
     assert create(tmp_path / "b.h5").read_bytes() == clean
     assert {file.name for file in tmp_path.iterdir()} == {"a.h5", "b.h5"}
 
@@ -131,10 +131,10 @@ def kill_at(owner: object, name: str, count: int) -> None:
 
 
 @pytest.mark.parametrize(("owner", "name", "counts"), [
-    (store, "_allocate", range(1, 9)), (os, "fsync", [1]), (os, "replace", [1]),
+    (store, "allocate", range(1, 9)), (os, "fsync", [1]), (os, "replace", [1]),
     (h5py.File, "__exit__", [1])])
 def test_killed_during_creation(tmp_path, owner, name, counts):
-    """kill -9 at any step: no half-made data file, and the next run makes the same one."""
+    """kill -9 at any step: no incomplete data file, and the next run creates the same one."""
     clean = create(tmp_path / "clean.h5").read_bytes()
     path = tmp_path / "x.h5"
     for count in counts:
@@ -145,15 +145,15 @@ def test_killed_during_creation(tmp_path, owner, name, counts):
             os._exit(0)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
         assert not path.exists(), f"{name} {count}"
-    assert (tmp_path / ".x.h5.new").exists()
+    assert (tmp_path / ".new-x.h5").exists()
     assert create(path).read_bytes() == clean
-    assert not (tmp_path / ".x.h5.new").exists()
+    assert not (tmp_path / ".new-x.h5").exists()
 
 
-def test_too_little_room_is_said_before_anything_is_written(tmp_path, monkeypatch):
+def test_too_little_space_is_reported_before_anything_is_written(tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=10**6))
-    with pytest.raises(InputError, match=r"too little room for .*x\.h5: 0\.1 GB needed, 0\.0 GB "
+    with pytest.raises(InputError, match=r"not enough space for .*x\.h5: 0\.1 GB needed, 0\.0 GB "
                                          r"free; choose another place with --out"):
         create(tmp_path / "x.h5")
     assert list(tmp_path.iterdir()) == []
@@ -166,7 +166,7 @@ def test_a_full_disk_leaves_no_data_file(tmp_path, monkeypatch):
     monkeypatch.setattr(store.os, "fsync", full)
     with pytest.raises(InputError, match=r"cannot write .*: No space left on device; choose"):
         create(tmp_path / "x.h5")
-    assert not (tmp_path / "x.h5").exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_places_that_cannot_be_written(tmp_path):
@@ -176,7 +176,7 @@ def test_places_that_cannot_be_written(tmp_path):
             create(path)
 
 
-def test_other_files_are_refused(tmp_path):
+def test_other_files_are_rejected(tmp_path):
     with pytest.raises(InputError, match=r"no data file(.|\n)*--data DIR --out '.*my file.h5'"):
         open_header(tmp_path / "my file.h5")
     text = tmp_path / "text.h5"
@@ -191,7 +191,7 @@ def test_other_files_are_refused(tmp_path):
             open_header(tmp_path / name)
 
 
-def test_another_schema_a_lost_dataset_and_a_cut_file_are_refused(tmp_path):
+def test_another_schema_a_missing_dataset_and_a_truncated_file_are_rejected(tmp_path):
     path = create(tmp_path / "x.h5")
     with h5py.File(path, "r+") as file:
         file.attrs["schema"] = np.bytes_(b"2")
@@ -213,15 +213,15 @@ def test_another_schema_a_lost_dataset_and_a_cut_file_are_refused(tmp_path):
     ({"features": ("ela",)}, "features"), ({"parameters": Parameters(80)}, "ELA parameters"),
     ({"split": "70/30"}, "split"), ({"split_by": "image"}, "split_by"), ({"seed": 1}, "seed"),
     ({"digest": "abd"}, "list of pictures"), ({"rows": 6}, "number of pictures")])
-def test_another_recipe_is_refused_by_name(tmp_path, changes, named):
+def test_another_recipe_is_rejected_with_the_differences(tmp_path, changes, named):
     header = open_header(create(tmp_path / "x.h5"))
     check_same(header, recipe(5))
-    wanted = {"rows": 5, **changes}
+    expected = {"rows": 5, **changes}
     with pytest.raises(InputError, match=f"differs in: {named}.*another --out"):
-        check_same(header, recipe(**wanted))
+        check_same(header, recipe(**expected))
 
 
-def test_a_writer_that_is_not_there_is_refused(tmp_path, monkeypatch):
+def test_an_unavailable_writer_is_rejected(tmp_path, monkeypatch):
     header = open_header(create(tmp_path / "x.h5"))
     monkeypatch.setattr(h5py, "get_config", lambda: type("Config", (), {"mpi": False}))
     with pytest.raises(InputError, match="use --writer mpi-io") as caught:

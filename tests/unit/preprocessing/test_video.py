@@ -1,4 +1,4 @@
-"""Video files: the right frames of whole ones, a reason for every broken one, never a crash."""
+"""Video files: the correct frames, a reason for every broken file, never a crash."""
 
 from __future__ import annotations
 
@@ -6,15 +6,13 @@ import os
 import random
 import re
 import struct
-from itertools import chain
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from preprocessing import extract, video
-from preprocessing.deal import deal
+from preprocessing import video
 from preprocessing.names import At, Nth, evenly, frame_path, parse_path
 from preprocessing.picture import Rejected
 from preprocessing.video import Frame, frames, moments, probe, sample
@@ -37,14 +35,14 @@ def write(path: Path, count: int = 20, kind: str = "MJPG", size: tuple[int, int]
 
 
 def shown(frame: Frame) -> int:
-    """The number that a frame's grey stands for."""
+    """The number of a frame according to its grey level."""
     return round((float(frame.pixels.mean()) - 20) / 7)
 
 
-def numbers(found) -> list[int]:
-    found = list(found)
-    assert [shown(one) for one in found] == [one.number for one in found], "not those frames"
-    return [one.number for one in found]
+def numbers(selected) -> list[int]:
+    selected = list(selected)
+    assert [shown(one) for one in selected] == [one.number for one in selected], "not those frames"
+    return [one.number for one in selected]
 
 
 def reason(path: Path | bytes) -> str:
@@ -54,13 +52,13 @@ def reason(path: Path | bytes) -> str:
 
 
 @pytest.mark.parametrize(("ending", "kind"), KINDS)
-def test_evenly_spread_frames_of_every_container(tmp_path, ending, kind):
+def test_evenly_spaced_frames_of_every_container(tmp_path, ending, kind):
     """Numbers, times and pixels are those of the frames in the middle of four equal parts."""
     path = write(tmp_path / f"x.{ending}", kind=kind)
-    found = list(sample(os.fsencode(path), 4))
-    assert numbers(found) == [2, 7, 12, 17]
-    assert [one.seconds for one in found] == pytest.approx([one.number / 25 for one in found])
-    assert all(one.pixels.shape == (64, 96, 3) and one.pixels.dtype == np.uint8 for one in found)
+    selected = list(sample(os.fsencode(path), 4))
+    assert numbers(selected) == [2, 7, 12, 17]
+    assert [one.seconds for one in selected] == pytest.approx([one.number / 25 for one in selected])
+    assert all(one.pixels.shape == (64, 96, 3) and one.pixels.dtype == np.uint8 for one in selected)
 
 
 def test_frames_by_rate(tmp_path):
@@ -71,21 +69,21 @@ def test_frames_by_rate(tmp_path):
     assert numbers(sample(path, rate=0.01)) == [0]
 
 
-@pytest.mark.parametrize(("count", "wanted"), [
+@pytest.mark.parametrize(("count", "expected"), [
     (1, [10]), (3, [3, 10, 16]), (20, list(range(20))), (50, list(range(20)))])
-def test_a_video_of_fewer_frames_gives_all_it_has(tmp_path, count, wanted):
-    assert numbers(sample(os.fsencode(write(tmp_path / "x.avi")), count)) == wanted
+def test_a_video_with_fewer_frames_yields_all_of_them(tmp_path, count, expected):
+    assert numbers(sample(os.fsencode(write(tmp_path / "x.avi")), count)) == expected
 
 
 def test_rows_have_one_frame_for_each_moment(tmp_path):
-    """Also when a video has fewer frames, and when only some of its rows are wanted."""
+    """Also when a video has fewer frames, and when only part of its rows are asked for."""
     path = os.fsencode(write(tmp_path / "x.avi", 3))
     assert numbers(frames(path, evenly(6))) == [0, 0, 1, 1, 2, 2]
     assert numbers(frames(path, evenly(6)[3:5])) == [1, 2]
     assert numbers(frames(path, [At(0), At(39), At(40), At(79)])) == [0, 1, 1, 2]
 
 
-def test_moments_by_count_need_no_look_and_by_rate_the_header(tmp_path, monkeypatch):
+def test_moments_by_count_do_not_open_the_file_and_by_rate_read_the_header(tmp_path, monkeypatch):
     path = os.fsencode(write(tmp_path / "x.avi"))
     assert moments(b"/nowhere", 3) == [Nth(1, 3), Nth(2, 3), Nth(3, 3)]
     assert moments(b"/nowhere", rate=2) == [At(0)], "a row, to be rejected"
@@ -97,17 +95,17 @@ def test_moments_by_count_need_no_look_and_by_rate_the_header(tmp_path, monkeypa
 
 
 def test_every_moment_by_rate_has_its_frame(tmp_path):
-    """Rates that don't divide: rounding leaves no moment behind the last frame."""
+    """Rates that don't divide evenly: rounding puts no moment after the last frame."""
     for rate in (29.97, 12.5, 23.976):
         path = os.fsencode(write(tmp_path / "x.mp4", kind="mp4v", rate=rate))
-        for wanted in (3, 7, rate):
-            found = list(frames(path, moments(path, rate=wanted)))
-            assert all(isinstance(one, Frame) for one in found), (rate, wanted, found)
-        assert numbers(found) == list(range(20)), rate
+        for expected in (3, 7, rate):
+            selected = list(frames(path, moments(path, rate=expected)))
+            assert all(isinstance(one, Frame) for one in selected), (rate, expected, selected)
+        assert numbers(selected) == list(range(20)), rate
 
 
 def avi(path: Path, claimed: int) -> Path:
-    """An AVI file of 20 frames whose headers, ``avih`` and ``strh``, say another number."""
+    """An AVI file of 20 frames whose headers, ``avih`` and ``strh``, state another number."""
     data = bytearray(write(path).read_bytes())
     for name, at in ((b"avih", 24), (b"strh", 40)):
         place = data.index(name) + at
@@ -118,14 +116,14 @@ def avi(path: Path, claimed: int) -> Path:
 
 
 @pytest.mark.parametrize("claimed", [0, 5, 19, 21, 1000, 2**31 - 1, 2**32 - 1])
-def test_a_container_that_lies_about_the_number_of_frames(tmp_path, claimed):
+def test_a_container_with_a_wrong_number_of_frames(tmp_path, claimed):
     path = os.fsencode(avi(tmp_path / "x.avi", claimed))
     assert probe(path).frames == claimed
     assert numbers(sample(path, 4)) == [2, 7, 12, 17]
     assert len(moments(path, rate=5)) <= 200
-    found = list(frames(path, [At(0), At(700), At(900)]))
-    assert numbers(found[:2]) == [0, 18]
-    assert str(found[2]) == "the last frame is at 0.760 s"
+    selected = list(frames(path, [At(0), At(700), At(900)]))
+    assert numbers(selected[:2]) == [0, 18]
+    assert str(selected[2]) == "the last frame is at 0.760 s"
 
 
 def matroska(path: Path, times: list[int]) -> Path:
@@ -140,7 +138,7 @@ def matroska(path: Path, times: list[int]) -> Path:
 
 
 def test_a_frame_rate_that_changes(tmp_path):
-    """Ten frames at 25 a second, a gap of a second, two at 5 a second."""
+    """Ten frames at 25 per second, a gap of a second, two frames at 5 per second."""
     times = [*range(0, 400, 40), 1400, 1600]
     path = os.fsencode(matroska(tmp_path / "x.mkv", times))
     assert numbers(sample(path, rate=5)) == [0, 5, 10, 11]
@@ -148,46 +146,23 @@ def test_a_frame_rate_that_changes(tmp_path):
     assert [one.seconds for one in sample(path, 12)] == pytest.approx([t / 1000 for t in times])
 
 
-def test_times_that_stand_still_go_on_at_the_container_s_rate(tmp_path):
+def test_times_that_do_not_increase_follow_the_rate_of_the_container(tmp_path):
     path = os.fsencode(matroska(tmp_path / "x.mkv", [0] * 10))
     assert [one.seconds for one in sample(path)] == pytest.approx([i / 25 for i in range(10)])
 
 
-def test_large_frames_do_not_all_wait_in_memory(tmp_path, monkeypatch):
-    """Beyond the limit the frames are counted first, and come one by one; the same frames."""
+def test_large_frames_are_not_all_kept_in_memory(tmp_path, monkeypatch):
+    """Above the limit the frames are counted first, then yielded one by one; the same frames."""
     path = os.fsencode(write(tmp_path / "x.avi"))
-    wanted = list(sample(path, 10))
+    expected = list(sample(path, 10))
     monkeypatch.setattr(video, "_HELD", 9 * 96 * 64 * 3)
     kept = []
     monkeypatch.setattr(video._Reader, "frame",
                         lambda reader, real=video._Reader.frame: kept.append(1) or real(reader))
-    found = sample(path, 10)
-    next(found)
+    selected = sample(path, 10)
+    next(selected)
     assert len(kept) == 1
-    assert [next(found).number for _ in range(9)] == [one.number for one in wanted[1:]]
-
-
-def test_a_video_is_dealt_whole_and_pictures_as_ever():
-    """Each row that is left goes to one rank, with the others of its video; none twice."""
-    random = np.random.default_rng(0)
-    names = [b"%d.%b" % (i, (b"jpg", b"mp4")[i % 3 == 0]) for i in range(200)]
-    paths = [one for name in names for one in (
-        [frame_path(name, moment) for moment in evenly(int(random.integers(1, 90)))]
-        if name.endswith(b"4") else [name])]
-    pending = np.flatnonzero(random.random(len(paths)) < 0.6)
-    for ranks in (1, 2, 7):
-        dealt = extract._deal(paths, pending, ranks)
-        rows = [np.concatenate(blocks).tolist() for blocks in dealt]
-        assert sorted(chain(*rows)) == pending.tolist()
-        owners: dict[bytes, set[int]] = {}
-        for rank, ours in enumerate(rows):
-            for row in ours:
-                owners.setdefault(parse_path(paths[row])[0], set()).add(rank)
-        assert all(len(ranks) == 1 for ranks in owners.values())
-        assert min(map(len, rows)) > 0
-    pictures = [b"%d.jpg" % i for i in range(len(paths))]
-    for mine, theirs in zip(extract._deal(pictures, pending, 3), deal(pending, 3, len(paths))):
-        assert all(map(np.array_equal, mine, theirs)) and len(mine) == len(theirs)
+    assert [next(selected).number for _ in range(9)] == [one.number for one in expected[1:]]
 
 
 def test_broken_files_are_rejected_with_the_reason(tmp_path):
@@ -198,9 +173,9 @@ def test_broken_files_are_rejected_with_the_reason(tmp_path):
              "header": (whole[:40], "FFmpeg can't open it"),
              "picture": (cv2.imencode(".jpg", np.zeros((9, 9, 3), np.uint8))[1].tobytes(),
                          "not a video of a known kind")}
-    for name, (data, wanted) in cases.items():
+    for name, (data, expected) in cases.items():
         (tmp_path / f"{name}.mp4").write_bytes(data)
-        assert wanted in reason(tmp_path / f"{name}.mp4"), name
+        assert expected in reason(tmp_path / f"{name}.mp4"), name
         only, = frames(os.fsencode(tmp_path / f"{name}.mp4"), evenly(1))
         assert isinstance(only, Rejected)
     assert reason(write(tmp_path / "none.avi", 0)) == "no frames that can be decoded"
@@ -211,15 +186,15 @@ def test_broken_files_are_rejected_with_the_reason(tmp_path):
     assert "null" in reason(b"a\0b.mp4")
 
 
-def test_a_video_that_ends_early_is_a_shorter_one(tmp_path):
+def test_a_truncated_video_is_a_shorter_one(tmp_path):
     path = write(tmp_path / "x.mkv")
     path.write_bytes(path.read_bytes()[:-4000])
-    found = numbers(sample(os.fsencode(path), 4))
-    assert found == sorted(set(found)) and len(found) == 4 and found[-1] < 15
+    selected = numbers(sample(os.fsencode(path), 4))
+    assert selected == sorted(set(selected)) and len(selected) == 4 and selected[-1] < 15
 
 
-def test_a_video_goes_on_behind_a_damaged_piece(tmp_path):
-    """Two frames of twenty overwritten: the other eighteen, whichever way they are asked for."""
+def test_a_video_continues_after_a_damaged_part(tmp_path):
+    """Two of twenty frames overwritten: the other eighteen are selected, by number and by time."""
     path = write(tmp_path / "x.avi")
     data = bytearray(path.read_bytes())
     at = data.index(b"movi")
@@ -241,15 +216,15 @@ def test_too_large_frames_and_too_long_videos(tmp_path, monkeypatch):
     monkeypatch.undo()
     monkeypatch.setattr(video, "MAX_DECODED", 10 * video._LEAST)
     assert reason(path) == "too long: not over after 11 frames of 96×64"
-    found = list(frames(os.fsencode(path), [At(0), At(400), At(500)]))
-    assert numbers(found[:2]) == [0, 10] and "too long" in str(found[2])
+    selected = list(frames(os.fsencode(path), [At(0), At(400), At(500)]))
+    assert numbers(selected[:2]) == [0, 10] and "too long" in str(selected[2])
     monkeypatch.undo()
     monkeypatch.setattr(video, "MAX_SAMPLED", 5)
     with pytest.raises(Rejected, match="more than 5 frames"):
         list(sample(os.fsencode(path), rate=25))
 
 
-def test_a_really_huge_frame_is_refused_before_it_is_converted(tmp_path):
+def test_a_huge_frame_is_rejected_before_it_is_converted(tmp_path):
     """11,200 × 11,200 pixels in a file of under 2 MB."""
     side = 11_200
     data = bytearray(write(tmp_path / "x.avi", 1, size=(2048, 2048)).read_bytes())
@@ -264,8 +239,8 @@ def test_a_really_huge_frame_is_refused_before_it_is_converted(tmp_path):
 @pytest.mark.parametrize("name", [
     "x%03d.avi", "%d.avi", "*.avi", "rtsp:x.avi", "http:x.avi", "-.avi", "|id.avi", "$(id).avi",
     "concat:x.avi", "a\nb.avi", "0.avi", b"\xff\xe9.avi"])
-def test_names_mean_nothing(tmp_path, name, monkeypatch):
-    """No name is a pattern, a protocol or a command; other files that it might fit are not read."""
+def test_file_names_have_no_meaning(tmp_path, name, monkeypatch):
+    """No name is a pattern, a protocol or a command; other files that match it are not read."""
     monkeypatch.chdir(tmp_path)
     for other in ("x001.avi", "1.avi", "x.avi", "id.avi"):
         write(Path(other), 2)
@@ -278,7 +253,7 @@ def test_names_mean_nothing(tmp_path, name, monkeypatch):
 
 
 def test_ffmpeg_opens_nothing_but_known_containers(tmp_path, monkeypatch):
-    """Playlists would lead it to other files. Not even without the check of the first bytes."""
+    """Playlists could lead it to other files; also without the check of the first bytes."""
     write(tmp_path / "x.avi")
     lists = {"hls": b"#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXTINF:4,\nx.avi\n#EXT-X-ENDLIST\n",
              "concat": b"ffconcat version 1.0\nfile x.avi\n",
@@ -296,7 +271,7 @@ def test_ffmpeg_opens_nothing_but_known_containers(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("ending", "kind"), KINDS)
 def test_damaged_files_never_crash(tmp_path, ending, kind, capfd):
-    """Bytes changed and ends cut off at random: frames or a reason, and nothing on the terminal."""
+    """Bytes changed and ends cut off at random: frames or a reason, and no messages."""
     whole = write(tmp_path / f"whole.{ending}", kind=kind).read_bytes()
     capfd.readouterr()  # what the writer says
     path = tmp_path / f"x.{ending}"
@@ -307,9 +282,9 @@ def test_damaged_files_never_crash(tmp_path, ending, kind, capfd):
         for _ in range(chance.choice((1, 3, 20, 200))):
             data[chance.randrange(len(data))] = chance.randrange(256)
         path.write_bytes(data)
-        found = list(frames(os.fsencode(path), evenly(3)))
-        assert len(found) == 3
-        usable += isinstance(found[0], Frame)
+        selected = list(frames(os.fsencode(path), evenly(3)))
+        assert len(selected) == 3
+        usable += isinstance(selected[0], Frame)
         assert 1 <= len(moments(os.fsencode(path), rate=5)) <= video.MAX_SAMPLED
         assert len(list(frames(os.fsencode(path), [At(0), At(500)]))) == 2
     assert 0 < usable < 60, "the damage is too small or too large to try anything"
@@ -317,8 +292,8 @@ def test_damaged_files_never_crash(tmp_path, ending, kind, capfd):
     assert (out.out, out.err) == ("", "")
 
 
-def test_frames_are_not_turned(tmp_path):
-    """A phone's note "turn by 90°" (matrix of the track header, ISO 14496-12) is left alone."""
+def test_frames_are_not_rotated(tmp_path):
+    """The rotation by 90° of a phone (matrix of the track header, ISO 14496-12) is ignored."""
     path = write(tmp_path / "x.mp4", kind="mp4v")
     data = bytearray(path.read_bytes())
     at = data.index(b"tkhd") + 4 + 40
@@ -331,7 +306,7 @@ def test_frames_are_not_turned(tmp_path):
         (96, (64, 96, 3))
 
 
-def test_nothing_stays_open(tmp_path):
+def test_no_file_stays_open(tmp_path):
     write(tmp_path / "x.avi")
     (tmp_path / "bad.avi").write_bytes(b"RIFFxxxxAVI ")
     before = len(os.listdir("/proc/self/fd"))
@@ -342,7 +317,7 @@ def test_nothing_stays_open(tmp_path):
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-@pytest.mark.parametrize(("path", "wanted"), [
+@pytest.mark.parametrize(("path", "expected"), [
     (b"a/clip.mp4#frame=3of10", (b"a/clip.mp4", Nth(3, 10))),
     (b"a/clip.MP4#frame=12.050s", (b"a/clip.MP4", At(12050))),
     (b"a#frame=1of2/x.avi#frame=1of2", (b"a#frame=1of2/x.avi", Nth(1, 2))),
@@ -352,7 +327,7 @@ def test_nothing_stays_open(tmp_path):
     (b"x.jpg#frame=1of2", (b"x.jpg#frame=1of2", None)),
     (b"x.mp4#frame=1", (b"x.mp4#frame=1", None)),
 ])
-def test_paths_of_frames(path, wanted):
-    assert parse_path(path) == wanted
-    file, moment = wanted
+def test_paths_of_frames(path, expected):
+    assert parse_path(path) == expected
+    file, moment = expected
     assert moment is None or frame_path(file, moment) == path
