@@ -59,9 +59,9 @@ def parser() -> Parser:
                      help="part of the data file to evaluate (default: validation; test with "
                           "--threshold auto)")
     cli.add_argument("--threshold", type=_threshold, metavar="P",
-                     help="lowest probability that is predicted tampered, from 0 to 1; or auto: "
-                          "choose the best one on the validation part and evaluate it on the "
-                          "test part (default: the model's, 0.5)")
+                     help="probability from which a picture is predicted tampered, 0 to 1; or "
+                          "auto: choose the best one on the validation part and evaluate it on "
+                          "the test part (default: the model's, 0.5)")
     cli.add_argument("--no-container", action="store_true",
                      help="skip the container baseline, which reads the headers of the picture "
                           "files")

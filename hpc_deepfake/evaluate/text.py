@@ -37,7 +37,7 @@ def lines(evaluation: dict[str, Any]) -> str:
 
 
 def _threshold(evaluation: dict[str, Any]) -> str:
-    why = "lowest probability that is predicted tampered"
+    why = "pictures from this probability on are predicted tampered"
     chosen_on = evaluation["chosen_on"]
     if chosen_on:
         why = (f"chosen on the validation part ({chosen_on['rows']:,} images, balanced "

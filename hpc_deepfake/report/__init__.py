@@ -23,7 +23,7 @@ def parser() -> Parser:
     """The command line."""
     cli = Parser(prog="hpc-deepfake report", epilog=_EXAMPLES, description=(
         "Write a page about a run, for the browser: its figures beside trivial baselines,\n"
-        "curves, example pictures, where the time went, and the commands that repeat it."))
+        "curves, pictures, where the time went, and the commands that repeat it."))
     cli.add_argument("run", type=Path, metavar="RUN", help="run directory of a training")
     cli.add_argument("--out", type=Path, metavar="FILE",
                      help="page to write, or an existing folder for it "

@@ -64,7 +64,7 @@ def _sentence(content: Content, part: Part) -> str:
     sentence += f"ROC-AUC is {number(figures.get('auc'))}, where 0.5 is chance. "
     return sentence + ("The validation part also selected the epoch, so figures of a fresh test "
                        "part would be slightly lower." if part.name == "validation" else
-                       "The test part was used for no choice in this run.")
+                       "Nothing in this run was chosen on the test part.")
 
 
 def _tiles(content: Content, part: Part) -> Html:

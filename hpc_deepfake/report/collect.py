@@ -18,7 +18,7 @@ from hpc_deepfake.train.records import Records
 from preprocessing import protocol
 from preprocessing.store import Header, open_header
 
-PARTS = ("test", "validation")  # in the order of the page: the test part was used for no choice
+PARTS = ("test", "validation")  # in the order of the page: nothing was chosen on the test part
 
 
 @dataclass(frozen=True)

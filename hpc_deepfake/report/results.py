@@ -25,7 +25,7 @@ def results(content: Content, part: Part) -> Html:
     """The section of a part."""
     threshold = content.records.threshold if part.predictions is not None else THRESHOLD
     about = "This part also selected the epoch, so its figures are slightly too good." \
-        if part.name == "validation" else "This part was used for no choice in this run."
+        if part.name == "validation" else "Nothing in this run was chosen on this part."
     blocks = [paragraph(f"{count(part.figures.get('rows'))} pictures. {about} A picture with a "
                         f"probability of at least {threshold:g} is predicted tampered.")]
     predictions, charts = part.predictions, []

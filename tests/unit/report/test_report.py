@@ -127,7 +127,7 @@ def cells(page: Page, first: str) -> list[list[str]]:
 
 
 def test_the_result_stands_beside_both_baselines(build):
-    """Of the test part, which was used for no choice: 5 of 6 are correct, 4 of 6 tampered."""
+    """Of the test part, on which nothing was chosen: 5 of 6 are correct, 4 of 6 tampered."""
     run = build()
     parsed = page(run)
     html = (run / "report.html").read_text()
@@ -143,7 +143,7 @@ def test_the_result_stands_beside_both_baselines(build):
                  "Always predicting “tampered” is correct for 66.7%",
                  "container alone, without any pixel, for 61.3% of the validation part",
                  "don't show that the model is better", "ROC-AUC is 0.875",
-                 "The test part was used for no choice",
+                 "Nothing in this run was chosen on the test part",
                  "container alone, by subsampling, validation part"):
         assert text in words, text
     assert "note" not in [attributes.get("class") for _, attributes in parsed.elements]
