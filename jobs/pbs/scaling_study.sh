@@ -47,7 +47,7 @@ clone=$(qstat -f -w "${PBS_JOBID:--}" 2>/dev/null | sed -n 's|^ *Submit_argument
 for clone in "$clone" "${BASH_SOURCE[0]%/*}/../.." "${HPC_DEEPFAKE_HOME:-}" "${PBS_O_WORKDIR:-.}"{,/..,/../..} ""; do
     [[ ! -f $clone/jobs/lib/job.sh ]] || break
 done
-[[ -n $clone ]] || { echo "error: no clone of hpc_deepfake here: submit inside it, or set HPC_DEEPFAKE_HOME" >&2; exit 2; }
+[[ -n $clone ]] || { echo "error: found no clone of hpc_deepfake: submit inside one, or set HPC_DEEPFAKE_HOME" >&2; exit 2; }
 # shellcheck source=jobs/lib/job.sh
 source "$clone/jobs/lib/job.sh" pbs "$@"
 

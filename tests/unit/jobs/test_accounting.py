@@ -99,10 +99,10 @@ FAKE = f"""#!{sys.executable}
 import os, sys
 from pathlib import Path
 name, folder = os.path.basename(sys.argv[0]), Path(__file__).parent
-wanted = sys.argv[2] if name == "sacct" else sys.argv[-1]
+job = sys.argv[2] if name == "sacct" else sys.argv[-1]
 with open(folder / f"{{name}}.asked", "a") as file:
     print(*sys.argv[1:], os.environ.get("SLURM_TIME_FORMAT"), file=file)
-answer = folder / f"{{name}}.{{wanted}}"
+answer = folder / f"{{name}}.{{job}}"
 if not answer.exists():
     print(f"{{name}}: error: no such job, maintenance", file=sys.stderr)
     sys.exit(1 if name == "qstat" else 0)

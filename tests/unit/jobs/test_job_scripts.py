@@ -225,7 +225,7 @@ def test_without_a_clone_scripts_fail_with_a_message(bin_path: Path, tmp_path: P
     copy.write_text(text("slurm", "train_cpu"))
     done = run_script(copy, bin_path=bin_path, cwd=tmp_path)
     assert done.returncode == 2
-    assert done.stderr == ("error: no clone of hpc_deepfake here: submit inside it, or set "
+    assert done.stderr == ("error: found no clone of hpc_deepfake: submit inside one, or set "
                            "HPC_DEEPFAKE_HOME\n")
 
 

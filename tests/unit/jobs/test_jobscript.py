@@ -161,26 +161,26 @@ def test_without_changes_every_script_of_jobs_stays_as_it_is(dialect, job):
 
 
 @pytest.mark.parametrize("job", JOBS)
-@pytest.mark.parametrize("wanted", [
+@pytest.mark.parametrize("requested", [
     Portable(),
     Portable(nodes=3, gpus_per_node=2, time=5400),
     Portable(ranks_per_node=6, cpus_per_rank=3, mem=4000),
     Portable(gpus_per_node=0, cpus_per_rank=2, mem=2048, time=200000),
     Portable(account="a1", partition="small", qos="fast", name="short", array="1-4"),
 ], ids=["as they are", "gpus", "cpus", "no gpus", "names"])
-def test_both_schedulers_get_the_same_request(job, wanted):
+def test_both_schedulers_get_the_same_request(job, requested):
     """The same job of both, after the same changes, in portable terms; names may be cut for PBS."""
     asked = []
     for dialect in DIALECTS.values():
         text = (ROOT / "jobs" / dialect.name / f"{job}.sh").read_text(encoding="utf-8")
-        now = directives(render(text, dialect, Request(wanted)), dialect)
-        asked.append({**vars(dialect.portable(now)), "name": wanted.name})
-        for option, value in vars(wanted).items():
+        now = directives(render(text, dialect, Request(requested)), dialect)
+        asked.append({**vars(dialect.portable(now)), "name": requested.name})
+        for option, value in vars(requested).items():
             assert value is None or asked[-1][option] == value, (dialect.name, option)
     assert asked[0] == asked[1]
 
 
-@pytest.mark.parametrize(("wanted", "slurm", "pbs"), [
+@pytest.mark.parametrize(("requested", "slurm", "pbs"), [
     (Portable(nodes=5), {"nodes=2": "nodes=5"},
      {"l select=2:ncpus=32:mpiprocs=4:ngpus=4": "l select=5:ncpus=32:mpiprocs=4:ngpus=4"}),
     (Portable(gpus_per_node=2),
@@ -197,11 +197,11 @@ def test_both_schedulers_get_the_same_request(job, wanted):
     (Portable(name="new", account="acc"), {"job-name=hd-train": "job-name=new", "": "account=acc"},
      {"N hd-train": "N new", "": "A acc"}),
 ])
-def test_a_change_touches_these_directives_and_no_others(wanted, slurm, pbs):
+def test_a_change_touches_these_directives_and_no_others(requested, slurm, pbs):
     """Ranks follow the GPUs where there is one rank per GPU, unless they are set."""
     for dialect, expected in ((SLURM, slurm), (PBS, pbs)):
         before = lines_of(SCRIPTS[dialect.name])
-        after = lines_of(render(SCRIPTS[dialect.name], dialect, Request(wanted)))
+        after = lines_of(render(SCRIPTS[dialect.name], dialect, Request(requested)))
         line = "#SBATCH --{}" if dialect is SLURM else "#PBS -{}"
         assert before - after == {line.format(one) for one in expected if one}
         assert after - before == {line.format(one) for one in expected.values() if one}
@@ -365,15 +365,15 @@ def test_other_texts_are_no_amount_of_memory(text):
         read_memory(text)
 
 
-@pytest.mark.parametrize(("wanted", "message"), [
+@pytest.mark.parametrize(("requested", "message"), [
     (Portable(name="hd-train-multinode"), "15 characters.*like --name hd-train-multin"),
     (Portable(name="a b"), "not a valid job name for PBS"),
     (Portable(array="1,3"), "PBS accepts FIRST-LAST"),
     (Portable(account=""), "--account: the value is empty"),
 ])
-def test_values_that_pbs_does_not_accept(wanted, message):
+def test_values_that_pbs_does_not_accept(requested, message):
     with pytest.raises(InputError, match=message):
-        edited(PBS, portable=wanted)
+        edited(PBS, portable=requested)
     with pytest.raises(InputError, match="15 characters"):
         edited(PBS, settings=[("N", "n" * 16)])
     assert edited(PBS, settings=[("N", "n" * 15)])["N"] == "n" * 15
