@@ -15,12 +15,12 @@ from hpc_deepfake.core.streams import whole_lines
 
 # subcommand: module, whether it runs on several ranks, summary for --help
 COMMANDS = {
-    "sample": ("preprocessing.make_sample", True, "generate sample pictures to try everything with"),
-    "preprocess": ("preprocessing.__main__", True, "compute features of pictures into one HDF5 data file"),
-    "verify": ("hpc_deepfake.data.verify", False, "check every row of a data file against its checksum"),
-    "audit": ("hpc_deepfake.audit", False, "find shortcuts in a data set that give its labels away"),
+    "sample": ("preprocessing.make_sample", True, "generate sample pictures for trying everything"),
+    "preprocess": ("preprocessing.__main__", True, "compute features into one HDF5 data file"),
+    "verify": ("hpc_deepfake.data.verify", False, "check the rows of a data file"),
+    "audit": ("hpc_deepfake.audit", False, "find what gives labels away besides tampering"),
     "train": ("hpc_deepfake.train.__main__", True, "train the network on a data file"),
-    "evaluate": ("hpc_deepfake.evaluate", False, "compute accuracy, AUC and other metrics of a model"),
+    "evaluate": ("hpc_deepfake.evaluate", False, "compute accuracy, AUC and more of a model"),
     "predict": ("hpc_deepfake.predict", True, "tell which pictures or videos were tampered with"),
     "report": ("hpc_deepfake.report", False, "write the page of one run, for a web browser"),
     "compare": ("hpc_deepfake.compare", False, "compare training methods under equal conditions"),

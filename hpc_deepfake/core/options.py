@@ -99,13 +99,20 @@ _NUMBERS = ("whole number", "number")  # names of the types from at_least() and 
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):
-    """Leaves the epilog as written, and shows the default of each option that has one."""
+    """Leaves text of several lines as written, such as an epilog, and shows defaults."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if "\n" in text:
+            return super()._fill_text(text, width, indent)
+        return argparse.HelpFormatter._fill_text(self, text, width, indent)
 
     def _get_help_string(self, action: argparse.Action) -> str:
         text = action.help or ""
         hidden = any(action.default is value for value in (None, False, argparse.SUPPRESS))
         if action.option_strings and not hidden and "%(default)" not in text:
-            text += " (default: %(default)s)"
+            default = " ".join(map(str, action.default)).replace("%", "%%") \
+                if isinstance(action.default, list) else "%(default)s"
+            text += f" (default: {default})"
         return text
 
 

@@ -113,6 +113,19 @@ def test_help_shows_defaults_and_examples(capsys):
     text = capsys.readouterr().out
     assert "mpirun -np 8 python -m preprocessing" in text
     assert "(default: 80/20)" in " ".join(text.split())
+    assert "(default: ela raw)" in " ".join(text.split())
+
+
+def test_help_wraps_the_description_and_leaves_the_epilog_as_written(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    cli = Parser(prog="small", description="word " * 30, epilog="examples:\n  " + "x" * 70)
+    cli.add_argument("--ranks", type=int, nargs="+", default=[1, 2], help="numbers of ranks")
+    with pytest.raises(SystemExit):
+        cli.parse(["--help"])
+    text = capsys.readouterr().out
+    assert "examples:\n  " + "x" * 70 in text
+    assert "numbers of ranks (default: 1 2)" in text
+    assert all(len(line) <= 60 for line in text.splitlines() if "xxx" not in line)
 
 
 def test_default_data_folder(monkeypatch):
