@@ -1,9 +1,8 @@
-"""What the benchmarks share: interleaved timing, a table, and a JSON file of the results."""
+"""Shared by the benchmarks: interleaved timing, a table, and a JSON file with the results."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import statistics
@@ -13,23 +12,41 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from hpc_deepfake.core.files import write_json
+
 PACKAGES = ("tensorflow-cpu", "keras", "horovod", "mpi4py", "h5py", "numpy", "pillow",
             "opencv-python-headless")
 
 
-def arguments(description: str, **defaults: float) -> argparse.Namespace:
-    """``--json FILE`` and an option for each default, a number of its type."""
-    cli = argparse.ArgumentParser(description=description,
-                                  formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    cli.add_argument("--json", type=Path, metavar="FILE", help="write the results there too")
+HELP = {"rounds": "number of rounds, each with all variants in turn",
+        "steps": "training steps of each measurement",
+        "pictures": "number of generated pictures",
+        "copies": "how often a data set for whole programs repeats the pictures",
+        "most": "largest number of ranks to measure",
+        "latency": "on paper: microseconds per message",
+        "bandwidth": "on paper: GB/s of a rank",
+        "compute": "on paper: seconds of computing a step; 0: as measured"}
+
+
+def arguments(documentation: str, **defaults: float) -> argparse.Namespace:
+    """The command line: ``--json FILE`` and an option of ``HELP`` for each default value.
+
+    Args:
+        documentation: the benchmark's docstring.
+        defaults: values by option, each of the option's type.
+    """
+    cli = argparse.ArgumentParser(description=documentation,
+                                  formatter_class=argparse.RawDescriptionHelpFormatter)
+    cli.add_argument("--json", type=Path, metavar="FILE", help="also write the results to FILE")
     for name, value in defaults.items():
-        cli.add_argument(f"--{name}", type=type(value), default=value, help=" ")
+        cli.add_argument(f"--{name}", type=type(value), default=value, metavar="N",
+                         help=f"{HELP[name]} (default: {value})")
     return cli.parse_args()
 
 
 def interleave(variants: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each variant in each round, in turn, so that a slow spell of the machine hits
-    all; the first round isn't counted."""
+    """Seconds of each variant in each round; variants run in turn, so that a slow period of the
+    machine affects all of them. The first round is not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in variants}
     for number in range(rounds + 1):
         for name, function in variants.items():
@@ -40,13 +57,13 @@ def interleave(variants: dict[str, Callable[[], Any]], rounds: int) -> dict[str,
     return seconds
 
 
-def ratio(rates: dict[str, list[float]], ours: str, other: str) -> float:
-    """Median over the rounds of our rate over the other's, round by round."""
-    return statistics.median(a / b for a, b in zip(rates[ours], rates[other], strict=True))
+def ratio(rates: dict[str, list[float]], first: str, second: str) -> float:
+    """Rate of the first variant over that of the second, median of the rounds."""
+    return statistics.median(a / b for a, b in zip(rates[first], rates[second], strict=True))
 
 
 def table(rates: dict[str, list[float]], unit: str) -> None:
-    """Median, lowest and highest rate of each variant."""
+    """Print the median, lowest and highest rate of each variant."""
     width = max(map(len, rates))
     print(f"{'':<{width}}  {unit:>12}  {'lowest':>8}  {'highest':>8}")
     for name, values in rates.items():
@@ -55,11 +72,18 @@ def table(rates: dict[str, list[float]], unit: str) -> None:
 
 
 def finish(options: argparse.Namespace, rows: dict[str, Any],
-           ratios: dict[str, float], wanted: dict[str, str]) -> None:
-    """Print the ratios beside what was aimed at, and write the JSON file if asked for."""
+           ratios: dict[str, float], targets: dict[str, str]) -> None:
+    """Print the ratios with their targets, and write the JSON file of ``--json``.
+
+    Args:
+        options: the command line.
+        rows: measurements by variant.
+        ratios: results by name.
+        targets: text of the intended values by name of the ratio.
+    """
     print()
     for name, value in ratios.items():
-        print(f"{name:<44} {value:6.2f}   aim: {wanted.get(name, '–')}")
+        print(f"{name:<44} {value:6.2f}   target: {targets.get(name, '–')}")
     if options.json is not None:
         versions = {}
         for package in PACKAGES:
@@ -67,11 +91,11 @@ def finish(options: argparse.Namespace, rows: dict[str, Any],
                 versions[package] = metadata.version(package)
             except metadata.PackageNotFoundError:
                 continue
-        options.json.write_text(json.dumps({
+        write_json(options.json, {
             "machine": {"platform": platform.platform(), "cores": os.cpu_count(),
                         "processor": _processor()},
             "versions": {"python": platform.python_version(), **versions},
-            "rows": rows, "ratios": ratios}, indent=2) + "\n", encoding="utf-8")
+            "rows": rows, "ratios": ratios})
 
 
 def _processor() -> str:

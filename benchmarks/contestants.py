@@ -2,9 +2,9 @@
 
     python benchmarks/contestants.py NAME [WARM-UP STEPS [STEPS]]
 
-A worker for step.py and ranks.py: prints ``ready``, then for each line ``N`` on standard input, or
-for STEPS alone, runs N training steps of 32 rows per rank and prints the seconds they took. One
-thread computes.
+A worker for step.py and ranks.py. It prints ``ready``; then, for each line ``N`` on standard input,
+or once for STEPS, it runs N training steps with 32 rows per rank and prints the seconds that they
+took. It computes with one thread.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from functools import partial
 
 import numpy as np
 
+from hpc_deepfake.core.streams import whole_lines
+
 BATCH = 32
 ROWS = 512
 
@@ -25,17 +27,20 @@ Steps = Callable[[int], None]
 
 
 def data() -> tuple[np.ndarray, np.ndarray]:
+    """Random pictures uint8 (ROWS, 128, 128, 3) and labels uint8 (ROWS)."""
     random = np.random.default_rng(0)
     return (random.integers(0, 256, (ROWS, 128, 128, 3)).astype(np.uint8),
             random.integers(0, 2, ROWS).astype(np.uint8))
 
 
 def batches(count: int) -> list[np.ndarray]:
+    """Row numbers of ``count`` random batches."""
     random = np.random.default_rng(1)
     return [random.permutation(ROWS)[:BATCH] for _ in range(count)]
 
 
 def ours(ranks: int) -> Steps:
+    """This project, with one rank or ``ranks`` ranks under mpirun."""
     from hpc_deepfake import strategies
     from hpc_deepfake.data.rows import prefetch
     from hpc_deepfake.network import device, table
@@ -66,7 +71,7 @@ def ours(ranks: int) -> Steps:
 
 
 def keras_fit(ranks: int, jit: bool | str = "auto") -> Steps:
-    """Keras 3 as its user would: compile and fit."""
+    """Keras 3 as its users run it: compile and fit."""
     import keras
     import tensorflow as tf
 
@@ -154,6 +159,7 @@ CONTESTANTS = {"ours": ours, "keras": keras_fit,
 
 
 def main() -> None:
+    whole_lines()
     name, warm_up = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 3
     ranks = int(os.environ.get("OMPI_COMM_WORLD_SIZE") or os.environ.get("WORKERS") or 1)
     steps = CONTESTANTS[name](ranks)

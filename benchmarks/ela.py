@@ -1,11 +1,11 @@
-"""How fast error level analysis is: against the usual notebook's, and its codec's, speed.
+"""Speed of error level analysis, against the usual notebook's way and against its codec alone.
 
     python benchmarks/ela.py [--json FILE]
 
-Pictures are generated JPEG files; those timed on one core have 384×256 pixels, as nearly all of
-CASIA 1, the whole programs' 15% of other sizes as well. One core: ours, the notebook's way and the
-bare codec (decode, encode, decode) on the same files in turn. Then whole programs: two ranks
-against two independent processes, and how evenly a list that ends with TIFF files is dealt.
+The pictures are generated JPEG files. On one core: this project, the notebook's way and the codec
+alone (decode, encode, decode) take turns on the same files of 384×256 pixels, the size of nearly
+all pictures of CASIA 1. Whole programs, with 15% of other sizes: two ranks against two independent
+processes, and the load balance of a list that ends with TIFF files.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ PARAMETERS = Parameters()
 
 
 def notebook(path: Path, scratch: Path) -> np.ndarray:
-    """ELA as the notebooks on CASIA do it: Pillow, by way of a temporary file."""
+    """ELA as the notebooks on CASIA compute it: Pillow, through a temporary file."""
     original = Image.open(path).convert("RGB")
     original.save(scratch, "JPEG", quality=90)
     difference = ImageChops.difference(original, Image.open(scratch))
@@ -45,18 +45,19 @@ def notebook(path: Path, scratch: Path) -> np.ndarray:
 
 
 def check_codec(paths: list[Path]) -> None:
-    """The codec's pixels are Pillow's."""
+    """Check that the codec's pixels equal Pillow's."""
     for path in paths:
         data = path.read_bytes()
         pixels = decode(data)
         assert np.array_equal(pixels, decode_with_pillow(data)), path
-        again = io.BytesIO()
-        Image.fromarray(pixels[..., ::-1]).save(again, "JPEG", quality=90)
-        assert np.array_equal(recompress(pixels, 90), decode_with_pillow(again.getvalue())), path
+        encoded = io.BytesIO()
+        Image.fromarray(pixels[..., ::-1]).save(encoded, "JPEG", quality=90)
+        assert np.array_equal(recompress(pixels, 90), decode_with_pillow(encoded.getvalue())), \
+            path
 
 
 def one_core(paths: list[Path], rounds: int, scratch: Path) -> dict[str, list[float]]:
-    """Images/s of each variant, per round."""
+    """Images/s of each variant in each round."""
     variants: dict[str, Callable[[Path], object]] = {
         "ELA, this project": lambda path: features_of_file(path, ("ela",), PARAMETERS),
         "ELA, the usual notebook": lambda path: notebook(path, scratch),
@@ -65,7 +66,7 @@ def one_core(paths: list[Path], rounds: int, scratch: Path) -> dict[str, list[fl
     rates: dict[str, list[float]] = {name: [] for name in variants}
     for number in range(rounds + 1):
         seconds = dict.fromkeys(variants, 0.0)
-        for path in paths:  # in turn picture by picture: the machine's speed drifts within seconds
+        for path in paths:  # in turn, picture by picture: the machine's speed drifts within seconds
             for name, function in variants.items():
                 start = time.perf_counter()
                 function(path)
@@ -77,7 +78,7 @@ def one_core(paths: list[Path], rounds: int, scratch: Path) -> dict[str, list[fl
 
 
 def preprocess(data: Path, out: Path, ranks: int) -> list[str]:
-    """Command of a fresh run into ``out``."""
+    """The command of a new run that writes ``out``; 0 ranks: without mpirun."""
     out.unlink(missing_ok=True)
     launcher = ["mpirun", "-np", str(ranks)] if ranks else []
     return [*launcher, sys.executable, "-m", "preprocessing", "--data", str(data),
@@ -85,13 +86,13 @@ def preprocess(data: Path, out: Path, ranks: int) -> list[str]:
 
 
 def wall(out: Path) -> float:
-    """Seconds of the parallel part, as the run recorded them."""
+    """Seconds of the parallel part, from the run's report."""
     return json.loads(Path(f"{out}.json").read_text())["seconds"]["wall"]
 
 
 def two_ranks(folder: Path, whole: Path, halves: list[Path], images: int,
               rounds: int) -> dict[str, list[float]]:
-    """Images/s of two ranks on one file, and of two processes with half the list each."""
+    """Images/s of two ranks on the whole list, and of two processes with half the list each."""
     rates: dict[str, list[float]] = {"two ranks": [], "two independent processes": []}
     for number in range(rounds + 1):
         subprocess.run(preprocess(whole, folder / "whole.h5", 2), check=True,
@@ -108,19 +109,19 @@ def two_ranks(folder: Path, whole: Path, halves: list[Path], images: int,
 
 
 def imbalance(folder: Path, data: Path, ranks: int, rounds: int) -> float:
-    """Slowest rank's busy seconds over the mean, median of some runs."""
-    found = []
+    """Busy seconds of the slowest rank over the mean, median of some runs."""
+    values = []
     for _ in range(rounds):
         subprocess.run(preprocess(data, folder / "mixed.h5", ranks), check=True,
                        stdout=subprocess.DEVNULL)
         busy = [sum(stages.values()) for stages in json.loads(
             (folder / "mixed.h5.json").read_text())["seconds"]["by_rank"]]
-        found.append(max(busy) / statistics.mean(busy))
-    return statistics.median(found)
+        values.append(max(busy) / statistics.mean(busy))
+    return statistics.median(values)
 
 
 def spread(sources: list[Path], folder: Path, copies: range) -> Path:
-    """A data set of links to the pictures, each under several names."""
+    """A data set with links to the pictures, each under several names."""
     for label in ("real", "fake"):
         (folder / label).mkdir(parents=True, exist_ok=True)
     for copy in copies:
@@ -131,16 +132,16 @@ def spread(sources: list[Path], folder: Path, copies: range) -> Path:
 
 
 def main() -> None:
-    options = arguments(__doc__.split("\n")[0], pictures=400, rounds=7, copies=10)
+    options = arguments(__doc__, pictures=400, rounds=7, copies=10)
     folder = Path(tempfile.mkdtemp(prefix="ela-benchmark-"))
     try:
         generate(folder / "sample", options.pictures)
         paths = sorted((folder / "sample").glob("*/*.jpg"))
-        usual = [path for path in paths if sorted(Image.open(path).size) == [256, 384]]
-        size = np.mean([path.stat().st_size for path in usual]) / 1e3
-        print(f"{len(usual)} JPEG files of 384×256, mean {size:.0f} kB; one core:")
+        common_size = [path for path in paths if sorted(Image.open(path).size) == [256, 384]]
+        size = np.mean([path.stat().st_size for path in common_size]) / 1e3
+        print(f"{len(common_size)} JPEG files of 384×256, mean {size:.0f} kB; one core:")
         check_codec(paths[:50])
-        rates = one_core(usual, options.rounds, folder / "scratch.jpg")
+        rates = one_core(common_size, options.rounds, folder / "scratch.jpg")
         table(rates, "images/s")
         half = range(options.copies // 2)
         halves = [spread(paths, folder / f"half{i}", half) for i in range(2)]

@@ -1,10 +1,10 @@
-"""Training steps of one strategy, timed; started by strategies.py.
+"""Time training steps of one strategy; started by strategies.py.
 
     mpirun -np N python benchmarks/one_strategy.py NAME STEPS [--layout KEY=VALUE …]
 
 NAME is a strategy, or ``independent``: each rank trains alone, all at the same time. Each rank has
-32 rows a step, float32, one thread. Rank 0 prints one line of JSON: the median step's seconds of
-each rank, and by kind the bytes that a rank sends in a step, the mean over all.
+32 rows per step, float32 and one thread. Rank 0 prints one line of JSON: the seconds of each rank's
+median step, and by kind of exchange the bytes that a rank sends per step, the mean over the ranks.
 """
 
 from __future__ import annotations
@@ -18,17 +18,22 @@ from collections import Counter
 import numpy as np
 from contestants import BATCH, batches, data
 
+from hpc_deepfake.core.streams import whole_lines
+
 WARM_UP = 4
 
 
 def main() -> None:
-    cli = argparse.ArgumentParser()
-    cli.add_argument("name")
-    cli.add_argument("steps", type=int)
-    cli.add_argument("--layout", nargs="*", default=[])
-    cli.add_argument("--compression", default="none")
-    cli.add_argument("--micro-batches", type=int, default=1)
+    cli = argparse.ArgumentParser(description=__doc__,
+                                  formatter_class=argparse.RawDescriptionHelpFormatter)
+    cli.add_argument("name", metavar="NAME", help="a strategy, or independent")
+    cli.add_argument("steps", type=int, metavar="STEPS", help="number of measured steps")
+    cli.add_argument("--layout", nargs="*", default=[], metavar="KEY=VALUE",
+                     help="attributes of hpc_deepfake.strategies.layout.Layout")
+    cli.add_argument("--compression", default="none", help="as for train")
+    cli.add_argument("--micro-batches", type=int, default=1, metavar="N", help="as for train")
     options = cli.parse_args()
+    whole_lines()
 
     from hpc_deepfake import strategies
     from hpc_deepfake.network import device, table
@@ -62,11 +67,11 @@ def main() -> None:
     seconds = []
     world.Barrier()
     ready, sent = time.perf_counter(), Counter()
-    # ranks that train one share together have its rows; all shares together as many as all ranks
-    mine = [np.resize(order, rows)[share(np.arange(rows), index, shares)]
+    # ranks of one data share have the same rows; all shares together have BATCH rows per rank
+    own = [np.resize(order, rows)[share(np.arange(rows), index, shares)]
             for order in batches(WARM_UP + options.steps)]
     for number, (images, marks) in enumerate(prefetch(
-            lambda one: (pictures[one], labels[one]), mine)):
+            lambda numbers: (pictures[numbers], labels[numbers]), own)):
         seed = np.array([0, number], np.int32)
         done = strategy.step([Batch(*part, seed) for part in zip(
             np.array_split(images, micro), np.array_split(marks, micro), strict=True)], rows,
@@ -80,7 +85,7 @@ def main() -> None:
     medians = world.gather(statistics.median(seconds))
     if world.rank == 0:
         print(json.dumps({"seconds": medians, "bytes": {
-            kind: size / world.size / len(mine) for kind, size in sent.items()}}), flush=True)
+            kind: size / world.size / len(own) for kind, size in sent.items()}}), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Two ranks on two cores: this project against two independent processes and other systems.
+"""Two ranks on two cores: this project against two independent processes and other frameworks.
 
     python benchmarks/ranks.py [--json FILE]
 
-Each rank trains on 32 rows a step, float32, one thread. "Independent" are two processes of this
-project that know nothing of each other: the most that two ranks could reach. Needs
-benchmarks/setup.sh.
+Each rank trains on 32 rows per step, in float32, with one thread. "Independent" are two processes
+of this project that don't communicate: the upper limit for two ranks. Run benchmarks/setup.sh
+first.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ GROUPS = {
 
 
 def main() -> None:
-    options = arguments(__doc__.split("\n")[0], rounds=5, steps=15)
+    options = arguments(__doc__, rounds=5, steps=15)
     rates: dict[str, list[float]] = {name: [] for name in GROUPS}
     for _ in range(options.rounds):
         for name, group in GROUPS.items():
-            # started anew each time: idle ranks of the others would take time from these
+            # started again each time: idle ranks of the others would take CPU time
             with started({name: group(options.steps)}) as ready:
                 for worker in ready[name]:
                     worker.begin(options.steps)
-                seconds = [one for worker in ready[name] for one in worker.seconds()]
-            rates[name].append(sum(BATCH * options.steps / one for one in seconds))
+                seconds = [rank for worker in ready[name] for rank in worker.seconds()]
+            rates[name].append(sum(BATCH * options.steps / rank for rank in seconds))
     table(rates, "images/s")
     others = [name for name in GROUPS if name != OURS]
     finish(options, rates, {f"over {name}": ratio(rates, OURS, name) for name in others},

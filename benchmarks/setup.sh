@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The environment of benchmarks/step.py and ranks.py: the project's, and beside it (not in it) the
-# packages that it is measured against. Goes to .venv-benchmarks/; needs env/setup.sh first.
+# Creates .venv-benchmarks/, the environment of benchmarks/step.py and ranks.py: it sees the
+# project's packages, and holds those that the project is compared with. Run env/setup.sh first.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

@@ -1,8 +1,8 @@
-"""Two workers, one three times slower: asynchronous training and local SGD against synchronous.
+"""Two workers, one of them three times slower: async and local SGD against synchronous training.
 
     python benchmarks/slow_rank.py [--json FILE]
 
-Trainings of the same pictures for as many epochs with 32 rows a step, float32, one thread per rank.
+All trainings have the same pictures and epochs, 32 rows per step, float32 and one thread per rank.
 The rates are those of whole epochs after the first, which builds the graph. "Without a slow rank"
 are the same trainings at full speed. The parameter server of async is a third process on the same
 cores.
@@ -35,7 +35,7 @@ VARIANTS = {
 
 def run(strategy: str, ranks: int, options: tuple[str, ...], data: Path,
         folder: Path) -> list[dict]:
-    """The lines of the epochs after the first."""
+    """Train, and return the records of the epochs after the first."""
     subprocess.run(
         ["mpirun", "-np", str(ranks), sys.executable, "-m", "hpc_deepfake.train", "--data", data,
          "--run", folder, "--strategy", strategy, "--epochs", str(EPOCHS), "--patience", "0",
@@ -45,7 +45,7 @@ def run(strategy: str, ranks: int, options: tuple[str, ...], data: Path,
 
 
 def main() -> None:
-    options = arguments(__doc__.split("\n")[0], rounds=3)
+    options = arguments(__doc__, rounds=3)
     rates: dict[str, list[float]] = {name: [] for name in VARIANTS}
     ages: dict[str, dict[int, int]] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -60,12 +60,12 @@ def main() -> None:
                 rates[name].append(sum(line["images_per_s"] for line in lines) / len(lines))
                 for line in lines:
                     for age, count in line.get("staleness", {}).items():
-                        found = ages.setdefault(name, {})
-                        found[int(age)] = found.get(int(age), 0) + count
+                        counts = ages.setdefault(name, {})
+                        counts[int(age)] = counts.get(int(age), 0) + count
     table(rates, "images/s")
-    for name, found in ages.items():
+    for name, counts in ages.items():
         print(f"{name}: updates by staleness "
-              + ", ".join(f"{age}: {found[age]}" for age in sorted(found)))
+              + ", ".join(f"{age}: {counts[age]}" for age in sorted(counts)))
     finish(options, rates, {f"{name} over sync": ratio(rates, name, "sync")
                             for name in list(VARIANTS)[1:4]},
            {"async over sync": "at least 1.5"})

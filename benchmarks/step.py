@@ -2,8 +2,8 @@
 
     python benchmarks/step.py [--json FILE]
 
-Same network, data, batch of 32, float32, one thread, one core for all, in turn. Needs
-benchmarks/setup.sh.
+The same network and data, a batch of 32, float32, one thread, and the same core for all of them in
+turn. Run benchmarks/setup.sh first.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ NAMES = {"ours": "this project", "keras": "stock Keras 3, fit",
 
 
 def main() -> None:
-    options = arguments(__doc__.split("\n")[0], rounds=7, steps=10)
+    options = arguments(__doc__, rounds=7, steps=10)
     core = {min(os.sched_getaffinity(0))}
     with started({name: [Worker(name, cores=core)] for name in NAMES}) as groups:
 
@@ -29,7 +29,7 @@ def main() -> None:
 
         seconds = interleave({NAMES[name]: lambda name=name: run(name) for name in NAMES},
                              options.rounds)
-    rates = {name: [BATCH * options.steps / one for one in values]
+    rates = {name: [BATCH * options.steps / duration for duration in values]
              for name, values in seconds.items()}
     table(rates, "images/s")
     ours, *others = NAMES.values()

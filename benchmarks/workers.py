@@ -1,4 +1,4 @@
-"""Starting contestants and letting them run in turn."""
+"""Starting contestants and running them in turn."""
 
 from __future__ import annotations
 
@@ -17,59 +17,64 @@ PYTHON = Path(__file__).resolve().parent.parent / ".venv-benchmarks" / "bin" / "
 
 
 def python() -> str:
-    """The benchmarks' own Python.
+    """The Python of the benchmarks' environment.
 
     Raises:
-        SystemExit: it hasn't been set up.
+        SystemExit: the environment is missing.
     """
     if not PYTHON.exists():
         sys.exit("error: PyTorch and tf_keras are not installed; run benchmarks/setup.sh first")
     return str(PYTHON)
 
 
-_PATIENCE = 240  # seconds for a line of a worker; then SIGALRM ends the benchmark
+_TIMEOUT = 240  # seconds to wait for a line of a worker; then SIGALRM ends the benchmark
 
 
 class Worker:
-    """A contestant's process waiting for work.
+    """The process of a contestant.
 
-    With ``at_once`` it is an mpirun of two ranks, which don't get standard input: they run so many
-    steps as soon as they are ready.
+    Args:
+        name: key of ``contestants.CONTESTANTS``.
+        at_once: if not 0, start two ranks with mpirun. Ranks get no standard input, so they run
+            this number of steps as soon as they are ready.
+        cores: CPU cores to run on (default: all).
+        env: more environment variables.
     """
 
     def __init__(self, name: str, at_once: int = 0, cores: set[int] | None = None,
                  **env: str) -> None:
         launcher = ["mpirun", "-np", "2"] if at_once else []
-        more = ["3", str(at_once)] if at_once else []
+        steps = ["3", str(at_once)] if at_once else []
         self._ranks = 2 if at_once else 1
         root = str(CONTESTANT.parent.parent)
         self.process = subprocess.Popen(
-            [*launcher, python(), str(CONTESTANT), name, *more], text=True, stdin=subprocess.PIPE,
+            [*launcher, python(), str(CONTESTANT), name, *steps], text=True, stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
             env={**os.environ, "PYTHONPATH": root, "TF_CPP_MIN_LOG_LEVEL": "3",
                  "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "-1", **env},
             preexec_fn=(lambda: os.sched_setaffinity(0, cores)) if cores else None)
 
     def ready(self) -> None:
-        """Wait until it has warmed up."""
+        """Wait until all its ranks have warmed up."""
         for _ in range(self._ranks):
             self._line("ready")
 
     def begin(self, steps: int) -> None:
-        """Let it run some steps."""
+        """Start the measured steps."""
         if self._ranks > 1:
             return
         self.process.stdin.write(f"{steps}\n")
         self.process.stdin.flush()
 
     def seconds(self) -> list[float]:
-        """What they took on each rank, once they are done."""
+        """Wait for the end of the steps; seconds that they took on each rank."""
         return [float(self._line()) for _ in range(self._ranks)]
 
-    def _line(self, wanted: str = "") -> str:
-        signal.alarm(_PATIENCE)
+    def _line(self, expected: str = "") -> str:
+        """The next line of output; with ``expected``, the next one with this content."""
+        signal.alarm(_TIMEOUT)
         for line in self.process.stdout:
-            if not wanted or line.strip() == wanted:
+            if not expected or line.strip() == expected:
                 return line
         raise RuntimeError(f"{' '.join(self.process.args)} ended with {self.process.wait()}")
 
@@ -81,7 +86,7 @@ class Worker:
 
 @contextlib.contextmanager
 def started(groups: dict[str, list[Worker]]) -> Iterator[dict[str, list[Worker]]]:
-    """Groups of workers, all warmed up; ended afterwards."""
+    """Groups of workers that have warmed up; they are ended afterwards."""
     try:
         for group in groups.values():
             for worker in group:
@@ -94,11 +99,11 @@ def started(groups: dict[str, list[Worker]]) -> Iterator[dict[str, list[Worker]]
 
 
 def pair(name: str) -> list[Worker]:
-    """Two workers that find each other by ports of their own."""
+    """Two workers that communicate through free ports of this machine."""
     sockets = [socket.socket() for _ in range(2)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = json.dumps([one.getsockname()[1] for one in sockets])
-    for one in sockets:
-        one.close()
+    for free in sockets:
+        free.bind(("127.0.0.1", 0))
+    ports = json.dumps([free.getsockname()[1] for free in sockets])
+    for free in sockets:
+        free.close()
     return [Worker(name, WORKER=str(rank), WORKERS="2", PORTS=ports) for rank in range(2)]
