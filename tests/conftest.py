@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gzip
+import logging
 import os
 import signal
 import subprocess
@@ -78,6 +79,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         group = folder if folder in order else str(item.path)
         item.add_marker(pytest.mark.xdist_group(group))
     items.sort(key=lambda item: order.get(item.path.relative_to(ROOT / "tests").parts[0], 2))
+
+
+@pytest.fixture(autouse=True)
+def fresh_log() -> Iterator[None]:
+    """A program run in this process starts the log; the next test finds it as it was."""
+    log = logging.getLogger("hpc_deepfake")
+    before = log.handlers[:], log.propagate, log.level
+    yield
+    log.handlers[:], log.propagate = before[:2]
+    log.setLevel(before[2])
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,8 @@ from typing import Any
 def whole(path: Path, *, sync: bool = False) -> Iterator[Path]:
     """A temporary path beside ``path``, with the same suffix, to write to.
 
-    It replaces ``path`` when the block succeeds, and is removed when the block raises.
+    It replaces ``path`` when the block succeeds, and is removed when the block raises. What isn't
+    a regular file, such as ``/dev/stdout`` or a pipe, is written to directly.
 
     Args:
         path: the file to write.
@@ -24,6 +25,9 @@ def whole(path: Path, *, sync: bool = False) -> Iterator[Path]:
     Raises:
         OSError: the file can't be synced or renamed.
     """
+    if path.exists() and not path.is_file():
+        yield path
+        return
     temporary = path.with_name(f".new-{path.name}")
     try:
         yield temporary

@@ -133,7 +133,7 @@ def test_a_rank_that_sleeps_within_a_step_is_named(data_file: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize(("ranks", "wrong", "message"), [
-    (2, ("--mesh", "tensor=3"), "tensor=3 needs 1 · 3 · 1 = 3 ranks, and there are 2"),
+    (2, ("--mesh", "tensor=3"), "tensor=3 needs 1 · 3 · 1 = 3 ranks, but there are 2"),
     (1, ("--strategy", "mesh"), "say how the ranks share the work"),
     (2, ("--mesh", "pipeline=2", "--compression", "fp16"), "does not support --compression"),
     (2, ("--mesh", "data=2", "--strategy", "sync"), "does not support --mesh")])

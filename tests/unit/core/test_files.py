@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -61,3 +62,14 @@ def test_json_has_null_for_numbers_that_json_lacks(tmp_path: Path) -> None:
     assert json.loads(text) == {"loss": None, "list": [1, [None, 0.5]], "path": "runs/x",
                                 "text": "nan", "flag": True}
     assert finite_only(-float("inf")) is None and finite_only(0) == 0
+
+
+def test_a_device_is_written_to_directly(tmp_path: Path) -> None:
+    """``--json /dev/stdout`` must not put a file in the device's place."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_text(pipe, "text\n")
+    assert os.read(reader, 100) == b"text\n"
+    os.close(reader)
+    assert pipe.is_fifo() and [path.name for path in tmp_path.iterdir()] == ["pipe"]
