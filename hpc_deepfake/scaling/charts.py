@@ -62,7 +62,7 @@ def speedup(group: Sequence[Series]) -> Html:
         if series.fit is not None:
             across = [ticks[0] + (ticks[-1] - ticks[0]) * step / _CURVE
                       for step in range(_CURVE + 1)]
-            scale = series.base.rate / base / series.fit.one
+            scale = series.base.rate / base / series.fit.single_rate
             chart.line([(x, _log(series.fit.speedup(2**x) / scale)) for x in across],
                        f"{colour} thin")
             bands = [(x, band) for x in across if (band := series.fit.band(2**x)) is not None]
@@ -167,7 +167,7 @@ def picture(groups: Sequence[Series], paths: Sequence[Path]) -> None:
             if series.fit is not None and len(ticks) > 1:
                 across = [ticks[0] * (ticks[-1] / ticks[0]) ** (step / _CURVE)
                           for step in range(_CURVE + 1)]
-                scale = series.base.rate / base / series.fit.one
+                scale = series.base.rate / base / series.fit.single_rate
                 left.plot(across, [series.fit.speedup(x) / scale for x in across], color=shade,
                           linewidth=1, label=f"{series.fit.law}, s = {series.fit.serial:.2%}")
                 bands = [(x, *band) for x in across if (band := series.fit.band(x)) is not None]

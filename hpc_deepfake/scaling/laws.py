@@ -53,7 +53,7 @@ class Fit:
         serial: the serial fraction s, from 0 to 1.
         low: lower end of its 95% band; None with too few points.
         high: upper end of its 95% band; None with too few points.
-        one: images/s of one rank.
+        single_rate: images/s of one rank.
         points: number of measurements.
         error: largest relative deviation of a measurement.
     """
@@ -62,7 +62,7 @@ class Fit:
     serial: float
     low: float | None
     high: float | None
-    one: float
+    single_rate: float
     points: int
     error: float
 
@@ -75,7 +75,7 @@ class Fit:
 
     def rate(self, ranks: float) -> float:
         """Images/s of all ranks."""
-        return self.one * self.speedup(ranks)
+        return self.single_rate * self.speedup(ranks)
 
     def band(self, ranks: float) -> tuple[float, float] | None:
         """95% band of the speed-up over one rank; None with too few points."""
@@ -111,15 +111,15 @@ def gustafson(ranks: Sequence[float], rates: Sequence[float]) -> Fit | None:
     return _fit("Gustafson", serial, parallel, serial + parallel, covariance, len(ranks), error)
 
 
-def _fit(law: str, serial: float, parallel: float, one: float, covariance: np.ndarray | None,
-         points: int, error: float) -> Fit:
+def _fit(law: str, serial: float, parallel: float, single_rate: float,
+         covariance: np.ndarray | None, points: int, error: float) -> Fit:
     total = serial + parallel
     fraction, low, high = serial / total, None, None
     if covariance is not None:
         slope = np.array([parallel, -serial]) / total**2  # of s by the two coefficients
         half = _t(points - 2) * math.sqrt(max(float(slope @ covariance @ slope), 0.0))
         low, high = max(fraction - half, 0.0), min(fraction + half, 1.0)
-    return Fit(law, fraction, low, high, one, points, error)
+    return Fit(law, fraction, low, high, single_rate, points, error)
 
 
 def _line(x: Sequence[float], y: Sequence[float],

@@ -70,11 +70,11 @@ def parser() -> Parser:
                         help="device of the jobs")
     script.add_argument("--doctor", default="on", metavar="on|off",
                         help="off: jobs skip their preflight check")
-    script.add_argument("--pictures", default="", metavar="DIR",
+    script.add_argument("--pictures", metavar="DIR",
                         help="folder of pictures for preprocessing")
-    script.add_argument("--train-options", default="", metavar="TEXT",
+    script.add_argument("--train-options", metavar="TEXT",
                         help="options of sbatch or qsub for training jobs")
-    script.add_argument("--preprocess-options", default="", metavar="TEXT",
+    script.add_argument("--preprocess-options", metavar="TEXT",
                         help="options of sbatch or qsub for preprocessing jobs")
     return cli
 
@@ -128,8 +128,8 @@ def _jobs(options: Namespace) -> submissions.Jobs | None:
                          "or jobs/pbs")
     return submissions.Jobs(
         options.scripts, str(options.data or ""), str(options.train_config or ""),
-        options.kinds == ["preprocess"], options.device, options.doctor, options.pictures,
-        options.train_options, options.preprocess_options)
+        options.kinds == ["preprocess"], options.device, options.doctor, options.pictures or "",
+        options.train_options or "", options.preprocess_options or "")
 
 
 def _rows_per_rank(options: Namespace) -> int:

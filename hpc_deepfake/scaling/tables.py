@@ -132,7 +132,7 @@ def _fits(groups: Sequence[Series]) -> Table:
          "largest deviation", "points", "maximum speed-up"),
         tuple((name, fit.law, f"{fit.serial:.4f}",
                "–" if fit.low is None else f"{fit.low:.4f}–{fit.high:.4f}",
-               f"{fit.one:,.1f}", percent(fit.error), str(fit.points),
+               f"{fit.single_rate:,.1f}", percent(fit.error), str(fit.points),
                f"{1 / fit.serial:,.0f}" if fit.law == "Amdahl" and fit.serial > 1e-6 else "–")
               for name, fit in fitted),
         "Amdahl 1967: T(n) = T₁ (s + (1 − s)/n), for the same work. Gustafson 1988: "

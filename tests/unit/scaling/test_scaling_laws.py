@@ -18,7 +18,7 @@ def test_karp_flatt_and_the_fit_of_amdahl_recover_the_serial_fraction(serial):
         assert laws.karp_flatt(rate / rates[0], ranks) == pytest.approx(serial, abs=1e-12)
     fit = laws.amdahl(SIZES, rates)
     assert fit.serial == pytest.approx(serial, abs=1e-9)
-    assert fit.one == pytest.approx(100, rel=1e-9)
+    assert fit.single_rate == pytest.approx(100, rel=1e-9)
     assert fit.high - fit.low == pytest.approx(0, abs=1e-6)
     assert fit.rate(1024) == pytest.approx(amdahl_rate(serial, 1024), rel=1e-6)
 
@@ -30,7 +30,7 @@ def test_the_fit_of_gustafson_recovers_the_serial_fraction(serial):
         assert laws.gustafson_fraction(rate / rates[0], ranks) == pytest.approx(serial, abs=1e-12)
     fit = laws.gustafson(SIZES, rates)
     assert fit.serial == pytest.approx(serial, abs=1e-9)
-    assert fit.one == pytest.approx(100, rel=1e-9)
+    assert fit.single_rate == pytest.approx(100, rel=1e-9)
 
 
 def test_fractions_over_a_base_of_several_ranks():
