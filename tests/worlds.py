@@ -20,6 +20,7 @@ from typing import NamedTuple
 import psutil
 
 PROGRAM = Path(__file__).parent / "mpi" / "world.py"
+_MEMORY = 1_600_000_000  # bytes of a rank: a larger one makes room, for all worlds live at a time
 
 
 class Answer(NamedTuple):
@@ -55,6 +56,8 @@ class World:
             time.sleep(0.01)
         self._number += 1
         self._signal(signal.SIGSTOP)
+        if any(rank.memory_info().rss > _MEMORY for rank in self._ranks()):
+            self.close()
         return Answer(**json.loads(answer.read_text()))
 
     @property
