@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gzip
+import json
 import logging
 import os
 import signal
@@ -55,6 +56,11 @@ def command_line(command: Sequence[str | os.PathLike], ranks: int) -> list[str]:
     return [*launcher, sys.executable, "-m", *map(os.fspath, command)]
 
 
+def read_lines(path: Path) -> list[dict]:
+    """Records of a JSON-lines file, such as ``metrics.jsonl``."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
 def alone() -> Comm:
     """MPI's world of this one process, started here.
 
@@ -70,15 +76,30 @@ def alone() -> Comm:
     return MPI.COMM_SELF
 
 
+_FIRST = ("mpi", "schedulers")  # folders of tests that take longest and share what they start
+
+
+def _folder(path: Path) -> str:
+    return path.relative_to(ROOT / "tests").parts[0]
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several workers (``--dist loadgroup``) those tests stay together that share what takes
-    long to start: the worlds of ranks, the cluster, a file's fixtures. The longest go first."""
-    order = {"mpi": 0, "schedulers": 1}
-    for item in items:
-        folder = item.path.relative_to(ROOT / "tests").parts[0]
-        group = folder if folder in order else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: order.get(item.path.relative_to(ROOT / "tests").parts[0], 2))
+    """The longest first: with several workers the others then fill up the time."""
+    items.sort(key=lambda item: _FIRST.index(_folder(item.path)) if _folder(item.path) in _FIRST
+               else len(_FIRST))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Several workers: tests stay together that share what takes long to start, which are the
+    worlds of ranks, the cluster, and a file's fixtures."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFolder(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = Path(config.rootpath, nodeid.partition("::")[0])
+            return _folder(file) if _folder(file) in _FIRST else str(file)
+
+    return ByFolder(config, log)
 
 
 @pytest.fixture(autouse=True)

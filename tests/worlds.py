@@ -51,8 +51,9 @@ class World:
             if self._process.poll() is not None:
                 raise AssertionError(f"{program} ended its world: {self._end()}")
             if time.monotonic() > until:
+                end = self._end()
                 self.close()
-                raise AssertionError(f"{program} takes longer than {timeout:.0f} s: {self._end()}")
+                raise AssertionError(f"{program} takes longer than {timeout:.0f} s: {end}")
             time.sleep(0.01)
         self._number += 1
         self._signal(signal.SIGSTOP)
@@ -69,6 +70,9 @@ class World:
             with suppress(psutil.NoSuchProcess, ProcessLookupError):
                 process.kill()
         self._process.wait()
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
+        self._errors.close()
 
     def _ranks(self) -> list[psutil.Process]:
         with suppress(psutil.NoSuchProcess):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -68,15 +69,16 @@ class PositionedRows:
     """Rows read one by one with pread: no page faults, and memory for one batch only."""
 
     def __init__(self, path: Path, offset: int, shape: tuple[int, ...]) -> None:
-        self._file = open(path, "rb", buffering=0)  # noqa: SIM115 (open as long as this object)
+        self._path, self._descriptor = path, os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self._descriptor)
         self._offset, self._shape = offset, shape[1:]
 
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:
         pictures = np.empty((len(rows), *self._shape), np.uint8)
         size = int(np.prod(self._shape))
         for row, target in zip(rows.tolist(), pictures, strict=True):
-            if os.preadv(self._file.fileno(), [target], self._offset + row * size) != size:
-                raise OSError(f"row {row} of {self._file.name} is cut off")
+            if os.preadv(self._descriptor, [target], self._offset + row * size) != size:
+                raise OSError(f"row {row} of {self._path} is cut off")
         return pictures
 
 

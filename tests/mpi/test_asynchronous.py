@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, read_lines
 from speed import limit
 from worlds import Worlds
 
@@ -56,7 +56,7 @@ def run(worlds: Worlds, data_file: Path, tmp_path_factory: pytest.TempPathFactor
                             cwd=folder)
         assert answer.code == 0, answer.output
         return {word: Trained(
-            [json.loads(line) for line in (folder / word / "metrics.jsonl").open()],
+            read_lines(folder / word / "metrics.jsonl"),
             checkpoint.load_newest(folder / word / "checkpoints")[0]) for word in words}
 
     return run
@@ -197,7 +197,7 @@ def test_a_signal_to_one_rank_stops_all_with_nothing_lost(
                         "--epochs", 2, "--batch-size", 3, "--device", "cpu", "--threads", 1,
                         "--no-report", "--resume", cwd=tmp_path)
     assert answer.code == 0, answer.output
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").open()]
+    lines = read_lines(run / "metrics.jsonl")
     assert [(line["step"], sum(line["staleness"].values())) for line in lines] == [
         (12, 12), (24, 12)], "of the epoch's first part too"
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import read_lines
 from worlds import Worlds
 
 from hpc_deepfake.core.json_data import finite
@@ -77,6 +78,6 @@ def test_the_run_is_resumed(earlier: Path, worlds: Worlds) -> None:
                         "--resume", cwd=earlier)
     assert answer.code == 0, answer.output
     assert "in epoch 2 after step 2" in answer.output
-    *_, line = map(json.loads, (run / "metrics.jsonl").open())
+    *_, line = read_lines(run / "metrics.jsonl")
     assert {name: line[name] for name in EXPECTED["epoch_2"]} \
         == pytest.approx(EXPECTED["epoch_2"], rel=1e-3)

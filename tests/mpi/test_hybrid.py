@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import run_program
+from conftest import read_lines, run_program
 from gradients import PLACES, check_float32, gradient_error
 from worlds import Worlds
 
@@ -128,7 +128,7 @@ def test_a_run_changes_strategy_and_ranks(worlds: Worlds, data_file: Path,
                             "--epochs", epochs, *more, cwd=tmp_path)
         assert answer.code == 0, answer.output
         assert ("resuming " in answer.output) == (epochs > 1)
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").open()]
+    lines = read_lines(folder / "metrics.jsonl")
     assert [line["epoch"] for line in lines] == [1, 2, 3]
     assert [line.get("bytes", {}).get("alltoall", 0) > 0 for line in lines] == [True, False, True]
     assert all(np.isfinite(line["val_loss"]) for line in lines)

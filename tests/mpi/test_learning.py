@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
-from conftest import run_program
+from conftest import read_lines, run_program
 
 pytestmark = [pytest.mark.mpi, pytest.mark.slow]
 
@@ -21,7 +20,7 @@ def test_error_levels_tell_and_raw_pixels_do_not(tmp_path: Path) -> None:
     for step in steps:
         done = run_program(*step, ranks=2, cwd=tmp_path, timeout=600)
         assert done.returncode == 0, done.stderr
-    found = {feature: [json.loads(line) for line in (tmp_path / feature / "metrics.jsonl").open()]
+    found = {feature: read_lines(tmp_path / feature / "metrics.jsonl")
              for feature in ("ela", "raw")}
     assert max(line["val_auc"] for line in found["ela"]) >= 0.85
     assert max(line["val_auc"] for line in found["raw"]) < 0.65

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import run_program
+from conftest import read_lines, run_program
 from speed import limit
 from worlds import Worlds
 
@@ -82,7 +82,7 @@ def test_messages_travel_while_ranks_compute(worlds: Worlds, data_file: Path,
     flights = [(began[event["id"]], event["ts"]) for event in events
                if event["ph"] == "e" and event["pid"] == 0 and "send" in event["name"]]
     assert any(sent < begin and end < gone for sent, gone in flights for begin, end in work)
-    first, second = (json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").open())
+    first, second = read_lines(tmp_path / "run" / "metrics.jsonl")
     activations = 9 * 4 * 4 * 63 * 63 * 32  # of 36 rows, and as many gradients
     for line in (first, second):
         assert line["bytes"]["point_to_point"] == 2 * activations

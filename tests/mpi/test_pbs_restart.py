@@ -3,7 +3,6 @@ real training under mpirun, with fake qsub and qstat."""
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shlex
@@ -13,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, read_lines
 
 pytestmark = [pytest.mark.mpi, pytest.mark.slow]
 
@@ -55,7 +54,7 @@ def run(script: Path, env: dict[str, str], cwd: Path,
 
 
 def epochs(folder: Path) -> list[int]:
-    return [json.loads(line)["epoch"] for line in (folder / "metrics.jsonl").open()]
+    return [line["epoch"] for line in read_lines(folder / "metrics.jsonl")]
 
 
 def test_the_timer_stops_training_and_the_successor_resumes(host: dict[str, str], tmp_path: Path,

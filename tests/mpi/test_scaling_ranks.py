@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, run_program
+from conftest import ROOT, read_lines, run_program
 
 pytestmark = [pytest.mark.mpi, pytest.mark.slow]
 
@@ -82,7 +82,7 @@ def test_a_timeline_of_all_ranks_with_horovod(tmp_path: Path) -> None:
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["train_rows"] == 16
     assert summary["timeline"]["horovod"]["dense_kernel"]["MPI_ALLREDUCE"] > 0
-    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").open()]
+    lines = read_lines(tmp_path / "run" / "metrics.jsonl")
     assert ["first_step" in line["ranks"] for line in lines] == [True, False]
     for line in lines:
         for stage in ("input", "compute", "communication"):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import run_program
+from conftest import read_lines, run_program
 from speed import limit
 from worlds import Worlds
 
@@ -71,7 +71,7 @@ def test_a_resumed_run_is_the_undisturbed_one_bit_for_bit(
         for timing in ("seconds", "rates"):
             meta["state"].pop(timing)
     assert whole_meta == parts_meta
-    lines = [[json.loads(line) for line in (tmp_path / name / "metrics.jsonl").open()]
+    lines = [read_lines(tmp_path / name / "metrics.jsonl")
              for name in ("whole", "parts")]
     assert len(lines[0]) == len(lines[1]) == 3
     for one, other in zip(*lines, strict=True):
@@ -105,7 +105,7 @@ def test_a_signal_stops_all_ranks_with_a_checkpoint(data_file: Path, tmp_path: P
     assert done.returncode == 0, done.stderr
     assert f"warning: {damaged} is damaged" in done.stderr
     assert f"in epoch {epoch} after step {step}" in done.stdout
-    epochs = [json.loads(line)["epoch"] for line in (run / "metrics.jsonl").open()]
+    epochs = [line["epoch"] for line in read_lines(run / "metrics.jsonl")]
     assert epochs == list(range(1, epoch + 2))
     assert json.loads((run / "summary.json").read_text())["epochs"] == epoch + 1
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from conftest import ROOT
+from conftest import ROOT, read_lines
 from speed import limit
 
 from hpc_deepfake.train import checkpoint
@@ -33,7 +33,7 @@ def hosts(run: Path) -> list[str]:
 
 
 def epochs(run: Path) -> list[int]:
-    return [json.loads(line)["epoch"] for line in (run / "metrics.jsonl").open()]
+    return [line["epoch"] for line in read_lines(run / "metrics.jsonl")]
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
@@ -346,8 +346,8 @@ def test_a_scaling_study_with_a_failed_run_that_is_submitted_again(
     assert [(row["state"], row["ranks"], row["source"], row["job_state"]) for row in rows] == [
         ("done", ranks, "sacct", "COMPLETED") for ranks in "124"]
     for row in rows:  # the report's figures are those of the runs' own records
-        *_, last = (work / "study" / row["run"] / "metrics.jsonl").open()
-        assert float(row["images_per_s"]) == json.loads(last)["images_per_s"]
+        *_, last = read_lines(work / "study" / row["run"] / "metrics.jsonl")
+        assert float(row["images_per_s"]) == last["images_per_s"]
         assert float(row["rows"]) == 36
     with open(work / "study" / "sizes.csv", newline="") as file:
         sizes = list(csv.DictReader(file))

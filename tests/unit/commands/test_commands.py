@@ -15,7 +15,7 @@ from urllib.parse import unquote_to_bytes
 
 import numpy as np
 import pytest
-from conftest import run_program
+from conftest import read_lines, run_program
 
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.report import summary
@@ -79,7 +79,7 @@ def run(data_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def lines(run: Path) -> list[dict]:
-    return [json.loads(line) for line in (run / "metrics.jsonl").open()]
+    return read_lines(run / "metrics.jsonl")
 
 
 def read(run: Path, name: str) -> dict:

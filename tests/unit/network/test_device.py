@@ -6,6 +6,9 @@ import os
 import subprocess
 import sys
 
+import pytest
+
+pytestmark = pytest.mark.slow  # TensorFlow starts, and traces graphs
 PROGRAM = """
 import os, sys
 from hpc_deepfake.network import device

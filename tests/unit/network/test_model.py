@@ -18,6 +18,7 @@ from hpc_deepfake.network import model, table
 from hpc_deepfake.network.model import Card
 from preprocessing.ela import Parameters
 
+pytestmark = pytest.mark.slow  # TensorFlow starts, and traces graphs
 CARD = Card("raw", Parameters(quality=85), 0.375)
 
 # name, class, output shape, parameters, those that are not trained
@@ -222,6 +223,7 @@ def test_a_damaged_file_is_an_input_error(saved, tmp_path, damage):
         model.load(folder)
 
 
+@pytest.mark.filterwarnings("ignore:You are saving a model that has not yet been built")
 @pytest.mark.parametrize(("shape", "classes"), [
     ((64, 64, 3), 2), ((128, 128, 3), 3), (None, 2)], ids=["input", "output", "unbuilt"])
 def test_a_network_of_other_shapes_is_an_input_error(tmp_path, shape, classes):

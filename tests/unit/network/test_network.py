@@ -17,6 +17,7 @@ from hpc_deepfake.network.settings import Settings
 from hpc_deepfake.strategies.base import Batch
 from hpc_deepfake.strategies.sequential import Sequential
 
+pytestmark = pytest.mark.slow  # TensorFlow starts, and traces graphs
 SEED = np.zeros(2, np.int32)
 ROWS = 4
 

@@ -147,6 +147,7 @@ def test_reencoding_hides_the_format_of_a_file():
     assert not np.array_equal(first, features(low, ("ela",), parameters)[0])
 
 
+@pytest.mark.slow
 def test_what_reencoding_leaves_of_the_container(pictures):
     """The same pictures as JPEG of quality 75 and as TIFF: how well the mean error level alone
     tells them apart. Hardly at all, where the quality is that of the files; at a higher one as
@@ -194,6 +195,7 @@ def test_the_card_of_a_model_has_the_quality_of_reencoding(tmp_path):
         assert read_card(tmp_path).parameters == parameters
 
 
+@pytest.mark.slow
 def test_the_data_file_has_the_quality_of_reencoding(pictures, tmp_path):
     """The option affects the rows, is stored, and a file made without it is not resumed."""
     def program(*options: str) -> str:

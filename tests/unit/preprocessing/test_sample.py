@@ -133,6 +133,7 @@ def test_a_set_of_one_is_rejected():
         sample.plan(1)
 
 
+@pytest.mark.slow
 def test_trivial_facts_hardly_predict_the_label(root):
     pictures = sample.plan(COUNT, seed=3)
     label = [p.label for p in pictures]
@@ -160,6 +161,7 @@ def test_trivial_facts_hardly_predict_the_label(root):
     assert all(max(a, 1 - a) <= 0.6 for a in measured.values()), measured
 
 
+@pytest.mark.slow
 def test_most_pictures_have_casias_dimensions(root):
     shapes = Counter(cv2.imread(str(p)).shape for p in sorted((root / "Au").iterdir()))
     assert shapes[256, 384, 3] > 0.7 * COUNT / 2 and len(shapes) > 1

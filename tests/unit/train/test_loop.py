@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from conftest import read_lines
 
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.stop import SIGNALS, StopFlag
@@ -140,7 +141,7 @@ def test_metrics_of_an_epoch(train, tmp_path):
     """A line per epoch with the sums over the epoch's rows divided by their number."""
     run = RunDir(tmp_path / "run")
     train(QUALITY, 3, run=run).train()
-    lines = [json.loads(line) for line in (run.path / "metrics.jsonl").open()]
+    lines = read_lines(run.path / "metrics.jsonl")
     assert [(line["epoch"], line["step"], line["best"]) for line in lines] == [
         (1, 3, True), (2, 6, True), (3, 9, False)]
     for line, quality in zip(lines, QUALITY, strict=False):
@@ -224,7 +225,7 @@ def test_later_epochs_and_an_incomplete_last_line_are_dropped(tmp_path, tail):
         file.write(tail)
     run.forget_from(3)
     run.append("metrics.jsonl", LINES[2])
-    assert [json.loads(line) for line in (tmp_path / "metrics.jsonl").open()] == LINES
+    assert read_lines(tmp_path / "metrics.jsonl") == LINES
     run.forget_from(1)
     assert (tmp_path / "metrics.jsonl").read_text() == ""
     assert os.listdir(tmp_path) == ["metrics.jsonl"]
