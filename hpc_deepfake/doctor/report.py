@@ -157,16 +157,17 @@ class Report:
 
 
 def line(record: Record) -> str:
-    """A record as lines of at most 100 columns; commands are not wrapped."""
+    """A record as lines of at most 100 columns; commands, and long paths, are not broken."""
     lead = f"  {record.verdict:<4}  {record.what:<{_LEFT - 9}} "
     lines = textwrap.wrap(record.value, _WIDTH, initial_indent=lead,
-                          subsequent_indent=" " * _LEFT, break_on_hyphens=False)
+                          subsequent_indent=" " * _LEFT, break_on_hyphens=False,
+                          break_long_words=False)
     first = True
     for text in record.todo.splitlines() * record.urgent:
         if text.startswith("  "):
             lines.append(" " * (_LEFT + 2) + text)
             continue
-        lines += textwrap.wrap(text, _WIDTH, break_on_hyphens=False,
+        lines += textwrap.wrap(text, _WIDTH, break_on_hyphens=False, break_long_words=False,
                                initial_indent=" " * _LEFT + ("→ " if first else "  "),
                                subsequent_indent=" " * (_LEFT + 2))
         first = False

@@ -90,8 +90,8 @@ def test_requeue_before_the_limit_ends_with_the_weights_of_an_uninterrupted_run(
     accounting of both runs. The second run has a longer limit, for slow machines."""
     options = "--epochs 40 --patience 0 --batch-size 4"
     env = f"DATA={shared_data} DOCTOR=off "
-    number = lab.submit("train_cpu", options, cwd=work, env=f"{TOY}0.15 {env} RUN=short",
-                        options=f"{SMALL} --time=1 --signal=B:USR1@35")
+    number = lab.submit("train_cpu", options, cwd=work, env=f"{TOY}0.4 {env} RUN=short",
+                        options=f"{SMALL} --time=2 --signal=B:USR1@75")
     short = lab.wait(number, limit=10)
     assert (short.state, short.code, short.restarts) == ("COMPLETED", 0, 1), short.log
     assert "queued again: run 2 resumes from here" in short.log
