@@ -1,6 +1,6 @@
 """MPI's world of N ranks in which many tests run one after the other; see ``worlds.py``.
 
-    mpirun -np N python tests/mpi/world.py FOLDER
+    mpirun -np N python tests/mpi/world.py FOLDER STRATEGY
 
 TensorFlow and Horovod start once. Rank 0 reads a request from standard input, a line of JSON with
 a program of this folder and its arguments; all ranks run it as if it were started by itself, and
@@ -29,7 +29,7 @@ from hpc_deepfake.train import __main__ as train
 HERE = Path(__file__).parent
 # Of the meshes and shard groups in tests. Horovod looks after each many times a second: no more.
 GROUPS = {4: [(0, 1), (2, 3), (0, 2), (1, 3)]}
-train.before_mpi(["--strategy", "mesh"])  # MPI's settings for large messages
+train.before_mpi(["--strategy", sys.argv[2]])  # MPI's settings, as for this strategy
 from mpi4py import MPI  # noqa: E402 (it reads them)
 
 COMM = MPI.COMM_WORLD
