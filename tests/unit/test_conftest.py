@@ -12,6 +12,7 @@ def test_mpirun_works_from_a_process_that_started_mpi() -> None:
     """With the environment that a child really gets, not the one that ``os.environ`` shows."""
     assert alone().size == 1
     done = subprocess.run(["mpirun", "-np", "2", sys.executable, "-c",
-                           "from mpi4py import MPI; print(MPI.COMM_WORLD.size)"],
+                           "import sys; from mpi4py import MPI; "
+                           "sys.stdout.write(f'{MPI.COMM_WORLD.size}\\n')"],  # in one piece
                           text=True, capture_output=True, timeout=60, stdin=subprocess.DEVNULL)
     assert done.stdout.split() == ["2", "2"], (done.returncode, done.stderr)
