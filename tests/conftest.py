@@ -131,8 +131,7 @@ def found(worlds: Worlds,
     def run(program: str, ranks: int, *arguments: str) -> dict[str, np.ndarray]:
         out = tmp_path_factory.mktemp("arrays") / "arrays.npz"
         if ranks <= 4:
-            answer = worlds.run(ranks, program, out, *arguments, cwd=out.parent,
-                                timeout=limit(600))
+            answer = worlds.run(ranks, program, out, *arguments, cwd=out.parent)
             assert answer.code == 0, answer.output
         else:
             done = subprocess.run(

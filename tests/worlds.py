@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import psutil
+from speed import limit
 
 PROGRAM = Path(__file__).parent / "mpi" / "world.py"
 _MEMORY = 1_600_000_000  # bytes: a rank that has grown beyond them ends its world
@@ -101,7 +102,7 @@ class Worlds:
 
     def run(self, ranks: int, program: str, *arguments: object, cwd: Path,
             timeout: float = 600) -> Answer:
-        """As ``World.run``, on ``ranks`` of them."""
+        """As ``World.run``, on ``ranks`` of them; ``timeout`` in seconds of a usual machine."""
         # settings for large messages, with which Open MPI 4.1's all-to-all among three ranks was
         # seen to hang: only for strategies that train so, too
         polling = {"asynchronous.py", "meshes.py", "async", "mesh", "--mesh"}
@@ -114,7 +115,7 @@ class Worlds:
             folder.mkdir()
             world = World(*kind, folder)
         self._worlds[kind] = world  # the last one is that used last
-        return world.run(program, *arguments, cwd=cwd, timeout=timeout)
+        return world.run(program, *arguments, cwd=cwd, timeout=limit(timeout))
 
     def _make_room(self, ranks: int) -> None:
         while sum(world.ranks for world in self._worlds.values()) + ranks > _MOST_RANKS:
