@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from functools import partial
 from typing import NoReturn
@@ -10,7 +11,7 @@ from typing import NoReturn
 from hpc_deepfake import __version__
 from hpc_deepfake.core.errors import EXIT_USAGE, InputError
 from hpc_deepfake.core.log import start as start_log
-from hpc_deepfake.core.mpi import ended, launched_rank, report
+from hpc_deepfake.core.mpi import ended, launched_rank, leave_after_rank_0, report
 from hpc_deepfake.core.streams import whole_lines
 
 # subcommand: module, whether it runs on several ranks, summary for --help
@@ -64,7 +65,7 @@ def main() -> NoReturn:
     if command not in COMMANDS:
         _once(f"error: there is no command '{command}'; give one of {', '.join(COMMANDS)}\n",
               error=True)
-        sys.exit(EXIT_USAGE)
+        leave_after_rank_0(EXIT_USAGE)
     module, parallel, _ = COMMANDS[command]
     arguments = sys.argv[2:]
     program = importlib.import_module(module)
@@ -75,21 +76,22 @@ def main() -> NoReturn:
             program.parser().parse(arguments)
         before = getattr(program, "before_mpi", None)
         mpi.run(lambda comm: program.main(comm, arguments), before and partial(before, arguments))
+    if launched_rank():  # a command for one process, started on several ranks: rank 0 does it
+        sys.exit(0)
     try:
-        start_log(launched_rank())
+        start_log()
         code = program.main(arguments)
+        sys.stdout.flush()
     except InputError as error:
-        if launched_rank() == 0:
-            report(f"error: {error}")
+        report(f"error: {error}")
         code = EXIT_USAGE
     except KeyboardInterrupt:
         _once("\ninterrupted\n", error=True)
         sys.exit(130)
-    except BrokenPipeError:  # ``… | head``
-        sys.stderr.close()
+    except BrokenPipeError:  # ``… | head``; what is left must not fail when Python ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(0)
-    if launched_rank() == 0:
-        ended(code)
+    ended(code)
     sys.exit(code)
 
 

@@ -160,6 +160,10 @@ def open_header(path: Path) -> Header:
     Raises:
         InputError: there is no such file, or it is not HDF5, damaged, or of another schema.
     """
+    if path.is_dir():
+        raise InputError(f"{path} is a folder, not a data file. Make a data file of the pictures "
+                         "in it:\n  mpirun -np 2 python -m preprocessing --data "
+                         f"{shlex.quote(str(path))} --out FILE.h5")
     if not path.is_file():
         raise InputError(f"there is no data file '{path}'. Make it from a folder of pictures:\n"
                          "  mpirun -np 2 python -m preprocessing --data DIR --out "

@@ -15,8 +15,9 @@ from typing import Any
 def whole(path: Path, *, sync: bool = False) -> Iterator[Path]:
     """A temporary path beside ``path``, with the same suffix, to write to.
 
-    It replaces ``path`` when the block succeeds, and is removed when the block raises. What isn't
-    a regular file, such as ``/dev/stdout`` or a pipe, is written to directly.
+    It replaces ``path`` when the block succeeds, and is removed when the block raises. Where
+    ``path`` is a symbolic link, the link's target is replaced. What isn't a regular file, or is
+    this process's own output (``/dev/stdout``), is written to directly.
 
     Args:
         path: the file to write.
@@ -25,9 +26,11 @@ def whole(path: Path, *, sync: bool = False) -> Iterator[Path]:
     Raises:
         OSError: the file can't be synced or renamed.
     """
-    if path.exists() and not path.is_file():
+    if path.exists() and (not path.is_file() or _is_own_output(path)):
         yield path
         return
+    if path.is_symlink():
+        path = path.resolve()
     temporary = path.with_name(f".new-{path.name}")
     try:
         yield temporary
@@ -59,6 +62,18 @@ def finite_only(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [finite_only(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _is_own_output(path: Path) -> bool:
+    """Whether it is the file that standard output or error goes to."""
+    target = path.stat()
+    for descriptor in (1, 2):
+        try:
+            if os.path.samestat(os.fstat(descriptor), target):
+                return True
+        except OSError:  # closed
+            continue
+    return False
 
 
 def _sync(path: Path) -> None:

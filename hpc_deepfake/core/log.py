@@ -46,7 +46,7 @@ def start(rank: int = 0) -> None:
     Raises:
         InputError: ``HPC_DEEPFAKE_LOG`` is not a level; on all ranks alike.
     """
-    level = os.environ.get("HPC_DEEPFAKE_LOG", "info").lower()
+    level = (os.environ.get("HPC_DEEPFAKE_LOG") or "info").lower()
     if level not in _LEVELS:
         raise InputError(f"HPC_DEEPFAKE_LOG={level} is not a log level: set it to "
                          f"{', '.join(_LEVELS[:-1])} or {_LEVELS[-1]}", everywhere=True)

@@ -29,6 +29,14 @@ def launched_rank() -> int:
     return next((int(os.environ[name]) for name in _RANK if name in os.environ), 0)
 
 
+def leave_after_rank_0(code: int) -> NoReturn:
+    """Exit where all ranks do so before MPI starts, rank 0 after it printed why: mpirun kills the
+    others as soon as the first one leaves."""
+    if launched_rank():
+        time.sleep(2)
+    sys.exit(code)
+
+
 def wait(request: Request, interval: float = 0.01,
          overdue: Callable[[float], None] | None = None) -> float:
     """Wait for ``request`` by polling, so that signals are handled and the core stays free.

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from hpc_deepfake.core.errors import EXIT_USAGE, InputError
-from hpc_deepfake.core.mpi import launched_rank, report
+from hpc_deepfake.core.mpi import launched_rank, leave_after_rank_0, report
 
 
 class Parser(argparse.ArgumentParser):
@@ -35,7 +34,7 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         if launched_rank() == 0:
             report(f"error: {message}\n(see {self.prog} --help)")
-        sys.exit(EXIT_USAGE)
+        leave_after_rank_0(EXIT_USAGE)
 
     def parse(self, argv: Sequence[str] | None = None) -> argparse.Namespace:
         """Options of ``argv`` (default: the command line), over those of its ``--config`` file."""

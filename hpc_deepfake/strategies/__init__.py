@@ -46,8 +46,8 @@ def choose(name: str, ranks: int, settings: Settings | None = None,
         refuse(f"runs on one rank, not {ranks}: leave mpirun out, or use --strategy sync")
     if name == "async" and ranks <= layout.servers:
         refuse(f"needs a rank for each server and at least one worker, {layout.servers + 1} in "
-               f"total, not {ranks}: start it with mpirun -np {layout.servers + 2}, or use fewer "
-               "--servers")
+               f"total, not {ranks}: start it with mpirun -np {layout.servers + 1} or more, or use "
+               "fewer --servers")
     if name in ("async", "local-sgd") and settings.sync_bn:
         refuse("has no step that all ranks take together, which --sync-bn needs: leave one of the "
                "two options out")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -73,3 +75,22 @@ def test_a_device_is_written_to_directly(tmp_path: Path) -> None:
     assert os.read(reader, 100) == b"text\n"
     os.close(reader)
     assert pipe.is_fifo() and [path.name for path in tmp_path.iterdir()] == ["pipe"]
+
+
+def test_a_link_stays_and_its_target_is_written(tmp_path: Path) -> None:
+    target, link = tmp_path / "target", tmp_path / "link"
+    target.write_text("old")
+    link.symlink_to(target)
+    write_text(link, "new")
+    assert link.is_symlink() and target.read_text() == "new"
+
+
+def test_redirected_standard_output_is_written_through_a_link(tmp_path: Path) -> None:
+    """As ``--json /dev/stdout > file`` does: the link must not become a file."""
+    link = tmp_path / "stdout"
+    link.symlink_to("/proc/self/fd/1")
+    program = ("import sys; from pathlib import Path; from hpc_deepfake.core.files import *; "
+               "write_json(Path(sys.argv[1]), [1])")
+    with open(tmp_path / "out", "w") as out:
+        subprocess.run([sys.executable, "-c", program, link], stdout=out, check=True)
+    assert link.is_symlink() and json.loads((tmp_path / "out").read_text()) == [1]

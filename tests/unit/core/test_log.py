@@ -56,7 +56,13 @@ def test_a_debug_log_has_all_messages_with_rank_and_time(
                for line in lines)
 
 
-@pytest.mark.parametrize("level", ["loud", "", "0", "notset", "info "])
+def test_an_empty_level_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HPC_DEEPFAKE_LOG", "")
+    start()
+    assert log.level == logging.INFO
+
+
+@pytest.mark.parametrize("level", ["loud", "0", "notset", "info "])
 def test_a_wrong_level_is_an_input_error_of_all_ranks(monkeypatch: pytest.MonkeyPatch,
                                                       level: str) -> None:
     monkeypatch.setenv("HPC_DEEPFAKE_LOG", level)
