@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -164,7 +165,9 @@ def test_interrupt_prints_one_line(data_file: Path, tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "hpc_deepfake.train", *options(
             data_file, run, "--epochs", 50, "--patience", 0)[1:]], cwd=tmp_path, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, **TOY})
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, **TOY},
+        # a test run in the background ignores Ctrl-C, and so would its children
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL))
     while not (run / "metrics.jsonl").exists() and process.poll() is None:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)

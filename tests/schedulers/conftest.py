@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import speed
+from conftest import LOCAL
 
 HERE = Path(__file__).parent
 FOLDER = Path("/var/tmp/hpc-deepfake-lab")
@@ -52,7 +53,9 @@ class Lab:
         """Output of a shell command, standard error included."""
         prefix = (f"export HPC_DEEPFAKE_ENV={FOLDER}/copy/env; "
                   f"cd {shlex.quote(str(cwd or FOLDER))}; ")
+        environ = {name: value for name, value in os.environ.items() if name not in LOCAL}
         done = subprocess.run([HERE / "lab.sh", "run", prefix + command], text=True, check=False,
+                              env=environ,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                               timeout=speed.limit(timeout),
                               stdin=subprocess.DEVNULL)
@@ -135,7 +138,9 @@ class Lab:
 def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
     """The running cluster; skips only on a machine without root or namespaces."""
     for step in ("install", "up"):
-        done = subprocess.run([HERE / "lab.sh", step], text=True, stdin=subprocess.DEVNULL,
+        done = subprocess.run([HERE / "lab.sh", step], text=True,
+                              env={name: value for name, value in os.environ.items()
+                                   if name not in LOCAL}, stdin=subprocess.DEVNULL,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                               timeout=speed.limit(400))
         if done.returncode == 3 and not os.environ.get("REQUIRE_SLURM"):
