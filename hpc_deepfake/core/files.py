@@ -15,9 +15,9 @@ from typing import Any
 def whole(path: Path, *, sync: bool = False) -> Iterator[Path]:
     """A temporary path beside ``path``, with the same suffix, to write to.
 
-    It replaces ``path`` when the block succeeds, and is removed when the block raises. Where
-    ``path`` is a symbolic link, the link's target is replaced. What isn't a regular file, or is
-    this process's own output (``/dev/stdout``), is written to directly.
+    It replaces ``path`` when the block succeeds, and is removed when the block raises. A symbolic
+    link is replaced, never followed: somebody else may have put it there. What isn't a regular
+    file, or is this process's own output (``/dev/stdout``), is written to directly.
 
     Args:
         path: the file to write.
@@ -29,8 +29,6 @@ def whole(path: Path, *, sync: bool = False) -> Iterator[Path]:
     if path.exists() and (not path.is_file() or _is_own_output(path)):
         yield path
         return
-    if path.is_symlink():
-        path = path.resolve()
     temporary = path.with_name(f".new-{path.name}")
     try:
         yield temporary

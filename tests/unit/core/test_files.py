@@ -77,12 +77,12 @@ def test_a_device_is_written_to_directly(tmp_path: Path) -> None:
     assert pipe.is_fifo() and [path.name for path in tmp_path.iterdir()] == ["pipe"]
 
 
-def test_a_link_stays_and_its_target_is_written(tmp_path: Path) -> None:
+def test_a_link_is_replaced_and_never_followed(tmp_path: Path) -> None:
     target, link = tmp_path / "target", tmp_path / "link"
     target.write_text("old")
     link.symlink_to(target)
     write_text(link, "new")
-    assert link.is_symlink() and target.read_text() == "new"
+    assert not link.is_symlink() and link.read_text() == "new" and target.read_text() == "old"
 
 
 def test_redirected_standard_output_is_written_through_a_link(tmp_path: Path) -> None:
