@@ -76,14 +76,13 @@ def main() -> NoReturn:
             program.parser().parse(arguments)
         before = getattr(program, "before_mpi", None)
         mpi.run(lambda comm: program.main(comm, arguments), before and partial(before, arguments))
-    if launched_rank():  # a command for one process, started on several ranks: rank 0 does it
-        sys.exit(0)
     try:
-        start_log()
+        start_log(launched_rank())
         code = program.main(arguments)
         sys.stdout.flush()
     except InputError as error:
-        report(f"error: {error}")
+        if launched_rank() == 0:
+            report(f"error: {error}")
         code = EXIT_USAGE
     except KeyboardInterrupt:
         _once("\ninterrupted\n", error=True)
@@ -91,7 +90,10 @@ def main() -> NoReturn:
     except BrokenPipeError:  # ``… | head``; what is left must not fail when Python ends
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(0)
-    ended(code)
+    if launched_rank() == 0:
+        ended(code)
+    elif code:
+        leave_after_rank_0(code)
     sys.exit(code)
 
 
