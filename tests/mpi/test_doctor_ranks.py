@@ -121,7 +121,8 @@ def test_a_sound_machine_passes_in_one_table(tmp_path: Path, ranks: int) -> None
     assert code == 0, out + err
     assert err == ""
     assert out.count("doctor for train") == out.count("\ndoctor: ") == 1
-    assert max(map(len, out.splitlines())) <= 100
+    without_path = out.replace(str(folder), "/runs")  # paths are not broken
+    assert max(map(len, without_path.splitlines())) <= 100
     assert "FAIL" not in out and f" 0 failures on {ranks} rank" in out
     table = findings(out)
     assert {"versions", "MPI", "MPI threads", "cores", "memory", "open files", "folder",
