@@ -16,6 +16,7 @@ from preprocessing import video
 from preprocessing.catalogue import Catalogue, locate
 from preprocessing.deal import BLOCK, deal_files
 from preprocessing.ela import features, features_of_pixels
+from preprocessing.integrity import damaged_rows
 from preprocessing.names import parse_path
 from preprocessing.picture import Rejected, read
 from preprocessing.store import (
@@ -25,7 +26,6 @@ from preprocessing.store import (
     Header,
     Writer,
     checksum,
-    damaged_rows,
     open_writer,
 )
 

@@ -7,6 +7,7 @@ the parameters, not on host, time or number of ranks.
 from __future__ import annotations
 
 import json
+import math
 import os
 import shlex
 import shutil
@@ -20,6 +21,7 @@ import numpy as np
 
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.files import whole
+from preprocessing import unreadable
 from preprocessing.catalogue import Catalogue
 from preprocessing.ela import Parameters
 
@@ -94,6 +96,10 @@ class Header:
         """Parameters of the features."""
         return Parameters(**self.attributes["ela"])
 
+    def bytes_of(self, name: str) -> int:
+        """Size of a dataset."""
+        return math.prod(self.shapes[name]) * self.types[name].itemsize
+
     def array(self, name: str, mode: Literal["r", "r+"] = "r") -> np.ndarray:
         """A dataset, mapped into memory."""
         return np.memmap(self.path, self.types[name], mode, self.offsets[name],
@@ -123,6 +129,8 @@ def create(path: Path, catalogue: Catalogue, split: np.ndarray, recipe: Recipe) 
                              f"{free / 1e9:.1f} GB free; choose another place with --out")
         access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
         access.set_alignment(1 << 15, ALIGNMENT)
+        # nobody else uses the temporary file, and not every file system supports locks
+        access.set_file_locking(False, True)
         with whole(path, sync=True) as temporary:
             temporary.unlink(missing_ok=True)  # left by a killed run
             name = h5py.h5f.create(os.fsencode(temporary), h5py.h5f.ACC_TRUNC, fapl=access)
@@ -137,6 +145,8 @@ def create(path: Path, catalogue: Catalogue, split: np.ndarray, recipe: Recipe) 
                                     ("crc32", np.zeros(rows, "u4"))):
                     allocate(file, key, values.shape, values.dtype)[...] = values
     except OSError as error:
+        if "lock file" in str(error) and (why := unreadable.reason(path, error)):
+            raise InputError(why) from None
         reason = os.strerror(error.errno) if error.errno else error  # that of HDF5 is a page long
         raise InputError(f"cannot write {path}: {reason}; "
                          "choose another place with --out") from None
@@ -158,8 +168,36 @@ def open_header(path: Path) -> Header:
     """Read the header of a file.
 
     Raises:
-        InputError: there is no such file, or it is not HDF5, damaged, or of another schema.
+        InputError: there is no such file, it can't be opened now, or it is not HDF5, damaged, or of
+            another schema.
     """
+    try:
+        _require_file(path)
+        os.close(os.open(path, os.O_RDONLY))  # gives the system's reason, where HDF5 has its own
+        header = _read_header(path)
+        needed = {"label", "group", "split", "status", "crc32", "path", *header.features}
+        missing = {name for name in needed if header.offsets.get(name) is None}
+        size = path.stat().st_size
+    except OSError as error:
+        raise InputError(unreadable.reason(path, error) or _damaged(path, error)) from None
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise InputError(_damaged(path, error)) from None
+    schema = header.attributes.get("schema")
+    if schema != SCHEMA or missing:
+        raise InputError(f"{path} has schema {schema}, not {SCHEMA}: "
+                         "run preprocessing again with another --out")
+    try:
+        _check_layout(header)
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(_damaged(path, error)) from None
+    end = max(header.offsets[name] + header.bytes_of(name) for name in header.offsets)
+    if size < end:
+        raise InputError(f"{path} is cut off: {size} bytes of {end}. "
+                         "Move it away and run preprocessing again")
+    return header
+
+
+def _require_file(path: Path) -> None:
     if path.is_dir():
         raise InputError(f"{path} is a folder, not a data file. Make a data file of the pictures "
                          "in it:\n  mpirun -np 2 python -m preprocessing --data "
@@ -168,28 +206,40 @@ def open_header(path: Path) -> Header:
         raise InputError(f"there is no data file '{path}'. Make it from a folder of pictures:\n"
                          "  mpirun -np 2 python -m preprocessing --data DIR --out "
                          f"{shlex.quote(str(path))}")
-    try:
-        with h5py.File(path, "r", locking=False) as file:
-            attributes = {key: json.loads(bytes(value)) for key, value in file.attrs.items()}
-            data = {name: file[name] for name in file}
-            header = Header(path, attributes,
-                            {name: dataset.id.get_offset() for name, dataset in data.items()},
-                            {name: dataset.shape for name, dataset in data.items()},
-                            {name: dataset.dtype for name, dataset in data.items()})
-        needed = {"label", "group", "split", "status", "crc32", "path", *header.features}
-        missing = {name for name in needed if header.offsets.get(name) is None}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise InputError(f"{path} is not a data file of this project, or damaged: {error}. "
-                         "Move it away and run preprocessing again") from None
-    if attributes.get("schema") != SCHEMA or missing:
-        raise InputError(f"{path} has schema {attributes.get('schema')}, not {SCHEMA}: "
-                         "run preprocessing again with another --out")
-    end = max(header.offsets[name] + int(np.prod(header.shapes[name])) * header.types[name].itemsize
-              for name in header.offsets)
-    if path.stat().st_size < end:
-        raise InputError(f"{path} is cut off: {path.stat().st_size} bytes of {end}. "
-                         "Move it away and run preprocessing again")
-    return header
+
+
+def _read_header(path: Path) -> Header:
+    """The header, not yet checked."""
+    with h5py.File(path, "r", locking=False) as file:
+        attributes = {key: json.loads(bytes(value)) for key, value in file.attrs.items()}
+        # no other links: they may lead to other files
+        data = {name: file[name] for name in file
+                if isinstance(file.get(name, getlink=True), h5py.HardLink)}
+        return Header(path, attributes,
+                      {name: dataset.id.get_offset() for name, dataset in data.items()},
+                      {name: dataset.shape for name, dataset in data.items()},
+                      {name: dataset.dtype for name, dataset in data.items()})
+
+
+def _check_layout(header: Header) -> None:
+    """Raise ValueError, TypeError or KeyError unless types and shapes are those of the schema."""
+    rows, size = header.attributes["rows"], header.parameters.size
+    if not isinstance(rows, int) or not isinstance(size, int) or rows < 1 or size < 1:
+        raise ValueError(f"{rows} rows of size {size}")
+    expected: dict[str, tuple[str, tuple[int, ...]]] = {
+        "label": ("u1", (rows,)), "group": ("i4", (rows,)), "split": ("u1", (rows,)),
+        "status": ("u1", (rows,)), "crc32": ("u4", (rows,)), "path": ("S", (rows,)),
+        **dict.fromkeys(header.features, ("u1", (rows, size, size, 3)))}
+    for name, (kind, shape) in expected.items():
+        found = header.types[name]
+        text = found.kind if kind == "S" else f"{found.kind}{found.itemsize}"
+        if text != kind or header.shapes[name] != shape:
+            raise ValueError(f"{name} is {found} {header.shapes[name]}, not {kind} {shape}")
+
+
+def _damaged(path: Path, error: Exception) -> str:
+    return f"{path} is not a data file of this project, or damaged: {error}. " \
+           "Move it away and run preprocessing again"
 
 
 def check_same(header: Header, recipe: Recipe) -> None:
@@ -210,14 +260,6 @@ def checksum(rows: list[np.ndarray]) -> int:
     for row in rows:
         value = zlib.crc32(np.ascontiguousarray(row).data, value)
     return value
-
-
-def damaged_rows(header: Header, rows: np.ndarray) -> np.ndarray:
-    """Those of ``rows`` (int64) whose features do not match the stored checksum."""
-    stored = header.array("crc32")
-    arrays = [header.array(name) for name in header.features]
-    return np.array([row for row in rows.tolist()
-                     if checksum([array[row] for array in arrays]) != stored[row]], np.int64)
 
 
 class Writer(Protocol):

@@ -15,7 +15,8 @@ from hpc_deepfake.core import mpi
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.log import log
 from hpc_deepfake.core.text import plural
-from preprocessing.store import DONE, damaged_rows, open_header
+from preprocessing.integrity import damaged_rows
+from preprocessing.store import DONE, open_header
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm

@@ -9,7 +9,8 @@ import numpy as np
 
 from hpc_deepfake.core.errors import EXIT_USAGE
 from hpc_deepfake.core.options import Parser
-from preprocessing.store import DONE, PENDING, REJECTED, damaged_rows, open_header
+from preprocessing.integrity import damaged_rows
+from preprocessing.store import DONE, PENDING, REJECTED, open_header
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -22,7 +22,8 @@ from hpc_deepfake.core.json_data import finite
 from hpc_deepfake.data import verify
 from hpc_deepfake.report import write as write_report
 from hpc_deepfake.train import checkpoint, predictions, records
-from preprocessing.store import DONE, damaged_rows, open_header
+from preprocessing.integrity import damaged_rows
+from preprocessing.store import DONE, open_header
 
 FILES = Path(__file__).resolve().parents[1] / "data" / "version-0.1"
 EXPECTED = json.loads((FILES / "expected.json").read_text())

@@ -17,7 +17,8 @@ from hpc_deepfake.core.errors import InputError
 from preprocessing import store
 from preprocessing.catalogue import Catalogue
 from preprocessing.ela import Parameters
-from preprocessing.store import ALIGNMENT, Recipe, check_same, checksum, damaged_rows, open_header
+from preprocessing.integrity import damaged_rows
+from preprocessing.store import ALIGNMENT, Recipe, check_same, checksum, open_header
 
 
 def catalogue(rows: int) -> Catalogue:

@@ -1,0 +1,109 @@
+"""Whether the contents of a data file are those that preprocessing wrote."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+from urllib.parse import unquote_to_bytes
+
+import numpy as np
+
+from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.mpi import concatenate
+from hpc_deepfake.core.text import plural, printable
+from preprocessing import unreadable
+from preprocessing.split import PARTS
+from preprocessing.store import REJECTED, Header, checksum
+
+if TYPE_CHECKING:
+    from mpi4py.MPI import Comm
+
+_BLOCK = 64  # rows read at once
+_NAMED = 5  # damaged rows in a message
+
+
+def require_intact(header: Header, rows: np.ndarray, comm: Comm | None = None) -> None:
+    """Raise InputError if labels, paths or any of ``rows`` (int64, sorted) are damaged.
+
+    With ``comm`` collective: the ranks share the rows, and all raise the same error.
+    """
+    share = rows if comm is None else np.array_split(rows, comm.size)[comm.rank]
+    problem = damaged_columns(header) if comm is None or comm.rank == 0 else None
+    found = damaged_rows(header, share)
+    if comm is not None:
+        problem, found = comm.bcast(problem), concatenate(comm, found)
+    everywhere = comm is not None
+    if problem:
+        raise InputError(f"{header.path} is damaged: {problem}. Move it away and run "
+                         "preprocessing again", everywhere=everywhere)
+    if len(found):
+        raise InputError(
+            f"{len(found):,} of {plural(len(rows), 'row')} of {header.path} "
+            f"{'is' if len(found) == 1 else 'are'} damaged: the pixels don't have their checksum. "
+            f"{named(header, found)}. Run the same preprocessing command again: it computes only "
+            "damaged rows anew, from their pictures. All damaged rows are listed by "
+            f"hpc-deepfake verify {header.path}", everywhere=everywhere)
+
+
+def named(header: Header, rows: np.ndarray) -> str:
+    """The first of some rows, with their pictures."""
+    paths = header.array("path")
+    names = [f"row {row} ({printable(paths[row].decode(errors='backslashreplace'))})"
+             for row in rows[:_NAMED].tolist()]
+    return ("First " if len(rows) > _NAMED else "") + ", ".join(names) \
+        + " …" * (len(rows) > _NAMED)
+
+
+def damaged_rows(header: Header, rows: np.ndarray) -> np.ndarray:
+    """Those of ``rows`` (int64, sorted) whose features do not match the stored checksum, or are
+    missing since the file is cut off.
+
+    Raises:
+        InputError: the file can't be read.
+    """
+    stored, found = header.array("crc32"), []
+    try:
+        descriptor = os.open(header.path, os.O_RDONLY)
+        try:
+            for run in _runs(rows):
+                blocks = [_read(descriptor, header, name, run) for name in header.features]
+                found += [row for number, row in enumerate(run.tolist())
+                          if checksum([block[number] for block in blocks]) != stored[row]]
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise InputError(unreadable.reason(header.path, error) or str(error)) from None
+    return np.array(found, np.int64)
+
+
+def damaged_columns(header: Header) -> str | None:
+    """What is wrong with labels, paths, parts and states of the rows; None if nothing is known to
+    be: groups, parts and states have no checksum."""
+    for name, most in (("label", 1), ("split", len(PARTS) - 1), ("status", REJECTED)):
+        wrong = np.flatnonzero(header.array(name) > most)
+        if len(wrong):
+            return f"the {name} of row {wrong[0]} is {header.array(name)[wrong[0]]}"
+    sha = hashlib.sha256(header.array("label").tobytes())
+    sha.update(b"\0".join(unquote_to_bytes(path) for path in header.array("path").tolist()))
+    if sha.hexdigest() != header.attributes["files"]:
+        return "labels and paths of the rows don't have their checksum"
+    return None
+
+
+def _runs(rows: np.ndarray) -> Iterator[np.ndarray]:
+    """``rows`` as runs of consecutive ones, each of one block at most."""
+    for run in np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1):
+        yield from (run[start:start + _BLOCK] for start in range(0, len(run), _BLOCK))
+
+
+def _read(descriptor: int, header: Header, name: str, rows: np.ndarray) -> np.ndarray:
+    """Consecutive rows of a feature, by reading: a mapped page of a file that is cut off meanwhile
+    would end the process. Missing bytes are 0."""
+    pixels = np.zeros((len(rows), *header.shapes[name][1:]), np.uint8)
+    left = memoryview(pixels.reshape(-1))
+    position = header.offsets[name] + int(rows[0]) * pixels[:1].nbytes
+    while len(left) and (count := os.preadv(descriptor, [left], position)):
+        left, position = left[count:], position + count
+    return pixels
