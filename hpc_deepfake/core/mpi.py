@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from hpc_deepfake.core.errors import EXIT_USAGE, InputError
+from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.log import start as start_log
 from hpc_deepfake.core.streams import whole_lines
 
@@ -135,7 +135,7 @@ def ended(code: int) -> None:
 def run(program: Callable[[Comm], int], before: Callable[[], object] | None = None) -> NoReturn:
     """Call ``program(COMM_WORLD)`` on every rank and exit with its code.
 
-    An InputError of all ranks is printed once and ends with code 2. Any other exception on any
+    An InputError of all ranks is printed once and ends with its code. Any other exception on any
     rank is printed with its rank and aborts the whole job: no rank is left waiting for another.
 
     Args:
@@ -157,7 +157,7 @@ def run(program: Callable[[Comm], int], before: Callable[[], object] | None = No
         if code is None:
             code = program(comm)
     except InputError as error:
-        code = EXIT_USAGE
+        code = error.code
         if error.everywhere or comm.size == 1:
             if comm.rank == 0:
                 report(f"error: {error}")

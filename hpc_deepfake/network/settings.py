@@ -27,6 +27,7 @@ class Settings:
     decay: float = 1e-6
     scale_rate: str = "none"
     warmup_steps: int = 0
+    clip_norm: float = 0.0
     dropout: float = 0.5
     sync_bn: bool = False
     precision: str = "float32"

@@ -22,8 +22,10 @@ R = TypeVar("R")
 Arrays = list[np.ndarray]
 
 # What a rank may request with a step, added up over the ranks: that all ranks stop; that rank 0
-# saves (only rank 0 requests that, and there are fewer than 2**20 ranks).
-STOP, SAVE = 1, 1 << 20
+# saves (only rank 0 requests that, and there are fewer than 2**20 ranks); that the training ends,
+# because this rank's numbers are not finite. Float32 holds the first two exactly beside each other;
+# beside the third, which may be added up many times, they no longer matter.
+STOP, SAVE, DIVERGED = 1, 1 << 20, 1 << 22
 
 
 class Batch(NamedTuple):
@@ -48,7 +50,7 @@ class Done(NamedTuple):
         rows: rows of all ranks in these steps.
         loss: sum over these rows.
         right: correct classifications among them.
-        wishes: sum of the ranks' requests, ``STOP`` and ``SAVE``.
+        wishes: sum of the ranks' requests, ``STOP``, ``SAVE`` and ``DIVERGED``.
         waited: seconds within the steps that this rank waited for others; NaN if unknown.
         counts: more figures by name and kind, to be added up over an epoch.
     """
@@ -71,6 +73,11 @@ class Done(NamedTuple):
         """Whether rank 0 requested a checkpoint."""
         return self.wishes >= SAVE
 
+    @property
+    def diverged(self) -> bool:
+        """Whether a rank's loss, gradients or batch statistics were not finite."""
+        return self.wishes >= DIVERGED
+
 
 class Strategy:
     """How the ranks work together; the loop calls these methods on every rank at the same points.
@@ -90,12 +97,15 @@ class Strategy:
         idle: seconds that ``deal`` waited for other ranks before it yielded the last batch.
         wishes: set by the loop; returns this rank's requests between steps.
         overdue: set by the loop; call it with a rank that this one waits for, and the seconds.
+        diverged_at: first step in which this rank's own numbers, before any reduction, were not
+            finite; None: none so far.
     """
 
     name = ""
     lockstep = True
     speaks = True
     idle = 0.0
+    diverged_at: int | None = None
 
     comm: Comm | None
     model: keras.Model | None
@@ -174,6 +184,11 @@ class Strategy:
         if whole is None:
             raise ValueError("a single rank must pass the whole weights itself")
         return whole
+
+    def finite(self) -> bool:
+        """Whether all numbers of this rank's weights and optimizer are finite."""
+        return all(np.isfinite(variable.numpy()).all()
+                   for variable in (*self.variables, *self.slots))
 
     def state(self) -> Arrays:
         """On rank 0, the whole weights and optimizer state, as in a checkpoint; collective."""

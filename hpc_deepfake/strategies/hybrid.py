@@ -13,6 +13,7 @@ from hpc_deepfake.network import batchnorm
 from hpc_deepfake.network.batchnorm import Statistics
 from hpc_deepfake.network.fused import Weights, forward
 from hpc_deepfake.network.settings import Settings
+from hpc_deepfake.strategies import clipping
 from hpc_deepfake.strategies.base import Arrays, Batch, Done
 from hpc_deepfake.strategies.collectives import Guard, process_set
 from hpc_deepfake.strategies.layout import Layout, group_size, groups, peers
@@ -50,9 +51,10 @@ class Hybrid(Sync):
         # the ranks of a group evaluate the same pictures together
         self.evaluation_share = (number, comm.size // size)
         self.speaks = self._place == 0
-        group_set = process_set(groups(comm.size, size)[number])
-        self._sharded = group_set and Sharded(self._widths, self._place, group_set, self._own,
-                                              settings.compression == "bf16")
+        self._group_set = process_set(groups(comm.size, size)[number])
+        self._sharded = self._group_set and Sharded(
+            self._widths, self._place, self._group_set, self._own,
+            settings.compression == "bf16")
         if comm.rank:
             self.model = None
             del model
@@ -81,6 +83,16 @@ class Hybrid(Sync):
         if self._peer_set is None:
             return gradient
         return self._sum(gradient, "dense_kernel", self._peer_set)
+
+    def _squares(self, gradients: list[tf.Tensor]) -> tf.Tensor:
+        """The kernel's are those of all shards; the other gradients are the same on all ranks."""
+        shard, others = ([gradient for gradient, variable in zip(
+            gradients, self.weights.trainable, strict=True)
+            if (variable is self.weights.dense1[0]) == dealt] for dealt in (True, False))
+        kernel = clipping.squares(shard)
+        if self._group_set is not None:
+            kernel = self._sum(kernel, "squares", self._group_set)
+        return kernel + clipping.squares(others)
 
     def gradients(self, batch: Batch, rows: int) -> list[np.ndarray]:
         return self._gather(super().gradients(batch, rows), self.weights.trainable)

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from hpc_deepfake.network.batchnorm import update_moving
 from hpc_deepfake.network.settings import Settings
-from hpc_deepfake.strategies.base import Batch, Done, R, T
+from hpc_deepfake.strategies.base import DIVERGED, Batch, Done, R, T
 from hpc_deepfake.strategies.layout import Layout
 from hpc_deepfake.strategies.sequential import COUNT, INPUTS, WISHES
 from hpc_deepfake.strategies.sync import Sync
@@ -39,6 +39,7 @@ class LocalSGD(Sync):
         super().__init__(model, settings, comm, layout)
         # of this rank since the last average: rows, losses, correct classifications, requests
         self._sums = tf.Variable(tf.zeros(4, tf.float64), trainable=False)
+        self._first_diverged = tf.Variable(-1, trainable=False, dtype=tf.int64)
         self._steps = self._left = 0
 
     def deal(self, items: Sequence[T], load: Callable[[T], R],
@@ -60,6 +61,8 @@ class LocalSGD(Sync):
         steps, self._steps = self._steps, 0
         sums, metered = self._average(tf.constant(wishes))
         rows, loss, right, wishes = sums.numpy().tolist()
+        if wishes >= DIVERGED and self._first_diverged >= 0:
+            self.diverged_at = int(self._first_diverged)
         return Done(steps, round(rows), loss, right, round(wishes), self._read(metered))
 
     @tf.function(autograph=False, input_signature=(*INPUTS, COUNT))
@@ -67,9 +70,11 @@ class LocalSGD(Sync):
         *batch, step = inputs
         rows = tf.cast(batch[3], tf.float64)
         parts = self._total(self._parts(*batch), tf.constant(0))
-        self.optimizer.apply(parts.gradients, step)
+        self.optimizer.apply(self._clip(parts.gradients), step)
         update_moving(self.weights.moving, parts.batch, step + 1)
         loss, right, wishes = (tf.cast(value, tf.float64) for value in parts.sums)
+        first = self._first_diverged
+        first.assign(tf.where((first < 0) & (wishes >= DIVERGED), step, first))
         self._sums.assign_add(tf.stack([rows, loss, right, wishes]))
 
     @tf.function(autograph=False, input_signature=(WISHES,))

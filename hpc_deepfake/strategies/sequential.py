@@ -13,7 +13,8 @@ from hpc_deepfake.network.batchnorm import normaliser, update_moving
 from hpc_deepfake.network.fused import Weights, forward
 from hpc_deepfake.network.optimizer import Optimizer, optimizer_of
 from hpc_deepfake.network.settings import Settings
-from hpc_deepfake.strategies.base import Batch, Done, Strategy
+from hpc_deepfake.strategies import clipping
+from hpc_deepfake.strategies.base import DIVERGED, Batch, Done, Strategy
 from hpc_deepfake.strategies.layout import Layout
 from hpc_deepfake.strategies.meter import KINDS, Meter
 from preprocessing.ela import SIZE
@@ -77,12 +78,13 @@ class Sequential(Strategy):
         return optimizer_of(self.settings, self.weights.trainable, self.share[1])
 
     def step(self, batches: Sequence[Batch], rows: int, step: int, wishes: int = 0) -> Done:
-        step = tf.constant(step, tf.int64)
         *earlier, last = [self._inputs(batch, rows) for batch in batches]
         metered = [self._hold(*inputs) for inputs in earlier]
-        sums, last_metered = self._step(*last, step, tf.constant(wishes))
+        sums, last_metered = self._step(*last, tf.constant(step, tf.int64), tf.constant(wishes))
         waited = sum(self._read(total) for total in (*metered, last_metered))
-        loss, right, wishes = sums.numpy().tolist()
+        loss, right, wishes, own = sums.numpy().tolist()
+        if own >= DIVERGED and self.diverged_at is None:
+            self.diverged_at = step
         return Done(1, rows, loss, right, round(wishes), waited)
 
     def _read(self, metered: tf.Tensor) -> float:
@@ -161,7 +163,7 @@ class Sequential(Strategy):
 
     def _total(self, parts: Parts, wishes: tf.Tensor) -> Parts:
         """Sum over the micro-batches of the step: ``parts`` of the last and the held ones, which
-        are then cleared."""
+        are then cleared. Requests are ``wishes``, and ``DIVERGED`` if need be."""
         parts.sums[2] = tf.cast(wishes, self._own)
         if self._held:
             totals = iter([value + held for value, held in zip(
@@ -169,18 +171,44 @@ class Sequential(Strategy):
             parts = Parts(*([next(totals) for _ in part] for part in parts))
             for held in self._held:
                 held.assign(tf.zeros_like(held))
+        parts.sums[2] += DIVERGED * self._not_finite(parts)
         return parts
+
+    def _not_finite(self, parts: Parts) -> tf.Tensor:
+        """1 if a number of ``parts`` is not finite, else 0.
+
+        The large kernel's gradient is left out, since reading it would take 3% of a step: where it
+        is not finite, that of the layer's bias, which sums the same factors, isn't either. What
+        still escapes, such as an overflow in the update, is found in the weights (``finite``).
+        """
+        kernel = self.weights.dense1[0]
+        small = [gradient for gradient, variable in zip(
+            parts.gradients, self.weights.trainable, strict=True) if variable is not kernel]
+        flat = tf.concat([tf.reshape(value, [-1])
+                          for value in (*small, *parts.batch, *parts.sums)], 0)
+        return 1 - tf.cast(tf.reduce_all(tf.math.is_finite(flat)), self._own)
 
     def _finish(self, parts: Parts, step: tf.Tensor,
                 wishes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Reduce and update; returns the sums over all ranks, and the meter's total."""
+        """Reduce and update; returns the sums over all ranks and this rank's own requests, and the
+        meter's total."""
         parts = self._total(parts, wishes)
-        computed = parts.gradients
+        computed, own = parts.gradients, parts.sums[2]
         parts = self._reduce(parts)
         self._meter.waits(computed, parts.gradients)
-        self.optimizer.apply(parts.gradients, step)
+        self.optimizer.apply(self._clip(parts.gradients), step)
         update_moving(self.weights.moving, parts.batch, step + 1)
-        return tf.stack([tf.cast(v, tf.float64) for v in parts.sums]), self._meter.total()
+        sums = [tf.cast(value, tf.float64) for value in (*parts.sums, own)]
+        return tf.stack(sums), self._meter.total()
+
+    def _clip(self, gradients: list[tf.Tensor]) -> list[tf.Tensor]:
+        """The gradients as ``--clip-norm`` limits them."""
+        bound = self.settings.clip_norm
+        return clipping.clipped(gradients, self._squares(gradients), bound) if bound else gradients
+
+    def _squares(self, gradients: list[tf.Tensor]) -> tf.Tensor:
+        """Sum of the squares of the whole gradient."""
+        return clipping.squares(gradients)
 
     def _new_meter(self) -> Meter:
         return Meter(self.weights.trainable[0].device.endswith("CPU:0"))

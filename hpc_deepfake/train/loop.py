@@ -20,6 +20,7 @@ from hpc_deepfake.network.model import Card, save
 from hpc_deepfake.network.settings import Settings
 from hpc_deepfake.strategies.base import SAVE, STOP, Batch, Done
 from hpc_deepfake.train import checkpoint, messages
+from hpc_deepfake.train.divergence import Divergence
 from hpc_deepfake.train.rundir import RunDir
 from hpc_deepfake.train.timing import STAGES, StepClock
 from hpc_deepfake.train.watchdog import Watchdog
@@ -141,6 +142,7 @@ class Trainer:
         self.state = State()
         self.best_weights: list[np.ndarray] = []
         self.probabilities: dict[str, np.ndarray] = {}
+        self._divergence = Divergence(comm, strategy, settings, run.path if run else None)
         self._saved, self._saved_state = time.monotonic(), (1, 0)
         self._note: Callable[..., None] = timeline.add if timeline else _ignore
         self._clock = StepClock(slow, self._note)
@@ -174,6 +176,9 @@ class Trainer:
         stopped = False
         while self.state.rows_done < len(order) and not stopped:
             done = self._steps(order, line)
+            if done.diverged:
+                line.clear()
+            self._divergence.check_steps(done, self.state.best_epoch)
             stopped = done.stopped and self.state.rows_done < len(order)
             if done.save and not stopped:
                 self.save_checkpoint()
@@ -238,6 +243,7 @@ class Trainer:
     def _end_of_epoch(self) -> bool:
         """Validate, keep the best weights, write the metrics; False if asked to stop."""
         state = self.state
+        self._divergence.check_weights(state.step, state.best_epoch)
         began = time.perf_counter()
         self.watchdog.entered()
         figures, stopped = self._evaluate(self.validation)
@@ -292,6 +298,7 @@ class Trainer:
         current = (self.state.epoch, self.state.rows_done)
         if self._saved_state == current:
             return
+        self._divergence.check_weights(self.state.step, self.state.best_epoch)
         began = time.perf_counter()
         state, best = self.strategy.state(), self.strategy.whole(self.best_weights)
         if self.run is not None:

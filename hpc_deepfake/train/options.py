@@ -98,6 +98,8 @@ def _add_training(cli: Parser) -> None:
                                "square root")
     training.add_argument("--warmup-steps", type=at_least(0), default=0, metavar="N",
                           help="raise the learning rate linearly over the first N steps")
+    training.add_argument("--clip-norm", type=between(0, 1e9), default=0.0, metavar="X",
+                          help="scale gradients down to a global norm of at most X; 0: don't")
     training.add_argument("--dropout", type=between(0, 0.99), default=0.5, metavar="P",
                           help="dropout rate before the last layer")
     training.add_argument("--sync-bn", action="store_true",

@@ -24,7 +24,7 @@ from hpc_deepfake.network.settings import Settings
 from hpc_deepfake.strategies.asynchronous.link import Link
 from hpc_deepfake.strategies.asynchronous.server import Server
 from hpc_deepfake.strategies.asynchronous.wire import Wire
-from hpc_deepfake.strategies.base import Arrays, Batch, Done, R, T
+from hpc_deepfake.strategies.base import DIVERGED, Arrays, Batch, Done, R, T
 from hpc_deepfake.strategies.layout import Layout
 from hpc_deepfake.strategies.sequential import INPUTS, WISHES, Sequential
 
@@ -102,7 +102,10 @@ class Async(Sequential):
             self._hold(*inputs)
         kernel, rest = self._gradient(*last, tf.constant(wishes))
         if self._link is not None:  # a server's ``deal`` gives nothing to compute
-            self._link.push(np.asarray(memoryview(kernel)), rest.numpy())
+            sent = rest.numpy()
+            if sent[-1] >= DIVERGED and self.diverged_at is None:
+                self.diverged_at = step
+            self._link.push(np.asarray(memoryview(kernel)), sent)
         return Done()  # ``settle`` reports what the servers did with it
 
     def settle(self, spent: dict[str, float]) -> tuple[Done, dict[str, float]]:
@@ -122,6 +125,10 @@ class Async(Sequential):
         workers = self._talk.size - self.layout.servers
         return (Done(updates, round(rows), loss, right, round(wishes), counts=counts),
                 dict(zip(spent, (total / workers).tolist(), strict=True)))
+
+    def finite(self) -> bool:
+        slots = [slot for slots in self._moments() for slot in slots]
+        return super().finite() and all(np.isfinite(slot.numpy()).all() for slot in slots)
 
     def state(self) -> Arrays:
         arrays = self.snapshot()
@@ -226,6 +233,6 @@ class Async(Sequential):
         *batch, wishes = inputs
         rows = tf.cast(batch[3], self._own)
         parts = self._total(self._parts(*batch), wishes)
-        kernel, rest = self._wire.flat(parts.gradients)
+        kernel, rest = self._wire.flat(self._clip(parts.gradients))
         return self._wire.pack(kernel), tf.concat(
             [rest, *parts.batch, tf.stack([rows, *parts.sums])], 0)

@@ -10,6 +10,7 @@ import tensorflow as tf
 from hpc_deepfake.network.batchnorm import Statistics, by_moving, normaliser, update_moving
 from hpc_deepfake.network.optimizer import Optimizer
 from hpc_deepfake.network.settings import Settings
+from hpc_deepfake.strategies import clipping
 from hpc_deepfake.strategies.layout import Layout
 from hpc_deepfake.strategies.mesh import layers
 from hpc_deepfake.strategies.mesh.regions import Group
@@ -18,7 +19,7 @@ from hpc_deepfake.strategies.mesh.shards import output_shape
 from hpc_deepfake.strategies.meter import clock
 from preprocessing.ela import SIZE
 
-_LARGE = 1 << 20  # elements from which a gradient is reduced by itself
+LARGE = 1 << 20  # elements from which a gradient is reduced by itself
 
 
 class Local(NamedTuple):
@@ -51,11 +52,13 @@ class Stage:
         evaluate: a graph, ``_evaluate``.
         reduced: a graph, ``_reduce``.
         finish: a graph, ``_reduce_and_update``.
+        squares: a graph, ``_squares``.
+        update: a graph, ``_update``.
     """
 
     def __init__(self, stages: Sequence[tuple[str, ...]], shape: Shape, place: Place,
                  weights: Mapping[str, tf.Variable], optimizer: Optimizer, settings: Settings,
-                 layout: Layout) -> None:
+                 layout: Layout, cut: Sequence[bool]) -> None:
         """
         Args:
             stages: blocks of all stages.
@@ -65,7 +68,9 @@ class Stage:
             optimizer: updates them.
             settings: what the run computes.
             layout: how the ranks share the work.
+            cut: for each trained weight, whether this rank has only a shard of it.
         """
+        self._cut = cut
         self._shape, self._place, self._weights = shape, place, weights
         self._optimizer, self._settings = optimizer, settings
         self._tensor_layout = layout.tensor_layout
@@ -89,6 +94,8 @@ class Stage:
                                     input_signature=(self.evaluated,))
         self.reduced = tf.function(self._reduce, autograph=False)
         self.finish = tf.function(self._reduce_and_update, autograph=False)
+        self.squares = tf.function(self._squares, autograph=False)
+        self.update = tf.function(self._update, autograph=False)
 
     def _input(self, previous: str | None, compute: tf.DType) -> tf.TensorSpec:
         """Of the pictures, or of the output of the previous block."""
@@ -127,7 +134,7 @@ class Stage:
         """Sum over the ranks that hold the same weights: a large kernel by itself, the rest as one
         flat tensor."""
         values = [*gradients, *batch]
-        large = [value.shape.num_elements() >= _LARGE for value in values]
+        large = [value.shape.num_elements() >= LARGE for value in values]
         rest = [value for value, alone in zip(values, large, strict=True) if not alone]
         flat = self.data.allreduce(
             tf.concat([tf.reshape(value, [-1]) for value in rest], 0), "rest")
@@ -144,10 +151,24 @@ class Stage:
         computed = clock(gradients, on_cpu)
         reduced = self._reduce(gradients, batch)
         seconds = clock([*reduced.gradients, *reduced.batch], on_cpu) - computed
-        self._optimizer.apply(reduced.gradients, step)
-        moving = [value for pair in self._statistics().values() for value in pair]
-        update_moving(moving, reduced.batch, step + 1)
+        self._apply(reduced.gradients, reduced.batch, step)
         return seconds
+
+    def _apply(self, gradients: list[tf.Tensor], batch: list[tf.Tensor], step: tf.Tensor) -> None:
+        self._optimizer.apply(gradients, step)
+        moving = [value for pair in self._statistics().values() for value in pair]
+        update_moving(moving, batch, step + 1)
+
+    def _squares(self, gradients: list[tf.Tensor]) -> tf.Tensor:
+        """This rank's part of the sum of squares of the whole reduced gradient: of weights that
+        every rank of the tensor group has whole, only the first rank counts them."""
+        return clipping.squares([gradient for gradient, cut in zip(
+            gradients, self._cut, strict=True) if cut or self._place.tensor == 0])
+
+    def _update(self, gradients: list[tf.Tensor], batch: list[tf.Tensor], step: tf.Tensor,
+                squares: tf.Tensor) -> None:
+        """Update with reduced gradients, clipped by the sum of squares of the whole gradient."""
+        self._apply(clipping.clipped(gradients, squares, self._settings.clip_norm), batch, step)
 
     def _evaluate(self, x: tf.Tensor) -> tf.Tensor:
         """The output to the next stage, or the probabilities of tampered."""

@@ -16,7 +16,7 @@ from hpc_deepfake.network import table
 from hpc_deepfake.network.fused import Weights
 from hpc_deepfake.network.optimizer import optimizer_of
 from hpc_deepfake.network.settings import Settings
-from hpc_deepfake.strategies.base import Arrays, Batch, Done, Strategy
+from hpc_deepfake.strategies.base import DIVERGED, Arrays, Batch, Done, Strategy
 from hpc_deepfake.strategies.collectives import Guard
 from hpc_deepfake.strategies.layout import Layout
 from hpc_deepfake.strategies.mesh.cut import cut
@@ -24,7 +24,7 @@ from hpc_deepfake.strategies.mesh.pipeline import Direction, Pipeline
 from hpc_deepfake.strategies.mesh.schedule import SCHEDULES, Operation, bubble
 from hpc_deepfake.strategies.mesh.shape import parse
 from hpc_deepfake.strategies.mesh.shards import Parameter, parameters
-from hpc_deepfake.strategies.mesh.stage import Local, Stage
+from hpc_deepfake.strategies.mesh.stage import LARGE, Local, Stage
 from hpc_deepfake.strategies.mesh.trace import Trace
 from hpc_deepfake.strategies.mesh.weights import Exchange
 from preprocessing.ela import SIZE
@@ -87,11 +87,13 @@ class Mesh(Strategy):
         self.slots = self.optimizer.slots
 
         self.stage = Stage(stages, self.shape, place, self.weights, self.optimizer, settings,
-                           layout)
+                           layout, [parameter.axis is not None for parameter in own
+                                    if parameter.trainable])
         self.speaks = self.stage.last and place.tensor == 0
         self._guard: AbstractContextManager[None] = \
             Guard(comm) if self.shape.groups() else nullcontext()
         self._sums_comm = comm.Dup()
+        self._model_comm = comm.Split(place.data)  # ranks that hold the network together
         title = f"rank {comm.rank}: data {place.data}, stage {place.stage} " \
                 f"({', '.join(self.stage.blocks)}), tensor {place.tensor}"
         self.trace = Trace(comm.rank, title, layout.trace) if layout.trace else None
@@ -120,12 +122,17 @@ class Mesh(Strategy):
         self.model = None
         local, loss, right = self._work(batches, rows)
         figures, self._figures = self._figures, np.zeros_like(self._figures)
+        if not _finite(local, loss):
+            wishes += DIVERGED
+            self.diverged_at = step if self.diverged_at is None else self.diverged_at
         summands = np.array([loss, right, wishes, *figures])
         sums = np.empty_like(summands)
         # mpi4py 4.1.2 keeps no reference: "summands" must exist until the request is complete
         request = self._sums_comm.Iallreduce(summands, sums)
         ready = time.perf_counter()
-        reducing = np.nan_to_num(float(self.stage.finish(*local, tf.constant(step, tf.int64))))
+        number = tf.constant(step, tf.int64)
+        reducing = self._finish_clipped(local, number) if self.settings.clip_norm \
+            else np.nan_to_num(float(self.stage.finish(*local, number)))
         updated = time.perf_counter()
         idle = wait(request)
         ended = time.perf_counter()
@@ -144,6 +151,19 @@ class Mesh(Strategy):
         loss, right, wishes, *totals = sums.tolist()
         return Done(1, rows, loss, right, round(wishes),
                     float(self.pipeline.waited + idle + reducing), _counts(totals))
+
+    def _finish_clipped(self, local: Local, step: tf.Tensor) -> float:
+        """``Stage.finish`` with ``--clip-norm``; returns the seconds of the reductions.
+
+        The norm is summed by MPI, since stages have no group of Horovod's in common."""
+        began = time.perf_counter()
+        reduced = self.stage.reduced(*local)
+        own = np.array([float(self.stage.squares(reduced.gradients))])
+        total = np.empty_like(own)
+        wait(self._model_comm.Iallreduce(own, total))
+        reducing = time.perf_counter() - began
+        self.stage.update(*reduced, step, tf.constant(total[0]))
+        return reducing
 
     def settle(self, spent: dict[str, float]) -> tuple[Done, dict[str, float]]:
         figures, self._figures = self._figures, np.zeros_like(self._figures)
@@ -274,6 +294,14 @@ def _inputs(batch: Batch, rows: int) -> tuple[np.ndarray | tf.Tensor, ...]:
     labels = batch.labels if present else np.zeros(1, np.uint8)
     return (pictures, tf.constant(labels), tf.constant(batch.seed, tf.int32),
             tf.constant(rows, tf.int64), tf.constant(present))
+
+
+def _finite(local: Local, loss: float) -> bool:
+    """Whether loss, gradients and batch statistics are finite; the large kernel is left out (see
+    ``Sequential``)."""
+    small = [value.numpy() for value in (*local.gradients, *local.batch)
+             if value.shape.num_elements() < LARGE]
+    return bool(np.isfinite(loss)) and all(np.isfinite(value).all() for value in small)
 
 
 def _counts(figures: Sequence[float]) -> dict[str, dict[str, float]]:
