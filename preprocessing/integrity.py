@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
@@ -12,6 +13,7 @@ import numpy as np
 
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.mpi import concatenate
+from hpc_deepfake.core.progress import Line
 from hpc_deepfake.core.text import plural, printable
 from preprocessing import unreadable
 from preprocessing.split import PARTS
@@ -31,7 +33,7 @@ def require_intact(header: Header, rows: np.ndarray, comm: Comm | None = None) -
     """
     share = rows if comm is None else np.array_split(rows, comm.size)[comm.rank]
     problem = damaged_columns(header) if comm is None or comm.rank == 0 else None
-    found = damaged_rows(header, share)
+    found = damaged_rows(header, share, shown=comm is None or comm.rank == 0)
     if comm is not None:
         problem, found = comm.bcast(problem), concatenate(comm, found)
     everywhere = comm is not None
@@ -41,10 +43,10 @@ def require_intact(header: Header, rows: np.ndarray, comm: Comm | None = None) -
     if len(found):
         raise InputError(
             f"{len(found):,} of {plural(len(rows), 'row')} of {header.path} "
-            f"{'is' if len(found) == 1 else 'are'} damaged: the pixels don't have their checksum. "
-            f"{named(header, found)}. Run the same preprocessing command again: it computes only "
-            "damaged rows anew, from their pictures. All damaged rows are listed by "
-            f"hpc-deepfake verify {header.path}", everywhere=everywhere)
+            f"{'is' if len(found) == 1 else 'are'} damaged, since the pixels don't have their "
+            f"checksum: {named(header, found)}. Run the same preprocessing command again: it "
+            "computes only the damaged rows, from their pictures. To check the whole file:\n"
+            f"  hpc-deepfake verify {shlex.quote(str(header.path))}", everywhere=everywhere)
 
 
 def named(header: Header, rows: np.ndarray) -> str:
@@ -52,18 +54,24 @@ def named(header: Header, rows: np.ndarray) -> str:
     paths = header.array("path")
     names = [f"row {row} ({printable(paths[row].decode(errors='backslashreplace'))})"
              for row in rows[:_NAMED].tolist()]
-    return ("First " if len(rows) > _NAMED else "") + ", ".join(names) \
-        + " …" * (len(rows) > _NAMED)
+    if len(rows) <= _NAMED:
+        return ", ".join(names)
+    return f"the first ones are {', '.join(names)}"
 
 
-def damaged_rows(header: Header, rows: np.ndarray) -> np.ndarray:
+def damaged_rows(header: Header, rows: np.ndarray, shown: bool = False) -> np.ndarray:
     """Those of ``rows`` (int64, sorted) whose features do not match the stored checksum, or are
     missing since the file is cut off.
+
+    Args:
+        header: header of the file.
+        rows: the rows to check.
+        shown: whether to show the progress if it takes long.
 
     Raises:
         InputError: the file can't be read.
     """
-    stored, found = header.array("crc32"), []
+    stored, found, line, checked = header.array("crc32"), [], Line(shown), 0
     try:
         descriptor = os.open(header.path, os.O_RDONLY)
         try:
@@ -71,10 +79,14 @@ def damaged_rows(header: Header, rows: np.ndarray) -> np.ndarray:
                 blocks = [_read(descriptor, header, name, run) for name in header.features]
                 found += [row for number, row in enumerate(run.tolist())
                           if checksum([block[number] for block in blocks]) != stored[row]]
+                checked += len(run)
+                if line.due():
+                    line.show(f"{checked:,} of {plural(len(rows), 'row')} checked")
         finally:
             os.close(descriptor)
     except OSError as error:
         raise InputError(unreadable.reason(header.path, error) or str(error)) from None
+    line.clear()
     return np.array(found, np.int64)
 
 
@@ -102,7 +114,7 @@ def _read(descriptor: int, header: Header, name: str, rows: np.ndarray) -> np.nd
     """Consecutive rows of a feature, by reading: a mapped page of a file that is cut off meanwhile
     would end the process. Missing bytes are 0."""
     pixels = np.zeros((len(rows), *header.shapes[name][1:]), np.uint8)
-    left = memoryview(pixels.reshape(-1))
+    left = pixels.reshape(-1).data
     position = header.offsets[name] + int(rows[0]) * pixels[:1].nbytes
     while len(left) and (count := os.preadv(descriptor, [left], position)):
         left, position = left[count:], position + count

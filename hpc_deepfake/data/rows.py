@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-import os
-import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-import psutil
 
 from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.log import log
+from hpc_deepfake.data import node_copy
+from hpc_deepfake.data.inputs import MappedRows, Pictures, PositionedRows, Source, choose
 from preprocessing.split import PARTS
 from preprocessing.store import DONE, PENDING, Header, open_header
 
+if TYPE_CHECKING:
+    from mpi4py.MPI import Comm
+
 T = TypeVar("T")
 R = TypeVar("R")
-INPUTS = ("auto", "mmap", "read", "memory")
-# network file systems, where a page fault costs a round trip
-REMOTE = {"nfs", "nfs4", "lustre", "gpfs", "beegfs", "cifs", "smb3", "ceph", "afs", "orangefs",
-           "pvfs2", "panfs", "fuse", "9p", "wekafs", "daos"}
-
-
-class Pictures(Protocol):
-    """uint8 (N, 128, 128, 3), indexed by arrays of row numbers."""
-
-    def __getitem__(self, rows: np.ndarray, /) -> np.ndarray:
-        """The pictures of these rows, in their order."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +35,7 @@ class DataFile:
         labels: uint8 (N), 0 authentic, 1 tampered.
         parts: uint8 (N), indices into ``split.PARTS``.
         usable: bool (N), False for rejected rows.
-        input: how the pictures are read, one of ``INPUTS``.
+        input: how the pictures are read, one of ``inputs.INPUTS``.
     """
 
     header: Header
@@ -61,42 +53,29 @@ class DataFile:
         return np.flatnonzero(self.usable & (self.parts == PARTS.index(part)))
 
     def batch(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Pictures and labels of ``rows``, in their order."""
+        """Pictures and labels of ``rows``, in their order.
+
+        Raises:
+            InputError: the file can't be read any more.
+        """
         return np.asarray(self.pictures[rows]), self.labels[rows]
 
 
-class PositionedRows:
-    """Rows read one by one with pread: no page faults, and memory for one batch only."""
-
-    def __init__(self, path: Path, offset: int, shape: tuple[int, ...]) -> None:
-        self._path, self._descriptor = path, os.open(path, os.O_RDONLY)
-        weakref.finalize(self, os.close, self._descriptor)
-        self._offset, self._shape = offset, shape[1:]
-
-    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
-        pictures = np.empty((len(rows), *self._shape), np.uint8)
-        size = int(np.prod(self._shape))
-        for row, target in zip(rows.tolist(), pictures, strict=True):
-            if os.preadv(self._descriptor, [target], self._offset + row * size) != size:
-                raise OSError(f"row {row} of {self._path} is cut off")
-        return pictures
-
-
 def open_data(path: Path, feature: str, input_mode: str = "auto",
-              ranks_on_node: int = 1) -> DataFile:
-    """Open one feature of a data file.
+              comm: Comm | None = None) -> DataFile:
+    """Open one feature of a data file; with ``comm`` collective.
 
     Args:
         path: the data file.
         feature: name of the feature.
         input_mode: ``mmap`` maps the pictures from the page cache, ``read`` reads the rows of each
-            batch, ``memory`` holds all of them; ``auto`` maps a file on a local file system, and of
-            a file on a network file system holds all pictures if all ranks of the node together
-            need less than a quarter of its free memory, else reads the rows of each batch.
-        ranks_on_node: number of ranks that open the file on this node.
+            batch, ``memory`` holds all of them, once per node if there is room, else it is
+            ``read``; for ``auto`` see ``inputs.choose``.
+        comm: the ranks that open the file together; all get the same mode.
 
     Raises:
-        InputError: no such file or feature, or preprocessing has not finished the file.
+        InputError: no such file or feature, preprocessing has not finished the file, or it can't
+            be read.
     """
     header = open_header(path)
     if feature not in header.features:
@@ -107,28 +86,29 @@ def open_data(path: Path, feature: str, input_mode: str = "auto",
     if pending:
         raise InputError(f"{path} isn't finished: {pending:,} of {header.rows:,} pictures are "
                          "pending; run the same preprocessing command again to complete it")
-    shape = header.shapes[feature]
     if input_mode == "auto":
-        fits = int(np.prod(shape)) * ranks_on_node < psutil.virtual_memory().available / 4
-        input_mode = "mmap" if file_system(path) not in REMOTE else "memory" if fits else "read"
-    pictures: Pictures
-    if input_mode == "memory":
-        pictures = np.fromfile(path, np.uint8, int(np.prod(shape)),
-                               offset=header.offsets[feature]).reshape(shape)
-    elif input_mode == "read":
-        pictures = PositionedRows(path, header.offsets[feature], shape)
-    else:
-        pictures = header.array(feature)
+        input_mode = choose(header, feature, comm)
+    pictures, input_mode = _pictures(header, feature, input_mode, comm)
     return DataFile(header, feature, pictures, np.array(header.array("label")),
                     np.array(header.array("split")), status == DONE, input_mode)
 
 
-def file_system(path: Path) -> str:
-    """Type of the file system that holds ``path``, such as ``lustre``; empty if unknown."""
-    resolved = path.resolve()
-    types = {Path(mount.mountpoint): mount.fstype for mount in psutil.disk_partitions(all=True)}
-    folders = (resolved, *resolved.parents)
-    return next((types[folder].partition(".")[0] for folder in folders if folder in types), "")
+def _pictures(header: Header, feature: str, mode: str,
+              comm: Comm | None) -> tuple[Pictures, str]:
+    """The pictures, and how they are read, which may be ``read`` for want of memory."""
+    if mode == "memory" and comm is not None:
+        held, problem = node_copy.hold(header, feature, comm)
+        if held is not None:
+            return held, mode
+        if comm.rank == 0:
+            log.warning("note: the pictures can't be held in memory, so each batch is read from "
+                        f"the file (--input read): {problem}")
+        mode = "read"
+    if mode == "memory":
+        pictures = np.empty(header.shapes[feature], np.uint8)
+        Source(header, feature).read(0, pictures)
+        return pictures, mode
+    return (PositionedRows if mode == "read" else MappedRows)(header, feature), mode
 
 
 def check_trainable(data: DataFile) -> None:

@@ -53,7 +53,7 @@ def writable(folder: Path) -> Record:
 
 
 def _file_system(folder: Path, nodes: int) -> Record:
-    from hpc_deepfake.data.rows import file_system
+    from hpc_deepfake.data.inputs import file_system
 
     return judge_file_system(file_system(folder), nodes)
 
@@ -90,7 +90,7 @@ def judge_space(free: float, total: float, files: int | None) -> Record:
 
 
 def _locking(folder: Path) -> Record:
-    from hpc_deepfake.data.rows import REMOTE, file_system
+    from hpc_deepfake.data.inputs import REMOTE, file_system
 
     kind, refused = file_system(folder), None
     with tempfile.NamedTemporaryFile(dir=folder, prefix=shared.PREFIX) as file:

@@ -16,11 +16,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import psutil
 
 from hpc_deepfake import strategies
 from hpc_deepfake.core import mpi
-from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.errors import Diverged, InputError
 from hpc_deepfake.core.options import default_data
 from hpc_deepfake.core.stop import EXIT_STOPPED, StopFlag
 from hpc_deepfake.network import device as devices
@@ -74,7 +75,7 @@ def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
                          everywhere=True)
 
     local_rank, ranks_on_node = devices.local_ranks(comm)
-    data = _open(comm, options, ranks_on_node)
+    data = _open(comm, options)
     device = mpi.together(comm, partial(devices.start, options.device, local_rank, ranks_on_node,
                                         options.threads))
     run, loaded = run_directory(comm, options, settings, data)
@@ -101,7 +102,11 @@ def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
     trainer.restore(loaded)
     del loaded
     started = time.perf_counter()
-    summary = trainer.train()
+    try:
+        summary = trainer.train()
+    except Diverged:  # on all ranks: no thread may use MPI when it ends
+        watchdog.close()
+        raise
     watchdog.close()
     usage = comm.gather(resource_usage())
     traced = timeline.write() if timeline is not None else None
@@ -175,12 +180,15 @@ def resource_usage() -> dict[str, float]:
             "wall_s": time.time() - psutil.Process().create_time()}
 
 
-def _open(comm: Comm, options: Namespace, ranks_on_node: int) -> DataFile:
-    """Open the data on every rank, after rank 0 has checked them; collective."""
+def _open(comm: Comm, options: Namespace) -> DataFile:
+    """Open the data on every rank, after they have been checked; collective."""
     from hpc_deepfake.data.rows import check_trainable, first_rows, open_data
     from hpc_deepfake.data.synthetic import synthetic
+    from preprocessing.integrity import require_intact
+    from preprocessing.store import open_header
 
-    def check() -> None:
+    def check() -> np.ndarray:
+        """The rows that the run will use."""
         if options.precision == "float64" and options.device == "gpu":
             raise InputError("--precision float64 is only supported on CPUs: use --device cpu, or "
                              "another --precision")
@@ -189,17 +197,19 @@ def _open(comm: Comm, options: Namespace, ranks_on_node: int) -> DataFile:
         else:
             data = open_data(options.data, options.feature, "mmap")
         check_trainable(data)
-        first_rows(data.rows("train"), options.rows, options.seed)
+        trained = first_rows(data.rows("train"), options.rows, options.seed)
+        return np.sort(np.concatenate([trained, data.rows("validation"), data.rows("test")]))
 
-    mpi.on_root(comm, check)
+    rows = mpi.on_root(comm, check)
     if options.synthetic:
         return synthetic(options.synthetic, options.feature, options.seed)
     path = options.data
+    require_intact(mpi.together(comm, partial(open_header, path)), rows, comm)
     if options.stage is not None:
         from hpc_deepfake.data.stage import stage
 
         path = stage(comm, path, options.stage)
-    return open_data(path, options.feature, options.input, ranks_on_node)
+    return open_data(path, options.feature, options.input, comm)
 
 
 def _write_records(comm: Comm, options: Namespace, run: RunDir | None, data: DataFile,
