@@ -28,6 +28,7 @@ _SET_BY_COMPARE = {"data": "use --data", "run": "use --out", "feature": "use --f
 _METHODS_WITH = {
     **dict.fromkeys(("mesh", "stages", "schedule", "tensor_layout", "trace"), ("mesh",)),
     **dict.fromkeys(("max_staleness", "staleness_rate"), ("async",)),
+    "scale_rate": tuple(name for name in strategies.NAMES if name != "async"),
     "sync_every": ("local-sgd",), "shard_group": ("hybrid",),
     "compression": ("sync", "async", "hybrid")}
 # Options of train that are not meant to change a run's result or speed.

@@ -14,7 +14,7 @@ from types import FrameType
 
 from hpc_deepfake.compare import folder
 from hpc_deepfake.compare.plan import Training
-from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.errors import EXIT_DIVERGED, InputError
 from hpc_deepfake.core.log import log
 from hpc_deepfake.core.stop import EXIT_STOPPED
 from hpc_deepfake.core.text import plural
@@ -114,8 +114,9 @@ def run_all(trainings: Sequence[Training], out: Path, launcher: str, resume: str
                   f"{training.name}; run the same command again to resume:\n  {resume}", flush=True)
             return code
         if code:
-            log.error("error: %s failed with exit code %d; see its message above. To run it "
-                      "alone:\n  %s", training.name, code,
+            log.error("error: %s %s with exit code %d; see its message above. To run it "
+                      "alone:\n  %s", training.name,
+                      "diverged" if code == EXIT_DIVERGED else "failed", code,
                       shlex.join(training.command(launcher, ("python",))))
             return code
     return 0

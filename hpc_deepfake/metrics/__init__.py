@@ -22,10 +22,13 @@ def evaluate(probabilities: np.ndarray, labels: np.ndarray,
         ``loss`` (cross-entropy, natural logarithm), ``accuracy``, ``balanced_accuracy``,
         ``precision``, ``recall``, ``f1``, ``auc``, the counts ``tp fp tn fn``, ``rows`` and
         ``majority`` (accuracy of always predicting the more frequent class). None where a metric
-        is not defined: no rows, or one class only.
+        is not defined: no rows, one class only, or a probability that is not finite.
     """
     p = np.asarray(probabilities, np.float64)
     y = np.asarray(labels).astype(bool)
+    if not np.isfinite(p).all():
+        defined = evaluate(np.zeros(len(y)), y)
+        return {name: defined[name] if name in ("rows", "majority") else None for name in defined}
     predicted = p >= threshold
     tp, fp = int((predicted & y).sum()), int((predicted & ~y).sum())
     tn, fn = int((~predicted & ~y).sum()), int((~predicted & y).sum())
@@ -52,7 +55,7 @@ def _ratio(part: int, whole: int) -> float | None:
 
 def auc(scores: np.ndarray, labels: np.ndarray) -> float | None:
     """Area under the ROC curve: the probability that a positive has a higher score than a negative,
-    where ties count half. None if a class has no rows.
+    where ties count half. None if a class has no rows, or if a score is not finite.
 
     (Mann-Whitney's U divided by the number of pairs; Hanley & McNeil 1982.)
 
@@ -62,7 +65,7 @@ def auc(scores: np.ndarray, labels: np.ndarray) -> float | None:
     """
     y = np.asarray(labels).astype(bool)
     positives, negatives = int(y.sum()), int((~y).sum())
-    if not positives or not negatives:
+    if not positives or not negatives or not np.isfinite(scores).all():
         return None
     _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
     ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
@@ -94,5 +97,6 @@ def table(figures: Mapping[str, float | int | None],
         "0.5 is chance",
         f"loss               {text.number(figures['loss']):>7}   cross-entropy",
         "                     predicted authentic  predicted tampered",
-        f"  authentic          {figures['tn']:>19,}  {figures['fp']:>18,}",
-        f"  tampered           {figures['fn']:>19,}  {figures['tp']:>18,}"])
+        *(f"  {name:<17}  {text.count(figures[authentic]):>19}  "
+          f"{text.count(figures[tampered]):>18}" for name, authentic, tampered in (
+              ("authentic", "tn", "fp"), ("tampered", "fn", "tp")))])

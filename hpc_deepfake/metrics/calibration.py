@@ -34,8 +34,11 @@ def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray,
     """Mean distance of the reliability diagram from its diagonal, weighted by pictures (Naeini et
     al. 2015), of the probability of tampered.
 
-    0 is perfect; with few pictures per bin it is overestimated. None without rows.
+    0 is perfect; with few pictures per bin it is overestimated. None without rows, or if a
+    probability is not finite.
     """
+    if not np.isfinite(probabilities).all():
+        return None
     points = reliability(probabilities, labels, bins)
     rows = sum(count for _, _, count in points)
     error = sum(count * abs(predicted - share) for predicted, share, count in points)
@@ -44,6 +47,7 @@ def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray,
 
 def brier(probabilities: np.ndarray, labels: np.ndarray) -> float | None:
     """Mean squared difference of probability and label (Brier 1950): 0 is perfect, 0.25 comes from
-    always predicting one half. None without rows."""
+    always predicting one half. None without rows, or if a probability is not finite."""
     p = np.asarray(probabilities, np.float64)
-    return float(np.mean((p - np.asarray(labels, np.float64)) ** 2)) if len(p) else None
+    defined = len(p) and np.isfinite(p).all()
+    return float(np.mean((p - np.asarray(labels, np.float64)) ** 2)) if defined else None

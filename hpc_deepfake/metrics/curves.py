@@ -48,8 +48,10 @@ def youden(probabilities: np.ndarray, labels: np.ndarray) -> float | None:
     several equally good thresholds the one nearest to 0.5 is returned.
 
     Returns:
-        The threshold; None if a class has no rows.
+        The threshold; None if a class has no rows, or if a probability is not finite.
     """
+    if not np.isfinite(probabilities).all():
+        return None
     false, true, thresholds = roc(probabilities, labels)
     gain = true - false
     if not np.isfinite(gain).all():

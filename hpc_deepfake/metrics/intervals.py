@@ -26,12 +26,13 @@ def bootstrap(probabilities: np.ndarray, labels: np.ndarray, groups: np.ndarray,
 
     Returns:
         Lower and upper end for ``accuracy``, ``balanced_accuracy`` and ``auc``; None with fewer
-        than two groups, and for the last two if more than half of the samples have one class only.
+        than two groups or if a probability is not finite, and for the last two if more than half of
+        the samples have one class only.
     """
     p, y = np.asarray(probabilities, np.float64), np.asarray(labels).astype(bool)
     _, group = np.unique(groups, return_inverse=True)
     count = int(group.max()) + 1 if len(group) else 0
-    if count < 2:
+    if count < 2 or not np.isfinite(p).all():
         return {"accuracy": None, "balanced_accuracy": None, "auc": None}
     # by class (authentic, tampered) and group
     right = np.stack([np.bincount(group, ((p >= threshold) == y) & (y == label), count)

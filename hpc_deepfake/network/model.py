@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hpc_deepfake.core import json_data
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.files import whole, write_json
+from hpc_deepfake.core.json_data import dictionary, finite
 from preprocessing.ela import SIZE, Parameters
 
 if TYPE_CHECKING:
@@ -58,10 +59,12 @@ def read_card(path: Path) -> Card:
     """
     file = find(path).with_suffix(".json")
     try:
-        card = json.loads(file.read_text(encoding="utf-8"))
-        return Card(str(card["feature"]), Parameters(**card["parameters"]),
-                    float(card["threshold"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        card = dictionary(json_data.read(file))
+        feature, threshold = card.get("feature"), finite(card.get("threshold"))
+        if not isinstance(feature, str) or threshold is None or not 0 <= threshold <= 1:
+            raise ValueError("no feature, or no threshold from 0 to 1")
+        return Card(feature, Parameters.of(card.get("parameters")), threshold)
+    except (OSError, ValueError) as error:
         raise InputError(f"the model's card {file} can't be read ({error}); training "
                          "writes it beside model.keras: copy both files") from None
 
@@ -70,9 +73,11 @@ def load(path: Path) -> keras.Model:
     """A trained model, loaded in Keras' safe mode, which runs no code from the file.
 
     Raises:
-        InputError: the file is missing or damaged, or the network has unexpected shapes.
+        InputError: the file is missing or damaged, the network has unexpected shapes, or its
+            weights are not finite.
     """
     import keras
+    import numpy as np
 
     file = find(path)
     try:
@@ -85,4 +90,7 @@ def load(path: Path) -> keras.Model:
     if shapes != [(None, SIZE, SIZE, 3), (None, 2)]:
         raise InputError(f"{file} has unexpected shapes: input {shapes[0]}, output {shapes[1]}, "
                          f"not (None, {SIZE}, {SIZE}, 3) and (None, 2); use a model from training")
+    if not all(np.isfinite(weight).all() for weight in model.get_weights()):
+        raise InputError(f"{file} has weights that are not finite (NaN or infinity): its training "
+                         "diverged. Train again with a lower --learning-rate or --clip-norm 1")
     return model

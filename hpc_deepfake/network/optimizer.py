@@ -17,25 +17,31 @@ class Schedule:
     """Learning rate of optimizer step t, counted from 0.
 
     It is ``rate·scale / (1 + decay·t)``, the meaning of ``decay`` in Keras 1 and 2 (Keras 3 ignores
-    it), times (t + 1)/warmup during the first ``warmup`` steps (Goyal et al. 2017).
+    it). During the first ``warmup`` steps it rises linearly from ``rate``, what one rank would use,
+    where it is scaled with the ranks (Goyal et al. 2017), and else from ``rate/warmup``.
 
     Attributes:
         rate: initial learning rate.
         decay: decay per step.
-        scale: factor for the number of ranks.
+        scale: factor for the number of ranks; None: the rate is not scaled with them.
         warmup: number of warm-up steps; 0 for none.
     """
 
     rate: float
     decay: float = 0.0
-    scale: float = 1.0
+    scale: float | None = None
     warmup: int = 0
 
     def at(self, step: tf.Tensor) -> tf.Tensor:
         """The rate of a step, an int64 scalar; float64."""
         t = tf.cast(step, tf.float64)
-        rate = self.rate * self.scale / (1 + self.decay * t)
-        return rate * tf.minimum((t + 1) / self.warmup, 1) if self.warmup else rate
+        rate = self.rate * (self.scale or 1.0) / (1 + self.decay * t)
+        if not self.warmup:
+            return rate
+        if self.scale is None:
+            return rate * tf.minimum((t + 1) / self.warmup, 1)
+        start = 1 / self.scale
+        return rate * (start + (1 - start) * tf.minimum(t / self.warmup, 1))
 
 
 class Adam:

@@ -44,9 +44,9 @@ class Settings:
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
-    def rate_scale(self, ranks: int) -> float:
-        """Factor of the learning rate for a number of ranks."""
-        return {"none": 1.0, "linear": float(ranks), "sqrt": math.sqrt(ranks)}[self.scale_rate]
+    def rate_scale(self, ranks: int) -> float | None:
+        """Factor of the learning rate for a number of ranks; None: it is not scaled."""
+        return {"none": None, "linear": float(ranks), "sqrt": math.sqrt(ranks)}[self.scale_rate]
 
 
 def from_options(kind: type[T], options: Namespace) -> T:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NoReturn
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.network.settings import Settings
 from hpc_deepfake.strategies.layout import Layout
+from hpc_deepfake.strategies.traffic import MOST_SERVERS
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
@@ -44,6 +45,16 @@ def choose(name: str, ranks: int, settings: Settings | None = None,
             refuse("does not support --compression: leave it out, or use --strategy sync")
     if name == "sequential" and ranks > 1:
         refuse(f"runs on one rank, not {ranks}: leave mpirun out, or use --strategy sync")
+    if name == "sequential" and settings.compression != "none":
+        refuse(f"exchanges nothing that --compression {settings.compression} could shorten: leave "
+               "it out; fp16 is for sync and async, bf16 for hybrid, on several ranks")
+    if name == "async" and layout.servers > MOST_SERVERS:
+        refuse(f"can cut the weights into pieces for at most {MOST_SERVERS} servers, not "
+               f"{layout.servers}: use fewer --servers (one for every few workers is plenty)")
+    if name == "async" and settings.scale_rate != "none":
+        refuse(f"does not support --scale-rate {settings.scale_rate}: each of its updates uses the "
+               "batch of one worker, however many there are. Leave it out; --staleness-rate makes "
+               "the learning rate follow the gradients' age")
     if name == "async" and ranks <= layout.servers:
         refuse(f"needs a rank for each server and at least one worker, {layout.servers + 1} in "
                f"total, not {ranks}: start it with mpirun -np {layout.servers + 1} or more, or use "

@@ -6,8 +6,7 @@ import horovod.tensorflow as hvd
 import tensorflow as tf
 from horovod.tensorflow.mpi_ops import _allreduce
 
-from hpc_deepfake.strategies import traffic
-from hpc_deepfake.strategies.compression import from_half, to_half
+from hpc_deepfake.strategies import compression, traffic
 from hpc_deepfake.strategies.sequential import Parts, Sequential
 
 
@@ -15,7 +14,8 @@ class Sync(Sequential):
     """Two reductions per step: the large dense kernel's gradient as soon as it is computed, and the
     rest.
 
-    The rest, with batch statistics, sums and requests, is one flat tensor.
+    The rest, with batch statistics, sums and requests, is one flat tensor. With ``--compression
+    fp16`` one number is reduced before, which the scale depends on.
     """
 
     name = "sync"
@@ -39,7 +39,10 @@ class Sync(Sequential):
     def _reduce_kernel(self, gradient: tf.Tensor) -> tf.Tensor:
         """Sum over the ranks of the large kernel's gradient."""
         if self.settings.compression == "fp16":
-            return from_half(self._allreduce(to_half(gradient), "dense_kernel"), gradient.dtype)
+            scale = compression.scale(
+                self._allreduce(compression.largest(gradient), "kernel_bound"))
+            half = self._allreduce(compression.to_half(gradient, scale), "dense_kernel")
+            return compression.from_half(half, scale, gradient.dtype)
         return self._allreduce(gradient, "dense_kernel")
 
     def _allreduce(self, value: tf.Tensor, name: str) -> tf.Tensor:

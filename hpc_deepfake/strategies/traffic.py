@@ -13,6 +13,8 @@ KERNEL = FEATURES * UNITS  # numbers in it
 POOLED = 63 * 63 * 32  # numbers per picture between the two convolutions
 # numbers in the other weights, the batch statistics and three sums, which are one flat tensor
 REST = 19_970 + 192 + 3
+# parameter servers among which the kernel can be cut if the first also holds the other weights
+MOST_SERVERS = (KERNEL + 19_970) // 19_970
 
 
 def allreduce(size: float, ranks: int) -> float:

@@ -67,16 +67,19 @@ def load(path: Path) -> Loaded:
 
 
 def load_newest(folder: Path) -> tuple[list[np.ndarray], dict[str, Any], list[str]] | None:
-    """The newest undamaged checkpoint, and the errors of newer ones; None if there is no
-    checkpoint.
+    """The newest checkpoint that is neither damaged nor of a training that had diverged, and what
+    is wrong with newer ones; None if there is no checkpoint.
 
     Raises:
-        ValueError: all are damaged.
+        ValueError: there is none but such.
     """
     problems: list[str] = []
     for path in found(folder):
         try:
-            return *load(path), problems
+            arrays, meta = load(path)
+            if all(np.isfinite(array).all() for array in arrays if array.dtype.kind == "f"):
+                return arrays, meta, problems
+            problems.append(f"{path} has numbers that are not finite: the training had diverged")
         except ValueError as error:
             problems.append(str(error))
     if problems:

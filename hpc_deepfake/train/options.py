@@ -31,8 +31,8 @@ examples:
 To stop a training early, send SIGTERM or SIGUSR1 to any rank: all ranks stop after the same step
 and write a checkpoint.
 
-exit codes: 0 done; 2 wrong usage or input; 75 stopped by a signal, continue with --resume;
-any other code: a fault"""
+exit codes: 0 done; 2 wrong usage or input; 3 diverged, needs other options; 75 stopped by a
+signal, continue with --resume; any other code: a fault"""
 
 IN_RUN = Path()  # the value of --timeline without a file
 
@@ -95,9 +95,10 @@ def _add_training(cli: Parser) -> None:
                           help="decay of the learning rate per step")
     training.add_argument("--scale-rate", choices=SCALINGS, default="none",
                           help="multiply the learning rate by the number of ranks, or by its "
-                               "square root")
+                               "square root; not with async")
     training.add_argument("--warmup-steps", type=at_least(0), default=0, metavar="N",
-                          help="raise the learning rate linearly over the first N steps")
+                          help="raise the learning rate linearly over the first N steps, from "
+                               "LR where --scale-rate raises it, otherwise from LR / N")
     training.add_argument("--clip-norm", type=between(0, 1e9), default=0.0, metavar="X",
                           help="scale gradients down to a global norm of at most X; 0: don't")
     training.add_argument("--dropout", type=between(0, 0.99), default=0.5, metavar="P",

@@ -42,7 +42,7 @@ def run_directory(comm: Comm, options: Namespace, settings: Settings,
             try:
                 newest = checkpoint.load_newest(run.path / "checkpoints")
             except ValueError as error:
-                raise InputError(f"no checkpoint of {run.path} can be read: {error}. Start a new "
+                raise InputError(f"no checkpoint of {run.path} can be used: {error}. Start a new "
                                  "run with another --run") from None
             if newest is not None:
                 arrays, meta, problems = newest
@@ -65,7 +65,9 @@ def run_directory(comm: Comm, options: Namespace, settings: Settings,
 
 def _check_same(path: Path, meta: dict[str, Any], settings: Settings, data: DataFile) -> None:
     """Raise InputError unless settings and data are those of the checkpoint."""
-    differing = [f"--{name.replace('_', '-')} {value}" for name, value in meta["settings"].items()
+    # settings that an earlier version didn't have are at their defaults, which do what it did
+    begun = {**Settings().as_dict(), **meta["settings"]}
+    differing = [f"--{name.replace('_', '-')} {value}" for name, value in begun.items()
                  if settings.as_dict().get(name) != value]
     if differing:
         raise InputError(f"--resume: the run in {path} was started with {' '.join(differing)}; "

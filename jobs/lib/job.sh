@@ -167,6 +167,7 @@ work() {
         0) say "$name is done; $(date '+%F %T')" ;;
         "$EXIT_STOPPED") stopped ;;
         2) fail 2 "$name rejected its options or input; nothing already computed is lost" ;;
+        3) fail 3 "$name diverged, so starting it again as it is would not help: change its options" ;;
         137) fail 137 "$name: a rank was killed, often because memory ran out (exit code 137)" ;;
         *) fail "$code" "$name ended with exit code $code" ;;
     esac

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from hpc_deepfake.core.text import percent
 from hpc_deepfake.jobs.accounting.usage import Report, Usage
 from hpc_deepfake.jobs.accounting.values import ratio
 
-_OUTCOMES = {"0": "finished", "2": "options or input rejected", "75": "stopped, can be resumed",
+_OUTCOMES = {"0": "finished", "2": "options or input rejected",
+             "3": "the training diverged", "75": "stopped, can be resumed",
              "137": "killed, often because memory ran out"}
 _ROW = "{:<21.21} {:<13.13} {:>5.5} {:>8} {:>8} {:>5} {:>7} {:>8} {:>7} {:>9}".format
 
@@ -83,7 +85,7 @@ def _measured_lines(figures: dict[str, Any]) -> list[str]:
 
 
 def _hms(seconds: float | None) -> str:
-    if seconds is None:
+    if seconds is None or not math.isfinite(seconds):
         return ""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
@@ -45,7 +46,7 @@ class _Push:
     Attributes:
         worker: its rank.
         job: number of the step in this round.
-        rest: received; with batch statistics and sums behind.
+        rest: received; with batch statistics, sums and the kernel's scale behind.
         kernel: buffer and request of the kernel's piece, once they are posted.
     """
 
@@ -182,7 +183,7 @@ class Server:
             moved = True
         while self._comm.Iprobe(MPI.ANY_SOURCE, REST, status):
             worker = status.source
-            rest = np.empty(self._wire.rest + self._statistics + 4, self._wire.own.as_numpy_dtype)
+            rest = np.empty(self._wire.rest + self._statistics + 5, self._wire.own.as_numpy_dtype)
             self._comm.Recv(rest, worker, REST)
             # a worker's gradients come in the order in which it began them
             before = sum(push.worker == worker for push in arrived)
@@ -195,14 +196,15 @@ class Server:
 
     def _apply_here(self, push: _Push, step: int, staleness: int) -> None:
         """Apply a gradient on this server, and order the other servers to do so."""
-        self._order(_APPLY, push.worker, step, staleness)
+        scale = push.rest[-1]
+        self._order(_APPLY, push.worker, step, staleness, round(math.log2(scale)))
         # without a request all buffers are in use by gradients that have to wait
         kernel, request = push.kernel or self._fetch(push, self._buffer())
         wait(request, 0.001)
         rest, statistics, sums = np.split(
-            push.rest, [self._wire.rest, self._wire.rest + self._statistics])
+            push.rest[:-1], [self._wire.rest, self._wire.rest + self._statistics])
         began = time.perf_counter()
-        self._apply([self._in(kernel), tf.constant(rest)], tf.constant(statistics),
+        self._apply([self._in(kernel, scale), tf.constant(rest)], tf.constant(statistics),
                     tf.constant(step, tf.int64), self._factor(staleness))
         self.applying += time.perf_counter() - began
         if len(self._free) < _BUFFERS:
@@ -212,7 +214,7 @@ class Server:
 
     def _follow(self, wishes: Callable[[], int]) -> None:
         """``serve`` on the other servers: follow the first server's orders."""
-        order, requested = np.empty(4, np.int64), False
+        order, requested = np.empty(5, np.int64), False
         while True:
             request = self._comm.Irecv(order, 0, ORDER)
             pause = _PAUSE[0]
@@ -222,7 +224,7 @@ class Server:
                     requested = True
                 time.sleep(pause)
                 pause = min(2 * pause, _PAUSE[1])
-            what, worker, step, staleness = order.tolist()
+            what, worker, step, staleness, power = order.tolist()
             if what == _END:
                 return
             if what == _SEND:
@@ -231,13 +233,14 @@ class Server:
             else:
                 kernel = self._free[0]
                 wait(self._comm.Irecv(bits(kernel), worker, KERNEL), 0.001)
-                self._apply([self._in(kernel)], tf.zeros(0, self._wire.own),
+                self._apply([self._in(kernel, 2.0**power)], tf.zeros(0, self._wire.own),
                             tf.constant(step, tf.int64), self._factor(staleness))
 
-    def _order(self, what: int, worker: int, step: int = 0, staleness: int = 0) -> None:
-        """Order the other servers to do something."""
+    def _order(self, what: int, worker: int, step: int = 0, staleness: int = 0,
+               power: int = 0) -> None:
+        """Order the other servers to do something; ``power`` of two is the gradient's scale."""
         for other in range(1, self._layout.servers):
-            self._post(np.array([what, worker, step, staleness], np.int64), other, ORDER)
+            self._post(np.array([what, worker, step, staleness, power], np.int64), other, ORDER)
 
     def _send(self, worker: int) -> None:
         """Send this server's part of the current weights."""
@@ -255,8 +258,8 @@ class Server:
     def _buffer(self) -> np.ndarray:
         return np.empty(self.weights[0].shape[0], self._wire.kernel_type)
 
-    def _in(self, kernel: np.ndarray) -> tf.Tensor:
-        return self._wire.unpack(tf.constant(kernel))
+    def _in(self, kernel: np.ndarray, scale: float) -> tf.Tensor:
+        return self._wire.unpack(tf.constant(kernel), tf.constant(scale, self._wire.own))
 
     def _factor(self, staleness: int) -> tf.Tensor:
         """Factor on the learning rate: with ``--staleness-rate`` one over the staleness (Zhang et

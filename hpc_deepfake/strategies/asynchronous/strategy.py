@@ -103,7 +103,7 @@ class Async(Sequential):
         kernel, rest = self._gradient(*last, tf.constant(wishes))
         if self._link is not None:  # a server's ``deal`` gives nothing to compute
             sent = rest.numpy()
-            if sent[-1] >= DIVERGED and self.diverged_at is None:
+            if sent[-2] >= DIVERGED and self.diverged_at is None:
                 self.diverged_at = step
             self._link.push(np.asarray(memoryview(kernel)), sent)
         return Done()  # ``settle`` reports what the servers did with it
@@ -131,7 +131,7 @@ class Async(Sequential):
         return super().finite() and all(np.isfinite(slot.numpy()).all() for slot in slots)
 
     def state(self) -> Arrays:
-        arrays = self.snapshot()
+        arrays = self.whole()
         for kernel, *rest in self._moments():
             flat = self._collect(kernel)
             if rest:  # the first server
@@ -229,10 +229,11 @@ class Async(Sequential):
 
     @tf.function(autograph=False, input_signature=(*INPUTS, WISHES))
     def _gradient(self, *inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """A gradient as it is sent: the kernel, and the rest with batch statistics and sums."""
+        """A gradient as it is sent: the kernel, and the rest with batch statistics, sums and the
+        kernel's scale."""
         *batch, wishes = inputs
         rows = tf.cast(batch[3], self._own)
         parts = self._total(self._parts(*batch), wishes)
         kernel, rest = self._wire.flat(self._clip(parts.gradients))
-        return self._wire.pack(kernel), tf.concat(
-            [rest, *parts.batch, tf.stack([rows, *parts.sums])], 0)
+        kernel, scale = self._wire.pack(kernel)
+        return kernel, tf.concat([rest, *parts.batch, tf.stack([rows, *parts.sums, scale])], 0)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from hpc_deepfake.strategies.compression import from_half, to_half
+from hpc_deepfake.strategies import compression
 
 
 class Wire:
@@ -16,7 +16,8 @@ class Wire:
     small. The first server holds the rest and a shorter piece of the kernel.
 
     A gradient is sent as pieces of the kernel, each to its server, with ``--compression fp16`` in
-    16 bits; the rest, followed by the batch statistics and the sums, goes to the first server.
+    16 bits; the rest, followed by the batch statistics, the sums and the scale of the 16 bits, goes
+    to the first server.
 
     Attributes:
         trainable: the weights.
@@ -62,13 +63,16 @@ class Wire:
         shaped.insert(self.large, tf.reshape(kernel, self.trainable[self.large].shape))
         return shaped
 
-    def pack(self, kernel: tf.Tensor) -> tf.Tensor:
-        """The kernel of a gradient as it is sent."""
-        return to_half(kernel) if self.half else kernel
+    def pack(self, kernel: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """The kernel of a gradient as it is sent, and its scale, a power of two."""
+        if not self.half:
+            return kernel, tf.ones((), self.own)
+        scale = compression.scale(compression.largest(kernel))
+        return compression.to_half(kernel, scale), tf.cast(scale, self.own)
 
-    def unpack(self, kernel: tf.Tensor) -> tf.Tensor:
+    def unpack(self, kernel: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
         """The inverse of ``pack``."""
-        return from_half(kernel, self.own) if self.half else kernel
+        return compression.from_half(kernel, scale, self.own) if self.half else kernel
 
 
 def bits(values: np.ndarray) -> np.ndarray:
