@@ -20,11 +20,12 @@ from hpc_deepfake.core import mpi
 from hpc_deepfake.core.errors import EXIT_USAGE, InputError
 from hpc_deepfake.core.files import whole, write_json
 from hpc_deepfake.core.log import log
-from hpc_deepfake.core.options import Parser, at_least, between, default_data
+from hpc_deepfake.core.options import Parser, at_least, between, default_data, seed
 from hpc_deepfake.core.stop import EXIT_STOPPED, StopFlag
 from hpc_deepfake.core.text import plural
-from preprocessing import ela, extract, protocol, split, store, video
+from preprocessing import ela, extract, protocol, split, store, unreadable, video
 from preprocessing.catalogue import LABELS, Catalogue, scan, scan_pair
+from preprocessing.integrity import damage, damaged_columns
 from preprocessing.names import FRAMES
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def parser() -> Parser:
     cli.add_argument("--split-by", choices=("group", "image"), default="group",
                      help="group: pictures of the same source stay in the same part; image: split "
                           "picture by picture, which gives results that are too good")
-    cli.add_argument("--seed", type=at_least(0), default=0, help="seed of the split")
+    cli.add_argument("--seed", type=seed(), default=0, help="seed of the split")
     cli.add_argument("--max-rejects", default="1%", metavar="N",
                      help="maximum number of rejected (unusable) pictures, or a percentage")
     cli.add_argument("--writer", choices=("auto", "hdf5", "mpi-io"), default="auto",
@@ -143,7 +144,10 @@ def _prepare(ranks: int, options: Namespace) -> tuple[Catalogue, store.Header, f
             raise InputError(f"cannot write {out}: Permission denied; "
                              "choose another place with --out")
         header = store.open_header(out)
+        unreadable.require_unused(out)
         store.check_same(header, recipe)
+        if problem := damaged_columns(header):
+            raise InputError(damage(header, problem))
         log.info(f"resuming {out}")
     else:
         parts = split.by_group(catalogue.labels, catalogue.groups, fractions, options.seed) \

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from hpc_deepfake.core import mpi
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.files import write_text
-from hpc_deepfake.core.options import Parser, at_least, default_data
+from hpc_deepfake.core.options import Parser, at_least, default_data, seed
 from hpc_deepfake.core.progress import Progress
 from preprocessing.catalogue import SAMPLE_MARK
 from preprocessing.sample import generate
@@ -30,7 +30,7 @@ def parser() -> Parser:
     cli.add_argument("--out", type=Path, metavar="DIR",
                      help="folder (default: sample in $HPC_DEEPFAKE_DATA or data)")
     cli.add_argument("--count", type=at_least(2), default=1000, help="number of pictures")
-    cli.add_argument("--seed", type=at_least(0), default=0, help="seed of the pictures")
+    cli.add_argument("--seed", type=seed(), default=0, help="seed of the pictures")
     return cli
 
 

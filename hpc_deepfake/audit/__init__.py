@@ -16,8 +16,9 @@ from hpc_deepfake.audit.report import FAIL, WARN, Report
 from hpc_deepfake.audit.rows import Rows, facts_of, files_of, open_rows, stored_roots
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.files import write_json
-from hpc_deepfake.core.options import Parser, at_least
+from hpc_deepfake.core.options import Parser, seed
 from preprocessing.catalogue import LABELS
+from preprocessing.integrity import require_intact
 
 __all__ = ["container_baseline", "main", "parser"]
 
@@ -50,7 +51,7 @@ def parser() -> Parser:
                           "--data, if preprocessing was run that way")
     cli.add_argument("--tampered", type=Path, metavar="DIR",
                      help="folder of the tampered pictures, with --authentic")
-    cli.add_argument("--seed", type=at_least(0), default=0, metavar="N",
+    cli.add_argument("--seed", type=seed(), default=0, metavar="N",
                      help="seed of the cross-validation's folds")
     cli.add_argument("--strict", action="store_true",
                      help="exit with code 1 if there is a warn or FAIL")
@@ -67,6 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not len(rows):
         raise InputError(f"{options.file} has no usable pictures; see {options.file}.rejects.csv")
     files = files_of(rows, _roots(options))
+    require_intact(rows.header, duplicates.stored_rows(rows))
     file_facts = facts_of(files)
     if not any(file_facts):
         raise InputError(f"none of the {len(set(files)):,} files of {options.file} exists, such as "

@@ -12,7 +12,14 @@ from pathlib import Path
 from hpc_deepfake import strategies
 from hpc_deepfake.compare.plan import base_first, default_methods
 from hpc_deepfake.core.errors import InputError
-from hpc_deepfake.core.options import Parser, at_least, between, default_data
+from hpc_deepfake.core.options import (
+    MOST_THREADS,
+    Parser,
+    at_least,
+    between,
+    default_data,
+    seed,
+)
 from hpc_deepfake.jobs import DIALECTS
 
 _EXAMPLES = """examples:
@@ -55,7 +62,7 @@ def parser() -> Parser:
                          help="epochs of each training; there is no early stopping")
     subject.add_argument("--repeats", type=at_least(1), default=1, metavar="N",
                          help="trainings of each method and feature, with consecutive seeds")
-    subject.add_argument("--seed", type=at_least(0), default=0, metavar="N",
+    subject.add_argument("--seed", type=seed(), default=0, metavar="N",
                          help="seed of the first repeat")
     subject.add_argument("--batch-size", type=at_least(1), default=32, metavar="ROWS",
                          help="rows per rank and step")
@@ -70,7 +77,7 @@ def parser() -> Parser:
     resources.add_argument("--ranks", type=at_least(1), default=2, metavar="N",
                            help="ranks that compute; sequential gets the CPU threads of all of "
                                 "them")
-    resources.add_argument("--threads", type=at_least(1), metavar="T",
+    resources.add_argument("--threads", type=at_least(1, MOST_THREADS), metavar="T",
                            help="CPU threads per rank (default: the cores of this machine divided "
                                 "by the ranks)")
     resources.add_argument("--nodes", type=at_least(1), default=1, metavar="N",

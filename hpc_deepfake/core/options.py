@@ -12,6 +12,8 @@ from typing import Any, NoReturn
 from hpc_deepfake.core.errors import EXIT_USAGE, InputError
 from hpc_deepfake.core.mpi import launched_rank, leave_after_rank_0, report
 
+MOST_THREADS = 1024  # of a rank: more than a node has cores, since each thread takes memory
+
 
 class Parser(argparse.ArgumentParser):
     """An argument parser that prints on rank 0 only and accepts ``--config FILE.toml``.
@@ -115,13 +117,16 @@ class _Help(argparse.RawDescriptionHelpFormatter):
         return text
 
 
-def at_least(minimum: int) -> Any:
-    """Argument type: an integer of at least ``minimum``."""
+def at_least(minimum: int, at_most: int = 2**31 - 1) -> Any:
+    """Argument type: an integer from ``minimum`` to ``at_most``, by default the largest that all
+    libraries accept."""
 
     def whole(text: str) -> int:
         value = int(text)
         if value < minimum:
             raise argparse.ArgumentTypeError(f"must be at least {minimum}, not {value}")
+        if value > at_most:
+            raise argparse.ArgumentTypeError(f"must be at most {at_most}, not {value}")
         return value
 
     whole.__name__ = _NUMBERS[0]
@@ -139,6 +144,11 @@ def between(low: float, high: float) -> Any:
 
     number.__name__ = _NUMBERS[1]
     return number
+
+
+def seed() -> Any:
+    """Argument type: a seed of random numbers."""
+    return at_least(0, 2**32 - 1)  # NumPy's bound, which Keras takes over
 
 
 def default_data() -> Path:

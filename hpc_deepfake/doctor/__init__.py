@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from hpc_deepfake.core import mpi
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.files import write_json
-from hpc_deepfake.core.options import Parser, at_least
+from hpc_deepfake.core.options import MOST_THREADS, Parser, at_least
 from hpc_deepfake.core.text import plural
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def parser() -> Parser:
                      help="folder in which data and runs will be written")
     cli.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto",
                      help="device of the training")
-    cli.add_argument("--threads", type=at_least(0), default=0, metavar="N",
+    cli.add_argument("--threads", type=at_least(0, MOST_THREADS), default=0, metavar="N",
                      help="CPU threads per rank, as for train; 0: $OMP_NUM_THREADS, or the node's "
                           "cores divided by its ranks")
     cli.add_argument("--json", type=Path, metavar="FILE",

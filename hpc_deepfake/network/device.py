@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.options import MOST_THREADS
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
@@ -80,7 +81,8 @@ def local_ranks(comm: Comm) -> tuple[int, int]:
         node.Free()
 
 
-def start(choice: str, local_rank: int = 0, ranks_on_node: int = 1, threads: int = 0) -> Device:
+def start(choice: str, local_rank: int = 0, ranks_on_node: int = 1, threads: int = 0,
+          precision: str = "float32") -> Device:
     """Start TensorFlow on this rank's device.
 
     The GPU is the visible one whose number is the local rank modulo their count; its memory is
@@ -93,9 +95,11 @@ def start(choice: str, local_rank: int = 0, ranks_on_node: int = 1, threads: int
         threads: CPU threads per operation; 0 for ``$OMP_NUM_THREADS`` (job scripts set it to a
             rank's share of the cores), else the cores that this process may use divided by the
             ranks on the node.
+        precision: of the training.
 
     Raises:
-        InputError: ``choice`` is ``gpu`` and TensorFlow sees none.
+        InputError: ``choice`` is ``gpu`` and TensorFlow sees none, or the device does not support
+            the precision.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # off by default on processors without AVX-512 VNNI, where a step then takes twice as long
@@ -109,6 +113,9 @@ def start(choice: str, local_rank: int = 0, ranks_on_node: int = 1, threads: int
         gpus = tf.config.list_physical_devices("GPU") if choice != "cpu" else []
     if choice == "gpu" and not gpus:
         raise InputError(f"--device gpu: {why_no_gpu(tf)}. Fix that, or use --device cpu")
+    if gpus and precision == "float64":
+        raise InputError("--precision float64 is only supported on CPUs: use --device cpu, or "
+                         "another --precision")
     if gpus:
         gpu = gpus[local_rank % len(gpus)]
         tf.config.set_visible_devices(gpu, "GPU")
@@ -127,7 +134,7 @@ def start(choice: str, local_rank: int = 0, ranks_on_node: int = 1, threads: int
 def _omp_threads() -> int:
     """``$OMP_NUM_THREADS``, or the first level if it is a list; 0 if not set."""
     first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
-    return int(first) if first.isdecimal() else 0
+    return min(int(first), MOST_THREADS) if first.isdecimal() else 0
 
 
 def why_no_gpu(tf: Any) -> str:

@@ -77,7 +77,7 @@ def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
     local_rank, ranks_on_node = devices.local_ranks(comm)
     data = _open(comm, options)
     device = mpi.together(comm, partial(devices.start, options.device, local_rank, ranks_on_node,
-                                        options.threads))
+                                        options.threads, options.precision))
     run, loaded = run_directory(comm, options, settings, data)
     timeline = _timeline(comm, options, run)
     with devices.quiet_stderr():
@@ -189,9 +189,6 @@ def _open(comm: Comm, options: Namespace) -> DataFile:
 
     def check() -> np.ndarray:
         """The rows that the run will use."""
-        if options.precision == "float64" and options.device == "gpu":
-            raise InputError("--precision float64 is only supported on CPUs: use --device cpu, or "
-                             "another --precision")
         if options.synthetic:
             data = synthetic(options.synthetic, options.feature, options.seed)
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from hpc_deepfake import strategies
-from hpc_deepfake.core.options import Parser, at_least, between
+from hpc_deepfake.core.options import MOST_THREADS, Parser, at_least, between, seed
 from hpc_deepfake.network.settings import PRECISIONS, SCALINGS
 from hpc_deepfake.strategies.mesh.schedule import SCHEDULES
 from hpc_deepfake.strategies.mesh.shards import BLOCKS, LAYOUTS
@@ -83,7 +83,7 @@ def _add_training(cli: Parser) -> None:
     training.add_argument("--batch-size", type=at_least(1), default=32, metavar="N",
                           help="rows per rank and micro-batch; the global batch is N × ranks (of "
                                "a mesh: data shares) × micro-batches")
-    training.add_argument("--accumulate", "--micro-batches", type=at_least(1), default=1,
+    training.add_argument("--accumulate", "--micro-batches", type=at_least(1, 1 << 16), default=1,
                           metavar="M",
                           help="micro-batches per optimizer step, whose gradients are added up; "
                                "with a pipeline, use several per stage")
@@ -106,7 +106,7 @@ def _add_training(cli: Parser) -> None:
     training.add_argument("--sync-bn", action="store_true",
                           help="batch normalisation over the micro-batch of all ranks instead of "
                                "each rank's own")
-    training.add_argument("--seed", type=at_least(0), default=0, metavar="N",
+    training.add_argument("--seed", type=seed(), default=0, metavar="N",
                           help="seed of initial weights, order of rows, and dropout")
 
 
@@ -164,7 +164,7 @@ def _add_device(cli: Parser) -> None:
     device.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto",
                         help="gpu: fail at the start if there is none; auto: use a GPU if there "
                              "is one")
-    device.add_argument("--threads", type=at_least(0), default=0, metavar="N",
+    device.add_argument("--threads", type=at_least(0, MOST_THREADS), default=0, metavar="N",
                         help="CPU threads per rank; 0: $OMP_NUM_THREADS, or the node's cores "
                              "divided by its ranks")
     device.add_argument("--precision", choices=PRECISIONS, default="float32",
@@ -197,7 +197,7 @@ def _add_studies(cli: Parser) -> None:
     studies.add_argument("--trace", type=Path, metavar="FILE",
                          help="mesh: trace the work and the messages of every rank, for "
                               "https://ui.perfetto.dev")
-    studies.add_argument("--synthetic", type=at_least(0), default=0, metavar="N",
+    studies.add_argument("--synthetic", type=at_least(0, 100_000_000), default=0, metavar="N",
                          help="train on N random pictures in memory instead of --data, with 64 "
                               "more for validation: the time without input; 0: off")
     studies.add_argument("--slow-rank", type=at_least(0), default=0, metavar="R",
