@@ -17,7 +17,7 @@ from hpc_deepfake.core.progress import Line
 from hpc_deepfake.core.text import plural, printable
 from preprocessing import unreadable
 from preprocessing.split import PARTS
-from preprocessing.store import REJECTED, Header, checksum
+from preprocessing.store import DONE, REJECTED, Header, checksum
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
@@ -38,8 +38,7 @@ def require_intact(header: Header, rows: np.ndarray, comm: Comm | None = None) -
         problem, found = comm.bcast(problem), concatenate(comm, found)
     everywhere = comm is not None
     if problem:
-        raise InputError(f"{header.path} is damaged: {problem}. Move it away and run "
-                         "preprocessing again", everywhere=everywhere)
+        raise InputError(damage(header, problem), everywhere=everywhere)
     if len(found):
         raise InputError(
             f"{len(found):,} of {plural(len(rows), 'row')} of {header.path} "
@@ -47,6 +46,11 @@ def require_intact(header: Header, rows: np.ndarray, comm: Comm | None = None) -
             f"checksum: {named(header, found)}. Run the same preprocessing command again: it "
             "computes only the damaged rows, from their pictures. To check the whole file:\n"
             f"  hpc-deepfake verify {shlex.quote(str(header.path))}", everywhere=everywhere)
+
+
+def damage(header: Header, problem: str) -> str:
+    """The message about a result of ``damaged_columns``, which preprocessing doesn't repair."""
+    return f"{header.path} is damaged: {problem}. Move it away and run preprocessing again"
 
 
 def named(header: Header, rows: np.ndarray) -> str:
@@ -91,9 +95,9 @@ def damaged_rows(header: Header, rows: np.ndarray, shown: bool = False) -> np.nd
 
 
 def damaged_columns(header: Header) -> str | None:
-    """What is wrong with labels, paths, parts and states of the rows; None if nothing is known to
-    be: groups, parts and states have no checksum."""
-    for name, most in (("label", 1), ("split", len(PARTS) - 1), ("status", REJECTED)):
+    """What is wrong with labels, paths and parts of the rows; None if nothing is known to be:
+    groups and parts have no checksum."""
+    for name, most in (("label", 1), ("split", len(PARTS) - 1)):
         wrong = np.flatnonzero(header.array(name) > most)
         if len(wrong):
             return f"the {name} of row {wrong[0]} is {header.array(name)[wrong[0]]}"
@@ -102,6 +106,11 @@ def damaged_columns(header: Header) -> str | None:
     if sha.hexdigest() != header.attributes["files"]:
         return "labels and paths of the rows don't have their checksum"
     return None
+
+
+def unfinished(header: Header) -> np.ndarray:
+    """Rows that preprocessing has to compute, whether their state is pending or impossible."""
+    return np.flatnonzero(~np.isin(header.array("status"), (DONE, REJECTED)))
 
 
 def _runs(rows: np.ndarray) -> Iterator[np.ndarray]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import platform
 from pathlib import Path
 
 import psutil
 
+from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.text import printable
 
 _LOCKED = {errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES}  # POSIX: a lock may be refused with each
@@ -41,6 +43,36 @@ def reason(path: Path, error: OSError) -> str | None:
                 f"the network to it fails on {platform.node()}. Try again, else tell the "
                 "administrators of that file system")
     return f"cannot open {path}: {os.strerror(number)}"
+
+
+def require_unlocked(path: Path) -> None:
+    """Raise OSError if the file can't be opened, or if locks are wanted and another process has
+    locked it to write.
+
+    Locks are those of HDF5, and wanted if its environment variable says so.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        if os.environ.get("HDF5_USE_FILE_LOCKING", "").upper() in ("TRUE", "1"):
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        raise OSError(error.errno, "unable to lock file") from None
+    finally:
+        os.close(descriptor)
+
+
+def require_unused(path: Path) -> None:
+    """Raise InputError if another process has locked the file to write, for a program that will
+    write to it; a file system without locks has none."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno == errno.EWOULDBLOCK:
+            raise InputError(in_use(path)) from None
 
 
 def in_use(path: Path) -> str:

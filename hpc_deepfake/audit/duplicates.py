@@ -81,7 +81,7 @@ def thumbnails(rows: Rows, files: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
     small = np.zeros((len(rows), THUMB, THUMB, 3), np.uint8)
     made = np.zeros(len(rows), bool)
     stored = rows.header.array("raw") if "raw" in rows.header.features else None
-    done = np.array(rows.header.array("status"))[rows.rows] == DONE
+    done = np.isin(rows.rows, stored_rows(rows))
     for at, row in enumerate(counted(rows.rows.tolist(), len(rows), "pictures compared")):
         try:
             if stored is not None and done[at]:
@@ -93,6 +93,13 @@ def thumbnails(rows: Rows, files: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
         small[at] = cv2.resize(pixels, (THUMB, THUMB), interpolation=cv2.INTER_AREA)
         made[at] = True
     return small, made
+
+
+def stored_rows(rows: Rows) -> np.ndarray:
+    """Numbers of the rows whose pictures are in the data file, int64."""
+    if "raw" not in rows.header.features:
+        return np.zeros(0, np.int64)
+    return rows.rows[np.array(rows.header.array("status"))[rows.rows] == DONE]
 
 
 def hashes(small: np.ndarray) -> np.ndarray:

@@ -14,8 +14,9 @@ from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.log import log
 from hpc_deepfake.data import node_copy
 from hpc_deepfake.data.inputs import MappedRows, Pictures, PositionedRows, Source, choose
+from preprocessing.integrity import unfinished
 from preprocessing.split import PARTS
-from preprocessing.store import DONE, PENDING, Header, open_header
+from preprocessing.store import DONE, Header, open_header
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
@@ -81,8 +82,7 @@ def open_data(path: Path, feature: str, input_mode: str = "auto",
     if feature not in header.features:
         raise InputError(f"{path} has no feature '{feature}', only {', '.join(header.features)}; "
                          f"run preprocessing with --features {feature} and another --out")
-    status = np.array(header.array("status"))
-    pending = int((status == PENDING).sum())
+    pending = len(unfinished(header))
     if pending:
         raise InputError(f"{path} isn't finished: {pending:,} of {header.rows:,} pictures are "
                          "pending; run the same preprocessing command again to complete it")
@@ -90,7 +90,7 @@ def open_data(path: Path, feature: str, input_mode: str = "auto",
         input_mode = choose(header, feature, comm)
     pictures, input_mode = _pictures(header, feature, input_mode, comm)
     return DataFile(header, feature, pictures, np.array(header.array("label")),
-                    np.array(header.array("split")), status == DONE, input_mode)
+                    np.array(header.array("split")), header.array("status") == DONE, input_mode)
 
 
 def _pictures(header: Header, feature: str, mode: str,

@@ -9,15 +9,16 @@ import numpy as np
 
 from hpc_deepfake.core.errors import EXIT_USAGE
 from hpc_deepfake.core.options import Parser
-from preprocessing.integrity import damaged_rows
-from preprocessing.store import DONE, PENDING, REJECTED, open_header
+from preprocessing.integrity import damage, damaged_columns, damaged_rows, unfinished
+from preprocessing.store import DONE, REJECTED, open_header
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The whole command. Returns the exit code: 0 if every row is complete and intact, else 2."""
     cli = Parser(prog="hpc-deepfake verify", description=(
         "Check every row of a data file against its checksum, and count the rows that are intact, "
-        "damaged, pending (not computed yet) and rejected (unusable pictures)."),
+        "damaged, pending (not computed yet) and rejected (unusable pictures). Labels and paths "
+        "are checked too."),
         epilog="example:\n  hpc-deepfake verify casia2.h5\n\n"
                "exit codes: 0 every row is complete and intact; 2 rows are damaged or pending, or "
                "wrong usage")
@@ -25,15 +26,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = cli.parse(argv)
     header = open_header(options.file)
     status = np.array(header.array("status"))
-    done = np.flatnonzero(status == DONE)
-    damaged = damaged_rows(header, done)
+    done, pending = np.flatnonzero(status == DONE), unfinished(header)
+    damaged, problem = damaged_rows(header, done, shown=True), damaged_columns(header)
     print(f"{options.file}: {header.rows:,} rows; {len(done) - len(damaged):,} intact, "
-          f"{len(damaged):,} damaged, {(status == PENDING).sum():,} pending, "
+          f"{len(damaged):,} damaged, {len(pending):,} pending, "
           f"{(status == REJECTED).sum():,} rejected")
     if len(damaged):
         print("damaged rows: " + ", ".join(map(str, damaged[:10].tolist()))
               + (" …" if len(damaged) > 10 else ""))
-    if len(damaged) or (status == PENDING).any():
+    if problem:
+        print(damage(header, problem))
+    elif len(damaged) or len(pending):
         print("run the same preprocessing command again: it computes only these rows")
-        return EXIT_USAGE
-    return 0
+    return EXIT_USAGE if problem or len(damaged) or len(pending) else 0

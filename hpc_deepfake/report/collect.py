@@ -136,10 +136,10 @@ def _compute(run_records: Records,
 
         start("auto")
         network = model.load(run_records.path)
+        return {part: predictions.of(data, part, probabilities(network, data, data.rows(part)))
+                for part in PARTS if len(data.rows(part))}, ""
     except InputError as error:
         return {}, str(error).partition("\n")[0].rstrip(".")
-    return {part: predictions.of(data, part, probabilities(network, data, data.rows(part)))
-            for part in PARTS if len(data.rows(part))}, ""
 
 
 def _part(name: str, run_records: Records, by_part: dict[str, Predictions],

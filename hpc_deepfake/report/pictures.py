@@ -12,6 +12,7 @@ from hpc_deepfake.core.text import percent
 from hpc_deepfake.train.predictions import Predictions
 from hpc_deepfake.web.html import Html, join, name, paragraph, text
 from preprocessing.catalogue import LABELS
+from preprocessing.integrity import damaged_rows
 from preprocessing.store import Header
 
 AT_MOST = 8  # pictures of each kind
@@ -55,13 +56,18 @@ def gallery(predictions: Predictions, threshold: float, header: Header | None,
     """All four kinds as pictures; without their data file, names and probabilities only."""
     chosen = kinds(predictions, threshold)
     shown = np.array([position for kind in chosen for position in kind.of], int)
+    shown_rows = predictions.rows[shown]
     note = "Only names are shown, since the data file can't be opened."
     if header is not None and not predictions.of_file(header):
         header = None
         note = "Only names are shown, since these rows of the data file now hold other pictures."
+    elif header is not None and len(damaged_rows(header, np.sort(shown_rows))):
+        header = None
+        note = "Only names are shown, since these rows of the data file are damaged: see " \
+               "hpc-deepfake verify."
     names = [name for name in dict.fromkeys(("raw", "ela", feature))
              if header is not None and name in header.features]
-    gain = _gain(header, predictions.rows[shown], names)
+    gain = _gain(header, shown_rows, names)
     parts = [paragraph(note if header is None else _about(names, gain), class_="soft")]
     for kind in chosen:
         if not kind.all:

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from data_files import seal
 from picture_files import picture, save
 
 from hpc_deepfake import cli
@@ -48,7 +49,7 @@ def data_file(folder: Path, split: str = "60/40", by: str = "group",
             header.array(name, "r+")[row] = value
     status[:] = store.DONE
     Path(f"{out}.json").write_text(json.dumps({"roots": {"": str(folder)}}))
-    return out
+    return seal(out)
 
 
 def audit(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:

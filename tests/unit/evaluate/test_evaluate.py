@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from data_files import seal
 from PIL import Image
 
 from hpc_deepfake import audit, evaluate, metrics
@@ -114,6 +115,7 @@ def test_a_validation_part_of_one_class_chooses_nothing(network, data_file, tmp_
     labels = open_header(copy).array("label", "r+")
     labels[np.array(open_header(copy).array("split")) == 1] = 1
     labels.flush()
+    seal(copy)
     with pytest.raises(InputError, match="one class only"):
         run(network, copy, "--threshold", "auto")
 
@@ -224,6 +226,7 @@ def test_evaluate_and_train_warn_of_the_mixed_protocol(network, data_file, tmp_p
         paths[row] = b"Tp/Tp_D_CRN_S_N_ani00001_art00014_11818.tif" if labels[row] \
             else b"Au/Au_ani_0001.jpg"
     paths.flush()
+    seal(copy)
     assert run(network, copy, "--no-container") == 0
     assert "the authentic pictures are CASIA 1's" in capsys.readouterr().out
     protocol.warn(open_header(copy).array("path"), labels)

@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 import pytest
 from conftest import run_program
+from data_files import seal
 from pages import Page, check_alone
 
 import hpc_deepfake.audit
@@ -93,6 +94,7 @@ def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path
         for feature in features:
             for row, picture in enumerate(header.array(feature, "r+")):
                 picture[:] = np.array(colour(row)) // (10 if feature == "ela" else 1)
+        seal(data)
         (tmp_path / "features.h5.json").write_text(
             json.dumps({"ranks": 2, "roots": {"": "/my pictures"}}))
         run.mkdir()
