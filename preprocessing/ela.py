@@ -7,7 +7,7 @@ Picture's Worth", Black Hat 2007).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cache
 
 import cv2
@@ -17,6 +17,7 @@ from preprocessing import gray_bits
 from preprocessing.picture import Rejected, decode, read
 
 SIZE = 128  # width and height of the network's input
+MAX_SIZE = 4096  # of features in a file
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,27 @@ class Parameters:
     subsampling: str = "4:2:0"
     size: int = SIZE
     reencode: int | None = None
+
+    @classmethod
+    def of(cls, stored: object) -> Parameters:
+        """Parameters that were stored with data or a model, as a dictionary.
+
+        Raises:
+            ValueError: there are others, or impossible values.
+        """
+        values = stored if isinstance(stored, dict) else {"": stored}
+        if not values.keys() <= {field.name for field in fields(cls)}:
+            raise ValueError(f"unknown ELA parameters {values}")
+        parameters = cls(**values)
+        limits = {"quality": 100, "size": MAX_SIZE, "reencode": 100}
+        for name, limit in limits.items():
+            value = getattr(parameters, name)
+            if not (type(value) is int and 1 <= value <= limit) and (name, value) != (
+                    "reencode", None):
+                raise ValueError(f"impossible ELA parameter {name} {value!r}")
+        if parameters.subsampling != cls.subsampling:
+            raise ValueError(f"impossible ELA parameter subsampling {parameters.subsampling!r}")
+        return parameters
 
     def as_dict(self) -> dict[str, int | str]:
         """As stored, without parameters that are None, as in files older than the parameter."""

@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import h5py
 import numpy as np
 
+from hpc_deepfake.core import json_data
 from hpc_deepfake.core.errors import InputError
-from hpc_deepfake.core.files import whole
-from preprocessing import unreadable
+from hpc_deepfake.core.files import remove_temporary, whole
+from preprocessing import hdf5, unreadable
 from preprocessing.catalogue import Catalogue
 from preprocessing.ela import Parameters
 
@@ -94,7 +95,7 @@ class Header:
     @property
     def parameters(self) -> Parameters:
         """Parameters of the features."""
-        return Parameters(**self.attributes["ela"])
+        return Parameters.of(self.attributes["ela"])
 
     def bytes_of(self, name: str) -> int:
         """Size of a dataset."""
@@ -131,8 +132,8 @@ def create(path: Path, catalogue: Catalogue, split: np.ndarray, recipe: Recipe) 
         access.set_alignment(1 << 15, ALIGNMENT)
         # nobody else uses the temporary file, and not every file system supports locks
         access.set_file_locking(False, True)
+        remove_temporary(path.parent, path.name)
         with whole(path, sync=True) as temporary:
-            temporary.unlink(missing_ok=True)  # left by a killed run
             name = h5py.h5f.create(os.fsencode(temporary), h5py.h5f.ACC_TRUNC, fapl=access)
             with h5py.File(name) as file:
                 for key, value in recipe.attributes().items():
@@ -173,17 +174,19 @@ def open_header(path: Path) -> Header:
     """
     try:
         _require_file(path)
-        os.close(os.open(path, os.O_RDONLY))  # gives the system's reason, where HDF5 has its own
+        unreadable.require_unlocked(path)
         header = _read_header(path)
         needed = {"label", "group", "split", "status", "crc32", "path", *header.features}
         missing = {name for name in needed if header.offsets.get(name) is None}
         size = path.stat().st_size
     except OSError as error:
         raise InputError(unreadable.reason(path, error) or _damaged(path, error)) from None
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
         raise InputError(_damaged(path, error)) from None
     schema = header.attributes.get("schema")
-    if schema != SCHEMA or missing:
+    if schema == SCHEMA and missing:
+        raise InputError(_damaged(path, ValueError(f"it has no {', '.join(sorted(missing))}")))
+    if schema != SCHEMA:
         raise InputError(f"{path} has schema {schema}, not {SCHEMA}: "
                          "run preprocessing again with another --out")
     try:
@@ -210,22 +213,34 @@ def _require_file(path: Path) -> None:
 
 def _read_header(path: Path) -> Header:
     """The header, not yet checked."""
+    try:
+        structure = hdf5.read(path)
+    except hdf5.OtherFormat:
+        structure = _read_by_library(path)
+    found = structure.datasets.items()
+    return Header(path, {name: json_data.parse(value)
+                         for name, value in structure.attributes.items()},
+                  {name: dataset.offset for name, dataset in found if dataset.offset is not None},
+                  {name: dataset.shape for name, dataset in found},
+                  {name: dataset.kind for name, dataset in found})
+
+
+def _read_by_library(path: Path) -> hdf5.Structure:
     with h5py.File(path, "r", locking=False) as file:
-        attributes = {key: json.loads(bytes(value)) for key, value in file.attrs.items()}
         # no other links: they may lead to other files
         data = {name: file[name] for name in file
                 if isinstance(file.get(name, getlink=True), h5py.HardLink)}
-        return Header(path, attributes,
-                      {name: dataset.id.get_offset() for name, dataset in data.items()},
-                      {name: dataset.shape for name, dataset in data.items()},
-                      {name: dataset.dtype for name, dataset in data.items()})
+        return hdf5.Structure(
+            {name: bytes(value) for name, value in file.attrs.items()},
+            {name: hdf5.Dataset(dataset.id.get_offset(), dataset.shape, dataset.dtype)
+             for name, dataset in data.items()})
 
 
 def _check_layout(header: Header) -> None:
     """Raise ValueError, TypeError or KeyError unless types and shapes are those of the schema."""
     rows, size = header.attributes["rows"], header.parameters.size
-    if not isinstance(rows, int) or not isinstance(size, int) or rows < 1 or size < 1:
-        raise ValueError(f"{rows} rows of size {size}")
+    if type(rows) is not int or rows < 1:
+        raise ValueError(f"{rows} rows")
     expected: dict[str, tuple[str, tuple[int, ...]]] = {
         "label": ("u1", (rows,)), "group": ("i4", (rows,)), "split": ("u1", (rows,)),
         "status": ("u1", (rows,)), "crc32": ("u4", (rows,)), "path": ("S", (rows,)),
