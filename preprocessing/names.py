@@ -77,7 +77,7 @@ class At(NamedTuple):
 
 Moment = Nth | At
 # not the name of a file in a list, which ends in one of PICTURES or VIDEOS
-_FRAME = re.compile(rb"(.*)#frame=(?:(\d+)of(\d+)|(\d+)\.(\d{3})s)", re.DOTALL)
+_FRAME = re.compile(rb"(.*)#frame=(?:(\d{1,9})of(\d{1,9})|(\d{1,9})\.(\d{3})s)", re.DOTALL)
 
 
 def evenly(parts: int) -> list[Nth]:
@@ -96,4 +96,7 @@ def parse_path(path: bytes) -> tuple[bytes, Moment | None]:
     if match is None or not match[1].lower().endswith(VIDEOS):
         return path, None
     file, number, parts, seconds, milliseconds = match.groups()
-    return file, Nth(int(number), int(parts)) if parts else At(int(seconds + milliseconds))
+    if not parts:
+        return file, At(int(seconds + milliseconds))
+    moment = Nth(int(number), int(parts))
+    return (file, moment) if 1 <= moment.number <= moment.parts else (path, None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from urllib.parse import unquote_to_bytes
 import numpy as np
 
 from hpc_deepfake.audit import facts
+from hpc_deepfake.core import json_data
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.progress import counted
 from hpc_deepfake.core.text import printable
@@ -63,7 +63,7 @@ def stored_roots(path: Path) -> dict[str, Path]:
     """Folders that a data file's paths are relative to, from the JSON file beside it; empty if
     unknown."""
     try:
-        roots = json.loads(Path(f"{path}.json").read_text(encoding="utf-8"))["roots"]
+        roots = json_data.read(Path(f"{path}.json"))["roots"]
         return {str(name): Path(folder) for name, folder in roots.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,12 +12,14 @@ from urllib.parse import unquote_to_bytes
 
 import numpy as np
 
+from hpc_deepfake.core import json_data
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.data.rows import DataFile, open_data, prefetch
 from hpc_deepfake.network.model import Card, find
 from hpc_deepfake.network.scoring import require_finite
 from preprocessing.catalogue import Catalogue, locate
 from preprocessing.ela import features_of_pixels
+from preprocessing.integrity import require_intact
 from preprocessing.names import Moment, parse_path
 from preprocessing.picture import Rejected, decode, read
 
@@ -90,8 +91,9 @@ def probabilities(network: Any, data: DataFile, rows: np.ndarray) -> np.ndarray:
         float32 (n).
 
     Raises:
-        InputError: a probability is not finite.
+        InputError: a row is damaged, or a probability is not finite.
     """
+    require_intact(data.header, rows)
     scores = [network.predict_on_batch(data.batch(rows[start:start + BATCH])[0])[:, 1]
               for start in range(0, len(rows), BATCH)]
     return require_finite(np.concatenate(scores))
@@ -169,7 +171,7 @@ def _decoded(path: bytes) -> np.ndarray | Rejected:
 def trained_on(model: Path, data: Path) -> bool | None:
     """Whether the model was trained on this data file; None if its run directory doesn't say."""
     try:
-        config = json.loads((find(model).parent / "config.json").read_text(encoding="utf-8"))
+        config = json_data.read(find(model).parent / "config.json")
         return os.path.realpath(config["data"]) == os.path.realpath(data)
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from hpc_deepfake.core import json_data
 from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.json_data import dictionary, finite
 from hpc_deepfake.core.options import Parser
-from hpc_deepfake.core.text import number, percent, plural
+from hpc_deepfake.core.text import count, number, percent, plural
 
-_FIELDS = ("feature", "strategy", "ranks", "epochs", "images_per_s")
+_TEXTS, _NUMBERS = ("feature", "strategy"), ("ranks", "epochs", "images_per_s")
 _EXAMPLES = """examples:
   hpc-deepfake summary runs/first
   hpc-deepfake summary runs/*"""
@@ -35,16 +37,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        summary, config = (json.loads((path / name).read_text(encoding="utf-8"))
+        summary, config = (dictionary(json_data.read(path / name))
                            for name in ("summary.json", "config.json"))
-        made = Path(f"{config['data']}.json")
-        run = {"run": path, "data": config["data"],
-               **{name: summary[name] for name in _FIELDS},
-               **{part: summary[part] for part in ("validation", "test") if part in summary}}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        missing = [name for name in _TEXTS if not isinstance(summary.get(name), str)] \
+            + [name for name in _NUMBERS if finite(summary.get(name)) is None]
+        if missing:
+            raise ValueError(f"summary.json has no {missing[0]}")
+    except (OSError, ValueError) as error:
         raise InputError(f"{path} holds no finished run ({error}): name the directory of a "
                          "training that has finished") from None
-    run["made"] = json.loads(made.read_text(encoding="utf-8")) if made.is_file() else None
+    run: dict[str, Any] = {
+        "run": path, "data": str(config.get("data")), "made": {},
+        **{name: summary[name] for name in (*_TEXTS, *_NUMBERS)},
+        **{part: dictionary(summary[part]) for part in ("validation", "test") if part in summary}}
+    with suppress(OSError, ValueError):  # not a file of the run
+        run["made"] = dictionary(json_data.read(Path(f"{run['data']}.json")))
     return run
 
 
@@ -57,17 +64,20 @@ def table(runs: list[dict[str, Any]]) -> str:
         for part in (part for part in ("validation", "test") if part in run):
             figures = run[part]
             lines.append(row(f"{run['run'].name}: {run['feature']}, {run['strategy']}",
-                             percent(figures["accuracy"]), number(figures["auc"]), part,
-                             run["epochs"], run["ranks"], f"{run['images_per_s']:,.0f}"))
-            baselines.append(row("majority class", percent(figures["majority"]), number(0.5), part,
-                                 "", "", ""))
+                             percent(figures.get("accuracy")), number(figures.get("auc")), part,
+                             count(run["epochs"]), count(run["ranks"]),
+                             count(run["images_per_s"])))
+            baselines.append(row("majority class", percent(figures.get("majority")), number(0.5),
+                                 part, "", "", ""))
     lines += dict.fromkeys(baselines)
     lines.append("The validation part also selected the epoch; a test part (--split 70/10/20) "
                  "didn't.")
     for data in dict.fromkeys(run["data"] for run in runs):
         made = next(run["made"] for run in runs if run["data"] == data)
-        if made is not None:
-            rate = made["images"] / made["seconds"]["wall"]
-            lines.append(f"preprocessing: {made['images']:,} images, {rate:,.0f} images/s on "
-                         f"{plural(made['ranks'], 'rank')} ({made['writer']}), {Path(data).name}")
+        images, wall, ranks = (finite(value) for value in (
+            made.get("images"), dictionary(made.get("seconds")).get("wall"), made.get("ranks")))
+        if images is not None and wall and ranks is not None:
+            lines.append(f"preprocessing: {count(images)} images, {count(images / wall)} images/s "
+                         f"on {plural(round(ranks), 'rank')} ({made.get('writer')}), "
+                         f"{Path(data).name}")
     return "\n".join(lines)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from argparse import Namespace
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from hpc_deepfake.core import json_data
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.options import Parser, at_least, between
 from hpc_deepfake.core.text import plural
@@ -323,7 +323,7 @@ def _network(options: Namespace) -> Network | None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        bench = json.loads(path.read_text(encoding="utf-8"))
+        bench = json_data.read(path)
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read the micro-benchmark's file {path}: {error}. Write it with\n"
                          f"  mpirun -np 4 hpc-deepfake scaling microbench --json "

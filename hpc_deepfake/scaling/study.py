@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from hpc_deepfake.core import json_data
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.files import write_json
-from hpc_deepfake.core.json_data import dictionary
+from hpc_deepfake.core.json_data import dictionary, items
+from hpc_deepfake.core.log import log
 from hpc_deepfake.core.text import plural
 from hpc_deepfake.strategies import NAMES
 from hpc_deepfake.strategies.mesh.shape import Shape, grow
@@ -223,19 +225,35 @@ def _check(words: Sequence[str], ranks: int) -> None:
 
 
 def write(study: Path, plan: Plan) -> None:
-    """Write ``study.json``: these runs, and those of earlier plans for the same folder.
+    """Write ``study.json``: these runs, and those of earlier plans for the same folder. An earlier
+    plan that is damaged is kept as ``study.json.damaged``.
 
     Raises:
-        InputError: it can't be written, or the earlier plan is damaged.
+        InputError: it can't be written.
     """
-    runs = {run.name: run for run in (read(study).runs if (study / NAME).is_file() else ())}
-    runs.update({run.name: run for run in plan.runs})
+    runs = {run.name: run for run in (*_earlier(study), *plan.runs)}
     try:
         study.mkdir(parents=True, exist_ok=True)
         write_json(study / NAME, {**asdict(plan), "runs": [asdict(run) for run in runs.values()]})
     except OSError as error:
         raise InputError(f"cannot write in the study's folder {study}: {error.strerror}; choose "
                          "another one with RUN") from None
+
+
+def _earlier(study: Path) -> tuple[Run, ...]:
+    """The runs of the plan in a folder, if it has one that can be read."""
+    file = study / NAME
+    if not file.is_file():
+        return ()
+    try:
+        return read(study).runs
+    except InputError as error:
+        kept = file.with_name(f"{NAME}.damaged")
+        with suppress(OSError):
+            file.replace(kept)
+        log.warning(f"warning: {str(error).partition('. Move it')[0]}. It is kept as {kept}, and "
+                    "the report will only show the runs that are planned now")
+        return ()
 
 
 def read(study: Path) -> Plan:
@@ -245,19 +263,40 @@ def read(study: Path) -> Plan:
         InputError: there is none, or it is damaged.
     """
     try:
-        data = json.loads((study / NAME).read_text(encoding="utf-8"))
-        runs = tuple(Run(**{**run, "arguments": tuple(run["arguments"])}) for run in data["runs"])
-        for run in runs:
-            if Path(run.name).name != run.name or run.kind not in KINDS:
-                raise ValueError(f"impossible run {run.name!r}")
-        return Plan(runs, int(data["ranks_per_node"]), int(data["limit"]),
+        data = dictionary(json_data.read(study / NAME))
+        plan = Plan(tuple(map(_run, data["runs"])), data["ranks_per_node"], data["limit"],
                     tuple((str(name), str(why)) for name, why in data["skipped"]))
+        if not plan.runs or not all(map(_counts, (plan.ranks_per_node, plan.limit))):
+            raise ValueError("no runs, or an impossible size or limit")
+        return plan
     except FileNotFoundError:
         raise InputError(f"{study} holds no scaling study: there is no {NAME}. Submit one with "
                          "jobs/slurm/scaling_study.sh or jobs/pbs/scaling_study.sh") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"cannot read {study / NAME}: {error}. Move it away and submit the study "
                          "again, which writes it anew") from None
+
+
+def _run(stored: object) -> Run:
+    """A run as ``study.json`` has it.
+
+    Raises:
+        ValueError: a value is impossible.
+        TypeError: a value is missing, or there are others.
+    """
+    run = Run(**dictionary(stored))
+    run = replace(run, arguments=tuple(items(run.arguments)))
+    texts = (run.name, run.input, run.strategy, run.job, *run.arguments)
+    if not (all(isinstance(text, str) for text in texts) and run.kind in KINDS
+            and Path(run.name).name == run.name and "\0" not in run.name
+            and all(map(_counts, (run.nodes, run.ranks, run.repeat))) and run.ranks >= run.nodes):
+        raise ValueError(f"impossible run {run.name!r}")
+    return run
+
+
+def _counts(value: object) -> bool:
+    """Whether it is a number of things, at least one."""
+    return type(value) is int and 1 <= value < 1 << 31
 
 
 def state(study: Path, run: Run) -> tuple[str, str]:
@@ -282,7 +321,7 @@ def _finished(folder: Path, run: Run) -> bool:
     file = {"preprocess": folder / "features.h5.json",
             "microbench": folder / "microbench.json"}.get(run.kind, folder / "summary.json")
     try:
-        result = dictionary(json.loads(file.read_text(encoding="utf-8")))
+        result = dictionary(json_data.read(file))
     except (OSError, ValueError):
         return False
     return bool(result.get("ranks") == run.ranks)

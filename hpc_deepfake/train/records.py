@@ -5,12 +5,12 @@ The content of a file is not trusted: it may be of an older version, cut off, or
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hpc_deepfake.core import json_data
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.json_data import dictionary, finite
 
@@ -79,18 +79,13 @@ def _json(file: Path) -> Any:
     if not file.is_file():
         return None
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        return json_data.read(file)
+    except (OSError, ValueError) as error:
         raise InputError(f"{file} can't be read: {error}. Move it away, and the report is made "
                          "without it") from None
 
 
 def _lines(file: Path) -> list[dict[str, Any]]:
     """The complete lines of ``metrics.jsonl``."""
-    lines = []
-    if file.is_file():
-        for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
-            with suppress(ValueError, RecursionError):
-                lines.append(json.loads(line))
-    return [line for line in lines
-            if isinstance(line, dict) and finite(line.get("epoch")) is not None]
+    lines = json_data.read_lines(file) if file.is_file() else []
+    return [line for line in lines if finite(line.get("epoch")) is not None]

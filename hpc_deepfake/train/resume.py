@@ -6,8 +6,9 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpc_deepfake.core import mpi
+from hpc_deepfake.core import files, mpi
 from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.json_data import dictionary
 from hpc_deepfake.core.log import log
 from hpc_deepfake.network.settings import Settings
 from hpc_deepfake.train import checkpoint
@@ -38,17 +39,25 @@ def run_directory(comm: Comm, options: Namespace, settings: Settings,
         if options.resume and options.run is None and not default_run().exists():
             raise InputError("--resume: name the run directory to resume with --run DIR")
         run = RunDir(options.run or default_run(), options.resume)
+        folder = run.path / "checkpoints"
+        for place in (run.path, folder):  # which this process holds
+            files.remove_temporary(place)
         if options.resume:
             try:
-                newest = checkpoint.load_newest(run.path / "checkpoints")
+                newest = checkpoint.load_newest(folder)
             except ValueError as error:
                 raise InputError(f"no checkpoint of {run.path} can be used: {error}. Start a new "
                                  "run with another --run") from None
             if newest is not None:
                 arrays, meta, problems = newest
-                for problem in problems:
-                    log.warning(f"warning: {problem}; using the checkpoint before it")
+                if not _is_complete(meta, len(arrays)):
+                    raise InputError(f"the newest checkpoint of {run.path} doesn't say which run "
+                                     "it belongs to. Start a new run with another --run")
                 _check_same(run.path, meta, settings, data)
+                for path, problem in zip(checkpoint.found(folder), problems, strict=False):
+                    aside = checkpoint.set_aside(path)
+                    log.warning(f"warning: {problem}; using the checkpoint before it, and keeping "
+                                f"this one as {aside.name}")
                 loaded = arrays, meta
             if loaded is None:
                 run.forget_from(1)
@@ -61,6 +70,16 @@ def run_directory(comm: Comm, options: Namespace, settings: Settings,
 
     mpi.on_root(comm, make)
     return run, loaded
+
+
+def _is_complete(meta: object, arrays: int) -> bool:
+    """Whether the meta data of a checkpoint have what a run is resumed from."""
+    known = dictionary(meta)
+    state = dictionary(known.get("state"))
+    return (all(isinstance(known.get(name), dict) for name in ("settings", "data"))
+            and type(known.get("tensors")) is int and 0 <= known["tensors"] <= arrays
+            and all(type(state.get(name)) is int and state[name] >= 0
+                    for name in ("epoch", "step", "rows_done", "best_epoch")))
 
 
 def _check_same(path: Path, meta: dict[str, Any], settings: Settings, data: DataFile) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import hpc_deepfake
-from hpc_deepfake.core import files
+from hpc_deepfake.core import files, holder, json_data
 from hpc_deepfake.core.errors import InputError
 
 _PACKAGES = ("tensorflow", "tensorflow-cpu", "keras", "horovod", "mpi4py", "h5py", "numpy",
@@ -27,6 +27,10 @@ _PREFIXES = ("HOROVOD_", "NCCL_", "UCX_", "PRTE_MCA_rmaps", "PRTE_MCA_hwloc", "T
              "TF_ENABLE_", "TF_XLA_", "TF_GPU_", *(f"OMPI_MCA_{framework}" for framework in (
                  "btl", "coll", "hwloc_base", "mpi_yield", "osc", "pml", "rmaps")))
 
+# files that only the training writes, unlike the report
+_OWN = ("config.json", "environment.json", "metrics.jsonl", "model.keras", "model.json",
+        "summary.json", "predictions.csv")
+
 
 def default_run() -> Path:
     """``runs/<job id>`` under a scheduler, ``runs/<time>`` elsewhere."""
@@ -38,29 +42,32 @@ class RunDir:
     """Writes the files of one run; rank 0 only."""
 
     def __init__(self, path: Path, resume: bool = False) -> None:
-        """Create the directory, or with ``resume`` reopen an existing one.
+        """Create the directory, or with ``resume`` reopen an existing one; this process holds it.
 
         Raises:
-            InputError: it can't be created, or it already holds a run.
+            InputError: it can't be created, another process holds it, or it already holds a run.
         """
         self.path = path
-        if not resume and any((path / name).exists() for name in ("metrics.jsonl", "checkpoints")):
-            raise InputError(f"the run directory {path} already holds a run: continue it with "
-                             "--resume, or choose another --run")
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"cannot create the run directory {path}: {error.strerror}; "
                              "choose another place with --run") from None
+        holder.hold(path, "a training", "--run")
+        files.remove_temporary(path, *_OWN)
+        files.remove_temporary(path / "checkpoints")
+        if not resume and any((path / name).exists() for name in ("metrics.jsonl", "checkpoints")):
+            raise InputError(f"the run directory {path} already holds a run: continue it with "
+                             "--resume, or choose another --run")
 
     def forget_from(self, epoch: int) -> None:
         """Drop the metrics of this and later epochs, which will be run again."""
         file = self.path / "metrics.jsonl"
         if file.exists():
             kept = []
-            for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+            for line in file.read_text(encoding="utf-8", errors="replace").split("\n"):
                 with suppress(ValueError, KeyError, TypeError):  # an incomplete line
-                    if json.loads(line)["epoch"] < epoch:
+                    if json_data.parse(line)["epoch"] < epoch:
                         kept.append(line)
             files.write_text(file, "".join(f"{line}\n" for line in kept))
 
@@ -70,7 +77,9 @@ class RunDir:
 
     def append(self, name: str, value: dict[str, Any]) -> None:
         """Add a line to a JSON-lines file."""
-        with open(self.path / name, "a", encoding="utf-8") as file:
+        holder.verify(self.path / name)
+        path = self.path / name
+        with files.writing(path), open(path, "a", encoding="utf-8") as file:
             file.write(json.dumps(files.finite_only(value)) + "\n")
 
 

@@ -7,14 +7,14 @@ Horovod reduces.
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpc_deepfake.core import mpi, perfetto
+from hpc_deepfake.core import json_data, mpi, perfetto
+from hpc_deepfake.core.json_data import finite
 from hpc_deepfake.core.text import plural
 
 if TYPE_CHECKING:
@@ -117,16 +117,17 @@ def horovod_events(text: str, begin: float) -> list[perfetto.Event]:
     """
     raw: list[Any] = []
     with suppress(ValueError):
-        raw = json.loads(text.rstrip().removesuffix("]").rstrip().rstrip(",") + "]")
-    raw = [event for event in raw if isinstance(event, dict) and "pid" in event]
+        raw = json_data.parse(text.rstrip().removesuffix("]").rstrip().rstrip(",") + "]")
+    raw = [event for event in json_data.items(raw) if _is_event(event)]
     # the first process only gives the time that the file counts from
-    start = next((event["args"]["start_time_since_epoch_in_micros"] for event in raw
-                  if "start_time_since_epoch_in_micros" in event.get("args", {})), begin * 1e6)
+    starts = (finite(event.get("args", {}).get("start_time_since_epoch_in_micros"))
+              for event in raw)
+    start = next((time for time in starts if time is not None), begin * 1e6)
     events = []
     for event in raw:
         tensor = event["pid"]
         if event["ph"] == "M":
-            if event["name"] == "process_name" and "name" in event["args"]:
+            if event["name"] == "process_name" and "name" in event.get("args", {}):
                 events.append(perfetto.named("thread_name", f"Horovod: {event['args']['name']}", 0,
                                              _FIRST_TENSOR + tensor))
         else:
@@ -135,6 +136,18 @@ def horovod_events(text: str, begin: float) -> list[perfetto.Event]:
             events.append({**event, "cat": "horovod", "pid": 0, "tid": _FIRST_TENSOR + tensor,
                            "ts": round(event["ts"] + start - begin * 1e6, 1)})
     return events
+
+
+def _is_event(value: object) -> bool:
+    """Whether it is an event with what its phase needs, of the right types."""
+    event = json_data.dictionary(value)
+    named = isinstance(event.get("name"), str)
+    if type(event.get("pid")) is not int or not isinstance(event.get("args", {}), dict):
+        return False
+    if event.get("ph") == "M":
+        return named
+    return (isinstance(event.get("ph"), str) and finite(event.get("ts")) is not None
+            and (named or event["ph"] == "E"))
 
 
 def summary(events: list[perfetto.Event], left_out: int = 0) -> dict[str, Any]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import glob
-import json
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from hpc_deepfake.core.json_data import dictionary
+from hpc_deepfake.core import json_data
+from hpc_deepfake.core.json_data import dictionary, finite, items
 from hpc_deepfake.jobs.accounting.values import ratio
 
 
@@ -58,25 +59,23 @@ def _training(run: Path) -> dict[str, Any] | None:
     epochs = _lines(run / "metrics.jsonl")
     if not environment and not summary and not epochs:
         return None
-    ranks, usage = environment.get("ranks", []), summary.get("usage", [])
-    threads = [rank.get("threads") or 1 for rank in ranks] or [1] * len(usage)
-    wall = max((rank["wall_s"] for rank in usage), default=summary.get("seconds"))
-    cpu = sum(rank["cpu_s"] for rank in usage) if usage else None
-    allocated = sum(rank["wall_s"] * count for rank, count in zip(usage, threads))
-    stages: dict[str, float] = {}
-    for epoch in epochs:
-        for stage, seconds in epoch.get("seconds", {}).items():
-            stages[stage] = stages.get(stage, 0) + seconds
-    rates = sorted(epoch["images_per_s"] for epoch in epochs if "images_per_s" in epoch)
-    gpus = len({(rank.get("host"), rank["device"]) for rank in ranks  # ranks may share one
+    ranks, usage = _rows(environment, "ranks"), _rows(summary, "usage")
+    threads = [_whole(rank.get("threads")) or 1 for rank in ranks] or [1] * len(usage)
+    wall = max(_numbers(usage, "wall_s"), default=finite(summary.get("seconds")))
+    cpu = sum(_numbers(usage, "cpu_s")) if usage else None
+    allocated = sum((finite(rank.get("wall_s")) or 0.0) * count
+                    for rank, count in zip(usage, threads))
+    stages = _stages([dictionary(epoch.get("seconds")) for epoch in epochs])
+    rates = sorted(_numbers(epochs, "images_per_s"))
+    gpus = len({(str(rank.get("host")), str(rank["device"])) for rank in ranks  # may be shared
                 if str(rank.get("device")).startswith("GPU")})
     return {"folder": str(run), "started": environment.get("started"),
-            "ranks": len(ranks) or summary.get("ranks"), "threads": sum(threads),
-            "hosts": sorted({rank["host"] for rank in ranks if "host" in rank}),
+            "ranks": len(ranks) or _whole(summary.get("ranks")), "threads": sum(threads),
+            "hosts": sorted({str(rank["host"]) for rank in ranks if "host" in rank}),
             "devices": sorted({f"{str(rank.get('device')).partition(':')[0]} ({rank.get('name')})"
                                for rank in ranks}),
             "wall_s": wall, "cpu_s": cpu, "cpu_efficiency": ratio(cpu, allocated),
-            "memory_bytes": sum(rank["max_rss_mb"] for rank in usage) * 2**20 if usage else None,
+            "memory_bytes": sum(_numbers(usage, "max_rss_mb")) * 2**20 if usage else None,
             "gpu_hours": gpus * wall / 3600 if wall else None, "epochs": len(epochs),
             "images_per_s": rates[len(rates) // 2] if rates else None, "seconds": stages,
             "files": {"ranks": "environment.json", "wall": "summary.json",
@@ -87,35 +86,49 @@ def _preprocessing(file: Path) -> dict[str, Any] | None:
     """Figures of preprocessing, from the JSON file beside the data file: seconds of each stage, as
     the mean over the ranks."""
     facts = _json(file)
-    if "seconds" not in facts:
+    seconds = dictionary(facts.get("seconds"))
+    if not seconds:
         return None
-    wall, by_rank = facts["seconds"]["wall"], facts["seconds"].get("by_rank", [])
-    stages = {stage: sum(rank[stage] for rank in by_rank) / len(by_rank)
-              for stage in (by_rank[0] if by_rank else ())}
-    return {"folder": str(file), "ranks": facts.get("ranks"),
-            "hosts": [facts["host"]] if "host" in facts else [], "wall_s": wall,
-            "images_per_s": facts["images"] / wall if wall else None, "seconds": stages,
+    wall, by_rank = finite(seconds.get("wall")), _rows(seconds, "by_rank")
+    return {"folder": str(file), "ranks": _whole(facts.get("ranks")),
+            "hosts": [str(facts["host"])] if "host" in facts else [], "wall_s": wall,
+            "images_per_s": ratio(finite(facts.get("images")), wall),
+            "seconds": {stage: total / len(by_rank) for stage, total in _stages(by_rank).items()},
             "files": dict.fromkeys(("ranks", "wall", "epochs"), file.name)}
 
 
 def _json(path: Path) -> dict[str, Any]:
     """The file's JSON object; empty if it is missing, cut off or another value."""
     try:
-        return dictionary(json.loads(path.read_text(encoding="utf-8")))
+        return dictionary(json_data.read(path))
     except (OSError, ValueError):
         return {}
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
-    """The file's JSON objects, one per line; lines that are cut off are left out."""
+    """The file's JSON objects, one per line; empty if it is missing."""
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
+        return json_data.read_lines(path)
     except OSError:
         return []
-    records = []
-    for line in text.split("\n"):
-        try:
-            records.append(json.loads(line))
-        except ValueError:  # the empty text at the end, or half a line of a killed run
-            continue
-    return records
+
+
+def _rows(record: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    """The dictionaries of a list, one for each rank."""
+    return [dictionary(row) for row in items(record.get(name))]
+
+
+def _whole(value: object) -> int | None:
+    number = finite(value)
+    return None if number is None else round(number)
+
+
+def _numbers(rows: list[dict[str, Any]], name: str) -> list[float]:
+    """The values of that name that are numbers."""
+    values = (finite(row.get(name)) for row in rows)
+    return [value for value in values if value is not None]
+
+
+def _stages(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Seconds by stage, added up over rows."""
+    return {stage: sum(_numbers(rows, stage)) for stage in dict.fromkeys(chain(*rows))}

@@ -9,6 +9,7 @@ import subprocess
 import textwrap
 import time
 
+_DIGITS = 18  # of a whole number; anything longer is none
 PATIENCE = 60  # seconds for an answer
 
 
@@ -31,7 +32,7 @@ def answer(*command: str) -> tuple[str, str]:
 
 def read_duration(text: str) -> float | None:
     """Seconds of [D-][[HH:]MM:]SS[.fraction]; None for anything else."""
-    match = re.fullmatch(r"(?:(\d+)-)?((?:\d+:){0,2}\d+(?:\.\d+)?)", text)
+    match = re.fullmatch(r"(?:(\d{1,9})-)?((?:\d{1,9}:){0,2}\d{1,9}(?:\.\d{1,9})?)", text)
     if not match:
         return None
     parts = [float(part) for part in reversed(match[2].split(":"))]
@@ -40,7 +41,7 @@ def read_duration(text: str) -> float | None:
 
 def read_size(text: str) -> float | None:
     """Bytes of 66788K, 1.5G, 45460kb or 1484b; None for an empty text, 0 or anything else."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([kmgtp]?)b?", text.lower())
+    match = re.fullmatch(r"(\d{1,18}(?:\.\d{1,18})?)([kmgtp]?)b?", text.lower())
     if not match:
         return None
     return float(match[1]) * 1024 ** " kmgtp".index(match[2] or " ") or None
@@ -49,8 +50,9 @@ def read_size(text: str) -> float | None:
 def read_time(text: str) -> float | None:
     """Seconds since the epoch of 1795645818, 2026-11-25T22:30:18 or Wed Nov 25 22:30:18 2026; None
     for anything else, such as Unknown."""
-    if text.isdecimal():
-        return float(text)
+    seconds = whole(text)
+    if seconds is not None:
+        return float(seconds)
     for form in ("%Y-%m-%dT%H:%M:%S", "%a %b %d %H:%M:%S %Y"):
         try:
             return time.mktime(time.strptime(text, form))
@@ -61,7 +63,7 @@ def read_time(text: str) -> float | None:
 
 def whole(text: str) -> int | None:
     """A whole number; None for anything else."""
-    return int(text) if text.isdecimal() else None
+    return int(text) if text.isdecimal() and len(text) <= _DIGITS else None
 
 
 def ratio(part: float | None, total: float | None) -> float | None:

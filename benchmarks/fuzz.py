@@ -1,0 +1,183 @@
+"""Damaged inputs for everything that parses: any error but the documented ones is a failure, and so
+are a hang, memory above the bound, and the death of the process.
+
+    python benchmarks/fuzz.py [--count 200000] [--only WORD] [--seed N] [--json FILE]
+
+The targets are those of tests/fuzz, which ./run test gives a small and always equal selection of
+inputs. Each target runs in a process of its own. An input that fails is kept in --keep, with its
+traceback; the same --seed repeats the same inputs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT / "tests" / "fuzz"), str(ROOT / "tests")]
+BATCH = 250  # inputs between two lines of progress
+
+
+def options() -> argparse.Namespace:
+    cli = argparse.ArgumentParser(description=__doc__,
+                                  formatter_class=argparse.RawDescriptionHelpFormatter)
+    cli.add_argument("--count", type=int, default=200_000, metavar="N",
+                     help="number of inputs of all targets together (default: 200000)")
+    cli.add_argument("--only", default="", metavar="WORD",
+                     help="only the targets with this word in their names")
+    cli.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the inputs")
+    cli.add_argument("--keep", type=Path, default=Path("runs/fuzz"), metavar="DIR",
+                     help="folder for inputs that fail (default: runs/fuzz)")
+    cli.add_argument("--json", type=Path, metavar="FILE", help="also write the table to FILE")
+    cli.add_argument("--worker", metavar="TARGET", help=argparse.SUPPRESS)
+    cli.add_argument("--pipe", type=int, help=argparse.SUPPRESS)
+    return cli.parse_args()
+
+
+def work(name: str, count: int, seed: int, scratch: Path, pipe: int) -> None:
+    """Feed a target, in this process; prints a line of JSON for each batch and each new failure."""
+    import hypothesis
+    from targets import all_targets
+
+    faulthandler.enable()
+    target = all_targets()[name]
+    hypothesis.settings.register_profile(
+        "long", database=None, deadline=None, max_examples=BATCH, print_blob=False,
+        phases=[hypothesis.Phase.generate], suppress_health_check=list(hypothesis.HealthCheck))
+    hypothesis.settings.load_profile("long")
+    known: set[str] = set()
+    base, done, began = _memory(), 0, time.perf_counter()
+
+    def one(value: Any) -> None:
+        nonlocal done
+        if done >= count:
+            return
+        done += 1
+        faulthandler.dump_traceback_later(6 * target.seconds, exit=True)  # a hang in C
+        try:
+            target.check(value, scratch)
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt):
+                raise
+            place = _place(error)
+            if place not in known:
+                known.add(place)
+                _say(pipe, failure=place, input=repr(value)[:100_000],
+                     traceback="".join(traceback.format_exception(error))[-4000:])
+            _say(pipe, failed=1)
+        faulthandler.cancel_dump_traceback_later()
+
+    while done < count:
+        before = done
+        hypothesis.seed(seed * 1_000_003 + done)(hypothesis.given(target.inputs)(one))()
+        _say(pipe, inputs=done - before, seconds=time.perf_counter() - began,
+             mib=(_memory() - base) >> 10)
+        began = time.perf_counter()
+        if done == before:  # nothing to draw from
+            break
+
+
+def _memory() -> int:
+    """Largest resident set so far, in KiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _place(error: BaseException) -> str:
+    """The error's kind, and the line of this project that raised it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if "/hpc_deepfake/" in frame.filename
+           or "/preprocessing/" in frame.filename] or frames
+    file = Path(own[-1].filename)
+    return f"{type(error).__name__} in {file.parent.name}/{file.name}:{own[-1].lineno}"
+
+
+def _say(pipe: int, **facts: Any) -> None:
+    os.write(pipe, (json.dumps(facts) + "\n").encode())
+
+
+def feed(name: str, count: int, seed: int, keep: Path) -> dict[str, Any]:
+    """Feed a target in processes of its own until it had ``count`` inputs."""
+    row: dict[str, Any] = {"inputs": 0, "failed": 0, "seconds": 0.0, "mib": 0}
+    kinds: Counter[str] = Counter()
+    while row["inputs"] < count:
+        before = row["inputs"]
+        with tempfile.TemporaryDirectory() as scratch:
+            reader, writer = os.pipe()
+            child = subprocess.Popen(
+                [sys.executable, __file__, "--worker", name, "--count", str(count - before),
+                 "--seed", str(seed + before), "--keep", scratch, "--pipe", str(writer)],
+                pass_fds=[writer], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+            os.close(writer)
+            with open(reader, encoding="utf-8") as lines:
+                for line in lines:
+                    facts = json.loads(line)
+                    if "failure" in facts:
+                        kinds[facts["failure"]] += 1
+                        _keep(keep, name, len(kinds), facts)
+                    row["inputs"] += facts.get("inputs", 0)
+                    row["failed"] += facts.get("failed", 0)
+                    row["seconds"] += facts.get("seconds", 0.0)
+                    row["mib"] = max(row["mib"], facts.get("mib", 0))
+            _, errors = child.communicate()
+            if child.returncode:
+                end = f"process ended with {child.returncode}"
+                kinds[end] += 1
+                row["failed"] += 1
+                row["inputs"] += BATCH
+                number = sum(kinds.values())
+                _keep(keep, name, number, {"failure": end, "traceback": errors[-4000:]})
+                shutil.copytree(scratch, keep / f"{name}-{number}.d", symlinks=True,
+                                dirs_exist_ok=True, ignore_dangling_symlinks=True)
+        if child.returncode and row["inputs"] - before <= BATCH and sum(kinds.values()) > 20:
+            break
+    return {**row, "kinds": list(kinds)}
+
+
+def _keep(keep: Path, name: str, number: int, facts: dict[str, Any]) -> None:
+    keep.mkdir(parents=True, exist_ok=True)
+    (keep / f"{name}-{number}.txt").write_text(
+        "\n\n".join(str(facts[key]) for key in ("failure", "traceback", "input") if key in facts),
+        encoding="utf-8", errors="backslashreplace")
+
+
+def main() -> int:
+    chosen = options()
+    if chosen.worker:
+        work(chosen.worker, chosen.count, chosen.seed, chosen.keep, chosen.pipe)
+        return 0
+    from targets import all_targets
+
+    targets = {name: target for name, target in all_targets().items() if chosen.only in name}
+    shares = sum(target.share for target in targets.values())
+    rows = {}
+    print(f"{'':<32} {'inputs':>8} {'failed':>7} {'kinds':>6} {'per s':>7} {'more MiB':>9}")
+    for name, target in targets.items():
+        row = feed(name, round(chosen.count * target.share / shares), chosen.seed, chosen.keep)
+        rows[name] = row
+        print(f"{name:<32} {row['inputs']:>8,} {row['failed']:>7,} {len(row['kinds']):>6} "
+              f"{row['inputs'] / max(row['seconds'], 1e-9):>7,.0f} {row['mib']:>9,}", flush=True)
+        for kind in row["kinds"]:
+            print(f"    {kind}", flush=True)
+    total = {key: sum(row[key] for row in rows.values()) for key in ("inputs", "failed", "seconds")}
+    print(f"{'all':<32} {total['inputs']:>8,} {total['failed']:>7,} in {total['seconds']:,.0f} s")
+    if chosen.json is not None:
+        from hpc_deepfake.core.files import write_json
+
+        write_json(chosen.json, {"seed": chosen.seed, "targets": rows, "total": total})
+    return int(total["failed"] > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,94 @@
+"""Pictures and videos: whatever their bytes, they are decoded or rejected with a reason."""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+from hypothesis import strategies as st
+from mutations import damaged_bytes
+from PIL import Image
+from targets import MIB, Target
+
+from hpc_deepfake.audit import facts
+from preprocessing import ela, video
+from preprocessing.names import At, evenly
+from preprocessing.picture import Rejected
+
+MARKERS = [b"\xff\xd8", b"\xff\xc0", b"\xff\xc2", b"\xff\xda", b"\xff\xd9", b"\xff\xc4",
+           b"\xff\xe1", b"IHDR", b"IDAT", b"acTL", b"II*\0", b"MM\0*", b"VP8 ", b"VP8X", b"GIF89a"]
+BOXES = [b"moov", b"mdat", b"stsz", b"stco", b"stts", b"ftyp", b"free", b"idx1", b"RIFF", b"LIST",
+         b"movi", b"00dc"]
+
+
+@cache
+def pictures() -> list[bytes]:
+    """A small picture in each format and mode that differs in decoding."""
+    noise = np.random.default_rng(0).integers(0, 256, (24, 32, 4), np.uint8)
+    colour, made = Image.fromarray(noise[..., :3]), []
+    for image, kind, how in [
+            (colour, "JPEG", {}), (colour, "JPEG", {"progressive": True, "subsampling": 0}),
+            (colour.convert("L"), "JPEG", {}), (colour.convert("CMYK"), "JPEG", {}),
+            (colour, "PNG", {}), (Image.fromarray(noise), "PNG", {}),
+            (colour.convert("P"), "PNG", {"transparency": 0}),
+            (Image.fromarray(noise[..., 0].astype(np.uint16) * 257), "PNG", {}),
+            (colour, "TIFF", {}), (colour, "TIFF", {"compression": "tiff_lzw"}),
+            (colour, "TIFF", {"compression": "jpeg"}), (colour.convert("1"), "TIFF",
+                                                         {"compression": "group4"}),
+            (Image.fromarray(noise[..., 0].astype(np.float32)), "TIFF", {}),
+            (colour, "BMP", {}), (colour.convert("P"), "GIF", {}), (colour, "WEBP", {}),
+            (colour, "WEBP", {"lossless": True})]:
+        file = io.BytesIO()
+        exif = Image.Exif()
+        exif[305], exif[274] = "software", 6
+        image.save(file, kind, **how, **({"exif": exif} if kind in ("JPEG", "TIFF") else {}))
+        made.append(file.getvalue())
+    return made
+
+
+@cache
+def videos() -> list[bytes]:
+    """A short video in each container that this OpenCV writes."""
+    made = []
+    with tempfile.TemporaryDirectory() as folder:
+        for ending, code in (("avi", "MJPG"), ("mp4", "mp4v"), ("mkv", "MJPG"), ("mpg", "MPEG")):
+            path = os.path.join(folder, f"clip.{ending}")
+            writer = cv2.VideoWriter(path, cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*code), 25.0,
+                                     (32, 32))
+            for number in range(6 * writer.isOpened()):
+                writer.write(np.full((32, 32, 3), 40 * number, np.uint8))
+            writer.release()
+            if Path(path).is_file() and Path(path).stat().st_size:
+                made.append(Path(path).read_bytes())
+    return made or [b"RIFF\0\0\0\0AVI "]
+
+
+def read_picture(data: bytes, folder: Path) -> None:
+    path = folder / "picture"
+    path.write_bytes(data)
+    facts.columns([facts.read(os.fspath(path))])
+    made = ela.features_of_file(os.fspath(path), ("ela", "raw", "gray_bits"), ela.Parameters())
+    assert [one.shape for one in made] == [(ela.SIZE, ela.SIZE, 3)] * 3
+
+
+def read_video(data: bytes, folder: Path) -> None:
+    path = os.fspath(folder / "clip")
+    Path(path).write_bytes(data)
+    facts.read(path)
+    video.moments(path, rate=2.0)
+    for frame in [*video.frames(path, evenly(3)), *video.frames(path, [At(0), At(80), At(9000)])]:
+        assert isinstance(frame, Rejected) or frame.pixels.shape[2:] == (3,)
+    list(video.sample(path, 2))
+
+
+TARGETS = [
+    Target("pictures", st.deferred(lambda: damaged_bytes(pictures(), MARKERS)), read_picture,
+           (Rejected,), share=0.7, seconds=30, memory=2048 * MIB),
+    Target("videos", st.deferred(lambda: damaged_bytes(videos(), BOXES)), read_video, (Rejected,),
+           share=0.2, seconds=60, memory=1024 * MIB),
+]

@@ -1,0 +1,212 @@
+"""The records of runs, studies and comparisons: JSON, JSON lines and CSV, edited or damaged."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scaling_records
+from hypothesis import strategies as st
+from mutations import damaged_bytes, damaged_json, damaged_text
+from targets import Target
+
+from hpc_deepfake import compare, evaluate
+from hpc_deepfake.audit.rows import stored_roots
+from hpc_deepfake.compare import folder as compare_folder
+from hpc_deepfake.core.files import write_json
+from hpc_deepfake.jobs.accounting import account, table
+from hpc_deepfake.network import model
+from hpc_deepfake.report import summary, write
+from hpc_deepfake.scaling import model as models
+from hpc_deepfake.scaling import predicting, reporting, study
+from hpc_deepfake.scaling.records import rows
+from hpc_deepfake.train import predictions, records
+from hpc_deepfake.train.rundir import RunDir
+
+RUN: dict[str, Any] = json.loads((Path(__file__).parent / "seeds" / "run.json").read_text())
+CSV = ["0", "validation", "test", "row", "part", "path", "label", "probability", ",", '"', "\n",
+       "nan", "1.0", "2", "-5", "99999999999999999999"]
+MICROBENCH = {"ranks": 4, "rows": [
+    *({"what": what, "size": size, "latency_us": {"mean": 5.0 + size / 1e3}}
+      for what in ("allreduce", "alltoall", "sendrecv") for size in (8, 1 << 20)),
+    {"what": "files", "read_mb_per_s": 900.0}]}
+BEGUN = {"data": "0" * 64, "threads": 2}
+TRAINED = sorted(set(RUN) - {"features.h5.json"})
+
+
+def content(name: str) -> bytes:
+    """A file of the run as training writes it."""
+    value = RUN[name]
+    if name == "metrics.jsonl":
+        return b"".join(json.dumps(line).encode() + b"\n" for line in value)
+    return value.encode() if isinstance(value, str) else json.dumps(value).encode()
+
+
+@st.composite
+def damaged_run(draw: Callable[..., Any], names: list[str] = TRAINED) -> dict[str, bytes | None]:
+    """Files of a run by name, one or two of them damaged, and perhaps one missing."""
+    files: dict[str, bytes | None] = {name: content(name) for name in names}
+    for _ in range(draw(st.integers(1, 2))):
+        name = draw(st.sampled_from(names))
+        if name == "metrics.jsonl":
+            line = draw(damaged_json(RUN[name]))
+            first, second = content(name).splitlines(keepends=True)
+            files[name] = draw(st.sampled_from((line + b"\n" + second, first + line)))
+        elif name.endswith(".csv"):
+            files[name] = draw(st.one_of(
+                damaged_text([RUN[name]], CSV).map(lambda text: text.encode("utf-8", "replace")),
+                damaged_bytes([RUN[name].encode()])))
+        else:
+            files[name] = draw(damaged_json([RUN[name]]))
+    if draw(st.integers(0, 9)) == 0:
+        files[draw(st.sampled_from(names))] = None
+    return files
+
+
+def lay(files: dict[str, bytes | None], folder: Path, near: Path | None = None) -> None:
+    """Write files into a folder that exists or not; what is None there is removed.
+
+    ``near`` stands for the data file that the run names, so that its record is read too."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, data in files.items():
+        if data is None:
+            (folder / name).unlink(missing_ok=True)
+        else:
+            if near is not None:
+                data = data.replace(b"/data/features.h5", os.fsencode(near))
+            (folder / name).write_bytes(data)
+
+
+def as_run(use: Callable[[Path], object]) -> Callable[[dict[str, bytes | None], Path], None]:
+    """A reader of a damaged run directory."""
+    def read(files: dict[str, bytes | None], folder: Path) -> None:
+        (folder / "gone").mkdir(exist_ok=True)
+        lay(files, folder / "run", folder / "gone" / "features.h5")
+        (folder / "gone" / "features.h5.json").write_bytes(
+            files.get("features.h5.json") or content("features.h5.json"))
+        use(folder / "run")
+
+    return read
+
+
+def read_run(run: Path) -> None:
+    found = records.read(run)
+    _ = found.data, found.unfinished
+    predictions.read(run)
+
+
+def read_card(run: Path) -> None:
+    (run / "model.keras").write_bytes(b"")
+    evaluate.material.trained_on(run, run / "features.h5")
+    card = model.read_card(run)
+    card.parameters.as_dict()
+    assert 0 <= card.threshold <= 1 and 1 <= card.parameters.quality <= 100
+
+
+def report_job(run: Path) -> None:
+    for subject in (run, run.parent / "gone" / "features.h5.jobs"):
+        subject.mkdir(exist_ok=True)
+        report = account(str(subject))
+        table.text(report)
+        write_json(run / "report.json.out", report.as_dict())
+
+
+def report_run(run: Path) -> None:
+    write(run, run / "page.html", model=False)
+
+
+def summarise(run: Path) -> None:
+    print(summary.table([summary._read(run)]))
+
+
+def resume(run: Path) -> None:
+    RunDir(run, resume=True).forget_from(2)
+
+
+def compared(files: dict[str, bytes | None], folder: Path) -> None:
+    """A comparison of two methods, one of them with damaged records."""
+    data = folder / "gone.h5"
+    data.unlink(missing_ok=True)
+    arguments = ["--data", str(data), "--methods", "sequential,sync", "--features", "ela",
+                 "--epochs", "2", "--batch-size", "32", "--out", str(folder / "compare"),
+                 "--threads", "1", "--report-only"]
+    options = compare.command.parse(arguments)
+    for training in compare.trainings(options, folder / "compare", 1):
+        whole = {name: content(name) for name in TRAINED}
+        whole["config.json"] = json.dumps(training.settings).encode()
+        changed = files if training.method == "sync" else {}
+        lay({**whole, **{name: value for name, value in changed.items()
+                         if name != "config.json" or value is None
+                         or value != content(name)}}, training.path)
+    compare.main(arguments)
+
+
+def read_begun(text: bytes, folder: Path) -> None:
+    (folder / "begun.json").write_bytes(text)
+    compare_folder.begun(folder), compare_folder.check_same_data(folder, "0" * 64)
+    (folder / "features.h5.json").write_bytes(text)
+    stored_roots(folder / "features.h5")
+
+
+PLAN = scaling_records.plan(("strong", "weak"), nodes=2)
+
+
+@st.composite
+def damaged_study(draw: Callable[..., Any]) -> tuple[bytes | None, dict[str, bytes | None]]:
+    """``study.json``, damaged or None, and the files of its runs that are damaged."""
+    if draw(st.booleans()):
+        plan = json.loads(json.dumps({"runs": [vars(run) for run in PLAN.runs],
+                                      "ranks_per_node": 1, "limit": 1800, "skipped": []}))
+        return draw(damaged_json([plan])), {}
+    return None, draw(damaged_run(["config.json", "environment.json", "metrics.jsonl",
+                                   "summary.json"]))
+
+
+def read_study(case: tuple[bytes | None, dict[str, bytes | None]], folder: Path) -> None:
+    """The table of a study, its report and prediction."""
+    text, files = case
+    path = folder / "study"
+    if not (path / "whole").exists():
+        scaling_records.whole(path, PLAN, lambda run: 100.0 * run.ranks**0.9)
+        (path / "whole").write_bytes((path / study.NAME).read_bytes())
+    (path / study.NAME).write_bytes((path / "whole").read_bytes() if text is None else text)
+    plan = study.read(path)
+    if text is not None:
+        study.table(path, plan)
+        study.write(folder / "again", plan)
+        return
+    own = {file.name: file.read_bytes() for file in (path / PLAN.runs[-1].name).iterdir()
+           if file.is_file()}
+    try:
+        lay({name: value for name, value in files.items()
+             if value is None or value != content(name)}, path / PLAN.runs[-1].name)
+        reporting.write(path, rows(path, plan), folder / "out", 0.7)
+        predicting.main([str(path), "--out", str(folder / "out"), "--max-ranks", "8"])
+    finally:
+        lay({**own}, path / PLAN.runs[-1].name)
+
+
+def read_microbench(text: bytes, folder: Path) -> None:
+    (folder / "mb.json").write_bytes(text)
+    net = models.network(predicting._read(folder / "mb.json"), "mb.json")
+    assert net.allreduce.alpha >= 0 and net.allreduce.beta > 0 and not np.isnan(net.read or 0)
+
+
+TARGETS = [
+    Target("a run's records", damaged_run(), as_run(read_run)),
+    Target("a model's card", damaged_run(["model.json", "config.json"]), as_run(read_card)),
+    Target("a run in its report", damaged_run(), as_run(report_run), share=0.3, seconds=20),
+    Target("a run in the summary", damaged_run(["summary.json", "config.json", "features.h5.json"]),
+           as_run(summarise)),
+    Target("a run in job report", damaged_run(sorted(RUN)), as_run(report_job)),
+    Target("a run in a comparison", damaged_run(), compared, share=0.1, seconds=20),
+    Target("a run being resumed", damaged_run(["metrics.jsonl"]), as_run(resume)),
+    Target("a scaling study", damaged_study(), read_study, share=0.1, seconds=20),
+    Target("records of data and comparison", damaged_json([BEGUN, RUN["features.h5.json"]]),
+           read_begun),
+    Target("micro-benchmarks", damaged_json([MICROBENCH]), read_microbench),
+]

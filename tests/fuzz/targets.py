@@ -1,0 +1,111 @@
+"""Everything that parses, each as a target: its damaged inputs, and what may be done with one."""
+
+from __future__ import annotations
+
+import io
+import resource
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from hypothesis.strategies import SearchStrategy
+
+from hpc_deepfake.core.errors import EXIT_USAGE, InputError
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Target:
+    """A parser, or several that read the same input one after the other.
+
+    Attributes:
+        name: shown in tables.
+        inputs: gives damaged inputs.
+        parse: reads one, within a scratch folder that earlier inputs may have been left in.
+        errors: what it may raise.
+        share: its part of the inputs of a long run, relative to the others.
+        seconds: longest time for one input, on a usual machine.
+        memory: most bytes of address space for one input.
+    """
+
+    name: str
+    inputs: SearchStrategy[Any]
+    parse: Callable[[Any, Path], object]
+    errors: tuple[type[BaseException], ...] = (InputError,)
+    share: float = 1.0
+    seconds: float = 5.0
+    memory: int = 512 * MIB
+
+    def check(self, value: Any, folder: Path, slowness: float = 1.0) -> None:
+        """Parse an input within the bounds.
+
+        Raises:
+            BaseException: an error that is not one of ``errors``, or ``Hang``; MemoryError beyond
+                the memory.
+        """
+        with _silent(), _in_time(self.seconds * slowness), _in_memory(self.memory):
+            try:
+                self.parse(value, folder)
+            except SystemExit as leave:  # of a command line
+                if SystemExit not in self.errors or leave.code != EXIT_USAGE:
+                    raise
+            except self.errors as error:
+                str(error).encode("utf-8", "backslashreplace")
+
+
+class Hang(BaseException):
+    """An input took too long."""
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Without what the parsers print, which must be text that can be shown anywhere."""
+    with redirect_stdout(_text()), redirect_stderr(_text()):
+        yield
+
+
+def _text() -> io.TextIOWrapper:
+    # as core.streams makes the real ones
+    return io.TextIOWrapper(io.BytesIO(), "ascii", "backslashreplace")
+
+
+@contextmanager
+def _in_time(seconds: float) -> Iterator[None]:
+    def end(number: int, frame: FrameType | None) -> None:
+        raise Hang(f"longer than {seconds:g} s")
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@contextmanager
+def _in_memory(size: int) -> Iterator[None]:
+    """With at most ``size`` more bytes of address space than now."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (now + size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def all_targets() -> dict[str, Target]:
+    """The targets by name."""
+    import file_targets
+    import picture_targets
+    import record_targets
+    import text_targets
+
+    return {target.name: target for module in (text_targets, record_targets, file_targets,
+                                               picture_targets) for target in module.TARGETS}

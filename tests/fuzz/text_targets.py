@@ -1,0 +1,230 @@
+"""Names, numbers, options, job scripts, and what schedulers and other programs print."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from conftest import ROOT
+from hypothesis import strategies as st
+from mutations import damaged_bytes, damaged_text
+from targets import Target
+
+from hpc_deepfake.compare import command as compare_command
+from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.files import write_json
+from hpc_deepfake.core.options import Parser, at_least, between
+from hpc_deepfake.doctor import gpu, storage
+from hpc_deepfake.jobs import options as job_options
+from hpc_deepfake.jobs.accounting import table
+from hpc_deepfake.jobs.accounting.pbs import parse_qstat
+from hpc_deepfake.jobs.accounting.slurm import parse_sacct
+from hpc_deepfake.jobs.accounting.usage import Report, Usage
+from hpc_deepfake.jobs.command import _request
+from hpc_deepfake.jobs.script import DIALECTS, ranks_per_node, render, sized
+from hpc_deepfake.jobs.script.request import Portable, Request
+from hpc_deepfake.jobs.script.values import read_memory, read_time
+from hpc_deepfake.predict import inputs
+from hpc_deepfake.strategies.mesh import cut, shape
+from hpc_deepfake.train.timeline import horovod_events, summary
+from hpc_deepfake.train.timeline import text as timeline_text
+from preprocessing import names
+from preprocessing.__main__ import allowed_rejects
+from preprocessing.split import parse_fractions
+
+SACCT = """\
+11|COMPLETED|0:0|1795645818|1795645818|1795645819|17|8|2||00:21.243||4194304K|billing=8,cpu=8,\
+gres/gpu=4,mem=4194304K,node=2|steps
+11.0|COMPLETED|0:0|1795645819|1795645819|1795645819|12|8|2|4|00:21.130|66788K||cpu=8,gres/gpu:a100\
+=4,mem=4194304K,node=2|burn
+16|CANCELLED by 1001|0:0|1795645818|Unknown|1795645818|0|1|1||1-00:00:00||409600Mc||held
+34|PENDING|0:0|1795646507|Unknown|Unknown|0|1|1||00:00:00||409600K||wait
+"""
+QSTAT = """\
+Job Id: 4711.pbs
+    Job_Name = train-4gpu
+    resources_used.cput = 26:40:00
+    resources_used.mem = 50331648kb
+    resources_used.walltime = 01:00:00
+    job_state = F
+    ctime = Wed Nov 25 08:00:00 2026
+    exec_vnode = (gpu01:ncpus=32:ngpus=4:mem=100663296kb)+(gpu02:ncpus=32:ngpu
+\ts=4:mem=100663296kb)
+    Resource_List.mem = 192gb
+    Resource_List.ncpus = 64
+    Resource_List.ngpus = 8
+    Resource_List.nodect = 2
+    stime = Wed Nov 25 08:30:00 2026
+    etime = Wed Nov 25 08:20:00 2026
+    run_count = 1
+    Exit_status = 0
+
+Job Id: 9[].pbs
+    array = True
+    job_state = Q
+    qtime = 1795645818
+"""
+HOROVOD = """[
+{"name": "process_name", "ph": "M", "pid": 0, "args": {"start_time_since_epoch_in_micros":5000000}},
+{"name": "process_name", "ph": "M", "pid": 1, "args": {"name": "dense_kernel"}},
+{"ph": "B", "name": "NEGOTIATE_ALLREDUCE", "ts": 1000100, "pid": 1},
+{"ph": "X", "name": "1", "ts": 1000150, "pid": 1, "dur": 0},{"ph": "E", "ts": 1000200, "pid": 1},
+{"ph": "B", "name": "ALLREDUCE", "ts": 1000300, "pid": 1},{"ph": "E", "ts": 1000600, "pid": 1,
+ "args": {"dtype": "float32"}},
+"""
+NVIDIA_SMI = "0, GPU-7c, 00000000:01:00.0, NVIDIA A100-SXM4-80GB, 580.65.06, 81920, 4\n"
+STRIPES = "lmm_stripe_count:  4\nstripe_count:  -1 stripe_size:   1048576 stripe_offset: -1\n"
+NAMES = [b"Au/Au_ani_00001.jpg", b"Tp/Tp_D_CRN_S_N_cha00063_art00014_11818.tif",
+         b"Sp_D_NNN_A_ani0099_ani0100.0288.jpg", b"fake/000_003.mp4", b"a/clip.mp4#frame=3of10",
+         b"clip.webm#frame=12.500s", b"b#frame=1of2.avi#frame=2of2"]
+FRAMES = [b"#frame=", b"of", b"0", b"s", b".", b"9" * 30, b"9" * 5000, b"/", b"_", b".mp4"]
+SCRIPTS = {name: [path.read_text() for path in sorted((ROOT / "jobs" / name).glob("*.sh"))]
+           for name in DIALECTS}
+DIRECTIVES = ["\n#SBATCH --nodes=2", "\n#PBS -l select=2:ncpus=4:mpiprocs=2", "\n#PBS -l walltime=",
+              "\n#SBATCH --time=1-2", "set -euo pipefail", "${", ":-", "}", "=", "$(date)"]
+PARSERS = {  # programs whose options a TOML file may hold
+    **{name: import_module(f"{module}").parser for name, module in {
+        "preprocess": "preprocessing.__main__", "sample": "preprocessing.make_sample",
+        "train": "hpc_deepfake.train.options", "evaluate": "hpc_deepfake.evaluate",
+        "predict": "hpc_deepfake.predict", "compare": "hpc_deepfake.compare",
+        "plan": "hpc_deepfake.scaling.planning", "doctor": "hpc_deepfake.doctor"}.items()},
+    "render": lambda: job_options.parser("render"), "submit": lambda: job_options.parser("submit")}
+TOML = [path.read_text() for path in sorted((ROOT / "configs").glob("*.toml"))] + [
+    'out = "a.h5"\nfeatures = ["ela", "raw"]\nquality = 90\nsplit = "70/10/20"\n',
+    'nodes = 2\nmem = "64G"\nset = ["exclusive", "hint=nomultithread"]\nvar = ["DATA=a.h5"]\n']
+TOML_WORDS = ["[", "]", "{", "}", "[a]\n", "[[a]]\n", "'''", '"""', "= true\n", "= []\n", "= {}\n",
+              "= 1979-05-27T07:32:00Z\n", "= 0x1F\n", "= inf\n", "= -nan\n", "a.b = 1\n",
+              "[" * 5000,               "epochs = ", "data = ", "features = "]
+
+
+def parse_names(path: bytes, folder: Path) -> None:
+    file, moment = names.parse_path(path)
+    stem = os.fsdecode(file)
+    names.parse(stem), names.sequences(stem)
+    if moment is not None:
+        assert names.parse_path(names.frame_path(file, moment)) == (file, moment)
+        if isinstance(moment, names.Nth):
+            assert 1 <= moment.number <= moment.parts
+    names.parse_path(unquote_to_bytes(path))
+    inputs.listed(_Stdin(path))
+
+
+class _Stdin:
+    def __init__(self, content: bytes) -> None:
+        self.read = lambda: content
+
+
+def account(parse: Callable[[str], list[Usage]]) -> Callable[[str, Path], None]:
+    """A reader of a scheduler's answer, and the report made of it."""
+    def read(text: str, folder: Path) -> None:
+        report = Report("17", parse(text.encode("utf-8", "replace").decode()))
+        table.text(report)
+        write_json(folder / "report.json", report.as_dict())
+        json.loads((folder / "report.json").read_text())
+
+    return read
+
+
+def read_timeline(text: str, folder: Path) -> None:
+    events = horovod_events(text.encode("utf-8", "replace").decode(), 6.0)
+    timeline_text(summary(events))
+    write_json(folder / "trace.json", events)
+
+
+def read_script(case: tuple[str, str, tuple[str, ...]], folder: Path) -> None:
+    name, text, words = case
+    dialect = DIALECTS[name]
+    for read in (lambda: ranks_per_node(dialect, text), lambda: sized(dialect, text, 4, 2, 3600)):
+        try:
+            read()
+        except InputError:
+            continue
+    render(text, dialect, Request(Portable(nodes=3, ranks_per_node=4, time=90_000)))
+    options = job_options.parser("render").parse([name, "train_cpu", *words])
+    render(text, dialect, _request(options, words))
+
+
+JOB_OPTIONS = ["--nodes", "2", "--gpus-per-node", "4", "--mem", "64G", "--time", "2:00:00",
+               "--name", "x", "--array", "1-4", "--set", "exclusive", "--unset", "requeue", "--var",
+               "DATA=a.h5", "--queue", "gpu"]
+
+
+@st.composite
+def job_script(draw: Callable[..., Any]) -> tuple[str, str, tuple[str, ...]]:
+    """A dialect, a damaged script and options, of which some are damaged too."""
+    name = draw(st.sampled_from(sorted(SCRIPTS)))
+    text = draw(st.one_of(st.sampled_from(SCRIPTS[name]), damaged_text(SCRIPTS[name], DIRECTIVES)))
+    first = 2 * draw(st.integers(0, len(JOB_OPTIONS) // 2 - 1))
+    words = JOB_OPTIONS[first:first + 2 * draw(st.integers(1, 2))]
+    words = [draw(damaged_text([word], JOB_OPTIONS)) if draw(st.booleans()) else word
+             for word in words]
+    return name, text, tuple(words)
+
+
+@st.composite
+def toml_file(draw: Callable[..., Any]) -> tuple[str, bytes]:
+    """The name of a program, and a damaged file of its options."""
+    text = draw(damaged_text(TOML, TOML_WORDS)).encode("utf-8", "surrogatepass")
+    damaged: bytes = draw(st.one_of(st.just(text), damaged_bytes([text]))) \
+        if draw(st.integers(0, 3)) == 0 else text
+    return draw(st.sampled_from(sorted(PARSERS))), damaged
+
+
+def read_toml(case: tuple[str, bytes], folder: Path) -> None:
+    program, text = case
+    (folder / "options.toml").write_bytes(text)
+    PARSERS[program]().parse(["--config", str(folder / "options.toml")])
+
+
+def numbers(parse: Callable[[str], object]) -> Callable[[str, Path], None]:
+    """A reader of an argument, as the command line calls it."""
+    def read(text: str, folder: Path) -> None:
+        cli = Parser(prog="x")
+        cli.add_argument("--number", type=parse)
+        cli.parse([f"--number={text}"])
+
+    return read
+
+
+READERS: Sequence[Callable[[str], object]] = [
+    at_least(0), between(0, 1e6), read_time, read_memory, parse_fractions,
+    lambda text: allowed_rejects(text, 400), lambda text: shape.parse(text, 8),
+    lambda text: shape.grow(text, 8), lambda text: cut.cut(2, text), job_options._dependency,
+    job_options._setting, job_options._variable, compare_command._names]
+NUMBERS = ["12", "0.25", "1e-4", "2:00:00", "1-02:30", "64G", "70/10/20", "1%", "data=2,tensor=4",
+           "tensor=2,pipeline=2", "block3", "1234:any", "key=value", "ela,raw"]
+
+
+def read_number(case: tuple[int, str], folder: Path) -> None:
+    numbers(READERS[case[0]])(case[1], folder)
+
+
+def read_programs(text: str, folder: Path) -> None:
+    """What other programs print on a node."""
+    text = text.encode("utf-8", "replace").decode()
+    gpu.parse(text)
+    storage.judge_striping(text, folder)
+
+
+TARGETS = [
+    Target("names and lists of paths", damaged_bytes(NAMES, FRAMES), parse_names),
+    Target("numbers on the command line", st.tuples(
+        st.integers(0, len(READERS) - 1), damaged_text(NUMBERS)), read_number,
+        (InputError, SystemExit)),
+    Target("TOML files of options", toml_file(), read_toml, (InputError, SystemExit)),
+    Target("job scripts and options", job_script(), read_script, (InputError, SystemExit)),
+    Target("sacct", damaged_text([SACCT], ["|", "K", "c", "n", "1-", ":", "gres/gpu="]),
+           account(parse_sacct), ()),
+    Target("qstat", damaged_text([QSTAT], ["Job Id: ", " = ", "\n\t", "kb", "\n    "]),
+           account(parse_qstat), ()),
+    Target("timelines", damaged_text([HOROVOD + "]", HOROVOD], [
+        '"ts": null', '"pid": "x"', '"args": 1', '"ph": 2', "[" * 5000, "1e999", "{", "}", ","]),
+           read_timeline, ()),
+    Target("nvidia-smi and lfs", damaged_text([NVIDIA_SMI, STRIPES], [",", "[N/A]"]),
+           read_programs, ()),
+]
