@@ -84,6 +84,7 @@ class Server:
         self._statistics = sum(v.shape.num_elements() for v in moving)
         self._free = [self._buffer() for _ in range(_BUFFERS)]
         self._sends: list[tuple[Request, np.ndarray]] = []
+        self._version: list[np.ndarray] = []  # the current weights, once a worker has got them
         self.sums = np.zeros(4)
         self.staleness: Counter[int] = Counter()
         self.updates = 0
@@ -104,6 +105,7 @@ class Server:
             On the first server, the number of each update.
         """
         self.sums, self.staleness, self.updates, self.applying = np.zeros(4), Counter(), 0, 0.0
+        self._version = []
         if self._first:
             yield from self._lead(count, first, wishes, overdue)
         else:
@@ -204,8 +206,8 @@ class Server:
         rest, statistics, sums = np.split(
             push.rest[:-1], [self._wire.rest, self._wire.rest + self._statistics])
         began = time.perf_counter()
-        self._apply([self._in(kernel, scale), tf.constant(rest)], tf.constant(statistics),
-                    tf.constant(step, tf.int64), self._factor(staleness))
+        self._update([self._in(kernel, scale), tf.constant(rest)], tf.constant(statistics), step,
+                     staleness)
         self.applying += time.perf_counter() - began
         if len(self._free) < _BUFFERS:
             self._free.append(kernel)
@@ -233,8 +235,15 @@ class Server:
             else:
                 kernel = self._free[0]
                 wait(self._comm.Irecv(bits(kernel), worker, KERNEL), 0.001)
-                self._apply([self._in(kernel, 2.0**power)], tf.zeros(0, self._wire.own),
-                            tf.constant(step, tf.int64), self._factor(staleness))
+                self._update([self._in(kernel, 2.0**power)], tf.zeros(0, self._wire.own), step,
+                             staleness)
+
+    def _update(self, gradients: list[tf.Tensor], statistics: tf.Tensor, step: int,
+                staleness: int) -> None:
+        """Make the next version of the weights."""
+        self._version = []
+        self._sends = [sent for sent in self._sends if not sent[0].Test()]  # held no longer
+        self._apply(gradients, statistics, tf.constant(step, tf.int64), self._factor(staleness))
 
     def _order(self, what: int, worker: int, step: int = 0, staleness: int = 0,
                power: int = 0) -> None:
@@ -243,9 +252,15 @@ class Server:
             self._post(np.array([what, worker, step, staleness, power], np.int64), other, ORDER)
 
     def _send(self, worker: int) -> None:
-        """Send this server's part of the current weights."""
-        for variable, tag in zip(self.weights, (WEIGHTS, SMALL), strict=False):
-            self._post(variable.numpy(), worker, tag)
+        """Send this server's part of the current weights.
+
+        They are not copied, however many workers get the same version: an update writes into new
+        memory while somebody holds the old one (TensorFlow copies on write)."""
+        if not self._version:
+            self._version = [np.asarray(memoryview(variable.read_value()))
+                             for variable in self.weights]
+        for values, tag in zip(self._version, (WEIGHTS, SMALL), strict=False):
+            self._post(values, worker, tag)
 
     def _post(self, values: np.ndarray, rank: int, tag: int) -> None:
         self._sends.append((self._comm.Isend(values, rank, tag), values))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,9 +13,11 @@ from hpc_deepfake.strategies.mesh.shape import Place, Shape
 from hpc_deepfake.strategies.mesh.shards import Parameter
 
 if TYPE_CHECKING:
+    import tensorflow as tf
     from mpi4py.MPI import Comm
 
 Arrays = list[np.ndarray]
+_LARGEST = 1 << 30  # bytes of a message
 
 
 class Exchange:
@@ -34,60 +36,88 @@ class Exchange:
             stage_of: the stage of a block, by its name.
         """
         self._comm, self._shape, self._stage_of = comm.Dup(), shape, stage_of
-        self._place = shape.place(comm.rank)
+        self._place = place = shape.place(comm.rank)
+        self._data = comm.Split(place.stage * shape.tensor + place.tensor, place.data)
 
     def own(self, parameters: Sequence[Parameter]) -> list[Parameter]:
         """The parameters that this rank has parts of."""
         return [parameter for parameter in parameters
                 if self._stage_of(parameter.block) == self._place.stage]
 
-    def gather(self, parameters: Sequence[Parameter], parts: Arrays) -> Arrays:
-        """The whole arrays on rank 0, none elsewhere; collective."""
+    def gather(self, parameters: Sequence[Parameter],
+               parts: Sequence[np.ndarray | tf.Variable]) -> Arrays:
+        """The whole arrays on rank 0, none elsewhere; collective. Other ranks copy only what they
+        send."""
         own, arrays = iter(parts), []
+        kind = np.asarray(parts[0]).dtype if self._comm.rank == 0 else None
         for number, parameter in enumerate(parameters):
             own_part = next(own) if self._stage_of(parameter.block) == self._place.stage else None
             holders = [(place, self._shape.rank(place)) for place in self._holders(
                 parameter, self._shape.tensor if parameter.axis is not None else 1)]
             if self._comm.rank == 0:
-                whole = np.empty(parameter.shape, parts[0].dtype)
+                whole = np.empty(parameter.shape, kind)
                 for place, source in holders:
-                    part = own_part
-                    if source != 0 or part is None:
+                    if source != 0 or own_part is None:
                         part = self._receive(parameter, place.tensor, whole.dtype, source, number)
+                    else:
+                        part = np.asarray(own_part)
                     parameter.put(whole, part, place.tensor, self._shape.tensor)
                 arrays.append(whole)
             elif own_part is not None and self._comm.rank in [source for _, source in holders]:
-                self._send(own_part, 0, number)
+                self._send(np.asarray(own_part), 0, number)
         return arrays
 
     def deal(self, parameters: Sequence[Parameter], whole: Arrays | None,
              dtype: np.dtype[Any]) -> Arrays:
-        """This rank's parts of whole arrays, which rank 0 passes; collective."""
+        """This rank's parts of whole arrays, which rank 0 passes; collective.
+
+        Rank 0 sends each shard once, to the first data share, whose ranks broadcast them to the
+        others of their data group: what leaves rank 0 doesn't grow with the number of shares.
+        """
         arrays, parts = whole or [], []
         for number, parameter in enumerate(parameters):
-            for place in self._holders(parameter, self._shape.tensor, self._shape.data):
-                target = self._shape.rank(place)
-                if self._comm.rank == 0:
-                    part = parameter.take(arrays[number], place.tensor, self._shape.tensor)
-                    part = part.astype(dtype, copy=False)
-                    if target == 0:
-                        parts.append(part)
+            mine = self._stage_of(parameter.block) == self._place.stage
+            part = self._empty(parameter, self._place.tensor, dtype) if mine else None
+            if self._comm.rank == 0:
+                for place in self._holders(parameter, self._shape.tensor):
+                    shard = parameter.take(arrays[number], place.tensor, self._shape.tensor)
+                    shard = shard.astype(dtype, copy=False)
+                    if self._shape.rank(place) == 0:
+                        part = shard
                     else:
-                        self._send(part, target, number)
-                elif self._comm.rank == target:
-                    parts.append(self._receive(parameter, place.tensor, dtype, 0, number))
+                        self._send(shard, self._shape.rank(place), number)
+            elif part is not None and self._place.data == 0:
+                self._fill(part, 0, number)
+            if part is not None:
+                for piece in _pieces(part):
+                    wait(self._data.Ibcast(piece, 0))
+                parts.append(part)
         return parts
 
-    def _holders(self, parameter: Parameter, tensor: int, data: int = 1) -> list[Place]:
-        """Places of the first ``tensor`` shards of a parameter in the first ``data`` shares."""
+    def _holders(self, parameter: Parameter, tensor: int) -> list[Place]:
+        """Places of the first ``tensor`` shards of a parameter in the first data share."""
         stage = self._stage_of(parameter.block)
-        return [Place(d, stage, t) for d in range(data) for t in range(tensor)]
+        return [Place(0, stage, t) for t in range(tensor)]
 
     def _receive(self, parameter: Parameter, index: int, dtype: np.dtype[Any], source: int,
                  number: int) -> np.ndarray:
-        part = np.empty(parameter.part_shape(index, self._shape.tensor), dtype)
-        wait(self._comm.Irecv(as_bytes(part), source, number))
+        part = self._empty(parameter, index, dtype)
+        self._fill(part, source, number)
         return part
 
+    def _empty(self, parameter: Parameter, index: int, dtype: np.dtype[Any]) -> np.ndarray:
+        return np.empty(parameter.part_shape(index, self._shape.tensor), dtype)
+
+    def _fill(self, part: np.ndarray, source: int, number: int) -> None:
+        for piece in _pieces(part):
+            wait(self._comm.Irecv(piece, source, number))
+
     def _send(self, part: np.ndarray, target: int, number: int) -> None:
-        wait(self._comm.Isend(as_bytes(np.ascontiguousarray(part)), target, number))
+        for piece in _pieces(np.ascontiguousarray(part)):
+            wait(self._comm.Isend(piece, target, number))
+
+
+def _pieces(values: np.ndarray) -> Iterator[Any]:
+    """Buffers for MPI, which counts at most 2³¹ - 1 elements."""
+    flat = as_bytes(values)
+    return (flat[start:start + _LARGEST] for start in range(0, len(flat), _LARGEST))
