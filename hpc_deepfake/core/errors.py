@@ -1,5 +1,12 @@
 """The errors that a user can fix."""
 
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 EXIT_USAGE = 2
 EXIT_DIVERGED = 3
 
@@ -31,3 +38,49 @@ class Diverged(InputError):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, everywhere=True)
+
+
+class OutputError(InputError, OSError):
+    """A file that can't be written: the disk is full, the folder is read-only or gone. It is an
+    OSError too, for callers that say more about the place.
+
+    Args:
+        what: the file, or what else is written to.
+        error: the system's error.
+        everywhere: as of ``InputError``.
+    """
+
+    def __init__(self, what: str | os.PathLike[str], error: OSError, *,
+                 everywhere: bool = False) -> None:
+        reason = (os.strerror(error.errno) if error.errno else str(error)).split("\n")[0]
+        advice = _ADVICE.get(error.errno or 0, "check the place, or choose another one")
+        super().__init__(f"cannot write {os.fspath(what)}: {reason}; {advice}",
+                         everywhere=everywhere)
+        self.errno, self.strerror = error.errno, reason
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+@contextmanager
+def disk_errors() -> Iterator[None]:
+    """Turn an OSError of the block that only a full or failing disk raises into an OutputError."""
+    try:
+        yield
+    except OutputError:
+        raise
+    except OSError as error:
+        if error.errno not in _DISK:
+            raise
+        raise OutputError(error.filename or "a file", error) from error
+
+
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.ESTALE)
+_ROOM = "make room there, or choose another place"
+_ADVICE = {errno.ENOSPC: _ROOM, errno.EDQUOT: "delete files that count for your quota, or choose "
+           "another place", errno.EFBIG: _ROOM, errno.EIO: "the disk or its connection fails; "
+           "choose another place", errno.EROFS: "choose a place that can be written to",
+           errno.EACCES: "choose a place that you may write to",
+           errno.EPERM: "choose a place that you may write to",
+           errno.ENOENT: "the folder is gone; was it moved or deleted?",
+           errno.ESTALE: "the folder is gone; was it moved or deleted?"}

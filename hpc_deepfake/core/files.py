@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from hpc_deepfake.core import holder
+from hpc_deepfake.core.errors import OutputError
+
+_TEMPORARY = ".new-"  # beginning of the names of temporary files
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn an OSError of the block, which writes ``path``, into an OutputError."""
+    try:
+        yield
+    except (OutputError, BrokenPipeError):
+        raise
+    except OSError as error:
+        if error.errno == errno.ENOENT and path.parent.is_dir():
+            raise  # a mistake of the program
+        raise OutputError(path, error) from error
 
 
 @contextmanager
@@ -24,22 +44,41 @@ def whole(path: Path, *, sync: bool = False) -> Iterator[Path]:
         sync: return only when the file and its new name are on the disk, as a checkpoint needs.
 
     Raises:
-        OSError: the file can't be synced or renamed.
+        OutputError: an OSError of the block, or the file can't be synced or renamed.
+        InputError: another process has taken the folder meanwhile (``holder.verify``).
     """
-    if path.exists() and (not path.is_file() or _is_own_output(path)):
-        yield path
-        return
-    temporary = path.with_name(f".new-{path.name}")
-    try:
-        yield temporary
+    with writing(path):
+        if path.exists() and (not path.is_file() or _is_own_output(path)):
+            yield path
+            return
+        # unique: another process may be writing the same file
+        temporary = path.with_name(f"{_TEMPORARY}{os.urandom(4).hex()}-{path.name}")
+        try:
+            yield temporary
+            if sync:
+                _sync(temporary)
+            holder.verify(path)
+            os.replace(temporary, path)
+        except BaseException:
+            with suppress(OSError):  # the folder may be gone, or read-only by now
+                temporary.unlink(missing_ok=True)
+            raise
         if sync:
-            _sync(temporary)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    if sync:
-        _sync(path.parent)
+            _sync(path.parent)
+
+
+def remove_temporary(folder: Path, *names: str) -> list[Path]:
+    """Remove the temporary files that killed processes left in a folder, those of files with these
+    names or all; returns their paths. Call it only where nobody else writes such files."""
+    whose = "|".join(map(re.escape, names)) or ".*"
+    # version 0.1 used fixed names
+    name = re.compile(rf"{re.escape(_TEMPORARY)}([0-9a-f]{{8}}-)?({whose})", re.DOTALL)
+    stale = [path for path in folder.iterdir() if name.fullmatch(path.name) and path.is_file()
+             and not path.is_symlink()] if folder.is_dir() else []
+    for path in stale:
+        with suppress(OSError):
+            path.unlink()
+    return stale
 
 
 def write_text(path: Path, text: str) -> None:
