@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hpc_deepfake.core import holder
 from hpc_deepfake.core.progress import Progress
 from preprocessing import video
 from preprocessing.catalogue import Catalogue, locate
@@ -169,6 +170,7 @@ def _fill(header: Header, output: Writer, blocks: list[tuple[np.ndarray, list[by
     def mark() -> None:
         """Sync the rows to the disk, and only then mark them as done."""
         nonlocal written
+        holder.verify(header.path)  # on rank 0, which holds it
         output.sync()
         clock.lap("sync")
         for first, status, sums in unsynced:

@@ -23,6 +23,7 @@ import pytest
 from speed import limit
 from worlds import Worlds
 
+from hpc_deepfake.core import holder
 from preprocessing.sample import generate
 
 if TYPE_CHECKING:
@@ -113,6 +114,13 @@ def fresh_log() -> Iterator[None]:
     yield
     log.handlers[:], log.propagate = before[:2]
     log.setLevel(before[2])
+
+
+@pytest.fixture(autouse=True)
+def nothing_held() -> Iterator[None]:
+    """What a test held in this process is free for the programs of the next one."""
+    yield
+    holder.release()
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from typing import Any
 from hpc_deepfake.compare import folder
 from hpc_deepfake.compare.command import command_line, default_out, parse, parser
 from hpc_deepfake.compare.plan import Training, own_threads, trainings
+from hpc_deepfake.core import holder
 from hpc_deepfake.core.errors import InputError
 from preprocessing.store import Header, open_header
 
@@ -21,6 +22,7 @@ __all__ = ["main", "parser"]
 _SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
 
 
+@holder.releases
 def main(argv: Sequence[str]) -> int:
     """Run the command.
 
@@ -49,10 +51,10 @@ def main(argv: Sequence[str]) -> int:
         return _print_plan(plan, options.launcher)
     if options.report_only or digest is None:
         return _report(plan, options, out, header, problem, command_line(argv, out))
-    states = [folder.state(training) for training in plan]  # before anything is written or started
+    for training in plan:  # before anything is written or started
+        folder.state(training)
     folder.begin(out, digest, threads)
-    unfinished = [training for training, state in zip(plan, states, strict=True)
-                  if state != folder.DONE]
+    unfinished = [training for training in plan if folder.state(training) != folder.DONE]
     if options.next:
         _print_next(unfinished)
         return 0

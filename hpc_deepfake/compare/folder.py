@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from hpc_deepfake.compare.plan import Training, changed_options
+from hpc_deepfake.core import holder, json_data
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.files import write_json
 from hpc_deepfake.core.json_data import dictionary
@@ -33,7 +34,7 @@ def begun(out: Path) -> dict[str, Any]:
 
 
 def begin(out: Path, data: str, threads: int) -> None:
-    """Create the folder, unless it already holds a comparison on the same data.
+    """Hold the folder; create it, unless it already holds a comparison on the same data.
 
     Args:
         out: the folder.
@@ -41,13 +42,14 @@ def begin(out: Path, data: str, threads: int) -> None:
         threads: CPU threads per rank.
 
     Raises:
-        InputError: it can't be created, or holds a comparison on other data.
+        InputError: it can't be created, another process holds it, or it holds a comparison on
+            other data.
     """
-    if check_same_data(out, data):
-        return
     try:
         out.mkdir(parents=True, exist_ok=True)
-        write_json(out / BEGUN, {"data": data, "threads": threads})
+        holder.hold(out, "a comparison", "--out")
+        if not check_same_data(out, data):
+            write_json(out / BEGUN, {"data": data, "threads": threads})
     except OSError as error:
         raise InputError(f"cannot create the folder {out}: {error.strerror}; choose another place "
                          "with --out") from None
@@ -88,7 +90,7 @@ def _read(path: Path) -> Any:
     if not path.is_file():
         return None
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        return json_data.read(path)
+    except (OSError, ValueError) as error:
         raise InputError(f"cannot read {path}: {error}. Move its folder away; the training is then "
                          "repeated") from None

@@ -14,6 +14,7 @@ from types import FrameType
 
 from hpc_deepfake.compare import folder
 from hpc_deepfake.compare.plan import Training
+from hpc_deepfake.core import holder
 from hpc_deepfake.core.errors import EXIT_DIVERGED, InputError
 from hpc_deepfake.core.log import log
 from hpc_deepfake.core.stop import EXIT_STOPPED
@@ -103,6 +104,7 @@ def run_all(trainings: Sequence[Training], out: Path, launcher: str, resume: str
         print(f"--- {number} of {len(trainings)}: {training.name}"
               f"{' (resumed)' if state == folder.STARTED else ''}; {states.count(folder.DONE)} "
               f"finished earlier, {_clock(time.monotonic() - start)} elapsed", flush=True)
+        holder.verify(training.path)
         code = child.run(training.command(launcher), out.absolute() / ".outcome")
         if code == 0 and folder.state(training) != folder.DONE:
             log.error("error: %s ended with exit code 0 but wrote no summary.json: check that "
