@@ -2,18 +2,17 @@
 
 float16 has few exponents: from 6e-5, with full precision, to 65,504. So each gradient is multiplied
 by a power of two, which rounds nothing, chosen anew in each step from the gradients themselves: the
-sum over the ranks of their largest numbers bounds every sum on the way, in whatever order they are
-added, and is brought just below half of float16's range. So no step overflows, at any number of
-ranks and after any jump of the gradient. With a scale that is kept and adjusted (dynamic loss
-scaling, Micikevicius et al. 2018) some steps overflow and are skipped, and a checkpoint has to hold
-the scale.
+sum over the ranks of their largest numbers bounds every sum, and is brought just below half of
+float16's range. So no step overflows, at any number of ranks and after any jump of the gradient.
+With a scale that is kept and adjusted (dynamic loss scaling, Micikevicius et al. 2018) some steps
+overflow and are skipped, and a checkpoint has to hold the scale.
 """
 
 from __future__ import annotations
 
 import tensorflow as tf
 
-_EXPONENT = 14  # of the scaled bound, which is below 2**15: additions may round upwards
+_EXPONENT = 14  # of the scaled bound, which is then below 2**15
 
 
 def largest(gradient: tf.Tensor) -> tf.Tensor:
@@ -34,6 +33,15 @@ def scale(bound: tf.Tensor) -> tf.Tensor:
 def to_half(gradient: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
     """A float16 tensor to send."""
     return tf.cast(gradient * tf.cast(scale, gradient.dtype), tf.float16)
+
+
+def add_halves(halves: tf.Tensor, kind: tf.DType) -> tf.Tensor:
+    """The sum of the ranks' tensors, float16 (ranks, n), again as float16.
+
+    It is taken in ``kind``. In float16 each addition would round: with a thousand ranks by 3%, and
+    always in the same direction where their gradients are alike.
+    """
+    return tf.cast(tf.reduce_sum(tf.cast(halves, kind), 0), tf.float16)
 
 
 def from_half(values: tf.Tensor, scale: tf.Tensor, kind: tf.DType) -> tf.Tensor:

@@ -15,7 +15,7 @@ class Sync(Sequential):
     rest.
 
     The rest, with batch statistics, sums and requests, is one flat tensor. With ``--compression
-    fp16`` one number is reduced before, which the scale depends on.
+    fp16`` the kernel's reduction is an all-to-all, an addition, and an all-gather.
     """
 
     name = "sync"
@@ -39,11 +39,26 @@ class Sync(Sequential):
     def _reduce_kernel(self, gradient: tf.Tensor) -> tf.Tensor:
         """Sum over the ranks of the large kernel's gradient."""
         if self.settings.compression == "fp16":
-            scale = compression.scale(
-                self._allreduce(compression.largest(gradient), "kernel_bound"))
-            half = self._allreduce(compression.to_half(gradient, scale), "dense_kernel")
-            return compression.from_half(half, scale, gradient.dtype)
+            return self._reduce_as_half(gradient)
         return self._allreduce(gradient, "dense_kernel")
+
+    def _reduce_as_half(self, gradient: tf.Tensor) -> tf.Tensor:
+        """The sum over the ranks in the bytes of a ring: each rank receives one piece of all
+        gradients, and sends its sum to all. So each number is rounded twice, however many ranks
+        there are."""
+        ranks, own = hvd.size(), hvd.rank()
+        numbers = gradient.shape.num_elements()
+        pieces = [numbers * (rank + 1) // ranks - numbers * rank // ranks for rank in range(ranks)]
+        scale = compression.scale(self._allreduce(compression.largest(gradient), "kernel_bound"))
+        half = compression.to_half(tf.reshape(gradient, [-1]), scale)
+        received, _ = hvd.alltoall(tf.bitcast(half, tf.uint16), pieces, "dense_kernel", True)
+        self._meter.sends("alltoall", (numbers - pieces[own]) * half.dtype.size)
+        halves = tf.reshape(tf.bitcast(received, tf.float16), (ranks, pieces[own]))
+        total = compression.add_halves(halves, gradient.dtype)
+        every = hvd.allgather(tf.bitcast(total, tf.uint16), "kernel_sums", True)
+        self._meter.sends("allgather", (ranks - 1) * pieces[own] * half.dtype.size)
+        every = tf.bitcast(tf.reshape(every, gradient.shape), tf.float16)
+        return compression.from_half(every, scale, gradient.dtype)
 
     def _allreduce(self, value: tf.Tensor, name: str) -> tf.Tensor:
         return self._sum(value, name, hvd.global_process_set)

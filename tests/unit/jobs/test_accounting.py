@@ -436,6 +436,8 @@ def test_a_run_whose_jobs_no_scheduler_knows_has_its_own_figures(machine, tmp_pa
     assert text.startswith("jobs 77, 78: sacct: not in PATH; qstat: not in PATH\n")
     assert "measured by the run itself, run:" in text
     assert text.endswith("outcome of the last job: 75 (stopped, can be resumed)")
+    (tmp_path / "run" / "jobs" / "outcome").write_text("3\n")
+    assert table.text(account("run")).endswith("last job: 3 (the training diverged)")
 
 
 @pytest.mark.parametrize("record", ["runs/first/jobs/77.env", "runs/first/jobs/77.server.env",

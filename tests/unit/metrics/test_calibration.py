@@ -50,8 +50,9 @@ def test_the_error_is_small_for_a_calibrated_model_and_large_for_an_overconfiden
 
 
 def test_no_rows_and_no_numbers():
-    """None without rows; the rows of a diverged model show as NaN."""
+    """None without rows, and for a diverged model, whose NaN only the diagram leaves out."""
     assert calibration.reliability([], []) == []
     assert calibration.expected_calibration_error([], []) is calibration.brier([], []) is None
     assert calibration.reliability([np.nan, 0.2], [1, 0]) == [(0.2, 0.0, 1)]
-    assert np.isnan(calibration.brier([np.nan, 0.2], [1, 0]))
+    assert calibration.brier([np.nan, 0.2], [1, 0]) is None
+    assert calibration.expected_calibration_error([np.nan, 0.2], [1, 0]) is None

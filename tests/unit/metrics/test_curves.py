@@ -83,3 +83,7 @@ def test_no_rows():
     assert [len(values) for values in curves.roc(none, none)] == [1, 1, 1]
     assert [len(values) for values in curves.precision_recall(none, none)] == [0, 0, 0]
     assert curves.youden(none, none) is None
+
+
+def test_a_probability_that_is_not_finite_has_no_best_threshold():
+    assert curves.youden([0.1, np.nan, 0.7], [0, 0, 1]) is None

@@ -60,3 +60,4 @@ def test_intervals_are_reproducible_and_may_be_undefined():
     ends = intervals.bootstrap(p, np.ones(4), groups)
     assert ends["auc"] is ends["balanced_accuracy"] is None and ends["accuracy"] is not None
     assert intervals.bootstrap([], [], []) == nothing
+    assert intervals.bootstrap([0.2, np.nan, 0.4, 0.7], y, groups) == nothing

@@ -102,10 +102,17 @@ def test_loss_is_finite_where_the_network_is_certain_and_wrong():
         pytest.approx(-math.log(1e-7))
 
 
-def test_nan_is_visible():
-    """The loss of a network that computes NaN does not look good."""
-    figures = metrics.evaluate(np.array([np.nan, 0.5]), np.array([0, 1]))
-    assert math.isnan(figures["loss"])
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_a_probability_that_is_not_finite_leaves_nothing_defined(bad):
+    """One of a diverged network is enough: sorted last, NaN could even give an AUC of 1. What does
+    not depend on the probabilities stays, and the table can still be printed."""
+    scores, labels = np.array([0.2, 0.3, bad]), np.array([0, 0, 1])
+    figures = metrics.evaluate(scores, labels)
+    assert list(figures) == list(metrics.evaluate(SCORES, LABELS))
+    assert {name: value for name, value in figures.items() if value is not None} == {
+        "rows": 3, "majority": 2 / 3}
+    assert metrics.auc(scores, labels) is None
+    assert metrics.table(figures).count("–") == 11
 
 
 def test_figures_are_plain_numbers():

@@ -76,7 +76,7 @@ def kind(request):
 def test_steps_are_those_of_keras(kind, name, decay, warmup):
     """Every variable after each of 30 steps, in float32 and float64, with decay and warm-up."""
     reference = {"adam": keras.optimizers.Adam, "sgd": keras.optimizers.SGD}[name]
-    actual = run(OPTIMIZERS[name], Schedule(0.01, decay, 1.0, warmup), kind, 30)
+    actual = run(OPTIMIZERS[name], Schedule(0.01, decay, None, warmup), kind, 30)
     expected_steps = run_keras(reference(KerasSchedule(0.01, decay, warmup)), kind, 30)
     tolerance = {"float32": 1e-5, "float64": 1e-6}[kind]  # Keras rounds its betas to float32
     for step, keras_step in zip(actual, expected_steps, strict=True):
@@ -112,21 +112,31 @@ def test_learning_rate_decays_per_step():
 
 def test_warm_up_is_linear_and_ends():
     """(t + 1)/N of the decayed rate during the first N steps; then all of it."""
-    schedule = Schedule(1.0, 0.5, 1.0, 4)
+    schedule = Schedule(1.0, 0.5, None, 4)
     rates = [float(schedule.at(tf.constant(step, tf.int64))) for step in range(7)]
     np.testing.assert_allclose(
         rates, [0.25 / 1, 0.5 / 1.5, 0.75 / 2, 1 / 2.5, 1 / 3, 1 / 3.5, 1 / 4])
 
 
 @pytest.mark.parametrize(("scaling", "ranks", "factor"), [
-    ("none", 8, 1.0), ("linear", 8, 8.0), ("sqrt", 9, 3.0), ("linear", 1, 1.0), ("sqrt", 1, 1.0)])
+    ("none", 8, None), ("linear", 8, 8.0), ("sqrt", 9, 3.0), ("linear", 1, 1.0), ("sqrt", 1, 1.0)])
 def test_scaling_with_the_ranks(scaling, ranks, factor):
-    """none, linear and sqrt multiply the whole schedule."""
+    """linear and sqrt multiply the whole schedule, none leaves it alone."""
     scale = Settings(scale_rate=scaling).rate_scale(ranks)
     assert scale == factor
     step = tf.constant(5, tf.int64)
-    np.testing.assert_allclose(Schedule(0.1, 0.2, scale, 10).at(step),
-                               factor * Schedule(0.1, 0.2, 1.0, 10).at(step), rtol=1e-14)
+    np.testing.assert_allclose(Schedule(0.1, 0.2, scale).at(step),
+                               (factor or 1.0) * Schedule(0.1, 0.2).at(step), rtol=1e-14)
+
+
+@pytest.mark.parametrize(("scale", "expected"), [
+    (5.0, [1, 2, 3, 4, 5, 5]), (1.0, [1] * 6), (None, [0.25, 0.5, 0.75, 1, 1, 1])])
+def test_warm_up_of_a_scaled_rate_starts_at_the_unscaled_one(scale, expected):
+    """Goyal et al. 2017, with four steps; an unscaled rate starts near 0. On one rank a scaled rate
+    is the unscaled one from the start."""
+    schedule = Schedule(0.1, 0.0, scale, 4)
+    rates = [float(schedule.at(tf.constant(step, tf.int64))) for step in range(6)]
+    np.testing.assert_allclose(rates, 0.1 * np.array(expected), rtol=1e-14)
 
 
 def test_sgd_by_hand():

@@ -19,7 +19,7 @@ def arrays(seed: int = 0) -> list[np.ndarray]:
     random = np.random.default_rng(seed)
     return [random.normal(size=(50, 40)).astype(np.float32), random.normal(size=7),
             np.array(seed, np.int64), np.empty((0, 3), np.float32),
-            np.array([np.nan, -0.0, np.inf, 1e-45], np.float32),
+            np.array([-0.0, 1e-45, 3e38], np.float32),
             *(np.full(2, number) for number in range(12))]  # array10 comes after array9
 
 
@@ -30,10 +30,11 @@ def save(folder: Path, *steps: int, keep: int = 9) -> list[Path]:
 
 def test_round_trip_is_bit_for_bit(tmp_path):
     """Types, shapes, values (NaN and -0 too) and order; also the floats of meta."""
-    path = checkpoint.save(tmp_path / "checkpoints", 12, arrays(), META)
+    saved = [*arrays(), np.array([np.nan, np.inf], np.float32)]
+    path = checkpoint.save(tmp_path / "checkpoints", 12, saved, META)
     loaded, meta = checkpoint.load(path)
     assert meta == META
-    for array, expected in zip(loaded, arrays(), strict=True):
+    for array, expected in zip(loaded, saved, strict=True):
         assert array.dtype == expected.dtype and array.shape == expected.shape
         assert array.tobytes() == expected.tobytes()
     assert path.name == "step-000000012.npz"
@@ -63,6 +64,20 @@ def test_other_files_are_neither_listed_nor_deleted(tmp_path):
     save(tmp_path, 1, 2, 3, keep=1)
     assert [path.name for path in checkpoint.found(tmp_path)] == ["step-000000003.npz"]
     assert others < set(os.listdir(tmp_path))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_checkpoint_of_a_diverged_training_is_passed_over(tmp_path, bad):
+    """As a damaged one: the one before it is used, and without one there is an error."""
+    save(tmp_path, 1)
+    checkpoint.save(tmp_path, 2, [*arrays(), np.array([1.0, bad], np.float32)], META)
+    loaded, meta, problems = checkpoint.load_newest(tmp_path)
+    assert meta["step"] == 1 and len(loaded) == len(arrays())
+    problem, = problems
+    assert "step-000000002.npz has numbers that are not finite" in problem
+    checkpoint.found(tmp_path)[1].unlink()
+    with pytest.raises(ValueError, match="not finite"):
+        checkpoint.load_newest(tmp_path)
 
 
 def test_no_folder_and_no_checkpoint(tmp_path):

@@ -21,7 +21,7 @@ def test_settings_from_a_file_and_the_command_line(tmp_path):
     """Every setting can come from the TOML file; the command line overrides it."""
     values = {"feature": "raw", "batch_size": 7, "accumulate": 3, "optimizer": "sgd",
               "learning_rate": 0.5, "decay": 0.25, "scale_rate": "sqrt", "warmup_steps": 9,
-              "dropout": 0.1, "sync_bn": True, "precision": "bfloat16", "compression": "fp16",
+              "clip_norm": 2.5, "dropout": 0.1, "sync_bn": True, "precision": "bfloat16", "compression": "fp16",
               "monitor": "val_auc", "seed": 11, "rows": 5}
     assert set(values) == {field.name for field in fields(Settings)}
     file = tmp_path / "run.toml"
@@ -67,7 +67,10 @@ def test_a_bad_training_file_is_rejected(tmp_path, capsys, line, message):
 @pytest.mark.parametrize("arguments", [
     ["--epochs", "0"], ["--dropout", "1"], ["--batch-size", "-1"], ["--learning-rate", "nan"],
     ["--seed", "-1"], ["--accumulate", "0"], ["--keep", "0"], ["--epochs", "1e3"], ["x"],
-    ["--strategy", "none"], ["--device", "tpu"], ["--checkpoint-minutes", "inf"]])
+    ["--strategy", "none"], ["--device", "tpu"], ["--checkpoint-minutes", "inf"],
+    ["--seed", str(2**32)], ["--seed", "9" * 5000], ["--threads", "99999"],
+    ["--batch-size", str(10**30)], ["--accumulate", str(10**9)], ["--warmup-steps", "9" * 400],
+    ["--synthetic", str(10**12)], ["--clip-norm", "-1"], ["--clip-norm", "inf"]])
 def test_impossible_values_are_rejected(capsys, arguments):
     with pytest.raises(SystemExit) as left:
         parser().parse(arguments)
@@ -83,6 +86,22 @@ def test_the_strategy_that_fits_a_number_of_ranks():
     assert choose("sequential", 1) == "sequential"
     with pytest.raises(InputError, match="one rank, not 2"):
         choose("sequential", 2)
+
+
+@pytest.mark.parametrize(("name", "ranks", "settings", "servers", "message"), [
+    ("sequential", 1, {"compression": "fp16"}, 1, "exchanges nothing.*fp16 is for sync and async"),
+    ("auto", 1, {"compression": "bf16"}, 1, "exchanges nothing.*bf16 for hybrid"),
+    ("local-sgd", 2, {"compression": "fp16"}, 1, "averages weights"),
+    ("async", 3, {"scale_rate": "linear"}, 1, "does not support --scale-rate.*--staleness-rate"),
+    ("async", 1000, {}, 400, "at most 370 servers, not 400"),
+    ("async", 3, {}, 3, "needs a rank for each server")])
+def test_options_that_a_strategy_would_ignore_are_refused(name, ranks, settings, servers, message):
+    from hpc_deepfake.strategies import choose
+    from hpc_deepfake.strategies.layout import Layout
+
+    with pytest.raises(InputError, match=message) as error:
+        choose(name, ranks, Settings(**settings), Layout(servers=servers))
+    assert error.value.everywhere
 
 
 @pytest.mark.parametrize(("name", "ranks", "layout", "message"), [
