@@ -56,6 +56,7 @@ def finished(study: Path, run: studies.Run, rate: float, *, seconds: dict[str, f
         if epoch == 1:
             ranks["first_step"] = {"min": whole, "mean": whole, "max": 1.5 * whole}
         lines.append({"epoch": epoch, "step": epoch * steps, "images_per_s": rate / slow,
+                      "wall_images_per_s": rate / slow,
                       "seconds": {**stages, "evaluate": 0.5, "checkpoint": 0.25}, "ranks": ranks})
     (folder / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     (folder / "config.json").write_text(json.dumps(options, default=str))

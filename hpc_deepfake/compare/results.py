@@ -56,8 +56,9 @@ class Result:
 
     @property
     def images_per_s(self) -> float | None:
-        """Training images per second, median of the epochs."""
-        return finite(self.records.summary.get("images_per_s"))
+        """Training images per second by the wall clock, median of the epochs."""
+        rates = [rate for line in self.epochs if (rate := records.wall_rate(line)) is not None]
+        return float(np.median(rates)) if rates else None
 
     @property
     def steps_per_epoch(self) -> float | None:
@@ -149,7 +150,5 @@ def result(training: Training, header: Header | None) -> Result:
 
 
 def _elapsed(epochs: Sequence[dict[str, Any]]) -> list[float]:
-    seconds = [sum(finite(value) or 0.0 for value in dictionary(line.get("seconds")).values())
-               for line in epochs]
-    elapsed: list[float] = np.cumsum(seconds).tolist()
+    elapsed: list[float] = np.cumsum([records.wall_seconds(line) for line in epochs]).tolist()
     return elapsed

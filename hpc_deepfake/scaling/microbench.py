@@ -27,6 +27,7 @@ from hpc_deepfake.core import mpi
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.files import write_json
 from hpc_deepfake.core.options import Parser, at_least, between
+from hpc_deepfake.core.outputs import check_file
 from hpc_deepfake.core.text import plural
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
     if options.min_size > options.max_size:
         raise InputError(f"--min-size {options.min_size} is larger than --max-size "
                          f"{options.max_size}", everywhere=True)
+    mpi.on_root(comm, lambda: check_file("--json", options.json, "JSON"))
     hosts = comm.allgather(_host())
     nodes = len(set(hosts))
     show = _printer(comm)

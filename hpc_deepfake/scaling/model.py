@@ -34,6 +34,7 @@ from hpc_deepfake.scaling.laws import fit_scale, fit_two
 from hpc_deepfake.scaling.records import Row
 from hpc_deepfake.strategies import traffic
 
+_MOST_RANKS = 1e8  # of a micro-benchmark: more is no number of ranks
 ROW_BYTES = 128 * 128 * 3
 TERMS = ("computing rows", "fixed part of a step", "sharing the node", "pipeline bubble", "latency",
          "bandwidth", "input", "servers")
@@ -89,15 +90,15 @@ def network(bench: dict[str, Any], source: str) -> Network:
         for row in rows:
             size, mean = finite(row.get("size")), finite(dictionary(row.get("latency_us")).get(
                 "mean"))
-            if row.get("what") == what and size and mean:
+            if row.get("what") == what and size and mean and min(size, mean) > 0:
                 points.append((size, mean / 1e6))
-        if len(points) > 1:
+        if len(points) > 1 and 2 <= ranks <= _MOST_RANKS:
             links[what] = link(what, int(ranks), points)
     if "allreduce" not in links:
         raise InputError(f"{source} has no measurements of allreduce on several ranks: run\n"
                          "  mpirun -np 4 hpc-deepfake scaling microbench --json FILE")
     reads = [rate for row in rows if row.get("what") == "files"
-             if (rate := finite(row.get("read_mb_per_s")))]
+             if (rate := finite(row.get("read_mb_per_s"))) and rate > 0]
     allreduce = links["allreduce"]
     return Network(allreduce, links.get("alltoall", allreduce), links.get("sendrecv", allreduce),
                    max(reads, default=0) * 1e6 or None, source)

@@ -6,6 +6,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
+from hpc_deepfake.core import holder
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.options import Parser, at_least
 from hpc_deepfake.jobs import DIALECTS, read_time
@@ -66,6 +67,9 @@ def parser() -> Parser:
     script.add_argument("--lines", action="store_true",
                         help="write STUDY/study.json, and print a line of shell words for each job "
                              "to be submitted")
+    script.add_argument("--holder", type=at_least(1), metavar="PID",
+                        help="process that submits the jobs: until it ends, or removes "
+                             f"STUDY/{holder.NAME}, nobody else submits this study")
     script.add_argument("--device", default="cpu", metavar="cpu|gpu|auto",
                         help="device of the jobs")
     script.add_argument("--doctor", default="on", metavar="on|off",
@@ -79,6 +83,7 @@ def parser() -> Parser:
     return cli
 
 
+@holder.releases
 def main(argv: Sequence[str]) -> int:
     """Run the command.
 
@@ -90,7 +95,8 @@ def main(argv: Sequence[str]) -> int:
         The exit code.
 
     Raises:
-        InputError: impossible options, or a folder that can't be written.
+        InputError: impossible options, or a folder that can't be written or is held by another
+            process.
     """
     end = list(argv).index("--") if "--" in argv else len(argv)
     options = parser().parse(argv[:end])
@@ -108,6 +114,8 @@ def main(argv: Sequence[str]) -> int:
         rows_per_rank=_rows_per_rank(options), synthetic=options.synthetic, job=options.job,
         limit=limit, arguments=argv[end + 1:], config=options.train_config)
     if options.lines and jobs:
+        study.create(options.study)
+        holder.hold(options.study, "the submission of a study", "RUN", options.holder)
         study.write(options.study, plan)
         for line in submissions.lines(options.study, plan, jobs):
             print(line)

@@ -151,7 +151,7 @@ def predict(series: Series, net: Network | None, options: Namespace,
     facts = _facts(series)
     strategy = series.strategy.partition(":")[0]
     early = models.fit(strategy, [row for row in runs if row.run.ranks in small], net, **facts)
-    tested = [_point(early, size.ranks, size.rows[0].batch or 0.0, size.rate, series,
+    tested = [_point(early, size.ranks, size.rows[0].batch or 0.0, size.training, series,
                      size.ranks in small) for size in series.sizes]
     model = _changed(models.fit(strategy, runs, net, **facts), series, options)
     points = _points(model, series, options)
@@ -242,7 +242,7 @@ def _batch(series: Series, ranks: int, options: Namespace) -> float:
 
 def _points(model: Model, series: Series, options: Namespace) -> tuple[Point, ...]:
     """The sizes that were run, and powers of two times the base up to ``--max-ranks``."""
-    measured = {size.ranks: size.rate for size in series.sizes} if _as_studied(options) else {}
+    measured = {size.ranks: size.training for size in series.sizes} if _as_studied(options) else {}
     sizes = {size.ranks for size in series.sizes}
     ranks = series.base.ranks
     while ranks <= options.max_ranks:

@@ -31,7 +31,8 @@ class Row:
         run: its plan.
         state: as of ``study.state``.
         why: the reason for the state.
-        rate: training rows (of preprocessing: pictures) per second.
+        rate: training rows (of preprocessing: pictures) per second, by the wall clock.
+        training: the same without evaluation and saving, which predictions are made of.
         rows: rows of an epoch.
         batch: rows of a rank and step.
         steps: steps of an epoch.
@@ -59,6 +60,7 @@ class Row:
     state: str
     why: str = ""
     rate: float | None = None
+    training: float | None = None
     rows: int | None = None
     batch: float | None = None
     steps: float | None = None
@@ -83,10 +85,8 @@ class Row:
 
     @property
     def epoch(self) -> float | None:
-        """Seconds of a whole epoch: training and evaluation."""
-        if self.rate is None or self.rows is None:
-            return None
-        return self.rows / self.rate + (self.evaluate or 0.0)
+        """Seconds of a whole epoch by the wall clock."""
+        return None if self.rate is None or self.rows is None else self.rows / self.rate
 
     @property
     def node_hours(self) -> float | None:
@@ -129,7 +129,9 @@ def _read_training(row: Row, folder: Path) -> None:
     if not later:
         row.notes.append("only one epoch: the rate includes the first step, which builds the graph")
         later = lines
-    row.rate = statistics.median(line["images_per_s"] for line in later)
+    row.training = statistics.median(line["images_per_s"] for line in later)
+    row.rate = statistics.median(
+        rate for line in later if (rate := records.wall_rate(line)) is not None)
     row.rows = int(run.summary["train_rows"])
     row.config = run.config
     row.batch = batch(run.config, row.run.ranks)
@@ -153,7 +155,7 @@ def _read_training(row: Row, folder: Path) -> None:
     row.timeline = dictionary(run.summary.get("timeline"))
     if row.hosts is not None and row.hosts != row.run.nodes:
         row.notes.append(f"ran on {plural(row.hosts, 'host')} instead of {row.run.nodes}")
-    if row.rate <= 0:
+    if min(row.rate, row.training) <= 0:
         raise ValueError(f"a rate of {row.rate:g} images/s")
 
 
@@ -193,6 +195,7 @@ def _read_preprocessing(row: Row, folder: Path) -> None:
     report = json.loads((folder / "features.h5.json").read_text(encoding="utf-8"))
     wall = float(report["seconds"]["wall"])
     row.rows, row.rate = int(report["images"]), report["images"] / wall
+    row.training = row.rate
     by_rank = [sum(rank.values()) for rank in report["seconds"].get("by_rank", [])]
     names = list(report["seconds"]["by_rank"][0]) if by_rank else []
     row.seconds = {name: statistics.mean(rank[name] for rank in report["seconds"]["by_rank"])

@@ -22,7 +22,7 @@ class Size:
         ranks: number of ranks.
         nodes: number of nodes.
         rows: the repeats.
-        rate: images/s, median of the repeats.
+        rate: images/s by the wall clock, median of the repeats.
         low: the lowest images/s.
         high: the highest images/s.
         speedup: over the base, the smallest size.
@@ -46,8 +46,13 @@ class Size:
     node_hours: float
 
     @property
+    def training(self) -> float:
+        """Images/s without evaluation and saving, median of the repeats."""
+        return statistics.median(row.training for row in self.rows if row.training is not None)
+
+    @property
     def node_hours_per_row(self) -> float:
-        """Node hours for one training row, evaluation included."""
+        """Node hours for one training row."""
         return self.node_hours / (self.rows[0].rows or 1)
 
 

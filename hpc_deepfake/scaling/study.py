@@ -16,6 +16,7 @@ from hpc_deepfake.core.log import log
 from hpc_deepfake.core.text import plural
 from hpc_deepfake.strategies import NAMES
 from hpc_deepfake.strategies.mesh.shape import Shape, grow
+from hpc_deepfake.train.options import check
 from hpc_deepfake.train.options import parser as train_parser
 
 KINDS = ("strong", "weak", "preprocess", "microbench")
@@ -213,15 +214,11 @@ def check_strategy(strategy: str, option: str) -> None:
 
 def _check(words: Sequence[str], ranks: int) -> None:
     """Raise InputError where ``train`` would; wrong options end the program, as in ``train``."""
-    from hpc_deepfake import strategies
-    from hpc_deepfake.network.settings import Settings
-    from hpc_deepfake.strategies.layout import Layout
-
     options = train_parser().parse(words)
     if options.run is not None or options.resume:
         raise InputError("--run and --resume are set by the study: leave them out; RUN names the "
                          "folder of the study")
-    strategies.choose(options.strategy, ranks, Settings.of(options), Layout.of(options))
+    check(options, ranks)
 
 
 def write(study: Path, plan: Plan) -> None:
@@ -232,9 +229,18 @@ def write(study: Path, plan: Plan) -> None:
         InputError: it can't be written.
     """
     runs = {run.name: run for run in (*_earlier(study), *plan.runs)}
+    create(study)
+    write_json(study / NAME, {**asdict(plan), "runs": [asdict(run) for run in runs.values()]})
+
+
+def create(study: Path) -> None:
+    """Create the folder of a study, unless it exists.
+
+    Raises:
+        InputError: it can't be created.
+    """
     try:
         study.mkdir(parents=True, exist_ok=True)
-        write_json(study / NAME, {**asdict(plan), "runs": [asdict(run) for run in runs.values()]})
     except OSError as error:
         raise InputError(f"cannot write in the study's folder {study}: {error.strerror}; choose "
                          "another one with RUN") from None

@@ -91,6 +91,8 @@ def _sizes(series: Series) -> Table:
                f"{size.low:,.1f}–{size.high:,.1f}", f"{size.speedup:.3f}",
                percent(size.efficiency), number(size.serial, ".4f")) for size in series.sizes),
         f"Speed-up over {plural(series.base.ranks, 'rank')}. "
+        + "Images/s by the wall clock, evaluation and saving included. " * (
+            series.kind != "preprocess")
         + ("The work is proportional to the ranks." if series.kind == "weak"
            else "The same work at all sizes.")
         + " Servers count as ranks." * (series.strategy == "async"))
@@ -154,8 +156,8 @@ def _costs(groups: Sequence[Series], minimum: float) -> Table:
                           percent(size.efficiency), ", ".join(marks)))
     return Table("Cost of an epoch", ("series", "ranks", "nodes", "seconds", "node hours",
                                       "node hours for 10⁶ rows", "efficiency", ""), tuple(lines),
-                 "Training and evaluation, without start, first epoch and checkpoints. A run on "
-                 "part of a node is charged the whole node.")
+                 "By the wall clock, with evaluation and saving, without start and first epoch. A "
+                 "run on part of a node is charged the whole node.")
 
 
 def _used(rows: Sequence[Row]) -> Table:
@@ -201,13 +203,13 @@ def csv_rows(rows: Sequence[Row]) -> tuple[list[str], list[list[Any]]]:
     """Every run, with unrounded numbers: header and lines of ``runs.csv``."""
     names = list(dict.fromkeys([*STAGES, *(name for row in rows for name in row.seconds)]))
     head = ["run", "kind", "input", "strategy", "nodes", "ranks", "repeat", "state", "why",
-            "images_per_s", "rows", "batch", "steps", "precision",
+            "images_per_s", "training_images_per_s", "rows", "batch", "steps", "precision",
             *(f"{name}_s" for name in names), "evaluate_s", "checkpoint_s", "first_epoch_s",
             "first_step_s", "epoch_s", "epoch_node_hours", "elapsed_s", "cpu_efficiency",
             "memory_bytes", "gpu_hours", "job_state", "source"]
     return head, [[row.run.name, row.run.kind, row.run.input, row.run.strategy, row.run.nodes,
-                   row.run.ranks, row.run.repeat, row.state, row.why, row.rate, row.rows, row.batch,
-                   row.steps, row.precision, *(row.seconds.get(name) for name in names),
+                   row.run.ranks, row.run.repeat, row.state, row.why, row.rate, row.training,
+                   row.rows, row.batch, row.steps, row.precision, *(row.seconds.get(name) for name in names),
                    row.evaluate, row.checkpoint, row.first_epoch, row.first_step, row.epoch,
                    row.node_hours, row.elapsed, row.cpu_efficiency, row.memory, row.gpu_hours,
                    row.job_state, row.source] for row in rows]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
+from hpc_deepfake.core.mpi import wait
 from hpc_deepfake.data.rows import prefetch
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class Strategy:
 
     Attributes:
         name: as in ``--strategy``.
-        model: the Keras model; on rank 0 its weights are current after ``fill_model``.
+        model: the Keras model that this rank was given, as far as it needs one.
         variables: the weights of this rank, in the order of a checkpoint.
         slots: the optimizer's state for them.
         share: index and number of the data parallel shares that training batches are dealt to;
@@ -96,7 +97,6 @@ class Strategy:
         lockstep: whether all ranks take the same steps.
         idle: seconds that ``deal`` waited for other ranks before it yielded the last batch.
         wishes: set by the loop; returns this rank's requests between steps.
-        overdue: set by the loop; call it with a rank that this one waits for, and the seconds.
         diverged_at: first step in which this rank's own numbers, before any reduction, were not
             finite; None: none so far.
     """
@@ -106,6 +106,7 @@ class Strategy:
     speaks = True
     idle = 0.0
     diverged_at: int | None = None
+    _spare: keras.Model | None = None  # not trained: for files
 
     comm: Comm | None
     model: keras.Model | None
@@ -115,7 +116,6 @@ class Strategy:
     def __init__(self, comm: Comm | None = None) -> None:
         self.comm = comm
         self.wishes: Callable[[], int] = lambda: 0
-        self.overdue: Callable[[int, float], None] = lambda rank, seconds: None
         self.share = self.evaluation_share = (comm.rank, comm.size) if comm else (0, 1)
 
     @classmethod
@@ -164,26 +164,25 @@ class Strategy:
         ranks of the share."""
         raise NotImplementedError
 
-    def snapshot(self) -> Arrays:
-        """A copy of this rank's part of the weights."""
-        return [variable.numpy() for variable in self.variables]
+    def whole(self) -> Arrays:
+        """On rank 0, a copy of the whole weights; nothing elsewhere. Collective."""
+        return self._copies(self.variables)
 
-    def restore(self, snapshot: Arrays) -> None:
-        """Set the weights to a snapshot; collective."""
-        for variable, value in zip(self.variables, snapshot, strict=True):
+    def restore(self, whole: Arrays) -> None:
+        """Set the weights to whole ones, which rank 0 passes; collective."""
+        values = iter(whole)
+        for variable in self.variables:
+            value = next(values, None)
+            if value is None:
+                value = np.empty(variable.shape, variable.dtype.as_numpy_dtype)
+            if self.comm is not None:
+                wait(self.comm.Ibcast(np.ascontiguousarray(value)))
             variable.assign(value)
 
-    def whole(self, snapshot: Arrays) -> Arrays:
-        """On rank 0, the whole weights from the ranks' snapshots; collective."""
-        return snapshot
-
-    def part(self, whole: Arrays | None) -> Arrays:
-        """This rank's snapshot of whole weights, which rank 0 passes; collective."""
-        if self.comm is not None:
-            return self.comm.bcast(whole)
-        if whole is None:
-            raise ValueError("a single rank must pass the whole weights itself")
-        return whole
+    def _copies(self, variables: Iterable[tf.Variable]) -> Arrays:
+        """The variables' values on rank 0, nothing on the others, which need no copy."""
+        return [] if self.comm is not None and self.comm.rank else \
+            [variable.numpy() for variable in variables]
 
     def finite(self) -> bool:
         """Whether all numbers of this rank's weights and optimizer are finite."""
@@ -191,8 +190,9 @@ class Strategy:
                    for variable in (*self.variables, *self.slots))
 
     def state(self) -> Arrays:
-        """On rank 0, the whole weights and optimizer state, as in a checkpoint; collective."""
-        return [variable.numpy() for variable in (*self.variables, *self.slots)]
+        """On rank 0, a copy of the whole weights and optimizer state, as in a checkpoint; nothing
+        elsewhere. Collective."""
+        return self._copies((*self.variables, *self.slots))
 
     def load(self, state: Arrays | None) -> None:
         """Set weights and optimizer to a ``state``, which rank 0 passes; if it passes None, give
@@ -205,8 +205,17 @@ class Strategy:
     def broadcast(self) -> None:
         """Give all ranks the weights and the optimizer state of rank 0; collective."""
 
-    def fill_model(self) -> None:
-        """Update rank 0's Keras model to the current weights; collective."""
+    def keras_model(self, whole: Arrays) -> keras.Model:
+        """A Keras model with these whole weights. It is none that is being trained, and the same
+        one at each call: only one thread at a time may use it."""
+        from hpc_deepfake.network import table
+        from hpc_deepfake.network.fused import Weights
+
+        if self._spare is None:
+            self._spare = table.build("float64" if whole[0].dtype == np.float64 else "float32")
+        for variable, value in zip(Weights(self._spare).all, whole, strict=True):
+            variable.assign(value)
+        return self._spare
 
 
 class StrategyClass(Protocol):

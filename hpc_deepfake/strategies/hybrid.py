@@ -14,8 +14,8 @@ from hpc_deepfake.network.batchnorm import Statistics
 from hpc_deepfake.network.fused import Weights, forward
 from hpc_deepfake.network.settings import Settings
 from hpc_deepfake.strategies import clipping
-from hpc_deepfake.strategies.base import Arrays, Batch, Done
-from hpc_deepfake.strategies.collectives import Guard, process_set
+from hpc_deepfake.strategies.base import Arrays, Batch
+from hpc_deepfake.strategies.collectives import process_set
 from hpc_deepfake.strategies.layout import Layout, group_size, groups, peers
 from hpc_deepfake.strategies.sequential import PICTURES
 from hpc_deepfake.strategies.sharded import Sharded
@@ -32,8 +32,7 @@ class Hybrid(Sync):
 
     With groups of S ranks, rank r is in group r // S, at place r % S. Ranks at the same place of
     their groups hold the same rows and reduce their gradient among themselves. Only rank 0 keeps
-    the whole kernel, in its Keras model, current after ``fill_model``; other ranks drop the model
-    after the start.
+    its Keras model after the start, for the files that it writes.
     """
 
     name = "hybrid"
@@ -46,7 +45,6 @@ class Hybrid(Sync):
         self._group = comm.Split(number, comm.rank)
         self._peers = comm.Split(self._place, comm.rank)
         self._peer_set = process_set(peers(comm.size, size)[self._place])
-        self._guard = Guard(comm)
         super().__init__(model, settings, comm, layout)
         # the ranks of a group evaluate the same pictures together
         self.evaluation_share = (number, comm.size // size)
@@ -59,10 +57,6 @@ class Hybrid(Sync):
             self.model = None
             del model
             gc.collect()
-
-    def step(self, batches: Sequence[Batch], rows: int, step: int, wishes: int = 0) -> Done:
-        with self._guard:
-            return super().step(batches, rows, step, wishes)
 
     def _take(self, model: keras.Model) -> Weights:
         whole = Weights(model).dense1[0]
@@ -113,15 +107,24 @@ class Hybrid(Sync):
                             self._own, self._product)
         return tf.nn.softmax(logits)[:, 1]
 
-    def whole(self, snapshot: Arrays) -> Arrays:
-        return self._gather(snapshot, self.variables) if snapshot else snapshot
+    def whole(self) -> Arrays:
+        return self._collect(self.variables)
 
-    def part(self, whole: Arrays | None) -> Arrays:
-        return self._deal(whole, self.variables)
+    def restore(self, whole: Arrays) -> None:
+        for variable, value in zip(self.variables, self._deal(whole or None, self.variables),
+                                   strict=True):
+            variable.assign(value)
 
     def state(self) -> Arrays:
-        tensors = [*self.variables, *self.slots]
-        return self._gather([tensor.numpy() for tensor in tensors], tensors)
+        return self._collect([*self.variables, *self.slots])
+
+    def _collect(self, tensors: Sequence[tf.Variable]) -> Arrays:
+        """On rank 0, the whole values of ``tensors``; collective. Ranks of its group copy their
+        shards only, the others nothing."""
+        wanted = [tensor for tensor in tensors if not self.comm.rank or (
+            self.comm.rank < self._group.size and self._is_dealt(tensor))]
+        values = self._gather([tensor.numpy() for tensor in wanted], wanted)
+        return values if self.comm.rank == 0 else []
 
     def load(self, state: Arrays | None) -> None:
         tensors = [*self.variables, *self.slots]
@@ -135,12 +138,6 @@ class Hybrid(Sync):
 
     def broadcast(self) -> None:
         self.load(None)
-
-    def fill_model(self) -> None:
-        kernel = self.weights.dense1[0]
-        whole, = self._gather([kernel.numpy()], [kernel])
-        if self.comm.rank == 0:
-            self._whole.assign(whole)
 
     def _is_dealt(self, tensor: tf.Variable) -> bool:
         """Whether it is the kernel or one of its moments: no other tensor has this shape."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from hpc_deepfake.core import files
+from hpc_deepfake.core import files, json_data
 
 Loaded = tuple[list[np.ndarray], dict[str, Any]]  # arrays and meta, as given to ``save``
 _NAME = re.compile(r"step-(\d{9})\.npz")
@@ -27,15 +27,26 @@ def save(folder: Path, step: int, arrays: Sequence[np.ndarray], meta: dict[str, 
         meta: JSON.
         keep: number of the newest checkpoints to keep.
     """
-    folder.mkdir(exist_ok=True)
     path = folder / f"step-{step:09d}.npz"
+    with files.writing(path):
+        folder.mkdir(exist_ok=True)
     contents = {"meta": np.frombuffer(json.dumps(meta).encode(), np.uint8),
                 **{f"array{number}": array for number, array in enumerate(arrays)}}
     with files.whole(path, sync=True) as temporary, open(temporary, "wb") as file:
         np.savez(file, allow_pickle=False, **contents)
-    for old in found(folder)[keep:]:
-        old.unlink()
+    others = [other for other in found(folder) if other != path]
+    for old in others[keep - 1:]:  # never the new one, whatever the others are called
+        old.unlink(missing_ok=True)
     return path
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a checkpoint that can't be used, so that it doesn't count as one of those to keep;
+    returns its new path."""
+    aside = path.with_name(f"{path.name}.damaged")
+    with files.writing(aside):
+        path.replace(aside)
+    return aside
 
 
 def found(folder: Path) -> list[Path]:
@@ -59,7 +70,9 @@ def load(path: Path) -> Loaded:
                 stored = io.BytesIO(archive.read(f"{name}.npy"))
                 return np.lib.format.read_array(stored, allow_pickle=False)
 
-            meta = json.loads(array("meta").tobytes())
+            if any(member.compress_type for member in archive.infolist()):
+                raise ValueError("it is compressed")  # a few bytes could become any number
+            meta = json_data.parse(array("meta").tobytes())
             arrays = [array(f"array{number}") for number in range(len(archive.namelist()) - 1)]
     except Exception as error:  # zip, NumPy and JSON raise many kinds
         raise ValueError(f"{path} is damaged: {error}") from None

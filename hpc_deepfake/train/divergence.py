@@ -14,6 +14,7 @@ Two checks together leave no gap:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,15 +38,17 @@ class Divergence:
     """Ends the training on all ranks alike; every method is collective."""
 
     def __init__(self, comm: Comm, strategy: Strategy, settings: Settings,
-                 run: Path | None) -> None:
+                 run: Path | None, keep: Callable[[], None] = lambda: None) -> None:
         """
         Args:
             comm: all ranks.
             strategy: whose numbers are checked.
             settings: what the run computes.
             run: the run directory, on rank 0; None on other ranks.
+            keep: writes what is left of the finite past; collective, called before the end.
         """
         self._comm, self._strategy, self._settings, self._run = comm, strategy, settings, run
+        self._keep = keep
         self._checked = -1  # the last step whose weights are known to be finite
 
     def check_steps(self, done: Done, best_epoch: int) -> None:
@@ -67,6 +70,7 @@ class Divergence:
         """Raise Diverged; ``at`` is the step at which it happened on this rank, if it did."""
         from mpi4py import MPI
 
+        self._keep()
         steps = mpi.concatenate(self._comm, np.array([_NEVER if at is None else at], np.int64))
         hosts = self._comm.allgather(MPI.Get_processor_name())
         first = int(steps.argmin())

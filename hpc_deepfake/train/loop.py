@@ -6,13 +6,14 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hpc_deepfake import metrics
-from hpc_deepfake.core import mpi
+from hpc_deepfake.core import mpi, watchdog
 from hpc_deepfake.core.progress import Line
 from hpc_deepfake.core.stop import StopFlag
 from hpc_deepfake.data.rows import DataFile, epoch_order, first_rows, prefetch, share
@@ -22,8 +23,8 @@ from hpc_deepfake.strategies.base import SAVE, STOP, Batch, Done
 from hpc_deepfake.train import checkpoint, messages
 from hpc_deepfake.train.divergence import Divergence
 from hpc_deepfake.train.rundir import RunDir
+from hpc_deepfake.train.saving import Saver
 from hpc_deepfake.train.timing import STAGES, StepClock
-from hpc_deepfake.train.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
@@ -50,6 +51,8 @@ class State:
         best: best value of the monitored metric.
         best_epoch: epoch of that value; 0: none yet.
         rates: images/s of each finished epoch.
+        wall: wall-clock seconds of this epoch so far, without interruptions.
+        wall_rates: images/s of each finished epoch by the wall clock.
     """
 
     epoch: int = 1
@@ -62,6 +65,8 @@ class State:
     best: float | None = None
     best_epoch: int = 0
     rates: list[float] = field(default_factory=list)
+    wall: float = 0.0
+    wall_rates: list[float] = field(default_factory=list)
 
     def better(self, value: float | None, monitor: str) -> bool:
         """Whether ``value`` is better than the best so far; None, NaN and infinity never are."""
@@ -82,7 +87,7 @@ class State:
     def next_epoch(self) -> None:
         """Set everything that belongs to one epoch to its start."""
         self.epoch, self.rows_done = self.epoch + 1, 0
-        self.loss = self.right = 0.0
+        self.loss = self.right = self.wall = 0.0
         self.seconds = dict.fromkeys(STAGES, 0.0)
         self.counts = {}
 
@@ -94,7 +99,7 @@ class Limits:
     Attributes:
         epochs: maximum number of epochs.
         patience: epochs without improvement before early stopping; 0: no early stopping.
-        checkpoint_seconds: between two checkpoints within an epoch; 0: none there.
+        checkpoint_seconds: between two checkpoints; 0: one at the end of each epoch.
         keep: number of checkpoints to keep.
     """
 
@@ -113,12 +118,12 @@ class Trainer:
         rows: training rows of the data file.
         validation: its validation rows.
         state: how far the run is.
-        best_weights: this rank's snapshot of the best epoch's weights; empty before the first.
+        best: on rank 0 the weights of the best epoch; empty before the first.
         probabilities: of validation and test rows by the best weights, once training is finished.
     """
 
     def __init__(self, comm: Comm, strategy: Strategy, data: DataFile, settings: Settings,
-                 limits: Limits, run: RunDir | None, stop: StopFlag, watchdog: Watchdog,
+                 limits: Limits, run: RunDir | None, stop: StopFlag,
                  slow: float = 1.0, timeline: Timeline | None = None) -> None:
         """
         Args:
@@ -129,21 +134,24 @@ class Trainer:
             limits: when to stop and to save.
             run: the run directory, on rank 0; None on other ranks.
             stop: true once this rank has received a signal to stop.
-            watchdog: is notified of each step.
             slow: factor by which this rank's computation is prolonged, for studies.
             timeline: records the phases.
         """
         self.comm, self.strategy, self.data = comm, strategy, data
         self.settings, self.limits = settings, limits
-        self.run, self.stop, self.watchdog = run, stop, watchdog
-        strategy.wishes, strategy.overdue = self._wishes, watchdog.overdue
+        self.run, self.stop = run, stop
+        strategy.wishes = self._wishes
         self.rows = first_rows(data.rows("train"), settings.rows, settings.seed)
         self.validation = data.rows("validation")
         self.state = State()
-        self.best_weights: list[np.ndarray] = []
+        self.best: list[np.ndarray] = []
         self.probabilities: dict[str, np.ndarray] = {}
-        self._divergence = Divergence(comm, strategy, settings, run.path if run else None)
+        self._divergence = Divergence(comm, strategy, settings, run.path if run else None,
+                                      self._keep_best)
+        self._saver = Saver(comm)
         self._saved, self._saved_state = time.monotonic(), (1, 0)
+        self._model_epoch = 0  # epoch whose weights were last written to model.keras
+        self._wall_until = time.perf_counter()  # up to where ``State.wall`` counts
         self._note: Callable[..., None] = timeline.add if timeline else _ignore
         self._clock = StepClock(slow, self._note)
         self._begun = 0.0, 0  # time and rows done when this epoch started or was resumed
@@ -155,13 +163,27 @@ class Trainer:
             The summary; None if the run was stopped by a signal, after writing a checkpoint.
         """
         state, limits = self.state, self.limits
-        while state.epoch <= limits.epochs and not self._patience_over():
-            if not self._epoch() or not self._end_of_epoch():
-                self.save_checkpoint()
-                return None
-        if self.best_weights:
-            self.strategy.restore(self.best_weights)
-        self._save_model()
+        self._wall_until = time.perf_counter()
+        try:
+            finished = True
+            while finished and state.epoch <= limits.epochs and not self._patience_over():
+                finished = self._epoch() and self._end_of_epoch()
+            self.save_checkpoint()
+            summary = self._finish() if finished else None
+            self._saver.settle()
+        finally:
+            self._saver.join()
+        return summary
+
+    def _finish(self) -> dict[str, Any]:
+        """Set the weights to the best ones, write the model, and evaluate; returns the summary."""
+        watchdog.enter("restoring the best weights")
+        if self.state.best_epoch:
+            self.strategy.restore(self.best)
+        else:
+            self.best = self.strategy.whole()
+        if self.run is not None and (self._model_due() or not self.state.best_epoch):
+            self._saver.start(self._write_model())
         return self._summary()
 
     def _patience_over(self) -> bool:
@@ -198,7 +220,7 @@ class Trainer:
         local = [[share(micro, index, shares) for micro in np.array_split(rows, accumulate)]
                  for rows in steps]
         first, begun, done = state.step, state.rows_done, Done()
-        self.watchdog.entered()
+        watchdog.enter(f"training (epoch {state.epoch})")
         self._clock.begin()
         for number, micro in strategy.deal(local, self._load, first):
             self._clock.loaded()
@@ -206,16 +228,21 @@ class Trainer:
                 batches = [Batch(*loaded, dropout_seed(
                     self.settings.seed, (first + number) * accumulate + place, index))
                     for place, loaded in enumerate(micro)]
+                doing = f"training (epoch {state.epoch}, step {first + number})"
                 if strategy.lockstep:
-                    self.watchdog.entered()
+                    watchdog.enter(doing, shared=True)
+                else:
+                    watchdog.advance(doing)
                 self._clock.dawdle()
                 done = strategy.step(batches, len(steps[number]), first + number, self._wishes())
                 state.add(done)
                 self._clock.stepped(first + number, done.waited, strategy.idle)
+            watchdog.advance()
             self._show(line, min(begun + (number + 1) * size, len(order)), len(order))
             self._clock.ready()
             if done.wishes:
                 break
+        watchdog.enter(f"ending a round of steps (epoch {state.epoch})")
         settled, spent = strategy.settle(self._clock.end())
         state.add(settled)
         for stage, seconds in spent.items():
@@ -230,7 +257,7 @@ class Trainer:
             line.show(f"epoch {self.state.epoch}  {done:,} of {rows:,} images  {rate:,.0f}/s")
 
     def _wishes(self) -> int:
-        return STOP * bool(self.stop) + SAVE * self._checkpoint_due()
+        return STOP * bool(self.stop) + SAVE * (self._checkpoint_due() or self._saver.failed)
 
     def _load(self, shares: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
         return [self.data.batch(rows) for rows in shares]
@@ -238,6 +265,7 @@ class Trainer:
     def _checkpoint_due(self) -> bool:
         """By rank 0's clock; the other ranks learn it from the sums of the step."""
         return (self.run is not None and self.limits.checkpoint_seconds > 0
+                and not self._saver.busy
                 and time.monotonic() - self._saved >= self.limits.checkpoint_seconds)
 
     def _end_of_epoch(self) -> bool:
@@ -245,68 +273,90 @@ class Trainer:
         state = self.state
         self._divergence.check_weights(state.step, state.best_epoch)
         began = time.perf_counter()
-        self.watchdog.entered()
-        figures, stopped = self._evaluate(self.validation)
+        figures, asked = self._evaluate(self.validation)
         state.seconds["evaluate"] = time.perf_counter() - began
         self._note("evaluate", began, time.perf_counter())
         value = figures[self.settings.monitor.removeprefix("val_")]
         best = state.better(value, self.settings.monitor)
         if best:
             state.best, state.best_epoch = value, state.epoch
-            self.best_weights = self.strategy.snapshot()
+            began = time.perf_counter()
+            self.best = self.strategy.whole()
+            state.seconds["checkpoint"] += time.perf_counter() - began
+            self._note("checkpoint", began, time.perf_counter())
         training = sum(state.seconds[stage] for stage in ("input", "compute", "communication"))
         state.rates.append(len(self.rows) / training)
+        state.wall_rates.append(len(self.rows) / self._wall())
         line = {"epoch": state.epoch, "step": state.step, "loss": state.loss / len(self.rows),
                 "accuracy": state.right / len(self.rows), "images_per_s": state.rates[-1],
+                "wall_images_per_s": state.wall_rates[-1], "wall_s": state.wall,
                 "seconds": dict(state.seconds), "ranks": self._clock.over_ranks(self.comm),
                 **{f"val_{name}": figure for name, figure in figures.items()}, **state.counts,
                 "best": best}
         state.next_epoch()
         if self.run is not None:
-            self.run.append("metrics.jsonl", line)
+            self._saver.now(partial(self.run.append, "metrics.jsonl", line))
             print(messages.epoch(line, self.limits.epochs), flush=True)
-        if best:
-            began = time.perf_counter()
-            self._save_model()
-            state.seconds["checkpoint"] += time.perf_counter() - began
-            self._note("checkpoint", began, time.perf_counter())
-        self.save_checkpoint()
+        if asked.save or not self.limits.checkpoint_seconds:
+            self.save_checkpoint()
+        elif self._model_due() and not self._saver.busy:
+            self._saver.start(self._write_model())
         more = state.epoch <= self.limits.epochs and not self._patience_over()
-        return not (stopped and more)
+        return not (asked.stopped and more)
 
-    def _evaluate(self, rows: np.ndarray) -> tuple[dict[str, Any], bool]:
-        """Figures over all ``rows``, and whether a rank was asked to stop."""
-        probabilities, stopped = self._probabilities(rows)
-        return metrics.evaluate(probabilities, self.data.labels[rows]), stopped
+    def _wall(self) -> float:
+        """The wall-clock seconds of this epoch up to now."""
+        now = time.perf_counter()
+        self.state.wall += now - self._wall_until
+        self._wall_until = now
+        return self.state.wall
 
-    def _probabilities(self, rows: np.ndarray) -> tuple[np.ndarray, bool]:
-        """Probabilities of ``rows``, and whether a rank was asked to stop; the same on all ranks.
+    def _evaluate(self, rows: np.ndarray) -> tuple[dict[str, Any], Done]:
+        """Figures over all ``rows``, and what the ranks were asked for."""
+        probabilities, asked = self._probabilities(rows)
+        return metrics.evaluate(probabilities, self.data.labels[rows]), asked
+
+    def _probabilities(self, rows: np.ndarray) -> tuple[np.ndarray, Done]:
+        """Probabilities of ``rows``, and what the ranks were asked for; the same on all ranks.
 
         Each row is computed by one rank."""
         index, shares = self.strategy.evaluation_share
         local = share(rows, index, shares)
         batches = np.split(local, range(EVALUATION_BATCH, len(local), EVALUATION_BATCH))
-        scores = [self.strategy.probabilities(pictures)
-                  for pictures, _ in prefetch(self.data.batch, batches) if len(pictures)]
+        watchdog.enter("evaluating", shared=shares < self.comm.size)
+        scores = []
+        for number, (pictures, _) in enumerate(prefetch(self.data.batch, batches)):
+            watchdog.advance(f"evaluating (batch {number})")
+            if len(pictures):
+                scores.append(self.strategy.probabilities(pictures))
+        watchdog.enter("gathering probabilities")
         reported = np.concatenate([*scores, []]) if self.strategy.speaks else np.empty(0)
-        stopped = mpi.concatenate(self.comm, np.array([bool(self.stop)], np.float64))
-        return mpi.concatenate(self.comm, reported), bool(stopped.any())
+        wishes = mpi.concatenate(self.comm, np.array([self._wishes()], np.float64))
+        return mpi.concatenate(self.comm, reported), Done(wishes=int(wishes.sum()))
 
     def save_checkpoint(self) -> None:
-        """Write a checkpoint of the current state, unless there is one. Collective: rank 0 writes,
-        the other ranks continue."""
+        """Write a checkpoint of the current state, unless there is one. Collective: rank 0 copies
+        the state and writes it while all ranks continue.
+
+        Raises:
+            InputError: this or an earlier file could not be written; on all ranks.
+        """
+        began = time.perf_counter()
+        watchdog.enter("saving a checkpoint")
+        self._saver.settle()
         current = (self.state.epoch, self.state.rows_done)
         if self._saved_state == current:
             return
         self._divergence.check_weights(self.state.step, self.state.best_epoch)
-        began = time.perf_counter()
-        state, best = self.strategy.state(), self.strategy.whole(self.best_weights)
+        state = self.strategy.state()
+        self._wall()
         if self.run is not None:
             meta = {"state": asdict(self.state), "settings": self.settings.as_dict(),
                     "data": self.data.header.attributes, "ranks": self.comm.size,
                     "tensors": len(state)}
-            checkpoint.save(self.run.path / "checkpoints", self.state.step, state + best, meta,
-                            self.limits.keep)
+            write = partial(checkpoint.save, self.run.path / "checkpoints", self.state.step,
+                            state + self.best, meta, self.limits.keep)
+            self._saver.start(write, *([self._write_model()] if self._model_due() else []))
         self._saved, self._saved_state = time.monotonic(), current
         self.state.seconds["checkpoint"] += time.perf_counter() - began
         self._note("checkpoint", began, time.perf_counter())
@@ -314,21 +364,33 @@ class Trainer:
     def restore(self, loaded: checkpoint.Loaded | None) -> None:
         """Continue from a checkpoint, or with None start from rank 0's weights. Collective; other
         ranks pass None."""
+        watchdog.enter("setting the initial weights", shared=True)
+        if self.comm.size > 1:
+            mpi.wait(self.comm.Ibarrier())
         meta = self.comm.bcast(loaded and loaded[1])
         if meta is not None:
             self.state = State(**meta["state"])
             self._saved_state = (self.state.epoch, self.state.rows_done)
-            best = loaded and loaded[0][meta["tensors"]:]
-            if self.state.best_epoch:
-                self.best_weights = self.strategy.part(best)
+            self.best = loaded[0][meta["tensors"]:] if loaded else []
         self.strategy.load(loaded and loaded[0][:meta["tensors"]])
 
-    def _save_model(self) -> None:
-        """Write ``model.keras`` with the current weights."""
-        self.strategy.fill_model()
-        if self.run is not None:
-            card = Card(self.settings.feature, self.data.header.parameters)
-            save(self.strategy.model, card, Path(self.run.path) / "model.keras")
+    def _keep_best(self) -> None:
+        """Have the best weights and what is being written on the disk. Collective."""
+        if self._model_due():
+            self._saver.start(self._write_model())
+        self._saver.settle()
+
+    def _model_due(self) -> bool:
+        """Whether this rank has better weights than those in ``model.keras``."""
+        return self.run is not None and bool(self.best) \
+            and self._model_epoch != self.state.best_epoch
+
+    def _write_model(self) -> Callable[[], None]:
+        """What writes ``model.keras`` with the best weights, on rank 0."""
+        self._model_epoch = self.state.best_epoch
+        card = Card(self.settings.feature, self.data.header.parameters)
+        best, path = self.best, Path(self.run.path if self.run else "") / "model.keras"
+        return lambda: save(self.strategy.keras_model(best), card, path)
 
     def _summary(self) -> dict[str, Any]:
         state = self.state
@@ -341,6 +403,7 @@ class Trainer:
                 "stopped_early": state.epoch <= self.limits.epochs,
                 "best_epoch": state.best_epoch, "monitor": self.settings.monitor,
                 "train_rows": len(self.rows), "images_per_s": float(np.median(state.rates)),
+                "wall_images_per_s": float(np.median(state.wall_rates or [np.nan])),
                 **parts}
 
 

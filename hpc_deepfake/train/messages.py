@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +43,7 @@ def headline(ranks: int, shares: int, options: Namespace, settings: Settings, da
 def result(summary: dict[str, Any], run: Path) -> str:
     """The result of a finished run."""
     lines = [f"{plural(summary['epochs'], 'epoch')} in {summary['seconds']:.1f} s, "
-             f"{summary['images_per_s']:,.0f} images/s; best: epoch {summary['best_epoch']} "
+             f"{_rates(summary)}; best: epoch {summary['best_epoch']} "
              f"by {summary['monitor']}" + (", stopped early" * summary["stopped_early"])]
     for part in ("validation", "test"):
         if part in summary:
@@ -62,11 +65,38 @@ def epoch(line: dict[str, Any], epochs: int) -> str:
             f"  loss {line['loss']:.4f}  accuracy {line['accuracy']:.1%}"
             f"  | validation loss {number(line['val_loss'], '.4f')}"
             f"  accuracy {percent(line['val_accuracy'])}  AUC {number(line['val_auc'])}"
-            f"  | {line['images_per_s']:,.0f} images/s"
+            f"  | {_rates(line)}"
             f"{'  best' if line['best'] else ''}")
 
 
-def stopped(signal: str | None, epoch: int, step: int, run: Path) -> str:
-    """Of a run stopped by ``signal``, or by one that another rank received (None)."""
+def _rates(record: dict[str, Any]) -> str:
+    """Of training alone, and by the wall clock."""
+    return (f"{record['images_per_s']:,.0f} images/s, wall clock "
+            f"{number(record['wall_images_per_s'], ',.0f')}")
+
+
+def stopped(signal: str | None, epoch: int, step: int, command: str) -> str:
+    """Of a run stopped by ``signal``, or by one that another rank received (None); ``command``
+    resumes it."""
     return (f"stopped by {signal or 'a signal to another rank'} in epoch {epoch} after step "
-            f"{step}; a checkpoint is written. To resume: --run {run} --resume")
+            f"{step}; a checkpoint is written. To resume:\n  {command}")
+
+
+def resuming(argv: Sequence[str] | None, ranks: int, run: Path) -> str:
+    """The shell command that resumes a run.
+
+    Args:
+        argv: its arguments; None: those of this process.
+        ranks: number of ranks.
+        run: the run directory.
+    """
+    words, kept = list(sys.argv[1:] if argv is None else argv), []
+    while words:
+        word = words.pop(0)
+        if word == "--run":
+            words = words[1:]
+        elif word != "--resume" and not word.startswith("--run="):
+            kept.append(word)
+    launcher = ["mpirun", "-np", str(ranks)] if ranks > 1 else []
+    return shlex.join([*launcher, "python", "-m", "hpc_deepfake.train", *kept, "--run", str(run),
+                       "--resume"])

@@ -15,6 +15,7 @@ from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.json_data import dictionary, finite
 
 THRESHOLD = 0.5
+TRAINING = ("input", "compute", "communication")  # stages whose time ``images_per_s`` counts
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,22 @@ def read(path: Path) -> Records:
         with suppress(InputError, OSError):  # not a file of the run
             records.made.update(dictionary(_json(Path(f"{records.data}.json"))))
     return records
+
+
+def wall_seconds(line: dict[str, Any]) -> float:
+    """Seconds of an epoch by the wall clock; in records of version 0.1, of all its stages."""
+    recorded = finite(line.get("wall_s"))
+    return recorded if recorded is not None else sum(
+        finite(seconds) or 0.0 for seconds in dictionary(line.get("seconds")).values())
+
+
+def wall_rate(line: dict[str, Any]) -> float | None:
+    """Images/s of an epoch by the wall clock; in records of version 0.1, over all its stages."""
+    recorded, rate = finite(line.get("wall_images_per_s")), finite(line.get("images_per_s"))
+    whole, stages = wall_seconds(line), dictionary(line.get("seconds"))
+    if recorded is not None or rate is None or not whole:
+        return recorded
+    return rate * sum(finite(stages.get(stage)) or 0.0 for stage in TRAINING) / whole
 
 
 def _json(file: Path) -> Any:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from hpc_deepfake.core import mpi
+from hpc_deepfake.core import mpi, watchdog
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
@@ -70,4 +70,5 @@ class Saver:
             if self._error is not None:
                 raise self._error
 
+        watchdog.enter("waiting for the files of the run")
         mpi.on_root(self._comm, finish)

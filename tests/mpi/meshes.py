@@ -114,7 +114,7 @@ def some(values: np.ndarray) -> np.ndarray:
 
 def weights(strategy: Strategy) -> np.ndarray:
     """On rank 0."""
-    whole = strategy.whole(strategy.snapshot())
+    whole = strategy.whole()
     return np.concatenate([some(value) for value in whole] or [np.empty(0)])
 
 

@@ -80,7 +80,7 @@ def gradients(found: dict[str, np.ndarray | float], strategy: Sequential) -> Non
 
 def weights(strategy: Sequential) -> np.ndarray:
     """The whole ones, on rank 0."""
-    return np.concatenate([one.ravel() for one in strategy.whole(strategy.snapshot())])
+    return np.concatenate([one.ravel() for one in strategy.whole()])
 
 
 def same(one: list[np.ndarray], other: list[np.ndarray]) -> bool:
@@ -182,7 +182,7 @@ def hybrid(found: dict[str, np.ndarray | float], sgd: Settings) -> None:
     train(strategy, [8])
     state, chances = strategy.state(), [strategy.probabilities(pictures(rows, 5)[0])
                                         for rows in (5, 1)]
-    strategy.fill_model()
+    whole = strategy.whole()
     if COMM.rank == 0:  # alone, by the Keras model
         alone = Sequential(table.build("float64"), strategy.settings)
         alone.load(state)
@@ -190,7 +190,8 @@ def hybrid(found: dict[str, np.ndarray | float], sgd: Settings) -> None:
         for rows, got in zip((5, 1), chances):
             want = alone.probabilities(pictures(rows, 5)[0])
             found[f"probabilities/{rows}"] = np.abs(got - want).max()
-        found["model/same"] = same(strategy.model.get_weights(), alone.model.get_weights())
+        found["model/same"] = same(strategy.keras_model(whole).get_weights(),
+                                   alone.model.get_weights())
     other = make(strategy.settings, STRATEGY,
                  Layout(shard_group=COMM.size if size < COMM.size else 1))
     other.load(state if COMM.rank == 0 else None)

@@ -69,14 +69,15 @@ def test_a_resumed_run_is_the_undisturbed_one_bit_for_bit(
     for one, other in zip(whole, parts, strict=True):
         assert one.dtype == other.dtype and np.array_equal(one, other)
     for meta in (whole_meta, parts_meta):
-        for timing in ("seconds", "rates"):
+        for timing in ("seconds", "rates", "wall", "wall_rates"):
             meta["state"].pop(timing)
     assert whole_meta == parts_meta
     lines = [read_lines(tmp_path / name / "metrics.jsonl")
              for name in ("whole", "parts")]
     assert len(lines[0]) == len(lines[1]) == 3
     for one, other in zip(*lines, strict=True):
-        for timing in ("seconds", "ranks", "images_per_s", "server", "pipeline"):
+        for timing in ("seconds", "ranks", "images_per_s", "wall_s", "wall_images_per_s", "server",
+                       "pipeline"):
             one.pop(timing, None), other.pop(timing, None)
         assert one == other
 
@@ -133,17 +134,52 @@ def test_one_ranks_failure_ends_the_job(data_file: Path, tmp_path: Path, what: s
                                         message: str, env: dict[str, str]) -> None:
     """Within 30 s of it, with that rank's message, once; the last checkpoint stays whole."""
     code, text = finish(start("disturbed.py", what, 1, 9, *options(
-        data_file, tmp_path / "run"), ranks=2, cwd=tmp_path, env=env), timeout=120)
+        data_file, tmp_path / "run", "--checkpoint-minutes", 0), ranks=2, cwd=tmp_path,
+        env=env), timeout=120)
     assert code not in (0, 2, 75)
     if message:
         assert text.count(message) == 1 and text.count("rank 1 of 2") == 1
     assert newest(tmp_path / "run")[1]["state"]["epoch"] == 2
 
 
+@pytest.mark.parametrize(("diverges", "found", "kept"), [
+    ("1 8", "loss, gradients or batch statistics are not finite (NaN or infinity) since step 9, "
+            "first on rank 1 on {host}.", 6),
+    # a weight, in the last step of the first epoch
+    ("weights 0 5", "weights or optimizer state are not finite (NaN or infinity) since step 6, "
+                    "first on rank 0 on {host}.", None)])
+def test_a_diverged_training_ends_with_its_own_code(data_file: Path, tmp_path: Path, diverges: str,
+                                                    found: str, kept: int | None) -> None:
+    """3, with one message that names step, rank and what is left; nothing that isn't finite is
+    kept, and what is left of the epoch before is whole."""
+    run, outcome = tmp_path / "run", tmp_path / "outcome"
+    code, text = finish(start(
+        "disturbed.py", "nothing", 0, 0, *options(data_file, run, "--checkpoint-minutes", 0),
+        ranks=2, cwd=tmp_path, env={**TOY, "TOY_DIVERGES": diverges,
+                                    "HPC_DEEPFAKE_OUTCOME_FILE": str(outcome)}))
+    assert code == 3 and outcome.read_text() == "3\n", text
+    assert text.count("error:") == 1 and "Traceback" not in text
+    assert "error: the training diverged: " + found.format(host=os.uname().nodename) in text
+    assert "a --learning-rate lower than 0.0001, --clip-norm 1 or --warmup-steps 500" in text
+    if kept is None:
+        assert "Last good checkpoint: none. No model was written." in text
+        assert not (run / "model.keras").exists() and not checkpoint.found(run / "checkpoints")
+        assert not (run / "metrics.jsonl").exists()
+    else:
+        saved, = checkpoint.found(run / "checkpoints")
+        assert f"Last good checkpoint: {saved}. {run / 'model.keras'} has the finite weights of " \
+               "epoch 1." in text
+        arrays, meta = checkpoint.load(saved)
+        assert meta["state"]["step"] == kept
+        assert all(np.isfinite(array).all() for array in arrays)
+        assert np.isfinite(np.load(run / "model.keras")).all()
+    assert not (run / "summary.json").exists()
+
+
 @pytest.mark.parametrize(("what", "words", "strategy", "env"), [
     # the watchdog
     ("freeze", f"rank 1 on {os.uname().nodename} gives no sign of life", "sync", TOY),
-    ("late", f"rank 1 on {os.uname().nodename} has not reached the next step", "sync", TOY),
+    ("late", f"rank 1 on {os.uname().nodename} has been training (epoch 1", "sync", TOY),
     # Horovod: within the step
     ("sleep", "1: [dense_kernel, rest]", "sync", {}),
     ("sleep", "1: [dense1_forward]", "hybrid", {})])

@@ -131,8 +131,9 @@ def test_preemption_ends_in_a_checkpoint_and_the_job_resumes(lab: Lab, work: Pat
 def test_after_a_nodes_failure_the_job_resumes_elsewhere(lab: Lab, work: Path,
                                                          shared_data: Path) -> None:
     """SLURM itself queues it again; it resumes from the last checkpoint, on other nodes."""
-    number = lab.submit("train_cpu", "--epochs 8 --patience 0 --batch-size 4", cwd=work,
-                        options=SMALL, env=f"{TOY}0.3 DATA={shared_data} RUN=run DOCTOR=off")
+    number = lab.submit("train_cpu", "--epochs 8 --patience 0 --batch-size 4 "
+                        "--checkpoint-minutes 0", cwd=work, options=SMALL,
+                        env=f"{TOY}0.3 DATA={shared_data} RUN=run DOCTOR=off")
     lab.wait_until(number, work / "run" / "metrics.jsonl")
     failed = hosts(work / "run")[1]
     for state in ("DOWN", "DRAIN"):  # drained, or it would get jobs as soon as it responds

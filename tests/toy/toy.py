@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hpc_deepfake.core.mpi import wait
-from hpc_deepfake.strategies.base import Arrays, Batch, Done, Strategy
+from hpc_deepfake.strategies.base import DIVERGED, Arrays, Batch, Done, Strategy
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
 
 FEATURES = 48  # means of a picture's parts
 STEP = "TOY_STEP_SECONDS"  # environment: how long a step takes at least
+# environment: "RANK STEP", whose gradient is NaN; or "weights RANK STEP", whose weight becomes NaN
+DIVERGES = "TOY_DIVERGES"
 
 
 class Model:
@@ -60,11 +62,19 @@ class Toy(Strategy):
             sums[:FEATURES] += x.T @ (p - labels)
             chance = np.where(labels == 1, p, 1 - p)
             sums[FEATURES:-1] += -np.log(chance + 1e-12).sum(), (chance > 0.5).sum()
+        *what, rank, at = os.environ.get(DIVERGES, "-1 -1").split()
+        diverges = (int(rank), int(at)) == (self.comm.rank, step)
+        if diverges and not what:
+            sums[:-1] = np.nan
+        if not np.isfinite(sums).all():
+            wishes, self.diverged_at = wishes + DIVERGED, step
         sums[-1] = wishes
         total = np.empty_like(sums)
         waited = wait(self.comm.Iallreduce(sums, total))
         self.momentum = 0.9 * self.momentum + total[:FEATURES] / rows
         self.weights = self.weights - 0.1 * self.momentum
+        if diverges and what:
+            self.weights[0] = np.nan
         return Done(1, rows, total[-3], total[-2], round(total[-1]), waited)
 
     def _forward(self, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -77,11 +87,14 @@ class Toy(Strategy):
     def probabilities(self, pictures: np.ndarray) -> np.ndarray:
         return self._forward(pictures)[1]
 
-    def snapshot(self) -> Arrays:
+    def whole(self) -> Arrays:
         return [self.weights.copy()]
 
-    def restore(self, snapshot: Arrays) -> None:
-        self.weights, = snapshot
+    def restore(self, whole: Arrays) -> None:
+        self.weights, = self.comm.bcast(whole)
+
+    def finite(self) -> bool:
+        return bool(np.isfinite([self.weights, self.momentum]).all())
 
     def state(self) -> Arrays:
         return [self.weights.copy(), self.momentum.copy()]
@@ -91,5 +104,5 @@ class Toy(Strategy):
             state if self.comm.rank == 0 and state is not None
             else [self.weights, self.momentum])
 
-    def fill_model(self) -> None:
-        self.model = Model(self.weights)
+    def keras_model(self, whole: Arrays) -> Model:
+        return Model(*whole)

@@ -72,7 +72,7 @@ class Async(Sequential):
     def deal(self, items: Sequence[T], load: Callable[[T], R],
              first: int) -> Iterator[tuple[int, R | None]]:
         if self._server is not None:
-            for number in self._server.serve(len(items), first, self.wishes, self.overdue):
+            for number in self._server.serve(len(items), first, self.wishes):
                 yield number, None
         elif self._link is not None:
             yield from self._work(self._link, items, load)
@@ -87,7 +87,7 @@ class Async(Sequential):
             link.ask(begin)
             while True:
                 began = time.perf_counter()
-                work = link.next(lambda seconds: self.overdue(0, seconds - 5))
+                work = link.next()
                 if work is None:
                     self._idle_since = began
                     return

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -12,12 +11,10 @@ import numpy as np
 import tensorflow as tf
 
 from hpc_deepfake.core.mpi import wait
-from hpc_deepfake.network import table
 from hpc_deepfake.network.fused import Weights
 from hpc_deepfake.network.optimizer import optimizer_of
 from hpc_deepfake.network.settings import Settings
 from hpc_deepfake.strategies.base import DIVERGED, Arrays, Batch, Done, Strategy
-from hpc_deepfake.strategies.collectives import Guard
 from hpc_deepfake.strategies.layout import Layout
 from hpc_deepfake.strategies.mesh.cut import cut
 from hpc_deepfake.strategies.mesh.pipeline import Direction, Pipeline
@@ -90,8 +87,6 @@ class Mesh(Strategy):
                            layout, [parameter.axis is not None for parameter in own
                                     if parameter.trainable])
         self.speaks = self.stage.last and place.tensor == 0
-        self._guard: AbstractContextManager[None] = \
-            Guard(comm) if self.shape.groups() else nullcontext()
         self._sums_comm = comm.Dup()
         self._model_comm = comm.Split(place.data)  # ranks that hold the network together
         title = f"rank {comm.rank}: data {place.data}, stage {place.stage} " \
@@ -99,8 +94,7 @@ class Mesh(Strategy):
         self.trace = Trace(comm.rank, title, layout.trace) if layout.trace else None
         self.pipeline = Pipeline(
             comm.Dup(), None if self.stage.first else self._neighbour(-1),
-            None if self.stage.last else self._neighbour(1), self.trace,
-            lambda rank, seconds: self.overdue(rank, seconds))
+            None if self.stage.last else self._neighbour(1), self.trace)
         self._figures = np.zeros(len(_FIGURES))  # of this rank, not yet summed over the ranks
         self._steps = 0
 
@@ -114,12 +108,7 @@ class Mesh(Strategy):
     # ---- a step
 
     def step(self, batches: Sequence[Batch], rows: int, step: int, wishes: int = 0) -> Done:
-        with self._guard:
-            return self._step(batches, rows, step, wishes)
-
-    def _step(self, batches: Sequence[Batch], rows: int, step: int, wishes: int) -> Done:
         began = time.perf_counter()
-        self.model = None
         local, loss, right = self._work(batches, rows)
         figures, self._figures = self._figures, np.zeros_like(self._figures)
         if not _finite(local, loss):
@@ -252,15 +241,16 @@ class Mesh(Strategy):
 
     # ---- weights
 
-    def whole(self, snapshot: Arrays) -> Arrays:
-        return self._exchange.gather(self._table, snapshot) if snapshot else []
+    def whole(self) -> Arrays:
+        return self._exchange.gather(self._table, self.variables)
 
-    def part(self, whole: Arrays | None) -> Arrays:
-        return self._exchange.deal(self._table, whole, self._own.as_numpy_dtype)
+    def restore(self, whole: Arrays) -> None:
+        parts = self._exchange.deal(self._table, whole, self._own.as_numpy_dtype)
+        for variable, value in zip(self.variables, parts, strict=True):
+            variable.assign(value)
 
     def state(self) -> Arrays:
-        return self._exchange.gather(self._state_table(), [
-            variable.numpy() for variable in (*self.variables, *self.slots)])
+        return self._exchange.gather(self._state_table(), [*self.variables, *self.slots])
 
     def load(self, state: Arrays | None) -> None:
         has_state = self.comm.bcast(state is not None)
@@ -271,13 +261,6 @@ class Mesh(Strategy):
         for variable, value in zip(variables, parts, strict=True):
             variable.assign(value)
         self._initial = None
-
-    def fill_model(self) -> None:
-        whole = self.whole(self.snapshot())
-        if self.comm.rank == 0:
-            self.model = table.build(self._own.name)
-            for variable, value in zip(Weights(self.model).all, whole, strict=True):
-                variable.assign(value)
 
     def _state_table(self) -> list[Parameter]:
         """The content of a checkpoint: weights, and the optimizer's state of the trained ones."""

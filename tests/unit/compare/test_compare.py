@@ -72,7 +72,7 @@ def finish(training: Training, *, seconds: Sequence[float] = (2, 1, 1),
              for _ in range(training.layout.processes)]
     lines = [{"epoch": number, "step": 4 * number, "loss": 2 / number, "val_loss": 3 / number,
               "seconds": {"compute": 0.75 * each, "evaluate": 0.25 * each},
-              "val_accuracy": reached, "val_majority": 0.5, "images_per_s": 2 / each,
+              "val_accuracy": reached, "val_majority": 0.5, "images_per_s": 2 / (0.75 * each),
               **({"staleness": staleness} if staleness else {})}
              for number, (each, reached) in enumerate(zip(seconds, accuracy, strict=True), 1)]
     files = {"config": settings, "environment": {

@@ -26,6 +26,7 @@ def slurm(tmp_path: Path) -> Path:
         n=$(ls {tmp_path}/submitted.* 2>/dev/null | wc -l)
         cp "${{@: -1}}" {tmp_path}/submitted.$((100 + n))
         printf '%s\\n' "${{*:1:$#-1}}" >>{tmp_path}/options
+        ls */in-use.json >>{tmp_path}/held
         echo $((100 + n))""")
     command(folder, "squeue", f"""
         for word; do
@@ -65,6 +66,9 @@ def test_a_job_for_each_run_and_one_for_the_report(slurm, tmp_path):
                             "--time=00:20:00")
     assert "--dependency=afterany:100:101:102" in options[3]
     assert "report: job 103, into my study/report.html" in done.stdout
+    # held by this submission until all are submitted
+    assert (tmp_path / "held").read_text() == "my study/in-use.json\n" * 4
+    assert not (tmp_path / "my study" / "in-use.json").exists()
     run, data, device, *words = seen(tmp_path / "submitted.101", tmp_path)
     assert (run, data, device) == ("my study/strong-real-sync-n0002-r1", "it's, mine.h5", "cpu")
     arguments = dict(pairwise(words))

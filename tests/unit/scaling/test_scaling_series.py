@@ -25,9 +25,28 @@ def test_a_row_keeps_the_first_epoch_separate(tmp_path):
     assert row.first_step == pytest.approx(1.5 * ROWS / 200)
     assert (row.evaluate, row.checkpoint) == (0.5, 0.25)
     assert row.steps == ROWS / 256
-    assert row.epoch == ROWS / 200 + 0.5
+    assert row.epoch == ROWS / 200
     assert row.node_hours == pytest.approx(2 * row.epoch / 3600)
     assert row.memory == 801 * 2**20
+
+
+def test_the_rate_is_that_of_the_wall_clock(tmp_path):
+    """Speed-up counts evaluation and saving; what predictions are compared with does not. Records
+    of version 0.1 give the seconds of each stage."""
+    planned = plan(nodes=1)
+    finished(tmp_path, planned.runs[0], 100.0)
+    file = tmp_path / planned.runs[0].name / "metrics.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    for recorded, expected in ((80.0, 80.0), (None, ROWS / (ROWS / 100 + 0.5 + 0.25))):
+        for line in lines:
+            line.pop("wall_images_per_s", None)
+            if recorded is not None:
+                line["wall_images_per_s"] = recorded
+        file.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+        made = rows(tmp_path, planned, None)
+        assert (made[0].rate, made[0].training) == (pytest.approx(expected), 100.0)
+        size, = all_series(made)[0].sizes
+        assert (size.rate, size.training) == (made[0].rate, 100.0)
 
 
 def test_records_of_older_runs_without_ranks(tmp_path):
@@ -86,7 +105,7 @@ def test_speedup_efficiency_and_cost_of_a_known_curve(tmp_path):
         assert size.efficiency == pytest.approx(speedup / size.ranks)
         assert size.low == pytest.approx(0.9 * size.rate)
         assert size.high == pytest.approx(1.2 * size.rate)
-        assert size.node_hours == pytest.approx(size.nodes * (ROWS / size.rate + 0.5) / 3600)
+        assert size.node_hours == pytest.approx(size.nodes * ROWS / size.rate / 3600)
     assert [size.serial for size in series.sizes] == [None, pytest.approx(0.1), pytest.approx(0.1)]
 
 

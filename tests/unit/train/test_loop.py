@@ -90,7 +90,7 @@ class Scripted(Strategy):
 def train(monkeypatch, tmp_path):
     """Make a trainer of ``Scripted``: 12 training rows in 3 steps per epoch, 6 validation rows."""
     monkeypatch.setattr(loop.mpi, "concatenate", lambda comm, values: values)
-    monkeypatch.setattr(Trainer, "_save_model", lambda self: None)
+    monkeypatch.setattr(Trainer, "_write_model", lambda self: list)
 
     def make(quality: list[float], epochs: int = 10, patience: int = 0, monitor: str = "val_loss",
              stop: object = False, run: RunDir | None = None) -> Trainer:
@@ -99,10 +99,9 @@ def train(monkeypatch, tmp_path):
         data = SimpleNamespace(rows=parts.get, labels=labels, header=SimpleNamespace(attributes={}),
                                batch=lambda rows: (labels[rows], labels[rows]))
         comm = SimpleNamespace(rank=0, size=1, bcast=lambda value: value)
-        watchdog = SimpleNamespace(entered=lambda: None, overdue=None)
         return Trainer(comm, Scripted(quality, 3), data,
                        Settings(batch_size=4, monitor=monitor),
-                       Limits(epochs, patience, 0.0, 2), run, stop, watchdog)
+                       Limits(epochs, patience, 0.0, 2), run, stop)
 
     return make
 
@@ -175,7 +174,7 @@ def test_a_stopped_run_resumes_from_its_checkpoint(train, tmp_path, steps):
     assert trainer.strategy.weight.value == steps
     summary = trainer.train()
     for result in (whole, summary):
-        result.pop("images_per_s")
+        result.pop("images_per_s"), result.pop("wall_images_per_s")
     assert summary == whole
 
 
@@ -228,12 +227,12 @@ def test_later_epochs_and_an_incomplete_last_line_are_dropped(tmp_path, tail):
     assert read_lines(tmp_path / "metrics.jsonl") == LINES
     run.forget_from(1)
     assert (tmp_path / "metrics.jsonl").read_text() == ""
-    assert os.listdir(tmp_path) == ["metrics.jsonl"]
+    assert set(os.listdir(tmp_path)) == {"metrics.jsonl", "in-use.json"}
 
 
 def test_dropping_epochs_without_metrics(tmp_path):
     RunDir(tmp_path).forget_from(1)
-    assert not os.listdir(tmp_path)
+    assert os.listdir(tmp_path) == ["in-use.json"]
 
 
 def test_files_are_replaced_whole(tmp_path, monkeypatch):
@@ -324,9 +323,11 @@ def test_a_state_is_saved_once(train, tmp_path):
     assert not (run.path / "checkpoints").exists(), "the initial state needs no checkpoint"
     trainer.state.rows_done = trainer.state.step = 4
     trainer.save_checkpoint()
+    trainer._saver.join()
     saved, = (run.path / "checkpoints").iterdir()
     saved.unlink()
     trainer.save_checkpoint()
+    trainer._saver.join()
     assert not list((run.path / "checkpoints").iterdir())
 
 
@@ -334,10 +335,11 @@ def test_the_line_of_an_epoch_without_figures():
     """With a single class in validation, or no finite figure: dashes."""
     figures = dict.fromkeys(("val_loss", "val_accuracy", "val_auc"))
     line = {"epoch": 3, "loss": 0.5, "accuracy": 0.75, "images_per_s": 12.0, "best": False,
-            **figures}
+            "wall_images_per_s": 10.4, **figures}
     text = messages.epoch(line, 10)
     assert text.startswith("epoch  3/10  loss 0.5000  accuracy 75.0%")
     assert text.count("–") == 3
+    assert text.endswith("| 12 images/s, wall clock 10")
 
 
 def test_a_diverged_loss_is_null_in_the_record(tmp_path: Path) -> None:
