@@ -9,10 +9,11 @@ from functools import partial
 from typing import NoReturn
 
 from hpc_deepfake import __version__
-from hpc_deepfake.core.errors import EXIT_USAGE, InputError
+from hpc_deepfake.core.errors import EXIT_USAGE, InputError, disk_errors
 from hpc_deepfake.core.log import start as start_log
-from hpc_deepfake.core.mpi import ended, launched_rank, leave_after_rank_0, report
-from hpc_deepfake.core.streams import whole_lines
+from hpc_deepfake.core.mpi import Usage, ended, launched_rank, leave_after_rank_0
+from hpc_deepfake.core.streams import EXIT_UNREAD, whole_lines
+from hpc_deepfake.core.surroundings import settle
 
 # subcommand: module, whether it runs on several ranks, summary for --help
 COMMANDS = {
@@ -53,6 +54,7 @@ environment variables:
 
 def main() -> NoReturn:
     """Entry point of the console script."""
+    settle()
     whole_lines()
     command = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if command in ("-h", "--help", "help"):
@@ -63,9 +65,10 @@ def main() -> NoReturn:
         _once(f"hpc-deepfake {__version__}\n")
         sys.exit(0)
     if command not in COMMANDS:
-        _once(f"error: there is no command '{command}'; give one of {', '.join(COMMANDS)}\n",
-              error=True)
-        leave_after_rank_0(EXIT_USAGE)
+        wrong = Usage(f"error: there is no command '{command}'; give one of {', '.join(COMMANDS)}")
+        if launched_rank() == 0:
+            wrong.tell()
+        leave_after_rank_0(wrong)
     module, parallel, _ = COMMANDS[command]
     arguments = sys.argv[2:]
     program = importlib.import_module(module)
@@ -76,24 +79,27 @@ def main() -> NoReturn:
             program.parser().parse(arguments)
         before = getattr(program, "before_mpi", None)
         mpi.run(lambda comm: program.main(comm, arguments), before and partial(before, arguments))
+    leave: Usage | None = None
     try:
         start_log(launched_rank())
-        code = program.main(arguments)
+        with disk_errors():
+            code = program.main(arguments)
         sys.stdout.flush()
     except InputError as error:
-        if launched_rank() == 0:
-            report(f"error: {error}")
+        leave = Usage(f"error: {error}")
         code = EXIT_USAGE
     except KeyboardInterrupt:
         _once("\ninterrupted\n", error=True)
         sys.exit(130)
-    except BrokenPipeError:  # ``… | head``; what is left must not fail when Python ends
+    except BrokenPipeError:  # of a stream that isn't ours; the rest must not fail at Python's end
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        sys.exit(0)
+        sys.exit(EXIT_UNREAD)
     if launched_rank() == 0:
+        if leave is not None:
+            leave.tell()
         ended(code)
     elif code:
-        leave_after_rank_0(code)
+        leave_after_rank_0(leave or code)
     sys.exit(code)
 
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # before other packages are imported
+    from hpc_deepfake.core.surroundings import settle
+
+    settle()
+
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +17,7 @@ from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.files import write_text
 from hpc_deepfake.core.options import Parser, at_least, default_data, seed
 from hpc_deepfake.core.progress import Progress
+from hpc_deepfake.core.streams import work_matters
 from preprocessing.catalogue import SAMPLE_MARK
 from preprocessing.sample import generate
 
@@ -36,6 +42,7 @@ def parser() -> Parser:
 
 def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
     """The whole job. Collective. Returns the exit code."""
+    work_matters()
     options = parser().parse(argv)
     out = options.out or default_data() / "sample"
     mark = f"Generated sample data: {options.count} pictures, seed {options.seed}.\n"

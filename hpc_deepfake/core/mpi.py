@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import sys
 import time
@@ -10,9 +11,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core import launcher, quiet, surroundings, watchdog
+from hpc_deepfake.core.errors import EXIT_USAGE, InputError, disk_errors
 from hpc_deepfake.core.log import start as start_log
-from hpc_deepfake.core.streams import whole_lines
+from hpc_deepfake.core.streams import Unread, whole_lines
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,25 +22,46 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# variables in which launchers pass the rank, before MPI starts
-_RANK = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "MV2_COMM_WORLD_RANK")
+
+class Usage(SystemExit):
+    """The end of a program that was called wrongly, on all ranks alike.
+
+    Attributes:
+        message: what is wrong; None once it is printed.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(EXIT_USAGE)
+        self.message: str | None = message
+
+    def tell(self) -> None:
+        """Print the message, once."""
+        if self.message is not None:
+            report(self.message)
+        self.message = None
 
 
 def launched_rank() -> int:
-    """Rank of this process according to its launcher; 0 without a launcher."""
-    return next((int(os.environ[name]) for name in _RANK if name in os.environ), 0)
+    """Rank of this process: MPI's, else its launcher's; 0 without a launcher."""
+    module = sys.modules.get("mpi4py.MPI")
+    if module is not None and module.Is_initialized() and not module.Is_finalized() \
+            and module.COMM_WORLD.size > 1:
+        return int(module.COMM_WORLD.rank)
+    return launcher.rank(os.environ)
 
 
-def leave_after_rank_0(code: int) -> NoReturn:
-    """Exit where all ranks do so before MPI starts, rank 0 after it printed why: mpirun kills the
-    others as soon as the first one leaves."""
+def leave_after_rank_0(leave: Usage | int) -> NoReturn:
+    """Exit where all ranks do so without MPI, rank 0 after it printed why: mpirun kills the others
+    as soon as the first one leaves. A process that nobody kills is on its own, and prints too."""
     if launched_rank():
         time.sleep(2)
-    sys.exit(code)
+        if isinstance(leave, Usage) and not launcher.by_slurm(os.environ):
+            leave.tell()
+    raise leave if isinstance(leave, Usage) else SystemExit(leave)
 
 
-def wait(request: Request, interval: float = 0.01,
-         overdue: Callable[[float], None] | None = None) -> float:
+@watchdog.waits
+def wait(request: Request, interval: float = 0.01) -> float:
     """Wait for ``request`` by polling, so that signals are handled and the core stays free.
 
     Pauses between polls are short at first, since a large message may need one poll for each of
@@ -48,7 +71,6 @@ def wait(request: Request, interval: float = 0.01,
     Args:
         request: the request to complete.
         interval: longest pause, in seconds.
-        overdue: called with the seconds waited so far, after half a second at every poll.
 
     Returns:
         The seconds waited.
@@ -57,21 +79,24 @@ def wait(request: Request, interval: float = 0.01,
     while not request.Test():
         time.sleep(min(max(5e-5, waited / 100), interval))
         waited = time.perf_counter() - began
-        if overdue is not None and waited > 0.5:
-            overdue(waited)
+        if waited > 0.5:
+            watchdog.polled()
     return time.perf_counter() - began
 
 
 def on_root(comm: Comm, function: Callable[[], T]) -> T:
-    """Result of ``function()``, called on rank 0 only; its InputError is raised on every rank.
-    Collective."""
+    """Result of ``function()``, called on rank 0 only; its InputError, or an error of the disk, is
+    raised on every rank. Collective; the other ranks wait by polling."""
     result: Any = None
     message: str | None = None
     if comm.rank == 0:
         try:
-            result = function()
+            with disk_errors():
+                result = function()
         except InputError as error:
             message = str(error)
+    if comm.size > 1:
+        wait(comm.Ibarrier())
     message, result = comm.bcast((message, result))
     if message is not None:
         raise InputError(message, everywhere=True)
@@ -79,14 +104,17 @@ def on_root(comm: Comm, function: Callable[[], T]) -> T:
 
 
 def together(comm: Comm, function: Callable[[], T]) -> T:
-    """Result of ``function()``, called on every rank; if some ranks raise InputError, all ranks
-    raise one with the message of the lowest such rank. Collective."""
+    """Result of ``function()``, called on every rank; if some ranks raise InputError, or an error
+    of the disk, all ranks raise one with the message of the lowest such rank. Collective."""
     result: Any = None
     message: str | None = None
     try:
-        result = function()
+        with disk_errors():
+            result = function()
     except InputError as error:
         message = str(error)
+    if comm.size > 1:
+        wait(comm.Ibarrier())
     messages = [(rank, text) for rank, text in enumerate(comm.allgather(message)) if text]
     if messages:
         rank, text = messages[0]
@@ -111,7 +139,7 @@ def report(text: str) -> None:
     """Print an error on standard error. The first one of a job also goes to the file that the job
     script named in ``$HPC_DEEPFAKE_ERROR_FILE``, which the script shows last, below the messages
     of the launcher."""
-    print(text, file=sys.stderr, flush=True)
+    print(text, file=quiet.stderr(), flush=True)
     path = os.environ.get("HPC_DEEPFAKE_ERROR_FILE")
     if path:
         with suppress(OSError), open(path, "x", encoding="utf-8",  # "x": the first rank only
@@ -143,18 +171,29 @@ def run(program: Callable[[Comm], int], before: Callable[[], object] | None = No
         before: called on every rank before MPI starts; it must fail on all ranks alike.
     """
     whole_lines()
-    code = None
+    ending: SystemExit | None = None
     try:
         if before is not None:
             before()
     except SystemExit as leave:
-        code = _code(leave)
-    from mpi4py import MPI
+        ending = leave
+    with surroundings.for_mpi():
+        from mpi4py import MPI
 
+    faulthandler.enable(os.dup(2))  # where in Python a fault in a library happened
     comm = MPI.COMM_WORLD
+    guard: watchdog.Watchdog | None = None
+
+    def end(text: str) -> None:
+        report(text)
+        comm.Abort(1)
+
     try:
         start_log(comm.rank)
-        if code is None:
+        guard = watchdog.Watchdog(comm, end)
+        if ending is not None:
+            raise ending
+        with disk_errors():
             code = program(comm)
     except InputError as error:
         code = error.code
@@ -164,18 +203,31 @@ def run(program: Callable[[Comm], int], before: Callable[[], object] | None = No
         else:
             report(f"error on rank {comm.rank} on {MPI.Get_processor_name()}: {error}")
             comm.Abort(code)
+    except Unread as leave:
+        if comm.size > 1:
+            comm.Abort(_code(leave))
+        code = _code(leave)
     except SystemExit as leave:  # argparse: on all ranks alike
+        if comm.rank == 0 and isinstance(leave, Usage):
+            leave.tell()
         code = _code(leave)
     except KeyboardInterrupt:
         if comm.rank == 0:
             print("\ninterrupted; files written so far are kept", file=sys.stderr, flush=True)
         os._exit(130)
-    except Exception:
+    except Exception as error:
+        missing = surroundings.explain(error) if isinstance(error, ImportError) else None
+        if missing is not None:
+            report(f"error on rank {comm.rank} on {MPI.Get_processor_name()}: {missing}")
+            comm.Abort(EXIT_USAGE)
         text = traceback.format_exc()
         report(f"rank {comm.rank} of {comm.size} on {MPI.Get_processor_name()} failed:\n{text}")
         comm.Abort(1)
     sys.stdout.flush()
+    watchdog.enter("ending")
     wait(comm.Ibarrier())
+    if guard is not None:
+        guard.close(wait)
     if comm.rank == 0:
         ended(code)
     sys.exit(code)  # mpi4py finalises MPI at exit, after everything that still uses it

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from hpc_deepfake.core.errors import EXIT_USAGE, InputError
-from hpc_deepfake.core.mpi import launched_rank, leave_after_rank_0, report
+from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.mpi import Usage, launched_rank, leave_after_rank_0
 
 MOST_THREADS = 1024  # of a rank: more than a node has cores, since each thread takes memory
 
@@ -34,9 +34,10 @@ class Parser(argparse.ArgumentParser):
             super()._print_message(message, file)
 
     def error(self, message: str) -> NoReturn:
+        leave = Usage(f"error: {message}\n(see {self.prog} --help)")
         if launched_rank() == 0:
-            report(f"error: {message}\n(see {self.prog} --help)")
-        leave_after_rank_0(EXIT_USAGE)
+            leave.tell()
+        leave_after_rank_0(leave)
 
     def parse(self, argv: Sequence[str] | None = None) -> argparse.Namespace:
         """Options of ``argv`` (default: the command line), over those of its ``--config`` file."""
@@ -54,7 +55,7 @@ class Parser(argparse.ArgumentParser):
             table = tomllib.loads(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"cannot read the configuration {path}: {error}") from None
-        except tomllib.TOMLDecodeError as error:
+        except (tomllib.TOMLDecodeError, RecursionError) as error:
             raise InputError(f"{path} is not valid TOML: {error}") from None
         actions = {name.lstrip("-").replace("-", "_"): action for action in self._actions
                    for name in action.option_strings if name.startswith("--")

@@ -17,12 +17,11 @@ from pathlib import Path
 from types import CodeType
 from typing import TYPE_CHECKING, TypeVar
 
-import numpy as np
-
 from hpc_deepfake.core.log import log
 from hpc_deepfake.core.stalls import EITHER, WAITS, WORKS, Ranks, Stall, State
 
 if TYPE_CHECKING:
+    import numpy as np
     from mpi4py.MPI import Comm, Request
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -31,8 +30,8 @@ F = TypeVar("F", bound=Callable[..., object])
 # takes minutes where many nodes read the same files
 START_WARNING, START_LIMIT = 60.0, 600.0
 _TAG = 32_001  # of the messages on the communicator of all ranks; MPI allows at least 32,767
-_MESSAGE = np.dtype([("run", "i8"), ("phase", "i8"), ("progress", "i8"), ("kind", "i8"),
-                     ("host", "S64"), ("what", "S96"), ("where", "S96")])
+_MESSAGE = [("run", "i8"), ("phase", "i8"), ("progress", "i8"), ("kind", "i8"),
+            ("host", "S64"), ("what", "S96"), ("where", "S96")]  # names and types of NumPy's
 _KINDS: dict[CodeType, int] = {}  # of functions, see ``waits``
 # where main threads are inside a library that also communicates
 _LIBRARIES = ("/tensorflow/python/eager/", "/tensorflow/python/framework/",
@@ -200,6 +199,8 @@ class Watchdog:
         return State(phase, progress, seen if kind is None else kind, self._host, what, where)
 
     def _send(self, state: State) -> None:
+        import numpy as np  # imported late: --help works without it
+
         self._sent = [(request, value) for request, value in self._sent if not request.Test()]
         if self._comm.rank and len(self._sent) >= 10:  # one that receives nothing: send no more
             return
@@ -210,6 +211,7 @@ class Watchdog:
             self._sent.append((self._comm.Isend(message.view(np.uint8), self._to, _TAG), message))
 
     def _receive(self, now: float) -> None:
+        import numpy as np
         from mpi4py import MPI
 
         status, message = MPI.Status(), np.zeros(1, _MESSAGE)

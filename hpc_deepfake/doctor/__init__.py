@@ -98,6 +98,7 @@ def _sections(place: Place, report: Report, options: Namespace) -> None:
     train = options.purpose == "train"
     place.deadline.stage("software")
     records = software.versions(place, options.purpose)
+    records += attempt("other settings", software.other_settings)
     if place.comm.rank == 0:
         records += attempt("tested versions", software.pinned)
     report.section("software", records)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-from hpc_deepfake.core.mpi import launched_rank
+from hpc_deepfake.core import launcher
 from hpc_deepfake.core.text import plural
 from hpc_deepfake.doctor.place import Place
 from hpc_deepfake.doctor.report import FAIL, INFO, WARN, Record
@@ -40,8 +40,7 @@ def started(size: int, environ: Mapping[str, str]) -> Record | None:
 
 def number(environ: Mapping[str, str]) -> int:
     """Number of this process according to its launcher, where MPI may call each one rank 0."""
-    return launched_rank() or int("SLURM_STEP_NUM_TASKS" in environ
-                                  and environ.get("SLURM_PROCID", "0"))
+    return launcher.rank(environ)
 
 
 def world(place: Place) -> Record:

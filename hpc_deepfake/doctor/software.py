@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
 import re
 from pathlib import Path
 
 import hpc_deepfake
+from hpc_deepfake.core import surroundings
 from hpc_deepfake.core.text import plural
 from hpc_deepfake.doctor.place import Place, label
-from hpc_deepfake.doctor.report import FAIL, OK, WARN, Record
+from hpc_deepfake.doctor.report import FAIL, INFO, OK, WARN, Record
 
 _SETUP = "build the environment:\n  env/setup.sh"
 _COMMON = {"NumPy": ("numpy",), "mpi4py": ("mpi4py",), "h5py": ("h5py",)}
@@ -109,6 +111,30 @@ def pinned(pins: Path = PINS) -> Record | None:
                       "  unset PYTHONPATH && env/setup.sh", scope="all")
     matching = plural(len(tested.keys() & present.keys()), "package")
     return Record("tested versions", f"{matching} as in env/versions.txt")
+
+
+def other_settings() -> list[Record]:
+    """What other work has set in this process's environment, and what became of it."""
+    records = [judge_decisions(surroundings.decisions)]
+    folder = os.environ.get("TMPDIR", "")
+    if folder and not surroundings.usable(folder):
+        why = "has characters that MPI doesn't accept"
+        if not os.path.isdir(folder):
+            why = "doesn't exist"
+        elif not os.access(folder, os.W_OK | os.X_OK):
+            why = "can't be written to"
+        records.append(Record("TMPDIR", f"{folder} {why}", WARN,
+                              "MPI's temporary files, and others' too, go elsewhere; to choose "
+                              "where:\n  export TMPDIR=/tmp"))
+    return records
+
+
+def judge_decisions(decisions: list[surroundings.Decision]) -> Record:
+    """The settings that the project's programs don't follow."""
+    if not decisions:
+        return Record("other settings", "none that would be in the way")
+    text = "; ".join(f"{decision.name}: {decision.value}" for decision in decisions)
+    return Record("other settings", f"not followed by these programs: {text}", INFO)
 
 
 def canonical(name: str) -> str:

@@ -1,6 +1,7 @@
 """``mpirun -np N python -m hpc_deepfake.predict``."""
 
-from hpc_deepfake.core import mpi
+from hpc_deepfake.core import mpi, surroundings
 from hpc_deepfake.predict import main
 
+surroundings.settle()
 mpi.run(main)

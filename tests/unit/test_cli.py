@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from typing import NoReturn
 
 import pytest
 from conftest import ROOT
@@ -104,8 +105,14 @@ def test_version(monkeypatch, capsys):
                                        ["evaluate", "--help"], ["train", "--help"],
                                        ["predict", "--part"], ["summary", "nowhere"]])
 def test_other_ranks_are_silent(monkeypatch, capsys, arguments):
-    """Under mpirun only rank 0 prints."""
+    """Under mpirun only rank 0 prints; it ends with the others, which wait for that."""
     monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "1")
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
+
+    def killed(seconds: float) -> NoReturn:
+        raise SystemExit
+
+    monkeypatch.setattr(time, "sleep", killed)
     run(monkeypatch, *arguments)
     assert capsys.readouterr() == ("", "")
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import time
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -100,10 +102,32 @@ def test_wrong_usage_is_exit_code_2_and_one_error_line(capsys, argv):
 
 @pytest.mark.parametrize("argv", [["--help"], ["--config"], ["--seed", "x"]])
 def test_other_ranks_are_silent(capsys, monkeypatch, argv):
+    """They wait for rank 0 to print, and end with it: mpirun kills them."""
     monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "3")
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "4")
+
+    def killed(seconds: float) -> NoReturn:
+        raise SystemExit
+
+    monkeypatch.setattr(time, "sleep", killed)
     with pytest.raises(SystemExit):
         parser().parse(argv)
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("left_over", [
+    {"PMI_RANK": "3"}, {"PMIX_RANK": "3"}, {"OMPI_COMM_WORLD_RANK": "x"},
+    {"PMI_RANK": "3", "PMI_SIZE": "2"}, {"OMPI_COMM_WORLD_RANK": "3", "OMPI_COMM_WORLD_SIZE": "4"}])
+def test_wrong_usage_is_told_where_variables_of_a_launcher_are_left_over(capsys, monkeypatch,
+                                                                         left_over):
+    """A complete set is believed, until nobody ends this process while it waits."""
+    for name, value in left_over.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    with pytest.raises(SystemExit) as left:
+        parser().parse(["--bogus"])
+    assert left.value.code == 2
+    assert capsys.readouterr().err.count("--bogus") == 1
 
 
 def test_help_shows_defaults_and_examples(capsys):

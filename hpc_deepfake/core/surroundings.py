@@ -1,0 +1,205 @@
+"""Settings that other work leaves in the environment of a process, and what is done about them.
+
+What the programs can decide for themselves they decide here, before any other package is imported;
+the rest is refused with the name of the variable, and the doctor shows both.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple
+
+from hpc_deepfake.core import launcher
+from hpc_deepfake.core.errors import EXIT_USAGE, InputError
+
+_PROJECT = ("hpc_deepfake", "preprocessing")
+# packages that a module's PYTHONPATH often has too, in other versions
+PACKAGES = ("numpy", "h5py", "mpi4py", "cv2", "PIL", "psutil", "tensorflow", "keras", "horovod",
+            "matplotlib", "google", "ml_dtypes", "typing_extensions")
+# Keras' own settings: of the file keras.json in KERAS_HOME, which is never one here, and variables
+_KERAS = {"KERAS_HOME": os.devnull, "KERAS_BACKEND": "tensorflow"}
+_KERAS_DROPPED = ("KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH", "KERAS_NNX_ENABLED",
+                  "TF_USE_LEGACY_KERAS")
+# horovodrun's, which contradict MPI's ranks; mpi4py's, with which MPI isn't started or ended; a
+# choice of protobuf's that TensorFlow's version may not have; OpenCV's bounds, other pictures' size
+_DROPPED = re.compile(r"HOROVOD_(RANK|SIZE|(LOCAL|CROSS)_(RANK|SIZE)|HOSTNAME|ELASTIC|GLOO_\w+|"
+                      r"CONTROLLER|CPU_OPERATIONS)|MPI4PY_RC_(INITIALIZE|FINALIZE)|"
+                      r"PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION|OPENCV_IO_MAX_IMAGE_\w+")
+_PLAIN = re.compile(r"[\w./+,=@%~-]+")  # characters of folders with which Open MPI can start
+# Variables that are dropped if their value has another form: OpenMP's number for each level of
+# threads, and flags of TensorFlow, which ends at once if there are others
+_SHAPES = {"OMP_NUM_THREADS": re.compile(r"([1-9]\d{0,4}(\s*,\s*[1-9]\d{0,4})*)?"),
+           "TF_XLA_FLAGS": re.compile(r"(--(tf_|xla_|mark_)\w+(=\S*)?\s*)*")}
+
+
+class Decision(NamedTuple):
+    """A setting that isn't followed.
+
+    Attributes:
+        name: of the variable or file.
+        value: what it says.
+    """
+
+    name: str
+    value: str
+
+
+decisions: list[Decision] = []  # of this process
+
+
+def settle() -> None:
+    """Decide what this process, one of the project's programs, decides for itself; to be called
+    before other packages are imported."""
+    _own_packages_first()
+    for_keras()
+    if os.environ.get("MPLBACKEND", "agg").lower() != "agg":  # such as a notebook's
+        _decide("MPLBACKEND", "agg")
+    for name in list(os.environ):
+        shape = _SHAPES.get(name)
+        if _DROPPED.fullmatch(name) or (shape and not shape.fullmatch(os.environ[name].strip())):
+            _decide(name)
+    if any(option.partition(":")[0] == "error" for option in sys.warnoptions):
+        decisions.append(Decision("PYTHONWARNINGS", ",".join(sys.warnoptions)))
+        warnings.resetwarnings()  # other packages' warnings are no errors of a job
+    sys.excepthook = _hook
+
+
+def for_keras() -> None:
+    """Keras' settings for this process, if Keras isn't loaded yet: its backend is TensorFlow, and
+    no ``keras.json`` of other work is read."""
+    if "keras" in sys.modules:
+        return
+    home = os.environ.get("KERAS_HOME") or os.path.join(os.path.expanduser("~"), ".keras")
+    file = os.path.join(home, "keras.json")
+    with suppress(OSError, UnicodeDecodeError):
+        text = " ".join(Path(file).read_text(encoding="utf-8").split())
+        if home != os.devnull and text != _KERAS_DEFAULT:
+            decisions.append(Decision(file, text[:120]))
+    for name, value in _KERAS.items():
+        if os.environ.get(name, value) != value and name != "KERAS_HOME":
+            decisions.append(Decision(name, os.environ[name]))
+        os.environ[name] = value
+    for name in _KERAS_DROPPED:
+        _decide(name)
+
+
+_KERAS_DEFAULT = ('{ "floatx": "float32", "epsilon": 1e-07, "backend": "tensorflow", '
+                  '"image_data_format": "channels_last" }')
+
+
+def check_keras() -> None:
+    """Whether the Keras of this process, which other code may have loaded first, can be used.
+
+    Raises:
+        InputError: it computes with another backend.
+    """
+    import keras
+
+    backend = keras.config.backend()
+    if backend != "tensorflow":
+        raise InputError(f"Keras was loaded with the backend {backend}, before this project could "
+                         "choose TensorFlow: set KERAS_BACKEND=tensorflow, or import "
+                         "hpc_deepfake.network first", everywhere=True)
+
+
+@contextmanager
+def for_mpi() -> Iterator[None]:
+    """An environment in which MPI can start, inside the block.
+
+    A process without a launcher is a world of its own. Open MPI refuses that inside a SLURM job if
+    it was built without SLURM's PMI, and in a temporary folder with other characters than usual,
+    such as ``pbs.1234[7].server``."""
+    changed: dict[str, str | None] = {}
+    folder = os.environ.get("TMPDIR")
+    if folder and not usable(folder):
+        changed["TMPDIR"] = next(filter(usable, ("/tmp", "/var/tmp", "/dev/shm")), None)
+    if launcher.alone_in_slurm(os.environ):
+        changed["SLURM_NODELIST"] = None
+    before = {name: os.environ[name] for name in changed if name in os.environ}
+    _update(changed)
+    try:
+        yield
+    finally:
+        os.environ.update(before)
+
+
+def usable(folder: str) -> bool:
+    """Whether MPI can keep its temporary files in this folder."""
+    return (_PLAIN.fullmatch(folder) is not None and os.path.isdir(folder)
+            and os.access(folder, os.W_OK | os.X_OK))
+
+
+def explain(error: ImportError) -> str | None:
+    """A message about a package that can't be loaded; None for a module of the project's own,
+    where it is a mistake of ours."""
+    name = (error.name or "").partition(".")[0]
+    if name in _PROJECT:
+        return None
+    what = f"the package {name}" if name else "a package"
+    reason = " ".join(str(error).split("\n\n")[0].split())
+    hints = [f"{variable}={os.environ[variable]}" for variable in (
+        "PYTHONPATH", "LD_LIBRARY_PATH", "LD_PRELOAD") if os.environ.get(variable)]
+    cause = f". What other modules have set may be the cause: {', '.join(hints)}" if hints else ""
+    return (f"{what} can't be loaded: {reason}{cause}. In a new shell, source env/activate.sh and "
+            "run hpc-deepfake doctor; env/setup.sh builds the environment")
+
+
+def _hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Say in one message which package can't be loaded; before the program itself begins, where
+    ``mpi.run`` says it."""
+    message = explain(error) if isinstance(error, ImportError) else None
+    if message is None:
+        sys.__excepthook__(kind, error, trace)
+        return
+    from hpc_deepfake.core import mpi  # which uses this module
+
+    if mpi.launched_rank() == 0:
+        mpi.report(f"error: {message}")
+        mpi.ended(EXIT_USAGE)
+    else:
+        time.sleep(2)  # until rank 0 has printed
+    os._exit(EXIT_USAGE)
+
+
+def _own_packages_first() -> None:
+    """Search the folders of PYTHONPATH, and the current one, after the environment's own, whose
+    packages fit together."""
+    named = {"PYTHONPATH": os.environ.get("PYTHONPATH", "").split(os.pathsep)}
+    with suppress(OSError):  # the current folder may be gone
+        named["current folder"] = [os.getcwd()]
+    for name, entries in named.items():
+        for entry in entries:
+            if entry not in sys.path or os.path.isdir(os.path.join(entry, _PROJECT[0])):
+                continue
+            sys.path[:] = [*(other for other in sys.path if other != entry), entry]
+            hidden = [package for package in PACKAGES if _has(entry, package) and any(
+                _has(other, package) for other in sys.path if other.startswith(sys.prefix))]
+            if hidden:
+                decisions.append(Decision(name, f"{entry} ({', '.join(hidden)})"))
+
+
+def _has(folder: str, package: str) -> bool:
+    return any(os.path.exists(os.path.join(folder, package + end)) for end in ("", ".py"))
+
+
+def _decide(name: str, value: str | None = None) -> None:
+    """Set a variable for this process and those that it starts, or drop it."""
+    if name in os.environ:
+        decisions.append(Decision(name, os.environ[name]))
+        _update({name: value})
+
+
+def _update(values: Mapping[str, str | None]) -> None:
+    for name, value in values.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
