@@ -11,6 +11,7 @@ from urllib.parse import unquote_to_bytes
 
 import numpy as np
 
+from hpc_deepfake.core import watchdog
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.mpi import concatenate
 from hpc_deepfake.core.progress import Line
@@ -84,6 +85,7 @@ def damaged_rows(header: Header, rows: np.ndarray, shown: bool = False) -> np.nd
                 found += [row for number, row in enumerate(run.tolist())
                           if checksum([block[number] for block in blocks]) != stored[row]]
                 checked += len(run)
+                watchdog.advance()
                 if line.due():
                     line.show(f"{checked:,} of {plural(len(rows), 'row')} checked")
         finally:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import psutil
 
-from hpc_deepfake.core import memory
+from hpc_deepfake.core import memory, watchdog
 from hpc_deepfake.core.errors import InputError
 from preprocessing import unreadable
 from preprocessing.store import Header
@@ -61,6 +61,7 @@ class Source:
                 if not count:
                     raise self._cut_off()
                 left, position = left[count:], position + count
+                watchdog.advance()
 
     def check_size(self) -> None:
         """Raise InputError if the file has become too short."""

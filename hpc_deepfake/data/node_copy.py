@@ -117,5 +117,5 @@ def _fill(descriptor: int, source: Source, part: int, parts: int) -> None:
 def _require(needed: int, free: int, where: str) -> None:
     """Raise ValueError unless the pictures fit."""
     if free < needed + needed // 10:
-        raise ValueError(f"{where} has {free / 1e9:,.2f} GB free, and the pictures take "
-                         f"{needed / 1e9:,.2f} GB")
+        raise ValueError(f"{where} has {free / 1e6:,.0f} MB free, and the pictures take "
+                         f"{needed / 1e6:,.0f} MB")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hpc_deepfake.core import mpi
+from hpc_deepfake.core import mpi, watchdog
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.log import log
 from hpc_deepfake.core.text import plural
@@ -32,8 +32,15 @@ def stage(comm: Comm, path: Path, folder: Path) -> Path:
 
     Returns:
         This rank's path of the data file.
+
+    Raises:
+        InputError: no node has the folder.
     """
     from mpi4py import MPI
+
+    if not any(comm.allgather(_usable(folder))):
+        raise InputError(f"--stage {folder}: there is no such folder, nor the one that it would "
+                         "be in; name one on each node's local disk, like /tmp", everywhere=True)
 
     node = comm.Split_type(MPI.COMM_TYPE_SHARED, comm.rank)
     copy, problem = None, None
@@ -55,6 +62,13 @@ def stage(comm: Comm, path: Path, folder: Path) -> Path:
     return path if copy is None else copy
 
 
+def _usable(folder: Path) -> bool:
+    """Whether it exists, or can be made in an existing folder other than the root, where only a
+    mistyped name leads."""
+    parent = folder.absolute().parent
+    return folder.exists() or (parent.is_dir() and parent != Path("/"))
+
+
 def _copy(path: Path, folder: Path) -> Path:
     """A complete and checked copy of ``path`` in ``folder``, reused if there is one.
 
@@ -65,7 +79,9 @@ def _copy(path: Path, folder: Path) -> Path:
     # two files of the same name get two copies; a copy of another user is never used
     tag = zlib.crc32(os.fsencode(path.resolve()))
     copy = folder / f"{path.stem}-{os.getuid()}-{tag:08x}{path.suffix}"
-    folder.mkdir(parents=True, exist_ok=True)
+    if not _usable(folder):
+        raise ValueError(f"there is no folder {folder}")
+    folder.mkdir(exist_ok=True)
     size, time = path.stat().st_size, path.stat().st_mtime_ns
     with suppress(FileNotFoundError):
         status = copy.lstat()
@@ -81,7 +97,9 @@ def _copy(path: Path, folder: Path) -> Path:
     try:
         # "x": don't follow a link that another user placed in a shared folder
         with open(path, "rb") as source, open(temporary, "xb") as target:
-            shutil.copyfileobj(source, target, 16 << 20)
+            while block := source.read(16 << 20):
+                target.write(block)
+                watchdog.advance()
         os.utime(temporary, ns=(time, time))
         if not _complete(temporary):
             raise ValueError(f"the copy in {folder} differs from {path}")
