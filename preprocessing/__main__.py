@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # before other packages are imported
+    from hpc_deepfake.core.surroundings import settle
+
+    settle()
+
 import csv
 import os
 import platform
+import shlex
 import time
 from argparse import Namespace
 from collections import Counter
@@ -16,12 +22,13 @@ from urllib.parse import unquote
 
 import numpy as np
 
-from hpc_deepfake.core import mpi
+from hpc_deepfake.core import holder, mpi
 from hpc_deepfake.core.errors import EXIT_USAGE, InputError
 from hpc_deepfake.core.files import whole, write_json
 from hpc_deepfake.core.log import log
 from hpc_deepfake.core.options import Parser, at_least, between, default_data, seed
 from hpc_deepfake.core.stop import EXIT_STOPPED, StopFlag
+from hpc_deepfake.core.streams import work_matters
 from hpc_deepfake.core.text import plural
 from preprocessing import ela, extract, protocol, split, store, unreadable, video
 from preprocessing.catalogue import LABELS, Catalogue, scan, scan_pair
@@ -82,8 +89,10 @@ def parser() -> Parser:
     return cli
 
 
+@holder.releases
 def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
     """The whole job. Collective. Returns the exit code."""
+    work_matters()
     stop = StopFlag()
     options = parser().parse(argv)
     catalogues: list[Catalogue] = []  # one on rank 0, which keeps it to itself
@@ -108,6 +117,7 @@ def _prepare(ranks: int, options: Namespace) -> tuple[Catalogue, store.Header, f
     for option in ("quality", "reencode"):
         if (getattr(options, option) or 0) > 100:
             raise InputError(f"--{option} {getattr(options, option)}: JPEG quality is at most 100")
+    _check_place(options)
     fractions = split.parse_fractions(options.split)
     allowed_rejects(options.max_rejects, 0)
     if options.frames_per_video and options.frame_rate:
@@ -137,8 +147,7 @@ def _prepare(ranks: int, options: Namespace) -> tuple[Catalogue, store.Header, f
     recipe = store.Recipe(features, parameters, options.split, options.split_by, options.seed,
                           catalogue.digest(), len(catalogue))
     out = output(options)
-    if out.is_dir():
-        raise InputError(f"--out {out} is a folder: name a file, like {out / 'features.h5'}")
+    _hold(out)
     if out.exists():
         if not os.access(out, os.W_OK):
             raise InputError(f"cannot write {out}: Permission denied; "
@@ -164,6 +173,33 @@ def _prepare(ranks: int, options: Namespace) -> tuple[Catalogue, store.Header, f
     return catalogue, header, time.perf_counter() - start
 
 
+def _hold(out: Path) -> None:
+    """Hold the data file for this job.
+
+    Raises:
+        InputError: another job holds it, or its folder can't be written to.
+    """
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write {out}: {error.strerror}; "
+                         "choose another place with --out") from None
+    holder.hold(out, "preprocessing", "--out")
+
+
+def _check_place(options: Namespace) -> None:
+    """Raise InputError where the folder of pictures and the data file are mixed up."""
+    out, data = output(options), options.data
+    if out.is_dir():
+        pictures = "" if data or options.authentic else \
+            f", and the folder of pictures with --data, like --data {shlex.quote(str(out))}"
+        raise InputError(f"--out {out} is a folder: name the data file to write, like "
+                         f"--out {shlex.quote(str(out / 'features.h5'))}{pictures}")
+    if data is not None and data.is_file():
+        raise InputError(f"--data {data} is a file: name the folder of pictures with --data, and "
+                         "the data file to write with --out")
+
+
 def output(options: Namespace) -> Path:
     """Path of the data file.
 
@@ -185,11 +221,11 @@ def allowed_rejects(text: str, rows: int) -> int:
     """
     try:
         allowed = float(text.removesuffix("%"))
-        if not 0 <= allowed < float("inf"):
+        if not 0 <= allowed < float("inf") or (text.endswith("%") and allowed > 100):
             raise ValueError
     except ValueError:
-        raise InputError(f"--max-rejects {text}: give a number like 5, or a percentage like 1%"
-                         ) from None
+        raise InputError(f"--max-rejects {text}: give a number like 5, or a percentage up to "
+                         "100%, like 1%") from None
     return int(allowed * rows / 100) if text.endswith("%") else int(allowed)
 
 

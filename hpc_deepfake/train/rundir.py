@@ -48,6 +48,10 @@ class RunDir:
             InputError: it can't be created, another process holds it, or it already holds a run.
         """
         self.path = path
+        other = _other_file(path)
+        if other is not None:
+            raise InputError(f"--run {path} is a folder of other files, such as {other}: name a "
+                             "new folder, or that of a run")
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -81,6 +85,19 @@ class RunDir:
         path = self.path / name
         with files.writing(path), open(path, "a", encoding="utf-8") as file:
             file.write(json.dumps(files.finite_only(value)) + "\n")
+
+
+def _other_file(path: Path) -> str | None:
+    """A file in a folder that holds no run, other than logs and options of one to come; None if
+    there is none."""
+    try:
+        names = sorted(os.listdir(path))
+    except OSError:  # it doesn't exist, or the next step says why it can't be used
+        return None
+    if {*_OWN, "checkpoints", "jobs", holder.NAME} & set(names):
+        return None
+    return next((name for name in names if not name.startswith(".")
+                 and not name.endswith((".out", ".err", ".log", ".toml"))), None)
 
 
 def environment(ranks: list[dict[str, Any]]) -> dict[str, Any]:

@@ -357,8 +357,10 @@ scaling_study() {
     fi
     job_records=$folder/jobs
     mkdir -p "$job_records"
-    lines=$("${plan[@]}" --lines -- "${words[@]}")
+    # Until all are submitted, or this shell ends, nobody else submits the study.
+    lines=$("${plan[@]}" --lines --holder $$ -- "${words[@]}")
     if [[ -z $lines ]]; then
+        rm -f "$folder/in-use.json"
         scaling_report "$folder"
         return
     fi
@@ -374,9 +376,11 @@ scaling_study() {
             say "$name: job $id"
         fi
         ids+=("$id")
+        touch -c "$folder/in-use.json" # a sign of life for other machines
     done
     id=$(IFS=: && echo "${ids[*]}")
     id=$(submit "$(job_file scaling_study)" "$(after any "$id")" "RUN=$folder" "DEVICE=$DEVICE" HPC_DEEPFAKE_REPORT=1)
+    rm -f "$folder/in-use.json"
     say "report: job $id, into $folder/report.html"
 }
 
