@@ -102,9 +102,17 @@ class Header:
         return math.prod(self.shapes[name]) * self.types[name].itemsize
 
     def array(self, name: str, mode: Literal["r", "r+"] = "r") -> np.ndarray:
-        """A dataset, mapped into memory."""
-        return np.memmap(self.path, self.types[name], mode, self.offsets[name],
-                         self.shapes[name])
+        """A dataset, mapped into memory.
+
+        Raises:
+            InputError: the file is gone, or has become too short.
+        """
+        try:
+            return np.memmap(self.path, self.types[name], mode, self.offsets[name],
+                             self.shapes[name])
+        except (OSError, ValueError) as error:
+            raise InputError(f"{self.path} has changed since it was opened: {error}. Find what "
+                             "wrote to it, and run preprocessing again") from None
 
 
 def create(path: Path, catalogue: Catalogue, split: np.ndarray, recipe: Recipe) -> None:
@@ -185,7 +193,7 @@ def open_header(path: Path) -> Header:
         raise InputError(_damaged(path, error)) from None
     schema = header.attributes.get("schema")
     if schema == SCHEMA and missing:
-        raise InputError(_damaged(path, ValueError(f"it has no {', '.join(sorted(missing))}")))
+        raise InputError(_damaged(path, ValueError(f"it has no {', '.join(sorted(map(str, missing)))}")))
     if schema != SCHEMA:
         raise InputError(f"{path} has schema {schema}, not {SCHEMA}: "
                          "run preprocessing again with another --out")

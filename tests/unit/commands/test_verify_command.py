@@ -62,6 +62,15 @@ def test_verify_pending_and_rejected_rows(copy, capsys):
     assert verify.main([str(copy)]) == 0
 
 
+def test_verify_detects_a_wrong_label(copy, capsys):
+    """Which preprocessing doesn't repair."""
+    open_header(copy).array("label", "r+")[5] ^= 1
+    assert verify.main([str(copy)]) == 2
+    out = capsys.readouterr().out
+    assert "60 intact, 0 damaged" in out
+    assert "labels and paths of the rows don't have their checksum. Move it away" in out
+
+
 def test_the_stored_checksum_is_that_of_the_rows(data_file):
     """It is the CRC-32 of both features' bytes, computed here independently."""
     header = open_header(data_file)
