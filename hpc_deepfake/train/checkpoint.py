@@ -36,7 +36,8 @@ def save(folder: Path, step: int, arrays: Sequence[np.ndarray], meta: dict[str, 
         np.savez(file, allow_pickle=False, **contents)
     others = [other for other in found(folder) if other != path]
     for old in others[keep - 1:]:  # never the new one, whatever the others are called
-        old.unlink(missing_ok=True)
+        with files.writing(old):
+            old.unlink(missing_ok=True)
     return path
 
 

@@ -6,7 +6,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpc_deepfake.core import files, mpi
+from hpc_deepfake.core import mpi
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.json_data import dictionary
 from hpc_deepfake.core.log import log
@@ -40,8 +40,6 @@ def run_directory(comm: Comm, options: Namespace, settings: Settings,
             raise InputError("--resume: name the run directory to resume with --run DIR")
         run = RunDir(options.run or default_run(), options.resume)
         folder = run.path / "checkpoints"
-        for place in (run.path, folder):  # which this process holds
-            files.remove_temporary(place)
         if options.resume:
             try:
                 newest = checkpoint.load_newest(folder)

@@ -57,6 +57,21 @@ def test_the_newest_are_kept(tmp_path):
     assert [path.name for path in checkpoint.found(tmp_path)] == ["step-000200000.npz"]
 
 
+def test_the_last_whole_one_stays_until_there_is_another(tmp_path):
+    """With ``keep=1`` and a damaged newer one: set aside, it neither counts nor is deleted."""
+    good, bad = save(tmp_path, 1, 9)
+    cut(bad)
+    aside = checkpoint.set_aside(bad)
+    assert checkpoint.found(tmp_path) == [good]
+    new, = save(tmp_path, 5, keep=1)
+    assert checkpoint.found(tmp_path) == [new] and aside.exists()
+    # even where nobody has set it aside: what was just written is whole, and stays
+    good, bad = save(tmp_path, 6, 9)
+    cut(bad)
+    new, = save(tmp_path, 7, keep=1)
+    assert checkpoint.load_newest(tmp_path)[1]["step"] == 7
+
+
 def test_other_files_are_neither_listed_nor_deleted(tmp_path):
     others = {".new-step-000000009.npz", "step-9.npz", "notes.txt", "step-000000009.npz.bak"}
     for name in others:

@@ -7,18 +7,20 @@ import math
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from conftest import read_lines
+from speed import limit
 
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.stop import SIGNALS, StopFlag
 from hpc_deepfake.network.settings import Settings
 from hpc_deepfake.strategies.base import SAVE, STOP, Done, Strategy
-from hpc_deepfake.train import loop, messages, timing
+from hpc_deepfake.train import checkpoint, loop, messages, timing
 from hpc_deepfake.train.loop import Limits, State, Trainer, dropout_seed
 from hpc_deepfake.train.rundir import RunDir, default_run
 
@@ -154,8 +156,6 @@ def test_metrics_of_an_epoch(train, tmp_path):
 def test_a_stopped_run_resumes_from_its_checkpoint(train, tmp_path, steps):
     """Stopped after ``steps`` steps, the run returns None and leaves a checkpoint; resumed from it,
     it ends like an undisturbed run, with the same best epoch and number of steps."""
-    from hpc_deepfake.train import checkpoint
-
     class After:
         """A stop flag that is set in step number ``steps``."""
 
@@ -313,6 +313,97 @@ def test_limits_of_mid_epoch_checkpoints(train, tmp_path, monkeypatch):
     clock[0] += 1e6
     trainer.limits = Limits(1, 0, 0.0, 2)
     assert not trainer._checkpoint_due()
+
+
+def test_a_checkpoint_is_the_state_at_its_step(train, tmp_path, monkeypatch):
+    """Though it is written while training continues."""
+    saved, written = threading.Event(), []
+    quick = checkpoint.save
+
+    def slow(folder, step, arrays, *more):
+        saved.wait(limit(60))
+        written.append((step, arrays[0].item()))
+        return quick(folder, step, arrays, *more)
+
+    def step(self, batches, rows, step, wishes):
+        if self.weight.value == 4:
+            saved.set()
+        return original(self, batches, rows, step, wishes)
+
+    original = Scripted.step
+    monkeypatch.setattr(checkpoint, "save", slow)
+    monkeypatch.setattr(Scripted, "step", step)
+    train(QUALITY, 2, run=RunDir(tmp_path / "run")).train()
+    assert written == [(3, 3.0), (6, 6.0)]
+
+
+def test_a_full_disk_ends_the_training_with_the_last_checkpoint(train, tmp_path, monkeypatch):
+    """A message that names the file, and nothing is left of it. Training ends at the next step."""
+    run = RunDir(tmp_path / "run")
+    trainer = train(QUALITY, 9, run=run)
+    quick = np.savez
+
+    def full(file, **contents):
+        if trainer.state.step < 6:
+            return quick(file, **contents)
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(InputError, match=r"cannot write .*step-000000006\.npz: No space left"):
+        trainer.train()
+    assert 6 <= trainer.state.step <= 9
+    assert os.listdir(run.path / "checkpoints") == ["step-000000003.npz"]
+    assert checkpoint.load_newest(run.path / "checkpoints")[1]["state"]["step"] == 3
+
+
+def test_full_metrics_end_the_training_too(train, tmp_path, monkeypatch):
+    """Though only rank 0 writes them, and no checkpoint is due."""
+    trainer = train(QUALITY, 9, run=RunDir(tmp_path / "run"))
+    trainer.limits = Limits(9, 0, 1e6, 2)
+    monkeypatch.setattr(RunDir, "append", lambda *_: (_ for _ in ()).throw(
+        OSError(122, "Disk quota exceeded", "metrics.jsonl")))
+    with pytest.raises(InputError, match=r"cannot write metrics\.jsonl: Disk quota exceeded"):
+        trainer.train()
+    assert trainer.state.step <= 6
+
+
+def test_checkpoint_minutes_govern_ends_of_epochs(train, tmp_path):
+    """The last state is saved whatever they are; 0: each epoch's."""
+    saved = {}
+    for minutes in (0.0, 1e6):
+        run = RunDir(tmp_path / str(minutes))
+        trainer = train(QUALITY, 3, run=run)
+        trainer.limits = Limits(3, 0, minutes, 9)
+        trainer.train()
+        saved[minutes] = [int(path.stem[5:]) for path in checkpoint.found(run.path / "checkpoints")]
+    assert saved == {0.0: [9, 6, 3], 1e6: [9]}
+
+
+def test_the_wall_clock_counts_validation_and_saving(train, tmp_path, monkeypatch):
+    """Of each epoch from the end of the one before; what was lost to an interruption doesn't."""
+    now = [100.0]
+    monkeypatch.setattr(loop, "time", SimpleNamespace(
+        monotonic=lambda: now[0], perf_counter=lambda: now[0]))
+
+    def passing(seconds, function):
+        def wrapped(self, *inputs):
+            now[0] += seconds
+            return function(self, *inputs)
+        return wrapped
+
+    run = RunDir(tmp_path / "run")
+    monkeypatch.setattr(Scripted, "step", passing(2.0, Scripted.step))
+    monkeypatch.setattr(Scripted, "probabilities", passing(1.0, Scripted.probabilities))
+    monkeypatch.setattr(Scripted, "state", passing(4.0, Scripted.state))
+    trainer = train(QUALITY, 2, run=run)
+    now[0] += 50  # since the trainer was made
+    trainer.train()
+    lines = read_lines(run.path / "metrics.jsonl")
+    # three steps and one validation; the second epoch also waited for the first one's saving
+    assert [line["wall_s"] for line in lines] == [7.0, 11.0]
+    assert [line["wall_images_per_s"] for line in lines] == [12 / 7, 12 / 11]
+    assert lines[1]["seconds"]["checkpoint"] == 4.0
 
 
 def test_a_state_is_saved_once(train, tmp_path):
