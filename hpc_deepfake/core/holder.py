@@ -430,4 +430,4 @@ def _refusal(path: Path, record: Path, busy: _Busy, option: str) -> str:
     if busy.in_sight:
         return f"{text}: wait until it has ended, end it, or choose another {option}"
     return f"{text}, which gave a sign of life just now: wait until it has ended, or choose " \
-           f"another {option}. If you know better, delete {record} and run this command again"
+           f"another {option}. If it is certainly dead, delete {record} and run this command again"
