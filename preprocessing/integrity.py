@@ -77,11 +77,14 @@ def damaged_rows(header: Header, rows: np.ndarray, shown: bool = False) -> np.nd
         InputError: the file can't be read.
     """
     stored, found, line, checked = header.array("crc32"), [], Line(shown), 0
+    buffers = {name: np.empty((_BLOCK, *header.shapes[name][1:]), np.uint8)
+               for name in header.features}
     try:
         descriptor = os.open(header.path, os.O_RDONLY)
         try:
             for run in _runs(rows):
-                blocks = [_read(descriptor, header, name, run) for name in header.features]
+                blocks = [_read(descriptor, header.offsets[name], run, buffer)
+                          for name, buffer in buffers.items()]
                 found += [row for number, row in enumerate(run.tolist())
                           if checksum([block[number] for block in blocks]) != stored[row]]
                 checked += len(run)
@@ -121,12 +124,14 @@ def _runs(rows: np.ndarray) -> Iterator[np.ndarray]:
         yield from (run[start:start + _BLOCK] for start in range(0, len(run), _BLOCK))
 
 
-def _read(descriptor: int, header: Header, name: str, rows: np.ndarray) -> np.ndarray:
-    """Consecutive rows of a feature, by reading: a mapped page of a file that is cut off meanwhile
-    would end the process. Missing bytes are 0."""
-    pixels = np.zeros((len(rows), *header.shapes[name][1:]), np.uint8)
-    left = pixels.reshape(-1).data
-    position = header.offsets[name] + int(rows[0]) * pixels[:1].nbytes
-    while len(left) and (count := os.preadv(descriptor, [left], position)):
+def _read(descriptor: int, offset: int, rows: np.ndarray, buffer: np.ndarray) -> np.ndarray:
+    """Consecutive rows of the feature at ``offset``, in the buffer; missing bytes are 0.
+
+    By reading: a mapped page of a file that is cut off meanwhile would end the process."""
+    pixels = buffer[:len(rows)]
+    left = pixels.reshape(-1)
+    position = offset + int(rows[0]) * pixels[0].nbytes
+    while len(left) and (count := os.preadv(descriptor, [left.data], position)):
         left, position = left[count:], position + count
+    left[:] = 0
     return pixels
