@@ -14,6 +14,7 @@ from hpc_deepfake.compare.command import command_line, default_out, parse, parse
 from hpc_deepfake.compare.plan import Training, own_threads, trainings
 from hpc_deepfake.core import holder
 from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.streams import work_matters
 from preprocessing.store import Header, open_header
 
 __all__ = ["main", "parser"]
@@ -35,6 +36,7 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         InputError: wrong options, or a folder with other runs.
     """
+    work_matters()
     options = parse(argv)
     if any(os.environ.get(name, "1") != "1" for name in _SIZES):
         raise InputError("compare starts the ranks of each training itself: run it without mpirun, "

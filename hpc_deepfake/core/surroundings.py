@@ -153,9 +153,10 @@ def explain(error: ImportError) -> str | None:
 
 
 def _hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Say in one message which package can't be loaded; before the program itself begins, where
-    ``mpi.run`` says it."""
-    message = explain(error) if isinstance(error, ImportError) else None
+    """One message instead of a traceback for what a user can fix, outside of ``mpi.run``, which
+    does the same."""
+    message = explain(error) if isinstance(error, ImportError) else \
+        str(error) if isinstance(error, InputError) else None
     if message is None:
         sys.__excepthook__(kind, error, trace)
         return
@@ -174,7 +175,7 @@ def _own_packages_first() -> None:
     packages fit together."""
     named = {"PYTHONPATH": os.environ.get("PYTHONPATH", "").split(os.pathsep)}
     with suppress(OSError):  # the current folder may be gone
-        named["current folder"] = [os.getcwd()]
+        named["current folder"] = [os.getcwd(), ""]
     for name, entries in named.items():
         for entry in entries:
             if entry not in sys.path or os.path.isdir(os.path.join(entry, _PROJECT[0])):

@@ -13,6 +13,7 @@ from hpc_deepfake.core import mpi
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.files import write_json
 from hpc_deepfake.core.options import MOST_THREADS, Parser, at_least
+from hpc_deepfake.core.streams import work_matters
 from hpc_deepfake.core.text import plural
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ def parser() -> Parser:
 def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
     """Run all checks; collective. Returns the exit code, the same on all ranks."""
     options = parser().parse(argv)
+    if options.json is not None:
+        work_matters()
     options.purpose = vars(options)["for"]  # "for" is a keyword of Python
     from hpc_deepfake.doctor import launch
     from hpc_deepfake.doctor.deadline import Deadline

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.log import log
+from hpc_deepfake.core.streams import work_matters
 from hpc_deepfake.jobs import accounting, options
 from hpc_deepfake.jobs.script import DIALECTS, render
 from hpc_deepfake.jobs.script.dialect import Dialect
@@ -45,6 +46,7 @@ def _script(subcommand: str, argv: list[str]) -> int:
     if subcommand == "render":
         sys.stdout.write(render(text, dialect, request))
     else:
+        work_matters()
         submit(arguments, dialect, name, text, request)
     _hint(text, request)
     return 0

@@ -10,6 +10,7 @@ from hpc_deepfake.core import json_data
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.files import whole, write_json
 from hpc_deepfake.core.json_data import dictionary, finite
+from hpc_deepfake.core.surroundings import check_keras
 from preprocessing.ela import SIZE, Parameters
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ def load(path: Path) -> keras.Model:
     import keras
     import numpy as np
 
+    check_keras()
     file = find(path)
     try:
         model = keras.saving.load_model(file, compile=False, safe_mode=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from hpc_deepfake.core.surroundings import check_keras
 from preprocessing.ela import SIZE
 
 if TYPE_CHECKING:
@@ -22,17 +23,19 @@ def build(precision: str = "float32") -> keras.Model:
     import keras
     from keras import layers
 
+    check_keras()
+    last = {"data_format": "channels_last"}  # whatever a program that uses this one has set
     keras.config.set_dtype_policy(precision)  # once set, floatx does not change it
     model = keras.Sequential([
         keras.Input((SIZE, SIZE, 3), name="picture"),
         layers.Rescaling(1 / 255, name="rescaling"),
-        layers.Conv2D(32, 3, activation="relu", name="conv1"),
+        layers.Conv2D(32, 3, activation="relu", name="conv1", **last),
         layers.BatchNormalization(name="bn1"),
-        layers.MaxPooling2D(2, name="pool1"),
-        layers.Conv2D(64, 3, activation="relu", name="conv2"),
+        layers.MaxPooling2D(2, name="pool1", **last),
+        layers.Conv2D(64, 3, activation="relu", name="conv2", **last),
         layers.BatchNormalization(name="bn2"),
-        layers.MaxPooling2D(2, name="pool2"),
-        layers.Flatten(name="flatten"),
+        layers.MaxPooling2D(2, name="pool2", **last),
+        layers.Flatten(name="flatten", **last),
         layers.Dense(128, activation="relu", name="dense1"),
         layers.Dropout(0.5, name="dropout"),
         layers.Dense(2, activation="softmax", name="dense2"),

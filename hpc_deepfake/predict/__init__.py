@@ -17,6 +17,7 @@ from hpc_deepfake.core import mpi
 from hpc_deepfake.core.errors import EXIT_USAGE, InputError
 from hpc_deepfake.core.log import log
 from hpc_deepfake.core.options import Parser, at_least, between
+from hpc_deepfake.core.streams import work_matters
 from hpc_deepfake.core.text import plural, printable
 from hpc_deepfake.predict import inputs, output
 from preprocessing.names import FRAMES
@@ -76,6 +77,8 @@ def parser() -> Parser:
 def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
     """Run the command; collective. Returns the exit code."""
     options = parser().parse(argv)
+    if options.ela_dir or options.explain_dir or options.plot_dir:
+        work_matters()
     card, paths = mpi.on_root(comm, partial(_prepare, options))
 
     from hpc_deepfake.network import device, model

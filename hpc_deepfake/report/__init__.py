@@ -8,6 +8,8 @@ from pathlib import Path
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.files import write_text
 from hpc_deepfake.core.options import Parser
+from hpc_deepfake.core.outputs import check_file
+from hpc_deepfake.core.streams import work_matters
 
 _EXAMPLES = """examples:
   hpc-deepfake report runs/first
@@ -35,9 +37,11 @@ def parser() -> Parser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code."""
+    work_matters()
     options = parser().parse(argv)
     out = options.out or options.run / NAME
     out = out / NAME if out.is_dir() else out
+    check_file("--out", out, "HTML")
     write(options.run, out, options.part)
     print(f"report: {out}", flush=True)
     return 0

@@ -7,6 +7,7 @@ from functools import partial
 
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.options import Parser
+from hpc_deepfake.core.streams import work_matters
 
 _DESCRIPTION = """Measure and predict how training and preprocessing scale over ranks and nodes.
 
@@ -45,6 +46,7 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         InputError: no such subcommand, or as the subcommand raises.
     """
+    work_matters()
     subcommand, *arguments = argv or [""]
     if subcommand == "plan":
         from hpc_deepfake.scaling import planning

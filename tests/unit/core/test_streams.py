@@ -1,12 +1,15 @@
-"""Lines are written whole, in real processes."""
+"""Lines are written whole, and what happens to them doesn't end the work, in real processes."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from conftest import run_program
+from speed import limit
 
 PROGRAM = """
 import sys
@@ -62,3 +65,64 @@ def test_the_streams_of_a_test_stay_in_place(capsys: pytest.CaptureFixture[str])
     assert sys.stdout is stream
     print("still captured")
     assert capsys.readouterr().out == "still captured\n"
+
+
+LINES = """
+import sys, time
+from hpc_deepfake.core import streams
+from hpc_deepfake.core.surroundings import settle
+settle()
+streams.whole_lines()
+if sys.argv[1] == "work":
+    streams.work_matters()
+print("first")
+time.sleep(float(sys.argv[2]))
+for number in range(3):
+    print("later", number)
+    print("later", number, file=sys.stderr)
+with open("finished", "w") as file:
+    file.write(f"{file.fileno()}")
+"""
+
+
+def unread(kind: str, cwd: Path, shell: str) -> subprocess.CompletedProcess[str]:
+    """The program in a pipe or with other standard streams, as ``shell`` says."""
+    pause = "0.3" if "|" in shell else "0"
+    return subprocess.run(
+        ["bash", "-c", f'set -o pipefail; "$1" -c "$2" {kind} {pause} {shell}', "-",
+         sys.executable, LINES], cwd=cwd, capture_output=True, text=True, timeout=limit(60))
+
+
+@pytest.mark.parametrize("shell", ["| head -1", ">/dev/full", ">&-", ">&- 2>&- <&-", "2>/dev/full"])
+def test_work_is_finished_whether_its_output_can_be_written_or_not(tmp_path: Path,
+                                                                   shell: str) -> None:
+    """And no file that it opens gets the number of a closed standard stream."""
+    done = unread("work", tmp_path, shell)
+    assert done.returncode == 0, done.stderr
+    assert int((tmp_path / "finished").read_text()) > 2
+    assert done.stderr.count("\n") == (0 if "2>" in shell else 4 if "full" in shell else 3)
+    assert ("No space left on device; what is printed is lost" in done.stderr) \
+        == (shell == ">/dev/full")
+
+
+@pytest.mark.parametrize(("shell", "code", "error"), [
+    ("| head -1", 141, ""),
+    (">/dev/full", 2, "error: cannot write standard output: No space left")])
+def test_what_is_there_for_its_output_ends_with_it(tmp_path: Path, shell: str, code: int,
+                                                   error: str) -> None:
+    """Quietly where its reader has left."""
+    done = unread("output", tmp_path, shell)
+    assert done.returncode == code
+    assert done.stderr.startswith(error) and done.stderr.count("\n") == bool(error)
+    assert not (tmp_path / "finished").exists()
+
+
+def test_a_data_file_is_whole_though_nobody_reads_on(pictures: Path, tmp_path: Path) -> None:
+    """The whole program, under the one reader that is used most."""
+    done = subprocess.run(
+        ["bash", "-c", 'set -o pipefail; "$1" -m preprocessing --data "$2" --out out.h5 | head -1',
+         "-", sys.executable, pictures], cwd=tmp_path, capture_output=True, text=True,
+        timeout=limit(60))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("\n") == 1
+    assert run_program("hpc_deepfake.cli", "verify", "out.h5", cwd=tmp_path).returncode == 0
