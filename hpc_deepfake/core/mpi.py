@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from hpc_deepfake.core import launcher, quiet, surroundings, watchdog
 from hpc_deepfake.core.errors import EXIT_USAGE, InputError, disk_errors
 from hpc_deepfake.core.log import start as start_log
+from hpc_deepfake.core.stop import ignore_from_now_on
 from hpc_deepfake.core.streams import Unread, whole_lines
 
 if TYPE_CHECKING:
@@ -228,6 +229,7 @@ def run(program: Callable[[Comm], int], before: Callable[[], object] | None = No
     wait(comm.Ibarrier())
     if guard is not None:
         guard.close(wait)
+    ignore_from_now_on()
     if comm.rank == 0:
         ended(code)
     sys.exit(code)  # mpi4py finalises MPI at exit, after everything that still uses it

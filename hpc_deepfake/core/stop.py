@@ -22,3 +22,11 @@ class StopFlag:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.name = signal.Signals(number).name
+
+
+def ignore_from_now_on() -> None:
+    """To be called when the exit code is known: Python sets handlers back to the default while it
+    ends, so that a late or second signal would replace the code."""
+    for number in SIGNALS:
+        if callable(signal.getsignal(number)):
+            signal.signal(number, signal.SIG_IGN)

@@ -16,6 +16,8 @@ from typing import Any
 import hpc_deepfake
 from hpc_deepfake.core import files, holder, json_data
 from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.log import log
+from hpc_deepfake.core.text import plural
 
 _PACKAGES = ("tensorflow", "tensorflow-cpu", "keras", "horovod", "mpi4py", "h5py", "numpy",
              "pillow", "opencv-python-headless")
@@ -74,6 +76,10 @@ class RunDir:
                     if json_data.parse(line)["epoch"] < epoch:
                         kept.append(line)
             files.write_text(file, "".join(f"{line}\n" for line in kept))
+            lost = sorted(set(range(1, epoch)) - {json_data.parse(line)["epoch"] for line in kept})
+            if lost:
+                log.warning(f"warning: {file} has no readable line of {plural(len(lost), 'epoch')} "
+                            f"({', '.join(map(str, lost))}); it continues without")
 
     def write(self, name: str, value: dict[str, Any]) -> None:
         """Write a JSON file whole."""

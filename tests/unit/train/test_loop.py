@@ -230,6 +230,17 @@ def test_later_epochs_and_an_incomplete_last_line_are_dropped(tmp_path, tail):
     assert set(os.listdir(tmp_path)) == {"metrics.jsonl", "in-use.json"}
 
 
+def test_a_damaged_line_of_an_epoch_that_stays_is_reported(tmp_path, caplog):
+    run = RunDir(tmp_path)
+    for line in LINES:
+        run.append("metrics.jsonl", line)
+    file = tmp_path / "metrics.jsonl"
+    file.write_bytes(file.read_bytes().replace(b'"epoch": 2', b'"epoch": ~'))
+    run.forget_from(4)
+    assert read_lines(file) == [LINES[0], LINES[2]]
+    assert "no readable line of 1 epoch (2); it continues without" in caplog.text
+
+
 def test_dropping_epochs_without_metrics(tmp_path):
     RunDir(tmp_path).forget_from(1)
     assert os.listdir(tmp_path) == ["in-use.json"]
