@@ -398,7 +398,11 @@ def _create_without_link(record: Path, content: bytes) -> bool:
 def _temporary(record: Path, content: bytes) -> tuple[Path, float]:
     """A new file beside the record, and the time at which the file system wrote it."""
     path = record.with_name(f".new-in-use-{os.urandom(8).hex()}")
-    path.write_bytes(content)
+    try:
+        path.write_bytes(content)
+    except OSError:  # the disk is full: nothing may be left
+        path.unlink(missing_ok=True)
+        raise
     return path, path.stat().st_mtime
 
 
