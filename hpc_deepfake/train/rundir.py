@@ -60,7 +60,7 @@ class RunDir:
             raise InputError(f"cannot create the run directory {path}: {error.strerror}; "
                              "choose another place with --run") from None
         holder.hold(path, "a training", "--run")
-        files.remove_temporary(path, *_OWN)
+        files.remove_temporary(path, *_OWN, "report.html", "timeline.json")
         files.remove_temporary(path / "checkpoints")
         if not resume and any((path / name).exists() for name in ("metrics.jsonl", "checkpoints")):
             raise InputError(f"the run directory {path} already holds a run: continue it with "

@@ -30,8 +30,8 @@ class Model:
         self.weights = weights
 
     def save(self, path: Path) -> None:
-        np.save(path.with_suffix(".npy"), self.weights)
-        os.replace(path.with_suffix(".npy"), path)
+        with open(path, "wb") as file:
+            np.save(file, self.weights)
 
 
 class Toy(Strategy):
