@@ -37,6 +37,8 @@ class DataFile:
         parts: uint8 (N), indices into ``split.PARTS``.
         usable: bool (N), False for rejected rows.
         input: how the pictures are read, one of ``inputs.INPUTS``.
+        paths: as stored, bytes (N); like the pictures those of the file that was opened, even if
+            another one has taken its name since.
     """
 
     header: Header
@@ -46,6 +48,7 @@ class DataFile:
     parts: np.ndarray
     usable: np.ndarray
     input: str
+    paths: np.ndarray
 
     def rows(self, part: str) -> np.ndarray:
         """Usable rows of ``train``, ``validation``, ``test`` or ``all``, int64, sorted."""
@@ -90,7 +93,8 @@ def open_data(path: Path, feature: str, input_mode: str = "auto",
         input_mode = choose(header, feature, comm)
     pictures, input_mode = _pictures(header, feature, input_mode, comm)
     return DataFile(header, feature, pictures, np.array(header.array("label")),
-                    np.array(header.array("split")), header.array("status") == DONE, input_mode)
+                    np.array(header.array("split")), header.array("status") == DONE, input_mode,
+                    header.array("path"))
 
 
 def _pictures(header: Header, feature: str, mode: str,

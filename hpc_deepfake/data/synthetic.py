@@ -54,4 +54,4 @@ def synthetic(rows: int, feature: str, seed: int) -> DataFile:
         {name: array.shape for name, array in arrays.items()},
         {name: array.dtype for name, array in arrays.items()}, arrays)
     return DataFile(header, feature, Repeated(pool), labels, parts, np.ones(total, bool),
-                    "synthetic")
+                    "synthetic", names)

@@ -15,7 +15,7 @@ from preprocessing.store import DONE, REJECTED, open_header
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The whole command. Returns the exit code: 0 if every row is complete and intact, else 2."""
-    cli = Parser(prog="hpc-deepfake verify", description=(
+    cli = Parser(prog="hpc-deepfake verify", config=False, description=(
         "Check every row of a data file against its checksum, and count the rows that are intact, "
         "damaged, pending (not computed yet) and rejected (unusable pictures). Labels and paths "
         "are checked too."),

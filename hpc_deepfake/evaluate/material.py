@@ -79,7 +79,7 @@ def of_rows(network: Any, data: DataFile, rows: np.ndarray) -> Material:
     """Material from rows of a data file, int64 (n)."""
     groups = np.array(data.header.array("group"))
     sizes = np.bincount(groups[data.usable], minlength=groups.max() + 1)
-    paths = np.array(data.header.array("path"))[rows].tolist()
+    paths = data.paths[rows].tolist()
     return Material([unquote_to_bytes(path) for path in paths], data.labels[rows], groups[rows],
                     sizes[groups[rows]], probabilities(network, data, rows))
 
@@ -163,7 +163,7 @@ def _pixels(file: bytes, moments: Sequence[Moment | None]) -> Iterator[np.ndarra
 
 def _decoded(path: bytes) -> np.ndarray | Rejected:
     try:
-        return decode(read(path))
+        return decode(read(path), path)
     except Rejected as reason:
         return reason
 

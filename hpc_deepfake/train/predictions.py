@@ -52,7 +52,7 @@ def of(data: DataFile, part: str, probabilities: np.ndarray) -> Predictions:
     """Rows, paths and labels of a part, with its probabilities, which are in the order of its
     rows."""
     rows = data.rows(part)
-    paths = [readable(path) for path in data.header.array("path")[rows]]
+    paths = [readable(path) for path in data.paths[rows]]
     return Predictions(rows, paths, data.labels[rows], np.asarray(probabilities, np.float64))
 
 

@@ -8,15 +8,14 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
 import h5py
 import numpy as np
-from hypothesis import strategies as st
-from mutations import damaged_bytes, damaged_json, damaged_tree
+from mutations import Choices, damaged_bytes, damaged_json, damaged_tree
 from targets import MIB, Target
 
 from hpc_deepfake.audit.rows import open_rows
@@ -81,13 +80,12 @@ def use(path: Path) -> None:
             assert pictures.shape[1:] == (SIZE, SIZE, 3) and len(labels) == len(pictures)
 
 
-@st.composite
-def other_layout(draw: Callable[..., Any]) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+def other_layout(choose: Choices) -> tuple[dict[str, Any], list[tuple[str, str]]]:
     """Attributes of a file, damaged as JSON, and changes of its data sets."""
-    attributes = draw(damaged_tree([ATTRIBUTES])) if draw(st.booleans()) else ATTRIBUTES
+    attributes = damaged_tree(choose, [ATTRIBUTES]) if choose.integer(0, 1) else ATTRIBUTES
     names = ("ela", "raw", "label", "group", "split", "path", "status", "crc32", "more")
-    changes = draw(st.lists(st.tuples(st.sampled_from(names), st.sampled_from(sorted(CHANGES))),
-                            max_size=2))
+    changes = [(choose.one_of(names), choose.one_of(sorted(CHANGES)))
+               for _ in range(choose.integer(0, 2))]
     return attributes if isinstance(attributes, dict) else {"schema": attributes}, changes
 
 
@@ -162,7 +160,7 @@ def read_meta(text: bytes, folder: Path) -> None:
     if not resume._is_complete(meta, len(arrays)):
         return
     data = DataFile(store.Header(folder / "data.h5", ATTRIBUTES, {}, {}, {}), "ela", np.zeros(0),
-                    np.zeros(0), np.zeros(0), np.zeros(0), "mmap")
+                    np.zeros(0), np.zeros(0), np.zeros(0), "mmap", np.zeros(0, "S1"))
     resume._check_same(folder, meta, Settings(), data)
 
 
@@ -171,13 +169,12 @@ NAMES = [b"Au_ani_00001.jpg", b"Tp_D_CRN_S_N_cha00063_art00014_11818.tif", b"000
 FOLDERS = ["Au", "Tp", "real", "fake", "Au ", "authentic", "TAMPERED", "x", "\udcff"]
 
 
-@st.composite
-def tree_of_names(draw: Callable[..., Any]) -> list[tuple[str, bytes, int]]:
+def tree_of_names(choose: Choices) -> list[tuple[str, bytes, int]]:
     """Folder, file name and kind (file, link to the top, dangling link, pipe, folder)."""
-    return draw(st.lists(st.tuples(
-        st.lists(st.sampled_from(FOLDERS), min_size=1, max_size=3).map("/".join),
-        st.one_of(st.sampled_from(NAMES), damaged_bytes(NAMES, [b"_", b"0", b".jpg"])),
-        st.sampled_from((0, 0, 0, 0, 1, 2, 3, 4))), min_size=1, max_size=8))
+    return [("/".join(choose.one_of(FOLDERS) for _ in range(choose.integer(1, 3))),
+             damaged_bytes(choose, NAMES, [b"_", b"0", b".jpg"]) if choose.integer(0, 1)
+             else choose.one_of(NAMES), choose.one_of((0, 0, 0, 0, 1, 2, 3, 4)))
+            for _ in range(choose.integer(1, 8))]
 
 
 def read_names(files: list[tuple[str, bytes, int]], folder: Path) -> None:
@@ -228,17 +225,17 @@ def read_model(data: bytes, folder: Path) -> None:
 
 
 TARGETS = [
-    Target("bytes of data files", st.deferred(lambda: damaged_bytes(
-        [data_file()], [b"OHDR", b"TREE", b"SNOD", b"HEAP", b"GCOL", b"\x89HDF"])), read_data,
+    Target("bytes of data files", partial(damaged_bytes, seeds=lambda: [data_file()], tokens=[
+        b"OHDR", b"TREE", b"SNOD", b"HEAP", b"GCOL", b"\x89HDF"]), read_data,
         memory=1024 * MIB),
-    Target("layout of data files", other_layout(), read_layout, share=0.5, memory=1024 * MIB),
-    Target("bytes of checkpoints", st.deferred(lambda: damaged_bytes(
-        [saved()], [b"PK\x01\x02", b"PK\x05\x06", b"\x93NUMPY", b"'|O'", b"(999999999,)"])),
-        read_checkpoint, (ValueError,)),
-    Target("meta data of checkpoints", damaged_json([META]), read_meta,
+    Target("layout of data files", other_layout, read_layout, share=0.5, memory=1024 * MIB),
+    Target("bytes of checkpoints", partial(damaged_bytes, seeds=lambda: [saved()], tokens=[
+        b"PK\x01\x02", b"PK\x05\x06", b"\x93NUMPY", b"'|O'", b"(999999999,)"]),
+           read_checkpoint, (ValueError,)),
+    Target("meta data of checkpoints", partial(damaged_json, seeds=[META]), read_meta,
            (InputError, ValueError)),
-    Target("folders of pictures", tree_of_names(), read_names, share=0.5),
-    Target("model files", st.deferred(lambda: damaged_bytes(
-        [model_file()], [b'"units": 999999', b"PK\x01\x02", b"OHDR", b'"class_name"', b"Lambda"])),
-        read_model, share=0.02, seconds=60, memory=2048 * MIB),
+    Target("folders of pictures", tree_of_names, read_names, share=0.5),
+    Target("model files", partial(damaged_bytes, seeds=lambda: [model_file()], tokens=[
+        b'"units": 999999', b"PK\x01\x02", b"OHDR", b'"class_name"', b"Lambda"]),
+           read_model, share=0.02, seconds=60, memory=2048 * MIB),
 ]

@@ -133,6 +133,21 @@ def test_reading_a_file_that_was_cut_off_fails(make, mode):
         data.batch(np.array([3, 20]))
 
 
+@pytest.mark.parametrize("mode", INPUTS[1:])
+def test_a_file_that_another_replaces_stays_the_one_that_was_opened(make, mode):
+    """Pictures, labels and paths."""
+    path = make()
+    data = open_data(path, "ela", mode)
+    before = data.batch(np.arange(ROWS))[0].copy()
+    path.rename(path.with_name("old.h5"))
+    header = store.open_header(make(labels=np.ones(ROWS, "u1")))
+    header.array("ela", "r+")[:] = 0
+    header.array("path", "r+")[:] = b"Tp/else.jpg"
+    pictures, labels = data.batch(np.arange(ROWS))
+    assert np.array_equal(pictures, before) and labels.tolist() == [0, 1] * (ROWS // 2)
+    assert data.paths[29] == b"Au/00029.jpg"
+
+
 @pytest.mark.parametrize(("kind", "free", "chosen"), [
     ("ext4", 10**9, "mmap"), ("xfs", 0, "mmap"), ("tmpfs", 10**9, "mmap"), ("", 10**9, "mmap"),
     ("lustre", 10**9, "memory"), ("nfs4", 10**9, "memory"), ("lustre", 4 * ROWS * 192, "read"),
@@ -225,11 +240,10 @@ def epoch_of(rank: int, ranks: int, batch_size: int, accumulate: int, rows: int,
 
     part = namedtuple("Data", "rows batch")(lambda part: np.arange(rows),
                                             lambda numbers: (numbers, numbers % 2))
-    watchdog = namedtuple("Watchdog", "entered overdue")(lambda: None, None)
     comm = namedtuple("Comm", "rank size")(rank, ranks)
     strategy = Recorder(comm)
     trainer = Trainer(comm, strategy, part, Settings(batch_size=batch_size, accumulate=accumulate),
-                      Limits(1, 0, 0.0, 1), None, False, watchdog)
+                      Limits(1, 0, 0.0, 1), None, False)
     trainer.state = State(rows_done=done)
     assert trainer._epoch()
     assert trainer.state.rows_done == rows
