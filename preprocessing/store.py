@@ -12,6 +12,7 @@ import os
 import shlex
 import shutil
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -21,7 +22,7 @@ import numpy as np
 
 from hpc_deepfake.core import json_data
 from hpc_deepfake.core.errors import InputError
-from hpc_deepfake.core.files import remove_temporary, whole
+from hpc_deepfake.core.files import remove_temporary, whole, writing
 from preprocessing import hdf5, unreadable
 from preprocessing.catalogue import Catalogue
 from preprocessing.ela import Parameters
@@ -291,10 +292,18 @@ class Writer(Protocol):
     name: str
 
     def write(self, dataset: str, first: int, values: np.ndarray) -> None:
-        """Write consecutive rows from row ``first`` on, independently of the other ranks."""
+        """Write consecutive rows from row ``first`` on, independently of the other ranks.
+
+        Raises:
+            OutputError: they can't be written.
+        """
 
     def sync(self) -> None:
-        """Sync what this rank wrote to the disk."""
+        """Sync what this rank wrote to the disk.
+
+        Raises:
+            OutputError: that fails.
+        """
 
     def close(self) -> None:
         """Close the file. Collective."""
@@ -306,14 +315,18 @@ class HDF5Writer:
     name = "parallel HDF5"
 
     def __init__(self, header: Header, comm: Comm) -> None:
+        self._header = header
         self._file = h5py.File(header.path, "r+", driver="mpio", comm=comm)
         self._descriptor = os.open(header.path, os.O_RDWR)
 
     def write(self, dataset: str, first: int, values: np.ndarray) -> None:
-        self._file[dataset][first:first + len(values)] = values
+        try:
+            self._file[dataset][first:first + len(values)] = values
+        except OSError:
+            _write_rest(self._header, self._descriptor, dataset, first, values, 0)
 
     def sync(self) -> None:
-        os.fdatasync(self._descriptor)
+        _sync(self._header, self._descriptor)
 
     def close(self) -> None:
         os.close(self._descriptor)
@@ -329,7 +342,7 @@ class MPIFileWriter:
         from mpi4py import MPI
 
         self._header = header
-        self._bytes = MPI.BYTE
+        self._bytes, self._status, self._error = MPI.BYTE, MPI.Status(), MPI.Exception
         self._file = MPI.File.Open(comm,  # type: ignore[arg-type] # always an intracommunicator
                                    os.fspath(header.path), MPI.MODE_RDWR)
         self._descriptor = os.open(header.path, os.O_RDWR)
@@ -341,16 +354,38 @@ class MPIFileWriter:
             row = values[:1].nbytes
             # one MPI element per row: a count of bytes is limited to 2³¹
             kind = self._bytes.Create_contiguous(row).Commit()
-            self._file.Write_at(header.offsets[dataset] + first * row,
-                                [values, len(values), kind])
+            written = 0
+            with suppress(self._error):
+                self._file.Write_at(header.offsets[dataset] + first * row,
+                                    [values, len(values), kind], self._status)
+                written = self._status.Get_count(self._bytes)  # of a full disk the only sign
             kind.Free()
+            if written != values.nbytes:
+                _write_rest(header, self._descriptor, dataset, first, values, max(written, 0))
 
     def sync(self) -> None:
-        os.fdatasync(self._descriptor)
+        _sync(self._header, self._descriptor)
 
     def close(self) -> None:
         os.close(self._descriptor)
         self._file.Close()
+
+
+def _write_rest(header: Header, descriptor: int, dataset: str, first: int, values: np.ndarray,
+                written: int) -> None:
+    """Write rows without a library, from a byte on: the system says why it fails."""
+    values = np.ascontiguousarray(values, header.types[dataset])
+    rest = memoryview(values.reshape(-1).view(np.uint8))[written:]
+    place = header.offsets[dataset] + first * values[:1].nbytes + written
+    with writing(header.path):
+        while rest:
+            count = os.pwrite(descriptor, rest, place)
+            rest, place = rest[count:], place + count
+
+
+def _sync(header: Header, descriptor: int) -> None:
+    with writing(header.path):
+        os.fdatasync(descriptor)
 
 
 def open_writer(header: Header, comm: Comm, which: str = "auto") -> Writer:

@@ -9,11 +9,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import h5py
 import pytest
 from conftest import ROOT
 from speed import limit
 
 from hpc_deepfake.train import checkpoint
+from preprocessing.store import open_header
 
 pytestmark = [pytest.mark.mpi, pytest.mark.slow]
 
@@ -88,3 +90,39 @@ def test_a_full_disk_ends_the_run_with_the_last_checkpoint(data_file: Path, disk
     process = start(data_file, run, "--epochs", epoch, "--resume")
     out, err = process.communicate(timeout=limit(60))
     assert process.returncode == 0 and f"in epoch {epoch} after step" in out, err
+
+
+ROWS = """
+import os, sys
+import numpy as np
+from mpi4py import MPI
+from pathlib import Path
+from hpc_deepfake.core.errors import OutputError
+from preprocessing import store
+
+header = store.open_header(Path(sys.argv[1]))
+for name in ("hdf5", "mpi-io") if store.h5py.get_config().mpi else ("mpi-io",):
+    output = store.open_writer(header, MPI.COMM_WORLD, name)
+    try:
+        output.write("ela", 0, np.ones((4, *header.shapes["ela"][1:]), np.uint8))
+        output.sync()
+    except OutputError as error:
+        print(error)
+"""
+
+
+def test_rows_that_a_full_disk_does_not_take_are_an_error(data_file: Path, disk: Path) -> None:
+    """MPI-IO itself says nothing, and HDF5 doesn't say why."""
+    path = disk / "rows.h5"
+    subprocess.run(["cp", "--sparse=always", data_file, path], check=True)
+    header = open_header(path)
+    # as preprocessing creates it: its rows take no room yet
+    subprocess.run(["fallocate", "--punch-hole", "--offset", str(header.offsets["ela"]), "--length",
+                    str(header.bytes_of("ela")), path], check=True)
+    fill(disk, 4096)
+    done = subprocess.run([sys.executable, "-c", ROWS, path], cwd=ROOT, text=True, check=True,
+                          capture_output=True, timeout=limit(60))
+    lines = done.stdout.splitlines()
+    assert lines == len(lines) * [f"cannot write {path}: No space left on device; make room "
+                                  "there, or choose another place"]
+    assert len(lines) == 1 + h5py.get_config().mpi
