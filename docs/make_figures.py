@@ -94,6 +94,9 @@ def save(figure: plt.Figure, name: str) -> None:
 
 if __name__ == "__main__":
     arguments = sys.argv[1:]
+    if {"-h", "--help"} & set(arguments):
+        print(__doc__)
+        sys.exit(0)
     if arguments[:1] == ["steps"]:
         steps(Path(*arguments[1:] or ["data/sample"]))
     else:

@@ -156,6 +156,9 @@ def one_step(path: Path) -> tuple[list[dict[str, Any]], float]:
 
 def main() -> None:
     """Draw both pictures."""
+    if {"-h", "--help"} & set(sys.argv):
+        print(__doc__)
+        return
     (IMAGES / "mesh.svg").write_text(mesh(), encoding="utf-8")
     if sys.argv[1:]:
         gpipe, one_forward = map(Path, sys.argv[1:])

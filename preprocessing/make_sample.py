@@ -32,7 +32,8 @@ def parser() -> Parser:
         "CASIA 2. They serve to try everything without a data set; results on them say nothing "
         "about real forgeries."),
         epilog="examples:\n  hpc-deepfake sample --out data/sample --count 1000\n"
-               "  mpirun -np 8 hpc-deepfake sample --out /scratch/sample --count 100000")
+               "  mpirun -np 8 hpc-deepfake sample --out /scratch/sample --count 100000\n\n"
+               "exit codes: 0 done; 2 wrong usage, or a folder that can't be written to")
     cli.add_argument("--out", type=Path, metavar="DIR",
                      help="folder (default: sample in $HPC_DEEPFAKE_DATA or data)")
     cli.add_argument("--count", type=at_least(2), default=1000, help="number of pictures")

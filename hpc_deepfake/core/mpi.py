@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from hpc_deepfake.core import launcher, quiet, surroundings, watchdog
 from hpc_deepfake.core.errors import EXIT_USAGE, InputError, disk_errors
+from hpc_deepfake.core.log import log
 from hpc_deepfake.core.log import start as start_log
 from hpc_deepfake.core.stop import ignore_from_now_on
 from hpc_deepfake.core.streams import Unread, whole_lines
@@ -191,6 +192,10 @@ def run(program: Callable[[Comm], int], before: Callable[[], object] | None = No
 
     try:
         start_log(comm.rank)
+        log.debug("%s, %d ranks, on %s, Python %s", MPI.Get_library_version().partition(",")[0],
+                  comm.size, MPI.Get_processor_name(), sys.executable)
+        for decision in surroundings.decisions:
+            log.debug("not followed: %s: %s", *decision)
         guard = watchdog.Watchdog(comm, end)
         if ending is not None:
             raise ending

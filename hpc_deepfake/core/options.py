@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,11 +21,21 @@ class Parser(argparse.ArgumentParser):
 
     Keys of the file are the long options (``batch-size`` or ``batch_size``); options on the
     command line override it.
+
+    Args:
+        prog: how the program is called. One that is called as a subcommand says so.
+        config: whether there is ``--config``; not where there are no options that a file could set.
+        kwargs: those of ``argparse.ArgumentParser``.
     """
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, prog: str, *, config: bool = True, **kwargs: Any) -> None:
         kwargs.setdefault("formatter_class", _Help)
-        super().__init__(allow_abbrev=False, **kwargs)
+        if prog.startswith("python ") and os.path.basename(sys.argv[0]) == "hpc-deepfake":
+            prog = " ".join(["hpc-deepfake", *sys.argv[1:2]])
+        super().__init__(prog, allow_abbrev=False, **kwargs)
+        self.has_config = config
+        if not config:
+            return
         self.add_argument("--config", type=Path, metavar="FILE",
                           help="TOML file with values for any of these options; options on the "
                                "command line override it")
@@ -42,8 +53,8 @@ class Parser(argparse.ArgumentParser):
     def parse(self, argv: Sequence[str] | None = None) -> argparse.Namespace:
         """Options of ``argv`` (default: the command line), over those of its ``--config`` file."""
         config_only = Parser(prog=self.prog, add_help=False)
-        config = config_only.parse_known_args(argv)[0].config
-        if config is not None:
+        config = self.has_config and config_only.parse_known_args(argv)[0].config
+        if config:
             try:
                 self.set_defaults(**self._read(config))
             except InputError as error:
@@ -54,8 +65,10 @@ class Parser(argparse.ArgumentParser):
         try:
             table = tomllib.loads(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"cannot read the configuration {path}: {error}") from None
-        except (tomllib.TOMLDecodeError, RecursionError) as error:
+            reason = getattr(error, "strerror", None) or "it is not a text in UTF-8"
+            raise InputError(f"cannot read the configuration {path}: {reason}; name another file "
+                             "with --config") from None
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{path} is not valid TOML: {error}") from None
         actions = {name.lstrip("-").replace("-", "_"): action for action in self._actions
                    for name in action.option_strings if name.startswith("--")
@@ -150,6 +163,14 @@ def between(low: float, high: float) -> Any:
 def seed() -> Any:
     """Argument type: a seed of random numbers."""
     return at_least(0, 2**32 - 1)  # NumPy's bound, which Keras takes over
+
+
+def add_stall_limits(group: argparse._ActionsContainer) -> None:
+    """Add the options of a program whose ranks wait for each other (see ``watchdog.limits``)."""
+    group.add_argument("--stall-warning", type=between(0, 1e6), default=60.0, metavar="S",
+                       help="name a rank after others have waited S seconds for it; 0: never")
+    group.add_argument("--stall-limit", type=between(0, 1e6), default=600.0, metavar="S",
+                       help="end the job after waiting S seconds for a rank; 0: never")
 
 
 def default_data() -> Path:

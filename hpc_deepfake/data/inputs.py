@@ -14,6 +14,7 @@ import psutil
 
 from hpc_deepfake.core import memory, watchdog
 from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.log import log
 from preprocessing import unreadable
 from preprocessing.store import Header
 
@@ -116,7 +117,9 @@ def choose(header: Header, feature: str, comm: Comm | None = None) -> str:
     A file on a local file system is mapped. One on a network file system is copied into memory if
     that takes less than a quarter of what is free, else its rows are read.
     """
-    if file_system(header.path) not in REMOTE:
+    kind = file_system(header.path)
+    log.debug("%s is on %s", header.path, kind or "a file system of unknown type")
+    if kind not in REMOTE:
         mode = "mmap"
     else:
         mode = "memory" if header.bytes_of(feature) < memory.available() / 4 else "read"

@@ -21,7 +21,8 @@ examples:
   hpc-deepfake job submit slurm train_4gpu --var DATA=casia2.h5 --chain 5
   hpc-deepfake job report runs/first
 
-For the options of a subcommand: hpc-deepfake job SUBCOMMAND --help"""
+For the options of a subcommand: hpc-deepfake job SUBCOMMAND --help
+exit codes: 0 done; 2 wrong usage, or the scheduler refused the job"""
 _EXAMPLES = """examples:
   hpc-deepfake job {subcommand} slurm train_multinode --nodes 4 --gpus-per-node 8 --partition gpu
   hpc-deepfake job {subcommand} pbs train_cpu --var DATA=casia2.h5 --time 2:00:00 -- --epochs 10
@@ -44,7 +45,7 @@ class _Parser(Parser):
 
 def overview() -> Parser:
     """The command line without a subcommand."""
-    cli = Parser(prog="hpc-deepfake job", usage="hpc-deepfake job render | submit | report …",
+    cli = Parser(prog="hpc-deepfake job", config=False, usage="hpc-deepfake job render | submit | report …",
                  description="Print, submit and report on job scripts for SLURM and PBS.",
                  epilog=_SUBCOMMANDS)
     cli.add_argument("subcommand", choices=("render", "submit", "report"), help="see below")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.log import log
 from hpc_deepfake.core.options import MOST_THREADS
+from hpc_deepfake.core.quiet import quiet_stderr
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
@@ -36,25 +37,6 @@ class Device:
     @property
     def gpu(self) -> bool:
         return self.kind != "CPU"
-
-
-@contextlib.contextmanager
-def quiet_stderr() -> Iterator[None]:
-    """Hide what C++ libraries write to stderr while they load; it is shown if loading fails."""
-    sys.stderr.flush()
-    saved = os.dup(2)
-    with tempfile.TemporaryFile() as hidden:
-        os.dup2(hidden.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            os.dup2(saved, 2)
-            hidden.seek(0)
-            sys.stderr.write(hidden.read().decode(errors="replace"))
-            raise
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)
 
 
 @contextlib.contextmanager
@@ -128,6 +110,8 @@ def start(choice: str, local_rank: int = 0, ranks_on_node: int = 1, threads: int
     threads = threads or _omp_threads() or max(1, len(os.sched_getaffinity(0)) // ranks_on_node)
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(2)
+    log.debug("TensorFlow %s on %s (%s), %d threads per operation", tf.__version__, kind, name,
+              threads)
     return Device(kind, name, threads)
 
 

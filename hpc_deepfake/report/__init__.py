@@ -16,7 +16,8 @@ _EXAMPLES = """examples:
   hpc-deepfake report runs/first --part test --out first.html
 
 Training writes the same page at its end. For a run of an older version, which has no
-predictions.csv, the probabilities are computed with its model."""
+predictions.csv, the probabilities are computed with its model.
+exit codes: 0 done; 2 wrong usage or input"""
 NAME = "report.html"
 MOST_ROWS = 20_000  # of the data file; reading more files would delay the end of training
 

@@ -16,12 +16,14 @@ from hpc_deepfake.core.text import count, number, percent, plural
 _TEXTS, _NUMBERS = ("feature", "strategy"), ("ranks", "epochs", "images_per_s")
 _EXAMPLES = """examples:
   hpc-deepfake summary runs/first
-  hpc-deepfake summary runs/*"""
+  hpc-deepfake summary runs/*
+
+exit codes: 0 done; 2 wrong usage, or a run that can't be read"""
 
 
 def parser() -> Parser:
     """The command line."""
-    cli = Parser(prog="hpc-deepfake summary", epilog=_EXAMPLES, description=(
+    cli = Parser(prog="hpc-deepfake summary", config=False, epilog=_EXAMPLES, description=(
         "Print finished runs as a table: accuracy and AUC of each part beside the majority\n"
         "class, and the speed of training and preprocessing."))
     cli.add_argument("runs", nargs="+", type=Path, metavar="RUN",

@@ -25,12 +25,13 @@ _EXAMPLES = """examples:
   mpirun -np 4 hpc-deepfake scaling microbench --json mb.json
   hpc-deepfake scaling predict runs/scaling --microbench mb.json --max-ranks 1024
 
-hpc-deepfake scaling SUBCOMMAND --help describes the options."""
+hpc-deepfake scaling SUBCOMMAND --help describes the options.
+exit codes: 0 done; 2 wrong usage or input"""
 
 
 def parser() -> Parser:
     """The command line without a subcommand."""
-    return Parser(prog="hpc-deepfake scaling", usage="hpc-deepfake scaling SUBCOMMAND [OPTIONS]",
+    return Parser(prog="hpc-deepfake scaling", config=False, usage="hpc-deepfake scaling SUBCOMMAND [OPTIONS]",
                   description=_DESCRIPTION, epilog=_EXAMPLES)
 
 

@@ -425,6 +425,11 @@ job_file() { # NAME: path of this scheduler's job script
 
 job_example="\`$([[ $1 == pbs ]] && echo qsub || echo sbatch) jobs/$1/$(basename "$0")\`"
 read_arguments "${@:2}"
+if [[ " ${job_args[*]} " == *' --help '* || " ${job_args[*]} " == *' -h '* ]]; then
+    # what stands at the top of the script, and its variables
+    sed -n -e '2,/^#[SP]B/ { /^#[SP]B/!s/^# \{0,1\}//p }' -e '/^# What to change/,/^$/p' "$0"
+    exit 0
+fi
 # shellcheck source=/dev/null
 source "$job_lib/$1.sh"
 # shellcheck source=jobs/lib/launch.sh

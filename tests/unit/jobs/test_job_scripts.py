@@ -50,6 +50,18 @@ def prologue(script: str) -> str:
 # --- as texts
 
 
+@pytest.mark.parametrize("name", ["pipeline", "train_cpu"])
+@pytest.mark.parametrize("scheduler", ["slurm", "pbs"])
+def test_the_help_of_a_script_submits_nothing(tmp_path: Path, scheduler: str, name: str) -> None:
+    """No scheduler is in PATH here, and no folder is written."""
+    done = subprocess.run(["bash", JOBS / scheduler / f"{name}.sh", "--help"], cwd=tmp_path,
+                          capture_output=True, text=True, env={"PATH": "/usr/bin:/bin"})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"jobs/{scheduler}/{name}.sh" in done.stdout and "\nRUN=${RUN:-}" in done.stdout
+    assert not any(line.startswith("#SBATCH") for line in done.stdout.splitlines())
+    assert not list(tmp_path.iterdir())
+
+
 def test_both_schedulers_have_the_same_jobs() -> None:
     assert set(NAMES) == EXPECTED
     assert {path.stem for path in (JOBS / "pbs").glob("*.sh")} == EXPECTED
