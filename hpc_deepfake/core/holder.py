@@ -214,8 +214,16 @@ def release() -> None:
         claim = _claims.pop()
         if claim.pid == os.getpid():  # not a copy by fork
             with suppress(OSError, _Busy):
-                _exchange(claim.record, claim.content, None,
-                          _process("ending", Path(claim.path), claim.pid))
+                _give_back(claim)
+
+
+def _give_back(claim: _Claim) -> None:
+    try:
+        _exchange(claim.record, claim.content, None,
+                  _process("ending", Path(claim.path), claim.pid))
+    except OSError:  # no room for a guard
+        if not claim.lost():
+            claim.record.unlink()
 
 
 def releases(program: Callable[P, T]) -> Callable[P, T]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ import hpc_deepfake.audit
 from hpc_deepfake import compare, strategies
 from hpc_deepfake.compare import command, folder, plan, submitting, tables
 from hpc_deepfake.compare.plan import Training, layout
+from hpc_deepfake.core import holder
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.data.rows import open_data
 from hpc_deepfake.jobs.script import DIALECTS, render
@@ -207,6 +209,20 @@ def test_next_prints_the_next_unfinished_training_and_finally_nothing(data, caps
         finish(training)
     assert compare.main(arguments("--next")) == 0
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("mode", [[], ["--next"], ["--submit", "slurm"]])
+def test_a_folder_that_another_comparison_holds_is_refused(data, monkeypatch, capsys, mode):
+    monkeypatch.setattr(holder, "GRACE", 0.0)
+    Path("out").mkdir()
+    holder.hold(Path("out"), "a comparison", "--out", os.getppid())
+    with pytest.raises(InputError, match=f"out is in use by a comparison .pid {os.getppid()} "):
+        compare.main(arguments(*mode))
+    assert os.listdir("out") == ["in-use.json"]
+    assert compare.main(arguments("--plan")) == 0  # reads only
+    Path("out/in-use.json").unlink()
+    assert compare.main(arguments("--next")) == 0
+    assert os.listdir("out") == ["begun.json"]  # given back
 
 
 def test_the_threads_of_the_first_call_are_kept(data, capsys):

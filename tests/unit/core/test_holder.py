@@ -347,6 +347,18 @@ def test_file_systems_without_links_and_that_repeat_a_request(tmp_path, running,
             hold(tmp_path, "a training", "--run")
 
 
+def test_on_a_full_disk_the_record_is_removed_too(tmp_path, monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    hold(tmp_path, "a training", "--run")
+    monkeypatch.setattr(holder, "_temporary", full)
+    release()
+    assert not os.listdir(tmp_path)
+    with pytest.raises(InputError, match="No space left on device; check"):
+        hold(tmp_path, "a training", "--run")
+
+
 def test_temporary_files_of_killed_writers(tmp_path):
     """Those of the files named, and no others: somebody may be writing these."""
     gone = {".new-01234567-model.keras", ".new-model.keras", ".new-abcdef01-x.json"}

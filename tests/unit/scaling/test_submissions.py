@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 from dataclasses import replace
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
+from hpc_deepfake.core import holder
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.scaling import planning, submissions
 from hpc_deepfake.scaling.study import Plan, Run
@@ -101,3 +103,18 @@ def test_ranks_per_node_are_those_of_the_training_job(capsys: pytest.CaptureFixt
     assert planning.main(["study", "--kinds", "strong", "--nodes", "1", "--job", "train_cpu",
                           "--scripts", str(JOBS.scripts)]) == 0
     assert "1 node  ×   4 ranks" in capsys.readouterr().out
+
+
+def test_a_study_is_submitted_by_one_at_a_time(tmp_path, monkeypatch, capsys) -> None:
+    """Until the process that submits the jobs has ended, not only the one that plans them."""
+    monkeypatch.setattr(holder, "GRACE", 0.0)
+    command = [str(tmp_path / "study"), "--kinds", "strong", "--nodes", "1", "--job", "train_cpu",
+               "--ranks-per-node", "1", "--scripts", str(ROOT / "jobs" / "slurm"), "--lines"]
+    shell = subprocess.Popen(["sleep", "100"])
+    assert planning.main([*command, "--holder", str(shell.pid)]) == 0
+    with pytest.raises(InputError, match=f"by the submission of a study .pid {shell.pid} on"):
+        planning.main([*command, "--holder", str(os.getpid())])
+    shell.kill()
+    shell.wait()
+    assert planning.main(command) == 0
+    assert [path.name for path in (tmp_path / "study").iterdir()] == ["study.json"]
