@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from pathlib import Path
 
 from hpc_deepfake import strategies
-from hpc_deepfake.core.options import MOST_THREADS, Parser, at_least, between, seed
-from hpc_deepfake.network.settings import PRECISIONS, SCALINGS
+from hpc_deepfake.core.options import (
+    MOST_THREADS,
+    Parser,
+    add_stall_limits,
+    at_least,
+    between,
+    seed,
+)
+from hpc_deepfake.network.settings import PRECISIONS, SCALINGS, Settings
+from hpc_deepfake.strategies.layout import Layout
 from hpc_deepfake.strategies.mesh.schedule import SCHEDULES
 from hpc_deepfake.strategies.mesh.shards import BLOCKS, LAYOUTS
 
@@ -35,6 +44,11 @@ exit codes: 0 done; 2 wrong usage or input; 3 diverged, needs other options; 75 
 signal, continue with --resume; any other code: a fault"""
 
 IN_RUN = Path()  # the value of --timeline without a file
+
+
+def check(options: Namespace, ranks: int) -> None:
+    """Raise InputError if the strategy can't train with these options on ``ranks`` ranks."""
+    strategies.choose(options.strategy, ranks, Settings.of(options), Layout.of(options))
 
 
 def parser() -> Parser:
@@ -177,15 +191,11 @@ def _add_checkpoints(cli: Parser) -> None:
     checkpoints = cli.add_argument_group("checkpoints and stalls")
     checkpoints.add_argument("--checkpoint-minutes", type=between(0, 1e6), default=10.0,
                              metavar="M",
-                             help="minutes between checkpoints within an epoch; 0: only at the "
-                                  "end of each epoch")
+                             help="minutes between checkpoints; 0: one at the end of each "
+                                  "epoch")
     checkpoints.add_argument("--keep", type=at_least(1), default=2, metavar="N",
                              help="number of checkpoints to keep")
-    checkpoints.add_argument("--stall-warning", type=between(0, 1e6), default=60.0, metavar="S",
-                             help="name a rank after others have waited S seconds for it; "
-                                  "0: never")
-    checkpoints.add_argument("--stall-limit", type=between(0, 1e6), default=600.0, metavar="S",
-                             help="end the job after waiting S seconds for a rank; 0: never")
+    add_stall_limits(checkpoints)
 
 
 def _add_studies(cli: Parser) -> None:
