@@ -18,6 +18,7 @@ _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 _STORAGE = {errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.ETIMEDOUT,
             errno.EREMOTEIO, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ESHUTDOWN}
+_SETTING = "HDF5_USE_FILE_LOCKING"
 _SHOWN = 60  # characters of a command line
 
 
@@ -53,7 +54,7 @@ def require_unlocked(path: Path) -> None:
     """
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        if os.environ.get("HDF5_USE_FILE_LOCKING", "").upper() in ("TRUE", "1"):
+        if os.environ.get(_SETTING, "").upper() in ("TRUE", "1"):
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError as error:
         raise OSError(error.errno, "unable to lock file") from None
@@ -63,7 +64,10 @@ def require_unlocked(path: Path) -> None:
 
 def require_unused(path: Path) -> None:
     """Raise InputError if another process has locked the file to write, for a program that will
-    write to it; a file system without locks has none."""
+    write to it. A file system without locks has none, and where they are switched off they aren't
+    asked for: on some network file systems that takes for ever."""
+    if os.environ.get(_SETTING, "").upper() in ("FALSE", "0"):
+        return
     try:
         descriptor = os.open(path, os.O_RDONLY)
         try:

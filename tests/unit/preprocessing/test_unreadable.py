@@ -62,17 +62,21 @@ def test_a_locked_file_is_in_use_and_its_holder_is_named(file, monkeypatch):
 
 
 def test_readers_dont_exclude_readers(file, monkeypatch):
-    monkeypatch.setenv("HDF5_USE_FILE_LOCKING", "TRUE")
+    monkeypatch.setenv("HDF5_USE_FILE_LOCKING", "TRUE")  # env/activate.sh switches them off
     with locked(file, "LOCK_SH"):
         assert store.open_header(file).rows == 4
         unreadable.require_unused(file)
 
 
-def test_preprocessing_never_writes_to_a_file_that_is_locked_to_write(file):
-    """Whatever the setting."""
+def test_preprocessing_does_not_write_to_a_file_that_is_locked_to_write(file, monkeypatch):
+    """Unless locks are switched off."""
+    monkeypatch.delenv("HDF5_USE_FILE_LOCKING", raising=False)
     with locked(file, "LOCK_EX"), pytest.raises(InputError, match="is in use, and not damaged"):
         unreadable.require_unused(file)
     unreadable.require_unused(file)
+    monkeypatch.setenv("HDF5_USE_FILE_LOCKING", "FALSE")
+    with locked(file, "LOCK_EX"):
+        unreadable.require_unused(file)
 
 
 def test_a_lock_of_another_node(file, monkeypatch):
@@ -119,6 +123,7 @@ def test_a_file_system_without_locks_is_written_and_read(file, monkeypatch, tmp_
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
     monkeypatch.setattr(fcntl, "flock", refuse)
+    monkeypatch.delenv("HDF5_USE_FILE_LOCKING", raising=False)
     unreadable.require_unused(file)
     assert store.open_header(file).rows == 4
     monkeypatch.setenv("HDF5_USE_FILE_LOCKING", "TRUE")
