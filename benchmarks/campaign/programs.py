@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import sys
 import zipfile
@@ -238,7 +239,8 @@ class Toy(Training):
     group = "toy"
 
     def environment(self) -> dict[str, str]:
-        return {"PYTHONPATH": str(ROOT / "tests" / "toy"), "TOY_STEP_SECONDS": "0.03"}
+        paths = [str(ROOT / "tests" / "toy"), os.environ.get("PYTHONPATH", "")]
+        return {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "TOY_STEP_SECONDS": "0.03"}
 
 
 def _fresh(job: Job) -> Callable[[Path], bool]:
