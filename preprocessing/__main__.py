@@ -22,11 +22,18 @@ from urllib.parse import unquote
 
 import numpy as np
 
-from hpc_deepfake.core import holder, mpi
+from hpc_deepfake.core import holder, mpi, watchdog
 from hpc_deepfake.core.errors import EXIT_USAGE, InputError
 from hpc_deepfake.core.files import whole, write_json
 from hpc_deepfake.core.log import log
-from hpc_deepfake.core.options import Parser, at_least, between, default_data, seed
+from hpc_deepfake.core.options import (
+    Parser,
+    add_stall_limits,
+    at_least,
+    between,
+    default_data,
+    seed,
+)
 from hpc_deepfake.core.stop import EXIT_STOPPED, StopFlag
 from hpc_deepfake.core.streams import work_matters
 from hpc_deepfake.core.text import plural
@@ -86,6 +93,7 @@ def parser() -> Parser:
     cli.add_argument("--writer", choices=("auto", "hdf5", "mpi-io"), default="auto",
                      help="write through parallel HDF5 or MPI-IO; the file is the same (auto: "
                           "parallel HDF5 if h5py supports it)")
+    add_stall_limits(cli)
     return cli
 
 
@@ -95,6 +103,8 @@ def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
     work_matters()
     stop = StopFlag()
     options = parser().parse(argv)
+    watchdog.limits(options.stall_warning, options.stall_limit)
+    watchdog.enter("listing the pictures")
     catalogues: list[Catalogue] = []  # one on rank 0, which keeps it to itself
 
     def prepare() -> tuple[store.Header, float]:
@@ -105,10 +115,9 @@ def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
     header, list_seconds = mpi.on_root(comm, prepare)
     catalogue = catalogues[0] if catalogues else None
     result = extract.run(comm, header, catalogue, options.writer, stop)
-    if catalogue is None:
-        return comm.bcast(None)
-    code = _finish(comm.size, options, catalogue, header, result, list_seconds)
-    return comm.bcast(code)
+    watchdog.enter("writing the reports")
+    return mpi.on_root(comm, lambda: _finish(comm.size, options, catalogues[0], header, result,
+                                             list_seconds))
 
 
 def _prepare(ranks: int, options: Namespace) -> tuple[Catalogue, store.Header, float]:

@@ -17,6 +17,8 @@ from hpc_deepfake.audit.rows import Rows, facts_of, files_of, open_rows, stored_
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.files import write_json
 from hpc_deepfake.core.options import Parser, seed
+from hpc_deepfake.core.outputs import check_file
+from hpc_deepfake.core.streams import work_matters
 from preprocessing.catalogue import LABELS
 from preprocessing.integrity import require_intact
 
@@ -63,6 +65,9 @@ def parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code."""
     options = parser().parse(argv)
+    if options.json is not None:
+        work_matters()
+    check_file("--json", options.json, "JSON", (options.file, Path(f"{options.file}.json")))
     began = time.perf_counter()
     rows = open_rows(options.file)
     if not len(rows):

@@ -14,6 +14,7 @@ from typing import Any
 from hpc_deepfake import strategies
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.text import plural
+from hpc_deepfake.train.options import check
 from hpc_deepfake.train.options import parser as train_parser
 
 # Options of train that the comparison sets itself, and what to use instead.
@@ -178,8 +179,13 @@ def trainings(options: Namespace, out: Path, threads: int) -> list[Training]:
             if ranks.servers and _train_has("servers"):
                 arguments += ["--servers", str(ranks.servers)]
             arguments += ["--run", str(path), "--resume", "--no-report"]
-            settings = {key: _json_value(value) for key, value in
-                        vars(train_parser().parse(arguments)).items()}
+            train = train_parser().parse(arguments)
+            try:
+                check(train, ranks.processes)
+            except InputError as error:
+                raise InputError(f"--methods: {method} on {plural(ranks.processes, 'rank')}: "
+                                 f"{error} (give options of train after --)") from None
+            settings = {key: _json_value(value) for key, value in vars(train).items()}
             plan.append(Training(method, feature, repeat, seed, ranks, path, tuple(arguments),
                                  settings))
     return plan

@@ -13,6 +13,7 @@ from hpc_deepfake.core import mpi
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.files import write_json
 from hpc_deepfake.core.options import MOST_THREADS, Parser, at_least
+from hpc_deepfake.core.outputs import check_file
 from hpc_deepfake.core.streams import work_matters
 from hpc_deepfake.core.text import plural
 
@@ -60,6 +61,7 @@ def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
     if options.json is not None:
         work_matters()
     options.purpose = vars(options)["for"]  # "for" is a keyword of Python
+    mpi.on_root(comm, lambda: check_file("--json", options.json, "JSON"))
     from hpc_deepfake.doctor import launch
     from hpc_deepfake.doctor.deadline import Deadline
     from hpc_deepfake.doctor.place import find, host_name

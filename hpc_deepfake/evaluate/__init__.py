@@ -14,6 +14,8 @@ from hpc_deepfake.core.errors import EXIT_USAGE, InputError
 from hpc_deepfake.core.files import write_json
 from hpc_deepfake.core.log import log
 from hpc_deepfake.core.options import Parser, between, default_data
+from hpc_deepfake.core.outputs import check_file
+from hpc_deepfake.core.streams import work_matters
 from hpc_deepfake.core.text import printable
 from hpc_deepfake.data.rows import DataFile
 from hpc_deepfake.evaluate import breakdown, plots, text
@@ -88,6 +90,8 @@ def _threshold(text: str) -> float | str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code."""
     options = parser().parse(argv)
+    if options.json or options.plots:
+        work_matters()
     if options.model is None:
         raise InputError("name the model: --model RUN, a run directory or a .keras file")
     card = model.read_card(options.model)
@@ -216,7 +220,13 @@ def _finish(options: Namespace, headline: str, note: str | None, material: Mater
 
 
 def _check_outputs(options: Namespace) -> None:
-    """Create the folder of the plots, before anything is computed."""
+    """Check the file of the figures and create the folder of the plots, before anything is
+    computed."""
+    network = model.find(options.model)
+    check_file("--json", options.json, "JSON", (
+        network, *(network.with_name(name) for name in ("model.json", "config.json",
+                                                        "summary.json", "environment.json")),
+        options.data, Path(f"{options.data}.json")))
     if options.plots is not None:
         _write("--plots", options.plots, lambda: options.plots.mkdir(parents=True, exist_ok=True))
 

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TextIO
+from urllib.parse import quote_from_bytes
 
 from hpc_deepfake.core.text import percent, printable
 
@@ -39,6 +40,13 @@ class Row:
         return text if self.seconds is None else f"{text}#{self.seconds:.2f}"
 
 
+def _is_utf8(name: bytes) -> bool:
+    try:
+        return bool(name.decode())
+    except UnicodeDecodeError:
+        return False
+
+
 def writer(form: str, out: TextIO) -> Callable[[Row], None]:
     """A function that writes a row to ``out`` in one of ``FORMATS``; the header is written now."""
     return {"table": _table, "csv": _csv, "json": _json}[form](out)
@@ -66,7 +74,9 @@ def _csv(out: TextIO) -> Callable[[Row], None]:
 
 def _json(out: TextIO) -> Callable[[Row], None]:
     def write(row: Row) -> None:
-        print(json.dumps({"path": row.name, "probability": row.probability,
-                          "verdict": row.verdict}), file=out)
+        line = {"path": row.name, "probability": row.probability, "verdict": row.verdict}
+        if not _is_utf8(row.path):
+            line["encoded"] = quote_from_bytes(row.path)
+        print(json.dumps(line), file=out)
 
     return write

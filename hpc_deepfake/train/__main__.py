@@ -6,6 +6,11 @@ chosen, and Horovod only by the strategies that use it.
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # before other packages are imported
+    from hpc_deepfake.core.surroundings import settle
+
+    settle()
+
 import os
 import resource
 import sys
@@ -20,14 +25,18 @@ import numpy as np
 import psutil
 
 from hpc_deepfake import strategies
-from hpc_deepfake.core import mpi
-from hpc_deepfake.core.errors import Diverged, InputError
+from hpc_deepfake.core import holder, mpi, watchdog
+from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.log import log
 from hpc_deepfake.core.options import default_data
+from hpc_deepfake.core.outputs import check_file
+from hpc_deepfake.core.quiet import quiet_stderr
 from hpc_deepfake.core.stop import EXIT_STOPPED, StopFlag
+from hpc_deepfake.core.streams import work_matters
 from hpc_deepfake.network import device as devices
 from hpc_deepfake.network.settings import Settings
 from hpc_deepfake.strategies.layout import Layout
-from hpc_deepfake.train import messages
+from hpc_deepfake.train import messages, room
 from hpc_deepfake.train.options import IN_RUN, parser
 from hpc_deepfake.train.resume import run_directory
 from preprocessing import protocol
@@ -62,8 +71,10 @@ def before_mpi(argv: Sequence[str] | None = None) -> None:
                           OMPI_MCA_coll_tuned_allreduce_algorithm="4")  # ring
 
 
+@holder.releases
 def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
     """The whole job; collective. Returns the exit code."""
+    work_matters()
     stop = StopFlag()
     options = parser().parse(argv)
     options.data = None if options.synthetic else \
@@ -74,57 +85,66 @@ def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
         raise InputError(f"--slow-rank {options.slow_rank}: the ranks are 0 to {comm.size - 1}",
                          everywhere=True)
 
+    watchdog.start_limits(options.stall_warning, options.stall_limit)
+    watchdog.enter("opening the data")
     local_rank, ranks_on_node = devices.local_ranks(comm)
     data = _open(comm, options)
+    log.debug("%s: pictures are read by %s", options.data or "synthetic data", data.input)
+    watchdog.enter("starting TensorFlow")
     device = mpi.together(comm, partial(devices.start, options.device, local_rank, ranks_on_node,
                                         options.threads, options.precision))
+    watchdog.enter("opening the run directory")
     run, loaded = run_directory(comm, options, settings, data)
     timeline = _timeline(comm, options, run)
-    with devices.quiet_stderr():
+    watchdog.enter("starting the strategy", shared=True)
+    with quiet_stderr():
         strategies.prepare(options.strategy, comm, device.gpu, layout, options.stall_warning,
                            options.stall_limit)
         from hpc_deepfake.train.loop import Limits, Trainer
-        from hpc_deepfake.train.watchdog import Watchdog
 
         strategy_class = strategies.get(options.strategy)
     if timeline is not None and "horovod.tensorflow" in sys.modules:
         timeline.follow_horovod()
+    watchdog.enter("building the network")
     _write_records(comm, options, run, data, device, local_rank)
-    strategy = _strategy(strategy_class, comm, options, settings, layout)
+    strategy = _strategy(strategy_class, comm, options, settings, layout, run)
     if run is not None:
         print(messages.headline(comm.size, strategy.share[1], options, settings, data, device),
               flush=True)
-    watchdog = Watchdog(comm, options.stall_warning, options.stall_limit)
     limits = Limits(options.epochs, options.patience, options.checkpoint_minutes * 60,
                     options.keep)
     slow = options.slow_factor if comm.rank == options.slow_rank else 1.0
-    trainer = Trainer(comm, strategy, data, settings, limits, run, stop, watchdog, slow, timeline)
+    trainer = Trainer(comm, strategy, data, settings, limits, run, stop, slow, timeline)
     trainer.restore(loaded)
     del loaded
     started = time.perf_counter()
-    try:
-        summary = trainer.train()
-    except Diverged:  # on all ranks: no thread may use MPI when it ends
-        watchdog.close()
-        raise
-    watchdog.close()
+    summary = trainer.train()
+    watchdog.enter("gathering what the ranks used")
+    mpi.wait(comm.Ibarrier())
     usage = comm.gather(resource_usage())
+    watchdog.enter("writing the results")
     traced = timeline.write() if timeline is not None else None
     if run is not None and summary is not None:
         if traced:
             summary["timeline"] = {**traced, "file": os.path.abspath(options.timeline)}
         summary |= {"seconds": time.perf_counter() - started, "usage": usage,
                     "allreduce": _allreduce(options, device)}
-        _finish(options, run, data, trainer, summary)
-    elif run is not None:
-        print(messages.stopped(stop.name, trainer.state.epoch, trainer.state.step, run.path),
-              flush=True)
+
+    def finish() -> None:
+        if run is not None and summary is not None:
+            _finish(options, run, data, trainer, summary)
+
+    mpi.on_root(comm, finish)
+    if summary is None and run is not None:
+        print(messages.stopped(stop.name, trainer.state.epoch, trainer.state.step,
+                               messages.resuming(argv, comm.size, run.path)), flush=True)
     return EXIT_STOPPED if summary is None else 0
 
 
 def _strategy(strategy_class: StrategyClass, comm: Comm, options: Namespace, settings: Settings,
-              layout: Layout) -> Strategy:
-    """The strategy, with a model on the ranks that need one."""
+              layout: Layout, run: RunDir | None) -> Strategy:
+    """The strategy, with a model on the ranks that need one, for which the run directory has room;
+    collective."""
     import keras
 
     from hpc_deepfake.network import table
@@ -132,6 +152,12 @@ def _strategy(strategy_class: StrategyClass, comm: Comm, options: Namespace, set
     keras.utils.set_random_seed(options.seed)
     model = table.build("float64" if options.precision == "float64" else "float32") \
         if strategy_class.wants_model(comm.rank) else None
+
+    def has_room() -> None:
+        if run is not None:
+            room.check(run.path, model, settings, options.keep)
+
+    mpi.on_root(comm, has_room)
     return strategy_class(model, settings, comm, layout)
 
 
@@ -148,13 +174,15 @@ def _finish(options: Namespace, run: RunDir, data: DataFile, trainer: Trainer,
         print(f"{trace.text(summary['timeline'])}\n  open {options.timeline} in "
               "https://ui.perfetto.dev")
     print(messages.result(summary, run.path), flush=True)
-    protocol.warn(data.header.array("path"), data.labels.tolist())
+    protocol.warn(data.paths, data.labels.tolist())
     if not options.no_report:
         print(write_at_the_end(run.path), flush=True)
 
 
 def _timeline(comm: Comm, options: Namespace, run: RunDir | None) -> Timeline | None:
-    """The timeline of ``--timeline``; collective."""
+    """The timeline of ``--timeline``, whose file and that of ``--trace`` are checked; collective.
+    """
+    mpi.on_root(comm, lambda: check_file("--trace", options.trace, "JSON"))
     if options.timeline is None:
         return None
     from hpc_deepfake.train.timeline import Timeline
@@ -166,6 +194,7 @@ def _timeline(comm: Comm, options: Namespace, run: RunDir | None) -> Timeline | 
         if not os.access(path.parent, os.W_OK):
             raise InputError(f"--timeline {path}: the folder {path.parent} does not exist or can't "
                              "be written to; give another path")
+        check_file("--timeline", path, "JSON", [options.data] if options.data else [])
         return path
 
     options.timeline = mpi.on_root(comm, writable)
@@ -221,13 +250,17 @@ def _write_records(comm: Comm, options: Namespace, run: RunDir | None, data: Dat
                          "python": sys.executable,
                          "device": device.kind, "name": device.name, "threads": device.threads,
                          "input": data.input})
-    if run is not None and ranks is not None:
-        values = {name: str(value) if isinstance(value, Path) else value
-                  for name, value in vars(options).items() if name != "config"}
-        if options.data is not None:
-            values["data"] = os.path.abspath(options.data)
-        run.write("config.json", values)
-        run.write("environment.json", environment(ranks))
+    values = {name: str(value) if isinstance(value, Path) else value
+              for name, value in vars(options).items() if name != "config"}
+    if options.data is not None:
+        values["data"] = os.path.abspath(options.data)
+
+    def write() -> None:
+        if run is not None and ranks is not None:
+            run.write("config.json", values)
+            run.write("environment.json", environment(ranks))
+
+    mpi.on_root(comm, write)
 
 
 def _allreduce(options: Namespace, device: Device) -> str | None:

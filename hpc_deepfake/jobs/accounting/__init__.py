@@ -18,6 +18,7 @@ from pathlib import Path
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.files import write_json
 from hpc_deepfake.core.options import Parser
+from hpc_deepfake.core.outputs import check_file
 from hpc_deepfake.jobs.accounting import measured, table
 from hpc_deepfake.jobs.accounting.pbs import ask_qstat
 from hpc_deepfake.jobs.accounting.slurm import ask_sacct
@@ -37,6 +38,10 @@ def main(argv: Sequence[str]) -> int:
     cli.add_argument("--json", type=Path, metavar="FILE",
                      help="also write the figures to this file")
     options = cli.parse(argv)
+    run = Path(options.subject)
+    check_file("--json", options.json, "JSON", (
+        Path(f"{run}.json"), *(run / f"{name}.json" for name in (
+            "config", "environment", "summary", "model"))))
     report = account(options.subject)
     print(table.text(report))
     if options.json is not None:

@@ -15,7 +15,7 @@ def test_allowed_rejects(text, rows, allowed):
     assert allowed_rejects(text, rows) == allowed
 
 
-@pytest.mark.parametrize("text", ["", "%", "-1", "x", "nan", "inf", "1%%", "nan%"])
+@pytest.mark.parametrize("text", ["", "%", "-1", "x", "nan", "inf", "1%%", "nan%", "200%", "inf%"])
 def test_impossible_max_rejects(text):
-    with pytest.raises(InputError, match="a number like 5, or a percentage like 1%"):
+    with pytest.raises(InputError, match="a number like 5, or a percentage up to 100%"):
         allowed_rejects(text, 10)

@@ -246,7 +246,7 @@ def test_curves_are_drawn_at_their_values(build):
 def test_epochs_and_times_equal_the_records(build):
     parsed = page(build())
     assert cells(parsed, "1")[0] == [
-        "1.2345", "31.0%", "0.8765", "27.0%", "50.0%", "0.654", "100.0", "best"]
+        "1.2345", "31.0%", "0.8765", "27.0%", "50.0%", "0.654", "100.0", "75.0", "best"]
     assert cells(parsed, "2")[0] == [
         "0.4321", "82.0%", "0.5678", "50.0%", "50.0%", "0.750", "146.9", "best"]
     assert "marks epoch 2, the best by val_auc" in parsed.text("learning-curves")
@@ -256,7 +256,8 @@ def test_epochs_and_times_equal_the_records(build):
                       "evaluate": ["1.25", "0.625", "25.0%"],
                       "checkpoint": ["0.50", "0.250", "10.0%"]}
     time = parsed.text("time")
-    assert "2 epochs of 4 pictures in 6.8 s since the last start; 123.5 images/s" in time
+    assert "2 epochs of 4 pictures in 6.8 s since the last start; 123.5 images/s in training, " \
+        "74.2 by the wall clock, with validation and saving" in time
     assert cells(parsed, "node1") == [["2", "CPU (Xeon)", "4", "mmap", "31", "1,001 MB"]]
     assert cells(parsed, "node2") == [["1", "CPU (Xeon)", "4", "mmap", "5", "700 MB"]]
 
@@ -468,6 +469,18 @@ def test_no_predictions_no_model(build, empty):
     assert "its model can&#x27;t compute the probabilities now: there is no trained model" in html
 
 
+def test_damaged_examples_are_not_shown(build, tmp_path):
+    """With the reason; rows of the training part don't matter."""
+    run = build()
+    pixels = store.open_header(tmp_path / "features.h5").array("raw", "r+")
+    pixels[[number for number, row in enumerate(ROWS) if row[0] == "train"][0]] ^= 1
+    assert page(run).attributes("img", "src")
+    pixels[[number for number, row in enumerate(ROWS) if row[0] == "validation"][0]] ^= 1
+    parsed = page(run, "validation")
+    assert not parsed.attributes("img", "src")
+    assert "are damaged: see hpc-deepfake verify" in parsed.text("examples")
+
+
 def test_the_data_file_is_missing(build, tmp_path):
     run = build()
     (tmp_path / "features.h5").unlink()
@@ -601,7 +614,7 @@ def test_out_elsewhere_links_back_to_the_run(build, tmp_path, capsys):
     html = (tmp_path / "pages" / "report.html").read_text()
     assert "../a%3Ab%20c/metrics.jsonl" in Page(html).attributes("a", "href")
     assert not (run / "report.html").exists()
-    with pytest.raises(InputError, match=r"cannot write the report .*--out"):
+    with pytest.raises(InputError, match=r"cannot write --out .*no folder"):
         command.main([str(run), "--out", str(tmp_path / "nowhere" / "x.html")])
 
 
