@@ -42,51 +42,43 @@ def options() -> argparse.Namespace:
                      help="folder for inputs that fail (default: runs/fuzz)")
     cli.add_argument("--json", type=Path, metavar="FILE", help="also write the table to FILE")
     cli.add_argument("--worker", metavar="TARGET", help=argparse.SUPPRESS)
+    cli.add_argument("--start", type=int, default=0, help=argparse.SUPPRESS)
     cli.add_argument("--pipe", type=int, help=argparse.SUPPRESS)
     return cli.parse_args()
 
 
-def work(name: str, count: int, seed: int, scratch: Path, pipe: int) -> None:
+def work(name: str, start: int, count: int, seed: int, scratch: Path, pipe: int) -> None:
     """Feed a target, in this process; prints a line of JSON for each batch and each new failure."""
-    import hypothesis
+    from mutations import Rolled
+    from speed import slowness
     from targets import all_targets
 
     faulthandler.enable()
     target = all_targets()[name]
-    hypothesis.settings.register_profile(
-        "long", database=None, deadline=None, max_examples=BATCH, print_blob=False,
-        phases=[hypothesis.Phase.generate], suppress_health_check=list(hypothesis.HealthCheck))
-    hypothesis.settings.load_profile("long")
+    slow = slowness()
+    target.check(target.inputs(Rolled("first")), scratch, slow)  # what is only made once
     known: set[str] = set()
-    base, done, began = _memory(), 0, time.perf_counter()
-
-    def one(value: Any) -> None:
-        nonlocal done
-        if done >= count:
-            return
-        done += 1
-        faulthandler.dump_traceback_later(6 * target.seconds, exit=True)  # a hang in C
-        try:
-            target.check(value, scratch)
-        except BaseException as error:
-            if isinstance(error, KeyboardInterrupt):
+    base, began = _memory(), time.perf_counter()
+    for first in range(start, start + count, BATCH):
+        numbers = range(first, min(first + BATCH, start + count))
+        for number in numbers:
+            value = target.inputs(Rolled(f"{seed} {name} {number}"))
+            faulthandler.dump_traceback_later(6 * target.seconds * slow, exit=True)  # hangs in C
+            try:
+                target.check(value, scratch, slow)
+            except KeyboardInterrupt:
                 raise
-            place = _place(error)
-            if place not in known:
-                known.add(place)
-                _say(pipe, failure=place, input=repr(value)[:100_000],
-                     traceback="".join(traceback.format_exception(error))[-4000:])
-            _say(pipe, failed=1)
-        faulthandler.cancel_dump_traceback_later()
-
-    while done < count:
-        before = done
-        hypothesis.seed(seed * 1_000_003 + done)(hypothesis.given(target.inputs)(one))()
-        _say(pipe, inputs=done - before, seconds=time.perf_counter() - began,
+            except BaseException as error:
+                place = _place(error)
+                if place not in known:
+                    known.add(place)
+                    _say(pipe, failure=place, input=repr(value)[:100_000],
+                         traceback="".join(traceback.format_exception(error))[-4000:])
+                _say(pipe, failed=1)
+            faulthandler.cancel_dump_traceback_later()
+        _say(pipe, inputs=len(numbers), seconds=time.perf_counter() - began,
              mib=(_memory() - base) >> 10)
         began = time.perf_counter()
-        if done == before:  # nothing to draw from
-            break
 
 
 def _memory() -> int:
@@ -117,7 +109,8 @@ def feed(name: str, count: int, seed: int, keep: Path) -> dict[str, Any]:
             reader, writer = os.pipe()
             child = subprocess.Popen(
                 [sys.executable, __file__, "--worker", name, "--count", str(count - before),
-                 "--seed", str(seed + before), "--keep", scratch, "--pipe", str(writer)],
+                 "--seed", str(seed), "--start", str(before), "--keep", scratch,
+                 "--pipe", str(writer)],
                 pass_fds=[writer], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
             os.close(writer)
             with open(reader, encoding="utf-8") as lines:
@@ -155,7 +148,7 @@ def _keep(keep: Path, name: str, number: int, facts: dict[str, Any]) -> None:
 def main() -> int:
     chosen = options()
     if chosen.worker:
-        work(chosen.worker, chosen.count, chosen.seed, chosen.keep, chosen.pipe)
+        work(chosen.worker, chosen.start, chosen.count, chosen.seed, chosen.keep, chosen.pipe)
         return 0
     from targets import all_targets
 

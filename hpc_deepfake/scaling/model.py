@@ -34,7 +34,7 @@ from hpc_deepfake.scaling.laws import fit_scale, fit_two
 from hpc_deepfake.scaling.records import Row
 from hpc_deepfake.strategies import traffic
 
-_MOST_RANKS = 1e8  # of a micro-benchmark: more is no number of ranks
+_MOST = 1e12  # ranks, bytes or microseconds of a micro-benchmark: more can't have been measured
 ROW_BYTES = 128 * 128 * 3
 TERMS = ("computing rows", "fixed part of a step", "sharing the node", "pipeline bubble", "latency",
          "bandwidth", "input", "servers")
@@ -90,9 +90,10 @@ def network(bench: dict[str, Any], source: str) -> Network:
         for row in rows:
             size, mean = finite(row.get("size")), finite(dictionary(row.get("latency_us")).get(
                 "mean"))
-            if row.get("what") == what and size and mean and min(size, mean) > 0:
+            if row.get("what") == what and size and mean \
+                    and 0 < min(size, mean) <= max(size, mean) <= _MOST:
                 points.append((size, mean / 1e6))
-        if len(points) > 1 and 2 <= ranks <= _MOST_RANKS:
+        if len(points) > 1 and 2 <= ranks <= _MOST:
             links[what] = link(what, int(ranks), points)
     if "allreduce" not in links:
         raise InputError(f"{source} has no measurements of allreduce on several ranks: run\n"

@@ -5,12 +5,11 @@ from __future__ import annotations
 import io
 import os
 import tempfile
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import cv2
 import numpy as np
-from hypothesis import strategies as st
 from mutations import damaged_bytes
 from PIL import Image
 from targets import MIB, Target
@@ -87,8 +86,8 @@ def read_video(data: bytes, folder: Path) -> None:
 
 
 TARGETS = [
-    Target("pictures", st.deferred(lambda: damaged_bytes(pictures(), MARKERS)), read_picture,
+    Target("pictures", partial(damaged_bytes, seeds=pictures, tokens=MARKERS), read_picture,
            (Rejected,), share=0.7, seconds=30, memory=2048 * MIB),
-    Target("videos", st.deferred(lambda: damaged_bytes(videos(), BOXES)), read_video, (Rejected,),
+    Target("videos", partial(damaged_bytes, seeds=videos, tokens=BOXES), read_video, (Rejected,),
            share=0.2, seconds=60, memory=1024 * MIB),
 ]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import scaling_records
-from hypothesis import strategies as st
-from mutations import damaged_bytes, damaged_json, damaged_text
+from mutations import Choices, damaged_bytes, damaged_json, damaged_text
 from targets import Target
 
 from hpc_deepfake import compare, evaluate
@@ -22,8 +22,9 @@ from hpc_deepfake.jobs.accounting import account, table
 from hpc_deepfake.network import model
 from hpc_deepfake.report import summary, write
 from hpc_deepfake.scaling import model as models
-from hpc_deepfake.scaling import predicting, reporting, study
+from hpc_deepfake.scaling import predicting, reporting, study, tables
 from hpc_deepfake.scaling.records import rows
+from hpc_deepfake.scaling.series import all_series
 from hpc_deepfake.train import predictions, records
 from hpc_deepfake.train.rundir import RunDir
 
@@ -46,24 +47,22 @@ def content(name: str) -> bytes:
     return value.encode() if isinstance(value, str) else json.dumps(value).encode()
 
 
-@st.composite
-def damaged_run(draw: Callable[..., Any], names: list[str] = TRAINED) -> dict[str, bytes | None]:
+def damaged_run(choose: Choices, names: Sequence[str] = TRAINED) -> dict[str, bytes | None]:
     """Files of a run by name, one or two of them damaged, and perhaps one missing."""
     files: dict[str, bytes | None] = {name: content(name) for name in names}
-    for _ in range(draw(st.integers(1, 2))):
-        name = draw(st.sampled_from(names))
+    for _ in range(choose.integer(1, 2)):
+        name = choose.one_of(names)
         if name == "metrics.jsonl":
-            line = draw(damaged_json(RUN[name]))
+            line = damaged_json(choose, RUN[name])
             first, second = content(name).splitlines(keepends=True)
-            files[name] = draw(st.sampled_from((line + b"\n" + second, first + line)))
+            files[name] = choose.one_of((line + b"\n" + second, first + line))
         elif name.endswith(".csv"):
-            files[name] = draw(st.one_of(
-                damaged_text([RUN[name]], CSV).map(lambda text: text.encode("utf-8", "replace")),
-                damaged_bytes([RUN[name].encode()])))
+            files[name] = damaged_bytes(choose, [RUN[name].encode()]) if choose.integer(0, 1) \
+                else damaged_text(choose, [RUN[name]], CSV).encode("utf-8", "replace")
         else:
-            files[name] = draw(damaged_json([RUN[name]]))
-    if draw(st.integers(0, 9)) == 0:
-        files[draw(st.sampled_from(names))] = None
+            files[name] = damaged_json(choose, [RUN[name]])
+    if choose.integer(0, 9) == 0:
+        files[choose.one_of(names)] = None
     return files
 
 
@@ -152,22 +151,22 @@ def read_begun(text: bytes, folder: Path) -> None:
     stored_roots(folder / "features.h5")
 
 
+OPTIONS = predicting.parser().parse(["study", "--max-ranks", "8"])
 PLAN = scaling_records.plan(("strong", "weak"), nodes=2)
 
 
-@st.composite
-def damaged_study(draw: Callable[..., Any]) -> tuple[bytes | None, dict[str, bytes | None]]:
+def damaged_study(choose: Choices) -> tuple[bytes | None, dict[str, bytes | None]]:
     """``study.json``, damaged or None, and the files of its runs that are damaged."""
-    if draw(st.booleans()):
+    if choose.integer(0, 1):
         plan = json.loads(json.dumps({"runs": [vars(run) for run in PLAN.runs],
                                       "ranks_per_node": 1, "limit": 1800, "skipped": []}))
-        return draw(damaged_json([plan])), {}
-    return None, draw(damaged_run(["config.json", "environment.json", "metrics.jsonl",
-                                   "summary.json"]))
+        return damaged_json(choose, [plan]), {}
+    return None, damaged_run(choose, ["config.json", "environment.json", "metrics.jsonl",
+                                      "summary.json"])
 
 
 def read_study(case: tuple[bytes | None, dict[str, bytes | None]], folder: Path) -> None:
-    """The table of a study, its report and prediction."""
+    """The table of a study, its report and prediction, without their charts."""
     text, files = case
     path = folder / "study"
     if not (path / "whole").exists():
@@ -184,8 +183,13 @@ def read_study(case: tuple[bytes | None, dict[str, bytes | None]], folder: Path)
     try:
         lay({name: value for name, value in files.items()
              if value is None or value != content(name)}, path / PLAN.runs[-1].name)
-        reporting.write(path, rows(path, plan), folder / "out", 0.7)
-        predicting.main([str(path), "--out", str(folder / "out"), "--max-ranks", "8"])
+        runs = rows(path, plan)
+        groups = all_series(runs)
+        sentences, shown = tables.answer(groups, runs, 0.7), tables.tables(groups, runs, 0.7)
+        reporting.page("study", sentences, groups, shown)
+        reporting.markdown("study", sentences, shown)
+        for group in (group for group in groups if len(group.sizes) > 1):
+            predicting.predict(group, None, OPTIONS, runs)
     finally:
         lay({**own}, path / PLAN.runs[-1].name)
 
@@ -197,16 +201,19 @@ def read_microbench(text: bytes, folder: Path) -> None:
 
 
 TARGETS = [
-    Target("a run's records", damaged_run(), as_run(read_run)),
-    Target("a model's card", damaged_run(["model.json", "config.json"]), as_run(read_card)),
-    Target("a run in its report", damaged_run(), as_run(report_run), share=0.3, seconds=20),
-    Target("a run in the summary", damaged_run(["summary.json", "config.json", "features.h5.json"]),
+    Target("a run's records", damaged_run, as_run(read_run)),
+    Target("a model's card", partial(damaged_run, names=["model.json", "config.json"]),
+           as_run(read_card)),
+    Target("a run in its report", damaged_run, as_run(report_run), share=0.3, seconds=20),
+    Target("a run in the summary", partial(damaged_run, names=[
+        "summary.json", "config.json", "features.h5.json"]),
            as_run(summarise)),
-    Target("a run in job report", damaged_run(sorted(RUN)), as_run(report_job)),
-    Target("a run in a comparison", damaged_run(), compared, share=0.1, seconds=20),
-    Target("a run being resumed", damaged_run(["metrics.jsonl"]), as_run(resume)),
-    Target("a scaling study", damaged_study(), read_study, share=0.1, seconds=20),
-    Target("records of data and comparison", damaged_json([BEGUN, RUN["features.h5.json"]]),
+    Target("a run in job report", partial(damaged_run, names=sorted(RUN)), as_run(report_job)),
+    Target("a run in a comparison", damaged_run, compared, share=0.1, seconds=20),
+    Target("a run being resumed", partial(damaged_run, names=["metrics.jsonl"]), as_run(resume)),
+    Target("a scaling study", damaged_study, read_study, share=0.1, seconds=20),
+    Target("records of data and comparison", partial(damaged_json, seeds=[
+        BEGUN, RUN["features.h5.json"]]),
            read_begun),
-    Target("micro-benchmarks", damaged_json([MICROBENCH]), read_microbench),
+    Target("micro-benchmarks", partial(damaged_json, seeds=[MICROBENCH]), read_microbench),
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import resource
 import signal
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from hypothesis.strategies import SearchStrategy
+from mutations import Choices
 
 from hpc_deepfake.core.errors import EXIT_USAGE, InputError
 
@@ -25,7 +26,7 @@ class Target:
 
     Attributes:
         name: shown in tables.
-        inputs: gives damaged inputs.
+        inputs: makes a damaged input.
         parse: reads one, within a scratch folder that earlier inputs may have been left in.
         errors: what it may raise.
         share: its part of the inputs of a long run, relative to the others.
@@ -34,7 +35,7 @@ class Target:
     """
 
     name: str
-    inputs: SearchStrategy[Any]
+    inputs: Callable[[Choices], Any]
     parse: Callable[[Any, Path], object]
     errors: tuple[type[BaseException], ...] = (InputError,)
     share: float = 1.0
@@ -48,7 +49,9 @@ class Target:
             BaseException: an error that is not one of ``errors``, or ``Hang``; MemoryError beyond
                 the memory.
         """
-        with _silent(), _in_time(self.seconds * slowness), _in_memory(self.memory):
+        with _silent(), _in_time(self.seconds * slowness), _in_memory(self.memory), \
+                warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             try:
                 self.parse(value, folder)
             except SystemExit as leave:  # of a command line

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Sequence
+from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from conftest import ROOT
-from hypothesis import strategies as st
-from mutations import damaged_bytes, damaged_text
+from mutations import Choices, damaged_bytes, damaged_text
 from targets import Target
 
 from hpc_deepfake.compare import command as compare_command
@@ -154,41 +153,30 @@ JOB_OPTIONS = ["--nodes", "2", "--gpus-per-node", "4", "--mem", "64G", "--time",
                "DATA=a.h5", "--queue", "gpu"]
 
 
-@st.composite
-def job_script(draw: Callable[..., Any]) -> tuple[str, str, tuple[str, ...]]:
+def job_script(choose: Choices) -> tuple[str, str, tuple[str, ...]]:
     """A dialect, a damaged script and options, of which some are damaged too."""
-    name = draw(st.sampled_from(sorted(SCRIPTS)))
-    text = draw(st.one_of(st.sampled_from(SCRIPTS[name]), damaged_text(SCRIPTS[name], DIRECTIVES)))
-    first = 2 * draw(st.integers(0, len(JOB_OPTIONS) // 2 - 1))
-    words = JOB_OPTIONS[first:first + 2 * draw(st.integers(1, 2))]
-    words = [draw(damaged_text([word], JOB_OPTIONS)) if draw(st.booleans()) else word
+    name = choose.one_of(sorted(SCRIPTS))
+    text = damaged_text(choose, SCRIPTS[name], DIRECTIVES) if choose.integer(0, 1) \
+        else choose.one_of(SCRIPTS[name])
+    first = 2 * choose.integer(0, len(JOB_OPTIONS) // 2 - 1)
+    words = JOB_OPTIONS[first:first + 2 * choose.integer(1, 2)]
+    words = [damaged_text(choose, [word], JOB_OPTIONS) if choose.integer(0, 1) else word
              for word in words]
     return name, text, tuple(words)
 
 
-@st.composite
-def toml_file(draw: Callable[..., Any]) -> tuple[str, bytes]:
+def toml_file(choose: Choices) -> tuple[str, bytes]:
     """The name of a program, and a damaged file of its options."""
-    text = draw(damaged_text(TOML, TOML_WORDS)).encode("utf-8", "surrogatepass")
-    damaged: bytes = draw(st.one_of(st.just(text), damaged_bytes([text]))) \
-        if draw(st.integers(0, 3)) == 0 else text
-    return draw(st.sampled_from(sorted(PARSERS))), damaged
+    text = damaged_text(choose, TOML, TOML_WORDS).encode("utf-8", "surrogatepass")
+    if choose.integer(0, 7) == 0:
+        text = damaged_bytes(choose, [text])
+    return choose.one_of(sorted(PARSERS)), text
 
 
 def read_toml(case: tuple[str, bytes], folder: Path) -> None:
     program, text = case
     (folder / "options.toml").write_bytes(text)
     PARSERS[program]().parse(["--config", str(folder / "options.toml")])
-
-
-def numbers(parse: Callable[[str], object]) -> Callable[[str, Path], None]:
-    """A reader of an argument, as the command line calls it."""
-    def read(text: str, folder: Path) -> None:
-        cli = Parser(prog="x")
-        cli.add_argument("--number", type=parse)
-        cli.parse([f"--number={text}"])
-
-    return read
 
 
 READERS: Sequence[Callable[[str], object]] = [
@@ -200,8 +188,21 @@ NUMBERS = ["12", "0.25", "1e-4", "2:00:00", "1-02:30", "64G", "70/10/20", "1%", 
            "tensor=2,pipeline=2", "block3", "1234:any", "key=value", "ela,raw"]
 
 
+@cache
+def parser_of(reader: int) -> Parser:
+    """A command line with an argument of this kind."""
+    cli = Parser(prog="x")
+    cli.add_argument("--number", type=READERS[reader])
+    return cli
+
+
+def number(choose: Choices) -> tuple[int, str]:
+    """The number of a reader, and a damaged argument."""
+    return choose.integer(0, len(READERS) - 1), damaged_text(choose, NUMBERS)
+
+
 def read_number(case: tuple[int, str], folder: Path) -> None:
-    numbers(READERS[case[0]])(case[1], folder)
+    parser_of(case[0]).parse([f"--number={case[1]}"])
 
 
 def read_programs(text: str, folder: Path) -> None:
@@ -212,19 +213,21 @@ def read_programs(text: str, folder: Path) -> None:
 
 
 TARGETS = [
-    Target("names and lists of paths", damaged_bytes(NAMES, FRAMES), parse_names),
-    Target("numbers on the command line", st.tuples(
-        st.integers(0, len(READERS) - 1), damaged_text(NUMBERS)), read_number,
-        (InputError, SystemExit)),
-    Target("TOML files of options", toml_file(), read_toml, (InputError, SystemExit)),
-    Target("job scripts and options", job_script(), read_script, (InputError, SystemExit)),
-    Target("sacct", damaged_text([SACCT], ["|", "K", "c", "n", "1-", ":", "gres/gpu="]),
+    Target("names and lists of paths", partial(damaged_bytes, seeds=NAMES, tokens=FRAMES),
+           parse_names),
+    Target("numbers on the command line", number, read_number, (InputError, SystemExit)),
+    Target("TOML files of options", toml_file, read_toml, (InputError, SystemExit)),
+    Target("job scripts and options", job_script, read_script, (InputError, SystemExit)),
+    Target("sacct", partial(damaged_text, seeds=[SACCT], tokens=[
+        "|", "K", "c", "n", "1-", ":", "gres/gpu="]),
            account(parse_sacct), ()),
-    Target("qstat", damaged_text([QSTAT], ["Job Id: ", " = ", "\n\t", "kb", "\n    "]),
+    Target("qstat", partial(damaged_text, seeds=[QSTAT], tokens=[
+        "Job Id: ", " = ", "\n\t", "kb", "\n    "]),
            account(parse_qstat), ()),
-    Target("timelines", damaged_text([HOROVOD + "]", HOROVOD], [
+    Target("timelines", partial(damaged_text, seeds=[HOROVOD + "]", HOROVOD], tokens=[
         '"ts": null', '"pid": "x"', '"args": 1', '"ph": 2', "[" * 5000, "1e999", "{", "}", ","]),
            read_timeline, ()),
-    Target("nvidia-smi and lfs", damaged_text([NVIDIA_SMI, STRIPES], [",", "[N/A]"]),
+    Target("nvidia-smi and lfs", partial(damaged_text, seeds=[NVIDIA_SMI, STRIPES],
+                                          tokens=[",", "[N/A]"]),
            read_programs, ()),
 ]
