@@ -176,12 +176,15 @@ def test_reencoded_pictures_are_still_audited_by_their_files(tmp_path, capsys):
 def test_errors_say_what_to_do(bad, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     shutil.copy(bad, tmp_path / "alone.h5")
+    damaged = shutil.copy(bad, tmp_path / "damaged.h5")
+    store.open_header(damaged).array("raw", "r+")[9, 0, 0, 0] ^= 1
     for arguments, words in (
             ((bad, "--data", tmp_path / "empty"), "none of the 126 files"),
             ((bad, "--data", tmp_path / "absent"), "no folder of pictures"),
             ((tmp_path / "alone.h5",), "name their folder with --data DIR"),
             ((bad, "--authentic", tmp_path), "must be given together"),
             ((bad, "--authentic", tmp_path, "--tampered", tmp_path), "--data DIR"),
+            ((damaged, "--data", bad.with_suffix("")), "1 of 126 rows of"),
             ((tmp_path / "absent.h5",), "there is no data file")):
         code, out, err = audit(capsys, *arguments)
         assert code == 2 and err.startswith("error: ") and words in err, (arguments, err)

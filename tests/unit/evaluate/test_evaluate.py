@@ -120,6 +120,17 @@ def test_a_validation_part_of_one_class_chooses_nothing(network, data_file, tmp_
         run(network, copy, "--threshold", "auto")
 
 
+def test_damaged_rows_are_not_evaluated(network, data_file, tmp_path):
+    """Those of another part are no reason to stop."""
+    copy = Path(shutil.copy(data_file, tmp_path / "x.h5"))
+    header = open_header(copy)
+    parts = np.array(header.array("split"))
+    header.array("raw", "r+")[np.flatnonzero(parts == PARTS.index("validation"))[0], 5, 5] ^= 1
+    with pytest.raises(InputError, match=r"1 of 12 rows of .* is damaged.*\(Au/"):
+        run(network, copy)
+    assert run(network, copy, "--part", "test", "--no-container") == 0
+
+
 @pytest.mark.parametrize("value", ["1.5", "-0.1", "best", ""])
 def test_an_invalid_threshold(network, data_file, capsys, value):
     with pytest.raises(SystemExit) as leave:

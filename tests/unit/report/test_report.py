@@ -248,7 +248,7 @@ def test_epochs_and_times_equal_the_records(build):
     assert cells(parsed, "1")[0] == [
         "1.2345", "31.0%", "0.8765", "27.0%", "50.0%", "0.654", "100.0", "75.0", "best"]
     assert cells(parsed, "2")[0] == [
-        "0.4321", "82.0%", "0.5678", "50.0%", "50.0%", "0.750", "146.9", "best"]
+        "0.4321", "82.0%", "0.5678", "50.0%", "50.0%", "0.750", "146.9", "73.5", "best"]
     assert "marks epoch 2, the best by val_auc" in parsed.text("learning-curves")
     stages = {row[0].partition(":")[0]: row[1:] for row in parsed.cells if ": " in row[0]}
     assert stages == {"input": ["0.50", "0.250", "10.0%"], "compute": ["2.00", "1.000", "40.0%"],
@@ -473,9 +473,9 @@ def test_damaged_examples_are_not_shown(build, tmp_path):
     """With the reason; rows of the training part don't matter."""
     run = build()
     pixels = store.open_header(tmp_path / "features.h5").array("raw", "r+")
-    pixels[[number for number, row in enumerate(ROWS) if row[0] == "train"][0]] ^= 1
+    pixels[next(number for number, row in enumerate(ROWS) if row[0] == "train")] ^= 1
     assert page(run).attributes("img", "src")
-    pixels[[number for number, row in enumerate(ROWS) if row[0] == "validation"][0]] ^= 1
+    pixels[next(number for number, row in enumerate(ROWS) if row[0] == "validation")] ^= 1
     parsed = page(run, "validation")
     assert not parsed.attributes("img", "src")
     assert "are damaged: see hpc-deepfake verify" in parsed.text("examples")
