@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from statistics import median
 from typing import Any
 
 from hpc_deepfake.core.json_data import dictionary, finite, items
 from hpc_deepfake.core.text import count, number, percent
 from hpc_deepfake.report.answer import baselines
 from hpc_deepfake.report.collect import Content
+from hpc_deepfake.train.records import wall_rate
 from hpc_deepfake.web.charts import staleness, whole_ticks
 from hpc_deepfake.web.html import Html, details, join, paragraph, table
 from hpc_deepfake.web.svg import Chart, figure
@@ -85,12 +87,13 @@ def curves(content: Content) -> Html:
 
 def _table(lines: Sequence[dict[str, Any]], beside: str) -> Html:
     head = ("epoch", "loss", "accuracy", "validation loss", "validation accuracy",
-            "majority class", "ROC-AUC", "images/s", "")
+            "majority class", "ROC-AUC", "images/s", "by the wall clock", "")
     return table(f"Figures of each epoch.{beside}", head, (
         (count(line["epoch"]), number(line.get("loss"), ".4f"), percent(line.get("accuracy")),
          number(line.get("val_loss"), ".4f"), percent(line.get("val_accuracy")),
          percent(line.get("val_majority")), number(line.get("val_auc")),
-         number(line.get("images_per_s"), ",.1f"), "best" if line.get("best") is True else "")
+         number(line.get("images_per_s"), ",.1f"), number(wall_rate(line), ",.1f"),
+         "best" if line.get("best") is True else "")
         for line in lines))
 
 
@@ -113,9 +116,17 @@ def time(content: Content) -> Html:
         parts.insert(0, paragraph(
             f"{count(summary.get('epochs'))} epochs of {count(summary.get('train_rows'))} pictures "
             f"in {number(summary['seconds'], ',.1f')} s since the last start; "
-            f"{number(summary.get('images_per_s'), ',.1f')} images/s, the median of the epochs."))
+            f"{number(summary.get('images_per_s'), ',.1f')} images/s in training, "
+            f"{number(_median(lines, wall_rate), ',.1f')} by the wall clock, with validation and "
+            "saving: the medians of the epochs."))
     parts.append(_ranks(content))
     return join(parts)
+
+
+def _median(lines: Sequence[dict[str, Any]],
+            figure_of: Callable[[dict[str, Any]], float | None]) -> float | None:
+    figures = [value for line in lines if (value := figure_of(line)) is not None]
+    return median(figures) if figures else None
 
 
 def _seconds(line: dict[str, Any], stage: str) -> float:
@@ -146,14 +157,14 @@ def _rates(content: Content, lines: Sequence[dict[str, Any]]) -> Html:
                   (min(epochs) - 0.5, max(epochs) + 0.5),
                   (0, max((rate for rate in rates if rate is not None), default=1.0) * 1.05),
                   "epoch", "images/s, all ranks", xticks=whole_ticks(epochs))
-    median = finite(content.records.summary.get("images_per_s"))
-    chart.across(median, "grey dashed thin")
+    middle = finite(content.records.summary.get("images_per_s"))
+    chart.across(middle, "grey dashed thin")
     chart.line(list(zip(epochs, rates, strict=True)), "blue")
     for epoch, rate in zip(epochs, rates, strict=True) if len(lines) <= _DOTS else ():
         chart.dot(epoch, rate, "blue", f"epoch {epoch:g}: {number(rate, ',.1f')} images/s", 2.3)
     return figure("Training images per second", chart, [
         ("blue", "rows over seconds of input, compute and communication"),
-        ("grey dashed thin", f"median {number(median, ',.1f')}")])
+        ("grey dashed thin", f"median {number(middle, ',.1f')}")])
 
 
 def _stage_table(lines: Sequence[dict[str, Any]], whose: str) -> Html:
