@@ -227,15 +227,15 @@ def read_model(data: bytes, folder: Path) -> None:
 TARGETS = [
     Target("bytes of data files", partial(damaged_bytes, seeds=lambda: [data_file()], tokens=[
         b"OHDR", b"TREE", b"SNOD", b"HEAP", b"GCOL", b"\x89HDF"]), read_data,
-        memory=1024 * MIB),
-    Target("layout of data files", other_layout, read_layout, share=0.5, memory=1024 * MIB),
+        memory=1024 * MIB, share=2),
+    Target("layout of data files", other_layout, read_layout, memory=1024 * MIB, share=0.5),
     Target("bytes of checkpoints", partial(damaged_bytes, seeds=lambda: [saved()], tokens=[
         b"PK\x01\x02", b"PK\x05\x06", b"\x93NUMPY", b"'|O'", b"(999999999,)"]),
-           read_checkpoint, (ValueError,)),
+           read_checkpoint, (ValueError,), share=2),
     Target("meta data of checkpoints", partial(damaged_json, seeds=[META]), read_meta,
-           (InputError, ValueError)),
-    Target("folders of pictures", tree_of_names, read_names, share=0.5),
+           (InputError, ValueError), share=2),
+    Target("folders of pictures", tree_of_names, read_names, share=0.3),
     Target("model files", partial(damaged_bytes, seeds=lambda: [model_file()], tokens=[
         b'"units": 999999', b"PK\x01\x02", b"OHDR", b'"class_name"', b"Lambda"]),
-           read_model, share=0.02, seconds=60, memory=2048 * MIB),
+           read_model, seconds=60, memory=2048 * MIB, share=0.01),
 ]

@@ -87,7 +87,7 @@ def read_video(data: bytes, folder: Path) -> None:
 
 TARGETS = [
     Target("pictures", partial(damaged_bytes, seeds=pictures, tokens=MARKERS), read_picture,
-           (Rejected,), share=0.7, seconds=30, memory=2048 * MIB),
+           (Rejected,), seconds=30, memory=2048 * MIB),
     Target("videos", partial(damaged_bytes, seeds=videos, tokens=BOXES), read_video, (Rejected,),
-           share=0.2, seconds=60, memory=1024 * MIB),
+           seconds=60, memory=1024 * MIB, share=0.2),
 ]

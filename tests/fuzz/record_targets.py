@@ -201,19 +201,22 @@ def read_microbench(text: bytes, folder: Path) -> None:
 
 
 TARGETS = [
-    Target("a run's records", damaged_run, as_run(read_run)),
+    Target("a run's records", damaged_run, as_run(read_run), share=0.5),
     Target("a model's card", partial(damaged_run, names=["model.json", "config.json"]),
            as_run(read_card)),
-    Target("a run in its report", damaged_run, as_run(report_run), share=0.3, seconds=20),
+    Target("a run in its report", damaged_run, as_run(report_run), seconds=20, share=0.1),
     Target("a run in the summary", partial(damaged_run, names=[
         "summary.json", "config.json", "features.h5.json"]),
-           as_run(summarise)),
-    Target("a run in job report", partial(damaged_run, names=sorted(RUN)), as_run(report_job)),
-    Target("a run in a comparison", damaged_run, compared, share=0.1, seconds=20),
-    Target("a run being resumed", partial(damaged_run, names=["metrics.jsonl"]), as_run(resume)),
-    Target("a scaling study", damaged_study, read_study, share=0.1, seconds=20),
+           as_run(summarise), share=0.5),
+    Target("a run in job report", partial(damaged_run, names=sorted(RUN)), as_run(report_job),
+           share=0.5),
+    Target("a run in a comparison", damaged_run, compared, seconds=20, share=0.03),
+    Target("a run being resumed", partial(damaged_run, names=["metrics.jsonl"]), as_run(resume),
+           share=0.5),
+    Target("a scaling study", damaged_study, read_study, seconds=20, share=0.05),
     Target("records of data and comparison", partial(damaged_json, seeds=[
         BEGUN, RUN["features.h5.json"]]),
            read_begun),
-    Target("micro-benchmarks", partial(damaged_json, seeds=[MICROBENCH]), read_microbench),
+    Target("micro-benchmarks", partial(damaged_json, seeds=[MICROBENCH]), read_microbench,
+           share=2),
 ]

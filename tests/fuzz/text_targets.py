@@ -214,19 +214,19 @@ def read_programs(text: str, folder: Path) -> None:
 
 TARGETS = [
     Target("names and lists of paths", partial(damaged_bytes, seeds=NAMES, tokens=FRAMES),
-           parse_names),
+           parse_names, share=2),
     Target("numbers on the command line", number, read_number, (InputError, SystemExit)),
-    Target("TOML files of options", toml_file, read_toml, (InputError, SystemExit)),
-    Target("job scripts and options", job_script, read_script, (InputError, SystemExit)),
+    Target("TOML files of options", toml_file, read_toml, (InputError, SystemExit), share=0.3),
+    Target("job scripts and options", job_script, read_script, (InputError, SystemExit), share=0.6),
     Target("sacct", partial(damaged_text, seeds=[SACCT], tokens=[
         "|", "K", "c", "n", "1-", ":", "gres/gpu="]),
-           account(parse_sacct), ()),
+           account(parse_sacct), (), share=2),
     Target("qstat", partial(damaged_text, seeds=[QSTAT], tokens=[
         "Job Id: ", " = ", "\n\t", "kb", "\n    "]),
-           account(parse_qstat), ()),
+           account(parse_qstat), (), share=2),
     Target("timelines", partial(damaged_text, seeds=[HOROVOD + "]", HOROVOD], tokens=[
         '"ts": null', '"pid": "x"', '"args": 1', '"ph": 2', "[" * 5000, "1e999", "{", "}", ","]),
-           read_timeline, ()),
+           read_timeline, (), share=2),
     Target("nvidia-smi and lfs", partial(damaged_text, seeds=[NVIDIA_SMI, STRIPES],
                                           tokens=[",", "[N/A]"]),
            read_programs, ()),
