@@ -184,8 +184,9 @@ def hold(path: Path, program: str, option: str, pid: int | None = None) -> None:
     except _Busy as busy:
         raise InputError(_refusal(path, record, busy, option)) from None
     except OSError as error:
-        raise InputError(f"cannot write {record}: {error.strerror}; check the permissions and the "
-                         f"free space there, or choose another {option}") from None
+        what = record if os.path.lexists(record) else path
+        raise InputError(f"cannot write {what}: {error.strerror}; choose another place with "
+                         f"{option}") from None
     if dead:
         log.info(f"{path} is taken over from {dead}, which was killed")
     if pid is None:

@@ -119,7 +119,8 @@ def test_a_file_killed_at_many_points_ends_with_the_same_bytes(pictures, referen
         before = done
     assert before > 10, "the killed runs did some of the work"
     assert file.read_bytes() != reference
-    assert run("0:replace:1", ranks=3).returncode != 0  # after the rows, before the reports
+    # after the rows, before the reports; the first one takes over from the killed run
+    assert run("0:replace:2", ranks=3).returncode != 0
     assert file.read_bytes() == reference
     final = run(code=0)
     assert "nothing left to do" in final.stdout
@@ -324,4 +325,4 @@ def test_places_that_cannot_be_written(pictures, tmp_path):
         assert error_lines(done) == [f"error: cannot write {out}: Permission denied; "
                                      "choose another place with --out"]
     done = preprocess("--data", data, "--out", "data", ranks=0, cwd=tmp_path, code=2)
-    assert "--out data is a folder: name a file, like data/features.h5" in done.stderr
+    assert "--out data is a folder: name the data file to write, like --out data/features.h5" in done.stderr
