@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mpi4py.MPI import Comm, Request
 
 T = TypeVar("T")
+_running = False  # whether ``run`` was called
 
 
 class Usage(SystemExit):
@@ -54,8 +55,9 @@ def launched_rank() -> int:
 
 def leave_after_rank_0(leave: Usage | int) -> NoReturn:
     """Exit where all ranks do so without MPI, rank 0 after it printed why: mpirun kills the others
-    as soon as the first one leaves. A process that nobody kills is on its own, and prints too."""
-    if launched_rank():
+    as soon as the first one leaves. A process that nobody kills is on its own, and prints too.
+    Inside ``run``, which does both once MPI has started, the exception is raised at once."""
+    if launched_rank() and not _running:
         time.sleep(2)
         if isinstance(leave, Usage) and not launcher.by_slurm(os.environ):
             leave.tell()
@@ -172,6 +174,8 @@ def run(program: Callable[[Comm], int], before: Callable[[], object] | None = No
         program: called with the communicator of all ranks; returns the exit code.
         before: called on every rank before MPI starts; it must fail on all ranks alike.
     """
+    global _running
+    _running = True
     whole_lines()
     ending: SystemExit | None = None
     try:

@@ -58,6 +58,12 @@ decisions: list[Decision] = []  # of this process
 def settle() -> None:
     """Decide what this process, one of the project's programs, decides for itself; to be called
     before other packages are imported."""
+    sys.excepthook = _hook
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise InputError(f"the current folder can't be used: {error.strerror}; it may have been "
+                         "deleted or moved: cd to another one") from None
     _own_packages_first()
     for_keras()
     if os.environ.get("MPLBACKEND", "agg").lower() != "agg":  # such as a notebook's
@@ -69,7 +75,9 @@ def settle() -> None:
     if any(option.partition(":")[0] == "error" for option in sys.warnoptions):
         decisions.append(Decision("PYTHONWARNINGS", ",".join(sys.warnoptions)))
         warnings.resetwarnings()  # other packages' warnings are no errors of a job
-    sys.excepthook = _hook
+        for category in (DeprecationWarning, PendingDeprecationWarning, ImportWarning,
+                         ResourceWarning):  # as without the variable
+            warnings.simplefilter("ignore", category)
 
 
 def for_keras() -> None:
@@ -173,9 +181,8 @@ def _hook(kind: type[BaseException], error: BaseException, trace: TracebackType 
 def _own_packages_first() -> None:
     """Search the folders of PYTHONPATH, and the current one, after the environment's own, whose
     packages fit together."""
-    named = {"PYTHONPATH": os.environ.get("PYTHONPATH", "").split(os.pathsep)}
-    with suppress(OSError):  # the current folder may be gone
-        named["current folder"] = [os.getcwd(), ""]
+    named = {"PYTHONPATH": os.environ.get("PYTHONPATH", "").split(os.pathsep),
+             "current folder": [os.getcwd(), ""]}
     for name, entries in named.items():
         for entry in entries:
             if entry not in sys.path or os.path.isdir(os.path.join(entry, _PROJECT[0])):

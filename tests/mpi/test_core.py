@@ -97,3 +97,14 @@ def test_a_wrong_log_level_is_one_message_and_exit_code_2(tmp_path):
     assert done.stdout == "" and done.stderr.count("HPC_DEEPFAKE_LOG") == 1
     assert "error: HPC_DEEPFAKE_LOG=loud is not a log level: set it to debug, " in done.stderr
     assert (tmp_path / "code").read_text() == "2\n", "all ranks ended in order"
+
+
+@pytest.mark.parametrize(("command", "ranks", "left_over"), [
+    (["preprocessing.make_sample"], 2, {}), (["hpc_deepfake.cli", "summary"], 2, {}),
+    (["preprocessing.make_sample"], 0, {"PMI_RANK": "3", "PMI_SIZE": "8"})],
+    ids=["several ranks", "one process", "left-over variables"])
+def test_wrong_usage_is_told_once(tmp_path, command, ranks, left_over):
+    """By programs that start MPI and those that don't."""
+    done = run_program(*command, "--bogus", ranks=ranks, cwd=tmp_path, env=left_over)
+    assert done.returncode == 2
+    assert len(re.findall("^error: ", done.stderr, re.MULTILINE)) == 1

@@ -151,6 +151,15 @@ def test_a_package_that_does_not_load_is_one_message(tmp_path: Path, statement: 
     assert done.stderr.startswith(words) and done.stderr.count("\n") == 1
 
 
+def test_a_folder_that_is_gone_is_one_message(tmp_path: Path) -> None:
+    done = subprocess.run(
+        ["bash", "-c", 'mkdir gone && cd gone && rmdir ../gone && "$0" -m hpc_deepfake.cli --help',
+         sys.executable], cwd=tmp_path, capture_output=True, text=True, timeout=limit(60))
+    assert done.returncode == 2 and not done.stdout
+    assert done.stderr == ("error: the current folder can't be used: No such file or directory; it "
+                           "may have been deleted or moved: cd to another one\n")
+
+
 def test_a_mistake_of_ours_has_its_traceback() -> None:
     assert surroundings.explain(ImportError("cannot import name 'x'", name="hpc_deepfake.x")) \
         is None
