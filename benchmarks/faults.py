@@ -115,12 +115,12 @@ def _same_campaign(folder: Path, chosen: argparse.Namespace) -> None:
 
 
 def _data(folder: Path, count: int) -> tuple[Path, Path]:
-    """Pictures and their data file."""
-    pictures, data = folder / "sample", folder / "features.h5"
-    for made, command in ((pictures, ["hpc_deepfake.cli", "sample", "--out", pictures,
-                                      "--count", count]),
-                          (data, ["preprocessing", "--data", pictures, "--out", data,
-                                  "--split", "70/15/15"])):
+    """Pictures to preprocess, and a data file of a third as many to train on, for short epochs."""
+    pictures, few, data = folder / "sample", folder / "few", folder / "features.h5"
+    for made, command in (
+            (pictures, ["hpc_deepfake.cli", "sample", "--out", pictures, "--count", count]),
+            (few, ["hpc_deepfake.cli", "sample", "--out", few, "--count", count // 3]),
+            (data, ["preprocessing", "--data", few, "--out", data, "--split", "70/15/15"])):
         if not made.exists():
             subprocess.run([sys.executable, "-m", *map(str, command)], check=True,
                            stdout=subprocess.DEVNULL)

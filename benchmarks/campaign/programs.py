@@ -296,7 +296,7 @@ def _sha(value: Any) -> str:
 
 def _strategy(name: str, ranks: int, *options: str, strategy: str = "",
               exact: bool = True) -> Training:
-    return Training(name, ranks, ("--strategy", strategy or name, "--rows", "96", "--batch-size",
+    return Training(name, ranks, ("--strategy", strategy or name, "--batch-size",
                                   "8" if ranks < 4 else "4", *options), exact)
 
 
@@ -316,5 +316,5 @@ PROGRAMS: tuple[Program, ...] = (
     _strategy("local-sgd", 2, "--sync-every", "2"), _strategy("local-sgd", 3),
     _strategy("async", 2, exact=False), _strategy("async", 3, exact=False),
     _strategy("async", 4, "--servers", "2", exact=False),
-    Toy("toy", 2, ("--batch-size", "4")), Toy("toy", 4, ("--batch-size", "2")),
+    Toy("toy", 2, ("--batch-size", "2")), Toy("toy", 4, ("--batch-size", "1")),
 )
