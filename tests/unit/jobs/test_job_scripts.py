@@ -197,6 +197,20 @@ def test_a_stopped_job_is_queued_again_unless_cancelled_or_at_the_limit(
     assert (tmp_path / "f.h5.jobs" / "outcome").read_text() == "75\n"
 
 
+def test_a_diverged_training_is_not_queued_again(
+        pictures: Path, slurm: dict[str, str], bin_path: Path, tmp_path: Path) -> None:
+    """It would diverge again: its code and reason are final."""
+    (tmp_path / "state").write_text("JobState=RUNNING Reason=None\n")
+    command(bin_path, "srun", """
+        [[ $1 != --mpi=list ]] || { echo "pmix"; exit; }
+        echo 3 >"$HPC_DEEPFAKE_OUTCOME_FILE"; exit 143""")
+    done = preprocess(pictures, slurm, bin_path, tmp_path, SLURM_RESTART_COUNT="1",
+                      MAX_RESTARTS="3")
+    assert done.returncode == 3 and not (tmp_path / "requeued").exists()
+    assert "diverged, so starting it again as it is would not help" in done.stderr
+    assert (tmp_path / "f.h5.jobs" / "outcome").read_text() == "3\n"
+
+
 def test_pipeline_passes_values_and_arguments_on_unchanged(bin_path: Path, tmp_path: Path) -> None:
     """Quotes, spaces, commas and shell syntax in a path and in an argument. The pipeline's values
     take precedence over the environment of the submitting shell."""
