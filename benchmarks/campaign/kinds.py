@@ -199,15 +199,9 @@ def stop_for_a_while(scene: Scene) -> Expected | None:
 
 
 def stop_for_ever(scene: Scene) -> Expected | None:
-    """Training ends the job itself; for preprocessing the scheduler does, at the time limit."""
-    assert scene.job is not None
     if (chosen := scene.one_rank()) is None or not _send(chosen[1], SIGSTOP):
         return None
-    if scene.program.group != "preprocessing":
-        return Expected(says=rf"rank {chosen[0]} on \S+", more=STALL_LIMIT)
-    scene.job.wait(3)
-    _send(scene.job.process.pid, SIGTERM)
-    return Expected()
+    return Expected(says=rf"rank {chosen[0]} on \S+", more=STALL_LIMIT)
 
 
 def fill_the_disk(scene: Scene) -> Expected:
@@ -391,9 +385,8 @@ KINDS = (
     Kind("SIGTERM to the launcher", end_the_launcher, several=True),
     Kind("SIGUSR1, then SIGTERM", ask_a_rank(SIGUSR1, SIGTERM)),
     Kind("SIGTERM twice", ask_a_rank(SIGTERM, SIGTERM)),
-    Kind("SIGSTOP for ever", stop_for_ever, _DATA, several=True),
-    Kind("SIGSTOP for ever", stop_for_ever, _TRAIN, several=True,
-         options=("--stall-limit", str(STALL_LIMIT))),
+    Kind("SIGSTOP for ever", stop_for_ever, several=True,
+         options=("--stall-warning", "5", "--stall-limit", str(STALL_LIMIT))),
     Kind("disk full", fill_the_disk, events=_ANY, root=True, weight=3),
     Kind("read-only target", make_read_only, _TRAIN, _ANY, root=True),
     Kind("read-only target", make_read_only, _DATA, (BEFORE,), root=True),

@@ -28,7 +28,7 @@ from preprocessing.store import DONE, open_header
 from .jobs import Job
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-STALL_WARNING, STALL_LIMIT = 5, 20  # seconds; the limit only where a rank is stopped for ever
+STALL_LIMIT = 20  # seconds, where a rank is stopped for ever
 
 
 class Broken(Exception):
@@ -179,7 +179,7 @@ class Training(Program):
     def _arguments(self, place: Place) -> list[str]:
         return ["-m", "hpc_deepfake.train", "--data", str(place.data), "--run", str(place.run),
                 "--resume", "--epochs", "3", "--patience", "0", "--checkpoint-minutes", "0.02",
-                "--threads", "1", "--stall-warning", str(STALL_WARNING)]
+                "--threads", "1"]
 
     def _files(self, event: str, place: Place) -> Iterable[Path]:
         run = place.run
