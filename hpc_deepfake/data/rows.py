@@ -102,6 +102,9 @@ def _pictures(header: Header, feature: str, mode: str,
     """The pictures, and how they are read, which may be ``read`` for want of memory."""
     if mode == "memory" and comm is not None:
         held, problem = node_copy.hold(header, feature, comm)
+        if comm.rank == 0 and held is not None:
+            log.info(f"{held.nbytes / 1e6:,.0f} MB of pictures are held in memory, once on each "
+                     "node")
         if held is not None:
             return held, mode
         if comm.rank == 0:

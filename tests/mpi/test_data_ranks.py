@@ -40,6 +40,7 @@ def test_all_ranks_of_a_node_share_one_copy(answers: dict[str, list]) -> None:
     assert len(set(places)) == 1 and places[0] not in ("", "0")
     assert sums == tuple(crc for _, crc, _ in answers["mapped"])
     assert answers["left"] == [[]] * RANKS
+    assert "3 MB of pictures are held in memory, once on each node" in answers["messages"]
 
 
 @pytest.mark.parametrize(("case", "mode"), [
@@ -49,6 +50,8 @@ def test_all_ranks_read_in_the_same_way(answers: dict[str, list], case: str, mod
     """And the same pictures, if the nodes differ or memory is too small on one of them."""
     assert {answer[0] for answer in answers[case]} == {mode}
     assert {answer[1] for answer in answers[case]} == {answers["mapped"][0][1]}
+    assert sum("so each batch is read from the file (--input read)" in line
+               for line in answers["messages"]) == 3, "a note for each case that falls back"
 
 
 def test_damaged_rows_are_one_message_of_all_ranks(answers: dict[str, list]) -> None:
