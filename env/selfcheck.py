@@ -16,6 +16,10 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("HDF5_USE_FILE_LOCKING", "FALSE")
+with contextlib.suppress(ImportError):  # else the imports below report it
+    from hpc_deepfake.core.surroundings import settle
+
+    settle()
 
 import numpy as np
 from mpi4py import MPI

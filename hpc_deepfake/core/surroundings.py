@@ -149,12 +149,18 @@ def explain(error: ImportError) -> str | None:
     """A message about a package that can't be loaded; None for a module of the project's own,
     where it is a mistake of ours."""
     name = (error.name or "").partition(".")[0]
+    for entry in sys.path:  # of a library, only the file is named
+        if entry and error.path and error.path.startswith(entry + "/"):
+            name = error.path.removeprefix(entry + "/").partition("/")[0].partition(".")[0]
     if name in _PROJECT:
         return None
     what = f"the package {name}" if name else "a package"
     reason = " ".join(str(error).split("\n\n")[0].split())
-    hints = [f"{variable}={os.environ[variable]}" for variable in (
-        "PYTHONPATH", "LD_LIBRARY_PATH", "LD_PRELOAD") if os.environ.get(variable)]
+    hints = []
+    for variable in ("PYTHONPATH", "LD_LIBRARY_PATH", "LD_PRELOAD"):
+        value = ":".join(entry for entry in os.environ.get(variable, "").split(":")
+                         if entry and not entry.startswith(sys.prefix))
+        hints += [f"{variable}={value}"] * bool(value)
     cause = f". What other modules have set may be the cause: {', '.join(hints)}" if hints else ""
     return (f"{what} can't be loaded: {reason}{cause}. In a new shell, source env/activate.sh and "
             "run hpc-deepfake doctor; env/setup.sh builds the environment")

@@ -131,6 +131,10 @@ def why_no_gpu(tf: Any) -> str:
         return f"CUDA_VISIBLE_DEVICES is '{visible}', so no GPU is visible to this job"
     if not os.path.exists("/dev/nvidiactl"):
         return "this node has no NVIDIA driver (/dev/nvidiactl is missing)"
+    if visible is not None:
+        return (f"TensorFlow finds no usable GPU with CUDA_VISIBLE_DEVICES='{visible}': this node "
+                "has no such GPU (nvidia-smi -L lists them), or TensorFlow's CUDA libraries and "
+                "the driver do not match; TF_CPP_MIN_LOG_LEVEL=0 shows what it tried")
     return ("TensorFlow finds no usable GPU: its CUDA libraries and the driver do not match; "
             "TF_CPP_MIN_LOG_LEVEL=0 shows what it tried")
 

@@ -140,7 +140,8 @@ def test_the_environment_is_as_before_once_mpi_has_started(monkeypatch: pytest.M
 
 @pytest.mark.parametrize(("statement", "words"), [
     ("import no_such_package", "error: the package no_such_package can't be loaded: No module"),
-    ("raise ImportError('libhdf5.so.103: undefined symbol: x', name='h5py._errors')",
+    ("from sysconfig import get_path; raise ImportError('libhdf5.so.103: undefined symbol: x', "
+     "name='_errors', path=get_path('purelib') + '/h5py/_errors.so')",
      "error: the package h5py can't be loaded: libhdf5.so.103: undefined symbol: x. What other "
      "modules have set may be the cause: LD_LIBRARY_PATH=/opt/hdf5/lib. In a new shell")])
 def test_a_package_that_does_not_load_is_one_message(tmp_path: Path, statement: str,
