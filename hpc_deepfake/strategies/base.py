@@ -176,7 +176,8 @@ class Strategy:
             if value is None:
                 value = np.empty(variable.shape, variable.dtype.as_numpy_dtype)
             if self.comm is not None:
-                wait(self.comm.Ibcast(np.ascontiguousarray(value)))
+                value = np.ascontiguousarray(value)  # kept: mpi4py holds no reference
+                wait(self.comm.Ibcast(value))
             variable.assign(value)
 
     def _copies(self, variables: Iterable[tf.Variable]) -> Arrays:
@@ -208,13 +209,16 @@ class Strategy:
     def keras_model(self, whole: Arrays) -> keras.Model:
         """A Keras model with these whole weights. It is none that is being trained, and the same
         one at each call: only one thread at a time may use it."""
+        import tensorflow as tf
+
         from hpc_deepfake.network import table
         from hpc_deepfake.network.fused import Weights
 
-        if self._spare is None:
-            self._spare = table.build("float64" if whole[0].dtype == np.float64 else "float32")
-        for variable, value in zip(Weights(self._spare).all, whole, strict=True):
-            variable.assign(value)
+        with tf.device("CPU"):  # a GPU's memory is for training
+            if self._spare is None:
+                self._spare = table.build("float64" if whole[0].dtype == np.float64 else "float32")
+            for variable, value in zip(Weights(self._spare).all, whole, strict=True):
+                variable.assign(value)
         return self._spare
 
 

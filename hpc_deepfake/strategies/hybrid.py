@@ -57,6 +57,8 @@ class Hybrid(Sync):
             self.model = None
             del model
             gc.collect()
+        else:
+            self._spare = model  # nothing of it is trained
 
     def _take(self, model: keras.Model) -> Weights:
         whole = Weights(model).dense1[0]
