@@ -325,4 +325,5 @@ def test_places_that_cannot_be_written(pictures, tmp_path):
         assert error_lines(done) == [f"error: cannot write {out}: Permission denied; "
                                      "choose another place with --out"]
     done = preprocess("--data", data, "--out", "data", ranks=0, cwd=tmp_path, code=2)
-    assert "--out data is a folder: name the data file to write, like --out data/features.h5" in done.stderr
+    assert ("--out data is a folder: name the data file to write, like --out data/features.h5"
+            in done.stderr)
