@@ -15,6 +15,7 @@ from urllib.parse import quote_from_bytes
 
 import numpy as np
 
+from hpc_deepfake.core import watchdog
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.text import plural
 from preprocessing.names import (
@@ -187,6 +188,7 @@ def _entries(folder: Path, top: bytes, label: int, home: bytes, moments: Moments
     """
     videos = rows = 0
     for name in _pictures(folder, notes, seen):
+        watchdog.advance()
         if name.lower().endswith(VIDEOS):
             frames = moments(os.path.join(os.fsencode(folder), name))
             videos, rows = videos + 1, rows + len(frames)
@@ -258,6 +260,7 @@ def _pictures(folder: Path, notes: list[str], seen: set[tuple[int, int]]) -> lis
             folders.clear()
             continue
         folders.sort()
+        watchdog.advance()
         inside = current[len(top):].lstrip(b"/")
         for name in files:
             if name.startswith(b"."):

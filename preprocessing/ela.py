@@ -125,13 +125,15 @@ FEATURES: dict[str, Callable[[np.ndarray, Errors, int], np.ndarray]] = {
     "ela": _ela, "raw": _raw, "gray_bits": _gray_bits}
 
 
-def features(data: bytes, names: tuple[str, ...], parameters: Parameters) -> list[np.ndarray]:
+def features(data: bytes, names: tuple[str, ...], parameters: Parameters,
+             path: bytes | str | None = None) -> list[np.ndarray]:
     """The named features of a picture file.
 
     Args:
         data: contents of the file.
         names: keys of ``FEATURES``.
         parameters: how they are computed.
+        path: of the file, for messages.
 
     Returns:
         One uint8 array (size, size, 3) for each name: red, green, blue; for ``gray_bits``
@@ -140,7 +142,7 @@ def features(data: bytes, names: tuple[str, ...], parameters: Parameters) -> lis
     Raises:
         Rejected: the file can't be used, and why.
     """
-    return features_of_pixels(decode(data), names, parameters)
+    return features_of_pixels(decode(data, path), names, parameters)
 
 
 def features_of_pixels(pixels: np.ndarray, names: tuple[str, ...],
@@ -155,4 +157,4 @@ def features_of_pixels(pixels: np.ndarray, names: tuple[str, ...],
 def features_of_file(path: bytes | str, names: tuple[str, ...],
                      parameters: Parameters) -> list[np.ndarray]:
     """``features`` of the file ``path``. Also raises Rejected if the file can't be read."""
-    return features(read(path), names, parameters)
+    return features(read(path), names, parameters, path)

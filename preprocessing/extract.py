@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hpc_deepfake.core import holder
+from hpc_deepfake.core import holder, watchdog
 from hpc_deepfake.core.progress import Progress
 from preprocessing import video
 from preprocessing.catalogue import Catalogue, locate
@@ -99,7 +99,9 @@ def run(comm: Comm, header: Header, catalogue: Catalogue | None, writer: str = "
         stop: once true, this rank skips the blocks that it has not begun.
     """
     start = time.perf_counter()
+    watchdog.enter("checking finished rows")
     damaged = _damaged(comm, header)
+    watchdog.enter("computing features")
     work, resumed, total = None, 0, 0
     if catalogue is not None:  # rank 0
         pending = np.flatnonzero(header.array("status") != DONE)
@@ -121,7 +123,8 @@ def run(comm: Comm, header: Header, catalogue: Catalogue | None, writer: str = "
 def _damaged(comm: Comm, header: Header) -> np.ndarray:
     """All rows that are marked done and have a wrong checksum; each rank checks its share."""
     done = np.flatnonzero(header.array("status") == DONE)
-    local = damaged_rows(header, done[comm.rank::comm.size])
+    local = damaged_rows(header, np.array_split(done, comm.size)[comm.rank],
+                         shown=comm.rank == 0)
     return np.concatenate(comm.allgather(local))
 
 
@@ -145,7 +148,7 @@ def _compute(paths: list[bytes], header: Header, tally: Tally,
                 data = read(file)
                 tally.read_bytes += len(data)
                 clock.lap("read")
-                yield features(data, header.features, header.parameters)
+                yield features(data, header.features, header.parameters, file)
             except Rejected as reason:
                 yield reason
             continue

@@ -14,6 +14,10 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from hpc_deepfake.core.log import log
+from hpc_deepfake.core.quiet import Captured
+from hpc_deepfake.core.text import printable
+
 MAX_BYTES = 512 * 1024**2
 MAX_PIXELS = 120_000_000
 MAX_SIDE = 65_500  # limit of libjpeg
@@ -67,7 +71,7 @@ def read(path: bytes | str) -> bytes:
     return data
 
 
-def decode(data: bytes) -> np.ndarray:
+def decode(data: bytes, path: bytes | str | None = None) -> np.ndarray:
     """Pixels of a picture file, as stored: orientation tags are ignored, since rotating would move
     JPEG's 8×8 grid.
 
@@ -77,6 +81,8 @@ def decode(data: bytes) -> np.ndarray:
 
     Args:
         data: contents of the file.
+        path: of the file, under which a remark of the decoder is logged: it has read the picture,
+            but part of it is damaged.
 
     Returns:
         uint8 (height, width, 3), blue-green-red.
@@ -84,11 +90,18 @@ def decode(data: bytes) -> np.ndarray:
     Raises:
         Rejected: not a picture, damaged, truncated, too large, or values without a fixed range.
     """
-    try:
-        return _decode(data)
-    except Rejected as error:
-        reason = str(error)
+    with Captured() as messages:  # libjpeg's and libtiff's, which name no file
+        try:
+            pixels, reason = _decode(data), ""
+        except Rejected as error:
+            reason = str(error)
+    remark = printable(messages.text.replace("tempfile.tif: ", ""))  # what Pillow calls any TIFF
+    if not reason:
+        if remark and path is not None:
+            log.warning(f"{printable(os.fsdecode(path))}: damaged, but decoded: {remark}")
+        return pixels
     del data
+    reason += f": {remark}" * bool(remark)
     raise Rejected(reason)  # a new one: the traceback of the first keeps the pixels in memory
 
 

@@ -12,6 +12,7 @@ import os
 import sys
 from typing import TextIO
 
+from hpc_deepfake.core import quiet
 from hpc_deepfake.core.errors import InputError
 
 log = logging.getLogger("hpc_deepfake")
@@ -30,13 +31,13 @@ class _Format(logging.Formatter):
 
 
 class _Handler(logging.StreamHandler[TextIO]):
-    """Writes to the current ``sys.stderr``, so that redirecting it works."""
+    """Writes to the present standard error, so that redirecting or hiding it works."""
 
     def __init__(self) -> None:
         super().__init__(sys.stderr)
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.stream = sys.stderr
+        self.stream = quiet.stderr()
         super().emit(record)
 
 

@@ -88,6 +88,14 @@ def wait(request: Request, interval: float = 0.01) -> float:
     return time.perf_counter() - began
 
 
+def meet(comm: Comm, what: str, shared: bool = False) -> None:
+    """Enter the next phase (see ``watchdog.enter``) and wait for all ranks by polling, before
+    calls of MPI that block. Collective."""
+    watchdog.enter(what, shared)
+    if comm.size > 1:
+        wait(comm.Ibarrier())
+
+
 def on_root(comm: Comm, function: Callable[[], T]) -> T:
     """Result of ``function()``, called on rank 0 only; its InputError, or an error of the disk, is
     raised on every rank. Collective; the other ranks wait by polling."""

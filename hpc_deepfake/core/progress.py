@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
+from hpc_deepfake.core import watchdog
 from hpc_deepfake.core.mpi import wait
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class Line:
 
     def due(self) -> bool:
         """Whether it is time for the next line; if so, the interval starts again."""
+        watchdog.advance()
         now = time.monotonic()
         if not self._on or now - self._last < self.interval:
             return False
@@ -91,6 +93,7 @@ class Progress:
 
     def advance(self, count: int = 1) -> None:
         """Count ``count`` more pieces as done by this rank."""
+        watchdog.advance()
         rank = self._comm.rank
         self._counts[rank] += count
         now = time.monotonic()
@@ -102,6 +105,7 @@ class Progress:
             else:
                 self._send(_TAG_COUNT)
 
+    @watchdog.waits
     def close(self) -> None:
         """Wait, without using the core, until all ranks are done. Collective."""
         if self._comm.rank:
@@ -112,6 +116,7 @@ class Progress:
             while self._finished < self._comm.size:
                 self._receive()
                 time.sleep(0.01)
+                watchdog.polled()
                 if time.monotonic() - self._last >= self._every:
                     self._last = time.monotonic()
                     self._show()

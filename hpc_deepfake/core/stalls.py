@@ -53,16 +53,18 @@ class Ranks:
         states: of each rank.
         moved: when the phase or progress of each last changed.
         heard: when each last sent its state.
+        silence: seconds without a message after which a rank doesn't live; infinite where ranks
+            don't send their state all the time.
     """
 
-    def __init__(self, size: int, now: float, heartbeat: bool = True) -> None:
+    def __init__(self, size: int, now: float, silence: float = float("inf")) -> None:
         """
         Args:
             size: number of ranks.
             now: present time in seconds.
-            heartbeat: whether a rank sends its state all the time, so that silence means something.
+            silence: see above.
         """
-        self._heartbeat = heartbeat
+        self.silence = silence
         self.states = [State()] * size
         self.moved, self.heard = [now] * size, [now] * size
         self._within = [float("-inf")] * size  # last progress within a phase
@@ -88,25 +90,23 @@ class Ranks:
     def stall(self, now: float, seconds: float) -> Stall | None:
         """The ranks for which the job has waited for at least ``seconds``."""
         every = range(len(self.states))
-        silent = [rank for rank in every
-                  if self._heartbeat and now - self.heard[rank] >= seconds]
+        silent = [rank for rank in every if self._is_silent(rank, now, seconds)]
         if silent:
-            return self._silent(silent, now)
+            return self._tell(silent, lambda rank: self._silent(rank, now))
         stuck = [rank for rank in every if now - self.moved[rank] >= seconds]
         late = {rank for rank in stuck if now - self._behind.get(rank, now) >= seconds}
         kinds = {kind: [rank for rank in stuck if self.states[rank].kind == kind]
                  for kind in (WORKS, WAITS, EITHER)}
         waiting = kinds[WAITS] or kinds[EITHER]
-        blamed = [rank for rank in kinds[WORKS] if waiting or rank in late]
+        blamed = [rank for rank in kinds[WORKS] if rank in late] or (
+            kinds[WORKS] if waiting else [])
         if not blamed and not kinds[WORKS]:
             blamed = [rank for rank in kinds[EITHER] if rank in late]
         if blamed:
-            return self._tell(blamed, lambda rank: self._doing(rank, now) + " while others wait"
-                              + self.states[rank].place)
+            return self._tell(blamed, lambda rank: self._doing(rank, now, "while others wait"))
         overtaken = [rank for rank in kinds[WORKS] if self._overtaken(rank, now, seconds)]
         if overtaken:
-            return self._tell(overtaken, lambda rank: self._doing(rank, now) + " without progress"
-                              + self.states[rank].place)
+            return self._tell(overtaken, lambda rank: self._doing(rank, now, "without progress"))
         if len(stuck) == len(self.states) and not kinds[WORKS]:
             return Stall(tuple(every), self._list(now))
         return None
@@ -114,25 +114,31 @@ class Ranks:
     def stall_of_root(self, now: float, seconds: float) -> Stall | None:
         """``stall`` for the last rank, which knows of rank 0 and itself only."""
         last = len(self.states) - 1
-        if self._heartbeat:
-            held_up = now - self.heard[0] >= seconds
-        else:  # it reads no messages, and can't judge itself
+        if self.silence < float("inf"):
+            held_up = self._is_silent(0, now, seconds)
+        else:  # rank 0 reads no messages now, and can't judge itself
             held_up = self.states[0].kind == WORKS and all(
                 now - self.moved[rank] >= seconds for rank in (0, last))
-        return self._silent([0], now) if held_up else None
+        return self._tell([0], lambda _: self._doing(0, now, "while others wait")) if held_up \
+            else None
 
-    def _silent(self, ranks: list[int], now: float) -> Stall:
-        return self._tell(ranks, lambda rank: (
-            f"gives no sign of life for {now - self.heard[rank]:.0f} s; it was last seen "
-            f"{self.states[rank].what}{self.states[rank].place}"))
+    def _is_silent(self, rank: int, now: float, seconds: float) -> bool:
+        return now - self.heard[rank] >= max(seconds, self.silence)
+
+    def _silent(self, rank: int, now: float) -> str:
+        return (f"gives no sign of life for {now - self.heard[rank]:.0f} s; it was last seen "
+                f"{self.states[rank].what}{self.states[rank].place}")
 
     def _overtaken(self, rank: int, now: float, seconds: float) -> bool:
         """Whether another rank has lately made progress in the same phase."""
         return any(now - time < seconds and state.phase == self.states[rank].phase
                    for time, state in zip(self._within, self.states, strict=True))
 
-    def _doing(self, rank: int, now: float) -> str:
-        return f"has been {self.states[rank].what} for {now - self.moved[rank]:.0f} s"
+    def _doing(self, rank: int, now: float, how: str) -> str:
+        if self._is_silent(rank, now, 0):
+            return self._silent(rank, now)
+        state = self.states[rank]
+        return f"has been {state.what} for {now - self.moved[rank]:.0f} s {how}{state.place}"
 
     def _tell(self, ranks: list[int], words: Callable[[int], str]) -> Stall:
         lines = [f"rank {rank} on {self.states[rank].host} {words(rank)}"

@@ -29,6 +29,7 @@ F = TypeVar("F", bound=Callable[..., object])
 # While a program starts, a rank is named and the job ended after these seconds or later: importing
 # takes minutes where many nodes read the same files
 START_WARNING, START_LIMIT = 60.0, 600.0
+_PERIOD = 0.5  # seconds between two messages of a rank; of more than 500 ranks longer
 _TAG = 32_001  # of the messages on the communicator of all ranks; MPI allows at least 32,767
 _MESSAGE = [("run", "i8"), ("phase", "i8"), ("progress", "i8"), ("kind", "i8"),
             ("host", "S64"), ("what", "S96"), ("where", "S96")]  # names and types of NumPy's
@@ -53,6 +54,7 @@ class _Own:
 
 _own = _Own()
 _current: Watchdog | None = None
+_later: tuple[float, float] | None = None  # limits after the start
 
 
 def enter(what: str, shared: bool = False) -> None:
@@ -81,8 +83,19 @@ def limits(warn: float, limit: float) -> None:
 
 
 def start_limits(warn: float, limit: float) -> None:
-    """``limits`` of a program's start: at least ``START_WARNING`` and ``START_LIMIT``."""
+    """``limits`` that hold from ``started`` on; until then at least ``START_WARNING`` and
+    ``START_LIMIT``."""
+    global _later
+    _later = warn, limit
     limits(warn and max(warn, START_WARNING), limit and max(limit, START_LIMIT))
+
+
+def started() -> None:
+    """The start of the program is over; may be called again."""
+    global _later
+    if _later is not None:
+        limits(*_later)
+        _later = None
 
 
 def waits(function: F) -> F:
@@ -132,7 +145,9 @@ class Watchdog:
         self._to = comm.size - 1 if comm.rank == 0 else 0
         self._sent: list[tuple[Request, np.ndarray]] = []
         self._last = time.monotonic()
-        self._ranks = Ranks(comm.size, self._last, self._threads)
+        self._period = _PERIOD * max(1, comm.size / 500)
+        self._ranks = Ranks(comm.size, self._last,
+                            4 * self._period if self._threads else float("inf"))
         self._named: dict[int, float] = {}  # time of its last move, by rank
         self._patience = 1.0  # factor before all ranks are listed again
         self._over = threading.Event()
@@ -151,8 +166,6 @@ class Watchdog:
     def limits(self, warn: float, limit: float) -> None:
         """See ``limits`` of this module."""
         self._warn, self._limit = warn, limit
-        self._period = min(max(1.0, self._comm.size / 500),
-                           *(seconds / 4 for seconds in (warn, limit) if seconds), 1e3)
 
     def close(self, wait: Callable[[Request], object] | None = None) -> None:
         """Stop watching. With ``wait``, which waits for a request, collective: messages under way
@@ -173,13 +186,16 @@ class Watchdog:
 
     def polled(self, kind: int) -> None:
         """Without a thread: send and receive, if it is time; only on the main thread."""
+        pause = self._period / 4 if kind == WAITS else 0.02
         if not self._threads and threading.get_ident() == self._main \
-                and time.monotonic() - self._last >= self._period / 4:
+                and time.monotonic() - self._last >= pause:
             self._turn(kind)
 
     def _watch(self) -> None:
-        while not self._over.wait(self._period):
+        while True:
             self._turn()
+            if self._over.wait(self._period):
+                return
 
     def _turn(self, kind: int | None = None) -> None:
         now = time.monotonic()
@@ -272,4 +288,4 @@ def _place(thread: int, shared: bool) -> tuple[str, int]:
 
 def _is_of_program(file: str) -> bool:
     """Whether a source file is neither Python's nor an installed package's."""
-    return file.startswith(_OURS) or not file.startswith(_FOREIGN)
+    return (file.startswith(_OURS) or not file.startswith(_FOREIGN)) and file != __file__

@@ -14,9 +14,11 @@ import re
 import select
 import sys
 
-_BYTES, _LINES = 1 << 16, 30  # shown at most
+_BYTES, _LINES = 1 << 16, 40  # shown at most
+_C_FRAME = re.compile(rb"\[\S+:\d+\] \[ ?\d+\] ")  # of Open MPI's trace; Python's says more
 # A rank that the launcher killed, since another one failed, has nothing to tell
-_REASON = re.compile(rb"fatal|abort|terminate called|check failed|error|exception", re.IGNORECASE)
+_REASON = re.compile(rb"fatal|abort|terminate called|check failed|error|exception|signal",
+                     re.IGNORECASE)
 
 
 def main(hidden: int, name: str, seconds: float) -> None:
@@ -35,7 +37,8 @@ def main(hidden: int, name: str, seconds: float) -> None:
 
 def last_lines(hidden: int) -> list[bytes]:
     start = max(0, os.fstat(hidden).st_size - _BYTES)
-    return os.pread(hidden, _BYTES, start).splitlines(keepends=True)[-_LINES:]
+    lines = os.pread(hidden, _BYTES, start).splitlines(keepends=True)
+    return [line for line in lines if line.strip() and not _C_FRAME.match(line)][-_LINES:]
 
 
 def show(title: str, lines: list[bytes], file: str | None = None) -> None:

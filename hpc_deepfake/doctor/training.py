@@ -177,7 +177,7 @@ def _horovod(place: Place, device: Device) -> list[Record]:
 
 
 def _import() -> tuple[ModuleType | None, list[Record]]:
-    from hpc_deepfake.network.device import quiet_stderr
+    from hpc_deepfake.core.quiet import quiet_stderr
 
     try:
         with quiet_stderr():

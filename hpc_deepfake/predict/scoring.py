@@ -58,7 +58,8 @@ def prepare(block: Block, card: Card) -> list[np.ndarray | Rejected]:
     features: list[np.ndarray | Rejected] = []
     for path in block.paths:
         try:
-            features += features_of_pixels(decode(read(path)), (card.feature,), card.parameters)
+            features += features_of_pixels(
+                decode(read(path), path), (card.feature,), card.parameters)
         except Rejected as reason:
             features.append(reason)
     return features

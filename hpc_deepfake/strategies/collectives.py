@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import math
 import os
-import threading
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import horovod.tensorflow as hvd
 
-from hpc_deepfake.core.mpi import report
-
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
 
 _sets: dict[tuple[int, ...], hvd.ProcessSet] = {}
-_GRACE = 5.0  # seconds that ``Guard`` waits after the stall limit
-_stall_limit = 0.0
 
 
 def start(comm: Comm, gpu: bool, stall_warning: float, stall_limit: float,
@@ -42,8 +36,6 @@ def start(comm: Comm, gpu: bool, stall_warning: float, stall_limit: float,
     Raises:
         RuntimeError: Horovod is running with other groups, or was built for another MPI.
     """
-    global _stall_limit
-    _stall_limit = stall_limit
     os.environ.setdefault("HOROVOD_FUSION_THRESHOLD", "0")
     if not gpu:
         os.environ.setdefault("HOROVOD_CYCLE_TIME", str(cycle))
@@ -70,33 +62,3 @@ def process_set(ranks: Sequence[int]) -> hvd.ProcessSet | None:
     if len(ranks) == 1:
         return None
     return hvd.global_process_set if len(ranks) == hvd.size() else _sets[tuple(sorted(ranks))]
-
-
-class Guard:
-    """A context manager that ends the job when a step takes longer than the stall limit.
-
-    Horovod names the rank that a process set waits for, but with overlapping sets it has been seen
-    to hang when it tried to end. The main thread is inside TensorFlow then, so a second thread
-    watches the time.
-    """
-
-    def __init__(self, comm: Comm) -> None:
-        self._comm, self._since = comm, 0.0
-        if _stall_limit:
-            threading.Thread(target=self._watch, name="guard", daemon=True).start()
-
-    def __enter__(self) -> None:
-        self._since = time.monotonic()
-
-    def __exit__(self, *_: object) -> None:
-        self._since = 0.0
-
-    def _watch(self) -> None:
-        while True:
-            time.sleep(1)
-            since = self._since
-            if since and time.monotonic() - since > _stall_limit + _GRACE:
-                report(f"rank {self._comm.rank} has waited for others for "
-                       f"{time.monotonic() - since:.0f} s within a step (Horovod names the missing "
-                       "rank above); ending the job")
-                self._comm.Abort(1)

@@ -119,8 +119,7 @@ def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
     del loaded
     started = time.perf_counter()
     summary = trainer.train()
-    watchdog.enter("gathering what the ranks used")
-    mpi.wait(comm.Ibarrier())
+    mpi.meet(comm, "gathering what the ranks used")
     usage = comm.gather(resource_usage())
     watchdog.enter("writing the results")
     traced = timeline.write() if timeline is not None else None

@@ -177,7 +177,7 @@ class Trainer:
 
     def _finish(self) -> dict[str, Any]:
         """Set the weights to the best ones, write the model, and evaluate; returns the summary."""
-        watchdog.enter("restoring the best weights")
+        mpi.meet(self.comm, "restoring the best weights")
         if self.state.best_epoch:
             self.strategy.restore(self.best)
         else:
@@ -238,10 +238,12 @@ class Trainer:
                 state.add(done)
                 self._clock.stepped(first + number, done.waited, strategy.idle)
             watchdog.advance()
+            watchdog.started()
             self._show(line, min(begun + (number + 1) * size, len(order)), len(order))
             self._clock.ready()
             if done.wishes:
                 break
+        watchdog.started()
         watchdog.enter(f"ending a round of steps (epoch {state.epoch})")
         settled, spent = strategy.settle(self._clock.end())
         state.add(settled)
@@ -364,9 +366,7 @@ class Trainer:
     def restore(self, loaded: checkpoint.Loaded | None) -> None:
         """Continue from a checkpoint, or with None start from rank 0's weights. Collective; other
         ranks pass None."""
-        watchdog.enter("setting the initial weights", shared=True)
-        if self.comm.size > 1:
-            mpi.wait(self.comm.Ibarrier())
+        mpi.meet(self.comm, "setting the initial weights", shared=True)
         meta = self.comm.bcast(loaded and loaded[1])
         if meta is not None:
             self.state = State(**meta["state"])

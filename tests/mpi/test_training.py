@@ -176,25 +176,6 @@ def test_a_diverged_training_ends_with_its_own_code(data_file: Path, tmp_path: P
     assert not (run / "summary.json").exists()
 
 
-@pytest.mark.parametrize(("what", "words", "strategy", "env"), [
-    # the watchdog
-    ("freeze", f"rank 1 on {os.uname().nodename} gives no sign of life", "sync", TOY),
-    ("late", f"rank 1 on {os.uname().nodename} has been training (epoch 1", "sync", TOY),
-    # Horovod: within the step
-    ("sleep", "1: [dense_kernel, rest]", "sync", {}),
-    ("sleep", "1: [dense1_forward]", "hybrid", {})])
-def test_a_stalled_rank_is_named_and_the_job_ended(
-        data_file: Path, tmp_path: Path, what: str, words: str, strategy: str,
-        env: dict[str, str]) -> None:
-    code, text = finish(start("disturbed.py", what, 1, 2, *options(
-        data_file, tmp_path / "run", "--stall-warning", 3, "--stall-limit", 8, "--strategy",
-        strategy), ranks=3, cwd=tmp_path, env=env), timeout=120)
-    assert code not in (0, 2, 75)
-    assert words in text
-    assert "ending the job" in text or what == "sleep"
-    assert "rank 2 on" not in text and "rank 0 on" not in text
-
-
 def test_interrupt_prints_one_line(data_file: Path, tmp_path: Path) -> None:
     """Ctrl-C on a run of one process: code 130, no traceback."""
     run = tmp_path / "run"

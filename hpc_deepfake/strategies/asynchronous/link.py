@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from hpc_deepfake.core import watchdog
 from hpc_deepfake.strategies.asynchronous.wire import Wire, bits
 
 if TYPE_CHECKING:
@@ -67,14 +68,13 @@ class Link(threading.Thread):
         """Send a gradient; its arrays must not be changed."""
         self._to_do.put(lambda: self._push(kernel, rest))
 
-    def next(self, overdue: Callable[[float], None]) -> Work | None:
+    @watchdog.waits
+    def next(self) -> Work | None:
         """Wait for the work that was asked for, with its weights; None when the round is over."""
-        began = time.monotonic()
         while True:
             try:
                 work = self._done.get(timeout=0.2)  # short, so that signals are handled
             except queue.Empty:
-                overdue(time.monotonic() - began)
                 continue
             if isinstance(work, BaseException):
                 raise work

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import tensorflow as tf
 
+from hpc_deepfake.core import watchdog
 from hpc_deepfake.core.mpi import wait
 from hpc_deepfake.network.batchnorm import update_moving
 from hpc_deepfake.network.optimizer import optimizer_of
@@ -90,8 +91,7 @@ class Server:
         self.updates = 0
         self.applying = 0.0
 
-    def serve(self, count: int, first: int, wishes: Callable[[], int],
-              overdue: Callable[[int, float], None]) -> Iterator[int]:
+    def serve(self, count: int, first: int, wishes: Callable[[], int]) -> Iterator[int]:
         """Serve one round: until all steps, or after a request of a rank the running ones, are
         applied.
 
@@ -99,7 +99,6 @@ class Server:
             count: number of steps in the round.
             first: number of its first step.
             wishes: returns this rank's requests.
-            overdue: called with a worker that is waited for, and the seconds.
 
         Yields:
             On the first server, the number of each update.
@@ -107,19 +106,18 @@ class Server:
         self.sums, self.staleness, self.updates, self.applying = np.zeros(4), Counter(), 0, 0.0
         self._version = []
         if self._first:
-            yield from self._lead(count, first, wishes, overdue)
+            yield from self._lead(count, first, wishes)
         else:
             self._follow(wishes)
         for request, _ in self._sends:
             wait(request)
         self._sends = []
 
-    def _lead(self, count: int, first: int, wishes: Callable[[], int],
-              overdue: Callable[[int, float], None]) -> Iterator[int]:
+    @watchdog.waits
+    def _lead(self, count: int, first: int, wishes: Callable[[], int]) -> Iterator[int]:
         """``serve`` on the first server."""
         admission = Admission(self._layout.max_staleness)
         running: dict[int, deque[int]] = {worker: deque() for worker in self._workers}
-        since: dict[int, tuple[int, float]] = {}  # worker and start of each running job
         asking: deque[int] = deque()
         arrived: list[_Push] = []
         granted, over, pause = 0, 0, _PAUSE[0]
@@ -132,7 +130,6 @@ class Server:
                                      admission.version - admission.begun[push.job])
                     self.staleness[admission.apply(push.job)] += 1
                     running[push.worker].remove(push.job)
-                    del since[push.job]
                     moved = True
                     yield self.updates - 1
                     break
@@ -148,7 +145,6 @@ class Server:
                         and admission.may_begin():
                     admission.begin(granted)
                     running[worker].append(granted)
-                    since[granted] = worker, time.monotonic()
                     self._post(np.array([granted], np.int64), worker, GRANT)
                     self._order(_SEND, worker)
                     self._send(worker)
@@ -161,10 +157,6 @@ class Server:
             if moved:
                 pause = _PAUSE[0]
                 continue
-            arrived_jobs = {push.job for push in arrived}
-            oldest = next((start for job, start in since.items() if job not in arrived_jobs), None)
-            if oldest is not None:
-                overdue(oldest[0], time.monotonic() - oldest[1])
             time.sleep(pause)
             pause = min(2 * pause, _PAUSE[1])
         self.sums[3] += wishes()
@@ -196,6 +188,7 @@ class Server:
                 self._fetch(push, self._free.pop())
         return moved
 
+    @watchdog.works
     def _apply_here(self, push: _Push, step: int, staleness: int) -> None:
         """Apply a gradient on this server, and order the other servers to do so."""
         scale = push.rest[-1]
@@ -214,6 +207,7 @@ class Server:
         self.sums += sums
         self.updates += 1
 
+    @watchdog.waits
     def _follow(self, wishes: Callable[[], int]) -> None:
         """``serve`` on the other servers: follow the first server's orders."""
         order, requested = np.empty(5, np.int64), False

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -53,17 +52,14 @@ class Pipeline:
     """
 
     def __init__(self, comm: Comm, before: int | None, after: int | None,
-                 trace: Trace | None = None,
-                 overdue: Callable[[int, float], None] | None = None) -> None:
+                 trace: Trace | None = None) -> None:
         """
         Args:
             comm: for these messages only.
             before: rank of the previous stage; None at the start.
             after: rank of the next stage; None at the end.
             trace: records the work and the messages.
-            overdue: called with a rank that is waited for, and the seconds so far.
         """
-        self._overdue = overdue
         self.comm, self.before, self.after, self.trace = comm, before, after, trace
         self._mover: AbstractContextManager[None] = \
             nullcontext() if before is after is None else Mover(comm)
@@ -128,8 +124,7 @@ class Pipeline:
         """Wait for a message; its array."""
         peer, micro, what = message.peer, message.operation.micro, message.what
         began = time.perf_counter()
-        self.waited += wait(message.request, overdue=partial(self._overdue, peer)
-                            if self._overdue else None)
+        self.waited += wait(message.request)
         self._note(message)
         if self.trace is not None:
             self.trace.work("wait", began, time.perf_counter(), peer=peer, what=what, micro=micro)

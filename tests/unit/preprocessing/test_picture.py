@@ -565,3 +565,22 @@ def test_no_file_needs_more_memory_than_documented(tmp_path):
 def test_pillow_reference_is_the_same_code_path_for_jpeg():
     data = encoded(scene(48, 40))
     assert np.array_equal(decode_with_pillow(data), decode(data))
+
+
+def test_remarks_of_the_decoders_name_the_picture(capfd, monkeypatch):
+    """libjpeg and libtiff print them without a name: of a picture that they could read, they are
+    logged with its path; of a rejected one, they are part of the reason."""
+    said = []
+    monkeypatch.setattr(picture.log, "warning", said.append)
+    whole = encoded(scene(384, 256))
+    cut = whole[:len(whole) // 2] + b"\xff\xd9"
+    assert np.array_equal(decode(cut, b"Au/a\n.jpg"), decode(cut)), "logged once: it has one path"
+    features(cut, ("raw",), Parameters(), "b.jpg")
+    assert said == [f"{name}: damaged, but decoded: Corrupt JPEG data: premature end of data "
+                    "segment" for name in ("Au/a\\n.jpg", "b.jpg")]
+    decode(whole, "c.jpg")
+    tiff = bytearray(encoded(scene(384, 256), "TIFF", compression="tiff_lzw"))
+    tiff[3000:3100] = b"\xff" * 100
+    with pytest.raises(Rejected, match=r"\(decoder error -2\): Using code not yet in"):
+        decode(bytes(tiff), "d.tif")
+    assert len(said) == 2 and capfd.readouterr() == ("", "")

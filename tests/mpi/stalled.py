@@ -1,0 +1,80 @@
+"""Training (of the toy, with tests/toy in ``PYTHONPATH``) or preprocessing with a rank that hangs
+at a given point; a program for tests.
+
+    mpirun -np N python tests/mpi/stalled.py POINT RANK sleep|stop -- OPTIONS
+
+The rank's main thread sleeps for good, or the process is stopped (SIGSTOP). At the point "start"
+the limits are those of --stall-warning and --stall-limit, however short.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from hpc_deepfake.core import mpi, watchdog
+
+if TYPE_CHECKING:
+    from mpi4py.MPI import Comm
+
+_AT = sys.argv.index("--")
+POINT, RANK, HOW = sys.argv[1:_AT]
+OPTIONS = sys.argv[_AT + 1:]
+
+
+def point() -> tuple[Any, str]:
+    """The function whose call hangs: the second one, if it is called in a loop."""
+    from hpc_deepfake import strategies
+    from hpc_deepfake.train import __main__ as train
+    from preprocessing import extract
+
+    if POINT == "features":
+        return extract, POINT
+    strategy = strategies.get(train.parser().parse(OPTIONS).strategy)
+    return {"start": (train, "_strategy"), "results": (train, "_finish")}.get(
+        POINT, (strategy, POINT))
+
+
+def hang() -> None:
+    if HOW == "stop":
+        os.kill(os.getpid(), signal.SIGSTOP)
+    while HOW == "sleep":
+        time.sleep(1)
+
+
+def main(comm: Comm) -> int:
+    owner, name = point()
+    original: Callable[..., Any] = getattr(owner, name)
+    calls = 2 if POINT in ("features", "step") else 1
+
+    def hanging(*inputs: Any, **options: Any) -> Any:
+        nonlocal calls
+        calls -= 1
+        if calls == 0 and comm.rank == int(RANK):
+            hang()
+        return original(*inputs, **options)
+
+    setattr(owner, name, hanging)
+    if POINT == "start":
+        watchdog.START_WARNING = watchdog.START_LIMIT = 0
+    if POINT == "features":
+        import preprocessing.__main__ as preprocessing
+
+        return preprocessing.main(comm, OPTIONS)
+    from hpc_deepfake.train import __main__ as train
+
+    return train.main(comm, OPTIONS)
+
+
+def before() -> None:
+    if POINT != "features":
+        from hpc_deepfake.train import __main__ as train
+
+        train.before_mpi(OPTIONS)
+
+
+mpi.run(main, before)

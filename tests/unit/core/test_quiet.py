@@ -1,0 +1,110 @@
+"""What libraries write to standard error while they start: hidden, unless it is needed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from speed import limit
+
+from hpc_deepfake.core.quiet import Captured, stderr
+
+PROGRAM = """
+import os, sys, time
+from hpc_deepfake.core import mpi
+from hpc_deepfake.core.log import log, start
+from hpc_deepfake.core.quiet import quiet_stderr
+
+start()
+with quiet_stderr({hang}):
+    os.write(2, b"a line of a library\\n")
+    log.warning("a message of the program")
+    {action}
+os.write(2, b"after the start\\n")
+"""
+OWN = "a message of the program\n"
+
+
+def run(action: str, tmp_path: Path, hang: float = 60) -> tuple[int, str]:
+    """Exit code and standard error of a program with this start; a new file ``error`` is named by
+    the job script."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM.format(action=action, hang=hang)], cwd=tmp_path, text=True,
+        capture_output=True, timeout=limit(60),
+        env={**os.environ, "PYTHONPATH": str(ROOT), "HPC_DEEPFAKE_ERROR_FILE": "error"})
+    return done.returncode, done.stderr
+
+
+def test_a_start_that_succeeds_shows_only_the_programs_own_messages(tmp_path: Path) -> None:
+    assert run("", tmp_path) == (0, OWN + "after the start\n")
+
+
+def test_a_start_that_fails_shows_what_the_libraries_wrote(tmp_path: Path) -> None:
+    code, text = run("raise ImportError('no such library')", tmp_path)
+    assert code == 1
+    assert text.startswith(OWN + "a line of a library\nTraceback") and "no such library" in text
+
+
+@pytest.mark.parametrize("end", ["os.abort()", "os._exit(3)"])
+def test_the_reason_of_a_library_that_ends_the_process_is_shown(tmp_path: Path, end: str) -> None:
+    """Nothing of the process is left to do it. The job script's file has it, too."""
+    code, text = run(f"os.write(2, b'F0 Check failed: a == b\\n'); {end}", tmp_path)
+    assert code in (-6, 3)
+    title, *lines = (tmp_path / "error").read_text().splitlines()
+    assert title.startswith("rank 0 on ") and "ended while it started its libraries" in title
+    assert lines[:2] == ["  a line of a library", "  F0 Check failed: a == b"]
+    assert (tmp_path / "error").read_text() in text
+    assert text.count(OWN) == 1 and "after" not in text
+
+
+def test_a_killed_start_has_nothing_to_tell(tmp_path: Path) -> None:
+    """The launcher kills all ranks when one has failed."""
+    assert run("os.kill(os.getpid(), 9)", tmp_path) == (-9, OWN)
+    assert not (tmp_path / "error").exists()
+
+
+def test_a_start_that_hangs_shows_what_the_libraries_wrote(tmp_path: Path) -> None:
+    """Though it holds Python's lock, as a library that is being loaded does."""
+    code, text = run("import ctypes; ctypes.PyDLL(None).sleep(2)", tmp_path, 0.1)
+    assert code == 0
+    assert "has been starting its libraries for 0 s. Their last messages:\n  a line of a library" \
+        in text
+    assert text.endswith("after the start\n")
+
+
+def test_captured_text_is_of_the_block_alone(capfd: pytest.CaptureFixture[str]) -> None:
+    with Captured() as first:
+        os.write(2, b"two lines\n  of text \ntwo lines\n")
+    with Captured() as second:
+        pass
+    with Captured() as third:
+        os.write(2, b"\xff more")
+    assert (first.text, second.text, third.text) == ("two lines; of text", "", "\ufffd more")
+    os.write(2, b"outside\n")
+    assert capfd.readouterr().err == "outside\n"
+
+
+def test_one_thread_captures_and_the_messages_of_others_are_not_caught() -> None:
+    inside, left = threading.Event(), threading.Event()
+    captured = []
+
+    def capture() -> None:
+        with Captured() as caught:
+            inside.set()
+            left.wait()
+        captured.append(caught.text)
+
+    thread = threading.Thread(target=capture)
+    thread.start()
+    inside.wait()
+    with Captured() as other:
+        stderr().write("a message of the program\n")
+    left.set()
+    thread.join()
+    assert captured == [""] and other.text == ""
+    assert stderr() is sys.stderr
