@@ -186,7 +186,7 @@ class Watchdog:
 
     def polled(self, kind: int) -> None:
         """Without a thread: send and receive, if it is time; only on the main thread."""
-        pause = self._period / 4 if kind == WAITS else 0.02
+        pause = self._period / 4 if kind == WAITS else 0.0
         if not self._threads and threading.get_ident() == self._main \
                 and time.monotonic() - self._last >= pause:
             self._turn(kind)

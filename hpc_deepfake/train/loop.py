@@ -344,8 +344,8 @@ class Trainer:
             InputError: this or an earlier file could not be written; on all ranks.
         """
         began = time.perf_counter()
-        watchdog.enter("saving a checkpoint")
         self._saver.settle()
+        watchdog.enter("saving a checkpoint")
         current = (self.state.epoch, self.state.rows_done)
         if self._saved_state == current:
             return
