@@ -21,7 +21,7 @@ import h5py
 import numpy as np
 
 from hpc_deepfake.core import json_data
-from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.errors import InputError, reason
 from hpc_deepfake.core.files import remove_temporary, whole, writing
 from preprocessing import hdf5, unreadable
 from preprocessing.catalogue import Catalogue
@@ -112,8 +112,8 @@ class Header:
             return np.memmap(self.path, self.types[name], mode, self.offsets[name],
                              self.shapes[name])
         except (OSError, ValueError) as error:
-            raise InputError(f"{self.path} has changed since it was opened: {error}. Find what "
-                             "wrote to it, and run preprocessing again") from None
+            raise InputError(f"{self.path} has changed since it was opened: {reason(error)}. Find "
+                             "what wrote to it, and run preprocessing again") from None
 
 
 def create(path: Path, catalogue: Catalogue, split: np.ndarray, recipe: Recipe) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from hpc_deepfake.compare.plan import Training, changed_options
 from hpc_deepfake.core import holder, json_data
-from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.errors import InputError, reason
 from hpc_deepfake.core.files import write_json
 from hpc_deepfake.core.json_data import dictionary
 from preprocessing.store import Header
@@ -92,5 +92,5 @@ def _read(path: Path) -> Any:
     try:
         return json_data.read(path)
     except (OSError, ValueError) as error:
-        raise InputError(f"cannot read {path}: {error}. Move its folder away; the training is then "
-                         "repeated") from None
+        raise InputError(f"cannot read {path}: {reason(error)}. Move its folder away; the training "
+                         "is then repeated") from None

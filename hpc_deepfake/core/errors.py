@@ -40,6 +40,13 @@ class Diverged(InputError):
         super().__init__(message, everywhere=True)
 
 
+def reason(error: Exception) -> str:
+    """An error as part of a message that names the file: of the system's, what it calls it."""
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)
+    return "it is not a text in UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
+
+
 class OutputError(InputError, OSError):
     """A file that can't be written: the disk is full, the folder is read-only or gone. It is an
     OSError too, for callers that say more about the place.

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.errors import InputError, reason
 from hpc_deepfake.core.mpi import Usage, launched_rank, leave_after_rank_0
 
 MOST_THREADS = 1024  # of a rank: more than a node has cores, since each thread takes memory
@@ -65,9 +65,8 @@ class Parser(argparse.ArgumentParser):
         try:
             table = tomllib.loads(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "it is not a text in UTF-8"
-            raise InputError(f"cannot read the configuration {path}: {reason}; name another file "
-                             "with --config") from None
+            raise InputError(f"cannot read the configuration {path}: {reason(error)}; name another "
+                             "file with --config") from None
         except (ValueError, RecursionError) as error:
             raise InputError(f"{path} is not valid TOML: {error}") from None
         actions = {name.lstrip("-").replace("-", "_"): action for action in self._actions

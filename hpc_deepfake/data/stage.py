@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hpc_deepfake.core import mpi, watchdog
-from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.errors import InputError, reason
 from hpc_deepfake.core.log import log
 from hpc_deepfake.core.text import plural
 from preprocessing.integrity import damaged_rows
@@ -48,7 +48,7 @@ def stage(comm: Comm, path: Path, folder: Path) -> Path:
         try:
             copy = _copy(path, folder)
         except (OSError, ValueError, InputError) as error:
-            problem = f"{MPI.Get_processor_name()}: {error}"
+            problem = f"{MPI.Get_processor_name()}: {reason(error)}"
     mpi.wait(node.Ibarrier())  # a copy takes long, and signals must be handled meanwhile
     copy = node.bcast(copy)
     node.Free()

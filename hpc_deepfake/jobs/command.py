@@ -11,7 +11,7 @@ from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
 
-from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.errors import InputError, reason
 from hpc_deepfake.core.log import log
 from hpc_deepfake.core.streams import work_matters
 from hpc_deepfake.jobs import accounting, options
@@ -87,7 +87,7 @@ def _read(arguments: Namespace, dialect: Dialect, subcommand: str) -> tuple[str,
     try:
         return path.stem, path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read the script {path}: {error}") from None
+        raise InputError(f"cannot read the script {path}: {reason(error)}") from None
 
 
 def _request(arguments: Namespace, program_arguments: Sequence[str]) -> Request:

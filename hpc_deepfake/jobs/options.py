@@ -45,7 +45,8 @@ class _Parser(Parser):
 
 def overview() -> Parser:
     """The command line without a subcommand."""
-    cli = Parser(prog="hpc-deepfake job", config=False, usage="hpc-deepfake job render | submit | report …",
+    cli = Parser(prog="hpc-deepfake job", config=False,
+                 usage="hpc-deepfake job render | submit | report …",
                  description="Print, submit and report on job scripts for SLURM and PBS.",
                  epilog=_SUBCOMMANDS)
     cli.add_argument("subcommand", choices=("render", "submit", "report"), help="see below")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpc_deepfake.core import json_data
-from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.errors import InputError, reason
 from hpc_deepfake.core.files import whole, write_json
 from hpc_deepfake.core.json_data import dictionary, finite
 from hpc_deepfake.core.surroundings import check_keras
@@ -15,6 +16,9 @@ from preprocessing.ela import SIZE, Parameters
 
 if TYPE_CHECKING:
     import keras
+
+
+MOST_BYTES = 1 << 30  # of a model file when unpacked: the network has 30 MB
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,7 @@ def read_card(path: Path) -> Card:
             raise ValueError("no feature, or no threshold from 0 to 1")
         return Card(feature, Parameters.of(card.get("parameters")), threshold)
     except (OSError, ValueError) as error:
-        raise InputError(f"the model's card {file} can't be read ({error}); training "
+        raise InputError(f"the model's card {file} can't be read ({reason(error)}); training "
                          "writes it beside model.keras: copy both files") from None
 
 
@@ -83,6 +87,10 @@ def load(path: Path) -> keras.Model:
     check_keras()
     file = find(path)
     try:
+        with zipfile.ZipFile(file) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+        if size > MOST_BYTES:
+            raise ValueError(f"unpacked it has {size / 1e9:,.1f} GB")
         model = keras.saving.load_model(file, compile=False, safe_mode=True)
     except Exception as error:  # zip, HDF5, JSON and Keras errors alike
         raise InputError(f"{file} is not a model that Keras can load: {error}. Use a "

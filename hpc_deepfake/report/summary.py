@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hpc_deepfake.core import json_data
-from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.errors import InputError, reason
 from hpc_deepfake.core.json_data import dictionary, finite
 from hpc_deepfake.core.options import Parser
 from hpc_deepfake.core.text import count, number, percent, plural
@@ -46,7 +46,7 @@ def _read(path: Path) -> dict[str, Any]:
         if missing:
             raise ValueError(f"summary.json has no {missing[0]}")
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} holds no finished run ({error}): name the directory of a "
+        raise InputError(f"{path} holds no finished run ({reason(error)}): name the directory of a "
                          "training that has finished") from None
     run: dict[str, Any] = {
         "run": path, "data": str(config.get("data")), "made": {},

@@ -31,7 +31,8 @@ exit codes: 0 done; 2 wrong usage or input"""
 
 def parser() -> Parser:
     """The command line without a subcommand."""
-    return Parser(prog="hpc-deepfake scaling", config=False, usage="hpc-deepfake scaling SUBCOMMAND [OPTIONS]",
+    return Parser(prog="hpc-deepfake scaling", config=False,
+                  usage="hpc-deepfake scaling SUBCOMMAND [OPTIONS]",
                   description=_DESCRIPTION, epilog=_EXAMPLES)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hpc_deepfake.core import json_data
-from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.errors import InputError, reason
 from hpc_deepfake.core.options import Parser, at_least, between
 from hpc_deepfake.core.text import plural
 from hpc_deepfake.network.settings import PRECISIONS
@@ -325,7 +325,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         bench = json_data.read(path)
     except (OSError, ValueError) as error:
-        raise InputError(f"cannot read the micro-benchmark's file {path}: {error}. Write it with\n"
-                         f"  mpirun -np 4 hpc-deepfake scaling microbench --json "
+        raise InputError(f"cannot read the micro-benchmark's file {path}: {reason(error)}. Write "
+                         f"it with\n  mpirun -np 4 hpc-deepfake scaling microbench --json "
                          f"{shlex.quote(str(path))}") from None
     return bench if isinstance(bench, dict) else {}

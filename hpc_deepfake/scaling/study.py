@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from hpc_deepfake.core import json_data
-from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.errors import InputError, reason
 from hpc_deepfake.core.files import write_json
 from hpc_deepfake.core.json_data import dictionary, items
 from hpc_deepfake.core.log import log
@@ -279,8 +279,8 @@ def read(study: Path) -> Plan:
         raise InputError(f"{study} holds no scaling study: there is no {NAME}. Submit one with "
                          "jobs/slurm/scaling_study.sh or jobs/pbs/scaling_study.sh") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"cannot read {study / NAME}: {error}. Move it away and submit the study "
-                         "again, which writes it anew") from None
+        raise InputError(f"cannot read {study / NAME}: {reason(error)}. Move it away and submit "
+                         "the study again, which writes it anew") from None
 
 
 def _run(stored: object) -> Run:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.errors import InputError, reason
 from hpc_deepfake.core.log import log
 from hpc_deepfake.core.text import plural
 from hpc_deepfake.jobs import DIALECTS, ranks_per_node, sized
@@ -53,7 +53,7 @@ class Jobs:
             raise InputError(f"no job {job} in {self.scripts}") from None
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"cannot read the job script {job} in {self.scripts}: "
-                             f"{error}") from None
+                             f"{reason(error)}") from None
 
     def ranks_per_node(self, job: str) -> int:
         """Ranks that the job script starts on each node.

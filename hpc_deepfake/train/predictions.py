@@ -11,7 +11,7 @@ from urllib.parse import unquote_to_bytes
 import numpy as np
 
 from hpc_deepfake.core import files
-from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.errors import InputError, reason
 
 if TYPE_CHECKING:
     from hpc_deepfake.data.rows import DataFile
@@ -94,8 +94,8 @@ def read(run: Path) -> dict[str, Predictions]:
                 lines.setdefault(line["part"], []).append(
                     (int(line["row"]), line["path"], label, probability))
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
-        raise InputError(f"{file} is damaged ({error}). Move it away, and the probabilities "
-                         "are computed with the model") from None
+        raise InputError(f"{file} is damaged ({reason(error)}). Move it away, and the "
+                         "probabilities are computed with the model") from None
     parts = {}
     for part, values in lines.items():
         rows, paths, labels, probabilities = zip(*values, strict=True)

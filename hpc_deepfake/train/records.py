@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hpc_deepfake.core import json_data
-from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.errors import InputError, reason
 from hpc_deepfake.core.json_data import dictionary, finite
 
 THRESHOLD = 0.5
@@ -98,8 +98,8 @@ def _json(file: Path) -> Any:
     try:
         return json_data.read(file)
     except (OSError, ValueError) as error:
-        raise InputError(f"{file} can't be read: {error}. Move it away, and the report is made "
-                         "without it") from None
+        raise InputError(f"{file} can't be read: {reason(error)}. Move it away, and the report is "
+                         "made without it") from None
 
 
 def _lines(file: Path) -> list[dict[str, Any]]:
