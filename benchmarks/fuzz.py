@@ -21,13 +21,14 @@ import sys
 import tempfile
 import time
 import traceback
-from collections import Counter
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "tests" / "fuzz"), str(ROOT / "tests")]
 BATCH = 250  # inputs between two lines of progress
+MOST_KINDS = 40  # of failures of a target, after which it is given up
 
 
 def options() -> argparse.Namespace:
@@ -37,6 +38,8 @@ def options() -> argparse.Namespace:
                      help="number of inputs of all targets together (default: 200000)")
     cli.add_argument("--only", default="", metavar="WORD",
                      help="only the targets with this word in their names")
+    cli.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N",
+                     help="number of targets at a time (default: one per core)")
     cli.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the inputs")
     cli.add_argument("--keep", type=Path, default=Path("runs/fuzz"), metavar="DIR",
                      help="folder for inputs that fail (default: runs/fuzz)")
@@ -100,49 +103,48 @@ def _say(pipe: int, **facts: Any) -> None:
 
 
 def feed(name: str, count: int, seed: int, keep: Path) -> dict[str, Any]:
-    """Feed a target in processes of its own until it had ``count`` inputs."""
-    row: dict[str, Any] = {"inputs": 0, "failed": 0, "seconds": 0.0, "mib": 0}
-    kinds: Counter[str] = Counter()
-    while row["inputs"] < count:
-        before = row["inputs"]
-        with tempfile.TemporaryDirectory() as scratch:
+    """Feed a target, in a process of its own; in another one after each that died, from the next
+    batch of inputs on."""
+    row: dict[str, Any] = {"inputs": 0, "failed": 0, "seconds": 0.0, "mib": 0, "kinds": []}
+    start = 0
+    while start < count and len(row["kinds"]) < MOST_KINDS:
+        with tempfile.TemporaryDirectory() as scratch, tempfile.TemporaryFile("w+") as errors:
             reader, writer = os.pipe()
             child = subprocess.Popen(
-                [sys.executable, __file__, "--worker", name, "--count", str(count - before),
-                 "--seed", str(seed), "--start", str(before), "--keep", scratch,
+                [sys.executable, __file__, "--worker", name, "--count", str(count - start),
+                 "--seed", str(seed), "--start", str(start), "--keep", scratch,
                  "--pipe", str(writer)],
-                pass_fds=[writer], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+                pass_fds=[writer], stdout=subprocess.DEVNULL, stderr=errors)
             os.close(writer)
             with open(reader, encoding="utf-8") as lines:
                 for line in lines:
                     facts = json.loads(line)
                     if "failure" in facts:
-                        kinds[facts["failure"]] += 1
-                        _keep(keep, name, len(kinds), facts)
-                    row["inputs"] += facts.get("inputs", 0)
-                    row["failed"] += facts.get("failed", 0)
-                    row["seconds"] += facts.get("seconds", 0.0)
+                        _keep(keep, name, row["kinds"], facts)
+                    for key in ("inputs", "failed", "seconds"):
+                        row[key] += facts.get(key, 0)
                     row["mib"] = max(row["mib"], facts.get("mib", 0))
-            _, errors = child.communicate()
-            if child.returncode:
-                end = f"process ended with {child.returncode}"
-                kinds[end] += 1
+                    start += facts.get("inputs", 0)
+            if child.wait():
+                start += BATCH
                 row["failed"] += 1
-                row["inputs"] += BATCH
-                number = sum(kinds.values())
-                _keep(keep, name, number, {"failure": end, "traceback": errors[-4000:]})
-                shutil.copytree(scratch, keep / f"{name}-{number}.d", symlinks=True,
-                                dirs_exist_ok=True, ignore_dangling_symlinks=True)
-        if child.returncode and row["inputs"] - before <= BATCH and sum(kinds.values()) > 20:
-            break
-    return {**row, "kinds": list(kinds)}
+                errors.seek(0)
+                folder = _keep(keep, name, row["kinds"], {
+                    "failure": f"its process ended with {child.returncode} before input {start}",
+                    "traceback": errors.read()[-4000:]})
+                shutil.copytree(scratch, folder, symlinks=True, ignore_dangling_symlinks=True)
+    return row
 
 
-def _keep(keep: Path, name: str, number: int, facts: dict[str, Any]) -> None:
+def _keep(keep: Path, name: str, kinds: list[str], facts: dict[str, Any]) -> Path:
+    """Add to the kinds of failures of a target, and keep the input; returns a path for more."""
+    kinds.append(facts["failure"])
     keep.mkdir(parents=True, exist_ok=True)
-    (keep / f"{name}-{number}.txt").write_text(
+    path = keep / f"{name.replace(' ', '-')}-{len(kinds)}"
+    path.with_suffix(".txt").write_text(
         "\n\n".join(str(facts[key]) for key in ("failure", "traceback", "input") if key in facts),
         encoding="utf-8", errors="backslashreplace")
+    return path
 
 
 def main() -> int:
@@ -154,17 +156,19 @@ def main() -> int:
 
     targets = {name: target for name, target in all_targets().items() if chosen.only in name}
     shares = sum(target.share for target in targets.values())
-    rows = {}
+    rows, began = {}, time.perf_counter()
     print(f"{'':<32} {'inputs':>8} {'failed':>7} {'kinds':>6} {'per s':>7} {'more MiB':>9}")
-    for name, target in targets.items():
-        row = feed(name, round(chosen.count * target.share / shares), chosen.seed, chosen.keep)
-        rows[name] = row
-        print(f"{name:<32} {row['inputs']:>8,} {row['failed']:>7,} {len(row['kinds']):>6} "
-              f"{row['inputs'] / max(row['seconds'], 1e-9):>7,.0f} {row['mib']:>9,}", flush=True)
-        for kind in row["kinds"]:
-            print(f"    {kind}", flush=True)
-    total = {key: sum(row[key] for row in rows.values()) for key in ("inputs", "failed", "seconds")}
-    print(f"{'all':<32} {total['inputs']:>8,} {total['failed']:>7,} in {total['seconds']:,.0f} s")
+    with ThreadPoolExecutor(chosen.jobs) as pool:
+        names = {pool.submit(feed, name, round(chosen.count * target.share / shares), chosen.seed,
+                             chosen.keep): name for name, target in targets.items()}
+        for future in as_completed(names):
+            rows[names[future]] = row = future.result()
+            print(f"{names[future]:<32} {row['inputs']:>8,} {row['failed']:>7,} "
+                  f"{len(row['kinds']):>6} {row['inputs'] / max(row['seconds'], 1e-9):>7,.0f} "
+                  f"{row['mib']:>9,}", *row["kinds"], sep="\n    ", flush=True)
+    total = {key: sum(row[key] for row in rows.values()) for key in ("inputs", "failed")}
+    print(f"{'all':<32} {total['inputs']:>8,} {total['failed']:>7,} in "
+          f"{time.perf_counter() - began:,.0f} s")
     if chosen.json is not None:
         from hpc_deepfake.core.files import write_json
 

@@ -13,6 +13,7 @@ from hpc_deepfake import metrics
 from hpc_deepfake.compare.plan import Training
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.json_data import dictionary, finite, items
+from hpc_deepfake.core.text import whole_number
 from hpc_deepfake.metrics.intervals import bootstrap
 from hpc_deepfake.train import predictions, records
 from hpc_deepfake.train.predictions import Predictions
@@ -100,9 +101,9 @@ class Result:
         counts: Counter[int] = Counter()
         for line in self.epochs:
             for key, value in dictionary(line.get("staleness")).items():
-                count = finite(value)
-                if key.isdecimal() and count:
-                    counts[int(key)] += round(count)
+                age, count = whole_number(key), finite(value)
+                if age is not None and count:
+                    counts[age] += round(count)
         return dict(sorted(counts.items()))
 
     def reached(self, target: float) -> float | None:

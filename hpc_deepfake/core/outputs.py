@@ -39,7 +39,8 @@ def _problem(path: Path, kind: str, inputs: Iterable[Path]) -> str | None:
         return "this command reads that file; choose another name"
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         return "permission denied; choose another place"
-    if path.is_file() and not _is(kind, path):
+    # /dev/stdout may be a file with other lines
+    if path.is_file() and path.parent != Path("/dev") and not _is(kind, path):
         return (f"the file there is no {kind} file and isn't overwritten; choose another name, or "
                 "delete it")
     return None

@@ -11,6 +11,12 @@ def number(value: object, form: str = ".3f") -> str:
     return "–" if checked is None else format(checked, form)
 
 
+def whole_number(text: str) -> int | None:
+    """The whole number that a text consists of; None for any other text, or more than 18 digits
+    (Python refuses 4,300)."""
+    return int(text) if text.isdecimal() and len(text) <= 18 else None
+
+
 def percent(value: object) -> str:
     """A fraction such as 94.8%; a dash if it is not a finite number."""
     return number(value, ".1%")

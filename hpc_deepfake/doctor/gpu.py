@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpc_deepfake.core.text import plural
+from hpc_deepfake.core.text import plural, whole_number
 from hpc_deepfake.doctor.place import ranges
 from hpc_deepfake.doctor.report import FAIL, INFO, OK, WARN, Record
 
@@ -50,10 +50,11 @@ def parse(text: str) -> list[Card]:
     listed = []
     for line in text.splitlines():
         fields = [field.strip() for field in line.split(",")]
-        if len(fields) == len(_QUERY) and fields[0].isdigit():
-            index, uuid, bus, name, driver, *memory = fields
-            listed.append(Card(int(index), uuid, bus, name, driver,
-                               *(int(amount) if amount.isdigit() else 0 for amount in memory)))
+        index = whole_number(fields[0])
+        if len(fields) == len(_QUERY) and index is not None:
+            _, uuid, bus, name, driver, *memory = fields
+            listed.append(Card(index, uuid, bus, name, driver,
+                               *(whole_number(amount) or 0 for amount in memory)))
     return listed
 
 
@@ -150,7 +151,7 @@ def judge_driver(version: str, cuda: str, computes: bool) -> Record:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in re.findall(r"\d+", version))
+    return tuple(int(number) for number in re.findall(r"\d{1,9}", version))
 
 
 def direct(nodes: int, network: Sequence[str], modules: Path = Path("/proc/modules"),

@@ -154,8 +154,8 @@ def _striping(folder: Path) -> Record:
 def judge_striping(text: str, folder: Path) -> Record:
     """The verdict on the output of ``lfs getstripe -d``; of a progressive layout, on its widest
     part."""
-    counts = [int(number) for number in re.findall(r"stripe_count:\s*(-?\d+)", text)]
-    sizes = [int(number) for number in re.findall(r"stripe_size:\s*(\d+)", text)]
+    counts = [int(number) for number in re.findall(r"stripe_count:\s*(-?\d{1,9})\b", text)]
+    sizes = [int(number) for number in re.findall(r"stripe_size:\s*(\d{1,18})\b", text)]
     if not counts:
         return Record("striping", f"unknown: output of lfs '{' '.join(text.split())[:60]}'", INFO)
     widest = -1 if min(counts) < 0 else max(counts)

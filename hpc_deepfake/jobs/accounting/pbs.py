@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 
+from hpc_deepfake.core.text import whole_number
 from hpc_deepfake.jobs.accounting.usage import Usage
 from hpc_deepfake.jobs.accounting.values import (
     answer,
     read_duration,
     read_size,
     read_time,
-    whole,
 )
 
 _STATES = {"B": "BEGUN", "E": "EXITING", "F": "FINISHED", "H": "HELD", "M": "MOVED",
@@ -46,10 +46,11 @@ def _usage(job: str, attributes: dict[str, str]) -> Usage:
     state = attributes.get("job_state", "")
     usage = Usage(job, attributes.get("Job_Name", ""), _STATES.get(state, state), "qstat -xf",
                   attributes.get("Exit_status", ""), elapsed=read_duration(used("walltime")),
-                  cpu=read_duration(used("cput")), cpus=whole(requested("ncpus")),
-                  gpus=whole(requested("ngpus")) or 0, nodes=whole(requested("nodect")),
+                  cpu=read_duration(used("cput")), cpus=whole_number(requested("ncpus")),
+                  gpus=whole_number(requested("ngpus")) or 0,
+                  nodes=whole_number(requested("nodect")),
                   memory=read_size(used("mem")), memory_asked=read_size(requested("mem")))
-    runs = whole(attributes.get("run_count", "")) or 1
+    runs = whole_number(attributes.get("run_count", "")) or 1
     if runs > 1:
         usage.notes.append(f"PBS ran it {runs} times; these are the figures of the last run")
     else:

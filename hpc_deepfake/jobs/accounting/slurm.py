@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 
+from hpc_deepfake.core.text import whole_number
 from hpc_deepfake.jobs.accounting.usage import Usage
 from hpc_deepfake.jobs.accounting.values import (
     answer,
     read_duration,
     read_size,
     read_time,
-    whole,
 )
 
 FIELDS = ("JobID", "State", "ExitCode", "Submit", "Eligible", "Start", "ElapsedRaw", "AllocCPUS",
@@ -60,7 +60,7 @@ def _job(row: dict[str, str], name: str) -> Usage:
 
 def _step(row: dict[str, str], name: str) -> Usage:
     usage, resident = _usage(row, name), read_size(row["MaxRSS"])
-    usage.memory = resident and resident * (whole(row["NTasks"]) or 1)
+    usage.memory = resident and resident * (whole_number(row["NTasks"]) or 1)
     return usage
 
 
@@ -69,8 +69,8 @@ def _usage(row: dict[str, str], name: str) -> Usage:
     state = (row["State"].split() or [""])[0]  # without "by 1001"
     tres = dict(item.split("=", 1) for item in row["AllocTRES"].split(",") if "=" in item)
     return Usage(name, row["JobName"], state, "sacct", row["ExitCode"],
-                 elapsed=whole(row["ElapsedRaw"]), cpus=whole(row["AllocCPUS"]),
-                 gpus=_gpus(tres), nodes=whole(row["NNodes"]),
+                 elapsed=whole_number(row["ElapsedRaw"]), cpus=whole_number(row["AllocCPUS"]),
+                 gpus=_gpus(tres), nodes=whole_number(row["NNodes"]),
                  cpu=None if _running(state) else read_duration(row["TotalCPU"]),
                  memory_asked=read_size(tres.get("mem", "")))
 
@@ -83,8 +83,9 @@ def _running(state: str) -> bool:
 def _gpus(tres: dict[str, str]) -> int:
     """Number of GPUs: ``gres/gpu``, or the sum of all ``gres/gpu:TYPE``."""
     if "gres/gpu" in tres:
-        return whole(tres["gres/gpu"]) or 0
-    return sum(whole(value) or 0 for key, value in tres.items() if key.startswith("gres/gpu:"))
+        return whole_number(tres["gres/gpu"]) or 0
+    return sum(whole_number(value) or 0 for key, value in tres.items()
+               if key.startswith("gres/gpu:"))
 
 
 def _memory_asked(text: str, job: Usage) -> float | None:

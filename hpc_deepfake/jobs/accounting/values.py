@@ -9,7 +9,8 @@ import subprocess
 import textwrap
 import time
 
-_DIGITS = 18  # of a whole number; anything longer is none
+from hpc_deepfake.core.text import whole_number
+
 PATIENCE = 60  # seconds for an answer
 
 
@@ -50,7 +51,7 @@ def read_size(text: str) -> float | None:
 def read_time(text: str) -> float | None:
     """Seconds since the epoch of 1795645818, 2026-11-25T22:30:18 or Wed Nov 25 22:30:18 2026; None
     for anything else, such as Unknown."""
-    seconds = whole(text)
+    seconds = whole_number(text)
     if seconds is not None:
         return float(seconds)
     for form in ("%Y-%m-%dT%H:%M:%S", "%a %b %d %H:%M:%S %Y"):
@@ -59,11 +60,6 @@ def read_time(text: str) -> float | None:
         except ValueError:
             continue
     return None
-
-
-def whole(text: str) -> int | None:
-    """A whole number; None for anything else."""
-    return int(text) if text.isdecimal() and len(text) <= _DIGITS else None
 
 
 def ratio(part: float | None, total: float | None) -> float | None:

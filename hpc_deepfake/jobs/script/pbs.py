@@ -7,6 +7,7 @@ import shlex
 from typing import ClassVar
 
 from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.text import whole_number
 from hpc_deepfake.jobs.script.dialect import Changes, Dialect, Directives, listed, suggestion, words
 from hpc_deepfake.jobs.script.request import Portable
 from hpc_deepfake.jobs.script.values import number, read_memory, size, understood
@@ -141,14 +142,20 @@ def _check_name(name: str) -> None:
 def _chunk(select: str) -> tuple[int | None, dict[str, str]]:
     """Number and resources of the chunks, if all are equal: ``2:ncpus=32:mpiprocs=4``."""
     count, *parts = select.split(":")
-    if not count.isdecimal() or "+" in select or not all("=" in part for part in parts):
+    chunks = whole_number(count)
+    if chunks is None or "+" in select or not all("=" in part for part in parts):
         return None, {}
-    return int(count), dict(part.split("=", 1) for part in parts)
+    return chunks, dict(part.split("=", 1) for part in parts)
 
 
 def _seconds(text: str) -> int | None:
     """Seconds of [[HH:]MM:]SS; None for anything else."""
-    parts = text.split(":")
-    if len(parts) > 3 or not all(map(str.isdecimal, parts)):
+    parts = [whole_number(part) for part in text.split(":")]
+    if len(parts) > 3:
         return None
-    return sum(int(part) * 60**power for power, part in enumerate(reversed(parts)))
+    total = 0
+    for part in parts:
+        if part is None:
+            return None
+        total = total * 60 + part
+    return total

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.text import whole_number
 
 
 def checked(what: str, value: str) -> str:
@@ -35,7 +36,7 @@ def read_time(text: str) -> int:
         InputError: it is none of these, or 0.
     """
     total = 0
-    if re.fullmatch(r"\d+(:\d+){0,2}|\d+-\d+(:\d+){0,2}", text):
+    if re.fullmatch(r"(\d{1,9}-)?\d{1,9}(:\d{1,9}){0,2}", text):
         days, dash, rest = text.rpartition("-")
         parts = [int(part) for part in rest.split(":")]
         units = (3600, 60, 1) if dash or len(parts) == 3 else (60, 1)
@@ -57,7 +58,7 @@ def read_memory(text: str) -> int:
     Raises:
         InputError: it is none of these, or 0.
     """
-    match = re.fullmatch(r"(\d+)([MGT]?)B?", text.upper())
+    match = re.fullmatch(r"(\d{1,12})([MGT]?)B?", text.upper())
     if not match or int(match[1]) == 0:
         raise InputError(f"'{text}' is not an amount of memory: give MB, GB or TB per node, like "
                          "--mem 64G")
@@ -71,7 +72,7 @@ def size(megabytes: int) -> str:
 
 def number(text: str | None) -> int | None:
     """A whole number; None for anything else."""
-    return int(text) if text and text.isdecimal() else None
+    return whole_number(text) if text else None
 
 
 def understood(reader: Callable[[str], int | None], text: str | None) -> int | None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from hpc_deepfake.core.errors import InputError
-from hpc_deepfake.core.text import plural
+from hpc_deepfake.core.text import plural, whole_number
 
 AXES = ("data", "tensor", "pipeline")
 
@@ -106,7 +106,7 @@ def _axes(text: str, example: str) -> dict[str, int]:
     for part in text.split(","):
         axis, equals, number = (piece.strip() for piece in part.partition("="))
         if axis not in AXES or axis in sizes or not equals or not number.isascii() \
-                or not number.isdigit() or int(number) < 1:
+                or not whole_number(number):
             raise InputError(f"--mesh {text}: '{part}' should be {', '.join(AXES[:-1])} or "
                              f"{AXES[-1]}, each at most once, with a number of at least 1; "
                              f"{example}", everywhere=True)

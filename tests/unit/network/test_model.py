@@ -134,6 +134,16 @@ def test_float64_network_is_float64_throughout_and_the_next_one_is_not():
     assert {v.dtype for v in table.build().weights} == {"float32"}
 
 
+def test_the_order_of_channels_is_not_the_setting_of_others(network):
+    """Of a program that uses this one as a library, and has loaded Keras with other settings."""
+    keras.config.set_image_data_format("channels_first")
+    try:
+        other = table.build()
+    finally:
+        keras.config.set_image_data_format("channels_last")
+    assert other.get_config() == network.get_config()
+
+
 def test_loads_without_this_package(network, saved, pictures, tmp_path):
     """In a separate Python, isolated from this clone, in safe mode, the saved file gives the same
     probabilities to 1e-5."""
@@ -204,6 +214,12 @@ def test_no_code_from_a_file_is_run(tmp_path):
     with pytest.raises(InputError, match="not a model that Keras can load"):
         model.load(tmp_path)
     assert not mark.exists()
+
+
+def test_a_file_that_would_fill_the_memory_is_not_unpacked(saved, monkeypatch):
+    monkeypatch.setattr(model, "MOST_BYTES", 10**6)
+    with pytest.raises(InputError, match=r"can load: unpacked it has 0\.0 GB"):
+        model.load(saved)
 
 
 @pytest.mark.parametrize("damage", ["cut", "text", "weight", "configuration"])
