@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,6 +66,32 @@ def run(how: str, minutes: str, rows: int, folder: Path, epochs: int = EPOCHS) -
     return [json.loads(line) for line in (folder / "metrics.jsonl").open()][1:]
 
 
+def save_parts(folder: Path) -> dict[str, tuple[float, float]]:
+    """Seconds, and processor seconds, of the parts of a save: median of five."""
+    from hpc_deepfake.network import table as network
+    from hpc_deepfake.network.model import Card, save
+    from hpc_deepfake.network.settings import Settings
+    from hpc_deepfake.strategies.sequential import Sequential
+    from hpc_deepfake.train import checkpoint
+    from preprocessing.ela import Parameters
+
+    strategy = Sequential(network.build(), Settings())
+    whole, state = strategy.whole(), strategy.state()
+    parts = {"copy the best weights": strategy.whole, "copy the state": strategy.state,
+             "write a checkpoint, with fsync": lambda: checkpoint.save(
+                 folder / "checkpoints", 1, state + whole, {}, 1),
+             "write the model": lambda: save(strategy.keras_model(whole),
+                                             Card("ela", Parameters()), folder / "model.keras")}
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in parts}
+    for _ in range(5):
+        for name, part in parts.items():
+            began, cpu = time.perf_counter(), time.process_time()
+            part()
+            taken[name].append((time.perf_counter() - began, time.process_time() - cpu))
+    return {name: (statistics.median(seconds for seconds, _ in times),
+                   statistics.median(cpu for _, cpu in times)) for name, times in taken.items()}
+
+
 def main() -> None:
     options = arguments(__doc__, rounds=3)
     shares: dict[str, list[float]] = {name: [] for name in VARIANTS}
@@ -80,9 +107,13 @@ def main() -> None:
                 rates.setdefault(f"{name}: training", []).append(statistics.median(training))
                 rates.setdefault(f"{name}: wall clock", []).append(statistics.median(wall))
                 shares[name] += [part / whole for part, whole in zip(wall, training, strict=True)]
-    print(f"{rows:,} rows in an epoch")
+        parts = save_parts(Path(place))
+    print(f"{'':<32}  seconds  of which processor")
+    for name, (seconds, cpu) in parts.items():
+        print(f"{name:<32}  {seconds:>7.2f}  {cpu:>18.2f}")
+    print(f"\n{rows:,} rows in an epoch")
     table(rates, "images/s")
-    finish(options, {"rates": rates, "shares": shares},
+    finish(options, {"parts": parts, "rates": rates, "shares": shares},
            {f"{name}: wall clock over training": statistics.median(values)
             for name, values in shares.items()},
            {"by default: wall clock over training": "at least 0.95"})
