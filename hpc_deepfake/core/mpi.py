@@ -17,6 +17,7 @@ from hpc_deepfake.core.log import log
 from hpc_deepfake.core.log import start as start_log
 from hpc_deepfake.core.stop import ignore_from_now_on
 from hpc_deepfake.core.streams import Unread, whole_lines
+from hpc_deepfake.core.text import plural
 
 if TYPE_CHECKING:
     import numpy as np
@@ -204,8 +205,8 @@ def run(program: Callable[[Comm], int], before: Callable[[], object] | None = No
 
     try:
         start_log(comm.rank)
-        log.debug("%s, %d ranks, on %s, Python %s", MPI.Get_library_version().partition(",")[0],
-                  comm.size, MPI.Get_processor_name(), sys.executable)
+        log.debug("%s, %s, on %s, Python %s", MPI.Get_library_version().partition(",")[0],
+                  plural(comm.size, "rank"), MPI.Get_processor_name(), sys.executable)
         for decision in surroundings.decisions:
             log.debug("not followed: %s: %s", *decision)
         guard = watchdog.Watchdog(comm, end)

@@ -110,13 +110,19 @@ STEP = {**SLURM, "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "1"}
 
 @pytest.mark.parametrize("environ", [SLURM, STEP], ids=["job script", "shell in a step"])
 def test_one_process_needs_no_launcher(tmp_path: Path, environ: dict[str, str]) -> None:
-    """Inside a SLURM job, and with the temporary folder of PBS for an array job."""
+    """Inside a SLURM job, and with the temporary folder of PBS for an array job. A debug log has
+    what was found and what isn't followed."""
     folder = tmp_path / "pbs.1234[7].server"
     folder.mkdir()
     done = run_program("preprocessing.make_sample", "--out", "sample", "--count", "2",
-                       cwd=tmp_path, env={**environ, "TMPDIR": str(folder)})
+                       cwd=tmp_path, env={**environ, "TMPDIR": str(folder),
+                                          "HOROVOD_RANK": "3", "HPC_DEEPFAKE_LOG": "debug"})
     assert done.returncode == 0, done.stderr
-    assert "2 sample pictures" in done.stdout and not done.stderr
+    assert "2 sample pictures" in done.stdout
+    messages = done.stderr.splitlines()
+    assert all(message.startswith("rank 0: ") for message in messages)
+    assert "MPI" in messages[0] and ", 1 rank, on " in messages[0]
+    assert any(message.endswith("not followed: HOROVOD_RANK: 3") for message in messages)
 
 
 def test_only_a_process_of_its_own_leaves_slurm_alone() -> None:

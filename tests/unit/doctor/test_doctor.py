@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from hpc_deepfake import doctor
+from hpc_deepfake.core import surroundings
 from hpc_deepfake.doctor import (
     clock,
     gpu,
@@ -132,6 +133,22 @@ def test_processes_without_a_common_world_fail(size, environ, words):
     ranks = words.split(" is ")[1][0]
     assert f"  mpirun -np {ranks} hpc-deepfake doctor" in record.todo
     assert ("srun --mpi=pmix" in record.todo) == any("SLURM" in name for name in environ)
+
+
+def test_other_settings_are_listed_and_a_bad_temporary_folder_is_a_warning(monkeypatch, tmp_path):
+    monkeypatch.setattr(surroundings, "decisions", [])
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    record, = software.other_settings()
+    assert (record.verdict, record.what) == (OK, "other settings")
+    monkeypatch.setattr(surroundings, "decisions", [surroundings.Decision("MPLBACKEND", "x")])
+    for folder, why in (("/nowhere", "doesn't exist"), (str(tmp_path / "a[7]"), "characters")):
+        if "[" in folder:
+            os.mkdir(folder)
+        monkeypatch.setenv("TMPDIR", folder)
+        settings, temporary = software.other_settings()
+        assert settings.verdict == INFO and "MPLBACKEND: x" in settings.value
+        assert temporary.verdict == WARN and why in temporary.value
+        assert "  export TMPDIR=/tmp" in temporary.todo
 
 
 def test_which_of_several_lone_processes_prints():

@@ -144,6 +144,13 @@ def test_the_order_of_channels_is_not_the_setting_of_others(network):
     assert other.get_config() == network.get_config()
 
 
+def test_another_backend_of_keras_is_an_input_error(saved, monkeypatch):
+    monkeypatch.setattr(keras.config, "backend", lambda: "torch")
+    for use in (table.build, lambda: model.load(saved)):
+        with pytest.raises(InputError, match="set KERAS_BACKEND=tensorflow"):
+            use()
+
+
 def test_loads_without_this_package(network, saved, pictures, tmp_path):
     """In a separate Python, isolated from this clone, in safe mode, the saved file gives the same
     probabilities to 1e-5."""
