@@ -7,11 +7,14 @@ import os
 import re
 import shlex
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
 from job_scripts import JOBS, command, run_script
+
+from hpc_deepfake.core import holder
 
 NAMES = sorted(path.stem for path in (JOBS / "slurm").glob("*.sh"))
 EXPECTED = {"preprocess", "train_cpu", "train_4gpu", "train_multinode", "evaluate", "compare",
@@ -195,6 +198,24 @@ def test_a_stopped_job_is_queued_again_unless_cancelled_or_at_the_limit(
     assert (tmp_path / "requeued").exists() == queued
     assert ("run 3 resumes" if queued else "submit it again to resume") in done.stdout
     assert (tmp_path / "f.h5.jobs" / "outcome").read_text() == "75\n"
+
+
+def test_a_second_job_is_refused_and_one_that_runs_again_takes_over_its_own(
+        pictures: Path, slurm: dict[str, str], bin_path: Path, tmp_path: Path) -> None:
+    """The second one isn't queued again. The other was killed with its node and runs on another
+    one now: it doesn't wait for signs of life."""
+    first = holder._process("preprocessing", tmp_path / "f.h5", os.getpid())
+    record = tmp_path / "f.h5.in-use.json"
+    record.write_bytes(replace(first, job="6").record())
+    done = preprocess(pictures, slurm, bin_path, tmp_path, MAX_RESTARTS="3")
+    assert done.returncode == 2 and not (tmp_path / "requeued").exists()
+    assert f"f.h5 is in use by preprocessing (pid {os.getpid()} on {first.host}, job 6, since " \
+        in done.stderr.split("----- job 7 failed")[1]
+    record.write_bytes(replace(first, host="n02", boot="another", job="7").record())
+    done = preprocess(pictures, slurm, bin_path, tmp_path, SLURM_RESTART_COUNT="1")
+    assert done.returncode == 0, done.stderr
+    assert "taken over from preprocessing" in done.stderr and "sign of life" not in done.stderr
+    assert not record.exists()
 
 
 def test_a_diverged_training_is_not_queued_again(
