@@ -82,3 +82,12 @@ def test_guide_lists_every_option(guide: str, parser: Parser) -> None:
     options = {name for action in parser._actions for name in action.option_strings
                if name.startswith("--")}
     assert listed - {"--help"} == options - {"--help"}
+
+
+def test_tests_named_in_the_guides_exist() -> None:
+    defined = {name for path in (ROOT / "tests").rglob("test_*.py")
+               for name in re.findall(r"^def (test_\w+)", path.read_text(), re.MULTILINE)}
+    defined |= {path.stem for path in (ROOT / "tests").rglob("test_*.py")}
+    named = {(page.name, name) for page in PAGES
+             for name in re.findall(r"\b(test_\w+)\b(?!\*)", page.read_text())}
+    assert {name for name in named if name[1] not in defined} == set()
