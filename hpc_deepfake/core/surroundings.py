@@ -1,7 +1,8 @@
 """Settings that other work leaves in the environment of a process, and what is done about them.
 
-What the programs can decide for themselves they decide here, before any other package is imported;
-the rest is refused with the name of the variable, and the doctor shows both.
+What the programs can decide for themselves they decide here, before any other package is imported,
+and the doctor lists it. A package that still can't be loaded is one message with the variables that
+may be the cause.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ PACKAGES = ("numpy", "h5py", "mpi4py", "cv2", "PIL", "psutil", "tensorflow", "ke
             "matplotlib", "google", "ml_dtypes", "typing_extensions")
 # Keras' own settings: of the file keras.json in KERAS_HOME, which is never one here, and variables
 _KERAS = {"KERAS_HOME": os.devnull, "KERAS_BACKEND": "tensorflow"}
+_KERAS_FILE = ('{ "floatx": "float32", "epsilon": 1e-07, "backend": "tensorflow", '
+               '"image_data_format": "channels_last" }')  # as Keras itself writes it
 _KERAS_DROPPED = ("KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH", "KERAS_NNX_ENABLED",
                   "TF_USE_LEGACY_KERAS")
 # horovodrun's, which contradict MPI's ranks; mpi4py's, with which MPI isn't started or ended; a
@@ -89,7 +92,7 @@ def for_keras() -> None:
     file = os.path.join(home, "keras.json")
     with suppress(OSError, UnicodeDecodeError):
         text = " ".join(Path(file).read_text(encoding="utf-8").split())
-        if home != os.devnull and text != _KERAS_DEFAULT:
+        if home != os.devnull and text != _KERAS_FILE:
             decisions.append(Decision(file, text[:120]))
     for name, value in _KERAS.items():
         if os.environ.get(name, value) != value and name != "KERAS_HOME":
@@ -97,10 +100,6 @@ def for_keras() -> None:
         os.environ[name] = value
     for name in _KERAS_DROPPED:
         _decide(name)
-
-
-_KERAS_DEFAULT = ('{ "floatx": "float32", "epsilon": 1e-07, "backend": "tensorflow", '
-                  '"image_data_format": "channels_last" }')
 
 
 def check_keras() -> None:
@@ -191,11 +190,12 @@ def _own_packages_first() -> None:
              "current folder": [os.getcwd(), ""]}
     for name, entries in named.items():
         for entry in entries:
-            if entry not in sys.path or os.path.isdir(os.path.join(entry, _PROJECT[0])):
+            if entry not in sys.path or _has(os.path.join(entry, _PROJECT[0]), "__init__"):
                 continue
-            sys.path[:] = [*(other for other in sys.path if other != entry), entry]
+            others = [other for other in sys.path if other != entry]
+            sys.path[:] = [*others, entry]
             hidden = [package for package in PACKAGES if _has(entry, package) and any(
-                _has(other, package) for other in sys.path if other.startswith(sys.prefix))]
+                _has(other, package) for other in others if other.startswith(sys.prefix))]
             if hidden:
                 decisions.append(Decision(name, f"{entry} ({', '.join(hidden)})"))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import hpc_deepfake
 from hpc_deepfake.core import surroundings
-from hpc_deepfake.core.text import plural
+from hpc_deepfake.core.text import plural, printable
 from hpc_deepfake.doctor.place import Place, label
 from hpc_deepfake.doctor.report import FAIL, INFO, OK, WARN, Record
 
@@ -133,7 +133,7 @@ def judge_decisions(decisions: list[surroundings.Decision]) -> Record:
     """The settings that the project's programs don't follow."""
     if not decisions:
         return Record("other settings", "none that would be in the way")
-    text = "; ".join(f"{decision.name}: {decision.value}" for decision in decisions)
+    text = printable("; ".join(f"{decision.name}: {decision.value}" for decision in decisions))
     return Record("other settings", f"not followed by these programs: {text}", INFO)
 
 
