@@ -69,6 +69,8 @@ FINDINGS = [
         "set -euo", f"#SBATCH --nodes={DIGITS}\nset -euo", 1), ())),
     ("job scripts and options", ("pbs", text_targets.SCRIPTS["pbs"][0].replace(
         "set -euo", f"#PBS -l select={DIGITS}:ncpus=1\nset -euo", 1), ())),
+    ("job scripts and options", ("pbs", text_targets.SCRIPTS["pbs"][0],
+                                 ("--unset", "{0.__class__}{"))),
     ("a model's card", {**RUN, "model.json": DEEP}),
     ("a model's card", changed("model.json", threshold=float("nan"))),
     ("a model's card", changed("model.json", parameters={"quality": "90", "size": 10**9})),

@@ -45,11 +45,11 @@ class Pbs(Dialect):
         if name in self.chunk_options:
             raise InputError(f"{where}: this is part of select: give {self.chunk_options[name]}, "
                              "or all of select by --set select=…")
-        valid = (listed(self.options, "options: "), listed(self.resources, "resources: "),
-                 listed(self.attributes, "attributes (-W): "))
+        valid = "\n".join((listed(self.options, "options: "), listed(self.resources, "resources: "),
+                           listed(self.attributes, "attributes (-W): ")))
         similar = suggestion(rest or name, self.resources | self.attributes)
         raise InputError(f"{where}: qsub has no such directive{similar}; valid keys:\n"
-                         "{}\n{}\n{}\n  another resource of this site: l:NAME".format(*valid))
+                         f"{valid}\n  another resource of this site: l:NAME")
 
     def value(self, key: str, value: str | None, where: str) -> str:
         checked = super().value(key, value, where)
