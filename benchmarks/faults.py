@@ -89,7 +89,7 @@ def main() -> int:
             if chain[0].number >= chosen.count:
                 break
             chain = [fault for fault in chain if fault.number < chosen.count]
-            if chain[0].number not in finished:
+            if chain[-1].number not in finished:
                 ledger.add(stage.play(chain, _reference(stage, folder, chain[0].program)))
     finally:
         kill_marked(mark)

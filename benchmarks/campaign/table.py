@@ -27,16 +27,22 @@ class Ledger:
         whole = [line for line in lines if line.endswith(b"\n")]
         if len(whole) < len(lines):
             os.truncate(path, sum(map(len, whole)))
-        self.records: list[Record] = [json.loads(line) for line in whole]
+        self.records: list[Record] = []
+        self._take(map(json.loads, whole))
 
     def add(self, records: Sequence[Record]) -> None:
         """Append the records of a chain, all or none."""
-        text = "".join(json.dumps({**record, "of": len(records)}) + "\n" for record in records)
+        text = "".join(json.dumps(record) + "\n" for record in records)
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        self.records += records
+        self._take(records)
+
+    def _take(self, records: Iterable[Record]) -> None:
+        """A fault that was done again counts once."""
+        latest = {record["fault"]: record for record in [*self.records, *records]}
+        self.records = list(latest.values())
 
 
 def problems(record: Record) -> set[str]:
@@ -57,7 +63,8 @@ def rows(records: Iterable[Record]) -> list[list[str]]:
                 *(str(sum(category in problems(record) for record in chosen))
                   for category in WRONG)]
 
-    return [["kind", *groups, "all", *WRONG], *(row(*kind) for kind in kinds.items()),
+    names = sorted(kinds, key=str.lower)
+    return [["kind", *groups, "all", *WRONG], *(row(name, kinds[name]) for name in names),
             row("all", done)]
 
 
