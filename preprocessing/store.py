@@ -194,7 +194,8 @@ def open_header(path: Path) -> Header:
         raise InputError(_damaged(path, error)) from None
     schema = header.attributes.get("schema")
     if schema == SCHEMA and missing:
-        raise InputError(_damaged(path, ValueError(f"it has no {', '.join(sorted(map(str, missing)))}")))
+        names = ", ".join(sorted(map(str, missing)))
+        raise InputError(_damaged(path, ValueError(f"it has no {names}")))
     if schema != SCHEMA:
         raise InputError(f"{path} has schema {schema}, not {SCHEMA}: "
                          "run preprocessing again with another --out")
