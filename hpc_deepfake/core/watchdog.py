@@ -30,6 +30,7 @@ F = TypeVar("F", bound=Callable[..., object])
 # takes minutes where many nodes read the same files
 START_WARNING, START_LIMIT = 60.0, 600.0
 _PERIOD = 0.5  # seconds between two messages of a rank; of more than 500 ranks longer
+_STOPPED = 10.0  # seconds between two turns of the thread after which this process was stopped
 _TAG = 32_001  # of the messages on the communicator of all ranks; MPI allows at least 32,767
 _MESSAGE = [("run", "i8"), ("phase", "i8"), ("progress", "i8"), ("kind", "i8"),
             ("host", "S64"), ("what", "S96"), ("where", "S96")]  # names and types of NumPy's
@@ -200,7 +201,7 @@ class Watchdog:
     def _turn(self, kind: int | None = None) -> None:
         now = time.monotonic()
         pause, self._last = now - self._last, now
-        if self._threads and pause > 3 * self._period:  # this process was stopped
+        if self._threads and pause > max(_STOPPED, 4 * self._period):
             self._ranks.skip(pause)
         state = self._state(kind)
         self._send(state)
@@ -218,13 +219,12 @@ class Watchdog:
         import numpy as np  # imported late: --help works without it
 
         self._sent = [(request, value) for request, value in self._sent if not request.Test()]
-        if self._comm.rank and len(self._sent) >= 10:  # one that receives nothing: send no more
+        if len(self._sent) >= 10:  # one that receives nothing is sent nothing more
             return
         values = (state.phase, state.progress, state.kind, *(
             text.encode("ascii", "replace") for text in (state.host, state.what, state.where)))
         message = np.array([(self._run, *values)], _MESSAGE)
-        if len(self._sent) < 10:
-            self._sent.append((self._comm.Isend(message.view(np.uint8), self._to, _TAG), message))
+        self._sent.append((self._comm.Isend(message.view(np.uint8), self._to, _TAG), message))
 
     def _receive(self, now: float) -> None:
         import numpy as np
