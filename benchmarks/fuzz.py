@@ -54,7 +54,7 @@ def work(name: str, start: int, count: int, seed: int, scratch: Path, pipe: int)
     """Feed a target, in this process; prints a line of JSON for each batch and each new failure."""
     from mutations import Rolled
     from speed import slowness
-    from targets import all_targets
+    from targets import WAITING, all_targets
 
     faulthandler.enable()
     target = all_targets()[name]
@@ -66,7 +66,8 @@ def work(name: str, start: int, count: int, seed: int, scratch: Path, pipe: int)
         numbers = range(first, min(first + BATCH, start + count))
         for number in numbers:
             value = target.inputs(Rolled(f"{seed} {name} {number}"))
-            faulthandler.dump_traceback_later(6 * target.seconds * slow, exit=True)  # hangs in C
+            # hangs in C, where Python handles no signal
+            faulthandler.dump_traceback_later(2 * WAITING * target.seconds * slow, exit=True)
             try:
                 target.check(value, scratch, slow)
             except KeyboardInterrupt:

@@ -18,6 +18,7 @@ from mutations import Choices
 from hpc_deepfake.core.errors import EXIT_USAGE, InputError
 
 MIB = 1 << 20
+WAITING = 100  # seconds by the clock for each second of the processor
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Target:
         parse: reads one, within a scratch folder that earlier inputs may have been left in.
         errors: what it may raise.
         share: its part of the inputs of a long run, relative to the others.
-        seconds: longest time for one input, on a usual machine.
+        seconds: most time of the processor for one input, on a usual machine.
         memory: most bytes of address space for one input.
     """
 
@@ -79,16 +80,22 @@ def _text() -> io.TextIOWrapper:
 
 @contextmanager
 def _in_time(seconds: float) -> Iterator[None]:
+    """With at most ``seconds`` of the processor, and by the clock a hundred times as many: the
+    machine may have other work."""
     def end(number: int, frame: FrameType | None) -> None:
         raise Hang(f"longer than {seconds:g} s")
 
-    before = signal.signal(signal.SIGALRM, end)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    timers = {signal.SIGPROF: (signal.ITIMER_PROF, seconds),
+              signal.SIGALRM: (signal.ITIMER_REAL, WAITING * seconds)}
+    before = {number: signal.signal(number, end) for number in timers}
+    for timer, limit in timers.values():
+        signal.setitimer(timer, limit)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        for number, (timer, _) in timers.items():
+            signal.setitimer(timer, 0)
+            signal.signal(number, before[number])
 
 
 @contextmanager
