@@ -25,9 +25,10 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from campaign.chains import Reference, Stage, plan
+from campaign.chains import Reference, Stage
 from campaign.jobs import kill_marked
 from campaign.kinds import KINDS
+from campaign.plan import plan
 from campaign.programs import PROGRAMS, Program
 from campaign.table import Ledger, markdown, problems, rows, text
 

@@ -1,5 +1,5 @@
 """Chains of faults: a program is disturbed again and again, resumed each time, and in the end
-compared with an undisturbed run. Which fault comes when depends on the seed and its number alone.
+compared with an undisturbed run.
 """
 
 from __future__ import annotations
@@ -9,44 +9,29 @@ import re
 import shutil
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from hpc_deepfake.core.errors import InputError
 
+from .acts import STOPPED, Expected, Scene
+from .digests import Broken
 from .disk import Disk
 from .jobs import Job
-from .kinds import BEFORE, STOPPED, Expected, Kind, Scene
-from .programs import Broken, Place, Program
+from .kinds import BEFORE
+from .plan import Fault
+from .programs import Place, Program
 
-T = TypeVar("T")
-
-LENGTH = 6  # faults of a chain; the last one runs to the end
+# all ranks are on this machine, whatever its networks do
+_LOCAL = {"OMPI_MCA_btl_tcp_if_include": "lo", "OMPI_MCA_oob_tcp_if_include": "lo"}
 _TRIES = 4  # to do a fault before the program ends
 _PATIENCE = 40.0  # seconds for a program to end, besides the time that it needs by itself
 _UNFINISHED = "report.html could not be written"  # says training, and a resumed run writes it
 _LEAVE = 10.0  # seconds for its processes to vanish after it has ended
-
-
-@dataclass(frozen=True)
-class Fault:
-    """A planned fault.
-
-    Attributes:
-        number: of the campaign.
-        event: after which it happens.
-        fraction: of the time until the next event.
-    """
-
-    number: int
-    program: Program
-    kind: Kind
-    event: str
-    fraction: float
 
 
 @dataclass(frozen=True)
@@ -62,58 +47,6 @@ class Reference:
     result: dict[str, str]
     spans: dict[str, float]
     seconds: float
-
-
-def deck(seed: str, cards: Sequence[T]) -> Iterator[T]:
-    """All cards in a random order, then all in another one, and so on."""
-    turn = 0
-    while True:
-        yield from random.Random(f"{seed}/{turn}").sample(cards, len(cards))
-        turn += 1
-
-
-def plan(seed: int, programs: Sequence[Program], kinds: Sequence[Kind],
-         root: bool) -> Iterator[list[Fault]]:
-    """The chains of a campaign: groups of programs in turn."""
-    groups = [[program for program in programs if program.group == group]
-              for group in dict.fromkeys(program.group for program in programs)]
-    turns = [deck(f"{seed}/{group[0].group}", group) for group in groups]
-    cards = {program: (_kinds(seed, program, kinds, root, False),
-                       _kinds(seed, program, kinds, root, True)) for program in programs}
-    number = 0
-    while True:
-        for turn in turns:
-            program = next(turn)
-            breaks, completes = cards[program]
-            chosen = [kind for _, kind in zip(range(LENGTH - 1), breaks)]
-            chain = sorted((_fault(seed, number + place, program, kind)
-                            for place, kind in enumerate(chosen)), key=_order)
-            last = [_fault(seed, number + len(chain), program, kind)
-                    for _, kind in zip(range(1 if completes else 0), completes)]
-            yield [replace(fault, number=number + place)
-                   for place, fault in enumerate(chain + last)]
-            number += len(chain + last)
-
-
-def _kinds(seed: int, program: Program, kinds: Sequence[Kind], root: bool,
-           completes: bool) -> Iterator[Kind]:
-    cards = [kind for kind in kinds for _ in range(kind.weight)
-             if kind.completes == completes and kind.fits(program, root)]
-    return deck(f"{seed}/{program}/{program.options}/{completes}", cards) if cards else iter(())
-
-
-def _fault(seed: int, number: int, program: Program, kind: Kind) -> Fault:
-    chance = random.Random(f"{seed}/{number}")
-    events = [event for event in kind.events or program.events
-              if event in (BEFORE, *program.events)]
-    return Fault(number, program, kind, chance.choice(events), chance.random())
-
-
-def _order(fault: Fault) -> tuple[int, float]:
-    """Later moments come later in a chain, as a resumed program has less left to do; what is done
-    to finished things comes when there are some."""
-    events = [*fault.program.events[:3], BEFORE, *fault.program.events[3:]]
-    return events.index(fault.event), fault.fraction
 
 
 class Stage:
@@ -151,8 +84,9 @@ class Stage:
         self.place.data.symlink_to(self.sources[1])
 
     def start(self, program: Program, name: str, *more: str) -> Job:
-        environment = {"TMPDIR": str(self.temporary), "OMPI_MCA_btl_vader_backing_directory":
-                       str(self.temporary), **program.environment()}
+        environment = {**_LOCAL, "TMPDIR": str(self.temporary),
+                       "OMPI_MCA_btl_vader_backing_directory": str(self.temporary),
+                       **program.environment()}
         return Job(program.command(self.place, *more), self.logs / f"{name}.log",
                    f"{self.mark}-{name}", environment)
 

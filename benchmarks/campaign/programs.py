@@ -6,33 +6,26 @@ next one. Events are seen from outside, by files and printed lines.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import re
 import sys
 import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import h5py
 import numpy as np
 
 from hpc_deepfake.train import checkpoint
 from preprocessing.integrity import damaged_rows
 from preprocessing.store import DONE, open_header
 
+from .digests import Broken, parsed, read, read_json, sha, weights
 from .jobs import Job
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 STALL_LIMIT = 20  # seconds, where a rank is stopped for ever
-
-
-class Broken(Exception):
-    """Something that was finished is not whole any more."""
 
 
 @dataclass(frozen=True)
@@ -160,9 +153,9 @@ class Preprocessing(Program):
         return left and open_header(place.out).rows - int(left[1].replace(",", ""))
 
     def result(self, place: Place) -> dict[str, str]:
-        found = {place.out.name: _sha(_read(place.out)),
-                 "rejects.csv": _sha(_read(Path(f"{place.out}.rejects.csv")))}
-        _json(Path(f"{place.out}.json"))
+        found = {place.out.name: sha(read(place.out)),
+                 "rejects.csv": sha(read(Path(f"{place.out}.rejects.csv")))}
+        read_json(Path(f"{place.out}.json"))
         return found
 
 
@@ -208,18 +201,18 @@ class Training(Program):
 
     def result(self, place: Place) -> dict[str, str]:
         run = place.run
-        lines = [_parsed(line, run / "metrics.jsonl")
-                 for line in _read(run / "metrics.jsonl").decode().splitlines()]
-        summary = _json(run / "summary.json")
+        lines = [parsed(line, run / "metrics.jsonl")
+                 for line in read(run / "metrics.jsonl").decode().splitlines()]
+        summary = read_json(run / "summary.json")
         for name in ("config.json", "environment.json", "model.json"):
-            _json(run / name)
-        predictions, weights = _read(run / "predictions.csv"), _weights(run / "model.keras")
-        if b"</html>" not in _read(run / "report.html"):
+            read_json(run / name)
+        predictions, model = read(run / "predictions.csv"), weights(run / "model.keras")
+        if b"</html>" not in read(run / "report.html"):
             raise Broken("report.html has no end")
         counts = {"epochs": summary["epochs"], "steps": summary["steps"],
                   "lines": [line["epoch"] for line in lines]}
         if not self.exact:
-            return {"counts": _sha(counts)}
+            return {"counts": sha(counts)}
         figures = [{name: value for name, value in line.items() if name.startswith("val_")
                     or name in ("epoch", "step", "loss", "accuracy", "best")} for line in lines]
         scores = {name: summary.get(name) for name in ("best_epoch", "validation", "test")}
@@ -227,9 +220,9 @@ class Training(Program):
         with zipfile.ZipFile(newest) as archive:
             arrays = [(entry.filename, entry.CRC) for entry in archive.infolist()
                       if entry.filename.startswith("array")]
-        return {"counts": _sha(counts), "metrics": _sha(figures), "scores": _sha(scores),
-                "predictions": _sha(predictions), "weights": weights,
-                "checkpoint": _sha([newest.name, arrays])}
+        return {"counts": sha(counts), "metrics": sha(figures), "scores": sha(scores),
+                "predictions": sha(predictions), "weights": model,
+                "checkpoint": sha([newest.name, arrays])}
 
 
 @dataclass(frozen=True)
@@ -251,47 +244,6 @@ def _fresh(job: Job) -> Callable[[Path], bool]:
             return False
 
     return fresh
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise Broken(f"{path.name}: {error.strerror}") from None
-
-
-def _json(path: Path) -> dict[str, Any]:
-    return _parsed(_read(path).decode(), path)
-
-
-def _parsed(text: str, path: Path) -> dict[str, Any]:
-    try:
-        value: dict[str, Any] = json.loads(text)
-    except ValueError as error:
-        raise Broken(f"{path.name}: {error}") from None
-    return value
-
-
-def _weights(path: Path) -> str:
-    """Digest of the weights in a ``.keras`` file, without its dates."""
-    content = _read(path)
-    if not zipfile.is_zipfile(path):
-        return _sha(content)
-    digest = hashlib.sha256()
-
-    def add(name: str, item: h5py.Group | h5py.Dataset) -> None:
-        if isinstance(item, h5py.Dataset):
-            digest.update(name.encode() + item[()].tobytes())
-
-    with zipfile.ZipFile(BytesIO(content)) as archive, \
-            h5py.File(BytesIO(archive.read("model.weights.h5"))) as file:
-        file.visititems(add)
-    return digest.hexdigest()
-
-
-def _sha(value: Any) -> str:
-    content = value if isinstance(value, bytes) else json.dumps(value, sort_keys=True).encode()
-    return hashlib.sha256(content).hexdigest()
 
 
 def _strategy(name: str, ranks: int, *options: str, strategy: str = "",

@@ -15,7 +15,9 @@ from speed import limit
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 from campaign import chains, kinds, table
-from campaign.programs import PROGRAMS, Broken, Place, Program
+from campaign.digests import Broken
+from campaign.plan import Fault, plan
+from campaign.programs import PROGRAMS, Place, Program
 
 pytestmark = pytest.mark.mpi
 
@@ -118,7 +120,7 @@ def test_mistakes_are_detected(tmp_path: Path, monkeypatch, text: str, kind: str
         program = Script("script", 1, text=text)
         chosen = next(one for one in kinds.KINDS if one.name == kind)
         reference = chains.Reference({"bytes": "right"}, {"records": 0.1}, 0.1)
-        record, = stage.play([chains.Fault(0, program, chosen, "records", 0.5)], reference)
+        record, = stage.play([Fault(0, program, chosen, "records", 0.5)], reference)
     finally:
         stage.close()
     assert table.problems(record) == categories
@@ -126,7 +128,7 @@ def test_mistakes_are_detected(tmp_path: Path, monkeypatch, text: str, kind: str
 
 def test_a_plan_depends_on_the_seed_alone_and_covers_everything() -> None:
     def drawn(seed: int) -> list[tuple[str, str, str]]:
-        faults = [fault for chain, _ in zip(chains.plan(seed, PROGRAMS, kinds.KINDS, True),
+        faults = [fault for chain, _ in zip(plan(seed, PROGRAMS, kinds.KINDS, True),
                                             range(300)) for fault in chain]
         assert [fault.number for fault in faults] == list(range(len(faults)))
         return [(str(fault.program), fault.kind.name, fault.event) for fault in faults]
