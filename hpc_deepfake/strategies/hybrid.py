@@ -32,7 +32,7 @@ class Hybrid(Sync):
 
     With groups of S ranks, rank r is in group r // S, at place r % S. Ranks at the same place of
     their groups hold the same rows and reduce their gradient among themselves. Only rank 0 keeps
-    its Keras model after the start, for the files that it writes.
+    the whole kernel, as in the beginning, in its Keras model.
     """
 
     name = "hybrid"
@@ -57,8 +57,6 @@ class Hybrid(Sync):
             self.model = None
             del model
             gc.collect()
-        else:
-            self._spare = model  # nothing of it is trained
 
     def _take(self, model: keras.Model) -> Weights:
         whole = Weights(model).dense1[0]

@@ -35,11 +35,12 @@ import tensorflow as tf  # noqa: E402
 
 from hpc_deepfake.network import table  # noqa: E402
 from hpc_deepfake.strategies import traffic  # noqa: E402
-from hpc_deepfake.strategies.base import Batch  # noqa: E402
+from hpc_deepfake.strategies.base import SAVE, STOP, Batch  # noqa: E402
 from hpc_deepfake.strategies.sequential import Parts, Sequential  # noqa: E402
 
 STRATEGY = strategies.get(NAME)
 EXACT = Settings(dropout=0.0, sync_bn=True)
+CLIP_NORM = 120.0  # of the four steps with micro-batches some have a larger norm, some a smaller
 
 
 def pictures(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -80,7 +81,7 @@ def gradients(found: dict[str, np.ndarray | float], strategy: Sequential) -> Non
 
 def weights(strategy: Sequential) -> np.ndarray:
     """The whole ones, on rank 0."""
-    return np.concatenate([one.ravel() for one in strategy.whole()])
+    return np.concatenate([one.ravel() for one in strategy.whole()] or [np.empty(0)])
 
 
 def same(one: list[np.ndarray], other: list[np.ndarray]) -> bool:
@@ -183,6 +184,11 @@ def hybrid(found: dict[str, np.ndarray | float], sgd: Settings) -> None:
     state, chances = strategy.state(), [strategy.probabilities(pictures(rows, 5)[0])
                                         for rows in (5, 1)]
     whole = strategy.whole()
+    if COMM.rank == 0:  # the model for files has nothing in common with what is trained
+        strategy.keras_model([np.zeros_like(value) for value in whole])
+    there = strategy.whole()
+    if COMM.rank == 0:
+        found["model/own"] = same(whole, there)
     if COMM.rank == 0:  # alone, by the Keras model
         alone = Sequential(table.build("float64"), strategy.settings)
         alone.load(state)
@@ -206,6 +212,24 @@ def hybrid(found: dict[str, np.ndarray | float], sgd: Settings) -> None:
         found[f"{name}/loss"] = train(make(sgd, broken_hybrid(name)), [6] * 6)
 
 
+def diverging(found: dict[str, np.ndarray | float], strategy: Sequential) -> None:
+    """A step after a weight of the last rank, and only there, has become NaN: one that ReLU or
+    pooling may hide, then one that the loss shows. The strategy is of no use afterwards."""
+    last = COMM.rank == COMM.size - 1
+    found["diverged/before"] = COMM.allgather(strategy.finite())
+    bias = strategy.weights.dense1[1]
+    if last:
+        bias.assign(np.where(np.arange(bias.shape[0]) == 3, np.nan, bias.numpy()))
+    found["diverged/weights"] = COMM.allgather(strategy.finite())
+    bias = strategy.weights.dense2[1]
+    if last:
+        bias.assign(np.full(2, np.nan))
+    done = strategy.step(mine(8, 0), 8, 41, STOP + SAVE * (COMM.rank == 0))
+    found["diverged/done"] = COMM.allgather(done.diverged)
+    found["diverged/at"] = COMM.allgather(-1 if strategy.diverged_at is None
+                                          else strategy.diverged_at)
+
+
 def main(out: Path) -> None:
     found: dict[str, np.ndarray | float] = {}
     if NAME == "hybrid":
@@ -215,13 +239,14 @@ def main(out: Path) -> None:
     gradients(found, strategy)
     found["float64/loss"] = train(strategy, [6] * 18 + [3, 5])
     found["float64/weights"] = weights(strategy)
-    strategy = make(replace(sgd, accumulate=2))
+    strategy = make(replace(sgd, accumulate=2, clip_norm=CLIP_NORM))
     found["accumulate/loss"] = train(strategy, [8, 8, 7, 5])
     found["accumulate/weights"] = weights(strategy)
     strategy = make(EXACT)
     gradients(found, strategy)
     found["adam/loss"] = train(strategy, [8] * 19 + [3])
     found["adam/spread"] = moving_spread(strategy)
+    diverging(found, strategy)
     if NAME == "hybrid":
         hybrid(found, sgd)
     else:

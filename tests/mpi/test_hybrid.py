@@ -51,6 +51,15 @@ def test_adam_in_float32_has_the_same_losses(results: dict, case: str) -> None:
     assert results[case]["adam/spread"] == 0
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_all_ranks_learn_that_one_has_diverged(results: dict, case: str) -> None:
+    """As for sync; ranks that hold the kernel together have the same numbers, and so find it."""
+    found, ranks = results[case], CASES[case][0]
+    assert found["diverged/weights"].tolist() == [*[True] * (ranks - 1), False]
+    assert found["diverged/done"].tolist() == [True] * ranks
+    assert found["diverged/at"][-1] == 41
+
+
 @pytest.mark.parametrize(("mistake", "case"), [
     ("unexchanged_sums", "2"), ("unexchanged_backward", "2"),
     ("unreduced_kernel", "4 in groups of 2")])
@@ -91,7 +100,7 @@ def test_a_state_is_the_same_everywhere(results: dict, case: str) -> None:
     """Gathered, taken up by one process and by groups of another size, bit for bit, with its next
     step; and probabilities, of fewer pictures than ranks too, are the Keras model's."""
     found = results[case]
-    assert found["state/same"] and found["regrouped/same"] and found["model/same"]
+    assert all(found[name] for name in ("state/same", "regrouped/same", "model/same", "model/own"))
     assert found["regrouped/kernel"][0] != 57600 / int((*CASES[case][1], CASES[case][0])[0])
     here, there = found["regrouped/losses"]
     assert here == pytest.approx(there, rel=1e-12)
