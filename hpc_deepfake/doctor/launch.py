@@ -93,8 +93,8 @@ def judge_level(level: int) -> Record:
         return Record("MPI threads", name)
     return Record("MPI threads", f"{name}, not MULTIPLE", WARN,
                   "Horovod's thread and the program both call MPI, and a stalled rank is noticed "
-                  "only while rank 0 waits for it. Unless MPI4PY_RC_THREAD_LEVEL is set, the MPI was built "
-                  "without full thread support; Open MPI shows it with:\n"
+                  "only while rank 0 waits for it. Unless MPI4PY_RC_THREAD_LEVEL is set, the MPI "
+                  "was built without full thread support; Open MPI shows it with:\n"
                   "  ompi_info | grep -i thread")
 
 
