@@ -376,7 +376,7 @@ def _write_rest(header: Header, descriptor: int, dataset: str, first: int, value
                 written: int) -> None:
     """Write rows without a library, from a byte on: the system says why it fails."""
     values = np.ascontiguousarray(values, header.types[dataset])
-    rest = memoryview(values.reshape(-1).view(np.uint8))[written:]
+    rest = values.reshape(-1).view(np.uint8).data[written:]
     place = header.offsets[dataset] + first * values[:1].nbytes + written
     with writing(header.path):
         while rest:
