@@ -59,7 +59,7 @@ import keras  # noqa: E402 (after the device)
 import tensorflow as tf  # noqa: E402
 
 from hpc_deepfake.network import table  # noqa: E402
-from hpc_deepfake.strategies.base import Batch, Strategy  # noqa: E402
+from hpc_deepfake.strategies.base import STOP, Batch, Strategy  # noqa: E402
 from hpc_deepfake.strategies.mesh import layers, pipeline  # noqa: E402
 from hpc_deepfake.strategies.mesh import strategy as mesh_strategy  # noqa: E402
 from hpc_deepfake.strategies.mesh.schedule import most_live  # noqa: E402
@@ -68,6 +68,7 @@ from hpc_deepfake.strategies.mesh.strategy import Mesh  # noqa: E402
 
 EXACT = Settings(dropout=0.0, sync_bn=True)
 SGD = replace(EXACT, precision="float64", optimizer="sgd", learning_rate=0.01)
+CLIP_NORM, CLIPPED = 0.05, 3  # smaller than the norm in each of that many steps
 found: dict[str, np.ndarray | float] = {}
 
 
@@ -134,6 +135,38 @@ def spread(strategy: Mesh) -> float:
                for other in every if key in other)
 
 
+def clipped(one: Case, strategy: Strategy) -> None:
+    """Go on from here with --clip-norm, which is taken outside of the graphs of a mesh."""
+    settings, state = replace(strategy.settings, clip_norm=CLIP_NORM), strategy.state()
+    if isinstance(strategy, Mesh):
+        strategy.settings = strategy.stage._settings = settings
+    else:
+        strategy = make(one, settings)
+        strategy.load(state)
+    found[f"{one.name}/clipped/before"] = weights(strategy)
+    found[f"{one.name}/clipped/loss"] = train(strategy, [3] * CLIPPED)
+    found[f"{one.name}/clipped/weights"] = weights(strategy)
+    if "tensor" in one.name and COMM.size == 2:  # a mistake, which the comparison must find
+        strategy.load(state)
+        strategy._model_comm = MPI.COMM_SELF  # each rank clips by the norm of its own part
+        train(strategy, [3] * CLIPPED)
+        found[f"{one.name}/unsummed/weights"] = weights(strategy)
+
+
+def diverging(one: Case, strategy: Strategy) -> None:
+    """A step after the first weight of the last rank has become NaN. The strategy is of no use
+    afterwards."""
+    found[f"{one.name}/diverged/before"] = COMM.allgather(strategy.finite())
+    if COMM.rank == COMM.size - 1:
+        first = strategy.variables[0]
+        first.assign(tf.fill(first.shape, tf.constant(np.nan, first.dtype)))
+    found[f"{one.name}/diverged/weights"] = COMM.allgather(strategy.finite())
+    done = strategy.step(mine(strategy, 8, 0, one.micro), 8, 41, STOP)
+    found[f"{one.name}/diverged/done"] = COMM.allgather(done.diverged)
+    found[f"{one.name}/diverged/at"] = COMM.allgather(
+        -1 if strategy.diverged_at is None else strategy.diverged_at)
+
+
 def compare(one: Case) -> None:
     strategy = make(one, SGD)
     for rows in (5, 1):  # the shares of some are smaller, or empty
@@ -144,6 +177,7 @@ def compare(one: Case) -> None:
     here = strategy.probabilities(mine(strategy, 6, 7, 1)[0].pictures)
     found[f"{one.name}/probabilities"] = np.concatenate(
         COMM.allgather(here if strategy.speaks else here[:0]))
+    clipped(one, strategy)
     if isinstance(strategy, Mesh):
         found[f"{one.name}/spread"] = COMM.allreduce(spread(strategy), MPI.MAX)
         place, stages = strategy.place.stage, strategy.shape.pipeline
@@ -156,6 +190,7 @@ def compare(one: Case) -> None:
     strategy = make(one, EXACT)
     gradients(one.name, strategy, 5)
     found[f"{one.name}/adam/loss"] = train(strategy, [8] * 19 + [3])
+    diverging(one, strategy)
     if COMM.size < 3 and strategy.share[1] == 1:  # dropout masks are the share's own
         found[f"{one.name}/dropout/loss"] = train(
             make(one, replace(SGD, dropout=0.5, learning_rate=1e-4)), [3] * 3)

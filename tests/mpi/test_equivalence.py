@@ -32,7 +32,8 @@ def test_first_gradients_are_equal(results: dict, ranks: int, rows: int) -> None
 @pytest.mark.parametrize("ranks", [2, 3, 4])
 @pytest.mark.parametrize("case", ["float64", "accumulate"])
 def test_sgd_in_float64_is_equal(results: dict, ranks: int, case: str) -> None:
-    """Losses and weights within rtol 1e-9 after the steps, ragged ones among them."""
+    """Losses and weights within rtol 1e-9 after the steps, ragged ones among them; with
+    micro-batches, gradients are also clipped."""
     for part in ("loss", "weights"):
         want, got = results[1][f"{case}/{part}"], results[ranks][f"{case}/{part}"]
         np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-12)
@@ -64,6 +65,17 @@ def test_fp16_compression_changes_little(results: dict, ranks: int) -> None:
     want, got = results[ranks]["fp16/reference"], results[ranks]["fp16/loss"]
     np.testing.assert_allclose(got, want, rtol=1e-2)
     assert not np.array_equal(got, want)
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 4])
+def test_all_ranks_learn_that_one_has_diverged(results: dict, ranks: int) -> None:
+    """In the same step, beside requests to stop and to save, and only that rank has it of its own.
+    Each rank sees NaN among its own weights, whether or not a loss shows it."""
+    found, others = results[ranks], [True] * (ranks - 1)
+    assert found["diverged/before"].tolist() == [*others, True]
+    assert found["diverged/weights"].tolist() == [*others, False]
+    assert found["diverged/done"].tolist() == [True] * ranks
+    assert found["diverged/at"].tolist() == [*[-1] * (ranks - 1), 41]
 
 
 @pytest.mark.parametrize("mistake", ["unreduced_gradient", "wrong_divisor", "local_statistics"])

@@ -55,6 +55,39 @@ def test_sgd_in_float64_is_equal(results: Found, ranks: int, mesh: str, micro: i
 
 
 @each_mesh
+def test_clipping_is_equal(results: Found, ranks: int, mesh: str, micro: int) -> None:
+    """By the norm of the whole gradient, of which each rank has a part and some parts are on
+    several ranks: losses, and weights, which move no further than the norm allows."""
+    for part in ("loss", "weights"):
+        np.testing.assert_allclose(results[ranks][f"{mesh}/clipped/{part}"],
+                                   results[1][f"sequential {micro}/clipped/{part}"], rtol=1e-9,
+                                   atol=1e-12)
+    trained = slice(None, -192)  # the moving statistics are last
+    moved = np.abs(results[ranks][f"{mesh}/clipped/weights"]
+                   - results[ranks][f"{mesh}/clipped/before"])[trained].max()
+    assert 0 < moved <= 3 * 0.01 * 0.05
+
+
+def test_a_wrong_norm_is_found(results: Found) -> None:
+    """Of each rank's own part: the comparison above fails by more than a thousand tolerances."""
+    for mesh in ("tensor=2", "tensor=2 column"):
+        got, want = (found[f"{name}/weights"] for found, name in (
+            (results[2], f"{mesh}/unsummed"), (results[1], "sequential 1/clipped")))
+        assert np.abs(got - want).max() > 1e-7
+
+
+@each_in_float32
+def test_all_ranks_learn_that_one_has_diverged(results: Found, ranks: int, mesh: str,
+                                               micro: int) -> None:
+    """In the same step; a rank sees NaN among its own weights."""
+    found = {what: results[ranks][f"{mesh}/diverged/{what}"].tolist()
+             for what in ("before", "weights", "done", "at")}
+    assert found["before"] == [True] * ranks
+    assert found["weights"] == [*[True] * (ranks - 1), False]
+    assert found["done"] == [True] * ranks and found["at"][-1] == 41
+
+
+@each_mesh
 def test_validation_is_equal(results: Found, ranks: int, mesh: str, micro: int) -> None:
     """Probabilities by the moving statistics, after those steps; each row from one speaker."""
     np.testing.assert_allclose(results[ranks][f"{mesh}/probabilities"],
