@@ -56,6 +56,19 @@ def saved(network: keras.Model, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return folder
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_model_of_a_diverged_training_is_refused(network: keras.Model, tmp_path: Path,
+                                                   bad: float) -> None:
+    """As earlier versions may have written one."""
+    bias = network.get_layer("dense2").bias
+    before = bias.numpy()
+    bias.assign([0.0, bad])
+    model.save(network, CARD, tmp_path / "model.keras")
+    bias.assign(before)
+    with pytest.raises(InputError, match=r"weights that are not finite.*its training diverged"):
+        model.load(tmp_path)
+
+
 @pytest.fixture(scope="module")
 def pictures() -> np.ndarray:
     return np.random.default_rng(2).integers(0, 256, (5, 128, 128, 3)).astype(np.uint8)
