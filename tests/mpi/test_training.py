@@ -106,6 +106,7 @@ def test_a_signal_stops_all_ranks_with_a_checkpoint(data_file: Path, tmp_path: P
         data_file, run, "--resume", "--epochs", epoch + 1)[1:], ranks=3, cwd=tmp_path, env=TOY)
     assert done.returncode == 0, done.stderr
     assert f"warning: {damaged} is damaged" in done.stderr
+    assert f"keeping this one as {damaged.name}.damaged" in done.stderr and not damaged.exists()
     assert f"in epoch {epoch} after step {step}" in done.stdout
     epochs = [line["epoch"] for line in read_lines(run / "metrics.jsonl")]
     assert epochs == list(range(1, epoch + 2))
