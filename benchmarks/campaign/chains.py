@@ -171,7 +171,8 @@ class Stage:
         if fault.event == BEFORE and kind.completes and not program.progress(self.place):
             self._some_progress(program, reference)
         floor = program.progress(self.place)
-        expected, wait = None, fault.fraction * reference.spans.get(fault.event, 0) / (1 + attempt) ** 2
+        wait = fault.fraction * reference.spans.get(fault.event, 0) / (1 + attempt) ** 2
+        expected = None
         if fault.event == BEFORE:
             expected = kind.act(scene)
             floor = min(floor, self._floor(program))
