@@ -57,8 +57,8 @@ def times(comparison: Comparison) -> Table:
         "images/s", "speed-up", "conditions"), rows, (
         "Median over the repeats, with the lowest and the highest. Total time: the sum of all "
         "epochs including validation and saving, without interruptions. Images/s: by the same "
-        "clock. Speed-up: sequential's total time over this method's, within the same repeat; sequential has the "
-        "CPU threads of all ranks. Conditions: whether these runs had those of "
+        "clock. Speed-up: sequential's total time over this method's, within the same repeat; "
+        "sequential has the CPU threads of all ranks. Conditions: whether these runs had those of "
         f"{_reference(comparison)}, apart from the method."))
 
 

@@ -209,7 +209,8 @@ def csv_rows(rows: Sequence[Row]) -> tuple[list[str], list[list[Any]]]:
             "memory_bytes", "gpu_hours", "job_state", "source"]
     return head, [[row.run.name, row.run.kind, row.run.input, row.run.strategy, row.run.nodes,
                    row.run.ranks, row.run.repeat, row.state, row.why, row.rate, row.training,
-                   row.rows, row.batch, row.steps, row.precision, *(row.seconds.get(name) for name in names),
+                   row.rows, row.batch, row.steps, row.precision,
+                   *(row.seconds.get(name) for name in names),
                    row.evaluate, row.checkpoint, row.first_epoch, row.first_step, row.epoch,
                    row.node_hours, row.elapsed, row.cpu_efficiency, row.memory, row.gpu_hours,
                    row.job_state, row.source] for row in rows]

@@ -468,5 +468,5 @@ def test_the_table_fits_100_columns(machine, tmp_path):
 
 def test_a_report_that_cannot_be_written(machine, tmp_path):
     machine("sacct", SACCT)
-    with pytest.raises(InputError, match=r"cannot write --json none/out.json: there is no folder none"):
+    with pytest.raises(InputError, match=r"write --json none/out.json: there is no folder none"):
         job.main(["report", "11", "--json", "none/out.json"])
