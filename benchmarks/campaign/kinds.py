@@ -58,7 +58,9 @@ KINDS = (
     Kind("SIGTERM to the launcher", acts.end_the_launcher, several=True),
     Kind("SIGUSR1, then SIGTERM", acts.ask_a_rank(SIGUSR1, SIGTERM)),
     Kind("SIGTERM twice", acts.ask_a_rank(SIGTERM, SIGTERM)),
-    Kind("SIGSTOP for ever", acts.stop_for_ever, several=True,
+    # while training starts, and before the options are read, another limit holds, of minutes
+    Kind("SIGSTOP for ever", acts.stop_for_ever, events=(
+        "writing", "ending", "epoch", "model", "saving", "epoch 2"), several=True,
          options=("--stall-warning", "5", "--stall-limit", str(STALL_LIMIT))),
     Kind("disk full", acts.fill_the_disk, events=_ANY, root=True, weight=3),
     Kind("read-only target", acts.make_read_only, _TRAIN, _ANY, root=True),
