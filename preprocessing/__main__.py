@@ -97,6 +97,12 @@ def parser() -> Parser:
     return cli
 
 
+def before_mpi(argv: Sequence[str] | None = None) -> None:
+    """Set what the watchdog reads when it starts."""
+    options = parser().parse(argv)
+    watchdog.limits(options.stall_warning, options.stall_limit)
+
+
 @holder.releases
 def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
     """The whole job. Collective. Returns the exit code."""
@@ -332,4 +338,4 @@ def _write_csv(path: Path, rows: list[tuple[str, str]]) -> None:
 
 
 if __name__ == "__main__":
-    mpi.run(main)
+    mpi.run(main, before_mpi)

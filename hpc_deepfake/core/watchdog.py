@@ -55,6 +55,7 @@ class _Own:
 
 _own = _Own()
 _current: Watchdog | None = None
+_first = (START_WARNING, 0.0)  # limits from the start of MPI on
 _later: tuple[float, float] | None = None  # limits after the start
 
 
@@ -78,8 +79,12 @@ def advance(what: str = "") -> None:
 
 
 def limits(warn: float, limit: float) -> None:
-    """Name a rank after ``warn`` and end the job after ``limit`` seconds; 0: never."""
-    if _current is not None:
+    """Name a rank after ``warn`` and end the job after ``limit`` seconds; 0: never. Call it before
+    MPI starts, too, so that a rank that hangs before it has read its options is noticed."""
+    global _first
+    if _current is None:
+        _first = warn, limit
+    else:
         _current.limits(warn, limit)
 
 
@@ -128,14 +133,11 @@ class Watchdog:
     read the messages when they enter a phase and while they wait.
     """
 
-    def __init__(self, comm: Comm, end: Callable[[str], object], warn: float = 60,
-                 limit: float = 0) -> None:
+    def __init__(self, comm: Comm, end: Callable[[str], object]) -> None:
         """
         Args:
             comm: all ranks.
             end: prints a message and ends the whole job.
-            warn: see ``limits``.
-            limit: see ``limits``.
         """
         global _current
         from mpi4py import MPI
@@ -154,7 +156,7 @@ class Watchdog:
         self._over = threading.Event()
         self._main = threading.main_thread().ident or 0
         self._thread: threading.Thread | None = None
-        self.limits(warn, limit)
+        self.limits(*_first)
         if comm.size > 1:
             _current = self
             if self._threads:

@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
 
 def before_mpi(argv: Sequence[str] | None = None) -> None:
-    """Set what MPI reads when it starts.
+    """Set what MPI and the watchdog read when they start.
 
     Raises:
         RuntimeError: MPI has started already.
@@ -61,6 +61,7 @@ def before_mpi(argv: Sequence[str] | None = None) -> None:
     if "mpi4py.MPI" in sys.modules:
         raise RuntimeError("MPI has started already: it would ignore these settings")
     options = parser().parse(argv)
+    watchdog.start_limits(options.stall_warning, options.stall_limit)
     if options.strategy in strategies.POLLING or options.mesh:
         # Each call of Open MPI moves three fragments of a message: with fragments of 32 KiB in
         # shared memory, 30 MB took 0.8 s between ranks that call it every 2 ms

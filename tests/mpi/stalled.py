@@ -3,8 +3,9 @@ at a given point; a program for tests.
 
     mpirun -np N python tests/mpi/stalled.py POINT RANK sleep|stop -- OPTIONS
 
-The rank's main thread sleeps for good, or the process is stopped (SIGSTOP). At the point "start"
-the limits are those of --stall-warning and --stall-limit, however short.
+The points of preprocessing are "features" and "options". The rank's main thread sleeps for good, or
+the process is stopped (SIGSTOP). At the point "start" the limits are those of --stall-warning and
+--stall-limit, however short.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 _AT = sys.argv.index("--")
 POINT, RANK, HOW = sys.argv[1:_AT]
 OPTIONS = sys.argv[_AT + 1:]
+PREPROCESSING = {"features": "features", "options": "parser"}  # points and functions
 
 
 def point() -> tuple[Any, str]:
@@ -32,8 +34,10 @@ def point() -> tuple[Any, str]:
     from hpc_deepfake.train import __main__ as train
     from preprocessing import extract
 
-    if POINT == "features":
-        return extract, POINT
+    if POINT in PREPROCESSING:
+        import preprocessing.__main__ as preprocessing
+
+        return {"features": extract, "options": preprocessing}[POINT], PREPROCESSING[POINT]
     strategy = strategies.get(train.parser().parse(OPTIONS).strategy)
     return {"start": (train, "_strategy"), "results": (train, "_finish")}.get(
         POINT, (strategy, POINT))
@@ -61,7 +65,7 @@ def main(comm: Comm) -> int:
     setattr(owner, name, hanging)
     if POINT == "start":
         watchdog.START_WARNING = watchdog.START_LIMIT = 0
-    if POINT == "features":
+    if POINT in PREPROCESSING:
         import preprocessing.__main__ as preprocessing
 
         return preprocessing.main(comm, OPTIONS)
@@ -71,10 +75,12 @@ def main(comm: Comm) -> int:
 
 
 def before() -> None:
-    if POINT != "features":
-        from hpc_deepfake.train import __main__ as train
+    if POINT in PREPROCESSING:
+        import preprocessing.__main__ as program
+    else:
+        from hpc_deepfake.train import __main__ as program  # type: ignore[no-redef]
 
-        train.before_mpi(OPTIONS)
+    program.before_mpi(OPTIONS)
 
 
 mpi.run(main, before)

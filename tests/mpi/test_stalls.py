@@ -74,8 +74,11 @@ def test_a_rank_that_is_stopped_for_a_while_does_no_harm(data_file: Path, tmp_pa
     assert (tmp_path / "run" / "summary.json").exists()
 
 
-def test_preprocessing_ends_when_a_rank_is_stopped(pictures: Path, tmp_path: Path) -> None:
-    process = start("features", 1, "stop", "--data", pictures, "--out", tmp_path / "features.h5",
+@pytest.mark.parametrize("point", ["features", "options"])
+def test_preprocessing_ends_when_a_rank_is_stopped(pictures: Path, tmp_path: Path,
+                                                   point: str) -> None:
+    """Even before it has read its options."""
+    process = start(point, 1, "stop", "--data", pictures, "--out", tmp_path / "features.h5",
                     "--stall-warning", 1, "--stall-limit", 3, ranks=2, cwd=tmp_path, env={})
     text, _ = process.communicate(timeout=limit(60))
     assert process.returncode == 1, text
