@@ -118,7 +118,7 @@ def on_root(comm: Comm, function: Callable[[], T]) -> T:
 
 def together(comm: Comm, function: Callable[[], T]) -> T:
     """Result of ``function()``, called on every rank; if some ranks raise InputError, or an error
-    of the disk, all ranks raise one with the message of the lowest such rank. Collective."""
+    of the disk, all ranks raise one with the message, rank and host of the lowest such rank. Collective."""
     result: Any = None
     message: str | None = None
     try:
@@ -128,11 +128,15 @@ def together(comm: Comm, function: Callable[[], T]) -> T:
         message = str(error)
     if comm.size > 1:
         wait(comm.Ibarrier())
-    messages = [(rank, text) for rank, text in enumerate(comm.allgather(message)) if text]
+    from mpi4py import MPI
+
+    answers = comm.allgather((message, MPI.Get_processor_name()))
+    messages = [(f"rank {rank} on {host}", text)
+                for rank, (text, host) in enumerate(answers) if text]
     if messages:
         rank, text = messages[0]
-        where = "" if len(messages) == comm.size else f" (rank {rank})" if len(messages) == 1 \
-            else f" (rank {rank}, the first of {len(messages)} ranks with an error)"
+        where = "" if len(messages) == comm.size else f" ({rank})" if len(messages) == 1 \
+            else f" ({rank}, the first of {len(messages)} ranks with an error)"
         raise InputError(text + where, everywhere=True)
     return result
 
