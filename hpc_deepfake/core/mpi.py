@@ -118,7 +118,8 @@ def on_root(comm: Comm, function: Callable[[], T]) -> T:
 
 def together(comm: Comm, function: Callable[[], T]) -> T:
     """Result of ``function()``, called on every rank; if some ranks raise InputError, or an error
-    of the disk, all ranks raise one with the message, rank and host of the lowest such rank. Collective."""
+    of the disk, all ranks raise one with the message, rank and host of the lowest such rank.
+    Collective."""
     result: Any = None
     message: str | None = None
     try:
