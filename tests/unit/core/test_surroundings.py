@@ -34,8 +34,11 @@ KEPT = {"HOROVOD_CYCLE_TIME": "5", "HDF5_USE_FILE_LOCKING": "FALSE", "TF_CPP_MIN
 
 
 def python(*arguments: str, cwd: Path, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Without what this process has decided for its own Keras."""
+    inherited = {name: value for name, value in os.environ.items()
+                 if not name.startswith("KERAS_")}
     return subprocess.run([sys.executable, *arguments], cwd=cwd, text=True, timeout=limit(60),
-                          env={**os.environ, **environ}, capture_output=True)
+                          env={**inherited, **environ}, capture_output=True)
 
 
 @pytest.fixture(scope="module")
