@@ -306,7 +306,7 @@ def test_wrong_options_are_not_a_finding(tmp_path: Path) -> None:
     code, _, err = doctor("--for", "lunch", cwd=tmp_path)
     assert code == 2 and "invalid choice: 'lunch'" in err
     code, out, err = doctor(*SHORT, "--json", tmp_path / "no" / "file", ranks=2, cwd=tmp_path)
-    assert code == 2 and "\ndoctor: " in out
+    assert (code, out) == (2, "")  # before the work
     assert err.count("error: cannot write") == 1
 
 
