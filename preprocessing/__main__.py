@@ -22,7 +22,7 @@ from urllib.parse import unquote
 
 import numpy as np
 
-from hpc_deepfake.core import holder, mpi, watchdog
+from hpc_deepfake.core import holder, json_data, mpi, watchdog
 from hpc_deepfake.core.errors import EXIT_USAGE, InputError
 from hpc_deepfake.core.files import whole, write_json
 from hpc_deepfake.core.log import log
@@ -259,8 +259,9 @@ def _finish(ranks: int, options: Namespace, catalogue: Catalogue, header: store.
                      reason) for row, reason in rejects]
     _write_csv(Path(f"{header.path}.rejects.csv"), with_reasons)
     images = sum(tally.images for tally in result.tallies)
-    if images:  # else the report of the last run that computed pictures stays
-        write_json(Path(f"{header.path}.json"), {
+    report = Path(f"{header.path}.json")
+    if images or not _is_json(report):  # else that of the last run that computed pictures stays
+        write_json(report, {
             "made_by": versions(), "host": platform.node(), "ranks": ranks,
             "writer": result.writer, "roots": {name: str(path) for name, path
                                                in catalogue.roots.items()},
@@ -286,6 +287,14 @@ def _finish(ranks: int, options: Namespace, catalogue: Catalogue, header: store.
                    "command again, or raise --max-rejects")
         return EXIT_USAGE
     return 0
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        json_data.read(path)
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _table(result: extract.Result, images: int, rejected: int, list_seconds: float) -> str:

@@ -191,8 +191,11 @@ def take_the_target(scene: Scene) -> Expected | None:
         return None
 
     def back() -> None:
-        shutil.rmtree(target, ignore_errors=True)
-        away.rename(target)
+        if target.exists() and scene.job is not None and scene.job.code == 0:
+            shutil.rmtree(away)  # it made its folder anew, after the move, and did everything there
+        else:
+            shutil.rmtree(target, ignore_errors=True)
+            away.rename(target)
 
     scene.mend.append(back)
     return Expected([2], r"cannot|can't|No such file|no longer holds", done=True, litter=True)

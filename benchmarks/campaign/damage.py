@@ -26,7 +26,7 @@ def newest_checkpoint(cut: bool) -> Callable[[Scene], Expected | None]:
         except ValueError:
             if len(paths) > 1:
                 return Expected([0], paths[0].name)
-            return Expected([2], "no checkpoint .* can be read", again=True)
+            return Expected([2], "no checkpoint .* can be used", again=True)
         return Expected([0])  # a byte that means nothing
 
     return act

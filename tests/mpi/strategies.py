@@ -121,6 +121,7 @@ def data_parallel(found: dict[str, np.ndarray | float], sgd: Settings) -> None:
     found["own_bn/spread"] = moving_spread(strategy)
     found["own_bn/finite"] = np.isfinite(weights(strategy)).all()
     found["own_bn/bytes"] = sum(strategy.settle({})[0].counts.get("bytes", {}).values())
+    diverging(found, strategy)
     strategy = make(replace(EXACT, sync_bn=False, compression="fp16"))
     found["fp16/loss"] = train(strategy, [8, 8, 8, 3])
     if COMM.size == 2:
@@ -246,8 +247,8 @@ def main(out: Path) -> None:
     gradients(found, strategy)
     found["adam/loss"] = train(strategy, [8] * 19 + [3])
     found["adam/spread"] = moving_spread(strategy)
-    diverging(found, strategy)
     if NAME == "hybrid":
+        diverging(found, strategy)
         hybrid(found, sgd)
     else:
         data_parallel(found, sgd)

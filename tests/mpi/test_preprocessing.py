@@ -122,8 +122,14 @@ def test_a_file_killed_at_many_points_ends_with_the_same_bytes(pictures, referen
     # after the rows, before the reports; the first one takes over from the killed run
     assert run("0:replace:2", ranks=3).returncode != 0
     assert file.read_bytes() == reference
-    final = run(code=0)
-    assert "nothing left to do" in final.stdout
+    record = Path(f"{file}.json")
+    assert not record.exists()
+    for damage in (None, "", '{"images": 6'):  # then it is written again
+        if damage is not None:
+            record.write_text(damage)
+        final = run(code=0)
+        assert "nothing left to do" in final.stdout
+        assert json.loads(record.read_text())["images"] == 0
     assert file.read_bytes() == reference
 
 

@@ -105,7 +105,7 @@ def test_version(monkeypatch, capsys):
 
 @pytest.mark.parametrize("arguments", [["--help"], [], ["--version"], ["nothing"],
                                        ["evaluate", "--help"], ["train", "--help"],
-                                       ["predict", "--part"], ["summary", "nowhere"]])
+                                       ["summary", "--part"], ["summary", "nowhere"]])
 def test_other_ranks_are_silent(monkeypatch, capsys, arguments):
     """Under mpirun only rank 0 prints; it ends with the others, which wait for that."""
     monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "1")

@@ -601,7 +601,7 @@ def test_predictions_survive_writing_and_reading(build):
     assert read["test"].labels.tolist() == [1, 1, 1, 1, 0, 0]
     values = np.random.default_rng(0).random(1000, np.float32)
     data = SimpleNamespace(rows=lambda part: np.arange(1000), labels=np.zeros(1000, int),
-                           header=SimpleNamespace(array=lambda name: np.full(1000, b"x")))
+                           paths=np.full(1000, b"x"))
     predictions.write(run, data, {"test": values})
     assert np.array_equal(predictions.read(run)["test"].probabilities.astype(np.float32), values)
 
