@@ -21,6 +21,9 @@ from hpc_deepfake.train import records
 
 # where the time of an epoch's training goes; imbalance is the mean wait for the slowest rank
 STAGES = ("input", "compute", "communication", "imbalance")
+_MOST = 1e15  # rows, rows/s and seconds of a run
+# options that are numbers of something, with their minimum
+_COUNTS = {"batch_size": 1, "accumulate": 1, "servers": 1, "sync_every": 1, "shard_group": 0}
 
 
 @dataclass
@@ -112,7 +115,8 @@ def rows(study: Path, plan: Plan, ask: Callable[[str], Any] | None = account) ->
                     _read_preprocessing(row, folder)
                 elif run.kind in ("strong", "weak"):  # a micro-benchmark has its own report
                     _read_training(row, folder)
-            except (InputError, KeyError, TypeError, ValueError, AttributeError) as error:
+            except (InputError, KeyError, TypeError, ValueError, AttributeError,
+                    OverflowError) as error:
                 row.state, row.why = studies.FAILED, f"its records can't be used: {error}"
         if ask is not None and folder.exists():
             _read_accounting(row, folder, ask)
@@ -133,6 +137,7 @@ def _read_training(row: Row, folder: Path) -> None:
     row.rate = statistics.median(
         rate for line in later if (rate := records.wall_rate(line)) is not None)
     row.rows = int(run.summary["train_rows"])
+    _check(run.config)
     row.config = run.config
     row.batch = batch(run.config, row.run.ranks)
     row.steps = lines[-1]["step"] / len(lines)
@@ -157,6 +162,10 @@ def _read_training(row: Row, folder: Path) -> None:
         row.notes.append(f"ran on {plural(row.hosts, 'host')} instead of {row.run.nodes}")
     if min(row.rate, row.training) <= 0:
         raise ValueError(f"a rate of {row.rate:g} images/s")
+    if not all(0 <= figure < _MOST for figure in (
+            row.rate, row.training, row.rows, row.steps, row.evaluate, row.checkpoint,
+            row.first_epoch, row.first_step or 0, row.applying or 0, *row.seconds.values())):
+        raise ValueError("a figure that can't be")
 
 
 def batch(config: dict[str, Any], ranks: int) -> float:
@@ -169,6 +178,14 @@ def batch(config: dict[str, Any], ranks: int) -> float:
     rows = int(config["batch_size"]) * int(config.get("accumulate", 1))
     shares = parse_mesh(config["mesh"], ranks).data if config.get("mesh") else ranks
     return rows * shares / ranks
+
+
+def _check(config: dict[str, Any]) -> None:
+    """Raise ValueError if an option from which figures follow has no possible value."""
+    for name, least in _COUNTS.items():
+        value = config.get(name, least)
+        if type(value) is not int or not least <= value < 1 << 31:
+            raise ValueError(f"{name} {value!r} in config.json")
 
 
 def _ranks(line: dict[str, Any]) -> dict[str, Any]:

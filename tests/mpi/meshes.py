@@ -135,8 +135,9 @@ def spread(strategy: Mesh) -> float:
                for other in every if key in other)
 
 
-def clipped(one: Case, strategy: Strategy) -> None:
-    """Go on from here with --clip-norm, which is taken outside of the graphs of a mesh."""
+def clipped(one: Case, strategy: Strategy) -> list[np.ndarray]:
+    """Continue with --clip-norm, which is taken outside of the graphs of a mesh; the state before.
+    """
     settings, state = replace(strategy.settings, clip_norm=CLIP_NORM), strategy.state()
     if isinstance(strategy, Mesh):
         strategy.settings = strategy.stage._settings = settings
@@ -146,20 +147,24 @@ def clipped(one: Case, strategy: Strategy) -> None:
     found[f"{one.name}/clipped/before"] = weights(strategy)
     found[f"{one.name}/clipped/loss"] = train(strategy, [3] * CLIPPED)
     found[f"{one.name}/clipped/weights"] = weights(strategy)
-    if "tensor" in one.name and COMM.size == 2:  # a mistake, which the comparison must find
-        strategy.load(state)
-        strategy._model_comm = MPI.COMM_SELF  # each rank clips by the norm of its own part
-        train(strategy, [3] * CLIPPED)
-        found[f"{one.name}/unsummed/weights"] = weights(strategy)
+    return state
+
+
+def unsummed(one: Case, strategy: Mesh, state: list[np.ndarray]) -> None:
+    """The same with a mistake: each rank clips by the norm of its own part."""
+    strategy.load(state)
+    strategy._model_comm = MPI.COMM_SELF
+    train(strategy, [3] * CLIPPED)
+    found[f"{one.name}/unsummed/weights"] = weights(strategy)
 
 
 def diverging(one: Case, strategy: Strategy) -> None:
-    """A step after the first weight of the last rank has become NaN. The strategy is of no use
-    afterwards."""
+    """A step after the network's last bias has become NaN on the last rank. The strategy is of no
+    use afterwards."""
     found[f"{one.name}/diverged/before"] = COMM.allgather(strategy.finite())
     if COMM.rank == COMM.size - 1:
-        first = strategy.variables[0]
-        first.assign(tf.fill(first.shape, tf.constant(np.nan, first.dtype)))
+        [bias] = [variable for variable in strategy.variables if variable.shape == (2,)]
+        bias.assign(tf.fill(bias.shape, tf.constant(np.nan, bias.dtype)))
     found[f"{one.name}/diverged/weights"] = COMM.allgather(strategy.finite())
     done = strategy.step(mine(strategy, 8, 0, one.micro), 8, 41, STOP)
     found[f"{one.name}/diverged/done"] = COMM.allgather(done.diverged)
@@ -177,7 +182,7 @@ def compare(one: Case) -> None:
     here = strategy.probabilities(mine(strategy, 6, 7, 1)[0].pictures)
     found[f"{one.name}/probabilities"] = np.concatenate(
         COMM.allgather(here if strategy.speaks else here[:0]))
-    clipped(one, strategy)
+    state = clipped(one, strategy)
     if isinstance(strategy, Mesh):
         found[f"{one.name}/spread"] = COMM.allreduce(spread(strategy), MPI.MAX)
         place, stages = strategy.place.stage, strategy.shape.pipeline
@@ -185,6 +190,8 @@ def compare(one: Case) -> None:
         assert held == most_live(one.layout.schedule, stages, one.micro, place), held
         found[f"{one.name}/live"] = COMM.allreduce(held, MPI.MAX)
         assert not strategy.pipeline.live
+        if "tensor" in one.name and COMM.size == 2:
+            unsummed(one, strategy, state)
     if COMM.size == 3 or one.layout.schedule == "gpipe":  # compiling takes longest
         return
     strategy = make(one, EXACT)
