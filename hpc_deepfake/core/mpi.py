@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import faulthandler
+import math
 import os
+import signal
 import sys
 import time
 import traceback
@@ -200,11 +203,14 @@ def run(program: Callable[[Comm], int], before: Callable[[], object] | None = No
     with surroundings.for_mpi():
         from mpi4py import MPI
 
+    end: dict[str, Any] = {"limit": 0, "code": 0}
+    # the first to be registered is the last to be called
+    atexit.register(lambda: _finalize(**end))
     faulthandler.enable(os.dup(2))  # where in Python a fault in a library happened
     comm = MPI.COMM_WORLD
     guard: watchdog.Watchdog | None = None
 
-    def end(text: str) -> None:
+    def abort(text: str) -> None:
         report(text)
         comm.Abort(1)
 
@@ -214,7 +220,7 @@ def run(program: Callable[[Comm], int], before: Callable[[], object] | None = No
                   plural(comm.size, "rank"), MPI.Get_processor_name(), sys.executable)
         for decision in surroundings.decisions:
             log.debug("not followed: %s: %s", *decision)
-        guard = watchdog.Watchdog(comm, end)
+        guard = watchdog.Watchdog(comm, abort)
         if ending is not None:
             raise ending
         with disk_errors():
@@ -252,10 +258,32 @@ def run(program: Callable[[Comm], int], before: Callable[[], object] | None = No
     wait(comm.Ibarrier())
     if guard is not None:
         guard.close(wait)
+        end["limit"] = guard.limit
     ignore_from_now_on()
     if comm.rank == 0:
         ended(code)
-    sys.exit(code)  # mpi4py finalises MPI at exit, after everything that still uses it
+    end["code"] = code
+    sys.exit(code)
+
+
+def _finalize(limit: float, code: int) -> None:
+    """End MPI when everything that uses it has ended. A rank that hangs there would keep the job:
+    after ``limit`` seconds (0: never) the others leave without it."""
+    from mpi4py import MPI
+
+    if MPI.Is_finalized():
+        return
+    began, request = time.monotonic(), MPI.COMM_WORLD.Ibarrier()
+    while not request.Test():
+        if limit and time.monotonic() - began > limit:
+            report(f"another rank has not ended MPI for {limit:g} s; this program is done, and its "
+                   "files are complete: ending the job")
+            os._exit(code)
+        time.sleep(0.001)
+    if limit:  # MPI_Finalize holds Python's lock: a stop within it ends by this signal
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(math.ceil(limit))
+    MPI.Finalize()
 
 
 def _code(leave: SystemExit) -> int:

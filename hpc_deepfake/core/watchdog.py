@@ -30,7 +30,9 @@ F = TypeVar("F", bound=Callable[..., object])
 # takes minutes where many nodes read the same files
 START_WARNING, START_LIMIT = 60.0, 600.0
 _PERIOD = 0.5  # seconds between two messages of a rank; of more than 500 ranks longer
-_STOPPED = 10.0  # seconds between two turns of the thread after which this process was stopped
+# seconds between two turns of the thread after which this process was stopped; with a short limit
+# half of it
+_STOPPED = 10.0
 _TAG = 32_001  # of the messages on the communicator of all ranks; MPI allows at least 32,767
 _MESSAGE = [("run", "i8"), ("phase", "i8"), ("progress", "i8"), ("kind", "i8"),
             ("host", "S64"), ("what", "S96"), ("where", "S96")]  # names and types of NumPy's
@@ -168,7 +170,7 @@ class Watchdog:
 
     def limits(self, warn: float, limit: float) -> None:
         """See ``limits`` of this module."""
-        self._warn, self._limit = warn, limit
+        self._warn, self.limit = warn, limit
 
     def close(self, wait: Callable[[Request], object] | None = None) -> None:
         """Stop watching. With ``wait``, which waits for a request, collective: messages under way
@@ -203,7 +205,8 @@ class Watchdog:
     def _turn(self, kind: int | None = None) -> None:
         now = time.monotonic()
         pause, self._last = now - self._last, now
-        if self._threads and pause > max(_STOPPED, 4 * self._period):
+        stopped = min(_STOPPED, self.limit / 2 or _STOPPED)
+        if self._threads and pause > max(stopped, 4 * self._period):
             self._ranks.skip(pause)
         state = self._state(kind)
         self._send(state)
@@ -257,7 +260,7 @@ class Watchdog:
                 stall = None
             for rank in stall.ranks if stall else ():
                 self._named[rank] = self._ranks.moved[rank]
-        stall = self._stall(now, self._limit)
+        stall = self._stall(now, self.limit)
         if stall is not None:
             self._end(f"{stall.text}; ending the job")
 

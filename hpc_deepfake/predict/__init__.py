@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from hpc_deepfake.predict.scoring import Block
     from preprocessing.picture import Rejected
 
+_ROWS = 12  # tag of the messages of results
 _EXAMPLES = """examples:
   hpc-deepfake predict --model runs/first photo.jpg holiday/ clip.mp4 'scans/*/page-?.tif'
   hpc-deepfake predict --model runs/first --format csv folder/ > verdicts.csv
@@ -158,14 +159,14 @@ def _in_order(comm: Comm, options: Namespace, card: Card, network: Any,
     results = (_score(options, card, network, block, prepared) for block, prepared
                in zip(local, prefetch(lambda block: prepare(block, card), local), strict=True))
     if comm.rank:
-        for request in [comm.isend(rows, 0) for rows in results]:
+        for request in [comm.isend(rows, 0, _ROWS) for rows in results]:
             mpi.wait(request)
         return
     for number in range(len(blocks)):
         owner = number % comm.size
-        while owner and not comm.iprobe(owner):
+        while owner and not comm.iprobe(owner, _ROWS):
             time.sleep(0.001)
-        yield comm.recv(source=owner) if owner else next(results)
+        yield comm.recv(source=owner, tag=_ROWS) if owner else next(results)
 
 
 def _score(options: Namespace, card: Card, network: Any, block: Block,

@@ -4,12 +4,13 @@ at a given point; a program for tests.
     mpirun -np N python tests/mpi/stalled.py POINT RANK sleep|stop -- OPTIONS
 
 The points of preprocessing are "features" and "options". The rank's main thread sleeps for good, or
-the process is stopped (SIGSTOP). At the point "start" the limits are those of --stall-warning and
---stall-limit, however short.
+the process is stopped (SIGSTOP). At the point "end" others wait for it in MPI's end. At the point
+"start" the limits are those of --stall-warning and --stall-limit, however short.
 """
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
@@ -38,6 +39,8 @@ def point() -> tuple[Any, str]:
         import preprocessing.__main__ as preprocessing
 
         return {"features": extract, "options": preprocessing}[POINT], PREPROCESSING[POINT]
+    if POINT == "end":
+        return extract, "features"
     strategy = strategies.get(train.parser().parse(OPTIONS).strategy)
     return {"start": (train, "_strategy"), "results": (train, "_finish")}.get(
         POINT, (strategy, POINT))
@@ -63,6 +66,8 @@ def main(comm: Comm) -> int:
         return original(*inputs, **options)
 
     setattr(owner, name, hanging)
+    if POINT == "end" and comm.rank == int(RANK):
+        atexit.register(hang)
     if POINT == "start":
         watchdog.START_WARNING = watchdog.START_LIMIT = 0
     if POINT in PREPROCESSING:

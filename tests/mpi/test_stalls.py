@@ -74,6 +74,16 @@ def test_a_rank_that_is_stopped_for_a_while_does_no_harm(data_file: Path, tmp_pa
     assert (tmp_path / "run" / "summary.json").exists()
 
 
+def test_a_rank_that_does_not_end_mpi_keeps_no_job(data_file: Path, tmp_path: Path) -> None:
+    """The run is complete."""
+    process = start("end", 1, "stop", *training(data_file, tmp_path / "run", 1, 2), ranks=2,
+                    cwd=tmp_path, env={**TOY, "HPC_DEEPFAKE_OUTCOME_FILE": "code"})
+    text, _ = process.communicate(timeout=limit(60))
+    assert "another rank has not ended MPI for 2 s; this program is done" in text
+    assert (tmp_path / "code").read_text() == "0\n"
+    assert (tmp_path / "run" / "summary.json").exists()
+
+
 @pytest.mark.parametrize("point", ["features", "options"])
 def test_preprocessing_ends_when_a_rank_is_stopped(pictures: Path, tmp_path: Path,
                                                    point: str) -> None:
