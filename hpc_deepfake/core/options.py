@@ -152,7 +152,7 @@ def between(low: float, high: float) -> Any:
     def number(text: str) -> float:
         value = float(text)
         if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"must be from {low} to {high}, not {value}")
+            raise argparse.ArgumentTypeError(f"must be from {low:g} to {high:g}, not {value:g}")
         return value
 
     number.__name__ = _NUMBERS[1]

@@ -8,6 +8,9 @@ from pathlib import Path
 
 from hpc_deepfake.core.errors import InputError
 
+# records of a run, which only its training writes, and what its folder is known by
+_RECORDS = ("config.json", "environment.json", "metrics.jsonl", "model.json", "summary.json")
+_RUN = "config.json"
 _BEGINS = {"JSON": b"{[", "HTML": b"<"}  # first characters of files of a kind
 
 
@@ -22,7 +25,8 @@ def check_file(option: str, path: Path | None, kind: str, inputs: Iterable[Path]
         inputs: files that the command reads.
 
     Raises:
-        InputError: it can't be written, is one of the inputs, or is a file of another kind.
+        InputError: it can't be written, is one of the inputs, a record of a run, or a file of
+            another kind.
     """
     problem = None if path is None else _problem(path, kind, inputs)
     if problem is not None:
@@ -37,6 +41,8 @@ def _problem(path: Path, kind: str, inputs: Iterable[Path]) -> str | None:
         return f"there is no folder {path.parent}; create it, or choose another place"
     if any(_same(path, file) for file in inputs):
         return "this command reads that file; choose another name"
+    if path.name in _RECORDS and (path.parent / _RUN).exists():
+        return "it is a record of a run; choose another name"
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         return "permission denied; choose another place"
     # /dev/stdout may be a file with other lines

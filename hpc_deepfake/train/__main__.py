@@ -129,6 +129,8 @@ def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
             summary["timeline"] = {**traced, "file": os.path.abspath(options.timeline)}
         summary |= {"seconds": time.perf_counter() - started, "usage": usage,
                     "allreduce": _allreduce(options, device)}
+        if summary["epochs_before"] == summary["epochs"]:  # what computed them stays
+            summary |= run.computed()
 
     def finish() -> None:
         if run is not None and summary is not None:

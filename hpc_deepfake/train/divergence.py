@@ -79,7 +79,7 @@ class Divergence:
                 + (f" and {plural(others, 'other rank')}" if others else "")
         raise Diverged(f"the training diverged: {what} are not finite (NaN or infinity) since step "
                        f"{steps[first] + 1:,}, first on {where}. {self._left(best_epoch)} Start a "
-                       f"new run with {advice(self._settings)}")
+                       f"new run (another --run) with {advice(self._settings)}")
 
     def _left(self, best_epoch: int) -> str:
         """What the run leaves behind, on rank 0, which prints it."""
@@ -92,13 +92,13 @@ class Divergence:
 
 
 def advice(settings: Settings) -> str:
-    """Options that may prevent the divergence."""
-    options = [f"a --learning-rate lower than {settings.learning_rate:g}",
-               f"a --clip-norm lower than {settings.clip_norm:g}" if settings.clip_norm
+    """Options that may prevent the divergence, the most effective one first."""
+    options = [f"a --clip-norm lower than {settings.clip_norm:g}" if settings.clip_norm
                else "--clip-norm 1",
                "more --warmup-steps" if settings.warmup_steps else "--warmup-steps 500"]
     if settings.precision == "bfloat16":
         options.append("--precision float32")
     if settings.compression != "none":
         options.append("no --compression")
-    return f"{', '.join(options[:-1])} or {options[-1]}"
+    return (f"a lower --learning-rate, such as {settings.learning_rate / 10:g}; "
+            f"{', '.join(options[:-1])} or {options[-1]} may help in addition")

@@ -154,6 +154,7 @@ class Trainer:
         self._wall_until = time.perf_counter()  # up to where ``State.wall`` counts
         self._note: Callable[..., None] = timeline.add if timeline else _ignore
         self._clock = StepClock(slow, self._note)
+        self._before = 0  # epochs that were done before this process
         self._begun = 0.0, 0  # time and rows done when this epoch started or was resumed
 
     def train(self) -> dict[str, Any] | None:
@@ -162,11 +163,14 @@ class Trainer:
         Returns:
             The summary; None if the run was stopped by a signal, after writing a checkpoint.
         """
-        state, limits = self.state, self.limits
+        state = self.state
         self._wall_until = time.perf_counter()
+        self._before = state.epoch - 1
         try:
             finished = True
-            while finished and state.epoch <= limits.epochs and not self._patience_over():
+            if self.run is not None and not self._is_over():
+                self.run.unfinish()
+            while finished and not self._is_over():
                 finished = self._epoch() and self._end_of_epoch()
             self.save_checkpoint()
             summary = self._finish() if finished else None
@@ -185,6 +189,9 @@ class Trainer:
         if self.run is not None and (self._model_due() or not self.state.best_epoch):
             self._saver.start(self._write_model())
         return self._summary()
+
+    def _is_over(self) -> bool:
+        return self.state.epoch > self.limits.epochs or self._patience_over()
 
     def _patience_over(self) -> bool:
         state, patience = self.state, self.limits.patience
@@ -303,7 +310,7 @@ class Trainer:
             self.save_checkpoint()
         elif self._model_due() and not self._saver.busy:
             self._saver.start(self._write_model())
-        more = state.epoch <= self.limits.epochs and not self._patience_over()
+        more = not self._is_over()
         return not (asked.stopped and more)
 
     def _wall(self) -> float:
@@ -399,7 +406,8 @@ class Trainer:
         parts = {part: metrics.evaluate(probabilities, self.data.labels[self.data.rows(part)])
                  for part, probabilities in self.probabilities.items()}
         return {"strategy": self.strategy.name, "ranks": self.comm.size,
-                "feature": self.settings.feature, "epochs": state.epoch - 1, "steps": state.step,
+                "feature": self.settings.feature, "epochs": state.epoch - 1,
+                "epochs_before": self._before, "steps": state.step,
                 "stopped_early": state.epoch <= self.limits.epochs,
                 "best_epoch": state.best_epoch, "monitor": self.settings.monitor,
                 "train_rows": len(self.rows), "images_per_s": float(np.median(state.rates)),

@@ -42,8 +42,11 @@ def headline(ranks: int, shares: int, options: Namespace, settings: Settings, da
 
 def result(summary: dict[str, Any], run: Path) -> str:
     """The result of a finished run."""
-    lines = [f"{plural(summary['epochs'], 'epoch')} in {summary['seconds']:.1f} s, "
-             f"{_rates(summary)}; best: epoch {summary['best_epoch']} "
+    epochs, new = plural(summary["epochs"], "epoch"), summary["epochs"] - summary["epochs_before"]
+    seconds = f"in {summary['seconds']:.1f} s"
+    done = f"{epochs} {seconds}" if new == summary["epochs"] else \
+        f"{epochs}, {new:,} of them now, {seconds}" if new else f"{epochs}, all done before"
+    lines = [f"{done}, {_rates(summary)}; best: epoch {summary['best_epoch']} "
              f"by {summary['monitor']}" + (", stopped early" * summary["stopped_early"])]
     for part in ("validation", "test"):
         if part in summary:

@@ -81,6 +81,21 @@ class RunDir:
                 log.warning(f"warning: {file} has no readable line of {plural(len(lost), 'epoch')} "
                             f"({', '.join(map(str, lost))}); it continues without")
 
+    def unfinish(self) -> None:
+        """Drop the results of a finished run, which is continued."""
+        for name in ("summary.json", "predictions.csv", "report.html"):
+            holder.verify(self.path / name)
+            (self.path / name).unlink(missing_ok=True)
+
+    def computed(self) -> dict[str, Any]:
+        """What the summary of a finished run says of the programs that computed it."""
+        try:
+            summary = json_data.dictionary(json_data.read(self.path / "summary.json"))
+        except (OSError, ValueError):
+            return {}
+        return {name: summary[name] for name in ("strategy", "ranks", "seconds", "usage",
+                                                 "allreduce") if name in summary}
+
     def write(self, name: str, value: dict[str, Any]) -> None:
         """Write a JSON file whole."""
         files.write_json(self.path / name, value)

@@ -161,7 +161,8 @@ def test_a_diverged_training_ends_with_its_own_code(data_file: Path, tmp_path: P
     assert code == 3 and outcome.read_text() == "3\n", text
     assert text.count("error:") == 1 and "Traceback" not in text
     assert "error: the training diverged: " + found.format(host=os.uname().nodename) in text
-    assert "a --learning-rate lower than 0.0001, --clip-norm 1 or --warmup-steps 500" in text
+    assert "(another --run) with a lower --learning-rate, such as 1e-05; --clip-norm 1 or " \
+        "--warmup-steps 500 may help in addition" in text
     if kept is None:
         assert "Last good checkpoint: none. No model was written." in text
         assert not (run / "model.keras").exists() and not checkpoint.found(run / "checkpoints")

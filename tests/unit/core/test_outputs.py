@@ -49,3 +49,13 @@ def test_places_that_cannot_be_written(tmp_path):
     with pytest.raises(InputError, match=r"there is no folder .*none; create it"):
         check_file("--out", tmp_path / "none" / "a.html", "HTML")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_record_of_a_run_is_not_overwritten(tmp_path: Path) -> None:
+    """Though it is JSON; elsewhere a file may have such a name."""
+    check_file("--json", tmp_path / "summary.json", "JSON")
+    (tmp_path / "config.json").write_text("{}")
+    for name in ("metrics.jsonl", "summary.json", "model.json"):
+        with pytest.raises(InputError, match="it is a record of a run; choose another name"):
+            check_file("--json", tmp_path / name, "JSON")
+    check_file("--json", tmp_path / "mine.json", "JSON")

@@ -175,6 +175,8 @@ def test_a_stopped_run_resumes_from_its_checkpoint(train, tmp_path, steps):
     summary = trainer.train()
     for result in (whole, summary):
         result.pop("images_per_s"), result.pop("wall_images_per_s")
+    assert summary.pop("epochs_before") == meta["state"]["epoch"] - 1
+    assert whole.pop("epochs_before") == 0
     assert summary == whole
 
 
@@ -494,3 +496,22 @@ def test_a_slow_rank_sleeps_in_proportion(monkeypatch):
         clock.ready()
     assert slept == [0.5]
     assert clock.end()["compute"] == 9.0 + 0.25 + 1.0
+
+
+def test_a_finished_run_that_is_continued_has_no_results_until_it_ends(train, tmp_path):
+    """Those of the epochs before would be taken for its own; without further epochs they stay."""
+    run = RunDir(tmp_path / "run")
+    train(QUALITY, 2, run=run).train()
+    run.write("summary.json", {"strategy": "sync", "ranks": 8, "epochs": 2})
+    loaded = checkpoint.load_newest(run.path / "checkpoints")[:2]
+
+    again = train(QUALITY, 2, run=run)
+    again.restore(loaded)
+    summary = again.train()
+    assert summary["epochs"] == summary["epochs_before"] == 2
+    assert run.computed() == {"strategy": "sync", "ranks": 8}
+
+    longer = train(QUALITY, 3, run=run)
+    longer.restore(loaded)
+    assert longer.train()["epochs_before"] == 2
+    assert not (run.path / "summary.json").exists() and run.computed() == {}
