@@ -57,6 +57,7 @@ class Scene:
         mend: called when the program has ended.
         problems: category and text of what went wrong besides the program's end.
         notes: what exactly was done.
+        stopped: process that was stopped for ever.
     """
 
     program: Program
@@ -68,6 +69,7 @@ class Scene:
     mend: list[Callable[[], object]] = field(default_factory=list)
     problems: list[tuple[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    stopped: int | None = None
 
     def ranks(self) -> list[int]:
         """Processes of all ranks that are there."""
@@ -164,7 +166,21 @@ def stop_for_a_while(scene: Scene) -> Expected | None:
 def stop_for_ever(scene: Scene) -> Expected | None:
     if (chosen := scene.one_rank()) is None or not _send(chosen[1], SIGSTOP):
         return None
-    return Expected(says=rf"rank {chosen[0]} on \S+", more=STALL_LIMIT)
+    scene.stopped = chosen[1]
+    return Expected(says=rf"rank {chosen[0]} on \S+|another rank", more=STALL_LIMIT,
+                    done=True)
+
+
+def was_after_the_end(scene: Scene) -> Expected | None:
+    """Let a rank continue that was stopped when all had ended MPI: only the launcher waits for it,
+    and nothing is left to do. None if others wait, too."""
+    if scene.stopped is None or scene.ranks() != [scene.stopped]:
+        return None
+    assert scene.job is not None
+    scene.notes.append("after the end of MPI")
+    _send(scene.stopped, SIGCONT)
+    scene.job.wait(10)
+    return Expected([0], done=True)
 
 
 def fill_the_disk(scene: Scene) -> Expected:

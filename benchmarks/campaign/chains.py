@@ -18,7 +18,7 @@ from typing import Any
 
 from hpc_deepfake.core.errors import InputError
 
-from .acts import STOPPED, Expected, Scene
+from .acts import STOPPED, Expected, Scene, was_after_the_end
 from .digests import Broken
 from .disk import Disk
 from .jobs import Job
@@ -184,7 +184,8 @@ class Stage:
             job.wait(wait)
             expected = kind.act(scene)
         happened = time.time()
-        job.wait(limit + (expected.more if expected else 0))
+        if not job.wait(limit + (expected.more if expected else 0)) and job.code is None:
+            expected = was_after_the_end(scene) or expected
         record: dict[str, Any] = {
             "fault": fault.number, "program": str(program), "group": program.group,
             "kind": kind.name, "moment": f"{fault.event} + {wait:.2f} s", "notes": scene.notes,
