@@ -162,6 +162,7 @@ class Watchdog:
         if comm.size > 1:
             _current = self
             if self._threads:
+                self._connect()
                 self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
                 self._thread.start()
             elif comm.rank == 0:
@@ -196,11 +197,26 @@ class Watchdog:
                 and time.monotonic() - self._last >= pause:
             self._turn(kind)
 
+    def _connect(self) -> None:
+        """Exchange a first message with each rank that the thread will talk to, since Open MPI 4.1
+        crashes where two threads open connections at once."""
+        import numpy as np
+
+        rank, last = self._comm.rank, self._comm.size - 1
+        peers = range(1, last + 1) if rank == 0 else [0]
+        nothing, begun = np.empty(0, np.uint8), time.monotonic()
+        left = {peer: [self._comm.Irecv(nothing, peer, _TAG - 1),
+                       self._comm.Isend(nothing, peer, _TAG - 1)] for peer in peers}
+        while left := {peer: requests for peer, requests in left.items()
+                       if not all([request.Test() for request in requests])}:
+            if self.limit and time.monotonic() - begun >= self.limit:
+                self._end(f"rank {min(left)} on an unknown node gives no sign of life for "
+                          f"{self.limit:.0f} s after MPI's start; ending the job")
+            time.sleep(0.001)
+
     def _watch(self) -> None:
-        while True:
+        while not self._over.wait(self._period):
             self._turn()
-            if self._over.wait(self._period):
-                return
 
     def _turn(self, kind: int | None = None) -> None:
         now = time.monotonic()
