@@ -198,21 +198,23 @@ class Watchdog:
             self._turn(kind)
 
     def _connect(self) -> None:
-        """Exchange a first message with each rank that the thread will talk to, since Open MPI 4.1
-        crashes where two threads open connections at once."""
+        """Open connections, to the ranks that the thread will talk to and to those of a first
+        collective operation, since Open MPI 4.1 crashes where two threads do so at once."""
         import numpy as np
 
         rank, last = self._comm.rank, self._comm.size - 1
-        peers = range(1, last + 1) if rank == 0 else [0]
         nothing, begun = np.empty(0, np.uint8), time.monotonic()
-        left = {peer: [self._comm.Irecv(nothing, peer, _TAG - 1),
-                       self._comm.Isend(nothing, peer, _TAG - 1)] for peer in peers}
-        while left := {peer: requests for peer, requests in left.items()
+        left = {f"rank {peer}": [self._comm.Irecv(nothing, peer, _TAG - 1),
+                                 self._comm.Isend(nothing, peer, _TAG - 1)]
+                for peer in (range(1, last + 1) if rank == 0 else [0])}
+        left["a rank"] = [self._comm.Ibarrier()]
+        while left := {name: requests for name, requests in left.items()
                        if not all([request.Test() for request in requests])}:
             if self.limit and time.monotonic() - begun >= self.limit:
-                self._end(f"rank {min(left)} on an unknown node gives no sign of life for "
+                self._end(f"{next(iter(left))} on an unknown node gives no sign of life for "
                           f"{self.limit:.0f} s after MPI's start; ending the job")
             time.sleep(0.001)
+        self._turn()
 
     def _watch(self) -> None:
         while not self._over.wait(self._period):
