@@ -284,6 +284,7 @@ def _finalize(limit: float, code: int) -> None:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(math.ceil(limit))
     MPI.Finalize()
+    signal.alarm(0)  # what is left of Python's end may take longer than a short limit
 
 
 def _code(leave: SystemExit) -> int:
