@@ -24,14 +24,20 @@ def ask_qstat(job: str) -> tuple[list[Usage], str]:
     return parse_qstat(text), f"qstat: {problem or 'no such job'}"
 
 
-def parse_qstat(text: str) -> list[Usage]:
-    """Jobs in the output of ``qstat -f``. The record of an array as a whole is left out if its jobs
-    have their own."""
+def records(text: str) -> list[tuple[str, dict[str, str]]]:
+    """Ids and attributes of the jobs in the output of ``qstat -f``."""
     jobs = []
     for record in re.split(r"^Job Id: ", text, flags=re.MULTILINE)[1:]:
         first, _, rest = record.replace("\n\t", "").partition("\n")  # long lines are folded
         attributes = dict(re.findall(r"^ +([\w.]+) = (.*)$", rest, re.MULTILINE))
         jobs.append((first.strip(), attributes))
+    return jobs
+
+
+def parse_qstat(text: str) -> list[Usage]:
+    """Jobs in the output of ``qstat -f``. The record of an array as a whole is left out if its jobs
+    have their own."""
+    jobs = records(text)
     single = [job for job in jobs if job[1].get("array") != "True"]
     return [_usage(*job) for job in single or jobs]
 

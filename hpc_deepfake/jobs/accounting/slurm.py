@@ -18,12 +18,15 @@ FIELDS = ("JobID", "State", "ExitCode", "Submit", "Eligible", "Start", "ElapsedR
           "JobName")  # last: it may contain the separator
 
 
-def ask_sacct(job: str) -> tuple[list[Usage], str]:
-    """All runs of a job in SLURM's accounting; and, if there are none, why."""
-    if not re.fullmatch(r"\d+([_+]\d+)?", job):
+def ask_sacct(*jobs: str, patience: float | None = None) -> tuple[list[Usage], str]:
+    """All runs of these jobs in SLURM's accounting; and, if there are none, why.
+    ``patience``: as of ``answer``."""
+    jobs = tuple(job for job in jobs if re.fullmatch(r"\d+([_+]\d+)?", job))
+    if not jobs:
         return [], "sacct: not the id of a SLURM job"
-    text, problem = answer("sacct", "-j", job, "--duplicates", "--parsable2", "--noheader",
-                           "--units=K", f"--format={','.join(FIELDS)}")
+    text, problem = answer("sacct", "-j", ",".join(jobs), "--duplicates", "--parsable2",
+                           "--noheader", "--units=K", f"--format={','.join(FIELDS)}",
+                           patience=patience)
     return parse_sacct(text), f"sacct: {problem or 'no such job'}"
 
 

@@ -14,16 +14,18 @@ from hpc_deepfake.core.text import whole_number
 PATIENCE = 60  # seconds for an answer
 
 
-def answer(*command: str) -> tuple[str, str]:
-    """Standard output of a command, and what went wrong with it; empty if nothing did."""
+def answer(*command: str, patience: float | None = None) -> tuple[str, str]:
+    """Standard output of a command, and what went wrong with it, such as no answer within
+    ``patience`` seconds (default: ``PATIENCE``); empty if nothing did."""
+    patience = PATIENCE if patience is None else patience
     if shutil.which(command[0]) is None:
         return "", "not in PATH"
     environment = {**os.environ, "SLURM_TIME_FORMAT": "%s", "LC_ALL": "C"}
     try:
         done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8",
-                              errors="replace", timeout=PATIENCE)
+                              errors="replace", timeout=patience)
     except subprocess.TimeoutExpired:
-        return "", f"no answer within {PATIENCE} s"
+        return "", f"no answer within {patience:g} s"
     except OSError as error:
         return "", str(error.strerror)
     message = (done.stderr or done.stdout).strip() or f"exit code {done.returncode}"
