@@ -6,6 +6,7 @@ the parameters, not on host, time or number of ranks.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -97,6 +98,13 @@ class Header:
     def parameters(self) -> Parameters:
         """Parameters of the features."""
         return Parameters.of(self.attributes["ela"])
+
+    def digest(self) -> str:
+        """SHA-256 of everything that the file holds, its pictures by their checksums."""
+        sha = hashlib.sha256(json.dumps(self.attributes, sort_keys=True).encode())
+        for name in ("label", "group", "split", "status", "crc32", "path"):
+            sha.update(np.ascontiguousarray(self.array(name)).tobytes())
+        return sha.hexdigest()
 
     def bytes_of(self, name: str) -> int:
         """Size of a dataset."""

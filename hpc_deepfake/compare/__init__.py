@@ -46,7 +46,7 @@ def main(argv: Sequence[str]) -> int:
     begun = folder.begun(out)
     threads = options.threads or begun.get("threads") or own_threads(options.ranks)
     plan = trainings(options, out, threads)
-    digest = None if header is None else folder.digest(header)
+    digest = None if header is None else header.digest()
     if digest is not None:
         folder.check_same_data(out, digest)
     if options.plan:

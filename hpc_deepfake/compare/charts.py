@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hpc_deepfake.compare.comparison import Cell, Comparison, Spread
+from hpc_deepfake.compare.comparison import Cell, Comparison
 from hpc_deepfake.core.json_data import finite
+from hpc_deepfake.metrics.spread import Spread
 from hpc_deepfake.web.charts import staleness as staleness_chart
 from hpc_deepfake.web.charts import whole_ticks
 from hpc_deepfake.web.html import Html, join

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from hpc_deepfake import strategies
 from hpc_deepfake.compare.plan import base_first, default_methods
+from hpc_deepfake.core.child import LAUNCHER, check_launcher
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.options import (
     MOST_THREADS,
@@ -87,7 +88,7 @@ def parser() -> Parser:
                            help="parameter servers of async: additional ranks on the same cores")
     resources.add_argument("--servers-within", action="store_true",
                            help="take the servers from the ranks, so that fewer ranks compute")
-    resources.add_argument("--launcher", default="mpirun -np {ranks}", metavar="COMMAND",
+    resources.add_argument("--launcher", default=LAUNCHER, metavar="COMMAND",
                            help="command that starts a method with several ranks")
 
     mode = cli.add_argument_group("instead of training and reporting") \
@@ -120,9 +121,7 @@ def parse(argv: Sequence[str]) -> Namespace:
         if len(set(names)) < len(names):
             raise InputError(f"--{option} {','.join(names)}: a name is given twice; give each once")
     options.features = base_first(options.features)
-    if "{ranks}" not in options.launcher or not _is_command(options.launcher):
-        raise InputError(f"--launcher {options.launcher}: give a command that contains {{ranks}}, "
-                         "like \"mpirun -np {ranks}\" or \"srun -n {ranks}\"")
+    check_launcher(options.launcher)
     return options
 
 
@@ -153,10 +152,3 @@ def _names(text: str) -> list[str]:
         if not name or not all(character.isalnum() or character in "-_" for character in name):
             raise argparse.ArgumentTypeError(f"must be names separated by commas, not {text!r}")
     return names
-
-
-def _is_command(text: str) -> bool:
-    try:
-        return bool(shlex.split(text))
-    except ValueError:
-        return False

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -16,40 +15,9 @@ from hpc_deepfake.compare.results import Result
 from hpc_deepfake.core.json_data import finite
 from hpc_deepfake.metrics import mcnemar
 from hpc_deepfake.metrics.mcnemar import Paired
+from hpc_deepfake.metrics.spread import Spread, widest
 
 _AFTER_EPOCHS = 10.0  # seconds, maximum for the last figures and files of a run after its epochs
-
-
-@dataclass(frozen=True)
-class Spread:
-    """A figure over the repeats.
-
-    Attributes:
-        median: of the repeats.
-        low: of the repeats, the lowest.
-        high: of the repeats, the highest.
-        count: number of repeats.
-    """
-
-    median: float
-    low: float
-    high: float
-    count: int
-
-    @classmethod
-    def over(cls, values: Iterable[float | None]) -> Spread | None:
-        """Median, lowest and highest value; None unless every repeat has one."""
-        numbers: list[float] = []
-        for value in values:
-            if value is None:
-                return None
-            numbers.append(value)
-        if not numbers:
-            return None
-        return cls(median(numbers), min(numbers), max(numbers), len(numbers))
-
-    def times(self, factor: float) -> Spread:
-        return Spread(self.median * factor, self.low * factor, self.high * factor, self.count)
 
 
 @dataclass(frozen=True)
@@ -95,11 +63,7 @@ class Cell:
 
     def interval(self, name: str) -> tuple[float, float] | None:
         """From the lowest to the highest end of the repeats' 95% intervals."""
-        intervals = [result.intervals.get(name) for result in self.results]
-        ends = [interval for interval in intervals if interval is not None]
-        if not ends or len(ends) < len(intervals):
-            return None
-        return min(low for low, _ in ends), max(high for _, high in ends)
+        return widest(result.intervals.get(name) for result in self.results)
 
 
 @dataclass(frozen=True)

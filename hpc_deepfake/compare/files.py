@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from hpc_deepfake.compare.comparison import Cell, Comparison, Spread
-from hpc_deepfake.compare.document import document, markdown
+from hpc_deepfake.compare.comparison import Cell, Comparison
+from hpc_deepfake.compare.document import report
 from hpc_deepfake.compare.results import FIGURES, Result
-from hpc_deepfake.core.errors import InputError
-from hpc_deepfake.core.files import write_json, write_text
 from hpc_deepfake.core.json_data import finite
+from hpc_deepfake.metrics.spread import Spread
 
 _COLUMNS = (
     "run", "method", "feature", "repeat", "seed", "state", "epochs", "processes", "computing",
@@ -36,26 +33,8 @@ def write(comparison: Comparison, out: Path, command: str, launcher: str) -> lis
     Raises:
         InputError: they can't be written.
     """
-    page, text = document(comparison, command, launcher), markdown(comparison, command, launcher)
-    lines, data = table(comparison), everything(comparison, command)
-    paths = [out / f"compare.{suffix}" for suffix in ("html", "md", "csv", "json")]
-    try:
-        for path, content in zip(paths, (page, text, lines), strict=False):
-            write_text(path, content)
-        write_json(paths[-1], data)
-    except OSError as error:
-        raise InputError(f"cannot write the report in {out}: {error.strerror}; check the folder's "
-                         "permissions and free space, then run the command again") from None
-    return paths
-
-
-def table(comparison: Comparison) -> str:
-    """CSV, a line for each training."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(_lines(comparison))
-    return text.getvalue()
+    return report(comparison, command, launcher).write(out, _COLUMNS, _lines(comparison),
+                                                       everything(comparison, command))
 
 
 def everything(comparison: Comparison, command: str) -> dict[str, Any]:

@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from hpc_deepfake.compare.plan import Training, changed_options
+from hpc_deepfake.compare.plan import Training
 from hpc_deepfake.core import holder, json_data
 from hpc_deepfake.core.errors import InputError, reason
 from hpc_deepfake.core.files import write_json
 from hpc_deepfake.core.json_data import dictionary
-from preprocessing.store import Header
+from hpc_deepfake.train import planned
 
 BEGUN = "begun.json"
 DONE, STARTED, TO_DO = "done", "started", "to do"
 
 
-def digest(header: Header) -> str:
-    """SHA-256 of everything that a data file holds, its pictures by their checksums."""
-    sha = hashlib.sha256(json.dumps(header.attributes, sort_keys=True).encode())
-    for name in ("label", "group", "split", "status", "crc32", "path"):
-        sha.update(np.ascontiguousarray(header.array(name)).tobytes())
-    return sha.hexdigest()
-
-
 def begun(out: Path) -> dict[str, Any]:
     """``data`` (digest of the data file) and ``threads`` of the first call; empty before it."""
-    return dictionary(_read(out / BEGUN))
+    file = out / BEGUN
+    try:
+        return dictionary(json_data.read(file)) if file.is_file() else {}
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {file}: {reason(error)}. Move its folder away; the "
+                         "comparison is then repeated") from None
 
 
 def begin(out: Path, data: str, threads: int) -> None:
@@ -75,22 +68,12 @@ def state(training: Training) -> str:
     Raises:
         InputError: the run directory holds a run with other settings.
     """
-    config = _read(training.path / "config.json")
+    config = planned.config(training.path)
     if config is None:
         return TO_DO
-    changed = changed_options(training, dictionary(config))
+    changed = planned.changed_options(training.settings, config)
     if changed:
         raise InputError(f"{training.path} holds a run with {' '.join(changed)}, unlike the "
                          "options given now: runs with different options are not compared. Give "
                          "the same options, or choose another --out")
-    return DONE if _read(training.path / "summary.json") is not None else STARTED
-
-
-def _read(path: Path) -> Any:
-    if not path.is_file():
-        return None
-    try:
-        return json_data.read(path)
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot read {path}: {reason(error)}. Move its folder away; the training "
-                         "is then repeated") from None
+    return DONE if planned.finished(training.path) else STARTED

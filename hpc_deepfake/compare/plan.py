@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
@@ -12,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from hpc_deepfake import strategies
+from hpc_deepfake.core.child import launched
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.text import plural
 from hpc_deepfake.train.options import check
 from hpc_deepfake.train.options import parser as train_parser
+from hpc_deepfake.train.planned import settings
 
 # Options of train that the comparison sets itself, and what to use instead.
 _SET_BY_COMPARE = {"data": "use --data", "run": "use --out", "feature": "use --features",
@@ -32,9 +33,6 @@ _METHODS_WITH = {
     "scale_rate": tuple(name for name in strategies.NAMES if name != "async"),
     "sync_every": ("local-sgd",), "shard_group": ("hybrid",),
     "compression": ("sync", "async", "hybrid")}
-# Options of train that are not meant to change a run's result or speed.
-_IRRELEVANT = {"config", "data", "run", "resume", "no_report", "checkpoint_minutes", "keep",
-               "stage", "stall_warning", "stall_limit"}
 
 
 @dataclass(frozen=True)
@@ -129,21 +127,8 @@ class Training:
 
     def command(self, launcher: str, python: Sequence[str] = (sys.executable,)) -> list[str]:
         """The command that starts it, with the launcher if it has several processes."""
-        words = [] if self.layout.processes == 1 else [
-            word.replace("{ranks}", str(self.layout.processes)) for word in shlex.split(launcher)]
-        return [*words, *python, "-m", "hpc_deepfake.train", *self.arguments]
-
-
-def changed_options(training: Training, config: dict[str, Any]) -> list[str]:
-    """Options of a run's ``config.json`` that differ from the plan, with the run's values.
-
-    Options that an older version did not have count as their defaults.
-    """
-    defaults = vars(train_parser().parse([]))
-    planned = training.settings
-    return [f"--{key.replace('_', '-')} {config.get(key, defaults[key])}" for key in planned
-            if key not in _IRRELEVANT
-            and config.get(key, _json_value(defaults[key])) != planned[key]]
+        return [*launched(launcher, self.layout.processes), *python, "-m", "hpc_deepfake.train",
+                *self.arguments]
 
 
 def trainings(options: Namespace, out: Path, threads: int) -> list[Training]:
@@ -185,9 +170,8 @@ def trainings(options: Namespace, out: Path, threads: int) -> list[Training]:
             except InputError as error:
                 raise InputError(f"--methods: {method} on {plural(ranks.processes, 'rank')}: "
                                  f"{error} (give options of train after --)") from None
-            settings = {key: _json_value(value) for key, value in vars(train).items()}
             plan.append(Training(method, feature, repeat, seed, ranks, path, tuple(arguments),
-                                 settings))
+                                 settings(train)))
     return plan
 
 
@@ -250,8 +234,3 @@ def _for_method(method: str, words: Sequence[str]) -> list[str]:
         elif "=" not in word and words and not words[0].startswith("--"):
             words.pop(0)  # its value
     return kept
-
-
-def _json_value(value: object) -> object:
-    """The value as config.json has it."""
-    return str(value) if isinstance(value, Path) else value

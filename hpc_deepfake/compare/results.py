@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from hpc_deepfake import metrics
 from hpc_deepfake.compare.plan import Training
-from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.json_data import dictionary, finite, items
 from hpc_deepfake.core.text import whole_number
-from hpc_deepfake.metrics.intervals import bootstrap
-from hpc_deepfake.train import predictions, records
+from hpc_deepfake.train import records
 from hpc_deepfake.train.predictions import Predictions
 from hpc_deepfake.train.records import Records
+from hpc_deepfake.train.scores import FIGURES, elapsed, scores
 from preprocessing.store import Header
 
-PARTS = ("test", "validation")  # the first available: the test part selected nothing
-FIGURES = ("accuracy", "balanced_accuracy", "auc")
+__all__ = ["FIGURES", "Result", "result"]
 
 
 @dataclass(frozen=True)
@@ -133,23 +129,6 @@ def result(training: Training, header: Header | None) -> Result:
         InputError: damaged records, or predictions on other pictures than the data file's.
     """
     run = records.read(training.path)
-    by_part = predictions.read(training.path)
-    part = next((part for part in PARTS if part in by_part or part in run.summary), PARTS[-1])
-    predicted, figures = by_part.get(part), dictionary(run.summary.get(part))
-    intervals: dict[str, tuple[float, float] | None] = {}
-    if predicted is not None:
-        if header is not None and not predicted.of_file(header):
-            raise InputError(f"the predictions of {training.path} are for other pictures than "
-                             f"those of {header.path}, which was written again since. Choose "
-                             "another --out")
-        figures = metrics.evaluate(predicted.probabilities, predicted.labels, run.threshold)
-        if header is not None:
-            intervals = bootstrap(predicted.probabilities, predicted.labels,
-                                  header.array("group")[predicted.rows], run.threshold)
-    return Result(training, run, run.epochs, _elapsed(run.epochs), part, predicted, figures,
-                  intervals)
-
-
-def _elapsed(epochs: Sequence[dict[str, Any]]) -> list[float]:
-    elapsed: list[float] = np.cumsum([records.wall_seconds(line) for line in epochs]).tolist()
-    return elapsed
+    own = scores(run, header, "--out")
+    return Result(training, run, run.epochs, elapsed(run), own.part, own.predictions, own.figures,
+                  own.intervals)

@@ -5,39 +5,13 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
-from hpc_deepfake.compare.comparison import Cell, Comparison, Spread
+from hpc_deepfake.compare.comparison import Cell, Comparison
 from hpc_deepfake.compare.results import Result
 from hpc_deepfake.core.json_data import finite
 from hpc_deepfake.core.text import count, number, percent
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of text.
-
-    Attributes:
-        title: its caption.
-        head: headers of the columns.
-        rows: cells, the first of each row its header.
-        about: sentences below the table.
-        commands: the commands that produced its numbers.
-    """
-
-    title: str
-    head: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    about: str = ""
-    commands: list[str] = field(default_factory=list)
-
-
-def spread(value: Spread | None, form: str = ",.1f", missing: str = "–") -> str:
-    """Such as ``12.3 (11.9–13.0)``; without a range if there is one repeat."""
-    if value is None:
-        return missing
-    median, low, high = (format(end, form) for end in (value.median, value.low, value.high))
-    return median if value.count < 2 else f"{median} ({low}–{high})"
+from hpc_deepfake.metrics.spread import Spread, spread
+from hpc_deepfake.web.tables import Table
 
 
 def between(interval: tuple[float, float] | None, form: str = ".1%") -> str:

@@ -18,6 +18,7 @@ from hpc_deepfake.strategies import NAMES
 from hpc_deepfake.strategies.mesh.shape import Shape, grow
 from hpc_deepfake.train.options import check
 from hpc_deepfake.train.options import parser as train_parser
+from hpc_deepfake.train.planned import first_error, outcome
 
 KINDS = ("strong", "weak", "preprocess", "microbench")
 INPUTS = ("real", "synthetic")
@@ -310,11 +311,11 @@ def state(study: Path, run: Run) -> tuple[str, str]:
     folder = study / run.name
     if _finished(folder, run):
         return DONE, ""
-    code = outcome(folder, run)
+    code = outcome(records(folder, run))
     if code == "75":
         return STOPPED, "stopped by a signal, with a checkpoint"
     if code not in ("", "0"):
-        error = first_error(folder, run)
+        error = first_error(records(folder, run))
         return FAILED, f"exit code {code}" + (f": {error}" if error else "")
     if code == "0":
         return FAILED, "exit code 0, but its results are missing"
@@ -336,25 +337,6 @@ def _finished(folder: Path, run: Run) -> bool:
 def records(folder: Path, run: Run) -> Path:
     """The folder with the records of the run's jobs."""
     return folder / ("features.h5.jobs" if run.kind == "preprocess" else "jobs")
-
-
-def outcome(folder: Path, run: Run) -> str:
-    """Exit code of the run's last job; empty if none has ended."""
-    try:
-        return (records(folder, run) / "outcome").read_text("utf-8", "replace").strip()
-    except OSError:
-        return ""
-
-
-def first_error(folder: Path, run: Run) -> str:
-    """First line of the newest error that a job of the run left."""
-    files = sorted(records(folder, run).glob("*.error"), key=lambda file: file.stat().st_mtime)
-    for file in reversed(files):
-        lines = file.read_text("utf-8", "replace").strip().splitlines()
-        if lines:  # a traceback names its error in the last line
-            line = lines[-1] if "Traceback" in "".join(lines[:2]) else lines[0]
-            return line.strip()[:300]
-    return ""
 
 
 def table(study: Path, plan: Plan) -> str:
