@@ -76,17 +76,17 @@ def require_unused(path: Path) -> None:
             os.close(descriptor)
     except OSError as error:
         if error.errno == errno.EWOULDBLOCK:
-            raise InputError(in_use(path)) from None
+            raise InputError(in_use(path, "written to")) from None
 
 
-def in_use(path: Path) -> str:
-    """The message about a file that another process has locked."""
+def in_use(path: Path, purpose: str = "read") -> str:
+    """The message about a file that another process has locked; ``purpose``: what it should be."""
     found = holders(path)
     who = " and ".join(found) + (" has" if len(found) == 1 else " have") if found else \
         f"no process of {platform.node()} that can be seen from here holds the lock, so one on " \
         "another node has, or the file system kept the lock of one that was killed, and it has"
     return (f"{path} is in use, and not damaged: {who} locked it. Wait for the end of that "
-            "program, or end it. If nothing writes to the file, it can be read all the same: "
+            f"program, or end it. If nothing writes to the file, it can be {purpose} all the same: "
             "export HDF5_USE_FILE_LOCKING=FALSE")
 
 

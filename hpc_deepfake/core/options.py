@@ -159,6 +159,20 @@ def between(low: float, high: float) -> Any:
     return number
 
 
+def above(low: float, high: float) -> Any:
+    """Argument type: a number greater than ``low``, and at most ``high``."""
+
+    def number(text: str) -> float:
+        value = float(text)
+        if not low < value <= high:
+            raise argparse.ArgumentTypeError(f"must be above {low:g} and at most {high:g}, not "
+                                             f"{value:g}")
+        return value
+
+    number.__name__ = _NUMBERS[1]
+    return number
+
+
 def seed() -> Any:
     """Argument type: a seed of random numbers."""
     return at_least(0, 2**32 - 1)  # NumPy's bound, which Keras takes over

@@ -12,7 +12,7 @@ from hpc_deepfake import metrics
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.json_data import dictionary, finite
 from hpc_deepfake.metrics.intervals import bootstrap
-from hpc_deepfake.train import predictions, records
+from hpc_deepfake.train import divergence, predictions, records
 from hpc_deepfake.train.predictions import Predictions
 from hpc_deepfake.train.records import Records
 from preprocessing import protocol
@@ -101,6 +101,9 @@ def collect(run: Path, part: str = "both", *, model: bool = True,
     if run_records.unfinished:
         notes.append("The training was not finished when this page was written: its figures "
                      "may change")
+    diverged = divergence.recorded(run)
+    if diverged is not None:
+        notes.append(diverged[1][:1].upper() + diverged[1][1:])
     if any(results.predictions is not None and np.isnan(results.predictions.probabilities).any()
            for results in parts):
         notes.append("The model's probability is not a number for some pictures: the training "

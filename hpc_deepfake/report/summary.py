@@ -12,6 +12,7 @@ from hpc_deepfake.core.errors import InputError, reason
 from hpc_deepfake.core.json_data import dictionary, finite
 from hpc_deepfake.core.options import Parser
 from hpc_deepfake.core.text import count, number, percent, plural
+from hpc_deepfake.train import divergence
 
 _TEXTS, _NUMBERS = ("feature", "strategy"), ("ranks", "epochs", "images_per_s")
 _EXAMPLES = """examples:
@@ -46,6 +47,9 @@ def _read(path: Path) -> dict[str, Any]:
         if missing:
             raise ValueError(f"summary.json has no {missing[0]}")
     except (OSError, ValueError) as error:
+        diverged = divergence.recorded(path)
+        if diverged is not None:
+            raise InputError(f"{path}: {diverged[1]}") from None
         raise InputError(f"{path} holds no finished run ({reason(error)}): name the directory of a "
                          "training that has finished") from None
     run: dict[str, Any] = {

@@ -177,6 +177,8 @@ def _finish(options: Namespace, run: RunDir, data: DataFile, trainer: Trainer,
               "https://ui.perfetto.dev")
     print(messages.result(summary, run.path), flush=True)
     protocol.warn(data.paths, data.labels.tolist())
+    for line in messages.same_answer(summary):
+        log.warning(line)
     if not options.no_report:
         print(write_at_the_end(run.path), flush=True)
 
@@ -215,6 +217,8 @@ def _open(comm: Comm, options: Namespace) -> DataFile:
     """Open the data on every rank, after they have been checked; collective."""
     from hpc_deepfake.data.rows import check_trainable, first_rows, open_data
     from hpc_deepfake.data.synthetic import synthetic
+    from hpc_deepfake.train.rundir import check as check_run
+    from hpc_deepfake.train.rundir import default_run
     from preprocessing.integrity import require_intact
     from preprocessing.store import open_header
 
@@ -228,6 +232,7 @@ def _open(comm: Comm, options: Namespace) -> DataFile:
         trained = first_rows(data.rows("train"), options.rows, options.seed)
         return np.sort(np.concatenate([trained, data.rows("validation"), data.rows("test")]))
 
+    mpi.on_root(comm, lambda: check_run(options.run or default_run(), options.resume))
     rows = mpi.on_root(comm, check)
     if options.synthetic:
         return synthetic(options.synthetic, options.feature, options.seed)

@@ -15,13 +15,15 @@ Two checks together leave no gap:
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hpc_deepfake.core import mpi
+from hpc_deepfake.core import json_data, mpi
 from hpc_deepfake.core.errors import Diverged
+from hpc_deepfake.core.files import write_json
 from hpc_deepfake.core.text import plural
 from hpc_deepfake.network.settings import Settings
 from hpc_deepfake.train import checkpoint
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
     from hpc_deepfake.strategies.base import Done, Strategy
 
+RECORD = "diverged.json"  # in the run directory of a training that diverged
 _NEVER = 1 << 62  # the step of a rank whose numbers are finite
 
 
@@ -77,9 +80,14 @@ class Divergence:
         others = int((steps == steps[first]).sum()) - 1
         where = f"rank {first} on {hosts[first]}" \
                 + (f" and {plural(others, 'other rank')}" if others else "")
-        raise Diverged(f"the training diverged: {what} are not finite (NaN or infinity) since step "
-                       f"{steps[first] + 1:,}, first on {where}. {self._left(best_epoch)} Start a "
-                       f"new run (another --run) with {advice(self._settings)}")
+        message = (f"the training diverged: {what} are not finite (NaN or infinity) since step "
+                   f"{steps[first] + 1:,}, first on {where}. {self._left(best_epoch)} Start a new "
+                   f"run (another --run) with {advice(self._settings)}")
+        if self._run is not None:
+            with suppress(OSError):  # a full disk must not hide the message
+                write_json(self._run / RECORD, {"step": int(steps[first]) + 1, "rank": first,
+                                                "host": hosts[first], "message": message})
+        raise Diverged(message)
 
     def _left(self, best_epoch: int) -> str:
         """What the run leaves behind, on rank 0, which prints it."""
@@ -102,3 +110,13 @@ def advice(settings: Settings) -> str:
         options.append("no --compression")
     return (f"a lower --learning-rate, such as {settings.learning_rate / 10:g}; "
             f"{', '.join(options[:-1])} or {options[-1]} may help in addition")
+
+
+def recorded(run: Path) -> tuple[int, str] | None:
+    """The step at which a run diverged and the message about it; None if it didn't."""
+    try:
+        record: dict[str, Any] = json_data.dictionary(json_data.read(run / RECORD))
+    except (OSError, ValueError):
+        return None
+    step, message = record.get("step"), record.get("message")
+    return (step, message) if type(step) is int and isinstance(message, str) else None

@@ -57,6 +57,20 @@ def result(summary: dict[str, Any], run: Path) -> str:
     return "\n".join([*lines, f"model: {run / 'model.keras'}"])
 
 
+def same_answer(summary: dict[str, Any]) -> list[str]:
+    """A warning if the best model predicts one class for all pictures of a part."""
+    for part in ("validation", "test"):
+        figures = summary.get(part) or {}
+        counts = [figures.get(name) or 0 for name in ("tp", "fp", "tn", "fn")]
+        for answer, other in (("tampered", counts[2:]), ("authentic", counts[:2])):
+            if sum(counts) > 1 and not any(other):
+                return [f"warning: the model predicts {answer} for each of the {sum(counts):,} "
+                        f"pictures of the {part} part, so it tells no more than the majority "
+                        "class; train for more epochs, or with another --learning-rate, and look "
+                        "at the data with hpc-deepfake audit"]
+    return []
+
+
 def epoch(line: dict[str, Any], epochs: int) -> str:
     """The line of a finished epoch.
 

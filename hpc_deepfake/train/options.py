@@ -9,6 +9,7 @@ from hpc_deepfake import strategies
 from hpc_deepfake.core.options import (
     MOST_THREADS,
     Parser,
+    above,
     add_stall_limits,
     at_least,
     between,
@@ -103,7 +104,7 @@ def _add_training(cli: Parser) -> None:
                                "with a pipeline, use several per stage")
     training.add_argument("--optimizer", choices=("adam", "sgd"), default="adam",
                           help="Adam, or plain gradient descent")
-    training.add_argument("--learning-rate", type=between(0, 10), default=1e-4, metavar="LR",
+    training.add_argument("--learning-rate", type=above(0, 10), default=1e-4, metavar="LR",
                           help="step t, counted from 0, uses LR / (1 + DECAY·t)")
     training.add_argument("--decay", type=between(0, 1), default=1e-6,
                           help="decay of the learning rate per step")

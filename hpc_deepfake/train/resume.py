@@ -11,7 +11,7 @@ from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.json_data import dictionary
 from hpc_deepfake.core.log import log
 from hpc_deepfake.network.settings import Settings
-from hpc_deepfake.train import checkpoint
+from hpc_deepfake.train import checkpoint, divergence
 from hpc_deepfake.train.rundir import RunDir, default_run
 
 if TYPE_CHECKING:
@@ -44,8 +44,10 @@ def run_directory(comm: Comm, options: Namespace, settings: Settings,
             try:
                 newest = checkpoint.load_newest(folder)
             except ValueError as error:
+                model = run.path / "model.keras"
+                left = f"; {model}, the model of its best epoch, stays" * model.exists()
                 raise InputError(f"no checkpoint of {run.path} can be used: {error}. Start a new "
-                                 "run with another --run") from None
+                                 f"run with another --run{left}") from None
             if newest is not None:
                 arrays, meta, problems = newest
                 if not _is_complete(meta, len(arrays)):
@@ -63,11 +65,22 @@ def run_directory(comm: Comm, options: Namespace, settings: Settings,
             else:
                 state = loaded[1]["state"]
                 run.forget_from(state["epoch"])
-                print(f"resuming {run.path} in epoch {state['epoch']} after step {state['step']}",
-                      flush=True)
+                print(f"resuming {run.path} {_place(state, options.epochs)}", flush=True)
+            diverged = divergence.recorded(run.path)
+            if diverged is not None:
+                log.warning("warning: this run diverged at step "
+                            f"{diverged[0]:,}; with the same options it may do so again")
+                run.remove(divergence.RECORD)
 
     mpi.on_root(comm, make)
     return run, loaded
+
+
+def _place(state: dict[str, Any], epochs: int) -> str:
+    """Where a run continues, in words."""
+    if state["epoch"] > epochs:
+        return f"after its last epoch, {epochs}"
+    return f"in epoch {state['epoch']} after step {state['step']}"
 
 
 def _is_complete(meta: object, arrays: int) -> bool:

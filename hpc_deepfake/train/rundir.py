@@ -31,7 +31,7 @@ _PREFIXES = ("HOROVOD_", "NCCL_", "UCX_", "PRTE_MCA_rmaps", "PRTE_MCA_hwloc", "T
 
 # files that only the training writes, unlike the report
 _OWN = ("config.json", "environment.json", "metrics.jsonl", "model.keras", "model.json",
-        "summary.json", "predictions.csv")
+        "summary.json", "predictions.csv", "diverged.json")
 
 
 def default_run() -> Path:
@@ -50,10 +50,7 @@ class RunDir:
             InputError: it can't be created, another process holds it, or it already holds a run.
         """
         self.path = path
-        other = _other_file(path)
-        if other is not None:
-            raise InputError(f"--run {path} is a folder of other files, such as {other}: name a "
-                             "new folder, or that of a run")
+        check(path, resume)
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -62,9 +59,7 @@ class RunDir:
         holder.hold(path, "a training", "--run")
         files.remove_temporary(path, *_OWN, "report.html", "timeline.json")
         files.remove_temporary(path / "checkpoints")
-        if not resume and any((path / name).exists() for name in ("metrics.jsonl", "checkpoints")):
-            raise InputError(f"the run directory {path} already holds a run: continue it with "
-                             "--resume, or choose another --run")
+        check(path, resume)  # another job may have started there since
 
     def forget_from(self, epoch: int) -> None:
         """Drop the metrics of this and later epochs, which will be run again."""
@@ -84,8 +79,12 @@ class RunDir:
     def unfinish(self) -> None:
         """Drop the results of a finished run, which is continued."""
         for name in ("summary.json", "predictions.csv", "report.html"):
-            holder.verify(self.path / name)
-            (self.path / name).unlink(missing_ok=True)
+            self.remove(name)
+
+    def remove(self, name: str) -> None:
+        """Remove one of the run's files, if it is there."""
+        holder.verify(self.path / name)
+        (self.path / name).unlink(missing_ok=True)
 
     def computed(self) -> dict[str, Any]:
         """What the summary of a finished run says of the programs that computed it."""
@@ -106,6 +105,19 @@ class RunDir:
         path = self.path / name
         with files.writing(path), open(path, "a", encoding="utf-8") as file:
             file.write(json.dumps(files.finite_only(value)) + "\n")
+
+
+def check(path: Path, resume: bool) -> None:
+    """Raise InputError if ``path`` can't be a new run's directory, or with ``resume`` a run's."""
+    if path.exists() and not path.is_dir():
+        raise InputError(f"--run {path} is a file: name a folder for the run")
+    other = _other_file(path)
+    if other is not None:
+        raise InputError(f"--run {path} is a folder of other files, such as {other}: name a new "
+                         "folder, or that of a run")
+    if not resume and any((path / name).exists() for name in ("metrics.jsonl", "checkpoints")):
+        raise InputError(f"the run directory {path} already holds a run: continue it with "
+                         "--resume, or choose another --run")
 
 
 def _other_file(path: Path) -> str | None:

@@ -17,7 +17,9 @@ from conftest import read_lines, run_program
 from speed import limit
 from worlds import Worlds
 
-from hpc_deepfake.train import checkpoint
+from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.report import summary
+from hpc_deepfake.train import checkpoint, divergence
 
 HERE = Path(__file__).parent
 pytestmark = [pytest.mark.mpi, pytest.mark.slow]
@@ -176,6 +178,11 @@ def test_a_diverged_training_ends_with_its_own_code(data_file: Path, tmp_path: P
         assert all(np.isfinite(array).all() for array in arrays)
         assert np.isfinite(np.load(run / "model.keras")).all()
     assert not (run / "summary.json").exists()
+    step, message = divergence.recorded(run) or (0, "")
+    assert f"since step {step}, first on rank " in message
+    assert f"error: {message}" in text
+    with pytest.raises(InputError, match="run: the training diverged: "):
+        summary.main([str(run)])
 
 
 def test_interrupt_prints_one_line(data_file: Path, tmp_path: Path) -> None:

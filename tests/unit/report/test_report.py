@@ -566,6 +566,14 @@ def test_an_unfinished_run_says_so(build):
     assert cells(parsed, "2")[0][0] == "0.4321"
 
 
+def test_a_diverged_run_says_so(build):
+    run = build()
+    (run / "summary.json").unlink()
+    (run / "diverged.json").write_text('{"step": 9, "message": "the training diverged: since 9"}')
+    page(run)
+    assert "The training diverged: since 9" in (run / "report.html").read_text()
+
+
 def test_no_run_at_all(tmp_path):
     with pytest.raises(InputError, match="holds no run"):
         command.main([str(tmp_path)])

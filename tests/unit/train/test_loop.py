@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+from argparse import Namespace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,11 +18,13 @@ from conftest import read_lines
 from speed import limit
 
 from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.files import write_json
 from hpc_deepfake.core.stop import SIGNALS, StopFlag
 from hpc_deepfake.network.settings import Settings
 from hpc_deepfake.strategies.base import SAVE, STOP, Done, Strategy
-from hpc_deepfake.train import checkpoint, loop, messages, timing
+from hpc_deepfake.train import checkpoint, divergence, loop, messages, timing
 from hpc_deepfake.train.loop import Limits, State, Trainer, dropout_seed
+from hpc_deepfake.train.resume import run_directory
 from hpc_deepfake.train.rundir import RunDir, default_run
 
 
@@ -205,8 +208,9 @@ def test_a_used_run_directory_is_refused(tmp_path):
 
 def test_an_impossible_run_directory_is_an_input_error(tmp_path):
     (tmp_path / "file").write_text("")
-    for path in (tmp_path / "file", tmp_path / "file" / "run"):
-        with pytest.raises(InputError, match=r"cannot create the run directory"):
+    for path, message in ((tmp_path / "file", r"is a file: name a folder for the run"),
+                          (tmp_path / "file" / "run", r"cannot create the run directory")):
+        with pytest.raises(InputError, match=message):
             RunDir(path)
 
 
@@ -515,3 +519,25 @@ def test_a_finished_run_that_is_continued_has_no_results_until_it_ends(train, tm
     longer.restore(loaded)
     assert longer.train()["epochs_before"] == 2
     assert not (run.path / "summary.json").exists() and run.computed() == {}
+
+
+@pytest.mark.parametrize(("counts", "answer"), [
+    ((0, 0, 5, 3), "authentic"), ((4, 4, 0, 0), "tampered"), ((1, 0, 5, 2), None)])
+def test_a_model_with_always_the_same_answer_is_reported(counts, answer):
+    """Its accuracy may look fine where one class is the larger."""
+    figures = dict(zip(("tp", "fp", "tn", "fn"), counts, strict=True))
+    lines = messages.same_answer({"validation": figures})
+    assert bool(lines) == bool(answer)
+    if answer:
+        assert f"predicts {answer} for each of the 8 pictures of the validation part" in lines[0]
+
+
+def test_the_resumed_run_of_a_diverged_one_says_so(tmp_path, caplog):
+    """And once it has been told, the record is gone: the run is one like others again."""
+    from mpi4py import MPI
+
+    write_json(tmp_path / divergence.RECORD, {"step": 1234, "message": "the training diverged: x"})
+    options = Namespace(run=tmp_path, resume=True, epochs=3)
+    run_directory(MPI.COMM_SELF, options, Settings(), None)
+    assert "this run diverged at step 1,234" in caplog.text
+    assert divergence.recorded(tmp_path) is None
