@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import psutil
 import pytest
+from played_pbs import PlayedPbs
 from speed import limit
 from worlds import Worlds
 
@@ -121,6 +122,14 @@ def nothing_held() -> Iterator[None]:
     """What a test held in this process is free for the programs of the next one."""
     yield
     holder.release()
+
+
+@pytest.fixture
+def pbs(tmp_path: Path) -> Iterator[PlayedPbs]:
+    """A played PBS server."""
+    server = PlayedPbs(tmp_path / "pbs")
+    yield server
+    server.close()
 
 
 @pytest.fixture(scope="session")
