@@ -18,7 +18,9 @@ from hpc_deepfake.jobs import accounting, options
 from hpc_deepfake.jobs.script import DIALECTS, render
 from hpc_deepfake.jobs.script.dialect import Dialect
 from hpc_deepfake.jobs.script.request import Portable, Request
+from hpc_deepfake.jobs.script.template import split
 from hpc_deepfake.jobs.script.text import variables
+from hpc_deepfake.jobs.site import chosen, for_site
 from hpc_deepfake.jobs.submission import submit
 
 CLONE = Path(__file__).resolve().parents[2]
@@ -42,9 +44,9 @@ def _script(subcommand: str, argv: list[str]) -> int:
     arguments = options.parser(subcommand).parse(argv[:at])
     dialect = _dialect(arguments.scheduler, subcommand)
     name, text = _read(arguments, dialect, subcommand)
-    request = _request(arguments, argv[at + 1:])
+    request = _request(arguments, argv[at + 1:], dialect)
     if subcommand == "render":
-        sys.stdout.write(render(text, dialect, request))
+        sys.stdout.write(render(text, dialect, for_site(chosen(request), text, dialect, request)))
     else:
         work_matters()
         submit(arguments, dialect, name, text, request)
@@ -90,22 +92,21 @@ def _read(arguments: Namespace, dialect: Dialect, subcommand: str) -> tuple[str,
         raise InputError(f"cannot read the script {path}: {reason(error)}") from None
 
 
-def _request(arguments: Namespace, program_arguments: Sequence[str]) -> Request:
+def _request(arguments: Namespace, program_arguments: Sequence[str], dialect: Dialect) -> Request:
     """The changes that the options stand for."""
     values: dict[str, str] = {}
-    sites = sorted(file.stem for file in (CLONE / "env" / "sites").glob("*.sh"))
     site = arguments.site
-    if site is not None and site not in sites:
-        raise InputError(f"--site {site}: no such file in {CLONE / 'env' / 'sites'}; there are "
-                         f"{', '.join(sites)}")
     for name, value in [*(arguments.var or ()), *([("SITE", site)] if site else ())]:
         if name in values:
             raise InputError(f"variable {name} is given twice: remove one")
         values[name] = value
     portable = Portable(**{field.name: getattr(arguments, field.name)
                            for field in fields(Portable)})
-    return Request(portable, arguments.set or (), arguments.unset or (), values,
-                   tuple(program_arguments), {"HPC_DEEPFAKE_HOME": str(CLONE)})
+    words = [word for text in arguments.options or () for word in split(text, "--options")]
+    options = dialect.parse(words, "--options")
+    settings = [*(arguments.set or ()), *((key, value or None) for key, value in options.items())]
+    return Request(portable, settings, arguments.unset or (), values, tuple(program_arguments),
+                   {"HPC_DEEPFAKE_HOME": str(CLONE)})
 
 
 def _hint(text: str, request: Request) -> None:

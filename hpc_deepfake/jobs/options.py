@@ -37,7 +37,7 @@ class _Parser(Parser):
     """Options that may be given several times are lists in a TOML file."""
 
     def _value(self, action: argparse.Action, value: Any, where: str) -> Any:
-        if action.dest in ("set", "unset", "var", "after"):
+        if action.dest in ("set", "unset", "options", "var", "after"):
             values = value if isinstance(value, list) else [value]
             return [super(_Parser, self)._value(action, item, where) for item in values]
         return super()._value(action, value, where)
@@ -95,6 +95,9 @@ def parser(subcommand: str) -> Parser:
                       help="add or change a directive; may be given several times")
     more.add_argument("--unset", action="append", metavar="KEY",
                       help="remove a directive; may be given several times")
+    more.add_argument("--options", action="append", metavar="WORDS",
+                      help="further options as on the command line of sbatch or qsub, in one word; "
+                           "may be given several times")
     more.add_argument("--var", action="append", type=_variable, metavar="NAME=VALUE",
                       help="set a variable of the script; may be given several times")
     more.add_argument("--site", metavar="NAME", help="use the site file env/sites/NAME.sh")

@@ -15,13 +15,14 @@ from hpc_deepfake.jobs.script.dialect import Dialect, Directives
 # Variables that jobs/lib sets for a single job.
 _OF_ONE_JOB = {"OMP_NUM_THREADS"} | {f"HPC_DEEPFAKE_{name}" for name in (
     "CHAIN", "STAGED", "RANK_LOGS", "ERROR_FILE", "OUTCOME_FILE")}
-_SITE = {option: f"HPC_DEEPFAKE_{option.upper()}" for option in ("account", "partition", "qos")}
+_BY_ACTIVATION = "HPC_DEEPFAKE_SBATCH"  # names of the variables that env/activate.sh has set
 
 
 def environment(dialect: Dialect, changed: Iterable[str]) -> dict[str, str]:
-    """Environment for sbatch or qsub: without variables that would take precedence over the changed
-    directives, and without those of the job, if any, in which this runs."""
-    hidden = set(_OF_ONE_JOB)
+    """Environment for sbatch or qsub: without variables that would take precedence over directives
+    that the user or the site file has changed, and without those of the job, if any, in which this
+    runs. SBATCH_* that the user has set remain."""
+    hidden = _OF_ONE_JOB | {_BY_ACTIVATION, *os.environ.get(_BY_ACTIVATION, "").split()}
     if dialect is SLURM:
         keys = set(changed)
         keys |= {key for group in SLURM.alternatives if keys & set(group) for key in group}
@@ -30,20 +31,6 @@ def environment(dialect: Dialect, changed: Iterable[str]) -> dict[str, str]:
     return {name: value for name, value in os.environ.items()
             if name not in hidden and (name == "SLURM_CONF" or not inside
                                        or not name.startswith(("SLURM_", "SRUN_")))}
-
-
-def site_options(dialect: Dialect, directives: Directives,
-                 variables: Mapping[str, str]) -> list[str]:
-    """Options for account, partition and QOS of the site file, unless the script or SLURM's own
-    variables set them."""
-    words = []
-    for option, name in _SITE.items():
-        key, value = dialect.keys[option], variables.get(name)
-        overridden = key in directives or (dialect is SLURM
-                                           and SLURM.variable(key) in variables)
-        if value and not overridden:
-            words += dialect.option(key, value)
-    return words
 
 
 def after(dialect: Dialect, jobs: Sequence[tuple[str, str]]) -> list[str]:

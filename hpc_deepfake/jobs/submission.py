@@ -10,11 +10,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from hpc_deepfake.core.errors import InputError
-from hpc_deepfake.jobs.scheduler import after, environment, log_file, queue, site_options
-from hpc_deepfake.jobs.script import SLURM, changes, render
+from hpc_deepfake.jobs.scheduler import after, environment, log_file, queue
+from hpc_deepfake.jobs.script import SLURM, render
 from hpc_deepfake.jobs.script.dialect import Dialect
 from hpc_deepfake.jobs.script.request import Request
 from hpc_deepfake.jobs.script.text import directives, variables, work
+from hpc_deepfake.jobs.site import chosen, for_site, users_keys
 
 CHAINED = ("train", "compare", "preprocess")  # functions of jobs/lib/job.sh that can resume
 
@@ -37,10 +38,12 @@ def submit(options: Namespace, dialect: Dialect, name: str, text: str, request: 
         requests, run = _chain(options.chain, request, name, text)
     elif work(text) == "evaluate":
         _needs_run(request, dialect, name)
-    scripts = [render(text, dialect, changed) for changed in requests]
+    site = chosen(request)
+    scripts = [render(text, dialect, for_site(site, text, dialect, changed))
+               for changed in requests]
     current = directives(scripts[0], dialect)
-    environ = environment(dialect, changes(text, dialect, request))
-    command = [*dialect.command, *site_options(dialect, current, environ)]
+    environ = environment(dialect, users_keys(text, dialect, request))
+    command = list(dialect.command)
     if options.dry_run:
         _dry_run(options, dialect, scripts, command)
         return

@@ -145,7 +145,7 @@ def read_script(case: tuple[str, str, tuple[str, ...]], folder: Path) -> None:
             continue
     render(text, dialect, Request(Portable(nodes=3, ranks_per_node=4, time=90_000)))
     options = job_options.parser("render").parse([name, "train_cpu", *words])
-    render(text, dialect, _request(options, words))
+    render(text, dialect, _request(options, words, dialect))
 
 
 JOB_OPTIONS = ["--nodes", "2", "--gpus-per-node", "4", "--mem", "64G", "--time", "2:00:00",

@@ -8,13 +8,14 @@ the work.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.jobs.script.dialect import Changes, Dialect, suggestion
 from hpc_deepfake.jobs.script.pbs import Pbs
 from hpc_deepfake.jobs.script.request import Portable, Request
 from hpc_deepfake.jobs.script.slurm import Slurm
-from hpc_deepfake.jobs.script.text import assign, directives, edit, variables
+from hpc_deepfake.jobs.script.text import assign, default, directives, edit, variables
 from hpc_deepfake.jobs.script.values import checked
 
 SLURM, PBS = Slurm(), Pbs()
@@ -32,8 +33,28 @@ def render(text: str, dialect: Dialect, request: Request) -> str:
         if name not in names:
             raise InputError(f"the script has no variable {name}{suggestion(name, names)}; it has "
                              f"{', '.join(names)}")
-    text = edit(text, dialect, changes(text, dialect, request))
-    return assign(text, {**request.inserted, **request.variables}, request.arguments)
+    changed = changes(text, dialect, request)
+    new = default(edit(text, dialect, changed), request.defaults)
+    inserted = {**request.inserted, **_layout(request, requested(text, dialect, request))}
+    return assign(new, {**inserted, **request.variables}, request.arguments)
+
+
+def requested(text: str, dialect: Dialect, request: Request) -> Portable:
+    """What a script asks for after these changes.
+
+    Raises:
+        InputError: as of ``changes``.
+    """
+    plain = replace(request, gpu_request=None, resources=None)
+    changed = {**directives(text, dialect), **changes(text, dialect, plain)}
+    return dialect.portable({key: value for key, value in changed.items() if value is not None})
+
+
+def _layout(request: Request, asked: Portable) -> dict[str, str]:
+    """The layout of the ranks, for jobs whose scheduler doesn't know it."""
+    if request.resources is None:
+        return {}
+    return {"job_layout": f"{asked.nodes} {asked.ranks_per_node} {asked.cpus_per_rank}"}
 
 
 def changes(text: str, dialect: Dialect, request: Request) -> Changes:
@@ -58,6 +79,8 @@ def changes(text: str, dialect: Dialect, request: Request) -> Changes:
     for group in dialect.alternatives:
         if any(changed.get(key) is not None for key in group):
             changed |= {key: None for key in group if key in current and key not in changed}
+    after = {key: value for key, value in {**current, **changed}.items() if value is not None}
+    changed |= dialect.reshape(request, after)
     for key, new in changed.items():
         if new is not None:
             checked(key, new)

@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from typing import ClassVar
 
 from hpc_deepfake.core.errors import InputError
-from hpc_deepfake.jobs.script.request import Portable
+from hpc_deepfake.jobs.script.request import Portable, Request
 from hpc_deepfake.jobs.script.values import clock
 
 Directives = dict[str, str]  # by key; "" for a flag
@@ -69,6 +69,23 @@ class Dialect(ABC):
         """Changes for nodes, ranks, CPUs, GPUs and memory."""
 
     @abstractmethod
+    def lift(self, directives: Directives) -> tuple[Portable, Directives]:
+        """The nodes, ranks, CPUs, GPUs and memory among directives, and the other directives."""
+
+    @abstractmethod
+    def reshape(self, request: Request, current: Directives) -> Changes:
+        """Changes of a script's directives into the form in which a site wants nodes, ranks, CPUs
+        and GPUs."""
+
+    @abstractmethod
+    def gpu_keys(self, directives: Mapping[str, str | None]) -> set[str]:
+        """Keys of the directives that ask for GPUs."""
+
+    @abstractmethod
+    def _word(self, word: str, where: str) -> tuple[str, str | None]:
+        """Key and value of a word that begins with a dash; None if the value is not part of it."""
+
+    @abstractmethod
     def _split(self, words: list[str], where: str) -> tuple[str, str]:
         """Key and value of a directive, from the words after its prefix."""
 
@@ -85,6 +102,28 @@ class Dialect(ABC):
         except ValueError as error:
             raise InputError(f"{where}: {error}: {line}") from None
         return self._split(words, f"{where}: {line}")
+
+    def parse(self, words: Sequence[str], where: str) -> Directives:
+        """Directives from words of the scheduler's command line. If a key occurs twice, the last
+        one counts.
+
+        Raises:
+            InputError: not an option, or a wrong value.
+        """
+        parsed: Directives = {}
+        remaining = iter(words)
+        for word in remaining:
+            if not re.match("-[-A-Za-z]", word):
+                raise InputError(f"{where}: '{word}' is not an option of {self.command[0]}")
+            key, value = self._word(word, where)
+            if value is None and key not in self.flags | self.optional:
+                value = next(remaining, None)
+            parsed |= self._resolve(key, value, where)
+        return parsed
+
+    def _resolve(self, key: str, value: str | None, where: str) -> Directives:
+        """The directives that an option of the command line stands for."""
+        return {key: self.value(key, value, where)}
 
     def value(self, key: str, value: str | None, where: str) -> str:
         """The value to write for a key, from the user's; empty for a flag.

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Mapping
 from typing import ClassVar
 
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.text import whole_number
 from hpc_deepfake.jobs.script.dialect import Changes, Dialect, Directives, listed, suggestion, words
-from hpc_deepfake.jobs.script.request import Portable
+from hpc_deepfake.jobs.script.request import Portable, Request
+from hpc_deepfake.jobs.script.template import Template, split
 from hpc_deepfake.jobs.script.values import number, read_memory, size, understood
 
 
@@ -120,6 +122,64 @@ class Pbs(Dialect):
             chunk["mem"] = f"{size(requested.mem)}b".lower()
         parts = [str(requested.nodes or nodes), *(f"{key}={value}" for key, value in chunk.items())]
         return {"l:select": ":".join(parts)}
+
+    def lift(self, directives: Directives) -> tuple[Portable, Directives]:
+        nodes, chunk = _chunk(directives.get("l:select", ""))
+        asked = self.portable(directives)
+        if nodes is None or not set(chunk) <= set(self.chunk_options) or (
+                "ncpus" in chunk and asked.cpus_per_rank is None):
+            return Portable(), directives
+        left = {key: value for key, value in directives.items() if key != "l:select"}
+        gpus = asked.gpus_per_node if "ngpus" in chunk else None
+        return Portable(nodes, asked.ranks_per_node, asked.cpus_per_rank, gpus, asked.mem), left
+
+    def gpu_keys(self, directives: Mapping[str, str | None]) -> set[str]:
+        return {key for key, value in directives.items()
+                if key == "l:ngpus" or (key == "l:select" and value and "gpu" in value)}
+
+    def reshape(self, request: Request, current: Directives) -> Changes:
+        asked, select = self.portable(current), current.get("l:select", "")
+        if request.resources is not None:
+            return self._whole(request.resources, asked, current)
+        if request.gpu_request is None or not asked.gpus_per_node:
+            return {}
+        form = request.gpu_request.fill({"gpus": asked.gpus_per_node,
+                                         "ranks": asked.ranks_per_node or 1})
+        return {"l:select": re.sub(r"(?<=:)ngpus=\d+", lambda _: form, select)}
+
+    def _whole(self, resources: Template, asked: Portable, current: Directives) -> Changes:
+        """Changes for a site's own way to ask for nodes, ranks, CPUs, GPUs and memory together."""
+        nodes, per_node, cpus = asked.nodes, asked.ranks_per_node, asked.cpus_per_rank
+        if nodes is None or per_node is None or cpus is None:
+            raise InputError(f"{resources.where}: select={current.get('l:select', '')} doesn't say "
+                             "nodes, ranks and CPUs: give --nodes, --ranks-per-node and "
+                             "--cpus-per-rank")
+        gpus = asked.gpus_per_node or 0
+        numbers = {"nodes": nodes, "ranks": nodes * per_node, "per_node": per_node, "cpus": cpus,
+                   "node_cpus": per_node * cpus, "total_cpus": nodes * per_node * cpus,
+                   "gpus": gpus, "total_gpus": nodes * gpus,
+                   "mem": asked.mem and f"{asked.mem}mb",
+                   "total_mem": asked.mem and f"{nodes * asked.mem}mb"}
+        form = self.parse(split(resources.fill(numbers), resources.where), resources.where)
+        form = {key: value for key, value in form.items() if key != "l:ngpus" or value != "0"}
+        return {**dict.fromkeys({"l:select", "l:place"} & set(current)), **form}
+
+    def _word(self, word: str, where: str) -> tuple[str, str | None]:
+        letter = word[1]
+        if letter not in self.options | {"l", "W"}:
+            raise InputError(f"{where}: '{word}' is not an option of qsub")
+        return letter, word[2:] or None
+
+    def _resolve(self, key: str, value: str | None, where: str) -> Directives:
+        if key not in ("l", "W"):
+            return super()._resolve(key, value, where)
+        parsed: Directives = {}
+        for part in re.split(r",(?=[A-Za-z][\w.-]*=)", value or ""):
+            name, equals, content = part.partition("=")
+            if not name or not equals or not content:
+                raise InputError(f"{where}: -{key} needs NAME=VALUE, not '{part}'")
+            parsed[self.key(f"{key}:{name}", where)] = content
+        return parsed
 
     def changes(self, requested: Portable, current: Directives) -> Changes:
         if requested.name:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from hpc_deepfake.jobs.script.template import Template
+
 
 @dataclass(frozen=True)
 class Portable:
@@ -48,6 +50,10 @@ class Request:
         variables: values of the script's variables.
         arguments: of the program.
         inserted: values of variables that the script doesn't list.
+        defaults: new defaults of the script's variables, over which the environment still wins.
+        gpu_request: how this site asks for GPUs; None: as the script does.
+        resources: how this site asks for nodes, ranks, CPUs and GPUs together; None: as the script
+            does.
     """
 
     portable: Portable = Portable()
@@ -56,3 +62,6 @@ class Request:
     variables: Mapping[str, str] = field(default_factory=dict)
     arguments: Sequence[str] = ()
     inserted: Mapping[str, str] = field(default_factory=dict)
+    defaults: Mapping[str, str] = field(default_factory=dict)
+    gpu_request: Template | None = None
+    resources: Template | None = None

@@ -61,6 +61,23 @@ def edit(text: str, dialect: Dialect, changed: Changes) -> str:
     return "\n".join([*lines, *text.split("\n")[len(head):]])
 
 
+def default(text: str, values: Mapping[str, str]) -> str:
+    """The script with other defaults of its variables; those that it doesn't have are left out."""
+    lines = text.split("\n")
+    for at, line in enumerate(lines):
+        match = _VARIABLE.fullmatch(line)
+        if match and match[1] in values:
+            value = checked(match[1], values[match[1]])
+            if not re.fullmatch(r"[\w./:@%+,=-]*", value):
+                raise InputError(f"{match[1]}: {value!r} is not possible as a default: use letters "
+                                 "and digits only")
+            rest = re.sub(r" +#", " #", line[match.end(2):], count=1)
+            column = len(line.partition(" # ")[0])
+            assignment, _, comment = f"{line[:match.start(2)]}{value}{rest}".partition(" #")
+            lines[at] = f"{assignment:<{column}} #{comment}" if comment else assignment
+    return "\n".join(lines)
+
+
 def assign(text: str, values: Mapping[str, str], arguments: Sequence[str]) -> str:
     """The script with values of variables, and arguments, written above its own assignments. They
     take precedence over the environment, as do those that ``write_script`` of jobs/lib/job.sh

@@ -318,21 +318,24 @@ def test_variables_of_the_submitting_job_are_not_for_the_new_one(cluster, monkey
     assert left == kept
 
 
-@pytest.mark.parametrize(("scheduler", "environment", "options", "words"), [
-    ("slurm", {}, [], []),
+@pytest.mark.parametrize(("scheduler", "environment", "options", "expected"), [
     ("slurm", {"ACCOUNT": "a", "PARTITION": "p", "QOS": "q"}, [],
-     ["--account=a", "--partition=p", "--qos=q"]),
+     {"account": "a", "partition": "p", "qos": "q"}),
     ("pbs", {"ACCOUNT": "a", "PARTITION": "p", "QOS": "q"}, [],
-     ["-A", "a", "-q", "p", "-l", "qos=q"]),
-    ("slurm", {"ACCOUNT": "a", "PARTITION": "p"}, ["--partition", "x"], ["--account=a"]),
-    ("pbs", {"ACCOUNT": "a", "PARTITION": "p"}, ["--set", "A=x"], ["-q", "p"]),
+     {"A": "a", "q": "p", "l:qos": "q"}),
+    ("slurm", {"ACCOUNT": "a", "PARTITION": "p"}, ["--partition", "x"],
+     {"account": "a", "partition": "x"}),
+    ("pbs", {"ACCOUNT": "a", "PARTITION": "p"}, ["--set", "A=x"], {"A": "x", "q": "p"}),
 ])
-def test_account_and_queue_of_the_site(cluster, monkeypatch, scheduler, environment, options,
-                                       words):
+def test_account_and_queue_of_the_environment(cluster, monkeypatch, scheduler, environment,
+                                              options, expected):
+    """Without a site file, its words may be set in the environment."""
+    before = asked(script(scheduler, "train_cpu"), scheduler)
     for name, value in environment.items():
         monkeypatch.setenv(f"HPC_DEEPFAKE_{name}", value)
     assert run("submit", scheduler, "train_cpu", *options) == 0
-    assert cluster.commands[0] == [*DIALECTS[scheduler].command, *words]
+    assert cluster.commands[0] == [*DIALECTS[scheduler].command]
+    assert asked(cluster.calls[0]["script"], scheduler) == {**before, **expected}
 
 
 def test_slurms_own_variables_take_precedence_over_the_sites(cluster, monkeypatch):
