@@ -5,13 +5,19 @@
 #   env/stage.sh pack               makes a tar of the environment, inside it; prints its path
 #   env/stage.sh unpack TAR FOLDER  unpacks it below FOLDER, on each node; prints the path
 #   env/stage.sh where TAR FOLDER   prints that path without unpacking
+#   env/stage.sh clean FOLDER…      removes what this job left in folders that are in memory
 #
 # What is done already is not repeated. The copy includes the Python interpreter unless that is in
-# /usr, which every node has. Job scripts pack and unpack with STAGE_ENV=FOLDER.
-# Exit codes: 0 done; 2 wrong arguments; 3 no space or no permission, with no files left behind.
+# /usr, which every node has. Job scripts pack and unpack with STAGE_ENV=FOLDER. A copy on a disk is
+# kept for the next job; one in memory (/dev/shm) is the job's own, and removed at its end.
+# Exit codes: 0 done; 2 wrong arguments; 3 no space, no permission or mounted noexec, with no files
+# left behind.
 set -euo pipefail
 
 here=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P)
+unfinished='' # what this process is writing
+lock=''       # tells others that it does
+trap 'rm -rf ${unfinished:+"$unfinished"} ${lock:+"$lock"}' EXIT
 
 usage() { sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"; }
 give_up() { # MESSAGE
@@ -23,67 +29,148 @@ require_space() { # MEGABYTES FOLDER: gives up without that much space
     free=$(df -Pm "$2" | awk 'NR == 2 { print $4 }')
     ((free > $1)) || give_up "not enough space in $2: $free MB are free, $1 are needed"
 }
+in_memory() { # FOLDER: whether its files take memory
+    [[ $(stat -f -c %T "$1" 2>/dev/null) =~ ^(tmpfs|ramfs)$ ]]
+}
+can_execute() { # FOLDER: whether programs can be started there
+    local try code=0
+    try=$(mktemp "$1/.hpc-deepfake-XXXXXX")
+    printf '#!/bin/sh\n' >"$try"
+    chmod 700 "$try"
+    "$try" 2>/dev/null || code=$?
+    rm -f "$try"
+    return "$code"
+}
+
+# --- pack ---------------------------------------------------------------------------------
 
 pack() {
-    local env=${HPC_DEEPFAKE_ENV:-$(dirname "$here")/.venv} python base tar name
+    local env=${HPC_DEEPFAKE_ENV:-$(dirname "$here")/.venv} tar
     env=$(cd "$env" && pwd)
     [[ -s $env/stamps/selfcheck ]] || give_up "$env is not a finished environment: run env/setup.sh"
     tar=$env/stage-$(cut -c1-12 "$env/stamps/selfcheck").tar
-    if [[ ! -s $tar ]]; then
+    until [[ -s $tar ]]; do
         [[ -w $env ]] || give_up "$env is not writable: let its owner run env/stage.sh pack once"
-        python=$(realpath "$env/bin/python")
-        base=$(dirname "$(dirname "$python")")
-        name=$(basename "$python")
-        local what=(--directory "$env" --exclude=./wheels --exclude='./stage-*' --exclude=./lock
-            --exclude=./setup.log --exclude='./lib/python*/site-packages/tensorflow/include' .)
-        if [[ $base != /usr* ]]; then
-            what+=(--directory "$base" --exclude='*/site-packages' --exclude='*/test'
-                --transform='s,^\(bin\|lib\)/,python/\1/,' "bin/$name" "lib/$name")
-            mapfile -t -O "${#what[@]}" what < <(cd "$base" && compgen -G 'lib/libpython*.so*')
+        if (set -o noclobber && : >"$tar.packing") 2>/dev/null; then
+            lock=$tar.packing
+            write_tar "$env" "$tar"
+        else
+            wait_for_packer "$tar"
         fi
-        require_space "$(du -sm --exclude=wheels --exclude='stage-*' "$env" | cut -f1)" "$env"
-        tar -cf "$tar.$$" "${what[@]}"
-        mv "$tar.$$" "$tar"
-        # keep only the tar of the current environment
-        find "$env" -maxdepth 1 -name 'stage-*' ! -path "$tar" -delete
-    fi
+    done
+    touch -c "$tar" 2>/dev/null || true # in use: another job's cleaning leaves it alone
+    # Those of earlier environments, unless a job may be about to unpack or write one.
+    find "$env" -maxdepth 1 -name 'stage-*' ! -path "$tar*" -mmin +60 -delete 2>/dev/null || true
     echo "$tar"
 }
 
+# Whoever packs at the same time writes another file: the same content, put in place in one step.
+write_tar() { # ENVIRONMENT TAR
+    local env=$1 python base name what
+    python=$(realpath "$env/bin/python")
+    base=$(dirname "$(dirname "$python")")
+    name=$(basename "$python")
+    what=(--directory "$env" --exclude=./wheels --exclude='./stage-*' --exclude=./lock
+        --exclude=./setup.log --exclude='./lib/python*/site-packages/tensorflow/include' .)
+    if [[ $base != /usr* ]]; then
+        what+=(--directory "$base" --exclude='*/site-packages' --exclude='*/test'
+            --transform='s,^\(bin\|lib\)/,python/\1/,' "bin/$name" "lib/$name")
+        mapfile -t -O "${#what[@]}" what < <(cd "$base" && compgen -G 'lib/libpython*.so*')
+    fi
+    unfinished=$(mktemp "$2.XXXXXX")
+    require_space "$(du -sm --exclude=wheels --exclude='stage-*' "$env" | cut -f1)" "$env"
+    tar -cf "$unfinished" "${what[@]}" || give_up "cannot pack $env into $unfinished"
+    chmod --reference="$env/stamps/selfcheck" "$unfinished"
+    mv "$unfinished" "$2"
+    unfinished=''
+}
+
+# Returns once the tar is there, or its packer is gone: then nothing has grown for two minutes, by
+# no clock but this node's.
+wait_for_packer() { # TAR
+    local state last='' same=0
+    while [[ -e $1.packing && ! -s $1 ]]; do
+        state=$(stat -c %n:%s "$1".* 2>/dev/null || true)
+        if [[ $state == "$last" ]]; then
+            same=$((same + 1))
+        else
+            last=$state same=0
+        fi
+        if ((same >= ${STAGE_PATIENCE:-120})); then
+            rm -f "$1.packing"
+            return
+        fi
+        sleep 1
+    done
+}
+
+# --- unpack -------------------------------------------------------------------------------
+
 where() { # TAR FOLDER
-    echo "$2/hpc_deepfake-$EUID-$(basename "$1" .tar)"
+    local job=${SLURM_JOB_ID:-${PBS_JOBID:-}} own=''
+    # Several jobs of a node share a copy on its disk, and have one each in memory.
+    if in_memory "$2" && [[ -n $job ]]; then
+        own=-job-${job//[^A-Za-z0-9.]/_}
+    fi
+    echo "$2/hpc_deepfake-$EUID-$(basename "$1" .tar)$own"
 }
 
 unpack() { # TAR FOLDER
-    local tar=$1 target new python file
+    local tar=$1 target python file
     [[ -s $tar ]] || give_up "$tar doesn't exist: make it with env/stage.sh pack"
     mkdir -p "$2" 2>/dev/null && [[ -w $2 ]] || give_up "cannot write in $2"
     target=$(where "$1" "$2")
+    in_memory "$2" && remove_abandoned "$2" "$target"
     if [[ ! -d $target ]]; then
+        can_execute "$2" || give_up "no program can be started in $2, which is mounted noexec: name" \
+            "another folder on the nodes' own disks with STAGE_ENV=FOLDER"
         require_space $(($(stat -c %s "$tar") / 1000000)) "$2"
-        new=$(mktemp -d "$target.XXXXXX")
-        trap 'rm -rf "$new"' EXIT
-        tar -xf "$tar" -C "$new" --no-same-owner
-        chmod 755 "$new"
+        unfinished=$(mktemp -d "$target.XXXXXX")
+        tar -xf "$tar" -C "$unfinished" --no-same-owner || give_up "cannot unpack $tar in $2"
+        chmod 755 "$unfinished"
         # Replace paths of the original environment.
-        if [[ -d $new/python ]]; then
-            python=$(compgen -G "$new/python/bin/python3*")
-            sed -i "s|^home = .*|home = $target/python/bin|" "$new/pyvenv.cfg"
-            for file in "$new"/bin/python*; do
+        if [[ -d $unfinished/python ]]; then
+            python=$(compgen -G "$unfinished/python/bin/python3*")
+            sed -i "s|^home = .*|home = $target/python/bin|" "$unfinished/pyvenv.cfg"
+            for file in "$unfinished"/bin/python*; do
                 ln -sfn "$target/python/bin/$(basename "$python")" "$file"
             done
         fi
-        for file in "$new"/bin/*; do
+        for file in "$unfinished"/bin/*; do
             if [[ -f $file && ! -L $file ]] && head -c 512 "$file" | grep -qs '^#!.*/bin/python'; then
                 sed -i "1s|^#!.*/bin/python[0-9.]*|#!$target/bin/python|" "$file"
             fi
         done
-        mv -T "$new" "$target"
-        trap - EXIT
+        # Another job of this node may have been faster.
+        mv -T "$unfinished" "$target" 2>/dev/null || [[ -d $target ]] || give_up "cannot make $target"
     fi
     # In a world-writable folder, another user may have created it.
     [[ -O $target ]] || give_up "$target belongs to another user"
     echo "$target"
+}
+
+# --- clean --------------------------------------------------------------------------------
+
+# Copies of jobs that were killed: no rank holds them (rank.sh), nor has one started for an hour.
+remove_abandoned() { # FOLDER [TARGET]
+    local copy
+    while IFS= read -r copy; do
+        [[ $copy == "${2:-}" ]] || ! flock -nx "$copy" true 2>/dev/null || rm -rf "$copy"
+    done < <(find "$1" -maxdepth 1 -user "$EUID" -name "hpc_deepfake-$EUID-stage-*" -mmin +60 2>/dev/null)
+}
+
+clean() { # FOLDER…
+    local folder job=${SLURM_JOB_ID:-${PBS_JOBID:-}} file
+    for folder; do
+        in_memory "$folder" || continue
+        if [[ -n $job ]]; then
+            rm -rf "$folder/hpc_deepfake-$EUID-stage-"*"-job-${job//[^A-Za-z0-9.]/_}"{,.??????}
+        fi
+        # Data files of train --stage, which its processes lock as long as they run.
+        for file in "$folder"/{,.}*-"$EUID"-????????.*; do
+            [[ ! -f $file || ! -O $file || -L $file ]] || flock -nx "$file" rm -f "$file" || true
+        done
+    done
 }
 
 case ${1:-}:$# in
@@ -92,6 +179,7 @@ case ${1:-}:$# in
         [[ $3 == /* ]] || give_up "FOLDER must be an absolute path, not $3"
         "$@"
         ;;
+    clean:[1-9]*) "$@" ;;
     -h:1 | --help:1) usage ;;
     *)
         usage >&2

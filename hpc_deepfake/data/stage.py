@@ -1,7 +1,13 @@
-"""A copy of the data file on the local disk of each node."""
+"""A copy of the data file on the local disk of each node, or in its memory.
+
+A copy on a disk stays for the next run. One in memory, such as in ``/dev/shm``, is locked by a
+process of each program that uses it, and removed by the last: it would take memory from other jobs.
+"""
 
 from __future__ import annotations
 
+import atexit
+import fcntl
 import os
 import shutil
 import zlib
@@ -15,6 +21,7 @@ from hpc_deepfake.core import mpi, watchdog
 from hpc_deepfake.core.errors import InputError, reason
 from hpc_deepfake.core.log import log
 from hpc_deepfake.core.text import plural
+from hpc_deepfake.data.inputs import file_system
 from preprocessing.integrity import damaged_rows
 from preprocessing.store import DONE, open_header
 
@@ -22,13 +29,16 @@ if TYPE_CHECKING:
     from mpi4py.MPI import Comm
 
 _SPARE = 256 << 20  # bytes to leave free
+_MEMORY = {"tmpfs", "ramfs"}  # file systems in memory
+_in_use: list[tuple[int, Path]] = []  # copies in memory: an open file with a shared lock, its path
 
 
 def stage(comm: Comm, path: Path, folder: Path) -> Path:
     """Copy the data file into ``folder`` once per node and check every row. Collective.
 
     A complete copy from an earlier run is reused. A node that can't have a copy, for lack of space
-    or of write permission, reads the original file, with a message.
+    or of write permission, reads the original file, with a message. A copy in memory is removed at
+    the end of the last program that uses it; job scripts remove what a killed one leaves.
 
     Returns:
         This rank's path of the data file.
@@ -47,6 +57,8 @@ def stage(comm: Comm, path: Path, folder: Path) -> Path:
     if node.rank == 0:
         try:
             copy = _copy(path, folder)
+            if file_system(folder) in _MEMORY:
+                _hold(copy)
         except (OSError, ValueError, InputError) as error:
             problem = f"{MPI.Get_processor_name()}: {reason(error)}"
     mpi.wait(node.Ibarrier())  # a copy takes long, and signals must be handled meanwhile
@@ -60,6 +72,36 @@ def stage(comm: Comm, path: Path, folder: Path) -> Path:
             log.info(f"data file copied to {copy} and checked" + (
                 f", except on {plural(len(problems), 'node')}" if problems else ""))
     return path if copy is None else copy
+
+
+def _hold(copy: Path) -> None:
+    """Lock a copy in memory, so that it stays as long as this process.
+
+    Raises:
+        OSError: another program has just removed it.
+    """
+    descriptor = os.open(copy, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        if os.fstat(descriptor).st_ino != copy.stat().st_ino:
+            raise FileNotFoundError(2, "removed by another program", str(copy))
+    except OSError:
+        os.close(descriptor)
+        raise
+    _in_use.append((descriptor, copy))
+
+
+def release() -> None:
+    """Remove the copies in memory that no other process uses."""
+    while _in_use:
+        descriptor, copy = _in_use.pop()
+        with suppress(OSError):  # BlockingIOError: another one uses it
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            copy.unlink()
+        os.close(descriptor)
+
+
+atexit.register(release)
 
 
 def _usable(folder: Path) -> bool:
@@ -97,13 +139,16 @@ def _copy(path: Path, folder: Path) -> Path:
     try:
         # "x": don't follow a link that another user placed in a shared folder
         with open(path, "rb") as source, open(temporary, "xb") as target:
+            with suppress(OSError):  # while it is locked, it isn't a killed program's
+                fcntl.flock(target, fcntl.LOCK_SH)
             while block := source.read(16 << 20):
                 target.write(block)
                 watchdog.advance()
-        os.utime(temporary, ns=(time, time))
-        if not _complete(temporary):
-            raise ValueError(f"the copy in {folder} differs from {path}")
-        os.replace(temporary, copy)
+            target.flush()
+            os.utime(temporary, ns=(time, time))
+            if not _complete(temporary):
+                raise ValueError(f"the copy in {folder} differs from {path}")
+            os.replace(temporary, copy)
     finally:
         temporary.unlink(missing_ok=True)
     return copy

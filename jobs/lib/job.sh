@@ -175,11 +175,17 @@ work() {
 
 stopped() { # everything is saved: arranges for the job to be resumed
     echo "$EXIT_STOPPED" >"$job_records/outcome"
+    remove_copies # SLURM may end this shell when it queues the job again
     resume_later "$job_records"
     exit "$EXIT_STOPPED"
 }
 
 finished() { echo 0 >"$job_records/outcome"; }
+
+job_ends() { # however this shell ends
+    [[ -z ${timer:-} ]] || kill "$timer" 2>/dev/null || true # of watch_limit
+    remove_copies
+}
 
 # chained FOLDER: a job of a chain (hpc-deepfake job submit --chain) acts on the previous one's outcome
 chained() {
@@ -437,4 +443,5 @@ source "$job_lib/launch.sh"
 # shellcheck source=jobs/lib/stage.sh
 source "$job_lib/stage.sh"
 begin
+trap job_ends EXIT
 [[ -z $job_id ]] || watch_limit

@@ -2,8 +2,11 @@
 # shellcheck disable=SC2034,SC2154 # variables shared with job.sh
 # Launching ranks: the only file that calls srun or mpirun.
 
-# Variables to pass to ranks on other nodes, for launchers that don't pass them all.
-readonly PASSED_ON='^(PATH|LD_LIBRARY_PATH|VIRTUAL_ENV|OMP_NUM_THREADS|SITE|TMPDIR|PYTHONUNBUFFERED|CUDA_VISIBLE_DEVICES|(HPC_DEEPFAKE|OMPI_MCA|PRTE_MCA|PMIX_MCA|UCX|NCCL|FI|HOROVOD|TF|HDF5)_.*)$'
+# Variables to pass to ranks on other nodes, for launchers that don't pass them all. Never those that
+# choose GPUs, such as CUDA_VISIBLE_DEVICES: each node has its own.
+readonly PASSED_ON='^(PATH|LD_LIBRARY_PATH|VIRTUAL_ENV|OMP_NUM_THREADS|SITE|TMPDIR|PYTHONUNBUFFERED|(HPC_DEEPFAKE|OMPI_MCA|PRTE_MCA|PMIX_MCA|UCX|NCCL|FI|HOROVOD|TF|HDF5)_.*)$'
+# For launchers that pass them all: rank.sh drops the first host's GPUs on other hosts.
+export HPC_DEEPFAKE_FIRST_GPUS=$HOSTNAME@${CUDA_VISIBLE_DEVICES:-}
 
 # A job submitted with --export=NONE would start its ranks, and mpirun its daemons, without an
 # environment.
@@ -26,6 +29,8 @@ launcher() {
             ((ranks >= job_nodes)) || launcher+=("--nodes=$ranks")
             ;;
         mpirun)
+            # In SLURM 22.05 to 23.02 it would give mpirun's daemon, one on each node, the CPUs of one rank.
+            unset SRUN_CPUS_PER_TASK
             name=$(command -v mpirun || command -v mpiexec) || die "no mpirun in PATH: load the MPI module in env/sites/$SITE.sh"
             if "$name" --version 2>&1 | grep -qi 'open *mpi\|openrte\|prrte'; then
                 # Called by its absolute path, it finds its daemon on other nodes, too. Binding is left

@@ -48,7 +48,6 @@ watch_limit() {
         wait "$!" && kill -USR1 $$
     ) &
     timer=$!
-    trap 'kill "$timer" 2>/dev/null || true' EXIT
 }
 
 # resume_later FOLDER: after a stop, submits a successor, since PBS lets no user rerun a job

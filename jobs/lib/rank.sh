@@ -7,6 +7,16 @@ if [[ -n ${HPC_DEEPFAKE_STAGED:-} && -x $HPC_DEEPFAKE_STAGED/bin/python ]]; then
     export PATH=$HPC_DEEPFAKE_STAGED/bin:$PATH
     [[ ! -d $HPC_DEEPFAKE_STAGED/python/lib ]] ||
         export LD_LIBRARY_PATH=$HPC_DEEPFAKE_STAGED/python/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+    # In use, as long as this rank runs: stage.sh removes what nobody uses from memory.
+    touch -c "$HPC_DEEPFAKE_STAGED" || true
+    exec {copy}<"$HPC_DEEPFAKE_STAGED"
+    flock -ns "$copy" || true
+fi
+# Some launchers pass the first host's GPUs on to all ranks. Their names are unique: on another host,
+# there are no such GPUs.
+if [[ ${HPC_DEEPFAKE_FIRST_GPUS:-} == *@?* && $HOSTNAME != "${HPC_DEEPFAKE_FIRST_GPUS%%@*}" &&
+    ${CUDA_VISIBLE_DEVICES:-} == "${HPC_DEEPFAKE_FIRST_GPUS#*@}" && $CUDA_VISIBLE_DEVICES == @(GPU|MIG)-* ]]; then
+    unset CUDA_VISIBLE_DEVICES
 fi
 if [[ -n ${HPC_DEEPFAKE_RANK_LOGS:-} ]]; then
     rank=${OMPI_COMM_WORLD_RANK:-${PMIX_RANK:-${PMI_RANK:-${SLURM_PROCID:-0}}}}

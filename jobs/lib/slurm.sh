@@ -10,7 +10,6 @@ job_nodes=${SLURM_JOB_NUM_NODES:-1}
 job_ranks=${SLURM_NTASKS:-$((job_nodes * ${SLURM_NTASKS_PER_NODE:-1}))}
 job_cpus=${SLURM_CPUS_PER_TASK:-1}
 job_restarts=${SLURM_RESTART_COUNT:-0}
-export SRUN_CPUS_PER_TASK=$job_cpus # srun forgets --cpus-per-task since 22.05
 
 job_fact() { # NAME: this field of scontrol's record of the job
     { scontrol show job "$job_id" 2>/dev/null || true; } | sed -n "s/.*\\<$1=//p" | sed -n '1p'

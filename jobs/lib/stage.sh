@@ -15,6 +15,7 @@ local_folder() {
 # without room for it uses the shared one.
 stage_environment() {
     local tar folder start=$SECONDS
+    copied=1
     [[ -n $STAGE_ENV && -z ${HPC_DEEPFAKE_IMAGE:-} ]] || return 0
     folder=$(local_folder "$STAGE_ENV")
     if ! tar=$("$HPC_DEEPFAKE_HOME/env/stage.sh" pack); then
@@ -28,4 +29,25 @@ stage_environment() {
     HPC_DEEPFAKE_STAGED=$("$HPC_DEEPFAKE_HOME/env/stage.sh" where "$tar" "$folder")
     export HPC_DEEPFAKE_STAGED
     say "environment copied to each node's own disk in $((SECONDS - start)) s"
+}
+
+# At the job's end, also after a failure or a signal: copies of the environment and the data file
+# that take memory are removed. Those on disks stay for the next job.
+copied='' # whether this job may have made copies
+remove_copies() {
+    local value folder folders=() launcher=() clean=("$HPC_DEEPFAKE_HOME/env/stage.sh" clean)
+    [[ -n $copied ]] || return 0
+    copied=''
+    for value in "$STAGE_ENV" "$STAGE"; do
+        [[ -n $value ]] || continue
+        folder=$(local_folder "$value")
+        [[ ! $(stat -f -c %T "$folder" 2>/dev/null) =~ ^(tmpfs|ramfs)$ ]] || folders+=("$folder")
+    done
+    ((${#folders[@]})) || return 0
+    unset HPC_DEEPFAKE_STAGED HPC_DEEPFAKE_RANK_LOGS
+    job_step=cleaning
+    launcher "$job_nodes" 1
+    # A job that is being cancelled may start nothing any more: then its own node is left.
+    timeout 60 "${launcher[@]}" "$job_lib/rank.sh" "${clean[@]}" "${folders[@]}" 2>/dev/null ||
+        "${clean[@]}" "${folders[@]}" || true
 }

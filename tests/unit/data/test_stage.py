@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from preprocessing.store import open_header
@@ -20,6 +22,7 @@ from hpc_deepfake.core import log
 from hpc_deepfake.data import stage as module
 log.start()
 path, folder, change = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+module._MEMORY.clear()  # the tests' own folder may be in memory
 exec(change)
 print(module.stage(MPI.COMM_WORLD, path, folder))
 """
@@ -109,3 +112,19 @@ def test_a_link_of_another_user_is_not_followed(data_file: Path, tmp_path: Path)
     copy.symlink_to(victim)
     assert staged(data_file, tmp_path) == copy
     assert victim.read_text() == "precious" and not copy.is_symlink()
+
+
+def test_a_copy_in_memory_lives_as_long_as_its_last_user(data_file: Path) -> None:
+    """In ``/dev/shm``; ``flock`` plays another program that still uses the copy."""
+    memory = "module._MEMORY.add('tmpfs')"
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as shared:
+        folder = Path(shared)
+        copy = staged(data_file, folder, f"{memory}; module.atexit.unregister(module.release)")
+        assert list(folder.iterdir()) == [copy]  # as if it had been killed
+        made = copy.stat().st_ino
+        with open(copy, "rb") as other:
+            fcntl.flock(other, fcntl.LOCK_SH)
+            assert staged(data_file, folder, memory) == copy
+            assert list(folder.iterdir()) == [copy] and copy.stat().st_ino == made
+        assert staged(data_file, folder, memory) == copy
+        assert not list(folder.iterdir())

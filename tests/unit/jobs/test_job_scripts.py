@@ -115,7 +115,8 @@ def test_the_site_template_has_exactly_the_settings_that_are_used() -> None:
     used = set(re.findall(r"\bHPC_DEEPFAKE_[A-Z_]+", source)) | {
         f"HPC_DEEPFAKE_{key}" for key in ("ACCOUNT", "PARTITION", "QOS")}
     inner = {f"HPC_DEEPFAKE_{name}" for name in (
-        "HOME", "STAGED", "RANK_LOGS", "ERROR_FILE", "OUTCOME_FILE", "CHAIN", "REPORT")}
+        "HOME", "STAGED", "FIRST_GPUS", "RANK_LOGS", "ERROR_FILE", "OUTCOME_FILE", "CHAIN",
+        "REPORT")}
     assert offered == used - inner - {"HPC_DEEPFAKE_"}
 
 
