@@ -10,11 +10,13 @@ from typing import NoReturn
 
 from hpc_deepfake import __version__
 from hpc_deepfake.core.errors import EXIT_USAGE, InputError, disk_errors
+from hpc_deepfake.core.launcher import by_slurm, launched
 from hpc_deepfake.core.log import start as start_log
 from hpc_deepfake.core.mpi import Usage, ended, launched_rank, leave_after_rank_0
 from hpc_deepfake.core.streams import EXIT_UNREAD, whole_lines
 from hpc_deepfake.core.surroundings import settle
 
+IF_LAUNCHED = 2  # on several ranks where a launcher started them; alone it needs no MPI
 # subcommand: module, whether it runs on several ranks, summary for --help
 COMMANDS = {
     "sample": ("preprocessing.make_sample", True, "generate sample pictures for trying everything"),
@@ -22,7 +24,7 @@ COMMANDS = {
     "verify": ("hpc_deepfake.data.verify", False, "check the rows of a data file"),
     "audit": ("hpc_deepfake.audit", False, "find what gives labels away besides tampering"),
     "train": ("hpc_deepfake.train.__main__", True, "train the network on a data file"),
-    "evaluate": ("hpc_deepfake.evaluate", False, "compute accuracy, AUC and more of a model"),
+    "evaluate": ("hpc_deepfake.evaluate", IF_LAUNCHED, "compute accuracy, AUC and more of a model"),
     "predict": ("hpc_deepfake.predict", True, "tell which pictures or videos were tampered with"),
     "report": ("hpc_deepfake.report", False, "write the page of one run, for a web browser"),
     "compare": ("hpc_deepfake.compare", False, "compare training methods under equal conditions"),
@@ -72,13 +74,15 @@ def main() -> NoReturn:
     module, parallel, _ = COMMANDS[command]
     arguments = sys.argv[2:]
     program = importlib.import_module(module)
-    if parallel:
+    either = parallel == IF_LAUNCHED
+    if (launched(os.environ) or by_slurm(os.environ)) if either else parallel:
         from hpc_deepfake.core import mpi
 
         if {"-h", "--help"} & set(arguments):  # without starting MPI
             program.parser().parse(arguments)
         before = getattr(program, "before_mpi", None)
-        mpi.run(lambda comm: program.main(comm, arguments), before and partial(before, arguments))
+        mpi.run(lambda comm: program.main(arguments, comm) if either
+                else program.main(comm, arguments), before and partial(before, arguments))
     leave: Usage | None = None
     try:
         start_log(launched_rank())

@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hpc_deepfake import metrics
 from hpc_deepfake.audit import facts, shortcuts
 from hpc_deepfake.audit.rows import Rows, facts_of, files_of, open_rows, stored_roots
+from hpc_deepfake.core import mpi
 from hpc_deepfake.core.errors import InputError
 from preprocessing.split import TRAIN, VALIDATION
+
+if TYPE_CHECKING:
+    from mpi4py.MPI import Comm
 
 _MIN_PRESENT = 0.99  # share of the files; with fewer, the figures would be of other pictures
 
 
-def container_baseline(data_path: Path, root: Path | None = None) -> dict[str, Any] | None:
+def container_baseline(data_path: Path, root: Path | None = None,
+                       comm: Comm | None = None) -> dict[str, Any] | None:
     """Accuracy of predicting the label from format, coding, quantisation tables and chroma
     subsampling of the files alone.
 
-    Fitted on the training part, measured on the validation part; no pixels are read.
+    Fitted on the training part, measured on the validation part; no pixels are read. With ``comm``
+    collective: the ranks share the files.
 
     Args:
         data_path: data file.
         root: folder of its pictures; by default the folders named in ``<data_path>.json``.
+        comm: the ranks; None: this process is alone.
 
     Returns:
         ``accuracy``, ``auc`` (None with one class only), ``majority`` (accuracy of always
@@ -36,13 +44,33 @@ def container_baseline(data_path: Path, root: Path | None = None) -> dict[str, A
     Raises:
         InputError: ``data_path`` is not a data file.
     """
-    rows = open_rows(Path(data_path))
+    names = mpi.on_root(comm, lambda: _files(open_rows(Path(data_path)), root))
+    if names is None:
+        return None
+    known = _read(list(dict.fromkeys(names)), comm)
+    return mpi.on_root(comm, lambda: from_facts(open_rows(Path(data_path)),
+                                                [known[name] for name in names]))
+
+
+def _files(rows: Rows, root: Path | None) -> list[bytes] | None:
+    """Name of each row's file; None if a folder is unknown."""
     roots = stored_roots(rows.header.path) if root is None else {"": Path(root)}
     try:
-        files = files_of(rows, roots)
-    except InputError:  # the folder is unknown
+        return files_of(rows, roots)
+    except InputError:
         return None
-    return from_facts(rows, facts_of(files, show_progress=False))
+
+
+def _read(files: list[bytes], comm: Comm | None) -> dict[bytes, facts.Facts | None]:
+    """Facts of files, of which each rank reads some; a file that another node doesn't see is read
+    by rank 0."""
+    rank, ranks = (0, 1) if comm is None else (comm.rank, comm.size)
+    own = files[rank::ranks]
+    known = dict(chain.from_iterable(mpi.gather(comm, list(zip(own, facts_of(
+        own, show_progress=False), strict=True)))))
+    if rank == 0 and ranks > 1:
+        known |= {file: facts.read(file) for file in files if known[file] is None}
+    return known
 
 
 def from_facts(rows: Rows, file_facts: list[facts.Facts | None]) -> dict[str, Any] | None:

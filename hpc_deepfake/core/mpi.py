@@ -100,9 +100,12 @@ def meet(comm: Comm, what: str, shared: bool = False) -> None:
         wait(comm.Ibarrier())
 
 
-def on_root(comm: Comm, function: Callable[[], T]) -> T:
+def on_root(comm: Comm | None, function: Callable[[], T]) -> T:
     """Result of ``function()``, called on rank 0 only; its InputError, or an error of the disk, is
-    raised on every rank. Collective; the other ranks wait by polling."""
+    raised on every rank. Collective; the other ranks wait by polling. Without ``comm`` this process
+    is alone, here and in the following functions."""
+    if comm is None:
+        return function()
     result: Any = None
     message: str | None = None
     if comm.rank == 0:
@@ -119,10 +122,12 @@ def on_root(comm: Comm, function: Callable[[], T]) -> T:
     return result
 
 
-def together(comm: Comm, function: Callable[[], T]) -> T:
+def together(comm: Comm | None, function: Callable[[], T]) -> T:
     """Result of ``function()``, called on every rank; if some ranks raise InputError, or an error
     of the disk, all ranks raise one with the message, rank and host of the lowest such rank.
     Collective."""
+    if comm is None:
+        return function()
     result: Any = None
     message: str | None = None
     try:
@@ -145,8 +150,18 @@ def together(comm: Comm, function: Callable[[], T]) -> T:
     return result
 
 
-def concatenate(comm: Comm, values: np.ndarray) -> np.ndarray:
+def gather(comm: Comm | None, value: T) -> list[T]:
+    """The ranks' values in rank order, on every rank. Collective."""
+    if comm is None:
+        return [value]
+    wait(comm.Ibarrier())
+    return comm.allgather(value)
+
+
+def concatenate(comm: Comm | None, values: np.ndarray) -> np.ndarray:
     """The ranks' one-dimensional arrays joined in rank order, on every rank. Collective."""
+    if comm is None:
+        return values
     import numpy as np  # imported late: --help works without it
 
     counts = np.empty(comm.size, np.int64)

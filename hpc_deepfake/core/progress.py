@@ -67,7 +67,35 @@ def counted(items: Iterable[T], total: int, unit: str, shown: bool = True) -> It
     line.clear()
 
 
-class Progress:
+class Count:
+    """A count of pieces of work, with progress lines."""
+
+    def __init__(self, total: int, unit: str, line: Line) -> None:
+        """
+        Args:
+            total: number of pieces.
+            unit: what a piece is called, in the plural.
+            line: shows the count.
+        """
+        self._total, self._unit, self._line = total, unit, line
+        self._done, self._start = 0, time.monotonic()
+
+    def advance(self, count: int = 1) -> None:
+        """Count ``count`` more pieces as done."""
+        self._done += count
+        if self._line.due():
+            self._show()
+
+    def close(self) -> None:
+        """The work is over."""
+        self._line.clear()
+
+    def _show(self) -> None:
+        self._line.show(_text(self._done, self._total, self._unit,
+                              time.monotonic() - self._start))
+
+
+class Progress(Count):
     """A count over all ranks that makes no rank wait.
 
     The ranks send their counts to rank 0, which receives them between two pieces of its own work.
@@ -82,14 +110,13 @@ class Progress:
             unit: what a piece is called, in the plural.
             interval: seconds between two plain lines.
         """
+        super().__init__(total, unit, Line(comm.rank == 0, interval))
         self._comm = comm.Dup()
         self._counts = [0] * comm.size
         self._finished = 1
-        self._total, self._unit = total, unit
-        self._line = Line(comm.rank == 0, interval)
         self._every = _TERMINAL_INTERVAL if comm.rank else self._line.interval
         self._sent: list[Request] = []
-        self._start = self._last = time.monotonic()
+        self._last = self._start
 
     def advance(self, count: int = 1) -> None:
         """Count ``count`` more pieces as done by this rank."""
@@ -138,8 +165,8 @@ class Progress:
             self._finished += tag == _TAG_LAST
 
     def _show(self) -> None:
-        self._line.show(_text(sum(self._counts), self._total, self._unit,
-                              time.monotonic() - self._start))
+        self._done = sum(self._counts)
+        super()._show()
 
 
 def _text(done: int, total: int, unit: str, seconds: float) -> str:

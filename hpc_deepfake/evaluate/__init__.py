@@ -6,10 +6,12 @@ import argparse
 import os
 from argparse import Namespace
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hpc_deepfake import metrics
+from hpc_deepfake.core import mpi, watchdog
 from hpc_deepfake.core.errors import EXIT_USAGE, InputError
 from hpc_deepfake.core.files import write_json
 from hpc_deepfake.core.log import log
@@ -31,8 +33,12 @@ from hpc_deepfake.evaluate.material import (
 from hpc_deepfake.metrics import calibration, curves, intervals
 from hpc_deepfake.network import model
 from preprocessing import protocol
-from preprocessing.catalogue import scan
+from preprocessing.catalogue import Catalogue, scan
 from preprocessing.ela import FEATURES
+
+if TYPE_CHECKING:
+    import numpy as np
+    from mpi4py.MPI import Comm
 
 __all__ = ["main", "open_file", "parser", "probabilities"]
 
@@ -40,6 +46,7 @@ _EXAMPLES = """examples:
   hpc-deepfake evaluate --model runs/first --data casia2.h5 --part test
   hpc-deepfake evaluate --model runs/first --data casia2.h5 --threshold auto --plots plots
   hpc-deepfake evaluate --model runs/first --data other/pictures --json result.json
+  mpirun -np 4 hpc-deepfake evaluate --model runs/first --data casia2.h5 --part test
 
 exit codes: 0 done; 2 invalid options or input, or some pictures could not be read (the figures are
             those of all others)"""
@@ -51,7 +58,7 @@ def parser() -> Parser:
     cli = Parser(prog="hpc-deepfake evaluate", epilog=_EXAMPLES, description=(
         "Evaluate a trained model on a part of a data file, or on a folder of pictures in two\n"
         "classes: accuracy and other metrics beside baselines, calibration, and breakdowns by\n"
-        "file format and kind of tampering."))
+        "file format and kind of tampering. Under mpirun the ranks share the work."))
     cli.add_argument("--model", type=Path, metavar="RUN",
                      help="run directory of the trained model, or its .keras file (required)")
     cli.add_argument("--data", type=Path, metavar="PATH",
@@ -87,71 +94,117 @@ def _threshold(text: str) -> float | str:
                                          ) from None
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit code."""
+def main(argv: Sequence[str] | None = None, comm: Comm | None = None) -> int:
+    """Run the command; with ``comm`` collective. Returns the exit code."""
     options = parser().parse(argv)
     if options.json or options.plots:
         work_matters()
+    card, catalogue = mpi.on_root(comm, partial(_prepare, options))
+    if catalogue is None:
+        return _file(options, card, comm)
+    return _folder(options, card, catalogue, comm)
+
+
+def _prepare(options: Namespace) -> tuple[model.Card, Catalogue | None]:
+    """The model's card and, of a folder, its pictures; all options are checked. Rank 0 only."""
     if options.model is None:
         raise InputError("name the model: --model RUN, a run directory or a .keras file")
     card = model.read_card(options.model)
-    options.data = options.data or default_data() / "features.h5"
     _check_outputs(options)
-    return (_folder if options.data.is_dir() else _file)(options, card)
+    return card, _catalogue(options, card) if _data(options).is_dir() else None
 
 
-def _file(options: Namespace, card: model.Card) -> int:
-    auto = options.threshold == _AUTO
+def _data(options: Namespace) -> Path:
+    path: Path = options.data or default_data() / "features.h5"
+    return path
+
+
+def _file(options: Namespace, card: model.Card, comm: Comm | None) -> int:
+    path, auto = _data(options), options.threshold == _AUTO
     part = options.part or ("test" if auto else "validation")
-    data = open_file(options.data, card)
-    if auto:
-        _check_auto(part, data)
-    rows = rows_of(data, part)
-    network = _network(options)
+
+    def opened() -> tuple[DataFile, np.ndarray, np.ndarray | None]:
+        data = open_file(path, card)
+        if auto:
+            _check_auto(part, data)
+        return data, rows_of(data, part), rows_of(data, "validation") if auto else None
+
+    watchdog.enter("opening the data")
+    data, rows, validation = mpi.together(comm, opened)
+    network = _network(options, comm)
     threshold, chosen_on = options.threshold, None
-    if auto:
-        threshold, chosen_on = _choose(of_rows(network, data, rows_of(data, "validation")))
-    material = of_rows(network, data, rows)
-    container = None if options.no_container else _container(options.data)
-    headline = (f"{model.find(options.model)} on the {part} part of {data.header.path}, "
-                f"{len(rows):,} images, {card.feature}:")
-    note = _overlap(part, trained_on(options.model, options.data))
-    return _finish(options, headline, note, material,
-                   card.threshold if threshold is None else threshold, part, chosen_on, container)
+    if validation is not None:
+        threshold, chosen_on = mpi.on_root(
+            comm, partial(_choose, of_rows(network, data, validation, comm)))
+    material = of_rows(network, data, rows, comm)
+    container = None if options.no_container else _container(path, comm)
+
+    def finish() -> int:
+        headline = (f"{model.find(options.model)} on the {part} part of {data.header.path}, "
+                    f"{len(rows):,} images, {card.feature}:")
+        note = _overlap(part, trained_on(options.model, path))
+        return _finish(options, headline, note, material,
+                       card.threshold if threshold is None else threshold, part, chosen_on,
+                       container)
+
+    watchdog.enter("computing the figures")
+    return mpi.on_root(comm, finish)
 
 
-def _folder(options: Namespace, card: model.Card) -> int:
+def _catalogue(options: Namespace, card: model.Card) -> Catalogue:
+    """The pictures of a folder; prints notes about them."""
+    data = _data(options)
     if options.threshold == _AUTO:
-        raise InputError(f"--threshold auto needs a validation and a test part, but {options.data} "
+        raise InputError(f"--threshold auto needs a validation and a test part, but {data} "
                          "is a folder: run preprocessing on it with --split 70/10/20, and name "
                          "its output with --data")
     if options.part not in (None, "all"):
-        raise InputError(f"{options.data} is a folder and has no {options.part} part: omit "
+        raise InputError(f"{data} is a folder and has no {options.part} part: omit "
                          "--part, or run preprocessing on it and name its output with --data")
     if card.feature not in FEATURES:
         raise InputError(f"{options.model} was trained on the feature '{card.feature}', and "
                          f"only {', '.join(FEATURES)} can be computed from pictures: name a data "
                          "file with that feature, or another --model")
-    catalogue = scan(options.data)
+    catalogue = scan(data)
     for note in catalogue.notes:
         print(f"note: {note}", flush=True)
-    material, rejected = of_folder(_network(options), card, catalogue)
-    headline = (f"{model.find(options.model)} on all of {options.data}, {len(material):,} images, "
-                f"{card.feature}:")
-    threshold = card.threshold if options.threshold is None else options.threshold
-    _finish(options, headline, None, material, threshold, "all", None, None)
-    for path, reason in rejected[:3]:
-        log.warning("not read: %s: %s", printable(os.fsdecode(path)), reason)
-    if rejected:
-        log.warning("%d of %d pictures could not be read", len(rejected), len(catalogue))
-    return EXIT_USAGE if rejected else 0
+    return catalogue
 
 
-def _network(options: Namespace) -> Any:
-    from hpc_deepfake.network.device import start
+def _folder(options: Namespace, card: model.Card, catalogue: Catalogue, comm: Comm | None) -> int:
+    data = _data(options)
 
-    start(options.device)
-    return model.load(options.model)
+    def visible() -> None:
+        if not data.is_dir():
+            raise InputError(f"there is no folder {data} on every node: put the pictures on a file "
+                             "system that all nodes see, or evaluate on one node")
+
+    mpi.together(comm, visible)
+    material, rejected = of_folder(_network(options, comm), card, catalogue, comm)
+
+    def finish() -> int:
+        headline = (f"{model.find(options.model)} on all of {data}, {len(material):,} images, "
+                    f"{card.feature}:")
+        threshold = card.threshold if options.threshold is None else options.threshold
+        _finish(options, headline, None, material, threshold, "all", None, None)
+        for path, reason in rejected[:3]:
+            log.warning("not read: %s: %s", printable(os.fsdecode(path)), reason)
+        if rejected:
+            log.warning("%d of %d pictures could not be read", len(rejected), len(catalogue))
+        return EXIT_USAGE if rejected else 0
+
+    watchdog.enter("computing the figures")
+    return mpi.on_root(comm, finish)
+
+
+def _network(options: Namespace, comm: Comm | None) -> Any:
+    """The trained network, on this rank's device; collective."""
+    from hpc_deepfake.network import device
+
+    watchdog.enter("loading the model")
+    place = (0, 1) if comm is None else device.local_ranks(comm)
+    mpi.together(comm, lambda: device.start(options.device, *place))
+    return mpi.together(comm, lambda: model.load(options.model))
 
 
 def _check_auto(part: str, data: DataFile) -> None:
@@ -174,10 +227,11 @@ def _choose(validation: Material) -> tuple[float, dict[str, Any]]:
     return threshold, metrics.evaluate(validation.probabilities, validation.labels, threshold)
 
 
-def _container(path: Path) -> dict[str, Any] | None:
+def _container(path: Path, comm: Comm | None) -> dict[str, Any] | None:
     from hpc_deepfake.audit import container_baseline
 
-    return container_baseline(path)
+    watchdog.enter("reading the pictures' headers")
+    return container_baseline(path, comm=comm)
 
 
 def _overlap(part: str, same_file: bool | None) -> str | None:
@@ -226,7 +280,7 @@ def _check_outputs(options: Namespace) -> None:
     check_file("--json", options.json, "JSON", (
         network, *(network.with_name(name) for name in ("model.json", "config.json",
                                                         "summary.json", "environment.json")),
-        options.data, Path(f"{options.data}.json")))
+        _data(options), Path(f"{_data(options)}.json")))
     if options.plots is not None:
         _write("--plots", options.plots, lambda: options.plots.mkdir(parents=True, exist_ok=True))
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from functools import partial
+from itertools import chain, groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote_to_bytes
 
 import numpy as np
 
-from hpc_deepfake.core import json_data
+from hpc_deepfake.core import json_data, mpi, watchdog
 from hpc_deepfake.core.errors import InputError
-from hpc_deepfake.data.rows import DataFile, open_data, prefetch
+from hpc_deepfake.core.progress import Count, Line, Progress
+from hpc_deepfake.data.rows import DataFile, open_data, prefetch, share
 from hpc_deepfake.network.model import Card, find
 from hpc_deepfake.network.scoring import require_finite
 from preprocessing.catalogue import Catalogue, locate
@@ -23,6 +25,10 @@ from preprocessing.integrity import require_intact
 from preprocessing.names import Moment, parse_path
 from preprocessing.picture import Rejected, decode, read
 
+if TYPE_CHECKING:
+    from mpi4py.MPI import Comm
+
+T = TypeVar("T")
 BATCH = 64
 
 
@@ -54,7 +60,7 @@ def open_file(path: Path, card: Card) -> DataFile:
     Raises:
         InputError: not a data file, or its features were computed with other parameters.
     """
-    data = open_data(path, card.feature)
+    data = open_data(path, card.feature, "read")  # each row once
     if card.parameters != data.header.parameters:
         raise InputError(f"the model was trained with ELA parameters {card.parameters.as_dict()}, "
                          f"but {path} has {data.header.parameters.as_dict()}: run preprocessing "
@@ -75,66 +81,127 @@ def rows_of(data: DataFile, part: str) -> np.ndarray:
     return rows
 
 
-def of_rows(network: Any, data: DataFile, rows: np.ndarray) -> Material:
-    """Material from rows of a data file, int64 (n)."""
+def of_rows(network: Any, data: DataFile, rows: np.ndarray, comm: Comm | None = None) -> Material:
+    """Material from rows of a data file, int64 (n); with ``comm`` collective."""
     groups = np.array(data.header.array("group"))
     sizes = np.bincount(groups[data.usable], minlength=groups.max() + 1)
     paths = data.paths[rows].tolist()
     return Material([unquote_to_bytes(path) for path in paths], data.labels[rows], groups[rows],
-                    sizes[groups[rows]], probabilities(network, data, rows))
+                    sizes[groups[rows]], probabilities(network, data, rows, comm))
 
 
-def probabilities(network: Any, data: DataFile, rows: np.ndarray) -> np.ndarray:
+def probabilities(network: Any, data: DataFile, rows: np.ndarray,
+                  comm: Comm | None = None) -> np.ndarray:
     """Probability of "tampered" for rows of a data file, int64 (n).
+
+    With ``comm`` collective: the ranks share the work, and each gets all probabilities.
 
     Returns:
         float32 (n).
 
     Raises:
-        InputError: a row is damaged, or a probability is not finite.
+        InputError: a row is damaged, or a probability is not finite; on all ranks alike.
     """
-    require_intact(data.header, rows)
-    scores = [network.predict_on_batch(data.batch(rows[start:start + BATCH])[0])[:, 1]
-              for start in range(0, len(rows), BATCH)]
-    return require_finite(np.concatenate(scores))
+    watchdog.enter("checking the rows")
+    require_intact(data.header, rows, comm)
+    blocks = _dealt(rows, comm)
+
+    def score(advance: Callable[[int], None]) -> np.ndarray:
+        scores = []
+        for pictures in prefetch(lambda block: data.batch(block)[0], blocks):
+            scores.append(network.predict_on_batch(pictures)[:, 1])
+            advance(len(pictures))
+        return _joined(scores)
+
+    return _finite(comm, mpi.concatenate(comm, _shared(comm, len(rows), score)))
 
 
-def of_folder(network: Any, card: Card,
-              catalogue: Catalogue) -> tuple[Material, list[tuple[bytes, Rejected]]]:
-    """Material from a folder of pictures, prepared now in the same way as the training data.
+def of_folder(network: Any, card: Card, catalogue: Catalogue,
+              comm: Comm | None = None) -> tuple[Material, list[tuple[bytes, str]]]:
+    """Material from a folder of pictures, prepared now in the same way as the training data; with
+    ``comm`` collective.
 
     Returns:
         The material, and the pictures that can't be used, each with the reason.
 
     Raises:
-        InputError: no picture can be used, or a probability is not finite.
+        InputError: no picture can be used, or a probability is not finite; on all ranks alike.
     """
-    rows = np.arange(len(catalogue))
-    batches = np.split(rows, range(BATCH, len(rows), BATCH))
+    blocks = _dealt(np.arange(len(catalogue)), comm)
     kept: list[int] = []
-    scores: list[np.ndarray] = []
-    rejected: list[tuple[bytes, Rejected]] = []
+    rejected: list[tuple[bytes, str]] = []
 
-    def load(batch: np.ndarray) -> list[np.ndarray | Rejected]:
-        return list(_features(card, catalogue.roots, [catalogue.paths[row] for row in batch]))
+    def load(block: np.ndarray) -> list[np.ndarray | Rejected]:
+        return list(_features(card, catalogue.roots, [catalogue.paths[row] for row in block]))
 
-    for batch, loaded in zip(batches, prefetch(load, batches), strict=True):
-        features = []
-        for row, feature in zip(batch.tolist(), loaded, strict=True):
-            if isinstance(feature, Rejected):
-                rejected.append((catalogue.paths[row], feature))
-            else:
-                kept.append(row)
-                features.append(feature)
-        if features:
-            scores.append(network.predict_on_batch(np.stack(features))[:, 1])
+    def score(advance: Callable[[int], None]) -> np.ndarray:
+        scores = []
+        for block, loaded in zip(blocks, prefetch(load, blocks), strict=True):
+            features = []
+            for row, feature in zip(block.tolist(), loaded, strict=True):
+                if isinstance(feature, Rejected):
+                    rejected.append((catalogue.paths[row], str(feature)))
+                else:
+                    kept.append(row)
+                    features.append(feature)
+            if features:
+                scores.append(network.predict_on_batch(np.stack(features))[:, 1])
+            advance(len(block))
+        return _joined(scores)
+
+    scores = _finite(comm, mpi.concatenate(comm, _shared(comm, len(catalogue), score)))
+    kept, rejected = ([*chain(*parts)] for parts in zip(*mpi.gather(comm, (kept, rejected)),
+                                                         strict=True))
     if not kept:
         path, reason = rejected[0]
         raise InputError(f"none of the {len(catalogue):,} pictures can be used; the first: "
-                         f"{os.fsdecode(path)}: {reason}")
+                         f"{os.fsdecode(path)}: {reason}", everywhere=True)
     groups = catalogue.groups[kept]
     return Material([catalogue.paths[row] for row in kept], catalogue.labels[kept], groups,
-                    np.bincount(groups)[groups], require_finite(np.concatenate(scores))), rejected
+                    np.bincount(groups)[groups], scores), rejected
+
+
+def _dealt(rows: np.ndarray, comm: Comm | None) -> list[np.ndarray]:
+    """This rank's rows in blocks: the same blocks on any number of ranks, so that the network
+    computes the same, in the order of the ranks."""
+    blocks = np.split(rows, range(BATCH, len(rows), BATCH))
+    if comm is None:
+        return blocks
+    return [blocks[number] for number in share(np.arange(len(blocks)), comm.rank, comm.size)]
+
+
+def _shared(comm: Comm | None, images: int, work: Callable[[Callable[[int], None]], T]) -> T:
+    """``work(advance)`` on each rank, which counts its images by ``advance``; an InputError of some
+    ranks is raised on all. Collective.
+
+    Args:
+        comm: the ranks; None: this process is alone.
+        images: their number over all ranks.
+        work: see above.
+    """
+    watchdog.enter("evaluating")
+    progress = Count(images, "images", Line()) if comm is None else \
+        Progress(comm, images, "images")
+
+    def counted() -> T:
+        try:
+            result = work(progress.advance)
+        except (InputError, OSError):  # the other ranks wait there
+            progress.close()
+            raise
+        progress.close()
+        return result
+
+    return mpi.together(comm, counted)
+
+
+def _joined(scores: Sequence[np.ndarray]) -> np.ndarray:
+    return np.concatenate([np.empty(0, np.float32), *scores], dtype=np.float32)
+
+
+def _finite(comm: Comm | None, scores: np.ndarray) -> np.ndarray:
+    """``require_finite`` of values that all ranks have, as an error of all of them."""
+    return mpi.together(comm, partial(require_finite, scores))
 
 
 def _features(card: Card, roots: dict[str, Path],
