@@ -36,7 +36,8 @@ def memory() -> Iterator[Path]:
 
 
 @pytest.mark.parametrize(("ending", "code"), [
-    ('echo 75 >"$HPC_DEEPFAKE_OUTCOME_FILE"', 75), ("exit 1", 1), ("kill -TERM $PPID; exit 1", 75),
+    ('echo 75 >"$HPC_DEEPFAKE_OUTCOME_FILE"', 75), ("exit 1", 1),
+    ("trap 'exit 143' USR1; kill -TERM $PPID; while true; do sleep 0.05; done", 75),
     ('echo 0 >"$HPC_DEEPFAKE_OUTCOME_FILE"', 0)], ids=["stopped", "failed", "signalled", "done"])
 def test_copies_in_memory_are_removed_however_a_job_ends(
         bin_path: Path, tmp_path: Path, memory: Path, ending: str, code: int) -> None:
