@@ -64,8 +64,7 @@ class Lab:
 
     def administrate(self, *command: str) -> None:
         """As root, who is also SLURM's administrator."""
-        subprocess.run(command, check=True, timeout=60,
-                       env={**os.environ, "SLURM_CONF": f"{FOLDER}/slurm.conf"})
+        subprocess.run([HERE / "lab.sh", "admin", *command], check=True, timeout=60)
 
     def wait_for_node(self, node: str, timeout: float = 60) -> None:
         """Wait until a node accepts jobs again."""
