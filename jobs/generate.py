@@ -45,6 +45,7 @@ VARIABLES = {
     "PREPROCESS_OPTIONS": ("", "{submit} options for preprocessing jobs"),
     "TRAIN_OPTIONS": ("", "{submit} options for training jobs"),
     "EVALUATE_OPTIONS": ("", "{submit} options for the evaluation job"),
+    "EVALUATE_DEVICE": ("", "device of the evaluation (default: cpu); gpu requests a GPU"),
     "KINDS": ("strong weak", "kinds of runs, of: strong weak preprocess microbench"),
     "STRATEGIES": ("sync", "as for train --strategy, or mesh:tensor=2,pipeline=2"),
     "INPUTS": ("real", "input of the trainings, of: real synthetic"),
@@ -135,7 +136,7 @@ TABLE = {
         notes="{arguments} go to hpc-deepfake evaluate; its --help lists them.",
         variables=f"DATA RUN {_PROGRAM} DEVICE STAGE_ENV {_AROUND}",
         changed={**_ON_CPU, "RUN": ("", "run directory to evaluate")},
-        name="hd-evaluate", cpus=4, time="00:30:00", resumes=False),
+        name="hd-evaluate", ranks=4, cpus=2, time="00:30:00", resumes=False),
     "compare": Job(
         purpose="Compare training methods and features: same data, epochs, seeds and machines.",
         work="compare", example={"DATA": "casia2.h5", "METHODS": "sequential sync", "EPOCHS": "10"},
@@ -150,8 +151,10 @@ TABLE = {
         notes="On the login node instead, where compute nodes may not submit jobs:\n"
               "  PICTURES=/scratch/CASIA2 bash {path} --epochs 10\n"
               "{arguments} go to python -m hpc_deepfake.train.",
-        variables=f"PICTURES {_TRAINING} TRAIN PREPROCESS_OPTIONS TRAIN_OPTIONS EVALUATE_OPTIONS",
-        changed={"RUN": ("", "run directory (default: runs/pipeline-JOB_ID)")},
+        variables=f"PICTURES {_TRAINING} TRAIN PREPROCESS_OPTIONS TRAIN_OPTIONS EVALUATE_OPTIONS "
+                  "EVALUATE_DEVICE",
+        changed={"RUN": ("", "run directory (default: runs/pipeline-JOB_ID)"),
+                 "DEVICE": ("", "device of the training (default: that of its script)")},
         name="hd-pipeline", time="00:10:00", resumes=False),
     "scaling_study": Job(
         purpose="Study how training scales: a job for each size, and a last one for the report.",

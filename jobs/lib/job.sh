@@ -29,13 +29,14 @@ job_run=${job_run:-}            # run directory
 only_if_possible='' # option: drop a job that can never start
 after_training=ok   # dependency of a job on a training, which may be stopped and resumed
 
+asked_device=${DEVICE:-} # of a pipeline's training; empty: its script's own
 # Empty or default values for variables that a script doesn't have.
 : "${PICTURES:=}" "${DATA:=}" "${RUN:=}" "${DEVICE:=cpu}" "${STAGE:=}" "${STAGE_ENV:=}" "${RANK_LOGS:=}"
 : "${DOCTOR:=on}" "${MAX_RESTARTS:=0}" "${TRAIN:=train_cpu}" "${MAX_NODES:=1}"
 : "${METHODS:=}" "${FEATURES:=}" "${EPOCHS:=}"
 : "${KINDS:=}" "${STRATEGIES:=}" "${INPUTS:=}" "${REPEATS:=}" "${RANKS_PER_NODE:=}" "${LIMIT:=}"
 : "${GLOBAL_BATCH:=}" "${BATCH_SIZE:=}" "${ROWS_PER_RANK:=}"
-: "${PREPROCESS_OPTIONS:=}" "${TRAIN_OPTIONS:=}" "${EVALUATE_OPTIONS:=}"
+: "${PREPROCESS_OPTIONS:=}" "${TRAIN_OPTIONS:=}" "${EVALUATE_OPTIONS:=}" "${EVALUATE_DEVICE:=}"
 
 say() { printf '%s\n' "$@"; } # LINE…
 die() { # MESSAGE: options or input are wrong
@@ -176,7 +177,11 @@ work() {
 stopped() { # everything is saved: arranges for the job to be resumed
     echo "$EXIT_STOPPED" >"$job_records/outcome"
     remove_copies # SLURM may end this shell when it queues the job again
-    resume_later "$job_records"
+    if grep -qxF "$job_id" "$job_records/cancelled" 2>/dev/null; then
+        say "stopped by hpc-deepfake job cancel: submit it again to resume"
+    else
+        resume_later "$job_records"
+    fi
     exit "$EXIT_STOPPED"
 }
 
@@ -221,11 +226,43 @@ write_script() {
 # submit SCRIPT OPTIONS NAME=VALUE… [-- ARGUMENTS…]: submits a job script and prints the job's id.
 # OPTIONS: options of sbatch or qsub, in one string. The script as submitted is kept in $job_records.
 submit() {
-    local script=$1 options=() name
+    local script=$1 options=() name id
     [[ -z $2 ]] || read -ra options <<<"$2"
     name=$job_records/$(basename "$script" .sh)-$(date +%s%N).sh
     write_script "$script" "HPC_DEEPFAKE_HOME=$HPC_DEEPFAKE_HOME" "SITE=$SITE" "${@:3}" >"$name"
-    queue "$name" "${options[@]}"
+    id=$(queue "$name" "${options[@]}") || return
+    note_job "$id" "$name" "$2" "${@:3}"
+    printf '%s\n' "$id"
+}
+
+# note_job ID SCRIPT OPTIONS NAME=VALUE…: a line in $job_records/submitted.jsonl about a job that was
+# submitted, for hpc-deepfake job status (hpc_deepfake/jobs/queue/journal.py)
+note_job() {
+    local after='' resumes='' records=$job_records kind word
+    [[ ! $3 =~ after[a-z]*:[^\ ,]+ ]] || after=${BASH_REMATCH[0]}
+    kind=$(tail -n 1 "$2")
+    for word in "${@:4}"; do
+        case $kind:$word in
+            *:--) break ;; # what follows is for the program
+            preprocess:DATA=?*) records=${word#*=}.jobs ;;
+            preprocess:RUN=*) ;;
+            *:RUN=?*) records=${word#*=}/jobs ;;
+            *:resumes=*) resumes=${word#*=} ;;
+        esac
+    done
+    [[ $records == /* ]] || records=$PWD/$records
+    {
+        printf '{"id": %s, "name": %s, "kind": %s, "scheduler": %s' "$(json "$1")" \
+            "$(json "$(sed -n 's/^#SBATCH --job-name=//p; s/^#PBS -N //p' "$2")")" "$(json "$kind")" "$(json "$job_scheduler")"
+        printf ', "after": %s, "resumes": %s, "time": %s, "script": %s, "records": %s}\n' "$(json "$after")" \
+            "$(json "$resumes")" "$(date +%s)" "$(json "$2")" "$(json "$records")"
+    } >>"$job_records/submitted.jsonl" || say "note: job $1 is not recorded in $job_records" >&2
+}
+
+json() { # TEXT: as a JSON string
+    local text=${1//\\/\\\\}
+    text=${text//\"/\\\"}
+    printf '"%s"' "${text//[[:cntrl:]]/ }"
 }
 
 # --- what jobs do -------------------------------------------------------------------------
@@ -279,12 +316,24 @@ evaluate() {
         say "training resumes in job $(<"$run/jobs/next"): evaluating after it, in job $(submit_again "$(<"$run/jobs/next")")"
         exit 0
     fi
+    [[ $DEVICE != gpu ]] || has_gpu || fail 2 "DEVICE=gpu, but this job was given no GPU. Evaluate on the CPU (DEVICE=cpu, the default), or request one:
+  hpc-deepfake job submit $job_scheduler evaluate --gpus-per-node 1 --ranks-per-node 1 --cpus-per-rank 8 --var DEVICE=gpu --var RUN=$(printf %q "$run")${DATA:+ --var DATA=$(printf %q "$DATA")}"
+    stage_environment
     part=$(option part)
     [[ $(option threshold) != auto ]] || part='test' # a chosen threshold is evaluated on that part only
-    work evaluation --ranks 1 "${python[@]}" -m hpc_deepfake.cli evaluate ${CONFIG:+--config "$CONFIG"} \
+    work evaluation "${python[@]}" -m hpc_deepfake.cli evaluate ${CONFIG:+--config "$CONFIG"} \
         ${DATA:+--data "$DATA"} --device "$DEVICE" \
         --json "$run/evaluation-${part:-validation}.json" "${job_args[@]}" --model "$run"
     "${python[@]}" -m hpc_deepfake.cli summary "$run"
+}
+
+# Whether this job was given a GPU, as far as the scheduler's variables and this node's devices say
+has_gpu() {
+    local name
+    for name in SLURM_GPUS_ON_NODE SLURM_JOB_GPUS {CUDA,ROCR,HIP}_VISIBLE_DEVICES; do
+        [[ -z ${!name:-} ]] || return 0
+    done
+    [[ -e /dev/kfd ]] || compgen -G '/dev/nvidia[0-9]*' >/dev/null
 }
 
 # Every method on ELA and every feature with sync, one training after another on the same machines.
@@ -411,15 +460,20 @@ pipeline() {
     data=${DATA:-${PICTURES:-${HPC_DEEPFAKE_DATA:-data}}/features.h5}
     job_records=$run/jobs
     mkdir -p "$job_records"
-    local common=("DATA=$data" "DEVICE=$DEVICE" "DOCTOR=$DOCTOR" "STAGE=$STAGE" "STAGE_ENV=$STAGE_ENV"
-        "RANK_LOGS=$RANK_LOGS" "MAX_RESTARTS=$MAX_RESTARTS")
-    first=$(submit "$(job_file preprocess)" "$PREPROCESS_OPTIONS" "${common[@]}" "PICTURES=$PICTURES")
+    local common=("DATA=$data" "DOCTOR=$DOCTOR" "STAGE=$STAGE" "STAGE_ENV=$STAGE_ENV"
+        "RANK_LOGS=$RANK_LOGS" "MAX_RESTARTS=$MAX_RESTARTS") evaluation=("DEVICE=${EVALUATE_DEVICE:-cpu}")
+    if [[ $EVALUATE_OPTIONS == *gpu* ]]; then # the user requests GPUs
+        evaluation=("DEVICE=${EVALUATE_DEVICE:-${asked_device:-auto}}")
+    elif [[ $EVALUATE_DEVICE == gpu ]]; then
+        evaluation+=(--gpus-per-node=1 --ranks-per-node=1 --cpus-per-rank=8)
+    fi
+    first=$(submit "$(job_file preprocess)" "$PREPROCESS_OPTIONS" "${common[@]}" DEVICE=cpu "PICTURES=$PICTURES")
     say "preprocessing: job $first, into $data"
     second=$(submit "$(job_file "$TRAIN")" "$(after ok "$first") $only_if_possible $TRAIN_OPTIONS" \
-        "${common[@]}" "CONFIG=$CONFIG" "RUN=$run" -- "${job_args[@]}")
+        "${common[@]}" ${asked_device:+"DEVICE=$asked_device"} "CONFIG=$CONFIG" "RUN=$run" -- "${job_args[@]}")
     say "training: job $second after it, in $run"
     third=$(submit "$(job_file evaluate)" "$(after "$after_training" "$second") $only_if_possible $EVALUATE_OPTIONS" \
-        "${common[@]}" "RUN=$run")
+        "${common[@]}" "${evaluation[@]}" "RUN=$run")
     say "evaluation: job $third after that one, into $run/evaluation-validation.json"
 }
 

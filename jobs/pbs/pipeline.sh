@@ -23,7 +23,7 @@ RUN=${RUN:-}                        # run directory (default: runs/pipeline-JOB_
 CONFIG=${CONFIG:-}                  # TOML file with options of the program
 ARGS=${ARGS:-}                      # further options of the program, as one string
 SITE=${SITE:-}                      # site file env/sites/SITE.sh: modules, launcher, network
-DEVICE=${DEVICE:-gpu}               # cpu, gpu or auto; gpu fails at once where there is none
+DEVICE=${DEVICE:-}                  # device of the training (default: that of its script)
 STAGE=${STAGE:-}                    # node-local folder to copy the data file to; local: site's
 STAGE_ENV=${STAGE_ENV:-}            # node-local folder to copy the environment to; local: site's
 RANK_LOGS=${RANK_LOGS:-}            # 1: a log file for each rank besides the job's
@@ -33,6 +33,7 @@ TRAIN=${TRAIN:-train_multinode}     # training job: train_cpu, train_4gpu or tra
 PREPROCESS_OPTIONS=${PREPROCESS_OPTIONS:-} # qsub options for preprocessing jobs
 TRAIN_OPTIONS=${TRAIN_OPTIONS:-}    # qsub options for training jobs
 EVALUATE_OPTIONS=${EVALUATE_OPTIONS:-} # qsub options for the evaluation job
+EVALUATE_DEVICE=${EVALUATE_DEVICE:-} # device of the evaluation (default: cpu); gpu requests a GPU
 
 # The scheduler runs a copy of this file: find the clone that it came from.
 clone=$(qstat -f -w "${PBS_JOBID:--}" 2>/dev/null | sed -n 's|^ *Submit_arguments = \(.* \)\{0,1\}\(/.*\)/jobs/pbs/[a-z0-9_]*\.sh.*|\2|p') || true

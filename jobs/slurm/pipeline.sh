@@ -24,7 +24,7 @@ RUN=${RUN:-}                        # run directory (default: runs/pipeline-JOB_
 CONFIG=${CONFIG:-}                  # TOML file with options of the program
 ARGS=${ARGS:-}                      # further options of the program, as one string
 SITE=${SITE:-}                      # site file env/sites/SITE.sh: modules, launcher, network
-DEVICE=${DEVICE:-gpu}               # cpu, gpu or auto; gpu fails at once where there is none
+DEVICE=${DEVICE:-}                  # device of the training (default: that of its script)
 STAGE=${STAGE:-}                    # node-local folder to copy the data file to; local: site's
 STAGE_ENV=${STAGE_ENV:-}            # node-local folder to copy the environment to; local: site's
 RANK_LOGS=${RANK_LOGS:-}            # 1: a log file for each rank besides the job's
@@ -34,6 +34,7 @@ TRAIN=${TRAIN:-train_multinode}     # training job: train_cpu, train_4gpu or tra
 PREPROCESS_OPTIONS=${PREPROCESS_OPTIONS:-} # sbatch options for preprocessing jobs
 TRAIN_OPTIONS=${TRAIN_OPTIONS:-}    # sbatch options for training jobs
 EVALUATE_OPTIONS=${EVALUATE_OPTIONS:-} # sbatch options for the evaluation job
+EVALUATE_DEVICE=${EVALUATE_DEVICE:-} # device of the evaluation (default: cpu); gpu requests a GPU
 
 # The scheduler runs a copy of this file: find the clone that it came from.
 clone=$(scontrol show job "${SLURM_JOB_ID:--}" 2>/dev/null | sed -n 's|^ *Command=\(.*\)/jobs/slurm/[a-z0-9_]*\.sh.*|\1|p' | sed -n 1p) || true
