@@ -3,6 +3,7 @@ jobs used."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from argparse import Namespace
@@ -14,16 +15,14 @@ from pathlib import Path
 from hpc_deepfake.core.errors import InputError, reason
 from hpc_deepfake.core.log import log
 from hpc_deepfake.core.streams import work_matters
-from hpc_deepfake.jobs import accounting, options
+from hpc_deepfake.jobs import accounting, checking, options, queue
 from hpc_deepfake.jobs.script import DIALECTS, render
 from hpc_deepfake.jobs.script.dialect import Dialect
 from hpc_deepfake.jobs.script.request import Portable, Request
 from hpc_deepfake.jobs.script.template import split
 from hpc_deepfake.jobs.script.text import variables
-from hpc_deepfake.jobs.site import chosen, for_site
+from hpc_deepfake.jobs.site import CLONE, chosen, for_site, read
 from hpc_deepfake.jobs.submission import submit
-
-CLONE = Path(__file__).resolve().parents[2]
 
 
 def main(argv: Sequence[str]) -> int:
@@ -31,32 +30,61 @@ def main(argv: Sequence[str]) -> int:
     subcommand, *rest = argv or [""]
     if subcommand == "report":
         return accounting.main(rest)
-    if subcommand in ("render", "submit"):
-        return _script(subcommand, rest)
+    if subcommand in queue.COMMANDS:
+        return queue.COMMANDS[subcommand](rest)
+    if subcommand == "check":
+        return checking.main(rest)
+    if subcommand == "render":
+        return _render(rest)
+    if subcommand == "submit":
+        submit_job(rest)
+        return 0
     cli = options.overview()
     cli.parse(argv)
     cli.error("put the subcommand before its options")
 
 
-def _script(subcommand: str, argv: list[str]) -> int:
-    """``render`` or ``submit``. Returns the exit code."""
-    at = argv.index("--") if "--" in argv else len(argv)
-    arguments = options.parser(subcommand).parse(argv[:at])
-    dialect = _dialect(arguments.scheduler, subcommand)
-    name, text = _read(arguments, dialect, subcommand)
-    request = _request(arguments, argv[at + 1:], dialect)
-    if subcommand == "render":
-        sys.stdout.write(render(text, dialect, for_site(chosen(request), text, dialect, request)))
-    else:
-        work_matters()
-        submit(arguments, dialect, name, text, request)
+def _render(argv: Sequence[str]) -> int:
+    """``job render``. Returns the exit code."""
+    _, dialect, _, text, request = _parse("render", argv)
+    request = for_site(chosen(request), text, dialect, request)
+    sys.stdout.write(render(text, dialect, request))
     _hint(text, request)
     return 0
 
 
-def _dialect(scheduler: str | None, subcommand: str) -> Dialect:
-    """The dialect of a scheduler; ``auto`` means the one whose command is in PATH."""
+def submit_job(argv: Sequence[str]) -> list[str]:
+    """Submit as ``job submit`` does with these words of its command line.
+
+    Returns:
+        The ids of the jobs; none with ``--dry-run``.
+
+    Raises:
+        InputError: wrong input, or the scheduler refuses.
+    """
+    arguments, dialect, name, text, request = _parse("submit", argv)
+    work_matters()
+    ids = submit(arguments, dialect, name, text, request)
+    _hint(text, for_site(chosen(request), text, dialect, request))
+    return ids
+
+
+def _parse(subcommand: str, argv: Sequence[str]) -> tuple[Namespace, Dialect, str, str, Request]:
+    """The options, the scheduler, name and text of the script, and the changes that a command line
+    stands for."""
+    at = argv.index("--") if "--" in argv else len(argv)
+    arguments = options.parser(subcommand).parse(argv[:at])
+    dialect = _dialect(arguments.scheduler, subcommand, arguments.site or os.environ.get("SITE"))
+    name, text = _read(arguments, dialect, subcommand)
+    return arguments, dialect, name, text, _request(arguments, argv[at + 1:], dialect)
+
+
+def _dialect(scheduler: str | None, subcommand: str, site: str | None) -> Dialect:
+    """The dialect of a scheduler; ``auto`` means the one that the site file names, else the one
+    whose command is in PATH."""
     if scheduler == "auto":
+        if site and (named := read(site).words.get("SCHEDULER")):
+            return DIALECTS[named]
         for dialect in DIALECTS.values():
             if shutil.which(dialect.command[0]):
                 return dialect
@@ -103,16 +131,17 @@ def _request(arguments: Namespace, program_arguments: Sequence[str], dialect: Di
     portable = Portable(**{field.name: getattr(arguments, field.name)
                            for field in fields(Portable)})
     words = [word for text in arguments.options or () for word in split(text, "--options")]
-    options = dialect.parse(words, "--options")
-    settings = [*(arguments.set or ()), *((key, value or None) for key, value in options.items())]
+    settings = [*(arguments.set or ()), *((key, value or None) for key, value
+                                          in dialect.parse(words, "--options").items())]
     return Request(portable, settings, arguments.unset or (), values, tuple(program_arguments),
-                   {"HPC_DEEPFAKE_HOME": str(CLONE)})
+                   {"HPC_DEEPFAKE_HOME": str(CLONE)}, kind=arguments.kind)
 
 
 def _hint(text: str, request: Request) -> None:
     """Warn if the requested GPUs and the device to compute on don't fit together."""
     gpus = request.portable.gpus_per_node
-    device = request.variables.get("DEVICE") or variables(text).get("DEVICE")
+    device = next((values["DEVICE"] for values in (
+        request.variables, request.defaults, variables(text)) if values.get("DEVICE")), None)
     if gpus is not None and device == ("cpu" if gpus else "gpu"):
         fitting = "gpu" if gpus else "cpu"
         log.warning("note: DEVICE stays %s; to compute on %ss add --var DEVICE=%s", device,

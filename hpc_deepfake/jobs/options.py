@@ -9,16 +9,24 @@ from typing import Any
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.options import Parser, at_least
 from hpc_deepfake.jobs.script.values import read_memory, read_time
+from hpc_deepfake.jobs.site import KINDS
 
 _SUBCOMMANDS = """subcommands:
   render    print a job script of jobs/ with changes
   submit    submit it with sbatch or qsub
+  check     try a site file without a cluster
+  status    show what jobs are doing, why they wait, how far they are
+  logs      print the log of a run's current job, and follow it
+  cancel    cancel the jobs of a run or a study, so that none is resubmitted
   report    show what a job or a run requested and used
 
 examples:
   hpc-deepfake job render slurm train_multinode --nodes 4 --gpus-per-node 4 --time 2:00:00
   hpc-deepfake job submit pbs train_cpu --var DATA=casia2.h5 --queue small -- --epochs 10
   hpc-deepfake job submit slurm train_4gpu --var DATA=casia2.h5 --chain 5
+  hpc-deepfake job status
+  hpc-deepfake job logs runs/first -f
+  hpc-deepfake job cancel runs/first
   hpc-deepfake job report runs/first
 
 For the options of a subcommand: hpc-deepfake job SUBCOMMAND --help
@@ -46,10 +54,12 @@ class _Parser(Parser):
 def overview() -> Parser:
     """The command line without a subcommand."""
     cli = Parser(prog="hpc-deepfake job", config=False,
-                 usage="hpc-deepfake job render | submit | report …",
+                 usage="hpc-deepfake job render | submit | check | status | logs | cancel | report "
+                       "…",
                  description="Print, submit and report on job scripts for SLURM and PBS.",
                  epilog=_SUBCOMMANDS)
-    cli.add_argument("subcommand", choices=("render", "submit", "report"), help="see below")
+    cli.add_argument("subcommand", help="see below",
+                     choices=("render", "submit", "check", "status", "logs", "cancel", "report"))
     return cli
 
 
@@ -100,7 +110,11 @@ def parser(subcommand: str) -> Parser:
                            "may be given several times")
     more.add_argument("--var", action="append", type=_variable, metavar="NAME=VALUE",
                       help="set a variable of the script; may be given several times")
-    more.add_argument("--site", metavar="NAME", help="use the site file env/sites/NAME.sh")
+    more.add_argument("--site", metavar="NAME",
+                      help="use the site file env/sites/NAME.sh instead of that of $SITE")
+    more.add_argument("--kind", choices=KINDS,
+                      help="take the site's words for this kind of job (default: gpu if GPUs are "
+                           "requested; small for evaluate, pipeline, scaling_study and sweep)")
     if subcommand == "submit":
         queue = cli.add_argument_group("submitting")
         queue.add_argument("--after", action="append", type=_dependency, metavar="ID[:ok|any]",

@@ -11,18 +11,18 @@ from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.log import log
 from hpc_deepfake.jobs.script import SLURM
 from hpc_deepfake.jobs.script.dialect import Dialect, Directives
+from hpc_deepfake.jobs.site import set_by_activation
 
 # Variables that jobs/lib sets for a single job.
 _OF_ONE_JOB = {"OMP_NUM_THREADS"} | {f"HPC_DEEPFAKE_{name}" for name in (
     "CHAIN", "STAGED", "RANK_LOGS", "ERROR_FILE", "OUTCOME_FILE")}
-_BY_ACTIVATION = "HPC_DEEPFAKE_SBATCH"  # names of the variables that env/activate.sh has set
 
 
 def environment(dialect: Dialect, changed: Iterable[str]) -> dict[str, str]:
     """Environment for sbatch or qsub: without variables that would take precedence over directives
     that the user or the site file has changed, and without those of the job, if any, in which this
     runs. SBATCH_* that the user has set remain."""
-    hidden = _OF_ONE_JOB | {_BY_ACTIVATION, *os.environ.get(_BY_ACTIVATION, "").split()}
+    hidden = _OF_ONE_JOB | {"HPC_DEEPFAKE_SBATCH"} | set_by_activation("SBATCH")
     if dialect is SLURM:
         keys = set(changed)
         keys |= {key for group in SLURM.alternatives if keys & set(group) for key in group}

@@ -20,7 +20,8 @@ from hpc_deepfake.jobs.site import chosen, for_site, users_keys
 CHAINED = ("train", "compare", "preprocess")  # functions of jobs/lib/job.sh that can resume
 
 
-def submit(options: Namespace, dialect: Dialect, name: str, text: str, request: Request) -> None:
+def submit(options: Namespace, dialect: Dialect, name: str, text: str,
+           request: Request) -> list[str]:
     """Submit a script with changes, and print what was submitted.
 
     Args:
@@ -29,6 +30,9 @@ def submit(options: Namespace, dialect: Dialect, name: str, text: str, request: 
         name: of the script.
         text: of the script.
         request: the changes.
+
+    Returns:
+        The ids of the jobs; none in a dry run.
 
     Raises:
         InputError: the changes are not possible, or the scheduler refuses the job.
@@ -46,7 +50,7 @@ def submit(options: Namespace, dialect: Dialect, name: str, text: str, request: 
     command = list(dialect.command)
     if options.dry_run:
         _dry_run(options, dialect, scripts, command)
-        return
+        return []
     if run:
         print(f"run: {run}")
     before = options.after or []
@@ -60,6 +64,7 @@ def submit(options: Namespace, dialect: Dialect, name: str, text: str, request: 
               f"log: {log_file(dialect, current, job)}", flush=True)
         before = [("any", job)]
     print(f"afterwards: hpc-deepfake job report {shlex.quote(run or ids[0])}")
+    return ids
 
 
 def _chain(length: int, request: Request, name: str, text: str) -> tuple[list[Request], str | None]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from hpc_deepfake.core.errors import InputError, reason
 from hpc_deepfake.core.log import log
 from hpc_deepfake.core.text import plural
-from hpc_deepfake.jobs import DIALECTS, ranks_per_node, sized
+from hpc_deepfake.jobs import DIALECTS, ranks_per_node, sited, sized
 from hpc_deepfake.scaling import study as studies
 from hpc_deepfake.scaling.study import Plan, Run
 
@@ -42,13 +42,14 @@ class Jobs:
     preprocess_options: str = ""
 
     def text(self, job: str) -> str:
-        """The job script of this name.
+        """The job script of this name, with the sizes of the site ``$SITE``.
 
         Raises:
-            InputError: it can't be read.
+            InputError: it, or the site file, can't be read.
         """
         try:
-            return (self.scripts / f"{job}.sh").read_text(encoding="utf-8")
+            text = (self.scripts / f"{job}.sh").read_text(encoding="utf-8")
+            return sited(text, DIALECTS[self.scripts.name])
         except FileNotFoundError:
             raise InputError(f"no job {job} in {self.scripts}") from None
         except (OSError, UnicodeDecodeError) as error:

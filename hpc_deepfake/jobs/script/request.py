@@ -54,6 +54,7 @@ class Request:
         gpu_request: how this site asks for GPUs; None: as the script does.
         resources: how this site asks for nodes, ranks, CPUs and GPUs together; None: as the script
             does.
+        kind: of the job, for the site file: cpu, gpu or small; None: derived from the script.
     """
 
     portable: Portable = Portable()
@@ -65,3 +66,4 @@ class Request:
     defaults: Mapping[str, str] = field(default_factory=dict)
     gpu_request: Template | None = None
     resources: Template | None = None
+    kind: str | None = None

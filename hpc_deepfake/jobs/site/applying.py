@@ -62,7 +62,7 @@ def for_site(site: Site, text: str, dialect: Dialect, request: Request) -> Reque
     gpus = None if own_gpus or not asked.gpus_per_node else _number(site, "GPUS")
     if request.portable.gpus_per_node is not None:
         gpus = None
-    kind = kind_of(text, asked.gpus_per_node if gpus is None else gpus)
+    kind = request.kind or kind_of(text, asked.gpus_per_node if gpus is None else gpus)
     portable = request.portable
     if "l:select" not in given:
         portable = _filled(portable, _layout(site, kind, gpus, portable, asked))

@@ -119,10 +119,9 @@ def read_file(path: Path, where: str | None = None) -> Site:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read the site file {where}: {reason(error)}") from None
-    own = os.environ.get(f"{PREFIX}SITE_WORDS", "").split()
+    another = set_by_activation("SITE_WORDS")
     before = {key: value for key, value in os.environ.items()
-              if not _HIDDEN.fullmatch(key) and key.removeprefix(PREFIX) not in own
-              and key not in own}
+              if not _HIDDEN.fullmatch(key) and key not in another}
     before |= {"SITE": path.stem, f"{PREFIX}HOME": str(CLONE)}
     modules, missing, after = _source(path, where, before)
     lines = {match[1]: number for number, line in enumerate(text.split("\n"), 1)
@@ -144,6 +143,18 @@ def of_environment() -> Site:
         name: os.environ[PREFIX + name] for name in WORDS if os.environ.get(PREFIX + name)})
     _check(site, set())
     return site
+
+
+def set_by_activation(record: str) -> set[str]:
+    """Variables that ``env/activate.sh`` has set, by its record of lines NAME=value, and that still
+    have that value.
+
+    Args:
+        record: ``SITE_WORDS`` (words of a site file) or ``SBATCH`` (what sbatch reads).
+    """
+    lines = os.environ.get(PREFIX + record, "").split("\n")
+    pairs = (line.partition("=") for line in lines)
+    return {name for name, _, value in pairs if name and os.environ.get(name) == value}
 
 
 def _check(site: Site, set_here: set[str]) -> None:

@@ -22,7 +22,8 @@ _GPU_PLACES = ("gpus", "ranks")
 _RESOURCE_PLACES = ("nodes", "ranks", "per_node", "cpus", "node_cpus", "total_cpus", "gpus",
                     "total_gpus", "mem", "total_mem")
 LAUNCHER_PLACES = ("nodes", "ranks", "per_node", "gpus", "cpus")
-_CONTAINERS = ("apptainer", "apptainer-rocm", "singularity", "shifter", "podman-hpc", "pyxis")
+_CONTAINERS = ("apptainer", "apptainer-rocm", "singularity", "singularity-rocm", "shifter",
+               "podman-hpc", "pyxis")
 
 
 @dataclass(frozen=True)
