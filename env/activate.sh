@@ -3,45 +3,52 @@
 #     source env/activate.sh              the environment in $HPC_DEEPFAKE_ENV, else .venv/
 #     SITE=name source env/activate.sh    reads env/sites/name.sh first (modules, network, paths)
 # It only sets variables, and keeps the values of those that are already set. It returns 2 if there
-# is no environment. It also works under `set -euo pipefail`.
+# is no environment. It also works under `set -euo pipefail`: what belongs to a site runs without
+# these options, and the shell's options, traps and IFS are the same afterwards.
+
+_hd_main() {
+    local IFS=$' \t\n' status=0
+    _hd_activate || status=2
+    # shellcheck disable=SC2046 # names
+    unset -f $(compgen -A function _hd_) load_modules
+    return "$status"
+}
 
 _hd_activate() {
-    local clone env
-    clone=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P) || return 2
-    export HPC_DEEPFAKE_HOME=$clone # for jobs, which may be submitted from any folder
+    # Site files see these names, so they begin with _hd_.
+    local _hd_clone _hd_env
+    _hd_clone=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P) || return 2
+    export HPC_DEEPFAKE_HOME=$_hd_clone # for jobs, which may be submitted from any folder
 
     if [[ -n ${SITE:-} ]]; then
-        if [[ ! -f $clone/env/sites/$SITE.sh ]]; then
-            echo "activate.sh: no site file $clone/env/sites/$SITE.sh" >&2
-            return 2
-        fi
-        # shellcheck source=/dev/null
-        source "$clone/env/sites/$SITE.sh" || return 2
-        _hd_site
+        _hd_read_site || return 2
     fi
+    _hd_check_words || return 2
+    [[ -z ${SITE:-} ]] || _hd_site
 
-    env=${HPC_DEEPFAKE_ENV:-$clone/.venv}
-    if [[ -n ${HPC_DEEPFAKE_IMAGE:-} && ! -x $env/bin/python ]]; then
-        if [[ ! -r $HPC_DEEPFAKE_IMAGE ]]; then
-            echo "activate.sh: no container image $HPC_DEEPFAKE_IMAGE (of site $SITE)" >&2
+    _hd_env=${HPC_DEEPFAKE_ENV:-$_hd_clone/.venv}
+    if [[ ${HPC_DEEPFAKE_PYTHON:-} == site ]]; then
+        _hd_without_environment
+        if ! _hd_container && ! _hd_python; then
+            echo "activate.sh: HPC_DEEPFAKE_PYTHON=site, but python3 is $(python3 --version 2>&1 |
+                sed -n 1p), not 3.11 or newer: load the site's Python module in env/sites/${SITE:-NAME}.sh" >&2
             return 2
         fi
-    elif [[ ! -x $env/bin/python ]]; then
-        echo "activate.sh: no environment in $env; build it with: $clone/env/setup.sh" >&2
+    elif _hd_container && [[ ! -x $_hd_env/bin/python ]]; then
+        _hd_without_environment
+    elif [[ ! -x $_hd_env/bin/python ]]; then
+        echo "activate.sh: no environment in $_hd_env; build it with: $_hd_clone/env/setup.sh" >&2
         return 2
     else
-        env=$(CDPATH='' cd -- "$env" && pwd) || return 2 # absolute, for jobs elsewhere
-        export VIRTUAL_ENV=$env
-        PATH=:$PATH:
-        PATH=${PATH//":$env/bin:"/:} # only once, however often this file is sourced
-        PATH=${PATH#:}
-        export PATH=$env/bin:${PATH%:}
+        _hd_env=$(CDPATH='' cd -- "$_hd_env" && pwd) || return 2 # absolute, for jobs elsewhere
+        export VIRTUAL_ENV=$_hd_env
+        _hd_first_in_path "$_hd_env/bin"
         # an environment with its own Python (stage.sh)
-        if [[ -d $env/python/lib && :${LD_LIBRARY_PATH:-}: != *":$env/python/lib:"* ]]; then
-            export LD_LIBRARY_PATH=$env/python/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+        if [[ -d $_hd_env/python/lib && :${LD_LIBRARY_PATH:-}: != *":$_hd_env/python/lib:"* ]]; then
+            export LD_LIBRARY_PATH=$_hd_env/python/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
         fi
+        unset PYTHONHOME
     fi
-    unset PYTHONHOME
 
     export TF_CPP_MIN_LOG_LEVEL=${TF_CPP_MIN_LOG_LEVEL:-2}
     # Without AVX-512 VNNI (AMD before Zen 4), TensorFlow turns oneDNN off, at half the speed.
@@ -68,31 +75,181 @@ _hd_activate() {
     fi
 }
 
-# For site files: load_modules NAME… loads modules and stops at the first that can't be loaded. The
-# module command may report success even if it failed.
-# shellcheck disable=SC2329 # called by site files
-load_modules() {
-    local name
-    if ! command -v module >/dev/null; then
-        echo "activate.sh: no module command in this shell: start job scripts with #!/bin/bash -l," \
-            "or source the module system's profile script in env/sites/$SITE.sh" >&2
+_hd_first_in_path() { # FOLDER: only once, however often this file is sourced
+    PATH=:$PATH:
+    PATH=${PATH//":$1:"/:}
+    PATH=${PATH#:}
+    export PATH=$1:${PATH%:}
+}
+
+# Whether programs run in a container: of an image, or given by the site to srun
+_hd_container() {
+    [[ -n ${HPC_DEEPFAKE_IMAGE:-} || ${HPC_DEEPFAKE_SRUN_OPTIONS:-} == *--@(environment|container-image)* ]]
+}
+
+_hd_python() { python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
+
+# The Python of the site or of an image runs the clone's code.
+_hd_without_environment() {
+    _hd_first_in_path "$_hd_clone/env/bin" # the command hpc-deepfake
+    if [[ :${PYTHONPATH:-}: != *":$_hd_clone:"* ]]; then
+        export PYTHONPATH=$_hd_clone${PYTHONPATH:+:$PYTHONPATH}
+    fi
+}
+
+# --- the site file --------------------------------------------------------------------------
+
+# Sources the site file. Profile scripts, modules and conda use unset variables and commands that
+# fail, and split words as usual: the shell's options, traps and IFS don't hold for them.
+_hd_read_site() {
+    local IFS=$' \t\n' _hd_options=$SHELLOPTS _hd_shopts=$BASHOPTS _hd_traps _hd_words _hd_said='' _hd_status
+    if [[ ! -f $_hd_clone/env/sites/$SITE.sh ]]; then
+        echo "activate.sh: no site file $_hd_clone/env/sites/$SITE.sh" >&2
         return 2
     fi
-    for name; do
-        if ! module load "$name" || [[ :${LOADEDMODULES:-}: != *:"$name"[:/]* ]]; then
-            echo "activate.sh: module $name of env/sites/$SITE.sh can't be loaded; see: module avail ${name%%/*}" >&2
+    _hd_forget HPC_DEEPFAKE_SITE_WORDS
+    _hd_words=$(_hd_list_words)
+    _hd_traps=$(trap -p)
+    trap - ERR DEBUG RETURN
+    set +euCfET
+    set +o pipefail
+    shopt -u failglob nullglob
+    # shellcheck source=/dev/null
+    source "$_hd_clone/env/sites/$SITE.sh"
+    _hd_status=$?
+    _hd_restore
+    HPC_DEEPFAKE_SITE_WORDS=$(_hd_list_words | grep -vxF -e "$_hd_words") # not those of the user
+    export HPC_DEEPFAKE_SITE_WORDS
+    while IFS='=' read -r _hd_words _; do
+        [[ -z $_hd_words ]] || export "${_hd_words?}"
+    done <<<"$HPC_DEEPFAKE_SITE_WORDS"
+    if ((_hd_status)); then
+        [[ -n $_hd_said ]] ||
+            echo "activate.sh: env/sites/$SITE.sh failed (status $_hd_status); if its last command may fail, end the file with: return 0" >&2
+        return 2
+    fi
+}
+
+_hd_list_words() { # NAME=value of each word, one per line
+    local name
+    for name in $(compgen -v HPC_DEEPFAKE_); do
+        [[ $name == HPC_DEEPFAKE_@(SITE_WORDS|SBATCH) ]] || printf '%s=%s\n' "$name" "${!name-}"
+    done
+}
+
+# LIST: unsets what an earlier activation, maybe for another site, had set and nobody has changed
+_hd_forget() {
+    local line name
+    while IFS= read -r line; do
+        name=${line%%=*}
+        if [[ $name =~ ^(HPC_DEEPFAKE|SBATCH)_[A-Z0-9_]+$ && ${!name-} == "${line#*=}" ]]; then
+            unset "$name"
+        fi
+    done <<<"${!1-}"
+    unset "$1"
+}
+
+# Options and traps as they were before the site file
+_hd_restore() {
+    local name now
+    for name in ${_hd_options//:/ }; do
+        [[ :$SHELLOPTS: == *":$name:"* ]] || set -o "$name"
+    done
+    for name in ${SHELLOPTS//:/ }; do
+        [[ :$_hd_options: == *":$name:"* ]] || set +o "$name"
+    done
+    for name in ${_hd_shopts//:/ }; do
+        [[ :$BASHOPTS: == *":$name:"* ]] || shopt -s "$name"
+    done
+    for name in ${BASHOPTS//:/ }; do
+        [[ :$_hd_shopts: == *":$name:"* ]] || shopt -u "$name"
+    done
+    now=$(trap -p)
+    if [[ $now != "$_hd_traps" ]]; then
+        for name in $(compgen -A signal); do
+            if [[ $now$'\n' == *"' $name"$'\n'* && $_hd_traps$'\n' != *"' $name"$'\n'* ]]; then
+                trap - "$name"
+            fi
+        done
+        eval "$_hd_traps" # as bash has printed them
+    fi
+}
+
+# For site files: load_modules NAME… loads modules and stops at the first that can't be loaded.
+# shellcheck disable=SC2329 # called by site files
+load_modules() {
+    local _hd_module _hd_before
+    if ! _hd_module_command; then
+        echo "activate.sh: no module command in this shell: start job scripts with #!/bin/bash -l, or" \
+            "name the module system's profile script above load_modules in env/sites/$SITE.sh:" \
+            "export HPC_DEEPFAKE_PROFILE=/etc/profile.d/lmod.sh" >&2
+        _hd_said=1
+        return 2
+    fi
+    for _hd_module; do
+        _hd_before=${LOADEDMODULES:-}
+        if ! module load "$_hd_module" || ! _hd_loaded; then
+            echo "activate.sh: module $_hd_module of env/sites/$SITE.sh can't be loaded; see: module avail ${_hd_module%%[/@]*}" >&2
+            _hd_said=1
             return 2
         fi
     done
 }
 
-# Passes a site file's settings on to the schedulers and the network libraries.
-_hd_site() {
-    local key name set network=${HPC_DEEPFAKE_INTERFACE:-}
-    for key in ACCOUNT PARTITION QOS; do
-        name=HPC_DEEPFAKE_$key set=SBATCH_$key
-        [[ -z ${!name:-} || -n ${!set:-} ]] || export "$set=${!name}"
+_hd_module_command() {
+    local _hd_file
+    for _hd_file in '' "${HPC_DEEPFAKE_PROFILE:-}" "${MODULESHOME:+$MODULESHOME/init/bash}"; do
+        # shellcheck source=/dev/null
+        [[ ! -r $_hd_file ]] || source "$_hd_file"
+        ! command -v module >/dev/null || return 0
     done
+    return 1
+}
+
+# Whether $_hd_module is loaded, after `module load` has reported success: Lmod and Environment
+# Modules do so only then, version 3 always does.
+_hd_loaded() {
+    local now=:${LOADEDMODULES:-}: name=$_hd_module
+    case $name in
+        */*) [[ $now != *:"$name"[:/._-]* ]] || return 0 ;; # gcc/13 → gcc/13.2.0
+        *) [[ $now != *:"$name"[:/]* ]] || return 0 ;;      # gcc → gcc/13.2.0
+    esac
+    # Another name, such as gcc/latest or gcc@13: new under its first part …
+    [[ $now == ":$_hd_before:" || $now != *:"${name%%[/@]*}"[:/]* ]] || return 0
+    # … or an alias. A command that knows what is loaded also knows what isn't.
+    ! module is-loaded hpc-deepfake/none >/dev/null 2>&1
+}
+
+# Refuses impossible values of the words that are used here.
+_hd_check_words() {
+    local image=${HPC_DEEPFAKE_IMAGE:-}
+    if [[ ${HPC_DEEPFAKE_PYTHON:-site} != site ]]; then
+        echo "activate.sh: HPC_DEEPFAKE_PYTHON=$HPC_DEEPFAKE_PYTHON: its only value is site" >&2
+        return 2
+    fi
+    if [[ ${HPC_DEEPFAKE_KIND:-gpu} != @(gpu|cpu|small) ]]; then
+        echo "activate.sh: HPC_DEEPFAKE_KIND=$HPC_DEEPFAKE_KIND: give gpu, cpu or small" >&2
+        return 2
+    fi
+    # Other tools have names of images instead of files.
+    if [[ -n $image && ${HPC_DEEPFAKE_CONTAINER:-apptainer} == @(apptainer|singularity)* &&
+        $image != *://* && ! -r $image ]]; then
+        echo "activate.sh: no container image $image (HPC_DEEPFAKE_IMAGE${SITE:+ of site $SITE})" >&2
+        return 2
+    fi
+}
+
+# Passes a site file's settings on to SLURM, for sbatch by hand, and to the network libraries.
+_hd_site() {
+    local name network=${HPC_DEEPFAKE_INTERFACE:-}
+    _hd_forget HPC_DEEPFAKE_SBATCH
+    export HPC_DEEPFAKE_SBATCH=''
+    if [[ ${HPC_DEEPFAKE_SCHEDULER:-slurm} == slurm ]]; then
+        for name in ACCOUNT PARTITION QOS; do
+            _hd_sbatch "$name" "$(_hd_of_kind "$name")"
+        done
+        _hd_sbatch_options
+    fi
     if [[ -n $network ]]; then
         export OMPI_MCA_btl_tcp_if_include=${OMPI_MCA_btl_tcp_if_include:-$network}
         export OMPI_MCA_oob_tcp_if_include=${OMPI_MCA_oob_tcp_if_include:-$network}
@@ -101,10 +258,83 @@ _hd_site() {
     fi
 }
 
-if _hd_activate; then
-    unset -f _hd_activate _hd_site load_modules
-else
-    unset -f _hd_activate _hd_site load_modules
-    # shellcheck disable=SC2317 # run instead of sourced: exit
-    return 2 2>/dev/null || exit 2
-fi
+# WORD: the site's word for jobs of the kind $HPC_DEEPFAKE_KIND; without one, the general word,
+# else that of GPU jobs
+_hd_of_kind() {
+    local kinds name
+    case ${HPC_DEEPFAKE_KIND:-} in
+        gpu) kinds='GPU_ -' ;;
+        cpu) kinds='CPU_ -' ;;
+        small) kinds='SMALL_ CPU_ -' ;;
+        *) kinds='- GPU_' ;;
+    esac
+    for name in $kinds; do
+        name=HPC_DEEPFAKE_${name#-}$1
+        if [[ -n ${!name:-} ]]; then
+            printf '%s' "${!name}"
+            return
+        fi
+    done
+}
+
+# NAME VALUE: exports SBATCH_NAME, unless the user has; HPC_DEEPFAKE_SBATCH lists what was set here
+_hd_sbatch() {
+    local name=SBATCH_$1
+    [[ -n $2 && -z ${!name+set} ]] || return 0
+    # Which partition of several it is depends on the nodes: `hpc-deepfake job submit` knows.
+    [[ $1 != PARTITION || $2 != *[\ :]* ]] || return 0
+    export "$name=$2"
+    HPC_DEEPFAKE_SBATCH+=$name=$2$'\n'
+}
+
+# The words of sbatch's command line in OPTIONS, as the variables that sbatch reads. Some have none.
+_hd_sbatch_options() {
+    local words=() word key value left='' general=${HPC_DEEPFAKE_OPTIONS:-} own
+    own=$(_hd_of_kind OPTIONS)
+    [[ -n ${HPC_DEEPFAKE_KIND:-} && $own != "$general" ]] || general=''
+    read -ra words <<<"$own $general" # the first of two counts
+    set -- "${words[@]+"${words[@]//[\"\']/}"}"
+    while (($#)); do
+        word=$1 value=''
+        shift
+        case $word in
+            -[A-Z]?* | -[a-z]?*) value=${word:2} word=${word:0:2} ;;
+            --*=*) value=${word#*=} word=${word%%=*} ;;
+        esac
+        if [[ -z $value && $# -gt 0 && $1 != -* ]]; then
+            value=$1
+            shift
+        fi
+        case $word in
+            -A | --account) key=ACCOUNT ;;
+            -C | --constraint) key=CONSTRAINT ;;
+            -G | --gpus) key=GPUS ;;
+            -M | --clusters) key=CLUSTERS ;;
+            -m | --distribution) key=DISTRIBUTION ;;
+            -p | --partition) key=PARTITION ;;
+            -q | --qos) key=QOS ;;
+            -S | --core-spec) key=CORE_SPEC ;;
+            -t | --time) key=TIMELIMIT ;;
+            --mem) key=MEM_PER_NODE ;;
+            --switches) key=REQ_SWITCH ;;
+            --acctg-freq | --batch | --container | --cpus-per-gpu | --delay-boot | --exclusive | \
+                --get-user-env | --gpu-bind | --gpu-freq | --gpus-per-node | --gpus-per-task | --gres | \
+                --gres-flags | --hint | --mem-bind | --mem-per-cpu | --mem-per-gpu | --network | \
+                --no-kill | --overcommit | --power | --profile | --reservation | --signal | --spread-job | \
+                --thread-spec | --threads-per-core | --use-min-nodes | --wait-all-nodes | --wckey)
+                key=${word#--} key=${key//-/_} key=${key^^}
+                ;;
+            *)
+                left+=" $word${value:+=$value}"
+                continue
+                ;;
+        esac
+        _hd_sbatch "$key" "$value"
+    done
+    if [[ -n $left && -z ${SLURM_JOB_ID:-} ]] && command -v sbatch >/dev/null; then
+        echo "activate.sh: note: sbatch by hand doesn't get$left of site $SITE, for which it reads no variable; hpc-deepfake job submit adds them" >&2
+    fi
+}
+
+# shellcheck disable=SC2317 # run instead of sourced: exit
+_hd_main || return 2 2>/dev/null || exit 2
