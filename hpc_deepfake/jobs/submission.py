@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.jobs.queue import journal
 from hpc_deepfake.jobs.scheduler import after, environment, log_file, queue
 from hpc_deepfake.jobs.script import SLURM, render
 from hpc_deepfake.jobs.script.dialect import Dialect
@@ -57,6 +58,10 @@ def submit(options: Namespace, dialect: Dialect, name: str, text: str,
     ids: list[str] = []
     for number, script in enumerate(scripts, 1):
         job = queue([*command, *after(dialect, before)], script, environ, ids)
+        journal.note(job, current.get(dialect.keys["name"], name), work(text), dialect.name, script,
+                     after=before, resumes=ids[-1] if ids else "",
+                     log_file=log_file(dialect, current, job), request=requests[number - 1],
+                     array=dialect.keys["array"] in current)
         ids.append(job)
         print(f"submitted: job {job}{f' ({number} of {options.chain})' if options.chain else ''}, "
               f"{current.get(dialect.keys['name'], name)}"

@@ -229,7 +229,8 @@ def test_a_note_on_gpus_that_do_not_fit_the_device(cluster, capsys, name, gpus, 
 
 @both
 def test_what_is_rendered_is_what_is_submitted(cluster, capsys, scheduler):
-    """On standard input: no file is left behind. The job's id and its log are printed."""
+    """On standard input. The job's id and its log are printed; what was submitted is recorded where
+    the job will keep its records, for `job status` and to submit it again."""
     words = [scheduler, "train_cpu", "--nodes", "2", "--var", "DATA=x.h5", "--", "--epochs", "3"]
     assert run("render", *words) == 0
     rendered = capsys.readouterr().out
@@ -237,7 +238,12 @@ def test_what_is_rendered_is_what_is_submitted(cluster, capsys, scheduler):
     out, err = capsys.readouterr()
     command = {"slurm": ["sbatch", "--parsable"], "pbs": ["qsub"]}[scheduler]
     assert cluster.commands == [command] and cluster.calls[0]["script"] == rendered
-    assert not list(cluster.here.iterdir())
+    job = {"slurm": "101", "pbs": "101.server"}[scheduler]
+    kept = sorted(path for path in cluster.here.rglob("*") if path.is_file())
+    assert [path.parent for path in kept] == [cluster.here / "runs" / job / "jobs"] * 2
+    assert kept[0].read_text() == rendered
+    entry = json.loads(kept[1].read_text())
+    assert (entry["id"], entry["kind"], entry["scheduler"]) == (job, "train", scheduler)
     name, log = {"slurm": ("101", "hd-train-cpu-101.log"), "pbs": ("101.server",
                                                                   "hd-train-cpu.o101")}[scheduler]
     assert out.splitlines() == [f"submitted: job {name}, hd-train-cpu; log: {cluster.here}/{log}",

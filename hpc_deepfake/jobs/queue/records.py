@@ -1,0 +1,138 @@
+"""Jobs by their records in RUN/jobs/ and DATA.jobs/, and those of studies and pipelines."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from hpc_deepfake.core.text import whole_number
+from hpc_deepfake.jobs.queue import journal, reasons
+from hpc_deepfake.jobs.queue.state import Job, key, scheduler_of
+from hpc_deepfake.jobs.script.text import work
+
+_DEPTH = 4  # of folders of records below a study, a sweep or a folder of runs
+_NO_RUNS = {"checkpoints", "Au", "Tp", "Sp"}  # folders of many files
+_SMALL = 1 << 20  # bytes; records are smaller
+
+
+def folders(subject: Path) -> list[Path]:
+    """Folders of records of a run, of a data file, or of all that lies below a folder."""
+    found = [Path(f"{subject}.jobs")]
+    if subject.name == "jobs" or subject.suffix == ".jobs":
+        found.append(subject)
+    elif subject.is_dir():
+        found += _below(subject, _DEPTH)
+    return [folder for folder in found if folder.is_dir()]
+
+
+def _below(folder: Path, depth: int) -> Iterator[Path]:
+    """Folders of records within a folder: its own first."""
+    inside: list[Path] = []
+    with suppress(OSError), os.scandir(folder) as entries:
+        inside = sorted(Path(entry.path) for entry in entries
+                        if entry.is_dir() and entry.name[0] != "." and entry.name not in _NO_RUNS)
+    yield from (path for path in inside if path.name == "jobs" or path.suffix == ".jobs")
+    if depth:
+        for path in inside:
+            if path.name != "jobs" and path.suffix not in (".jobs", ".ranks"):
+                yield from _below(path, depth - 1)
+
+
+def jobs(found: list[Path]) -> list[Job]:
+    """The jobs that folders of records know, the oldest first."""
+    merged: dict[str, Job] = {}
+    for folder in found:
+        for job in _read(folder):
+            known = merged.get(job.key)
+            if known is None:
+                merged[job.key] = job
+            else:
+                merged[job.key] = _merge(known, job)
+    return sorted(merged.values(), key=age)
+
+
+def age(job: Job) -> tuple[float, float, str]:
+    """What jobs are sorted by: when they were submitted, then their number."""
+    number = whole_number("".join(character for character in job.key.partition("_")[0]
+                                  if character.isdecimal()))
+    return job.submitted or job.start or float(number or 0), float(number or 0), job.key
+
+
+def _merge(one: Job, other: Job) -> Job:
+    """One job of two records: what it left itself comes before what others wrote of it."""
+    first, second = (one, other) if one.runs >= other.runs else (other, one)
+    for name in ("scheduler", "name", "work", "submitted", "after", "resumes", "script", "log",
+                 "records"):
+        if not getattr(first, name):
+            setattr(first, name, getattr(second, name))
+    if second.submitted and first.submitted:
+        first.submitted = min(first.submitted, second.submitted)
+    return first
+
+
+def _read(folder: Path) -> Iterator[Job]:
+    """The jobs of one folder; one that several of its files know comes several times."""
+    for entry in journal.read(folder):
+        yield Job(entry.id, entry.scheduler, entry.name, entry.kind, submitted=entry.time,
+                  after=reasons.awaited(entry.after), resumes=entry.resumes,
+                  script=Path(entry.script) if entry.script else None,
+                  log=Path(entry.log) if entry.log else None,
+                  records=Path(entry.records) if entry.records else folder)
+    started: list[tuple[float, str]] = []
+    for file in folder.glob("[0-9]*.env"):
+        with suppress(OSError):
+            started.append((file.stat().st_mtime, file.stem))
+    for at, name in sorted(started):
+        yield _started(folder, name, at)
+    for file in folder.glob("*.id"):  # of a scaling study, by job.sh
+        if (name := _word(file))[:1].isdigit():
+            yield Job(name, scheduler_of(name), work="preprocess" if file.stem.startswith(
+                "preprocess") else "train", records=folder)
+    follower = _word(folder / "next")  # the job that resumes the last stopped one, on PBS
+    began = next((at for at, name in started if key(name) == key(follower)), None)
+    earlier = [(at, name) for at, name in started if began is None or at < began]
+    if follower[:1].isdigit() and earlier:
+        previous = max(earlier)[1]
+        yield Job(follower, scheduler_of(follower), work=_work(folder, previous),
+                  resumes=previous, records=folder)
+
+
+def _started(folder: Path, name: str, at: float) -> Job:
+    """A job that has started, since it left records."""
+    job = Job(name, scheduler_of(name), work=_work(folder, name), submitted=at, records=folder,
+              runs=1)
+    script = folder / f"{name}.sh"
+    if not job.scheduler and script.is_file():
+        job.scheduler = "pbs" if "\n#PBS " in _text(script) else "slurm"
+    job.code = whole_number(_word(folder / f"{name}.outcome"))
+    link = folder / f"{name}.log"
+    job.log = link if link.is_symlink() or link.exists() else None
+    return job
+
+
+def _work(folder: Path, name: str) -> str:
+    """What a job does, by the script that it left."""
+    last = work(_text(folder / f"{name}.sh"))
+    if last.isidentifier():
+        return last
+    return "preprocess" if folder.suffix == ".jobs" else ""
+
+
+def cancelled(folder: Path) -> set[str]:
+    """Keys of the jobs that ``hpc-deepfake job cancel`` has cancelled."""
+    return {key(line) for line in _text(folder / "cancelled").split()}
+
+
+def _word(path: Path) -> str:
+    return _text(path).strip()
+
+
+def _text(path: Path) -> str:
+    """The beginning of a file as text; empty if it can't be read."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read(_SMALL)
+    except (OSError, ValueError):
+        return ""
