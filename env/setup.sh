@@ -13,8 +13,9 @@ build, and takes a second if everything is up to date.
 
   --gpu            build for CUDA and NCCL (7 GB, about 15 minutes; needs nvcc)
   --cpu            build for CPUs again
-  --mpi KIND       auto: mpicxx in PATH (a loaded module), or from apt as root on Debian and
-                   Ubuntu, else pypi; system: never pypi; pypi: Open MPI inside the environment
+  --mpi KIND       auto: mpicxx in PATH or Cray MPICH (a loaded module), or from apt as root on
+                   Debian and Ubuntu, else pypi, but not on a cluster; system: never pypi;
+                   pypi: Open MPI inside the environment
   --download DIR   only download everything that --offline needs, on a connected machine
   --offline DIR    build from DIR, without a network
   --check          run the self-check again, even if nothing changed
@@ -24,7 +25,8 @@ Options are remembered for the next run. Variables that are read (defaults in pa
   PYTHON             Python 3.11 to 3.13 to build with       (python3, python3.13, …)
   HDF5_DIR           a parallel HDF5 built with the same MPI, or "none"
   CUDA_HOME, NCCL_HOME   with --gpu                          (folder of nvcc; NCCL's wheel)
-  MPIRUN             starts the two ranks of the self-check  (mpirun -np 2)
+  MPIRUN             starts the two ranks of the self-check, such as srun -n 2 in an
+                     allocation; none leaves it out          (mpirun -np 2)
   JOBS               number of compiler processes            (one per core, up to 8)
 Exit codes: 0 done; 1 a step failed; 2 wrong options or something is missing, nothing was changed.
 EOF
@@ -53,8 +55,11 @@ section() { # section NAME…: lines of these sections of versions.txt
     local wanted=" $* "
     awk -v wanted="$wanted" '
         /^# \[/ { name = $2; gsub(/[][]/, "", name); on = index(wanted, " " name " "); next }
-        on && /==/' "$versions"
+        on && /==/' "$versions" |
+        if aarch64; then sed 's/^tensorflow-cpu==/tensorflow==/'; else cat; fi # whose wheel has no CUDA
 }
+
+aarch64() { [[ $(uname -m) == aarch64 ]]; }
 
 # --- what to build ------------------------------------------------------------------------
 
@@ -161,8 +166,60 @@ debian_mpi() { [[ $(command -v mpicxx) -ef /usr/bin/mpicxx && -f /etc/debian_ver
 
 has_mpi() { command -v mpicxx >/dev/null && { [[ -n ${MPIRUN:-} ]] || command -v mpirun >/dev/null; }; }
 
+# Cray MPICH: its compilers are cc and CC, its library is named for the compiler (libmpi_gnu_123.so),
+# so mpi4py's wheel doesn't find it. Another MPI's module comes first.
+cray_mpich() {
+    [[ -n ${CRAYPE_VERSION:-} && -n ${CRAY_MPICH_DIR:-} ]] && command -v cc >/dev/null && command -v CC >/dev/null &&
+        { ! command -v mpicxx >/dev/null || [[ $(command -v mpicxx) == /opt/cray/* ]]; }
+}
+
+# What shows that this is a cluster, where PyPI's Open MPI would only work over TCP
+cluster() {
+    local name
+    [[ -z ${CRAYPE_VERSION:-} ]] || { echo "CRAYPE_VERSION=$CRAYPE_VERSION" && return; }
+    name=$(compgen -e | grep -m 1 -E '^(SLURM|PBS)_') && { echo "the variable $name" && return; }
+    for name in sbatch qsub; do
+        command -v "$name" && return
+    done
+    return 1
+}
+
+check_cluster_mpi() { # SIGN
+    if command -v mpicxx >/dev/null; then
+        need_launcher "there is no mpirun beside $(command -v mpicxx)"
+        return
+    fi
+    local module="the site's MPI module (module avail mpi, module spider openmpi)"
+    [[ -z ${CRAYPE_VERSION:-} ]] || module="PrgEnv-gnu and cray-mpich"
+    missing+=("MPI (mpicxx and mpirun): load $module, or let env/sites/NAME.sh load it and run SITE=NAME env/setup.sh. PyPI's Open MPI isn't taken on a cluster ($1): it knows neither the scheduler nor the fast network; with it nevertheless: env/setup.sh --mpi pypi")
+}
+
+need_launcher() { # WHY
+    missing+=("a command that starts two ranks for the self-check ($1): within an allocation, MPIRUN='srun -n 2' env/setup.sh; or leave the check out, with MPIRUN=none env/setup.sh, and run the doctor in a job")
+}
+
+check_cray() {
+    mpi=system
+    mpicc=cc
+    mpi_version="Cray MPICH ${CRAY_MPICH_VERSION:-}, $CRAY_MPICH_DIR"
+    [[ ${PE_ENV:-GNU} == GNU ]] ||
+        missing+=("GCC behind cc and CC, as for TensorFlow (this is PrgEnv-${PE_ENV,,}): module load PrgEnv-gnu")
+    [[ -n ${MPIRUN:-} ]] || command -v mpirun >/dev/null || need_launcher "a Cray has no mpirun"
+}
+
 check_mpi() {
+    local sign
+    mpicc=mpicc
+    if [[ $mpi != pypi ]] && cray_mpich; then
+        check_cray
+        return
+    fi
     if [[ $mpi == auto ]] && ! has_mpi && ! can_apt; then
+        if sign=$(cluster); then
+            mpi_version=
+            check_cluster_mpi "$sign"
+            return
+        fi
         mpi=pypi
     fi
     if [[ $mpi == pypi ]]; then
@@ -210,6 +267,10 @@ check_hdf5() {
     esac
 }
 
+check_platform() {
+    ! aarch64 || ((!gpu)) || missing+=("TensorFlow with CUDA for aarch64 (Grace Hopper and the like), which PyPI doesn't have: use the site's own Python stack (HPC_DEEPFAKE_PYTHON=site in the site file), or a container image with TensorFlow, Horovod, mpi4py and h5py (HPC_DEEPFAKE_IMAGE); --cpu builds for CPUs")
+}
+
 check_cuda() {
     local nvcc=${CUDA_HOME:+$CUDA_HOME/bin/}nvcc
     if ! command -v "$nvcc" >/dev/null && [[ -x /usr/local/cuda/bin/nvcc ]]; then
@@ -227,10 +288,48 @@ check_cuda() {
         missing+=("a working nvcc: $nvcc does not list its architectures")
 }
 
-free_mb() { # free_mb FOLDER: which need not exist yet
+existing() { # FOLDER: itself, or the nearest one above it that exists
     local folder=$1
     while [[ ! -d $folder ]]; do folder=$(dirname "$folder"); done
-    df -Pm "$folder" | awk 'NR == 2 { print $4 }'
+    printf '%s' "$folder"
+}
+
+free_mb() { # free_mb FOLDER: which need not exist yet
+    df -Pm "$(existing "$1")" | awk 'NR == 2 { print $4 }'
+}
+
+# How many more files can be created, by the file system and by quotas: lines NUMBER WHAT. Quotas end
+# with the number of files, its soft and hard limit (0: none) and the grace time.
+free_files() { # FOLDER, which need not exist yet
+    local folder kind
+    folder=$(existing "$1")
+    df -Pi "$folder" 2>/dev/null |
+        awk 'NR == 2 && $2 > 0 && $4 ~ /^[0-9]+$/ { print $4, "free inodes of the file system" }' || true
+    {
+        for kind in u g; do
+            { timeout 20 lfs quota -q "-$kind" "$(id "-${kind}n")" "$folder" | tr -d '\n' && echo; } || true
+        done
+        timeout 20 quota -wp | grep -F "$(df -P "$folder" | awk 'NR == 2 { print $1 }') " || true
+    } 2>/dev/null | tr -d '*[]' | awk 'NF >= 9 {
+        limit = $(NF - 1) > 0 ? $(NF - 1) : $(NF - 2)
+        if (limit > 0) print limit - $(NF - 3), "left of the quota"
+    }'
+}
+
+check_files() { # check_files FOLDER NUMBER HOW
+    local left what
+    while read -r left what; do
+        ((left >= $2)) || missing+=("room for files: $1 can get $left more ($what), about $2 are needed: $3")
+    done < <(free_files "$1")
+}
+
+check_exec() { # check_exec FOLDER HOW: whether programs can be started there
+    local try
+    try=$(mktemp "$(existing "$1")/.hpc-deepfake-XXXXXX" 2>/dev/null) || return 0 # reported elsewhere
+    printf '#!/bin/sh\n' >"$try"
+    chmod 700 "$try"
+    "$try" 2>/dev/null || missing+=("a folder in which programs can be started: $1 is on a file system mounted noexec: $2")
+    rm -f "$try"
 }
 
 check_disk() { # check_disk FOLDER MEGABYTES HOW
@@ -267,12 +366,16 @@ check_folder() {
 }
 
 check_machine() {
+    check_platform
     check_python
     check_compiler
     check_mpi
     check_hdf5
-    ((gpu)) && check_cuda
+    ((!gpu)) || aarch64 || check_cuda
     if [[ ! -f $stamps/selfcheck ]]; then
+        check_exec "$env" "choose another folder with HPC_DEEPFAKE_ENV"
+        check_exec "${TMPDIR:-/tmp}" "choose another folder with TMPDIR"
+        check_files "$env" $((gpu ? 55000 : 40000)) "choose another folder with HPC_DEEPFAKE_ENV, or remove files"
         check_disk "$env" $((gpu ? 9000 : 3000)) "choose another folder with HPC_DEEPFAKE_ENV"
         check_disk "${TMPDIR:-/tmp}" $((gpu ? 4000 : 1500)) "choose another folder with TMPDIR"
         [[ -n $offline || -z $python ]] || check_network
@@ -339,7 +442,7 @@ step_system() {
 # From scratch, because pip leaves pieces behind: for another Python, MPI from PyPI or TensorFlow
 # package, or after an interrupted installation. Compiled wheels are kept.
 step_venv() {
-    rm -rf "${env:?}"/{bin,include,lib,lib64,share,etc,pyvenv.cfg} "$stamps"/{packages,h5py,horovod,project,selfcheck}
+    rm -rf "${env:?}"/{bin,include,lib,lib64,share,etc,pyvenv.cfg} "$stamps"/{packages,mpi4py,h5py,horovod,project,selfcheck}
     "$python" -m venv "$env"
     pip install --no-deps "pip==$(version_of pip)"
 }
@@ -390,8 +493,12 @@ step_h5py() {
 
 build_h5py() {
     printf '[build_ext]\nparallel = %s\n' "$jobs" >"$scratch/build.cfg"
-    DIST_EXTRA_CONFIG=$scratch/build.cfg CC=mpicc HDF5_MPI=ON HDF5_DIR=$hdf5 pip_wheel "$1"
+    DIST_EXTRA_CONFIG=$scratch/build.cfg CC=$mpicc HDF5_MPI=ON HDF5_DIR=$hdf5 pip_wheel "$1"
 }
+
+step_mpi4py() { compiled mpi4py "$mpi4py_key"; }
+
+build_mpi4py() { MPICC="$mpicc -shared" pip_wheel "$1"; }
 
 step_horovod() { compiled horovod "$horovod_key"; }
 
@@ -457,6 +564,10 @@ step_project() {
 }
 
 step_selfcheck() {
+    if [[ ${MPIRUN:-} == none ]]; then
+        say "         left out (MPIRUN=none): run hpc-deepfake doctor in a job"
+        return
+    fi
     ( # activate.sh changes the environment
         export HPC_DEEPFAKE_ENV=$env
         # shellcheck source=/dev/null
@@ -474,6 +585,7 @@ step_selfcheck() {
 # --- download or build ---------------------------------------------------------------
 
 download_all() {
+    check_platform
     check_python
     [[ -z $python ]] || check_network
     check_disk "$download" $((gpu ? 6000 : 1000)) "choose another folder"
@@ -492,8 +604,8 @@ download_all() {
     section build >"$scratch/list"
     grep -E '^(numpy|mpi4py|cffi|pycparser|cloudpickle|psutil|PyYAML|packaging)==' "$versions" >>"$scratch/list"
     pip install -q --no-deps --no-index --find-links "$download" -r "$scratch/list"
-    pip download -q --no-deps --no-build-isolation --no-binary h5py,horovod --dest "$download" \
-        "h5py==$(version_of h5py)" "horovod==$(version_of horovod)"
+    pip download -q --no-deps --no-build-isolation --no-binary h5py,horovod,mpi4py --dest "$download" \
+        "h5py==$(version_of h5py)" "horovod==$(version_of horovod)" "mpi4py==$(version_of mpi4py)"
     made_for >"$download/made-for"
     say "[$(elapsed)] done, $(du -sh "$download" | cut -f1). On the other machine, with the same Python: env/setup.sh --offline DIR"
 }
@@ -509,6 +621,10 @@ build_all() {
     [[ -f $stamps/selfcheck ]] || say "About $( ((gpu)) && echo 15 || echo 7) minutes on two cores; you can interrupt it and run it again."
 
     step_total=$((6 + (${#packages[@]} > 0)))
+    if [[ $mpicc == cc ]]; then # Cray's compilers
+        export CC=cc CXX=CC
+        step_total=$((step_total + 1))
+    fi
     if ((${#packages[@]})); then
         step system "$(date)" "apt-get install ${packages[*]}"
         packages=()
@@ -534,6 +650,11 @@ build_all() {
 
     packages_key="$python_key $(section "${sections[@]}" | digest)"
     step packages "$packages_key" "packages of versions.txt: ${sections[*]} ($( ((gpu)) && echo 3 || echo 1) min)"
+
+    if [[ $mpicc == cc ]]; then
+        mpi4py_key="mpi4py $(version_of mpi4py) $packages_key $mpi_version"
+        step mpi4py "$mpi4py_key" "mpi4py for $mpi_version, compiled (3 to 10 min)"
+    fi
 
     h5py_key="h5py $(version_of h5py) $python_key ${hdf5:-wheel}"
     [[ -z $hdf5 ]] || h5py_key+=" $(grep -h 'define H5_VERS_INFO\|define H5_VERSION' "$hdf5"/include/H5p*.h | digest) $mpi_version"
