@@ -15,7 +15,7 @@ from pathlib import Path
 from hpc_deepfake.core.errors import InputError, reason
 from hpc_deepfake.core.log import log
 from hpc_deepfake.core.streams import work_matters
-from hpc_deepfake.jobs import accounting, checking, options, queue
+from hpc_deepfake.jobs import accounting, checking, cost, options, queue
 from hpc_deepfake.jobs.script import DIALECTS, render
 from hpc_deepfake.jobs.script.dialect import Dialect
 from hpc_deepfake.jobs.script.request import Portable, Request
@@ -34,6 +34,8 @@ def main(argv: Sequence[str]) -> int:
         return queue.COMMANDS[subcommand](rest)
     if subcommand == "check":
         return checking.main(rest)
+    if subcommand == "cost":
+        return cost.main(rest)
     if subcommand == "render":
         return _render(rest)
     if subcommand == "submit":
@@ -94,6 +96,15 @@ def _dialect(scheduler: str | None, subcommand: str, site: str | None) -> Dialec
         raise InputError(f"{problem}: give slurm, pbs or auto, like\n  hpc-deepfake job "
                          f"{subcommand} slurm train_cpu --nodes 2 --time 2:00:00")
     return DIALECTS[scheduler]
+
+
+def scheduler_here(scheduler: str, site: str | None = None) -> str:
+    """``slurm`` or ``pbs``, where ``scheduler`` may also be ``auto``, as for ``submit_job``.
+
+    Raises:
+        InputError: no such scheduler, or none is here.
+    """
+    return _dialect(scheduler, "submit", site or os.environ.get("SITE")).name
 
 
 def _read(arguments: Namespace, dialect: Dialect, subcommand: str) -> tuple[str, str]:

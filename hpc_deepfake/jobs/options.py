@@ -14,6 +14,7 @@ from hpc_deepfake.jobs.site import KINDS
 _SUBCOMMANDS = """subcommands:
   render    print a job script of jobs/ with changes
   submit    submit it with sbatch or qsub
+  cost      print how much job scripts may use at most
   check     try a site file without a cluster
   status    show what jobs are doing, why they wait, how far they are
   logs      print the log of a run's current job, and follow it
@@ -54,12 +55,13 @@ class _Parser(Parser):
 def overview() -> Parser:
     """The command line without a subcommand."""
     cli = Parser(prog="hpc-deepfake job", config=False,
-                 usage="hpc-deepfake job render | submit | check | status | logs | cancel | report "
-                       "…",
+                 usage="hpc-deepfake job render | submit | cost | check | status | logs | cancel | "
+                       "report …",
                  description="Print, submit and report on job scripts for SLURM and PBS.",
                  epilog=_SUBCOMMANDS)
     cli.add_argument("subcommand", help="see below",
-                     choices=("render", "submit", "check", "status", "logs", "cancel", "report"))
+                     choices=("render", "submit", "cost", "check", "status", "logs", "cancel",
+                              "report"))
     return cli
 
 

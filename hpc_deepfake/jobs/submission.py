@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.jobs import cost
 from hpc_deepfake.jobs.queue import journal
 from hpc_deepfake.jobs.scheduler import after, environment, log_file, queue
 from hpc_deepfake.jobs.script import SLURM, render
@@ -49,11 +50,14 @@ def submit(options: Namespace, dialect: Dialect, name: str, text: str,
     current = directives(scripts[0], dialect)
     environ = environment(dialect, users_keys(text, dialect, request))
     command = list(dialect.command)
+    bill = cost.line(scripts, dialect, environ)
     if options.dry_run:
         _dry_run(options, dialect, scripts, command)
+        print(f"# {bill}")
         return []
     if run:
         print(f"run: {run}")
+    print(bill)
     before = options.after or []
     ids: list[str] = []
     for number, script in enumerate(scripts, 1):

@@ -35,6 +35,8 @@ print("a warning", file=sys.stderr)
 print(dict(sbatch=f"{{100 + number}};cluster", qsub=f"{{100 + number}}.server")[call["command"][0]])
 """
 OURS = ("SBATCH_", "SLURM_", "SRUN_", "PBS_", "HPC_DEEPFAKE_", "SITE", "RUN", "DATA", "DEVICE")
+COST = ("cost: at most {} node hours, {} core hours for one run; a job that is stopped runs again "
+        "up to 20 times")
 both = pytest.mark.parametrize("scheduler", DIALECTS)
 
 
@@ -246,7 +248,8 @@ def test_what_is_rendered_is_what_is_submitted(cluster, capsys, scheduler):
     assert (entry["id"], entry["kind"], entry["scheduler"]) == (job, "train", scheduler)
     name, log = {"slurm": ("101", "hd-train-cpu-101.log"), "pbs": ("101.server",
                                                                   "hd-train-cpu.o101")}[scheduler]
-    assert out.splitlines() == [f"submitted: job {name}, hd-train-cpu; log: {cluster.here}/{log}",
+    assert out.splitlines() == [COST.format(16, 256),
+                                f"submitted: job {name}, hd-train-cpu; log: {cluster.here}/{log}",
                                 f"afterwards: hpc-deepfake job report {name}"]
     assert err == "a warning\n"
 
@@ -266,7 +269,8 @@ def test_a_dry_run_prints_and_submits_nothing(cluster, capsys, scheduler):
                      "--kill-on-invalid-dep=yes"],
            "pbs": ["qsub -W depend=afterok:7", "qsub -W depend=afterany:ID_OF_JOB_1"]}[scheduler]
     assert new[2:] == [f"# would be submitted by: {how[0]}",
-                       f"# then, with HPC_DEEPFAKE_CHAIN=next, by: {how[1]}"]
+                       f"# then, with HPC_DEEPFAKE_CHAIN=next, by: {how[1]}",
+                       "# cost: at most 16 node hours, 256 core hours"]
 
 
 @pytest.mark.parametrize(("scheduler", "given", "words"), [
@@ -372,9 +376,10 @@ def test_a_chain_is_one_run_in_several_jobs(cluster, capsys, scheduler):
     assert re.fullmatch(r"runs/\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d-train_4gpu", values["RUN"])
     out = capsys.readouterr().out.splitlines()
     assert out[0] == f"run: {values['RUN']}"
-    assert [line.split(",")[0] for line in out[1:4]] == [
+    assert out[1] == "cost: at most 12 node hours, 384 core hours, 48 GPU hours"
+    assert [line.split(",")[0] for line in out[2:5]] == [
         f"submitted: job {100 + number}{suffix} ({number} of 3)" for number in (1, 2, 3)]
-    assert out[4] == f"afterwards: hpc-deepfake job report {values['RUN']}"
+    assert out[5] == f"afterwards: hpc-deepfake job report {values['RUN']}"
 
 
 @pytest.mark.parametrize(("words", "environment", "expected"), [
@@ -423,7 +428,8 @@ def test_a_refusal_is_one_message_and_code_2(cluster, capsys, monkeypatch, sched
         cli.main()
     assert left.value.code == 2
     out, err = capsys.readouterr()
-    assert not out and err.count("error: ") == 2  # ours, and sbatch's
+    assert out.splitlines() == [COST.format(8, 128)]
+    assert err.count("error: ") == 2  # ours, and sbatch's
     assert err.startswith(f"error: {DIALECTS[scheduler].command[0]} refused the job: ")
     assert "invalid partition specified: nope" in err and "--set KEY=VALUE" in err
 
