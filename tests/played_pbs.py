@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -85,7 +86,8 @@ class PlayedPbs:
 
     def submit(self, script: Path, *options: str, cwd: Path, **variables: str) -> str:
         """``qsub OPTIONS -v NAME=VALUE,… SCRIPT``; returns the job's id."""
-        given = ",".join(f"{name}={value}" for name, value in variables.items())
+        given = ",".join(f"{name}=" + re.sub(r"([\\,'\"])", r"\\\1", value)
+                         for name, value in variables.items())
         done = self.shell("qsub", *options, *(["-v", given] if given else []), str(script), cwd=cwd)
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()

@@ -7,6 +7,9 @@
 readonly CONTAINER_VARIABLES=(CUDA_VISIBLE_DEVICES OMP_NUM_THREADS PYTHONPATH PYTHONUNBUFFERED SITE TMPDIR 'FI_*'
     'HDF5_*' 'HOROVOD_*' 'HPC_DEEPFAKE_*' 'MPICH_*' 'NCCL_*' 'OMPI_*' 'PALS_*' 'PMI*' 'PRTE_*' 'SLURM_*' 'TF_*' 'UCX_*')
 
+contained=()    # words before a command that runs in the image
+srun_options=() # of srun, of the site and for its container
+
 # fill TEMPLATE NAME=VALUE…: sets $filled, the words of TEMPLATE with each {NAME} replaced. Words are
 # what stands between spaces: quotes have no meaning, and a value stays within its word.
 fill() {

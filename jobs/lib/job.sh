@@ -5,6 +5,16 @@
 # After that, the job is in its working directory with the environment active, $job_args holds the
 # arguments of the program, and one of the functions at the end does the work.
 set -euo pipefail
+# Before 4.4, bash takes an empty array for an unset variable.
+((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] >= 404)) || set +u
+
+# The script is a login shell (for the module command), whose end runs ~/.bash_logout: under set -e, a
+# command that fails there would change the job's exit code.
+exit() {
+    local code=${1:-$?}
+    set +eu
+    builtin exit "$code"
+}
 
 job_scheduler=$1
 job_lib=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P)
@@ -17,17 +27,21 @@ job_id=''           # empty outside of a job
 job_nodes=1
 job_ranks=1         # over all nodes
 job_cpus=1          # of each rank
+job_gpus=0          # of each node
+job_kind=cpu        # as in site files: cpu, gpu or small
 job_script=$0       # the scheduler's copy of the script
 job_log=''
 job_workdir=$PWD    # folder in which it was submitted
 job_step=''         # name of the step being launched, for the accounting
 job_records=''      # folder of this job's script, variables, first error and outcome
+job_guest=''        # name of a job that leaves outcome and next there to the job that did the work
+job_reruns=0        # how often the scheduler itself has run it again
 # Written into the script of a job that resumes an earlier one.
 job_restarts=${job_restarts:-0} # how often it was resumed after a stop
 job_element=${job_element:-}    # number within an array, or empty
 job_run=${job_run:-}            # run directory
 only_if_possible='' # option: drop a job that can never start
-after_training=ok   # dependency of a job on a training, which may be stopped and resumed
+after_work=ok       # dependency of a job on one that may be stopped and resumed
 
 asked_device=${DEVICE:-} # of a pipeline's training; empty: its script's own
 # Empty or default values for variables that a script doesn't have.
@@ -94,15 +108,46 @@ begin() {
     source "$HPC_DEEPFAKE_HOME/env/activate.sh"
     # MPI and PBS may have set this for the whole node; each rank computes on its share of the cores.
     export OMP_NUM_THREADS=$job_cpus
-    python=(python)
-    if [[ -n ${HPC_DEEPFAKE_IMAGE:-} ]]; then
-        python=(apptainer exec --bind "$PWD")
-        [[ $DEVICE == cpu ]] || python+=(--nv)
-        python+=("$HPC_DEEPFAKE_IMAGE" python)
-    fi
+    choose_device
+    choose_python
     [[ -n $job_id ]] || return 0 # not in a job
-    say "job $job_id: $job_nodes node(s), $job_ranks rank(s) of $job_cpus CPU(s), run $((job_restarts + 1)); $(date '+%F %T')" \
-        "clone $HPC_DEEPFAKE_HOME, environment ${HPC_DEEPFAKE_IMAGE:-$VIRTUAL_ENV}, working in $PWD"
+    say "job $job_id: $job_nodes node(s), $job_ranks rank(s) of $job_cpus CPU(s), run $((job_restarts + job_reruns + 1)); $(date '+%F %T')" \
+        "clone $HPC_DEEPFAKE_HOME, environment ${HPC_DEEPFAKE_IMAGE:-${VIRTUAL_ENV:-of the site $SITE}}, working in $PWD"
+}
+
+# choose_device: the site's DEVICE takes the place of the scripts' gpu, unless the user, or the job
+# that submitted this one, has chosen
+choose_device() {
+    [[ -n ${HPC_DEEPFAKE_DEVICE:-} && $DEVICE == gpu ]] || return 0
+    [[ ! $(declare -p DEVICE) =~ ^declare\ -[a-z]*x ]] || return 0 # from the environment
+    ! grep -q '^DEVICE=[a-z]' "$job_script" || return 0           # written into the script
+    DEVICE=$HPC_DEEPFAKE_DEVICE
+}
+
+# choose_python: sets $python, the words that start a Python with this project, in the site's
+# container if it has one. The image sees the folders of all files that the job works on.
+choose_python() {
+    python=(python)
+    if ! in_container; then
+        command -v python >/dev/null || python=(python3) # a site's own
+        return
+    fi
+    container "$DEVICE" "$PWD" "$HPC_DEEPFAKE_HOME" "$PICTURES" "$DATA" "$RUN" "$CONFIG" "${HPC_DEEPFAKE_DATA:-}" \
+        "$(chosen data DATA '')" "$(chosen out DATA '')" "$(chosen run RUN '')" "$(chosen model RUN '')" \
+        "${STAGE:+$(local_folder "$STAGE")}" "${job_args[@]}" || exit
+    python=("${contained[@]}" python)
+    if container_by_srun; then
+        # Ranks are in it already. This shell's own commands get there by a step of one process; on
+        # a login node, where there is none, by that machine's Python.
+        python() {
+            if [[ -n $job_id ]]; then
+                srun --nodes=1 --ntasks=1 "--cpus-per-task=$job_cpus" --mpi=none --export=ALL "${srun_options[@]}" python "$@"
+            else
+                host_python || die "outside of jobs there is no container here, so this needs Python 3.11 or newer in PATH"
+                python3 "$@"
+            fi
+        }
+    fi
 }
 
 in_a_job() { [[ -n $job_id ]] || die "this is a job script: submit it, like ${job_example}"; }
@@ -115,7 +160,7 @@ record() {
     mkdir -p "$job_records"
     [[ $job_script == /dev/null ]] || cp "$job_script" "$name.sh"
     { # variables that influence a run; no tokens or keys, no names of people
-        env | grep -E '^(SLURM|PBS|OMPI|PRTE|PMIX|UCX|NCCL|FI|HOROVOD|TF|CUDA|OMP|HDF5|HPC_DEEPFAKE|PYTHON)_|^(PATH|LD_LIBRARY_PATH|LOADEDMODULES|SITE|HOSTNAME)=' |
+        env | grep -E '^(SLURM|PBS|OMPI|PRTE|PMIX|UCX|NCCL|FI|HOROVOD|TF|CUDA|OMP|HDF5|HPC_DEEPFAKE|PYTHON|MPICH|PALS|RCCL|MIOPEN|ROCR|HIP)_|^(PATH|PYTHONPATH|LD_LIBRARY_PATH|LOADEDMODULES|SITE|HOSTNAME)=' |
             grep -viE '^[^=]*(jwt|token|secret|passw|cookie|_key)' |
             grep -vE '^(SLURM|PBS)_[A-Z_]*(USER|LOGNAME|MAIL|HOME|UID|GID)' | sort
     } >"$name.env"
@@ -131,11 +176,50 @@ record() {
     fi
     # Files for the error of the first rank that fails, and for the program's exit code.
     export HPC_DEEPFAKE_ERROR_FILE=$name.error HPC_DEEPFAKE_OUTCOME_FILE=$name.outcome
+    [[ -n $job_guest ]] || rm -f "$job_records/outcome" # of an earlier job
+}
+
+# outcome CODE: records how the work ended so far; whoever resumes it says so afterwards (followed_by)
+outcome() {
+    [[ -z $job_guest ]] || return 0
+    echo "$1" >"$job_records/outcome"
+    rm -f "$job_records/next"
+}
+
+followed_by() { # JOB: resumes the work of this one
+    [[ -n $job_guest ]] || echo "$1" >"$job_records/next"
+}
+
+# follow FOLDER WHAT: a job that needs what another one makes, whose records are in FOLDER, acts on
+# how that has ended. Where another job resumes it, this one is submitted again, to run after that.
+follow() {
+    local next='' code='' again trouble
+    [[ ! -s $1/next ]] || next=$(<"$1/next")
+    if [[ -n $next && $next != "$job_id" ]] && queued_or_running "$next"; then
+        if ! again=$(submit_again "$next"); then
+            fail 2 "$2 resumes in job $next, and this node may not submit jobs: submit this one again, to run after that"
+        fi
+        say "$2 resumes in job $next: this job runs after it, as job $again"
+        [[ -z $job_guest ]] || exit 0
+        outcome "$EXIT_STOPPED"
+        followed_by "$again"
+        exit "$EXIT_STOPPED"
+    fi
+    # A job of a pipeline, at its first start; who submits one by hand knows what there is.
+    [[ -n ${HPC_DEEPFAKE_AFTER:-} && $job_restarts == 0 ]] || return 0
+    [[ ! -s $1/outcome ]] || code=$(<"$1/outcome")
+    case $code in
+        0) return 0 ;;
+        "$EXIT_STOPPED") trouble="$2 was stopped, and no job resumes it. Resume it, then submit this job again" ;;
+        '') trouble="$2 ended without a word, so it was killed, as at its time limit or for its memory. Submit it and this job again" ;;
+        *) trouble="$2 failed (exit code $code)" ;;
+    esac
+    fail 2 "$trouble; what happened is in $1"
 }
 
 # fail CODE MESSAGE: ends the job; the error of the first rank that failed comes last in the log
 fail() {
-    echo "$1" >"$job_records/outcome"
+    outcome "$1"
     {
         echo "----- job $job_id failed: $2"
         [[ ! -s $HPC_DEEPFAKE_ERROR_FILE ]] || cat "$HPC_DEEPFAKE_ERROR_FILE"
@@ -152,7 +236,11 @@ check() {
     case $code in
         0) ;;
         "$EXIT_STOPPED") stopped ;;
-        *) fail "$code" "preflight check failed (DOCTOR=off skips it)" ;;
+        *)
+            [[ -n $reported ]] || fail "$code" "the launcher ended with exit code $code before the preflight check said \
+anything: it started no ranks, or they died at once. Its messages are above; launchers: HPC_DEEPFAKE_LAUNCHER in env/sites/template.sh"
+            fail "$code" "preflight check failed (DOCTOR=off skips it)"
+            ;;
     esac
 }
 
@@ -175,7 +263,7 @@ work() {
 }
 
 stopped() { # everything is saved: arranges for the job to be resumed
-    echo "$EXIT_STOPPED" >"$job_records/outcome"
+    outcome "$EXIT_STOPPED"
     remove_copies # SLURM may end this shell when it queues the job again
     if grep -qxF "$job_id" "$job_records/cancelled" 2>/dev/null; then
         say "stopped by hpc-deepfake job cancel: submit it again to resume"
@@ -185,7 +273,7 @@ stopped() { # everything is saved: arranges for the job to be resumed
     exit "$EXIT_STOPPED"
 }
 
-finished() { echo 0 >"$job_records/outcome"; }
+finished() { outcome 0; }
 
 job_ends() { # however this shell ends
     [[ -z ${timer:-} ]] || kill "$timer" 2>/dev/null || true # of watch_limit
@@ -223,16 +311,103 @@ write_script() {
     }
 }
 
-# submit SCRIPT OPTIONS NAME=VALUE… [-- ARGUMENTS…]: submits a job script and prints the job's id.
-# OPTIONS: options of sbatch or qsub, in one string. The script as submitted is kept in $job_records.
+# submit SCRIPT OPTIONS WORD… [-- ARGUMENTS…]: submits a job script and prints the job's id. OPTIONS:
+# options of sbatch or qsub, in one string. A WORD is NAME=VALUE, of the script's variables, or
+# --OPTION=VALUE of hpc-deepfake job render. The directives of the site for this kind of job are
+# written into the script, unless OPTIONS say otherwise. It is kept in $job_records.
 submit() {
-    local script=$1 options=() name id
-    [[ -z $2 ]] || read -ra options <<<"$2"
+    local script=$1 name wanted=$2 options=() words=() request=() id site_options=''
+    shift 2
+    while (($#)) && [[ $1 != -- ]]; do
+        case $1 in
+            --*) request+=("$1") ;;
+            *) words+=("$1") ;;
+        esac
+        shift
+    done
     name=$job_records/$(basename "$script" .sh)-$(date +%s%N).sh
-    write_script "$script" "HPC_DEEPFAKE_HOME=$HPC_DEEPFAKE_HOME" "SITE=$SITE" "${@:3}" >"$name"
-    id=$(queue "$name" "${options[@]}") || return
-    note_job "$id" "$name" "$2" "${@:3}"
+    if [[ -n $SITE || ${#request[@]} -gt 0 ]] && can_render; then
+        apart "$wanted"
+        "${python[@]}" -m hpc_deepfake.cli job render "$job_scheduler" --script "$script" ${SITE:+--site "$SITE"} \
+            "${request[@]}" "--options=$wanted" </dev/null >"$name.site" || return
+        script=$name.site site_options=written
+    else
+        ((${#request[@]} == 0)) || die "${request[*]} need Python 3.11 or newer on this machine"
+        [[ -z $wanted ]] || read -ra options <<<"$wanted"
+    fi
+    write_script "$script" "HPC_DEEPFAKE_HOME=$HPC_DEEPFAKE_HOME" "SITE=$SITE" "${words[@]}" "$@" >"$name"
+    rm -f "$name.site"
+    id=$([[ -z $site_options ]] || drop_site_options && queue "$name" "${options[@]}") || return
+    note_job "$id" "$name" "${options[*]}" "${words[@]}" "$@"
     printf '%s\n' "$id"
+}
+
+# Whether scripts can be rendered: not where only jobs have a container
+can_render() {
+    [[ -n $job_id ]] || ! container_by_srun || host_python || {
+        say "note: no Python 3.11 on this machine, so jobs are submitted without the directives of site $SITE, except those in SBATCH_ variables" >&2
+        return 1
+    }
+}
+
+# apart OPTIONS: sets $options, those that aren't part of a script (dependencies), and $wanted, the others
+apart() {
+    local words=() word
+    read -ra words <<<"$1"
+    wanted='' options=()
+    set -- "${words[@]}"
+    while (($#)); do
+        word=$1
+        shift
+        case $word in
+            --dependency=* | --kill-on-invalid-dep=* | -Wdepend=*) options+=("$word") ;;
+            -W)
+                case ${1:-} in
+                    depend=*) options+=(-W "$1") ;;
+                    *) wanted+=" -W ${1:-}" ;;
+                esac
+                (($# == 0)) || shift
+                ;;
+            *) wanted+=" $word" ;;
+        esac
+    done
+    wanted=${wanted# }
+}
+
+# drop_site_options: what env/activate.sh has set for sbatch by hand, as long as it is unchanged: it
+# would take precedence over the directives of a script
+drop_site_options() {
+    local line
+    while IFS= read -r line; do
+        [[ ! $line =~ ^(SBATCH_[A-Z0-9_]+)=(.*)$ || ${!BASH_REMATCH[1]-} != "${BASH_REMATCH[2]}" ]] || unset "${BASH_REMATCH[1]}"
+    done <<<"${HPC_DEEPFAKE_SBATCH:-}"
+}
+
+# submit_together …: as submit, for jobs of which one makes no sense without the others: the id is in
+# $id, and if the scheduler refuses a job, those submitted before are cancelled
+submitted=()
+submit_together() {
+    local refused="the $job_scheduler server refused a job; its answer is above"
+    if id=$(submit "$@"); then
+        submitted+=("$id")
+        return
+    fi
+    ((${#submitted[@]} == 0)) || {
+        cancel "${submitted[@]}" || true
+        refused+=". Cancelled, as they are of no use without it: ${submitted[*]}"
+    }
+    [[ -z $job_id ]] || refused+=". Where compute nodes may not submit jobs, run this on a login node:
+  $(on_login_node)"
+    die "$refused"
+}
+
+on_login_node() { # the command that does there what this job does
+    local name words=()
+    while IFS= read -r name; do
+        [[ -z ${!name} ]] || words+=("$name=$(printf %q "${!name}")")
+    done < <(sed -n 's/^\([A-Z_]*\)=${\1:-.*/\1/p' "$job_script" | grep -vx ARGS)
+    printf 'cd %q && %s bash %q' "$PWD" "${words[*]}" "$HPC_DEEPFAKE_HOME/jobs/$job_scheduler/${FUNCNAME[-2]}.sh"
+    ((${#job_args[@]} == 0)) || printf ' %q' "${job_args[@]}"
 }
 
 # note_job ID SCRIPT OPTIONS NAME=VALUE…: a line in $job_records/submitted.jsonl about a job that was
@@ -285,6 +460,7 @@ train() {
     choose_run
     chained "$job_run/jobs"
     record "$job_run/jobs"
+    [[ -z ${HPC_DEEPFAKE_AFTER:-} ]] || follow "$HPC_DEEPFAKE_AFTER" preprocessing
     stage_environment
     check train "$job_run"
     # Elements of an array differ by their seed, unless the arguments set one.
@@ -310,12 +486,9 @@ evaluate() {
     local run part
     run=$(chosen model RUN '')
     [[ -n $run ]] || die "name the run to evaluate: RUN=runs/… or --model runs/…"
+    job_guest=evaluate
     record "$run/jobs"
-    # Where training was stopped and another job resumes it, evaluate after that job.
-    if [[ -s $run/jobs/next && $(cat "$run/jobs/outcome") == "$EXIT_STOPPED" ]]; then
-        say "training resumes in job $(<"$run/jobs/next"): evaluating after it, in job $(submit_again "$(<"$run/jobs/next")")"
-        exit 0
-    fi
+    follow "$run/jobs" training
     [[ $DEVICE != gpu ]] || has_gpu || fail 2 "DEVICE=gpu, but this job was given no GPU. Evaluate on the CPU (DEVICE=cpu, the default), or request one:
   hpc-deepfake job submit $job_scheduler evaluate --gpus-per-node 1 --ranks-per-node 1 --cpus-per-rank 8 --var DEVICE=gpu --var RUN=$(printf %q "$run")${DATA:+ --var DATA=$(printf %q "$DATA")}"
     stage_environment
@@ -402,8 +575,7 @@ scaling_study() {
         line=--${name,,}
         [[ -z ${!name} ]] || options+=("${line//_/-}=${!name}")
     done
-    # Inside a container image, too, the clone's job scripts are read.
-    plan=(env "APPTAINER_BIND=${APPTAINER_BIND:+$APPTAINER_BIND,}$HPC_DEEPFAKE_HOME" "${python[@]}" -m hpc_deepfake.cli
+    plan=("${python[@]}" -m hpc_deepfake.cli
         scaling plan "$folder" --nodes "$MAX_NODES" --job "$TRAIN" --scripts "$HPC_DEEPFAKE_HOME/jobs/$job_scheduler"
         ${CONFIG:+--train-config "$CONFIG"} "${options[@]}")
     if [[ -n $dry ]]; then
@@ -426,7 +598,7 @@ scaling_study() {
         if [[ -n $id ]] && queued_or_running "$id"; then
             say "$name: already in job $id"
         else
-            id=$(submit "$(job_file "${run[2]}")" "${run[@]:3}")
+            submit_together "$(job_file "${run[2]}")" "${run[@]:3}"
             echo "$id" >"$job_records/$name.id"
             say "$name: job $id"
         fi
@@ -434,7 +606,7 @@ scaling_study() {
         touch -c "$folder/in-use.json" # a sign of life for other machines
     done
     id=$(IFS=: && echo "${ids[*]}")
-    id=$(submit "$(job_file scaling_study)" "$(after any "$id")" "RUN=$folder" "DEVICE=$DEVICE" HPC_DEEPFAKE_REPORT=1)
+    submit_together "$(job_file scaling_study)" "$(after any "$id")" "RUN=$folder" "DEVICE=$DEVICE" HPC_DEEPFAKE_REPORT=1
     rm -f "$folder/in-use.json"
     say "report: job $id, into $folder/report.html"
 }
@@ -442,20 +614,18 @@ scaling_study() {
 # scaling_report FOLDER: writes the report, or submits itself again after runs that resume in other jobs
 scaling_report() {
     local next
-    for next in "$1"/*/jobs/next "$1"/*/features.h5.jobs/next; do
-        [[ -n $job_id && -s $next && $(cat "${next%next}outcome") == "$EXIT_STOPPED" ]] || continue
-        next=$(<"$next")
-        queued_or_running "$next" || continue
-        record "$1/jobs"
-        say "a run resumes in job $next: the report follows after it, in job $(submit_again "$next")"
-        exit 0
+    for next in "$1"/*/jobs "$1"/*/features.h5.jobs; do
+        [[ -n $job_id && -s $next/next ]] || continue
+        job_guest=report
+        [[ -n $job_records ]] || record "$1/jobs"
+        follow "$next" "run $(basename "${next%/*}")"
     done
     "${python[@]}" -m hpc_deepfake.cli scaling report "$1"
 }
 
 # Preprocess, train, evaluate: three jobs, each after the previous one.
 pipeline() {
-    local run data first second third
+    local run data id
     run=$(chosen run RUN "runs/pipeline-${job_id:-$(date +%Y-%m-%dT%H-%M-%S)}")
     data=${DATA:-${PICTURES:-${HPC_DEEPFAKE_DATA:-data}}/features.h5}
     job_records=$run/jobs
@@ -467,14 +637,15 @@ pipeline() {
     elif [[ $EVALUATE_DEVICE == gpu ]]; then
         evaluation+=(--gpus-per-node=1 --ranks-per-node=1 --cpus-per-rank=8)
     fi
-    first=$(submit "$(job_file preprocess)" "$PREPROCESS_OPTIONS" "${common[@]}" DEVICE=cpu "PICTURES=$PICTURES")
-    say "preprocessing: job $first, into $data"
-    second=$(submit "$(job_file "$TRAIN")" "$(after ok "$first") $only_if_possible $TRAIN_OPTIONS" \
-        "${common[@]}" ${asked_device:+"DEVICE=$asked_device"} "CONFIG=$CONFIG" "RUN=$run" -- "${job_args[@]}")
-    say "training: job $second after it, in $run"
-    third=$(submit "$(job_file evaluate)" "$(after "$after_training" "$second") $only_if_possible $EVALUATE_OPTIONS" \
-        "${common[@]}" "${evaluation[@]}" "RUN=$run")
-    say "evaluation: job $third after that one, into $run/evaluation-validation.json"
+    submit_together "$(job_file preprocess)" "$PREPROCESS_OPTIONS" "${common[@]}" DEVICE=cpu "PICTURES=$PICTURES"
+    say "preprocessing: job $id, into $data"
+    submit_together "$(job_file "$TRAIN")" "$(after "$after_work" "$id") $only_if_possible $TRAIN_OPTIONS" \
+        "${common[@]}" ${asked_device:+"DEVICE=$asked_device"} "CONFIG=$CONFIG" "RUN=$run" "HPC_DEEPFAKE_AFTER=$data.jobs" \
+        -- "${job_args[@]}"
+    say "training: job $id after it, in $run"
+    submit_together "$(job_file evaluate)" "$(after "$after_work" "$id") $only_if_possible $EVALUATE_OPTIONS" \
+        "${common[@]}" "${evaluation[@]}" "RUN=$run" "HPC_DEEPFAKE_AFTER=$run/jobs"
+    say "evaluation: job $id after that one, into $run/evaluation-validation.json"
 }
 
 job_file() { # NAME: path of this scheduler's job script
@@ -492,6 +663,12 @@ if [[ " ${job_args[*]} " == *' --help '* || " ${job_args[*]} " == *' -h '* ]]; t
 fi
 # shellcheck source=/dev/null
 source "$job_lib/$1.sh"
+case $(tail -n 1 "$job_script") in
+    evaluate | pipeline | scaling_study) job_kind=small ;;
+esac
+((job_gpus == 0)) || job_kind=gpu
+# shellcheck source=jobs/lib/container.sh
+source "$job_lib/container.sh"
 # shellcheck source=jobs/lib/launch.sh
 source "$job_lib/launch.sh"
 # shellcheck source=jobs/lib/stage.sh

@@ -4,7 +4,7 @@
 
 # Variables to pass to ranks on other nodes, for launchers that don't pass them all. Never those that
 # choose GPUs, such as CUDA_VISIBLE_DEVICES: each node has its own.
-readonly PASSED_ON='^(PATH|LD_LIBRARY_PATH|VIRTUAL_ENV|OMP_NUM_THREADS|SITE|TMPDIR|PYTHONUNBUFFERED|(HPC_DEEPFAKE|OMPI_MCA|PRTE_MCA|PMIX_MCA|UCX|NCCL|FI|HOROVOD|TF|HDF5)_.*)$'
+readonly PASSED_ON='^(PATH|LD_LIBRARY_PATH|VIRTUAL_ENV|OMP_NUM_THREADS|SITE|TMPDIR|PYTHONPATH|PYTHONUNBUFFERED|(HPC_DEEPFAKE|OMPI_MCA|PRTE_MCA|PMIX_MCA|MPICH|UCX|NCCL|RCCL|MIOPEN|FI|HOROVOD|TF|HDF5)_.*)$'
 # For launchers that pass them all: rank.sh drops the first host's GPUs on other hosts.
 export HPC_DEEPFAKE_FIRST_GPUS=$HOSTNAME@${CUDA_VISIBLE_DEVICES:-}
 
@@ -12,52 +12,95 @@ export HPC_DEEPFAKE_FIRST_GPUS=$HOSTNAME@${CUDA_VISIBLE_DEVICES:-}
 # environment.
 [[ -z ${SLURM_EXPORT_ENV:-} ]] || export SLURM_EXPORT_ENV=ALL
 
-# launcher RANKS RANKS_PER_NODE: sets $launcher, the words before a command
+# Ranks on each node, where the scheduler chose nodes of different kinds; else nothing
+uneven_ranks() {
+    local counts=''
+    if [[ -n ${PBS_NODEFILE:-} && -s $PBS_NODEFILE ]]; then
+        counts=$(sort "$PBS_NODEFILE" | uniq -c | awk '{ print $1 }' | sort -nu)
+    elif [[ ${SLURM_TASKS_PER_NODE:-} == *,* ]]; then # such as 4(x2),2
+        counts=$(tr ',' '\n' <<<"$SLURM_TASKS_PER_NODE" | sed 's/(.*//' | sort -nu)
+    fi
+    [[ $counts != *$'\n'* ]] || printf '%s\n' "$counts"
+}
+
+# launcher RANKS RANKS_PER_NODE: sets $launcher, the words before a command. Where RANKS_PER_NODE is
+# empty, each node has as many ranks as the scheduler gave it, which differ.
 launcher() {
-    local ranks=$1 per_node=$2 kind=${HPC_DEEPFAKE_LAUNCHER:-auto} pmi=${HPC_DEEPFAKE_SRUN_MPI:-pmix} name
+    local ranks=$1 per_node=$2 kind=${HPC_DEEPFAKE_LAUNCHER:-auto} pmi=${HPC_DEEPFAKE_SRUN_MPI:-} name version nodes filled map=slot most
+    most=$(uneven_ranks | tail -n 1)
+    if [[ -z $pmi ]]; then
+        pmi=pmix
+        [[ -z ${CRAY_MPICH_VERSION:-} ]] || pmi=cray_shasta
+    fi
     if [[ $kind == auto ]]; then
         kind=mpirun
         if [[ $job_scheduler == slurm ]] && srun --mpi=list 2>&1 | grep -qw "$pmi"; then
             kind=srun
         fi
     fi
+    if [[ $kind != srun ]] && container_by_srun; then
+        die "srun starts this site's container, but the launcher is $kind: set HPC_DEEPFAKE_LAUNCHER=srun and HPC_DEEPFAKE_SRUN_MPI (see srun --mpi=list) in env/sites/$SITE.sh"
+    fi
     case $kind in
         srun)
             # The first rank that fails ends all others; all exported variables reach all ranks.
             launcher=(srun "--mpi=$pmi" "--job-name=${job_step:-staging}" --kill-on-bad-exit=1 --export=ALL "--ntasks=$ranks"
-                "--ntasks-per-node=$per_node" "--cpus-per-task=$job_cpus")
+                ${per_node:+"--ntasks-per-node=$per_node"} "--cpus-per-task=$job_cpus" "${srun_options[@]}")
             ((ranks >= job_nodes)) || launcher+=("--nodes=$ranks")
             ;;
         mpirun)
             # In SLURM 22.05 to 23.02 it would give mpirun's daemon, one on each node, the CPUs of one rank.
             unset SRUN_CPUS_PER_TASK
             name=$(command -v mpirun || command -v mpiexec) || die "no mpirun in PATH: load the MPI module in env/sites/$SITE.sh"
-            if "$name" --version 2>&1 | grep -qi 'open *mpi\|openrte\|prrte'; then
-                # Called by its absolute path, it finds its daemon on other nodes, too. Binding is left
-                # to the scheduler's allocation.
-                launcher=("$name" -np "$ranks" --map-by "ppr:$per_node:node" --bind-to none)
-                [[ $job_scheduler != pbs ]] || launcher+=(--hostfile "$PBS_NODEFILE")
-                for name in $(compgen -e); do
-                    [[ ! $name =~ $PASSED_ON ]] || launcher+=(-x "$name")
-                done
-            else # MPICH and its derivatives pass the environment on
-                launcher=("$name" -n "$ranks" -ppn "$per_node")
-                [[ $job_scheduler != pbs ]] || launcher+=(-f "$PBS_NODEFILE")
-            fi
+            version=$("$name" --version 2>&1 || true)
+            case ${version,,} in
+                *hydra* | *'intel(r) mpi'*) # MPICH and its derivatives pass the environment on
+                    launcher=("$name" -n "$ranks" ${per_node:+-ppn "$per_node"})
+                    [[ $job_scheduler != pbs ]] || launcher+=(-f "$PBS_NODEFILE")
+                    ;;
+                *'open mpi'* | *openmpi* | *openrte* | *prrte*)
+                    # Called by its absolute path, it finds its daemon on other nodes, too. Binding is
+                    # left to the scheduler's allocation.
+                    [[ -z $per_node ]] || map=ppr:$per_node:node
+                    launcher=("$name" -np "$ranks" --map-by "$map" --bind-to none)
+                    [[ $job_scheduler != pbs ]] || launcher+=(--hostfile "$PBS_NODEFILE")
+                    for name in $(compgen -e); do
+                        [[ ! $name =~ $PASSED_ON ]] || launcher+=(-x "$name")
+                    done
+                    ;;
+                mpiexec\ version*) # PALS, on HPE Cray machines
+                    launcher=("$name" -n "$ranks" --ppn "${per_node:-$most}" --depth "$job_cpus" --cpu-bind depth)
+                    ;;
+                *) die "$name is of no known MPI: say how ranks are started in env/sites/$SITE.sh, like HPC_DEEPFAKE_LAUNCHER='mpiexec -n {ranks} -ppn {per_node}'" ;;
+            esac
             ;;
         *) # a site's own launcher, such as: mpiexec -n {ranks} --ppn {per_node} --depth {cpus}
-            kind=${kind//'{ranks}'/$ranks} kind=${kind//'{per_node}'/$per_node}
-            read -ra launcher <<<"${kind//'{cpus}'/$job_cpus}"
+            per_node=${per_node:-$most}
+            nodes=$(((ranks + per_node - 1) / per_node))
+            ((nodes <= job_nodes)) || nodes=$job_nodes
+            fill "$kind" "nodes=$nodes" "ranks=$ranks" "per_node=$per_node" "gpus=$job_gpus" "cpus=$job_cpus"
+            launcher=("${filled[@]}")
             ;;
     esac
 }
 
 # Between PBS hosts, an Open MPI built without PBS support uses PBS's own remote shell, else ssh.
 if [[ -n ${PBS_NODEFILE:-} ]] && command -v pbs_tmrsh >/dev/null; then
-    export OMPI_MCA_plm_rsh_agent=${OMPI_MCA_plm_rsh_agent:-$job_lib/pbs_rsh.sh}
-    export PRTE_MCA_plm_ssh_agent=${PRTE_MCA_plm_ssh_agent:-$job_lib/pbs_rsh.sh}
+    # By its name: a path with a space would be taken for two words.
+    PATH=$PATH:$job_lib
+    export OMPI_MCA_plm_rsh_agent=${OMPI_MCA_plm_rsh_agent:-pbs_rsh.sh}
+    export PRTE_MCA_plm_ssh_agent=${PRTE_MCA_plm_ssh_agent:-pbs_rsh.sh}
     # It works from the job's first host only.
     export OMPI_MCA_plm_rsh_no_tree_spawn=1 PRTE_MCA_plm_ssh_no_tree_spawn=1
+    # PBS ends what is left of a task when its first process ends: daemons must stay in the foreground,
+    # each with its remote shell. Open MPI wants to be allowed as many of them as there are nodes.
+    export OMPI_MCA_orte_leave_session_attached=1 PRTE_MCA_prte_leave_session_attached=1
+    export OMPI_MCA_plm_rsh_num_concurrent=$((job_nodes > 128 ? job_nodes : 128))
+    export PRTE_MCA_plm_ssh_num_concurrent=$OMPI_MCA_plm_rsh_num_concurrent
+fi
+# Host names with domains must stay what they are in the node file, for that is where PBS knows them.
+if [[ -n ${PBS_NODEFILE:-} ]] && grep -q '[a-zA-Z][^.]*\.' "$PBS_NODEFILE" 2>/dev/null; then
+    export OMPI_MCA_orte_keep_fqdn_hostnames=1 PRTE_MCA_prte_keep_fqdn_hostnames=1
 fi
 
 # A signal before the time limit, a preemption, or a user's request to stop the job. It is passed to
@@ -66,6 +109,8 @@ fi
 stop_asked='' launched='' signalled=''
 on_signal() { # NAME
     stop_asked=$1 signalled=1
+    # TERM comes before KILL: what follows may not be reached any more.
+    [[ $1 != TERM || -z $launched || -z $job_records ]] || outcome "$EXIT_STOPPED"
     [[ -z $launched ]] || kill -USR1 "$launched" 2>/dev/null || true
 }
 trap 'on_signal USR1' USR1
@@ -75,10 +120,11 @@ trap 'on_signal TERM' TERM
 # once on each node. Returns the launcher's exit code, or EXIT_STOPPED if a signal came before.
 launch() {
     local ranks=$job_ranks per_node=$(((job_ranks + job_nodes - 1) / job_nodes)) launcher=() code
+    [[ -z $(uneven_ranks) ]] || per_node=''
     case $1 in
         --ranks)
             ranks=$2
-            ((ranks >= per_node)) || per_node=$ranks
+            [[ -z $per_node ]] || ((ranks >= per_node)) || per_node=$ranks
             shift 2
             ;;
         --per-node)
@@ -88,7 +134,8 @@ launch() {
     esac
     [[ -z $stop_asked ]] || return "$EXIT_STOPPED"
     launcher "$ranks" "$per_node"
-    "${launcher[@]}" "$job_lib/rank.sh" "$@" &
+    # By bash, since a clone may lie on a file system from which nothing may be executed
+    "${launcher[@]}" bash "$job_lib/rank.sh" "$@" &
     launched=$!
     while true; do
         signalled='' code=0
@@ -105,14 +152,16 @@ run_program() {
     local code=0
     rm -f "$HPC_DEEPFAKE_OUTCOME_FILE" "$HPC_DEEPFAKE_ERROR_FILE"
     launch "$@" || code=$?
+    # Otherwise it may not have been started at all.
+    reported=$(cat "$HPC_DEEPFAKE_OUTCOME_FILE" "$HPC_DEEPFAKE_ERROR_FILE" 2>/dev/null) || true
     if [[ -s $HPC_DEEPFAKE_OUTCOME_FILE ]]; then
         code=$(<"$HPC_DEEPFAKE_OUTCOME_FILE")
     elif [[ $code == 0 ]]; then
         echo "error: the launcher reported success, but the program did not finish" \
             >"$HPC_DEEPFAKE_ERROR_FILE"
         code=1
-    elif [[ -n $stop_asked && $code -gt 128 && ! -s $HPC_DEEPFAKE_ERROR_FILE ]]; then
-        code=$EXIT_STOPPED # the signal came before the program could handle it
+    elif [[ $stop_asked == TERM || ( -n $stop_asked && $code -gt 128 && ! -s $HPC_DEEPFAKE_ERROR_FILE ) ]]; then
+        code=$EXIT_STOPPED # the program, or its launcher, ended before it could handle the signal
     fi
     return "$code"
 }

@@ -10,4 +10,6 @@ while [[ ${1:-} == -* ]]; do
 done
 host=$1
 shift
-exec pbs_tmrsh "$host" /bin/bash -c "$*"
+# Open MPI's daemon looks for this very file, by its name, on its host, too.
+here=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P)
+exec pbs_tmrsh "$host" /bin/bash -c "PATH=\$PATH:$(printf %q "$here"); $*"

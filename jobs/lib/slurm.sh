@@ -9,6 +9,8 @@ job_id=${job_id:-${SLURM_JOB_ID:-}}
 job_nodes=${SLURM_JOB_NUM_NODES:-1}
 job_ranks=${SLURM_NTASKS:-$((job_nodes * ${SLURM_NTASKS_PER_NODE:-1}))}
 job_cpus=${SLURM_CPUS_PER_TASK:-1}
+job_gpus=${SLURM_GPUS_ON_NODE:-${SLURM_GPUS_PER_NODE:-0}} # may be a100:4
+job_gpus=${job_gpus##*:}
 job_restarts=${SLURM_RESTART_COUNT:-0}
 
 job_fact() { # NAME: this field of scontrol's record of the job
@@ -56,7 +58,11 @@ after() { # HOW JOB: option to start after another job; HOW: ok, any
     printf -- '--dependency=after%s:%s' "$1" "$2"
 }
 only_if_possible=--kill-on-invalid-dep=yes # so that a job that can never start doesn't wait forever
-after_training=ok # a job that is stopped and queued again keeps its id
+after_work=ok # a job that is stopped and queued again keeps its id
+
+submit_again() { return 1; } # so no job has to follow another id
+
+cancel() { scancel "$@"; } # JOB…
 
 queued_or_running() { # JOB
     [[ -n $(squeue --noheader --jobs="$1" --states=PENDING,RUNNING,SUSPENDED,CONFIGURING,COMPLETING 2>/dev/null) ]]

@@ -35,8 +35,10 @@ TRAIN_OPTIONS=${TRAIN_OPTIONS:-}    # qsub options for training jobs
 EVALUATE_OPTIONS=${EVALUATE_OPTIONS:-} # qsub options for the evaluation job
 EVALUATE_DEVICE=${EVALUATE_DEVICE:-} # device of the evaluation (default: cpu); gpu requests a GPU
 
-# The scheduler runs a copy of this file: find the clone that it came from.
-clone=$(qstat -f -w "${PBS_JOBID:--}" 2>/dev/null | sed -n 's|^ *Submit_arguments = \(.* \)\{0,1\}\(/.*\)/jobs/pbs/[a-z0-9_]*\.sh.*|\2|p') || true
+# The scheduler runs a copy of this file: find the clone that it came from. An element 1[2] of an
+# array doesn't know it, the array 1[] does.
+clone=${PBS_JOBID:--}
+clone=$(qstat -f -w "${clone/\[*\]/[]}" 2>/dev/null | sed -n 's|^ *Submit_arguments = \(.* \)\{0,1\}\(/.*\)/jobs/pbs/[a-z0-9_]*\.sh.*|\2|p') || true
 for clone in "$clone" "${BASH_SOURCE[0]%/*}/../.." "${HPC_DEEPFAKE_HOME:-}" "${PBS_O_WORKDIR:-.}"{,/..,/../..} ""; do
     [[ ! -f $clone/jobs/lib/job.sh ]] || break
 done

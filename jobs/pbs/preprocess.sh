@@ -25,8 +25,10 @@ RANK_LOGS=${RANK_LOGS:-}            # 1: a log file for each rank besides the jo
 DOCTOR=${DOCTOR:-on}                # off: skip the preflight check of nodes and environment
 MAX_RESTARTS=${MAX_RESTARTS:-20}    # how often a stopped job resumes by itself
 
-# The scheduler runs a copy of this file: find the clone that it came from.
-clone=$(qstat -f -w "${PBS_JOBID:--}" 2>/dev/null | sed -n 's|^ *Submit_arguments = \(.* \)\{0,1\}\(/.*\)/jobs/pbs/[a-z0-9_]*\.sh.*|\2|p') || true
+# The scheduler runs a copy of this file: find the clone that it came from. An element 1[2] of an
+# array doesn't know it, the array 1[] does.
+clone=${PBS_JOBID:--}
+clone=$(qstat -f -w "${clone/\[*\]/[]}" 2>/dev/null | sed -n 's|^ *Submit_arguments = \(.* \)\{0,1\}\(/.*\)/jobs/pbs/[a-z0-9_]*\.sh.*|\2|p') || true
 for clone in "$clone" "${BASH_SOURCE[0]%/*}/../.." "${HPC_DEEPFAKE_HOME:-}" "${PBS_O_WORKDIR:-.}"{,/..,/../..} ""; do
     [[ ! -f $clone/jobs/lib/job.sh ]] || break
 done
