@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
-from hpc_deepfake.core import launcher
+from hpc_deepfake.core import launcher, mpi_library
 from hpc_deepfake.core.errors import EXIT_USAGE, InputError
 
 _PROJECT = ("hpc_deepfake", "preprocessing")
@@ -36,6 +36,8 @@ _KERAS_DROPPED = ("KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH", "KERAS_NNX_EN
 _DROPPED = re.compile(r"HOROVOD_(RANK|SIZE|(LOCAL|CROSS)_(RANK|SIZE)|HOSTNAME|ELASTIC|GLOO_\w+|"
                       r"CONTROLLER|CPU_OPERATIONS)|MPI4PY_RC_(INITIALIZE|FINALIZE)|"
                       r"PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION|OPENCV_IO_MAX_IMAGE_\w+")
+# with 1 and without its GPU transport library, Cray MPICH ends every rank
+GPU_SUPPORT = "MPICH_GPU_SUPPORT_ENABLED"
 _PLAIN = re.compile(r"[\w./+,=@%~-]+")  # characters of folders with which Open MPI can start
 # Variables that are dropped if their value has another form: OpenMP's number for each level of
 # threads, and flags of TensorFlow, which ends at once if there are others
@@ -75,6 +77,8 @@ def settle() -> None:
         shape = _SHAPES.get(name)
         if _DROPPED.fullmatch(name) or (shape and not shape.fullmatch(os.environ[name].strip())):
             _decide(name)
+    if os.environ.get(GPU_SUPPORT, "0") not in ("", "0") and not mpi_library.gpu_transport():
+        _decide(GPU_SUPPORT, "0")
     if any(option.partition(":")[0] == "error" for option in sys.warnoptions):
         decisions.append(Decision("PYTHONWARNINGS", ",".join(sys.warnoptions)))
         warnings.resetwarnings()  # other packages' warnings are no errors of a job
@@ -155,6 +159,9 @@ def explain(error: ImportError) -> str | None:
         return None
     what = f"the package {name}" if name else "a package"
     reason = " ".join(str(error).split("\n\n")[0].split())
+    if "failed to map segment" in reason:  # what the loader says of noexec
+        return (f"{what} can't be loaded: {reason}. Its file system is mounted noexec: build the "
+                "environment elsewhere, HPC_DEEPFAKE_ENV=/folder env/setup.sh")
     hints = []
     for variable in ("PYTHONPATH", "LD_LIBRARY_PATH", "LD_PRELOAD"):
         value = ":".join(entry for entry in os.environ.get(variable, "").split(":")

@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import platform
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import hpc_deepfake
@@ -115,7 +116,8 @@ def pinned(pins: Path = PINS) -> Record | None:
 
 def other_settings() -> list[Record]:
     """What other work has set in this process's environment, and what became of it."""
-    records = [judge_decisions(surroundings.decisions)]
+    records = [judge_decisions(surroundings.decisions),
+               *judge_gpu_support(surroundings.decisions, os.environ)]
     folder = os.environ.get("TMPDIR", "")
     if folder and not surroundings.usable(folder):
         why = "has characters that MPI doesn't accept"
@@ -135,6 +137,20 @@ def judge_decisions(decisions: list[surroundings.Decision]) -> Record:
         return Record("other settings", "none that would be in the way")
     text = printable("; ".join(f"{decision.name}: {decision.value}" for decision in decisions))
     return Record("other settings", f"not followed by these programs: {text}", INFO)
+
+
+def judge_gpu_support(decisions: list[surroundings.Decision],
+                      environ: Mapping[str, str]) -> list[Record]:
+    """What became of a request that Cray MPICH handles arrays in the GPU's memory; empty without
+    one."""
+    name = surroundings.GPU_SUPPORT
+    if any(decision.name == name for decision in decisions):
+        return [Record("GPU-aware MPI", f"off: {name}=1 is not followed, since mpi4py's MPI is not "
+                       "linked with libmpi_gtl, and would end every rank. Nothing is lost: arrays "
+                       "of GPUs are reduced by NCCL", INFO)]
+    if environ.get(name, "0") in ("", "0"):
+        return []
+    return [Record("GPU-aware MPI", f"on ({name}=1, libmpi_gtl is linked)", INFO)]
 
 
 def canonical(name: str) -> str:

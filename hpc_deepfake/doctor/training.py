@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 import time
 from dataclasses import replace
@@ -11,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from hpc_deepfake.core import mpi_library
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.text import plural
 from hpc_deepfake.doctor import gpu
@@ -190,8 +190,7 @@ def _import() -> tuple[ModuleType | None, list[Record]]:
 def judge_libraries(maps: str) -> Record:
     """Whether mpi4py, HDF5 and Horovod use one MPI library, by ``maps``, the text of
     /proc/self/maps."""
-    libraries = sorted(set(re.findall(
-        r"(/\S*/libmpi(?:ch|_cray|_intel|_gnu_\w+|_ibm)?\.so[.\d]*)$", maps, re.MULTILINE)))
+    libraries = mpi_library.loaded(maps)
     if len(libraries) > 1:
         return Record("MPI library", f"{len(libraries)} in one process: {', '.join(libraries)}",
                       FAIL, "mpi4py, HDF5 and Horovod must use the same: load the MPI module that "

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -28,8 +30,9 @@ LEFT = {"KERAS_BACKEND": "torch", "TF_USE_LEGACY_KERAS": "1", "KERAS_MAX_EPOCHS"
         "HOROVOD_RANK": "3", "HOROVOD_GLOO_RENDEZVOUS_ADDR": "n01", "HOROVOD_CONTROLLER": "gloo",
         "MPI4PY_RC_INITIALIZE": "0", "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "cpp",
         "OPENCV_IO_MAX_IMAGE_PIXELS": "x", "OMP_NUM_THREADS": "all", "TF_XLA_FLAGS": "--nonsense",
-        "PYTHONWARNINGS": "error"}
-NOW = {"KERAS_BACKEND": "tensorflow", "KERAS_HOME": os.devnull, "MPLBACKEND": "agg"}
+        "MPICH_GPU_SUPPORT_ENABLED": "1", "PYTHONWARNINGS": "error"}
+NOW = {"MPICH_GPU_SUPPORT_ENABLED": "0", "KERAS_BACKEND": "tensorflow", "KERAS_HOME": os.devnull,
+       "MPLBACKEND": "agg"}
 KEPT = {"HOROVOD_CYCLE_TIME": "5", "HDF5_USE_FILE_LOCKING": "FALSE", "TF_CPP_MIN_LOG_LEVEL": "1"}
 
 
@@ -67,6 +70,25 @@ def test_a_setting_of_other_work_is_set_aside_and_recorded(settled: dict, name: 
 def test_other_settings_stay(settled: dict) -> None:
     assert KEPT.items() <= settled["environ"].items()
     assert not KEPT.keys() & settled["decisions"].keys()
+
+
+def test_gpu_support_of_cray_mpich_stays_on_where_its_library_is_linked(tmp_path: Path) -> None:
+    """Here by LD_PRELOAD. MPI isn't started by looking, nor kept from starting."""
+    library = tmp_path / "libmpi_gtl_cuda.so"
+    shutil.copy(next(line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines()
+                     if re.search(r"/libz\S*\.so", line)), library)
+    done = python("-c", PROGRAM + "from mpi4py import MPI; assert MPI.Is_initialized()",
+                  cwd=tmp_path, LD_PRELOAD=str(library), MPICH_GPU_SUPPORT_ENABLED="1")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["environ"]["MPICH_GPU_SUPPORT_ENABLED"] == "1"
+    assert "MPICH_GPU_SUPPORT_ENABLED" not in found["decisions"]
+
+
+def test_a_package_on_a_noexec_file_system_is_named() -> None:
+    error = ImportError("/nx/numpy/core.so: failed to map segment from shared object", name="numpy")
+    message = surroundings.explain(error)
+    assert message and "mounted noexec" in message and "HPC_DEEPFAKE_ENV" in message
 
 
 def test_the_environments_packages_come_before_those_of_modules(settled: dict) -> None:
