@@ -57,7 +57,8 @@ class Cost:
         return f"at most {', '.join(known)}" if known else "unknown"
 
 
-def of(text: str, dialect: Dialect, variables: Mapping[str, str] | None = None) -> Cost:
+def of(text: str, dialect: Dialect, variables: Mapping[str, str] | None = None,
+       options: Sequence[str] = ()) -> Cost:
     """The cost of a job script, of all elements if it is an array. What its directives don't say is
     unknown: all of it without a time limit, the cores of nodes that are requested as a whole.
 
@@ -65,14 +66,16 @@ def of(text: str, dialect: Dialect, variables: Mapping[str, str] | None = None) 
         text: of the script.
         dialect: of the scheduler.
         variables: environment of sbatch, some of which take precedence over directives.
+        options: words of the command line of sbatch or qsub, which take precedence over all.
 
     Raises:
-        InputError: a directive in another form than that of jobs/.
+        InputError: a directive in another form than that of jobs/, or an unknown option.
     """
     current = directives(text, dialect)
     if dialect is SLURM and variables:
         given = {key: variables.get(SLURM.variable(key)) for key in _BY_VARIABLE}
         current |= {key: value for key, value in given.items() if value is not None}
+    current |= dialect.parse(options, "options of the job")
     asked = dialect.portable(current)
     nodes, cores, gpus = (_slurm if dialect is SLURM else _pbs)(current, asked, text)
     if asked.time is None:

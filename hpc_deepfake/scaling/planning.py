@@ -8,6 +8,7 @@ from pathlib import Path
 
 from hpc_deepfake.core import holder
 from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.log import log
 from hpc_deepfake.core.options import Parser, at_least
 from hpc_deepfake.jobs import DIALECTS, read_time
 from hpc_deepfake.scaling import study, submissions
@@ -117,10 +118,14 @@ def main(argv: Sequence[str]) -> int:
         study.create(options.study)
         holder.hold(options.study, "the submission of a study", "RUN", options.holder)
         study.write(options.study, plan)
+        log.info("cost: %s", submissions.cost(options.study, plan, jobs))
         for line in submissions.lines(options.study, plan, jobs):
             print(line)
     else:
         print(study.table(options.study, plan))
+        if jobs:
+            print(f"cost of what is to be done, and of the report: "
+                  f"{submissions.cost(options.study, plan, jobs)}")
     return 0
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from hpc_deepfake.core.errors import InputError, reason
 from hpc_deepfake.core.log import log
 from hpc_deepfake.core.text import plural
-from hpc_deepfake.jobs import DIALECTS, ranks_per_node, sited, sized
+from hpc_deepfake.jobs import DIALECTS, Cost, cost_of, ranks_per_node, sited, sized
 from hpc_deepfake.scaling import study as studies
 from hpc_deepfake.scaling.study import Plan, Run
 
@@ -88,6 +88,19 @@ def lines(study: Path, plan: Plan, jobs: Jobs) -> Iterator[str]:
             if "\n" in word:
                 raise InputError(f"a job script can't be given {word!r}: a line break in it")
         yield shlex.join(words)
+
+
+def cost(study: Path, plan: Plan, jobs: Jobs) -> Cost:
+    """What the runs that aren't done may cost at most, and the job for the report.
+
+    Raises:
+        InputError: a job script is missing, or the user's options have mistakes.
+    """
+    dialect = DIALECTS[jobs.scripts.name]
+    bounds = [cost_of(jobs.text(run.job), dialect,
+                      options=shlex.split(_options(run, plan.limit, jobs)))
+              for run in plan.runs if studies.state(study, run)[0] != studies.DONE]
+    return sum(bounds, cost_of(jobs.text("scaling_study"), dialect))
 
 
 def _previous_job(study: Path, run: Run) -> str:

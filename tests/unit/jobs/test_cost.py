@@ -29,7 +29,8 @@ def pbs(*directives: str, values: str = "") -> Cost:
 @both
 @pytest.mark.parametrize(("name", "expected"), [
     ("preprocess", Cost(4, 64, 0)), ("train_cpu", Cost(8, 128, 0)),
-    ("train_4gpu", Cost(4, 128, 16)), ("train_multinode", Cost(8, 256, 32)), ("evaluate", Cost(0.5, 4, 0))])
+    ("train_4gpu", Cost(4, 128, 16)), ("train_multinode", Cost(8, 256, 32)),
+    ("evaluate", Cost(0.5, 4, 0))])
 def test_the_jobs_of_this_project(scheduler: str, name: str, expected: Cost) -> None:
     text = (JOBS / scheduler / f"{name}.sh").read_text()
     assert cost.of(text, DIALECTS[scheduler]) == expected
