@@ -15,7 +15,7 @@ export HPC_DEEPFAKE_FIRST_GPUS=$HOSTNAME@${CUDA_VISIBLE_DEVICES:-}
 # Ranks on each node, where the scheduler chose nodes of different kinds; else nothing
 uneven_ranks() {
     local counts=''
-    if [[ -n ${PBS_NODEFILE:-} && -s $PBS_NODEFILE ]]; then
+    if [[ -s ${PBS_NODEFILE:-} && -z ${job_layout:-} ]]; then
         counts=$(sort "$PBS_NODEFILE" | uniq -c | awk '{ print $1 }' | sort -nu)
     elif [[ ${SLURM_TASKS_PER_NODE:-} == *,* ]]; then # such as 4(x2),2
         counts=$(tr ',' '\n' <<<"$SLURM_TASKS_PER_NODE" | sed 's/(.*//' | sort -nu)
@@ -46,7 +46,11 @@ launcher() {
             # The first rank that fails ends all others; all exported variables reach all ranks.
             launcher=(srun "--mpi=$pmi" "--job-name=${job_step:-staging}" --kill-on-bad-exit=1 --export=ALL "--ntasks=$ranks"
                 ${per_node:+"--ntasks-per-node=$per_node"} "--cpus-per-task=$job_cpus" "${srun_options[@]}")
-            ((ranks >= job_nodes)) || launcher+=("--nodes=$ranks")
+            if [[ -n ${step_nodes:-} ]]; then
+                launcher+=("--nodes=$step_nodes")
+            elif ((ranks < job_nodes)); then
+                launcher+=("--nodes=$ranks")
+            fi
             ;;
         mpirun)
             # In SLURM 22.05 to 23.02 it would give mpirun's daemon, one on each node, the CPUs of one rank.
@@ -116,11 +120,27 @@ on_signal() { # NAME
 trap 'on_signal USR1' USR1
 trap 'on_signal TERM' TERM
 
-# launch [--ranks N | --per-node] COMMAND…: runs a command on all ranks of the job, on N of them, or
-# once on each node. Returns the launcher's exit code, or EXIT_STOPPED if a signal came before.
+first_hosts() { # N: a file like PBS_NODEFILE with the first N hosts only; prints its path
+    local file=$job_records/nodes-$1
+    awk -v most="$1" '!($1 in host) && hosts < most { host[$1]; hosts++ } $1 in host' "$PBS_NODEFILE" >"$file"
+    printf '%s' "$file"
+}
+
+# launch [[--nodes N] --ranks N | --per-node] COMMAND…: runs a command on all ranks of the job, on N
+# ranks (of its first nodes), or once on each node. Returns the launcher's exit code, or EXIT_STOPPED
+# if a signal came before.
 launch() {
     local ranks=$job_ranks per_node=$(((job_ranks + job_nodes - 1) / job_nodes)) launcher=() code
     [[ -z $(uneven_ranks) ]] || per_node=''
+    if [[ $1 == --nodes ]]; then
+        local step_nodes=$2 job_nodes=$2 hosts
+        per_node=$((($4 + job_nodes - 1) / job_nodes))
+        if [[ -n ${PBS_NODEFILE:-} ]]; then # for launchers that start on all nodes of the file
+            hosts=$(first_hosts "$2")
+            local -x PBS_NODEFILE=$hosts
+        fi
+        shift 2
+    fi
     case $1 in
         --ranks)
             ranks=$2

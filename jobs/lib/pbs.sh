@@ -64,12 +64,15 @@ if [[ -z $job_cpus ]]; then
     job_cpus=$((${job_cpus:-1} * job_nodes / job_ranks))
 fi
 ((job_cpus > 0)) || job_cpus=1
-job_gpus=$(chunk ngpus)
-job_gpus=${job_gpus:-0}
 # A site without select has a node file that doesn't tell the ranks: they are in the script.
 if [[ -n ${job_layout:-} ]]; then
     read -r job_nodes job_ranks job_cpus <<<"$job_layout"
     job_ranks=$((job_nodes * job_ranks))
+fi
+job_gpus=$(chunk ngpus)
+if [[ -z $job_gpus ]]; then # without select, those of all nodes
+    job_gpus=$(directive ngpus)
+    job_gpus=$((${job_gpus:-0} / job_nodes))
 fi
 # PBS itself ran it again, after the failure of a node.
 job_reruns=$((${job_facts[run_count]:-1} - 1))
