@@ -16,12 +16,13 @@ from hpc_deepfake.core.errors import InputError, reason
 from hpc_deepfake.core.log import log
 from hpc_deepfake.core.streams import work_matters
 from hpc_deepfake.jobs import accounting, checking, cost, options, queue
+from hpc_deepfake.jobs.scheduler import environment
 from hpc_deepfake.jobs.script import DIALECTS, render
 from hpc_deepfake.jobs.script.dialect import Dialect
 from hpc_deepfake.jobs.script.request import Portable, Request
 from hpc_deepfake.jobs.script.template import split
 from hpc_deepfake.jobs.script.text import variables
-from hpc_deepfake.jobs.site import CLONE, chosen, for_site, read
+from hpc_deepfake.jobs.site import CLONE, chosen, for_site, read, users_keys
 from hpc_deepfake.jobs.submission import submit
 
 
@@ -35,7 +36,7 @@ def main(argv: Sequence[str]) -> int:
     if subcommand == "check":
         return checking.main(rest)
     if subcommand == "cost":
-        return cost.main(rest)
+        return _cost(rest)
     if subcommand == "render":
         return _render(rest)
     if subcommand == "submit":
@@ -52,6 +53,19 @@ def _render(argv: Sequence[str]) -> int:
     request = for_site(chosen(request), text, dialect, request)
     sys.stdout.write(render(text, dialect, request))
     _hint(text, request)
+    return 0
+
+
+def _cost(argv: Sequence[str]) -> int:
+    """``job cost``, of one job or of several, with + between them. Returns the exit code."""
+    words, bound = list(argv), cost.Cost()
+    while words:
+        end = words.index("+") if "+" in words else len(words)
+        _, dialect, _, text, request = _parse("cost", words[:end])
+        script = render(text, dialect, for_site(chosen(request), text, dialect, request))
+        bound += cost.of(script, dialect, environment(dialect, users_keys(text, dialect, request)))
+        words = [argv[0], *words[end + 1:]] if words[end + 1:] else []
+    print(f"cost: {bound}")
     return 0
 
 

@@ -5,17 +5,13 @@ The bound is what a script's directives request, for the whole time limit.
 
 from __future__ import annotations
 
-import os
 import re
-import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 
-from hpc_deepfake.core.errors import InputError, reason
-from hpc_deepfake.core.options import Parser
-from hpc_deepfake.core.text import whole_number
-from hpc_deepfake.jobs.script import DIALECTS, SLURM
+from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.text import plural, whole_number
+from hpc_deepfake.jobs.script import SLURM
 from hpc_deepfake.jobs.script.dialect import Dialect, Directives
 from hpc_deepfake.jobs.script.request import Portable
 from hpc_deepfake.jobs.script.text import directives
@@ -35,26 +31,33 @@ class Cost:
         nodes: node hours.
         cores: core hours.
         gpus: GPU hours.
+        restarts: how often a job that is stopped may run again, each time for as much again.
     """
 
     nodes: float | None = 0.0
     cores: float | None = 0.0
     gpus: float | None = 0.0
+    restarts: int = field(default=0, compare=False)
+
+    @property
+    def hours(self) -> tuple[float | None, ...]:
+        return self.nodes, self.cores, self.gpus
 
     def __add__(self, other: Cost) -> Cost:
-        return Cost(*(None if mine is None or more is None else mine + more for mine, more
-                      in zip(astuple(self), astuple(other), strict=True)))
-
-    def __mul__(self, times: float) -> Cost:
-        return Cost(*(value if value is None else value * times for value in astuple(self)))
+        nodes, cores, gpus = (None if mine is None or more is None else mine + more
+                              for mine, more in zip(self.hours, other.hours, strict=True))
+        return Cost(nodes, cores, gpus, max(self.restarts, other.restarts))
 
     def __str__(self) -> str:
         """Such as ``at most 8 node hours, 256 core hours, 32 GPU hours``; without what is unknown,
         and without GPUs if there are none."""
-        values = zip(astuple(self), _UNITS, strict=True)
-        known = [f"{_hours(value)} {unit}" for value, unit in values
+        known = [f"{_hours(value)} {unit}" for value, unit in zip(self.hours, _UNITS, strict=True)
                  if value is not None and (value or unit != _UNITS[2])]
-        return f"at most {', '.join(known)}" if known else "unknown"
+        if not known:
+            return "unknown"
+        again = " for one run; a job that is stopped runs again up to " \
+            f"{plural(self.restarts, 'time')}" if self.restarts else ""
+        return f"at most {', '.join(known)}{again}"
 
 
 def of(text: str, dialect: Dialect, variables: Mapping[str, str] | None = None,
@@ -77,11 +80,12 @@ def of(text: str, dialect: Dialect, variables: Mapping[str, str] | None = None,
         current |= {key: value for key, value in given.items() if value is not None}
     current |= dialect.parse(options, "options of the job")
     asked = dialect.portable(current)
-    nodes, cores, gpus = (_slurm if dialect is SLURM else _pbs)(current, asked, text)
+    allocated = (_slurm if dialect is SLURM else _pbs)(current, asked, text)
     if asked.time is None:
         return Cost(None, None, None)
-    jobs = 1 if asked.array is None else elements(asked.array)
-    return Cost(nodes, cores, gpus) * (asked.time / 3600 * jobs)
+    hours = asked.time / 3600 * (1 if asked.array is None else elements(asked.array))
+    nodes, cores, gpus = (_product(number, hours) for number in allocated)
+    return Cost(nodes, cores, gpus, _restarts(text, dialect, current))
 
 
 def total(costs: Iterable[Cost]) -> Cost:
@@ -89,20 +93,9 @@ def total(costs: Iterable[Cost]) -> Cost:
     return sum(costs, Cost())
 
 
-def line(scripts: Sequence[str], dialect: Dialect,
-         variables: Mapping[str, str] | None = None) -> str:
-    """The cost of job scripts that are submitted together, as a line to print; the arguments and
-    errors are those of ``of``."""
-    restarts = max((_restarts(text, dialect) for text in scripts), default=0)
-    again = f" for one run; a job that is stopped runs again up to {restarts} times" \
-        if restarts else ""
-    costs = (of(text, dialect, variables) for text in scripts)
-    return f"cost: {total(costs)}{again}"
-
-
-def _restarts(text: str, dialect: Dialect) -> int:
+def _restarts(text: str, dialect: Dialect, current: Directives) -> int:
     """How often a job is run again at most after it was stopped; jobs of a chain aren't."""
-    current, most = directives(text, dialect), _RESTARTS.search(text)
+    most = _RESTARTS.search(text)
     resumes = "requeue" in current if dialect is SLURM else current.get("r") == "y"
     return int(most[1]) if most and resumes and not _CHAINED.search(text) else 0
 
@@ -162,25 +155,3 @@ def _product(first: float | None, second: float | None) -> float | None:
 
 def _hours(value: float) -> str:
     return f"{value:,.2f}".rstrip("0").rstrip(".")
-
-
-def main(argv: Sequence[str]) -> int:
-    """``hpc-deepfake job cost``, which jobs/lib/job.sh calls. Returns the exit code."""
-    cli = Parser(prog="hpc-deepfake job cost", config=False, description=(
-        "Print how many node hours, core hours and GPU hours job scripts may use at most, all\n"
-        "together, by their directives."), epilog=(
-        "examples:\n  hpc-deepfake job cost slurm jobs/slurm/train_multinode.sh\n"
-        "  hpc-deepfake job render slurm train_cpu --nodes 8 | hpc-deepfake job cost slurm -\n\n"
-        "exit codes: 0 done; 2 wrong usage, or a script that can't be read"))
-    cli.add_argument("scheduler", choices=tuple(DIALECTS), help="of the scripts")
-    cli.add_argument("scripts", nargs="+", metavar="FILE", help="job script; - for standard input")
-    options = cli.parse(argv)
-    print(line([_read(file) for file in options.scripts], DIALECTS[options.scheduler], os.environ))
-    return 0
-
-
-def _read(file: str) -> str:
-    try:
-        return sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read the script {file}: {reason(error)}") from None

@@ -32,6 +32,11 @@ examples:
 
 For the options of a subcommand: hpc-deepfake job SUBCOMMAND --help
 exit codes: 0 done; 2 wrong usage, or the scheduler refused the job"""
+_DESCRIPTIONS = {
+    "render": "Print a job script of jobs/ with changes.",
+    "submit": "Submit a job script of jobs/ with changes, and print the job's id.",
+    "cost": "Print how many node hours, core hours and GPU hours jobs may use at most, if each\n"
+            "uses its whole time limit. Several jobs, with + between them, are added up."}
 _EXAMPLES = """examples:
   hpc-deepfake job {subcommand} slurm train_multinode --nodes 4 --gpus-per-node 8 --partition gpu
   hpc-deepfake job {subcommand} pbs train_cpu --var DATA=casia2.h5 --time 2:00:00 -- --epochs 10
@@ -66,14 +71,12 @@ def overview() -> Parser:
 
 
 def parser(subcommand: str) -> Parser:
-    """The command line of ``render`` or ``submit``."""
+    """The command line of ``render``, ``submit`` or ``cost``."""
+    end = "[+ NAME [OPTIONS] …]" if subcommand == "cost" else "[-- ARGUMENTS]"
     cli = _Parser(prog=f"hpc-deepfake job {subcommand}",
                   epilog=_EXAMPLES.format(subcommand=subcommand),
-                  usage=f"hpc-deepfake job {subcommand} slurm|pbs|auto NAME [OPTIONS] "
-                        "[-- ARGUMENTS]",
-                  description="Print a job script of jobs/ with changes."
-                  if subcommand == "render" else
-                  "Submit a job script of jobs/ with changes, and print the job's id.")
+                  usage=f"hpc-deepfake job {subcommand} slurm|pbs|auto NAME [OPTIONS] {end}",
+                  description=_DESCRIPTIONS[subcommand])
     cli.add_argument("scheduler", nargs="?", metavar="slurm|pbs|auto",
                      help="the scheduler; auto: the one whose command is in PATH")
     cli.add_argument("job", nargs="?", metavar="NAME",

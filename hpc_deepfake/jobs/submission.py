@@ -50,7 +50,7 @@ def submit(options: Namespace, dialect: Dialect, name: str, text: str,
     current = directives(scripts[0], dialect)
     environ = environment(dialect, users_keys(text, dialect, request))
     command = list(dialect.command)
-    bill = cost.line(scripts, dialect, environ)
+    bill = f"cost: {cost.total(cost.of(script, dialect, environ) for script in scripts)}"
     if options.dry_run:
         _dry_run(options, dialect, scripts, command)
         print(f"# {bill}")

@@ -97,17 +97,17 @@ def test_as_text(bound: Cost, text: str) -> None:
 
 @both
 def test_scripts_together(scheduler: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Each job once; the most restarts of any of them."""
-    folder = JOBS / scheduler
-    assert command.main(["cost", scheduler, *(str(folder / f"{name}.sh") for name in (
-        "preprocess", "train_4gpu", "evaluate"))]) == 0
+    """Each job once, with its own options; the most restarts of any of them."""
+    assert command.main(["cost", scheduler, "preprocess", "+", "train_4gpu", "--nodes", "1", "+",
+                         "evaluate", "--time", "30"]) == 0
     assert capsys.readouterr().out == (
         "cost: at most 8.5 node hours, 196 core hours, 16 GPU hours for one run; a job that is "
         "stopped runs again up to 20 times\n")
-    assert command.main(["cost", scheduler, str(folder / "evaluate.sh")]) == 0
-    assert capsys.readouterr().out == "cost: at most 0.5 node hours, 4 core hours\n"
-    with pytest.raises(InputError, match="cannot read the script nowhere: No such file"):
-        command.main(["cost", scheduler, "nowhere"])
+    assert command.main(["cost", scheduler, "evaluate", "--nodes=2", "--options=", "--set",
+                         "mail-type=END" if scheduler == "slurm" else "m=e"]) == 0
+    assert capsys.readouterr().out == "cost: at most 1 node hours, 8 core hours\n"
+    with pytest.raises(InputError, match="unknown job 'nowhere'"):
+        command.main(["cost", scheduler, "evaluate", "+", "nowhere"])
 
 
 @pytest.mark.parametrize("indices", ["", "a", "1-", "1-4:0", "3;4"])

@@ -99,7 +99,7 @@ def test_a_dry_run_submits_and_writes_nothing(slurm, tmp_path):
                   INPUTS="real synthetic", REPEATS="2", DATA="", LIMIT="0:15:00")
     assert done.returncode == 0, done.stderr
     assert "24 jobs of at most 15 min, 14.00 node hours at most" in done.stdout
-    assert "cost of what is to be done, and of the report: at most 14.17 node hours, " in done.stdout
+    assert "to be done, and of the report: at most 14.17 node hours, " in done.stdout
     assert not (tmp_path / "options").exists() and not (tmp_path / "my study").exists()
 
 
