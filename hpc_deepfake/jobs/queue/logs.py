@@ -167,6 +167,8 @@ def _start_of_last(path: Path, lines: int) -> int:
     try:
         with open(path, "rb") as file:
             at = size = file.seek(0, 2)
+            if not lines:
+                return size
             wanted = lines + 1  # ends of lines from the end of the file
             while at and wanted:
                 start = max(0, at - _BLOCK)

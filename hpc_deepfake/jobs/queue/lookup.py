@@ -61,23 +61,22 @@ class Found:
         return (running or started or self.jobs)[-1]
 
 
-def look(subject: str | None, patience: float = PATIENCE) -> Found:
+def look(subject: str | None) -> Found:
     """The jobs of a run directory, a data file, a folder of runs, a job and its chain, or, without
     a subject, of this user.
 
     Args:
         subject: path or job id.
-        patience: seconds to wait for each answer of a scheduler.
 
     Raises:
         InputError: there are none; the message says where they were looked for.
     """
     if subject is None:
-        return _mine(patience)
+        return _mine()
     path = Path(subject)
     folders = records.folders(path)
     if path.exists() or folders:
-        found = _ask(records.jobs(folders), patience)
+        found = _ask(records.jobs(folders))
         if not found.jobs:
             raise InputError(f"{printable(subject)} holds no job records (jobs/*.env, "
                              "jobs/submitted.jsonl): a job leaves them when it starts. Jobs that "
@@ -86,12 +85,12 @@ def look(subject: str | None, patience: float = PATIENCE) -> Found:
     if not re.match(r"\d+(\D|$)", subject):
         raise InputError(f"{printable(subject)} is neither a run directory, a data file nor a job "
                          "id: give one, like runs/first or 1234, or nothing for all of your jobs")
-    return _one(subject, patience)
+    return _one(subject)
 
 
-def _mine(patience: float) -> Found:
+def _mine() -> Found:
     """All of this user's jobs in the queues, with their records below the folders of submission."""
-    jobs, notes = _all(patience)
+    jobs, notes = _all()
     if not jobs and len(notes) == len(_COMMANDS):
         raise InputError("no scheduler can be asked: " + "; ".join(notes) + "\nName a run "
                          "directory, whose records tell what is known")
@@ -105,10 +104,10 @@ def _mine(patience: float) -> Found:
     return Found(sorted(merged, key=records.age), [] if jobs else notes)
 
 
-def _one(job: str, patience: float) -> Found:
+def _one(job: str) -> Found:
     """A job, with the others of its chain."""
     known = records.jobs(_near({Path()}))
-    live, notes = _all(patience)
+    live, notes = _all()
     wanted = [other for other in (*known, *live) if within(other.key, key(job))]
     if not wanted:
         known = [Job(job, scheduler_of(job))]
@@ -117,7 +116,7 @@ def _one(job: str, patience: float) -> Found:
     chain = _chain({key(job)} | {other.key for other in wanted}, known)
     missing = [Job(other.id, other.scheduler, other.name) for other in wanted
                if other.key not in {record.key for record in chain}]
-    found = _ask(chain + missing, patience)
+    found = _ask(chain + missing)
     if all(other.state == UNKNOWN and not other.records for other in found.jobs):
         raise InputError(f"no job {printable(job)}" + "".join(
             f"\n{note}" for note in found.notes or notes) + "\nIts records are neither below runs/ "
@@ -145,18 +144,18 @@ def _near(places: Iterable[Path]) -> list[Path]:
         *(path for path in sorted(place.glob("*.jobs")) if path.is_dir()))]
 
 
-def _all(patience: float) -> tuple[list[Job], list[str]]:
+def _all() -> tuple[list[Job], list[str]]:
     """This user's jobs of both schedulers; and what could not be asked."""
     jobs, notes = [], []
     for ask in (slurm.mine, pbs.mine):
-        some, problem = ask(patience)
+        some, problem = ask(PATIENCE)
         jobs += some
         if problem:
             notes.append(problem)
     return jobs, notes
 
 
-def _ask(known: list[Job], patience: float) -> Found:
+def _ask(known: list[Job]) -> Found:
     """Jobs of records with what the schedulers know of them: a few calls for all."""
     live: dict[str, Job] = {}
     notes: list[str] = []
@@ -169,7 +168,7 @@ def _ask(known: list[Job], patience: float) -> Found:
         if shutil.which(_COMMANDS[scheduler]) is None:
             problem = f"{_COMMANDS[scheduler]} is not in PATH: these are the jobs' records alone"
         else:
-            jobs, problem = ask(asked, patience)
+            jobs, problem = ask(asked)
             live |= {job.key: job for job in jobs if job.key not in live}
         if not problem:
             answered.add(scheduler)
@@ -206,23 +205,23 @@ def _superseded(job: Job, known: list[Job]) -> bool:
     return any(other is not job and within(other.key, job.key) for other in known)
 
 
-def _ask_slurm(jobs: list[Job], patience: float) -> tuple[list[Job], str]:
-    queued, problem = slurm.mine(patience)
+def _ask_slurm(jobs: list[Job]) -> tuple[list[Job], str]:
+    queued, problem = slurm.mine(PATIENCE)
     found = [job for job in queued if any(within(job.key, known.key) for known in jobs)]
     missing = [known for known in jobs if not _in(found, known)]
-    if missing:
+    if missing and "no answer" not in problem:  # nor would sacct
         # without accounting, records tell how jobs ended
-        old, _ = slurm.history((known.id for known in missing), patience)
+        old, _ = slurm.history((known.id for known in missing), PATIENCE)
         found += old
         unexplained = [known.id for known in missing if known.code is None
                        and not _in(old, known)]
         if unexplained and not problem:  # somebody else's?
-            found += slurm.others(unexplained, patience)
+            found += slurm.others(unexplained, PATIENCE)
     return found, problem
 
 
-def _ask_pbs(jobs: list[Job], patience: float) -> tuple[list[Job], str]:
-    found, problem = pbs.ask((job.id for job in jobs), patience)
+def _ask_pbs(jobs: list[Job]) -> tuple[list[Job], str]:
+    found, problem = pbs.ask((job.id for job in jobs), PATIENCE)
     gone = re.search(r"Unknown Job|has finished|history", problem)
     return found, "" if found or gone else problem
 

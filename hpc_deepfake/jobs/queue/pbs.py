@@ -8,7 +8,7 @@ import pwd
 import re
 from collections.abc import Iterable, Sequence
 
-from hpc_deepfake.core.text import whole_number
+from hpc_deepfake.core.text import printable, whole_number
 from hpc_deepfake.jobs.accounting.pbs import records
 from hpc_deepfake.jobs.accounting.values import answer, read_duration, read_time
 from hpc_deepfake.jobs.queue import reasons
@@ -116,6 +116,8 @@ def _job(name: str, attributes: dict[str, str]) -> Job:
         job.elapsed = None
     elif job.state == FINISHED:
         _end(job, code, get("substate"))
+        if job.state == CANCELLED and "dependency" in get("comment"):
+            job.reason = printable(get("comment"))
     return job
 
 

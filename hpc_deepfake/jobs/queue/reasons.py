@@ -84,20 +84,22 @@ def pbs(comment: str, depend: str = "") -> str:
     """
     if depend and (words := dependencies(depend)):
         return words
-    text = re.sub(r"^Not Running: ", "", printable(comment.strip()))
+    text = printable(comment.strip()).removeprefix("Not Running: ")
+    never = "it never starts: " if text.startswith("Can Never Run: ") else ""
+    text = text.removeprefix("Can Never Run: ")
     lacking = re.search(r"Insufficient amount of (?:\w+ )?resource:? (\S+)"
                         r"(?: \(R: (\S+) A: (\S+) T: (\S+)\))?", text)
     if lacking:
         name, requested, free, total = lacking.groups()
         figures = f": it asks for {requested}, {free} of {total} are free" if total else ""
-        never = "it never starts: too little " if text.startswith("Can Never Run") else "for "
-        return f"{never}{name}{figures}"
-    known = {"Job would conflict with reservation or top job":
-             "jobs with a higher priority come first",
-             "Queue not started": "its queue starts no jobs now",
-             "Not enough free nodes available": "for nodes to become free",
-             "Not enough total nodes available": "it asks for more nodes than there are"}
-    return known.get(text.rstrip("."), text)
+        return f"{never or 'for '}{name}{figures}"
+    return never + _PBS.get(text.rstrip("."), text)
+
+
+_PBS = {"Job would conflict with reservation or top job": "jobs with a higher priority come first",
+        "Queue not started": "its queue starts no jobs now",
+        "Not enough free nodes available": "for nodes to become free",
+        "Not enough total nodes available": "it asks for more nodes than there are"}
 
 
 def dependencies(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -103,9 +104,11 @@ def _started(folder: Path, name: str, at: float) -> Job:
     """A job that has started, since it left records."""
     job = Job(name, scheduler_of(name), work=_work(folder, name), submitted=at, records=folder,
               runs=1)
-    script = folder / f"{name}.sh"
-    if not job.scheduler and script.is_file():
-        job.scheduler = "pbs" if "\n#PBS " in _text(script) else "slurm"
+    script = _text(folder / f"{name}.sh")
+    if title := re.search(r"^#(?:SBATCH --job-name=|PBS -N )(.*)$", script, re.MULTILINE):
+        job.name = title[1].strip()
+    if not job.scheduler and script:
+        job.scheduler = "pbs" if "\n#PBS " in script else "slurm"
     job.code = whole_number(_word(folder / f"{name}.outcome"))
     link = folder / f"{name}.log"
     job.log = link if link.is_symlink() or link.exists() else None

@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))  # python -I leaves it 
 
 from mom import mom, pbs_tmrsh, serve
 from records import Refused, Server, finished
-from status import pbsnodes, qstat
+from status import pbsnodes, qselect, qstat
 from submission import qsub
 
 
@@ -67,7 +67,7 @@ def main(name: str, arguments: list[str]) -> int:
             return mom(server, arguments[0])
         if name == "serve":
             return serve(server)
-        return {"qstat": qstat, "qdel": qdel, "qrls": qrls, "qrerun": qrerun,
+        return {"qstat": qstat, "qselect": qselect, "qdel": qdel, "qrls": qrls, "qrerun": qrerun,
                 "pbsnodes": pbsnodes, "pbs_tmrsh": pbs_tmrsh}[name](server, arguments)
     except Refused as error:
         print(error, file=sys.stderr)

@@ -1,4 +1,4 @@
-"""The played ``qstat`` and ``pbsnodes``."""
+"""The played ``qstat``, ``qselect`` and ``pbsnodes``."""
 
 from __future__ import annotations
 
@@ -76,6 +76,17 @@ def qstat(server: Server, arguments: list[str]) -> int:
                   f"{job['Job_Owner'].split('@')[0]:<16.16}  {used:>8} {job['job_state']} "
                   f"{job['queue']}")
     return code
+
+
+def qselect(server: Server, arguments: list[str]) -> int:
+    """Prints the ids of a user's jobs that have not ended."""
+    options, _ = gnu_getopt(arguments, "u:")
+    users = dict(options).get("-u", "").split(",")
+    server.read()
+    for name, job in server.jobs.items():
+        if not finished(job) and "_array" not in job and job["Job_Owner"].split("@")[0] in users:
+            print(name)
+    return 0
 
 
 def pbsnodes(server: Server, arguments: list[str]) -> int:
