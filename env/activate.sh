@@ -91,6 +91,12 @@ _hd_python() { python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/
 
 # The Python of the site or of an image runs the clone's code.
 _hd_without_environment() {
+    if [[ ${VIRTUAL_ENV:-} -ef $_hd_env ]]; then # of an earlier activation
+        PATH=:$PATH:
+        PATH=${PATH//":$VIRTUAL_ENV/bin:"/:}
+        PATH=${PATH#:} PATH=${PATH%:}
+        unset VIRTUAL_ENV
+    fi
     _hd_first_in_path "$_hd_clone/env/bin" # the command hpc-deepfake
     if [[ :${PYTHONPATH:-}: != *":$_hd_clone:"* ]]; then
         export PYTHONPATH=$_hd_clone${PYTHONPATH:+:$PYTHONPATH}
@@ -117,6 +123,8 @@ _hd_read_site() {
     # shellcheck source=/dev/null
     source "$_hd_clone/env/sites/$SITE.sh"
     _hd_status=$?
+    trap - ERR DEBUG RETURN # which functions don't see
+    IFS=$' \t\n'
     _hd_restore
     HPC_DEEPFAKE_SITE_WORDS=$(_hd_list_words | grep -vxF -e "$_hd_words") # not those of the user
     export HPC_DEEPFAKE_SITE_WORDS
@@ -241,12 +249,13 @@ _hd_check_words() {
 
 # Passes a site file's settings on to SLURM, for sbatch by hand, and to the network libraries.
 _hd_site() {
-    local name network=${HPC_DEEPFAKE_INTERFACE:-}
+    local name value network=${HPC_DEEPFAKE_INTERFACE:-}
     _hd_forget HPC_DEEPFAKE_SBATCH
     export HPC_DEEPFAKE_SBATCH=''
     if [[ ${HPC_DEEPFAKE_SCHEDULER:-slurm} == slurm ]]; then
         for name in ACCOUNT PARTITION QOS; do
-            _hd_sbatch "$name" "$(_hd_of_kind "$name")"
+            value=$(_hd_of_kind "$name")
+            [[ -z $value ]] || _hd_sbatch "$name" "$value"
         done
         _hd_sbatch_options
     fi
@@ -277,10 +286,11 @@ _hd_of_kind() {
     done
 }
 
-# NAME VALUE: exports SBATCH_NAME, unless the user has; HPC_DEEPFAKE_SBATCH lists what was set here
+# NAME VALUE: exports SBATCH_NAME, unless the user has; HPC_DEEPFAKE_SBATCH lists what was set here.
+# Flags have an empty value.
 _hd_sbatch() {
     local name=SBATCH_$1
-    [[ -n $2 && -z ${!name+set} ]] || return 0
+    [[ -z ${!name+set} ]] || return 0
     # Which partition of several it is depends on the nodes: `hpc-deepfake job submit` knows.
     [[ $1 != PARTITION || $2 != *[\ :]* ]] || return 0
     export "$name=$2"
