@@ -90,6 +90,7 @@ def _sections(place: Place, report: Report, options: Namespace) -> None:
     """All checks, section by section; collective."""
     from hpc_deepfake.doctor import (
         clock,
+        fabric,
         gpu,
         launch,
         machine,
@@ -116,14 +117,14 @@ def _sections(place: Place, report: Report, options: Namespace) -> None:
           if place.comm.rank == 0 else [])])
 
     place.deadline.stage("nodes")
-    infiniband = machine.infiniband()
+    network = fabric.find()
     cards = gpu.cards() if train and options.device != "cpu" else []
     report.section("nodes", [
         machine.cores(place, train),
         *attempt("memory", memory.memory, place, options.purpose),
         *attempt("shared memory", machine.shared_memory, place),
-        *attempt("limits", machine.limits, place, bool(infiniband)),
-        *attempt("network", machine.network, place, infiniband),
+        *attempt("limits", machine.limits, place, bool(network.infiniband)),
+        *attempt("network", fabric.network, place, network),
         *attempt("GPU memory", gpu.busy, cards, gpu.setting())])
 
     place.deadline.stage("storage")
@@ -131,7 +132,7 @@ def _sections(place: Place, report: Report, options: Namespace) -> None:
     if train:
         place.deadline.stage("training")
         report.section("training", training.checks(place, options.device, options.threads, cards,
-                                                   infiniband))
+                                                   network))
 
 
 def _headline(place: Place, options: Namespace) -> str:

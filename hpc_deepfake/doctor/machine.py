@@ -1,4 +1,4 @@
-"""What a node provides for its ranks: cores, limits, shared memory, network."""
+"""What a node provides for its ranks: cores, limits, shared memory."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 import resource
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 
 from hpc_deepfake.core.text import plural
 from hpc_deepfake.doctor.place import Place, ranges
@@ -17,7 +16,7 @@ _FILES = 1024  # open files that a rank may need, including sockets of MPI
 _SHARED = 64 * _MB  # in /dev/shm, for Open MPI and NCCL
 _MORE_CORES = ("give each rank its own cores, or start fewer ranks:\n"
                "  #SBATCH --cpus-per-task=2\n"
-               "  export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK")
+               "  srun --cpus-per-task=2 …")
 _UNBOUND = "\nIf mpirun binds ranks to fewer cores than the job has:\n  mpirun --bind-to none …"
 
 
@@ -107,32 +106,6 @@ def shared_memory(place: Place, path: str = "/dev/shm") -> Record | None:
     free = file_system.f_bavail * file_system.f_frsize
     return Record("shared memory", f"{_size(free)} free in {path}",
                   WARN if free < _SHARED else OK, todo, free, "node")
-
-
-def infiniband(root: Path = Path("/sys/class/infiniband")) -> list[str]:
-    """Devices, with rate and state of their first port: ``mlx5_0 100 Gb/sec (4X EDR) ACTIVE``."""
-    devices = []
-    for device in sorted(root.iterdir()) if root.is_dir() else ():
-        port = device / "ports" / "1"
-        state = _text(port / "state").partition(": ")[2]  # of "4: ACTIVE"
-        devices.append(" ".join(filter(None, (device.name, _text(port / "rate"), state))))
-    return devices
-
-
-def network(place: Place, devices: list[str]) -> Record | None:
-    """The network between the nodes; one rank of each node has the record."""
-    if len(place.leaders) == 1 or not place.first:
-        return None
-    return Record("network", f"InfiniBand or similar: {', '.join(devices)}" if devices
-                  else "no InfiniBand: MPI uses TCP, unless there is another fabric", INFO)
-
-
-def _text(path: Path) -> str:
-    """A file's text; empty if it can't be read."""
-    try:
-        return path.read_text(encoding="utf-8").strip()
-    except OSError:
-        return ""
 
 
 def _size(number: int) -> str:

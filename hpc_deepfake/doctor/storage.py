@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from hpc_deepfake.core.text import plural
-from hpc_deepfake.doctor import shared
+from hpc_deepfake.doctor import quota, shared
 from hpc_deepfake.doctor.place import Place
 from hpc_deepfake.doctor.report import FAIL, INFO, OK, WARN, Record, attempt, failed
 
@@ -28,8 +28,10 @@ def checks(place: Place, folder: Path) -> list[Record]:
     if not failed(usable):
         kind = attempt("file system", _file_system, folder, len(place.leaders))
         records += kind + attempt("free space", free_space, folder)
-        if place.comm.rank == 0 and kind[0].value.startswith("lustre"):
-            records += attempt("striping", _striping, folder)
+        if place.comm.rank == 0:
+            records += attempt("quota", _quota, folder)
+            if kind[0].value.startswith("lustre"):
+                records += attempt("striping", _striping, folder)
         records += attempt("file locking", _locking, folder)
     records += attempt("parallel HDF5", hdf5)
     if place.agreed(not failed(usable)):
@@ -52,6 +54,12 @@ def writable(folder: Path) -> Record:
     return Record("folder", f"{folder.resolve()}, writable")
 
 
+def _quota(folder: Path) -> Record | None:
+    from hpc_deepfake.data.inputs import file_system
+
+    return quota.judge(quota.of(folder, file_system(folder)), folder)
+
+
 def _file_system(folder: Path, nodes: int) -> Record:
     from hpc_deepfake.data.inputs import file_system
 
@@ -69,7 +77,7 @@ def judge_file_system(kind: str, nodes: int) -> Record:
 
 
 def free_space(folder: Path) -> Record:
-    """Free space and number of files; quotas are not taken into account."""
+    """Free space and number of files, without quotas."""
     system = os.statvfs(folder)
     return judge_space(system.f_bavail * system.f_frsize, system.f_blocks * system.f_frsize,
                        system.f_favail if system.f_files else None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -12,8 +13,9 @@ from typing import TYPE_CHECKING
 
 from hpc_deepfake.core import mpi_library
 from hpc_deepfake.core.errors import InputError
-from hpc_deepfake.core.text import plural
-from hpc_deepfake.doctor import gpu
+from hpc_deepfake.core.text import plural, whole_number
+from hpc_deepfake.doctor import gpu, nccl
+from hpc_deepfake.doctor.fabric import Fabric
 from hpc_deepfake.doctor.place import Place
 from hpc_deepfake.doctor.report import FAIL, INFO, WARN, Record, attempt, failed, problem
 
@@ -28,7 +30,7 @@ _STALL = 30  # seconds until Horovod gives up waiting for a rank
 
 
 def checks(place: Place, requested: str, threads: int, cards: list[gpu.Card],
-           infiniband: list[str]) -> list[Record]:
+           fabric: Fabric) -> list[Record]:
     """All of this rank's records; collective.
 
     Args:
@@ -36,7 +38,7 @@ def checks(place: Place, requested: str, threads: int, cards: list[gpu.Card],
         requested: value of --device.
         threads: value of --threads.
         cards: GPUs that nvidia-smi lists.
-        infiniband: devices of the node.
+        fabric: the node's fast network.
     """
     device, records = start(place, requested, threads)
     computation = attempt("computation", compute, device, todo=_EXCLUDE) if device else []
@@ -50,10 +52,11 @@ def checks(place: Place, requested: str, threads: int, cards: list[gpu.Card],
     records += attempt("GPU", _gpu, device, requested, cards, any(with_gpu))
     if any(with_gpu):
         records += _sharing(place, device, cards)
-        records += attempt("GPU-direct", gpu.direct, len(place.leaders), infiniband)
+        if not fabric.slingshot:  # where libfabric decides: see 'NCCL network'
+            records += attempt("GPU-direct", gpu.direct, len(place.leaders), fabric.infiniband)
     records.append(threads_record(place, device.threads))
     if place.agreed(computes) and len(set(with_gpu)) == 1:
-        records += horovod(place, device)
+        records += horovod(place, device, fabric)
     return records
 
 
@@ -127,11 +130,23 @@ def _driver(cards: list[gpu.Card], computes: bool) -> Record | None:
 def threads_record(place: Place, threads: int) -> Record:
     """The verdict on this rank's number of threads; collective on the node."""
     by_rank = place.node.allgather((threads, tuple(sorted(os.sched_getaffinity(0)))))
-    return judge_threads(by_rank, place.node.rank)
+    return judge_threads(by_rank, place.node.rank, cpus_requested(os.environ, place.node.size))
 
 
-def judge_threads(by_rank: list[tuple[int, tuple[int, ...]]], rank: int) -> Record:
-    """The verdict on a rank, from the threads and cores of each rank of the node."""
+def cpus_requested(environ: Mapping[str, str], ranks: int) -> int | None:
+    """CPUs that the job has asked for, per rank of this node; None outside of a job. Where jobs are
+    not bound to them, a rank may use other jobs' too."""
+    own = whole_number(environ.get("HPC_DEEPFAKE_RANK_CPUS", ""))  # of the job scripts
+    if own:
+        return own
+    on_node = whole_number(environ.get("SLURM_CPUS_ON_NODE", ""))
+    return max(1, on_node // ranks) if on_node else None
+
+
+def judge_threads(by_rank: list[tuple[int, tuple[int, ...]]], rank: int,
+                  requested: int | None = None) -> Record:
+    """The verdict on a rank, from the threads and cores of each rank of the node, and the CPUs that
+    the job has asked for, per rank."""
     threads, cores = by_rank[rank]
     available = len(set().union(*(own for _, own in by_rank)))
     total = sum(number for number, _ in by_rank)
@@ -142,23 +157,28 @@ def judge_threads(by_rank: list[tuple[int, tuple[int, ...]]], rank: int) -> Reco
         return Record("threads", f"{text}, {total} on {plural(available, 'core')}", WARN,
                       "threads compete for the cores; the maximum per rank:\n"
                       f"  export OMP_NUM_THREADS={max(1, int(share))}")
+    if requested and threads > requested:
+        return Record("threads", f"{text}, and the job has {plural(requested, 'CPU')} for it", WARN,
+                      "they take turns, or take CPUs from other jobs:\n"
+                      f"  export OMP_NUM_THREADS={requested}")
+    share = min(share, requested or share)
     if threads < int(share):
         return Record("threads", f"{text}, on {int(share)} cores of its own", WARN,
                       f"cores are idle; per rank:\n  export OMP_NUM_THREADS={int(share)}")
     return Record("threads", text)
 
 
-def horovod(place: Place, device: Device) -> list[Record]:
+def horovod(place: Place, device: Device, fabric: Fabric) -> list[Record]:
     """Horovod's records; collective. A fault is only a warning on one rank, where training doesn't
     use Horovod."""
-    records = _horovod(place, device)
+    records = _horovod(place, device, fabric)
     if place.comm.size == 1:
         records = [replace(record, verdict=WARN) if record.verdict == FAIL else record
                    for record in records]
     return records
 
 
-def _horovod(place: Place, device: Device) -> list[Record]:
+def _horovod(place: Place, device: Device, fabric: Fabric) -> list[Record]:
     hvd, records = _import()
     if not place.agreed(not failed(records)) or hvd is None:
         return records
@@ -173,7 +193,16 @@ def _horovod(place: Place, device: Device) -> list[Record]:
     if not place.agreed(not failed(records)):
         return records
     records += attempt("NCCL", _nccl, hvd, device)
-    return records + _allreduce(place, hvd, device)
+    log = nccl.Log()
+    by_nccl = bool(device.gpu and hvd.nccl_built())
+    if by_nccl:
+        log.start()
+    reduced, seconds = _allreduce(place, hvd, device)
+    text = log.end()
+    if by_nccl and seconds is not None and len(place.leaders) > 1:
+        reduced += attempt("NCCL network", nccl.judge, nccl.read(text), fabric, _rate(seconds),
+                           os.environ)
+    return records + reduced
 
 
 def _import() -> tuple[ModuleType | None, list[Record]]:
@@ -225,8 +254,15 @@ def _nccl(hvd: ModuleType, device: Device) -> Record:
     return gpu.judge_nccl(int(hvd.nccl_built()), tf.test.is_built_with_cuda(), device.gpu)
 
 
-def _allreduce(place: Place, hvd: ModuleType, device: Device) -> list[Record]:
-    """Reduce an array of the size of the network's gradients, as in training; collective."""
+def _rate(seconds: float) -> str:
+    """How fast the gradients were reduced."""
+    return f"{_GRADIENTS * 4 / seconds / 1e9:.1f} GB/s"
+
+
+def _allreduce(place: Place, hvd: ModuleType,
+               device: Device) -> tuple[list[Record], float | None]:
+    """Reduce an array of the size of the network's gradients, as in training; collective. Returns
+    this rank's records, and the seconds of the slowest rank, None on all ranks if one failed."""
     import numpy as np
     import tensorflow as tf
 
@@ -249,13 +285,12 @@ def _allreduce(place: Place, hvd: ModuleType, device: Device) -> list[Record]:
         return [Record("allreduce", trouble, FAIL, (
             "to get more messages from NCCL:\n  export NCCL_DEBUG=INFO"
             if device.gpu else f"if Horovod doesn't fit TensorFlow or MPI, {_REBUILD}"))
-            if trouble else Record("allreduce", "no fault on this rank", INFO)]
+            if trouble else Record("allreduce", "no fault on this rank", INFO)], None
     slowest = max(comm.allgather(min(seconds)))
     if comm.rank:
-        return []
+        return [], slowest
     if size == 1:
-        return [Record("allreduce", "works, on a single rank")]
+        return [Record("allreduce", "works, on a single rank")], slowest
     way = "NCCL" if device.gpu and hvd.nccl_built() else "MPI"
-    bytes_ = _GRADIENTS * 4
-    return [Record("allreduce", f"correct; the gradients' {bytes_ / 1e6:.1f} MB by {way} in "
-                   f"{slowest * 1e3:.0f} ms, {bytes_ / slowest / 1e9:.1f} GB/s")]
+    return [Record("allreduce", f"correct; the gradients' {_GRADIENTS * 4 / 1e6:.1f} MB by {way} "
+                   f"in {slowest * 1e3:.0f} ms, {_rate(slowest)}")], slowest

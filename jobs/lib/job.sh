@@ -28,7 +28,6 @@ job_nodes=1
 job_ranks=1         # over all nodes
 job_cpus=1          # of each rank
 job_gpus=0          # of each node
-job_kind=cpu        # as in site files: cpu, gpu or small
 job_script=$0       # the scheduler's copy of the script
 job_log=''
 job_workdir=$PWD    # folder in which it was submitted
@@ -40,6 +39,7 @@ job_reruns=0        # how often the scheduler itself has run it again
 job_restarts=${job_restarts:-0} # how often it was resumed after a stop
 job_element=${job_element:-}    # number within an array, or empty
 job_run=${job_run:-}            # run directory
+job_study=${job_study:-}        # folder of a scaling study that this job runs instead, in one allocation
 only_if_possible='' # option: drop a job that can never start
 after_work=ok       # dependency of a job on one that may be stopped and resumed
 
@@ -47,8 +47,8 @@ asked_device=${DEVICE:-} # of a pipeline's training; empty: its script's own
 # Empty or default values for variables that a script doesn't have.
 : "${PICTURES:=}" "${DATA:=}" "${RUN:=}" "${DEVICE:=cpu}" "${STAGE:=}" "${STAGE_ENV:=}" "${RANK_LOGS:=}"
 : "${DOCTOR:=on}" "${MAX_RESTARTS:=0}" "${TRAIN:=train_cpu}" "${MAX_NODES:=1}"
-: "${METHODS:=}" "${FEATURES:=}" "${EPOCHS:=}"
-: "${KINDS:=}" "${STRATEGIES:=}" "${INPUTS:=}" "${REPEATS:=}" "${RANKS_PER_NODE:=}" "${LIMIT:=}"
+: "${METHODS:=}" "${FEATURES:=}" "${EPOCHS:=}" "${TRIALS:=}" "${CONFIG:=}" "${ARGS:=}"
+: "${KINDS:=}" "${STRATEGIES:=}" "${INPUTS:=}" "${REPEATS:=}" "${RANKS_PER_NODE:=}" "${LIMIT:=}" "${ONE_JOB:=}"
 : "${GLOBAL_BATCH:=}" "${BATCH_SIZE:=}" "${ROWS_PER_RANK:=}"
 : "${PREPROCESS_OPTIONS:=}" "${TRAIN_OPTIONS:=}" "${EVALUATE_OPTIONS:=}" "${EVALUATE_DEVICE:=}"
 
@@ -107,7 +107,7 @@ begin() {
     # shellcheck source=env/activate.sh
     source "$HPC_DEEPFAKE_HOME/env/activate.sh"
     # MPI and PBS may have set this for the whole node; each rank computes on its share of the cores.
-    export OMP_NUM_THREADS=$job_cpus
+    export OMP_NUM_THREADS=$job_cpus HPC_DEEPFAKE_RANK_CPUS=$job_cpus
     choose_device
     choose_python
     [[ -n $job_id ]] || return 0 # not in a job
@@ -457,6 +457,7 @@ preprocess() {
 
 train() {
     local more=()
+    [[ -z $job_study ]] || study "$job_study"
     choose_run
     chained "$job_run/jobs"
     record "$job_run/jobs"
@@ -575,6 +576,10 @@ scaling_study() {
         line=--${name,,}
         [[ -z ${!name} ]] || options+=("${line//_/-}=${!name}")
     done
+    for name in $(compgen -v TRAIN_OPTIONS_); do # TRAIN_OPTIONS_8: from 8 nodes on
+        options+=(--options-from "${name##*_}:${!name}")
+    done
+    [[ -z $ONE_JOB ]] || options+=(--one-job)
     plan=("${python[@]}" -m hpc_deepfake.cli
         scaling plan "$folder" --nodes "$MAX_NODES" --job "$TRAIN" --scripts "$HPC_DEEPFAKE_HOME/jobs/$job_scheduler"
         ${CONFIG:+--train-config "$CONFIG"} "${options[@]}")
@@ -605,6 +610,11 @@ scaling_study() {
         ids+=("$id")
         touch -c "$folder/in-use.json" # a sign of life for other machines
     done
+    if [[ -n $ONE_JOB ]]; then
+        rm -f "$folder/in-use.json"
+        say "it writes the report at its end, into $folder/report.html"
+        return
+    fi
     id=$(IFS=: && echo "${ids[*]}")
     submit_together "$(job_file scaling_study)" "$(after any "$id")" "RUN=$folder" "DEVICE=$DEVICE" HPC_DEEPFAKE_REPORT=1
     rm -f "$folder/in-use.json"
@@ -625,11 +635,13 @@ scaling_report() {
 
 # Preprocess, train, evaluate: three jobs, each after the previous one.
 pipeline() {
-    local run data id
+    local run data id dry='' words=() word
+    for word in "${job_args[@]}"; do
+        if [[ $word == --dry-run ]]; then dry=1; else words+=("$word"); fi
+    done
+    job_args=("${words[@]}")
     run=$(chosen run RUN "runs/pipeline-${job_id:-$(date +%Y-%m-%dT%H-%M-%S)}")
     data=${DATA:-${PICTURES:-${HPC_DEEPFAKE_DATA:-data}}/features.h5}
-    job_records=$run/jobs
-    mkdir -p "$job_records"
     local common=("DATA=$data" "DOCTOR=$DOCTOR" "STAGE=$STAGE" "STAGE_ENV=$STAGE_ENV"
         "RANK_LOGS=$RANK_LOGS" "MAX_RESTARTS=$MAX_RESTARTS") evaluation=("DEVICE=${EVALUATE_DEVICE:-cpu}")
     if [[ $EVALUATE_OPTIONS == *gpu* ]]; then # the user requests GPUs
@@ -637,6 +649,20 @@ pipeline() {
     elif [[ $EVALUATE_DEVICE == gpu ]]; then
         evaluation+=(--gpus-per-node=1 --ranks-per-node=1 --cpus-per-rank=8)
     fi
+    if can_render; then # an option that only the scheduler knows leaves the cost unknown
+        "${python[@]}" -m hpc_deepfake.cli job cost "$job_scheduler" preprocess "--options=$PREPROCESS_OPTIONS" \
+            "--var=MAX_RESTARTS=$MAX_RESTARTS" + "$TRAIN" "--options=$TRAIN_OPTIONS" "--var=MAX_RESTARTS=$MAX_RESTARTS" \
+            + evaluate "${evaluation[@]:1}" "--options=$EVALUATE_OPTIONS" 2>/dev/null </dev/null || say "cost: unknown"
+    fi
+    if [[ -n $dry ]]; then
+        word=${evaluation[*]:1}
+        word=${word:+ $word}${EVALUATE_OPTIONS:+ $EVALUATE_OPTIONS}
+        say "to be submitted, each after the previous one:" "  preprocess${PREPROCESS_OPTIONS:+ $PREPROCESS_OPTIONS}: $data" \
+            "  $TRAIN${TRAIN_OPTIONS:+ $TRAIN_OPTIONS}: $run" "  evaluate$word: ${evaluation[0]}"
+        return
+    fi
+    job_records=$run/jobs
+    mkdir -p "$job_records"
     submit_together "$(job_file preprocess)" "$PREPROCESS_OPTIONS" "${common[@]}" DEVICE=cpu "PICTURES=$PICTURES"
     say "preprocessing: job $id, into $data"
     submit_together "$(job_file "$TRAIN")" "$(after "$after_work" "$id") $only_if_possible $TRAIN_OPTIONS" \
@@ -663,16 +689,16 @@ if [[ " ${job_args[*]} " == *' --help '* || " ${job_args[*]} " == *' -h '* ]]; t
 fi
 # shellcheck source=/dev/null
 source "$job_lib/$1.sh"
-case $(tail -n 1 "$job_script") in
-    evaluate | pipeline | scaling_study) job_kind=small ;;
-esac
-((job_gpus == 0)) || job_kind=gpu
 # shellcheck source=jobs/lib/container.sh
 source "$job_lib/container.sh"
 # shellcheck source=jobs/lib/launch.sh
 source "$job_lib/launch.sh"
 # shellcheck source=jobs/lib/stage.sh
 source "$job_lib/stage.sh"
+# shellcheck source=jobs/lib/sweep.sh
+source "$job_lib/sweep.sh"
+# shellcheck source=jobs/lib/study.sh
+source "$job_lib/study.sh"
 begin
 trap job_ends EXIT
 [[ -z $job_id ]] || watch_limit

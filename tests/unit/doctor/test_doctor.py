@@ -151,6 +151,15 @@ def test_other_settings_are_listed_and_a_bad_temporary_folder_is_a_warning(monke
         assert "  export TMPDIR=/tmp" in temporary.todo
 
 
+def test_gpu_aware_mpi_is_mentioned_where_it_was_asked_for():
+    name = surroundings.GPU_SUPPORT
+    assert software.judge_gpu_support([], {}) == software.judge_gpu_support([], {name: "0"}) == []
+    record, = software.judge_gpu_support([], {name: "1"})
+    assert record.value.startswith("on")
+    record, = software.judge_gpu_support([surroundings.Decision(name, "1")], {name: "0"})
+    assert record.value.startswith("off") and "libmpi_gtl" in record.value
+
+
 def test_which_of_several_lone_processes_prints():
     assert launch.number({}) == launch.number({"SLURM_PROCID": "3"}) == 0  # a batch script's own
     assert launch.number({"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "3"}) == 3
@@ -262,6 +271,23 @@ def test_threads_fit_the_cores(by_rank, rank, verdict, advice):
     assert record.verdict == verdict and advice in record.todo
 
 
+@pytest.mark.parametrize(("threads", "requested", "verdict", "advice"), [
+    (1, 1, OK, ""), (2, 1, WARN, "OMP_NUM_THREADS=1"), (1, 2, WARN, "OMP_NUM_THREADS=2"),
+    (4, 4, OK, ""), (1, None, WARN, "OMP_NUM_THREADS=4")])
+def test_no_more_threads_than_the_job_has_asked_for(threads, requested, verdict, advice):
+    """On eight cores that two ranks may use, most of them for other jobs."""
+    record = training.judge_threads([(threads, tuple(range(8)))] * 2, 0, requested)
+    assert record.verdict == verdict and advice in record.todo
+
+
+@pytest.mark.parametrize(("environ", "ranks", "requested"), [
+    ({}, 2, None), ({"HPC_DEEPFAKE_RANK_CPUS": "3", "SLURM_CPUS_ON_NODE": "64"}, 2, 3),
+    ({"SLURM_CPUS_ON_NODE": "64"}, 4, 16), ({"SLURM_CPUS_ON_NODE": "1"}, 4, 1),
+    ({"HPC_DEEPFAKE_RANK_CPUS": ""}, 1, None)])
+def test_cpus_of_a_rank_by_job_script_or_scheduler(environ, ranks, requested):
+    assert training.cpus_requested(environ, ranks) == requested
+
+
 @pytest.mark.parametrize(("free", "allowed", "verdict", "words"), [
     (100e9, None, OK, "100.0 GB free for 4 ranks, each needs 1.3 GB"),
     (100e9, 200e9, OK, "100.0 GB free for"), (7e9, None, WARN, "7.0 GB free for"),
@@ -341,20 +367,6 @@ def test_shared_memory_is_reported_once_per_node(monkeypatch):
     monkeypatch.undo()
     record = machine.shared_memory(place, "/nowhere")
     assert record.verdict == WARN and "No such file" in record.value
-
-
-def test_infiniband_devices_with_rate_and_state(tmp_path):
-    port = tmp_path / "mlx5_0" / "ports" / "1"
-    port.mkdir(parents=True)
-    (port / "rate").write_text("100 Gb/sec (4X EDR)\n")
-    (port / "state").write_text("4: ACTIVE\n")
-    (tmp_path / "odd").mkdir()
-    devices = machine.infiniband(tmp_path)
-    assert devices == ["mlx5_0 100 Gb/sec (4X EDR) ACTIVE", "odd"]
-    assert machine.infiniband(tmp_path / "none") == []
-    place = SimpleNamespace(first=True, leaders=[0, 4])
-    assert "mlx5_0" in machine.network(place, devices).value
-    assert machine.network(SimpleNamespace(first=True, leaders=[0]), devices) is None
 
 
 # --- storage ------------------------------------------------------------------------------------
@@ -611,12 +623,19 @@ def test_two_mpi_libraries_in_one_process_fail():
     assert record.verdict == FAIL and openmpi in record.value and mpich in record.value
 
 
+def test_cray_mpich_is_one_library_whatever_its_compiler():
+    for name in ("gnu_123", "cray", "nvidia", "amd", "aocc"):
+        path = f"/opt/cray/pe/mpich/8.1.28/ofi/lib/libmpi_{name}.so.12.0.0"
+        record = training.judge_libraries(MAPS.format(path, "/opt/cray/libmpi_gtl_cuda.so.0.0.0"))
+        assert record.verdict == OK and path in record.value
+
+
 def test_on_one_rank_horovods_faults_are_warnings(monkeypatch):
     failure = [Record("Horovod", "ImportError", FAIL, "build"), Record("NCCL", "fits")]
     monkeypatch.setattr(training, "_horovod", lambda *_: failure)
     for size, verdict in ((1, WARN), (2, FAIL)):
         place = SimpleNamespace(comm=SimpleNamespace(size=size))
-        assert [record.verdict for record in training.horovod(place, None)] == [verdict, OK]
+        assert [record.verdict for record in training.horovod(place, None, None)] == [verdict, OK]
 
 
 # --- the command --------------------------------------------------------------------------------

@@ -115,8 +115,8 @@ def test_the_site_template_has_exactly_the_settings_that_are_used() -> None:
     used = set(re.findall(r"\bHPC_DEEPFAKE_[A-Z_]+", source)) | {
         f"HPC_DEEPFAKE_{key}" for key in ("ACCOUNT", "PARTITION", "QOS")}
     inner = {f"HPC_DEEPFAKE_{name}" for name in (
-        "HOME", "STAGED", "FIRST_GPUS", "RANK_LOGS", "ERROR_FILE", "OUTCOME_FILE", "CHAIN",
-        "REPORT")}
+        "HOME", "STAGED", "FIRST_GPUS", "RANK_CPUS", "RANK_LOGS", "ERROR_FILE", "OUTCOME_FILE",
+        "CHAIN", "REPORT")}
     assert offered == used - inner - {"HPC_DEEPFAKE_"}
 
 
@@ -311,41 +311,13 @@ def test_pbs_scripts_find_the_clone_by_the_submitted_path(bin_path: Path, tmp_pa
     assert done.stdout == f"found {clone}\n", done.stderr
 
 
-def test_pbs_evaluation_follows_a_training_that_resumes_in_another_job(
-        bin_path: Path, tmp_path: Path) -> None:
-    """The training was stopped and its successor is queued: the evaluation submits itself again,
-    after the successor, instead of evaluating an unfinished model."""
-    command(bin_path, "qstat", "exit 1")
-    command(bin_path, "qsub", f'printf "%s|" "$@" >{tmp_path}/qsub; echo 126.server')
-    records = tmp_path / "runs" / "first" / "jobs"
-    records.mkdir(parents=True)
-    (records / "outcome").write_text("75\n")
-    (records / "next").write_text("124.server\n")
-    job = {"PBS_JOBID": "125.server", "PBS_O_WORKDIR": str(tmp_path), "RUN": "runs/first",
-           "DATA": "it's, mine.h5"}
-    done = run_script(JOBS / "pbs" / "evaluate.sh", bin_path=bin_path, cwd=tmp_path, **job)
-    assert done.returncode == 0, done.stderr
-    assert "training resumes in job 124.server: evaluating after it, in job 126.server" \
-        in done.stdout
-    *asked, script, _ = (tmp_path / "qsub").read_text().split("|")
-    assert asked == ["-W", "depend=afterany:124.server"]
-    # the submitted script has the variables of this job
-    (records / "outcome").write_text("2\n")
-    job = {"PBS_JOBID": "126.server", "PBS_O_WORKDIR": str(tmp_path), "PBS_NODEFILE": ""}
-    command(bin_path, "mpirun", f"""[[ $1 != --version ]] || {{ echo 'Open MPI'; exit; }}
-        printf '%s|' "$@" >{tmp_path}/launched; exit 3""")
-    done = run_script(tmp_path / script, bin_path=bin_path, cwd=tmp_path, **job,
-                      HPC_DEEPFAKE_LAUNCHER="mpirun")
-    launched = (tmp_path / "launched").read_text()
-    assert "|--data|it's, mine.h5|" in launched and "|--model|runs/first|" in launched, done.stderr
-
-
 def test_pbs_remote_shell_drops_options_of_ssh(bin_path: Path, tmp_path: Path) -> None:
     """mpirun passes ssh's options, and one shell command as several words."""
     command(bin_path, "pbs_tmrsh", f'printf "%s|" "$@" >{tmp_path}/called')
     run_script(JOBS / "lib" / "pbs_rsh.sh", "-x", "-l", "me", "n02", "PATH=/x:$PATH", ";", "orted",
                bin_path=bin_path, cwd=tmp_path)
-    assert (tmp_path / "called").read_text() == "n02|/bin/bash|-c|PATH=/x:$PATH ; orted|"
+    assert (tmp_path / "called").read_text() == (
+        f"n02|/bin/bash|-c|PATH=$PATH:{shlex.quote(str(JOBS / 'lib'))}; PATH=/x:$PATH ; orted|")
 
 
 @pytest.mark.slow
