@@ -119,7 +119,7 @@ def parser(subcommand: str) -> Parser:
                       help="use the site file env/sites/NAME.sh instead of that of $SITE")
     more.add_argument("--kind", choices=KINDS,
                       help="take the site's words for this kind of job (default: gpu if GPUs are "
-                           "requested; small for evaluate, pipeline, scaling_study and sweep)")
+                           "requested; small for evaluate, pipeline and scaling_study)")
     if subcommand == "submit":
         queue = cli.add_argument_group("submitting")
         queue.add_argument("--after", action="append", type=_dependency, metavar="ID[:ok|any]",

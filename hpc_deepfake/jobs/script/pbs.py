@@ -61,7 +61,7 @@ class Pbs(Dialect):
 
     def write(self, key: str, value: str) -> str:
         option, _, name = key.partition(":")
-        word = f"{name}={value}" if name else value
+        word = f"{name}={value}" if name and value else name or value
         if re.search(r"[\s\"'\\#]", word):
             quote = next((quote for quote in "\"'" if quote not in word), None)
             if quote is None or "\\" in word:
@@ -176,7 +176,8 @@ class Pbs(Dialect):
         parsed: Directives = {}
         for part in re.split(r",(?=[A-Za-z][\w.-]*=)", value or ""):
             name, equals, content = part.partition("=")
-            if not name or not equals or not content:
+            own = key == "l" and name not in self.resources  # may be a flag of the site, like wd
+            if not name or (equals and not content) or not (equals or own):
                 raise InputError(f"{where}: -{key} needs NAME=VALUE, not '{part}'")
             parsed[self.key(f"{key}:{name}", where)] = content
         return parsed

@@ -60,10 +60,15 @@ def _number(least: int) -> Callable[[str], int]:
     return check
 
 
-def _command(*allowed: str, choices: tuple[str, ...] = ()) -> Callable[[str], str]:
-    """Words of a command line with the allowed places, or one of the choices."""
+def _command(*allowed: str, choices: tuple[str, ...] = (),
+             quotes: bool = False) -> Callable[[str], str]:
+    """Words of a command line with the allowed places, or one of the choices. Where bash reads
+    them, quotes have no meaning."""
     def check(value: str) -> str:
         split(_text(value), "the value")
+        if not quotes and re.search(r"[\"'\\]", value):
+            raise InputError(f"quotes and backslashes have no meaning in {value}: words are what "
+                             "stands between spaces")
         for name in places(value):
             if name not in allowed:
                 raise InputError(f"unknown {{{name}}} in '{value}'; valid are {braced(allowed)}")
@@ -108,7 +113,8 @@ _BY_KIND = {
     "QOS": Word("quality of service", _text),
     "OPTIONS": Word("further options of sbatch or qsub", _options),
     "MEM": Word("memory to request on each node, like 64G", read_memory),
-    "RESOURCES": Word("PBS: the whole request, in place of select", _command(*_RESOURCE_PLACES)),
+    "RESOURCES": Word("PBS: the whole request, in place of select", _command(*_RESOURCE_PLACES,
+                                                                              quotes=True)),
 }
 _OF_KIND = {
     "RANKS": Word("ranks on each node", _number(1)),
@@ -129,7 +135,7 @@ WORDS: Mapping[str, Word] = {
     **{f"{kind.upper()}_{name}": word for kind in KINDS
        for name, word in {**_BY_KIND, **_OF_KIND}.items()},
     "GPUS": Word("GPUs on each node; 0: the site has none", _number(0)),
-    "GPU_REQUEST": Word("how GPUs are requested", _command(*_GPU_PLACES)),
+    "GPU_REQUEST": Word("how GPUs are requested", _command(*_GPU_PLACES, quotes=True)),
     "DEVICE": Word("device on which the jobs compute", _choice("cpu", "gpu", "auto")),
     "LAUNCHER": Word("how ranks are started", _command(*LAUNCHER_PLACES, choices=(
         "auto", "srun", "mpirun"))),
