@@ -20,7 +20,9 @@ def answer(*command: str, patience: float | None = None) -> tuple[str, str]:
     patience = PATIENCE if patience is None else patience
     if shutil.which(command[0]) is None:
         return "", "not in PATH"
-    environment = {**os.environ, "SLURM_TIME_FORMAT": "%s", "LC_ALL": "C"}
+    environment = {name: value for name, value in os.environ.items()
+                   if not name.startswith("SQUEUE_")}  # a user's own selection of jobs
+    environment |= {"SLURM_TIME_FORMAT": "%s", "LC_ALL": "C"}
     try:
         done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8",
                               errors="replace", timeout=patience)

@@ -51,6 +51,8 @@ def main(argv: Sequence[str]) -> int:
     for note in found.notes:
         log.warning("note: %s", note)
     jobs = _own(found)
+    if not jobs and found.notes:
+        raise InputError("nothing was cancelled: it is not known what is queued or running")
     if not jobs:
         print(f"nothing to cancel: {table.summary(found.jobs)}")
         return 0
@@ -109,7 +111,10 @@ def _cancel_all(subjects: Sequence[str], jobs: list[Job]) -> None:
                     print(f"cancelled: {printable(', '.join(ids))}", flush=True)
         done |= {job.key for job in jobs}
         time.sleep(_PAUSE)
-        jobs = [job for job in _own(_look(subjects)) if job.key not in done]
+        try:
+            jobs = [job for job in _own(_look(subjects)) if job.key not in done]
+        except InputError:  # no scheduler knows them any more
+            return
         if not jobs:
             return
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import glob
 import os
 import re
@@ -15,7 +16,7 @@ from hpc_deepfake.core.options import Parser, at_least, between
 from hpc_deepfake.core.text import printable
 from hpc_deepfake.jobs.queue import pbs, progress, slurm
 from hpc_deepfake.jobs.queue.lookup import PATIENCE, Found, look
-from hpc_deepfake.jobs.queue.state import PENDING, Job
+from hpc_deepfake.jobs.queue.state import PENDING, UNKNOWN, Job
 
 _EXAMPLES = """examples:
   hpc-deepfake job logs runs/first
@@ -26,6 +27,7 @@ _EXAMPLES = """examples:
 
 exit codes: 0 printed; 1 with -f: a job has failed; 2 wrong usage, or there is no such log"""
 _FIRST = 20  # lines shown before those that follow
+_ALL = 1 << 30
 _BLOCK = 1 << 16
 _LOOK = 1.0  # seconds between two looks at the log
 _SOON = 3.0  # seconds after a change of the records until the scheduler is asked
@@ -191,35 +193,61 @@ def _follow(subject: str, found: Found, lines: int, rank: int | None, every: flo
     job, tail, said = found.current, None, ""
     _say_others(found, job)
     while True:
-        path = log_of(job, rank)
-        if tail is None and path is not None:
+        if tail is None and (path := log_of(job, rank)) is not None:
             tail = Tail(path, lines)
         state = f"{job.state}: {job.reason}".rstrip(": ")
         if job.state in PENDING and state != said:
             said = state
             log.info("----- job %s is %s", printable(job.id), state)
-        asked, stamp, changed = time.monotonic(), _stamp(job), 0.0
-        while True:
-            for line in tail.lines(last=not found.active) if tail else ():
-                print(line, flush=True)
-            if not found.active:
-                log.info("----- job %s: %s%s", printable(job.id), job.state,
-                         f" ({job.reason})" if job.reason else "")
-                return 1 if found.bad else 0
-            time.sleep(_LOOK)
-            now = time.monotonic()
-            if _stamp(job) != stamp:
-                stamp, changed = _stamp(job), now
-            if now - asked >= every or (changed and now - changed >= _SOON):
-                break
+        over = not _goes_on(found)
+        _print(tail, last=over)
+        if over:
+            log.info("----- job %s: %s%s", printable(job.id), job.state,
+                     f" ({job.reason})" if job.reason else "")
+            return 1 if found.bad else 0
+        _wait(job, tail, every)
+        found = _look_again(subject, found)
+        if found.current.key != job.key:
+            _print(tail, last=True)
+            log.info("----- job %s follows", printable(found.current.id))
+            tail, lines, said = None, _ALL, ""
+        job = found.current
+
+
+def _print(tail: Tail | None, *, last: bool = False) -> None:
+    for line in tail.lines(last=last) if tail else ():
+        print(line, flush=True)
+
+
+def _wait(job: Job, tail: Tail | None, every: float) -> None:
+    """Print what is added until it is time to ask the scheduler again: after ``every`` seconds, or
+    soon after the job has left a record."""
+    asked, stamp, changed = time.monotonic(), _stamp(job), 0.0
+    while True:
+        time.sleep(_LOOK)
+        _print(tail)
+        now = time.monotonic()
+        if _stamp(job) != stamp:
+            stamp, changed = _stamp(job), now
+        if now - asked >= every or (changed and now - changed >= _SOON):
+            return
+
+
+def _goes_on(found: Found) -> bool:
+    """Whether a job is left; where no scheduler can be asked, until the last has recorded its
+    end."""
+    job = found.current
+    unsure = bool(found.notes) and job.state == UNKNOWN and job.code is None
+    return bool(found.active) or unsure
+
+
+def _look_again(subject: str, before: Found) -> Found:
+    """The jobs now; those of before if a scheduler doesn't answer for once."""
+    try:
         found = look(subject)
-        current = found.current
-        if current.key != job.key:
-            for line in tail.lines(last=True) if tail else ():
-                print(line, flush=True)
-            log.info("----- job %s follows", printable(current.id))
-            tail, lines, said = None, 1 << 30, ""
-        job = current
+    except InputError:  # it knows the job no longer, and there are no records
+        return Found([dataclasses.replace(job, state=UNKNOWN) for job in before.jobs])
+    return before if found.notes and not before.notes and not found.active else found
 
 
 def _stamp(job: Job) -> tuple[int, ...]:

@@ -84,8 +84,12 @@ def _qstat(options: list[str], ids: list[str], patience: float) -> tuple[list[Jo
 
 
 def parse_qstat(text: str) -> list[Job]:
-    """Jobs in the output of ``qstat -f``."""
-    return [_job(job, attributes) for job, attributes in records(text)]
+    """Jobs in the output of ``qstat -f``; of an array, its elements if they are listed."""
+    found = records(text)
+    arrays = {job.partition("[")[0] for job, attributes in found
+              if "[" in job and attributes.get("array") != "True"}
+    return [_job(job, attributes) for job, attributes in found
+            if attributes.get("array") != "True" or job.partition("[")[0] not in arrays]
 
 
 def _job(name: str, attributes: dict[str, str]) -> Job:

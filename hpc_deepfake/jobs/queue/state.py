@@ -118,9 +118,9 @@ def key(job: str) -> str:
 
 
 def within(job: str, array: str) -> bool:
-    """Whether the key ``job`` is that of ``array`` or of an element of it: ``14_2`` or ``14_[3-9]``
-    of ``14``, ``14[2]`` of ``14[]``."""
-    return job == array or job.startswith(f"{array}_") or (
+    """Whether the key ``job`` is that of ``array`` or of a part of it: ``14_2``, ``14_[3-9]`` or
+    ``14+1`` of ``14``, ``14[2]`` of ``14[]``."""
+    return job == array or job.startswith((f"{array}_", f"{array}+")) or (
         array.endswith("[]") and job.startswith(array[:-1]))
 
 
