@@ -72,7 +72,9 @@ def submit(options: Namespace, dialect: Dialect, name: str, text: str,
               f"{', after ' + ', '.join(previous for _, previous in before) if before else ''}; "
               f"log: {log_file(dialect, current, job)}", flush=True)
         before = [("any", job)]
-    print(f"afterwards: hpc-deepfake job report {shlex.quote(run or ids[0])}")
+    subject = shlex.quote(run or ids[0])
+    print(f"meanwhile: hpc-deepfake job status {subject}")
+    print(f"afterwards: hpc-deepfake job report {subject}")
     return ids
 
 

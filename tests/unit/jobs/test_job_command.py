@@ -250,6 +250,7 @@ def test_what_is_rendered_is_what_is_submitted(cluster, capsys, scheduler):
                                                                   "hd-train-cpu.o101")}[scheduler]
     assert out.splitlines() == [COST.format(16, 256),
                                 f"submitted: job {name}, hd-train-cpu; log: {cluster.here}/{log}",
+                                f"meanwhile: hpc-deepfake job status {name}",
                                 f"afterwards: hpc-deepfake job report {name}"]
     assert err == "a warning\n"
 
@@ -379,7 +380,8 @@ def test_a_chain_is_one_run_in_several_jobs(cluster, capsys, scheduler):
     assert out[1] == "cost: at most 12 node hours, 384 core hours, 48 GPU hours"
     assert [line.split(",")[0] for line in out[2:5]] == [
         f"submitted: job {100 + number}{suffix} ({number} of 3)" for number in (1, 2, 3)]
-    assert out[5] == f"afterwards: hpc-deepfake job report {values['RUN']}"
+    assert out[5:] == [f"meanwhile: hpc-deepfake job status {values['RUN']}",
+                       f"afterwards: hpc-deepfake job report {values['RUN']}"]
 
 
 @pytest.mark.parametrize(("words", "environment", "expected"), [
