@@ -28,6 +28,7 @@ COMMANDS = {
     "predict": ("hpc_deepfake.predict", True, "tell which pictures or videos were tampered with"),
     "report": ("hpc_deepfake.report", False, "write the page of one run, for a web browser"),
     "compare": ("hpc_deepfake.compare", False, "compare training methods under equal conditions"),
+    "sweep": ("hpc_deepfake.sweep", False, "train with many combinations of options, rank them"),
     "scaling": ("hpc_deepfake.scaling", False, "measure, report and predict how training scales"),
     "summary": ("hpc_deepfake.report.summary", False, "list finished runs side by side"),
     "doctor": ("hpc_deepfake.doctor", True, "check whether jobs will work here, and how fast"),

@@ -55,6 +55,8 @@ VARIABLES = {
     "BATCH_SIZE": ("", "weak scaling: rows of a step of each rank (default: 32)"),
     "ROWS_PER_RANK": ("", "weak scaling: rows of an epoch of each rank (default: 512)"),
     "LIMIT": ("00:30:00", "time limit of each job"),
+    "ONE_JOB": ("", "1: all runs in one job, as steps of growing size"),
+    "TRIALS": ("", "numbers of the trials, one for each element; report: no trial"),
 }
 _PROGRAM = "CONFIG ARGS SITE"  # in this order in every job
 _AROUND = "RANK_LOGS DOCTOR MAX_RESTARTS"
@@ -145,10 +147,21 @@ TABLE = {
               "is\ncompare.html, .md, .csv and .json in the run directory.",
         variables=f"DATA RUN METHODS FEATURES EPOCHS REPEATS {_PROGRAM} DEVICE STAGE_ENV {_AROUND}",
         changed=_ON_CPU, name="hd-compare", ranks=4, cpus=4, time="12:00:00"),
+    "sweep": Job(
+        purpose="Run trials of a sweep (hpc-deepfake sweep): each element of an array one trial.",
+        work="sweep", example={"RUN": "runs/sweep"}, arguments="",
+        notes="As a job of its own, as above, it runs all trials that are missing, one after "
+              "another.\n`hpc-deepfake sweep submit runs/sweep` submits the missing ones as an "
+              "array, and the report\nafter it. The options of the trials are in the sweep's plan.",
+        variables="RUN TRIALS SITE DEVICE STAGE STAGE_ENV " + _AROUND,
+        changed={**_ON_CPU, "RUN": ("", "folder of the sweep, with its plan")},
+        name="hd-sweep", ranks=1, cpus=4, time="06:00:00"),
     "pipeline": Job(
         purpose="Preprocess, train, evaluate: three jobs, each after the previous one.",
         work="pipeline", example={"PICTURES": "/scratch/CASIA2"}, arguments="--epochs 10",
-        notes="On the login node instead, where compute nodes may not submit jobs:\n"
+        notes="On the login node instead, where compute nodes may not submit jobs; the first "
+              "command only\nprints the jobs and what they cost:\n"
+              "  PICTURES=/scratch/CASIA2 bash {path} --dry-run\n"
               "  PICTURES=/scratch/CASIA2 bash {path} --epochs 10\n"
               "{arguments} go to python -m hpc_deepfake.train.",
         variables=f"PICTURES {_TRAINING} TRAIN PREPROCESS_OPTIONS TRAIN_OPTIONS EVALUATE_OPTIONS "
@@ -168,8 +181,8 @@ TABLE = {
               "{arguments} go to\npython -m hpc_deepfake.train. The report is report.html in the "
               "folder of the study.",
         variables=f"DATA RUN {_PROGRAM} DEVICE DOCTOR TRAIN KINDS STRATEGIES INPUTS REPEATS "
-                  "MAX_NODES RANKS_PER_NODE GLOBAL_BATCH BATCH_SIZE ROWS_PER_RANK LIMIT PICTURES "
-                  "TRAIN_OPTIONS PREPROCESS_OPTIONS",
+                  "MAX_NODES RANKS_PER_NODE GLOBAL_BATCH BATCH_SIZE ROWS_PER_RANK LIMIT ONE_JOB "
+                  "PICTURES TRAIN_OPTIONS PREPROCESS_OPTIONS",
         changed={"RUN": ("", "folder of the study (default: runs/scaling-JOB_ID)"),
                  "REPEATS": ("1", "repetitions of each run"),
                  "PICTURES": ("", "folder of pictures, for runs of kind preprocess")},

@@ -10,7 +10,7 @@ from hpc_deepfake.compare.comparison import Cell, Comparison
 from hpc_deepfake.compare.results import Result
 from hpc_deepfake.core.json_data import finite
 from hpc_deepfake.core.text import count, number, percent
-from hpc_deepfake.metrics.spread import Spread, spread
+from hpc_deepfake.metrics.spread import Spread, spread, with_interval
 from hpc_deepfake.web.tables import Table
 
 
@@ -53,10 +53,7 @@ def layouts(comparison: Comparison) -> Table:
 def accuracies(comparison: Comparison) -> Table:
     """Figures of merit of every method and feature, with both baselines."""
     def figure(cell: Cell, name: str, scale: int, form: str) -> tuple[str, str]:
-        value, interval = cell.figure(name), cell.interval(name)
-        return (spread(value and value.times(scale), form),
-                "unknown" if interval is None else
-                f"{interval[0] * scale:{form}}–{interval[1] * scale:{form}}")
+        return with_interval(cell.figure(name), cell.interval(name), scale, form)
 
     rows = [(f"{cell.method}, {cell.feature}", _epochs(cell.results),
              *figure(cell, "accuracy", 100, ".1f"), *figure(cell, "balanced_accuracy", 100, ".1f"),

@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -61,6 +61,41 @@ class Parser(argparse.ArgumentParser):
                 self.error(str(error))
         return self.parse_args(argv)
 
+    def settable(self) -> dict[str, argparse.Action]:
+        """The options that a file or a program may set, by their long names with underscores."""
+        return {name.lstrip("-").replace("-", "_"): action for action in self._actions
+                for name in action.option_strings if name.startswith("--")
+                and action.dest not in ("help", "version", "config")}
+
+    def checked(self, action: argparse.Action, text: str, where: str) -> Any:
+        """The value that a text stands for, of an option with one.
+
+        Raises:
+            InputError: an impossible value; the message begins with ``where``.
+        """
+        try:
+            value = self._get_value(action, text)
+            self._check_value(action, value)
+        except argparse.ArgumentError as error:
+            raise InputError(f"{where}: {error.message}") from None
+        return value
+
+    def words(self, options: argparse.Namespace, without: Collection[str] = ()) -> list[str]:
+        """A command line for options with at most one value each: those that aren't the defaults.
+
+        Args:
+            options: from a parser like this one.
+            without: names of options to leave out.
+        """
+        words = []
+        for action in self._actions:
+            name, value = action.dest, getattr(options, action.dest, None)
+            if name in ("help", "config", *without) or value == action.default:
+                continue
+            option = next(text for text in action.option_strings if text.startswith("--"))
+            words += [option] if action.nargs == 0 else [option, str(value)]
+        return words
+
     def _read(self, path: Path) -> dict[str, Any]:
         try:
             table = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -69,9 +104,7 @@ class Parser(argparse.ArgumentParser):
                              "file with --config") from None
         except (ValueError, RecursionError) as error:
             raise InputError(f"{path} is not valid TOML: {error}") from None
-        actions = {name.lstrip("-").replace("-", "_"): action for action in self._actions
-                   for name in action.option_strings if name.startswith("--")
-                   and action.dest not in ("help", "version", "config")}
+        actions = self.settable()
         values = {}
         for key, value in table.items():
             action = actions.get(key.replace("-", "_"))
@@ -100,16 +133,21 @@ class Parser(argparse.ArgumentParser):
         for item in items:
             if not isinstance(item, kinds) or isinstance(item, bool):
                 raise InputError(f"{where} must be {expected}, not {item!r}")
-        try:
-            values = [self._get_value(action, str(item)) for item in items]
-            for checked in values:
-                self._check_value(action, checked)
-        except argparse.ArgumentError as error:
-            raise InputError(f"{where}: {error.message}") from None
+        values = [self.checked(action, str(item), where) for item in items]
         return values if many else values[0]
 
 
 _NUMBERS = ("whole number", "number")  # names of the types from at_least() and between()
+
+
+def is_whole(action: argparse.Action) -> bool:
+    """Whether the values of an option are whole numbers."""
+    return getattr(action.type, "__name__", "") == _NUMBERS[0]
+
+
+def is_number(action: argparse.Action) -> bool:
+    """Whether the values of an option are numbers."""
+    return getattr(action.type, "__name__", "") in _NUMBERS
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):

@@ -47,6 +47,20 @@ def spread(value: Spread | None, form: str = ",.1f", missing: str = "–") -> st
     return median if value.count < 2 else f"{median} ({low}–{high})"
 
 
+def with_interval(value: Spread | None, interval: tuple[float, float] | None, scale: float,
+                  form: str) -> tuple[str, str]:
+    """A figure and its interval as two cells, such as ``80.7 (77.3–84.7)`` and ``70.0–89.6``.
+
+    Args:
+        value: over the repeats.
+        interval: as of ``widest``.
+        scale: factor of both.
+        form: format of all numbers.
+    """
+    return (spread(value and value.times(scale), form), "unknown" if interval is None else
+            f"{interval[0] * scale:{form}}–{interval[1] * scale:{form}}")
+
+
 def widest(intervals: Iterable[tuple[float, float] | None]) -> tuple[float, float] | None:
     """From the lowest to the highest end of the repeats' intervals; None unless every repeat has
     one."""

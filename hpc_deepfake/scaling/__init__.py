@@ -54,6 +54,10 @@ def main(argv: Sequence[str]) -> int:
         from hpc_deepfake.scaling import planning
 
         return planning.main(arguments)
+    if subcommand == "steps":
+        from hpc_deepfake.scaling import planning
+
+        return planning.print_steps(arguments)
     if subcommand == "report":
         from hpc_deepfake.scaling import reporting
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from hpc_deepfake.core import holder
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.log import log
 from hpc_deepfake.core.options import Parser, at_least
+from hpc_deepfake.core.text import whole_number
 from hpc_deepfake.jobs import DIALECTS, read_time
 from hpc_deepfake.scaling import study, submissions
 
@@ -62,6 +64,8 @@ def parser() -> Parser:
     cli.add_argument("--job", default="train_multinode", metavar="NAME",
                      help="job script of the trainings")
     cli.add_argument("--limit", default="0:30:00", metavar="TIME", help="time limit of each job")
+    cli.add_argument("--one-job", action="store_true",
+                     help="one job runs all, as steps of growing size; --limit is its limit")
     script = cli.add_argument_group("for jobs/*/scaling_study.sh")
     script.add_argument("--scripts", type=Path, metavar="DIR",
                         help="folder of the job scripts: jobs/slurm or jobs/pbs")
@@ -79,6 +83,10 @@ def parser() -> Parser:
                         help="folder of pictures for preprocessing")
     script.add_argument("--train-options", metavar="TEXT",
                         help="options of sbatch or qsub for training jobs")
+    script.add_argument("--options-from", action="append", type=_options_from, default=[],
+                        metavar="N:TEXT",
+                        help="further options for training jobs of N nodes or more, until a "
+                             "larger N that is given; may be given several times")
     script.add_argument("--preprocess-options", metavar="TEXT",
                         help="options of sbatch or qsub for preprocessing jobs")
     return cli
@@ -122,11 +130,43 @@ def main(argv: Sequence[str]) -> int:
         for line in submissions.lines(options.study, plan, jobs):
             print(line)
     else:
-        print(study.table(options.study, plan))
+        print(study.table(options.study, plan, one_job=options.one_job))
         if jobs:
             print(f"cost of what is to be done, and of the report: "
                   f"{submissions.cost(options.study, plan, jobs)}")
     return 0
+
+
+def print_steps(argv: Sequence[str]) -> int:
+    """``scaling steps``: the runs of a study that aren't done, for the job that runs all of them.
+
+    Args:
+        argv: its arguments.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        InputError: no study.
+    """
+    cli = Parser(prog="hpc-deepfake scaling steps", config=False, description=(
+        "For job scripts: print the runs that are not done, a line of shell words for each: name,\n"
+        "nodes, ranks, kind and arguments."))
+    cli.add_argument("study", type=Path, metavar="STUDY", help="folder of the study")
+    options = cli.parse(argv)
+    for line in submissions.steps(options.study, study.read(options.study)):
+        print(line)
+    return 0
+
+
+def _options_from(text: str) -> tuple[int, str]:
+    number, colon, words = text.partition(":")
+    nodes = whole_number(number)
+    if not nodes or not colon:
+        raise argparse.ArgumentTypeError(
+            f"give a number of nodes and options, like 8:--partition=large (TRAIN_OPTIONS_8), not "
+            f"{text!r}")
+    return nodes, words
 
 
 def _jobs(options: Namespace) -> submissions.Jobs | None:
@@ -142,7 +182,8 @@ def _jobs(options: Namespace) -> submissions.Jobs | None:
     return submissions.Jobs(
         options.scripts, str(options.data or ""), str(options.train_config or ""),
         options.kinds == ["preprocess"], options.device, options.doctor, options.pictures or "",
-        options.train_options or "", options.preprocess_options or "")
+        options.train_options or "", options.preprocess_options or "", dict(options.options_from),
+        options.job if options.one_job else "")
 
 
 def _rows_per_rank(options: Namespace) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -106,6 +107,7 @@ def rows(study: Path, plan: Plan, ask: Callable[[str], Any] | None = account) ->
         ask: gives the scheduler's accounting of a run directory; None to do without.
     """
     result = []
+    ids = Counter(job for run in plan.runs for job in _jobs(study, run))
     for run in plan.runs:
         row = Row(run, *studies.state(study, run))
         folder = study / run.name
@@ -119,9 +121,16 @@ def rows(study: Path, plan: Plan, ask: Callable[[str], Any] | None = account) ->
                     OverflowError) as error:
                 row.state, row.why = studies.FAILED, f"its records can't be used: {error}"
         if ask is not None and folder.exists():
-            _read_accounting(row, folder, ask)
+            # What the scheduler knows of a job that ran several runs is of no use for one of them.
+            shared = any(ids[job] > 1 for job in _jobs(study, run))
+            _read_accounting(row, folder, None if shared else ask)
         result.append(row)
     return result
+
+
+def _jobs(study: Path, run: Run) -> set[str]:
+    """Ids of the jobs that have worked at a run."""
+    return {file.stem for file in studies.records(study / run.name, run).glob("*.env")}
 
 
 def _read_training(row: Row, folder: Path) -> None:
@@ -221,7 +230,7 @@ def _read_preprocessing(row: Row, folder: Path) -> None:
         row.seconds["imbalance"] = max(by_rank) - statistics.mean(by_rank)
 
 
-def _read_accounting(row: Row, folder: Path, ask: Callable[[str], Any]) -> None:
+def _read_accounting(row: Row, folder: Path, ask: Callable[[str], Any] | None) -> None:
     """Usage from the scheduler; where it has none, from what the run measured itself."""
     own: list[dict[str, Any]] = []
     with suppress(KeyError, TypeError, ValueError, AttributeError, OSError):
@@ -229,6 +238,8 @@ def _read_accounting(row: Row, folder: Path, ask: Callable[[str], Any]) -> None:
     if own:
         row.gpu_hours, row.cpu_efficiency = own[0].get("gpu_hours"), own[0].get("cpu_efficiency")
         row.elapsed, row.source = own[0].get("wall_s"), "the run itself"
+    if ask is None:
+        return
     subject = folder / "features.h5" if row.run.kind == "preprocess" else folder
     try:
         report = ask(str(subject))

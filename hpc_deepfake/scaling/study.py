@@ -76,6 +76,11 @@ class Plan:
     limit: int
     skipped: tuple[tuple[str, str], ...] = ()
 
+    @property
+    def nodes(self) -> int:
+        """Number of nodes of the largest run."""
+        return max(run.nodes for run in self.runs)
+
     def node_hours(self, runs: Sequence[Run] | None = None) -> float:
         """Maximum node hours of these runs (default: all), if each uses its whole time limit."""
         return sum(run.nodes for run in (self.runs if runs is None else runs)) * self.limit / 3600
@@ -339,8 +344,14 @@ def records(folder: Path, run: Run) -> Path:
     return folder / ("features.h5.jobs" if run.kind == "preprocess" else "jobs")
 
 
-def table(study: Path, plan: Plan) -> str:
-    """The plan for a person, a line for each run."""
+def table(study: Path, plan: Plan, *, one_job: bool = False) -> str:
+    """The plan for a person, a line for each run.
+
+    Args:
+        study: folder of the study.
+        plan: its runs.
+        one_job: whether all of them are steps of one job.
+    """
     states = {run.name: state(study, run)[0] for run in plan.runs}
     width = max(len(run.name) for run in plan.runs)
     unfinished = [run for run in plan.runs if states[run.name] != DONE]
@@ -348,6 +359,12 @@ def table(study: Path, plan: Plan) -> str:
              f"{'s' * (run.nodes > 1):<1} × {run.ranks_per_node:>3} rank"
              f"{'s' * (run.ranks_per_node > 1):<1}  {_sizes_of(run)}" for run in plan.runs]
     lines += [f"skipped: {name}: {why}" for name, why in plan.skipped]
+    if one_job:
+        hours = plan.nodes * plan.limit / 3600
+        lines.append(f"1 job of at most {plan.limit / 60:g} min on {plural(plan.nodes, 'node')}, "
+                     f"{hours:.2f} node hours at most, for {plural(len(plan.runs), 'run')}, "
+                     f"{len(unfinished)} to be done; stopped at its limit, it continues by itself")
+        return "\n".join(lines)
     lines.append(f"{plural(len(plan.runs), 'job')} of at most {plan.limit / 60:g} min, "
                  f"{plan.node_hours():.2f} node hours at most; {len(unfinished)} to be done, "
                  f"{plan.node_hours(unfinished):.2f} node hours at most; and one for the report")

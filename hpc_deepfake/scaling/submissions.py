@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from hpc_deepfake.core.errors import InputError, reason
@@ -13,6 +13,8 @@ from hpc_deepfake.core.text import plural
 from hpc_deepfake.jobs import DIALECTS, Cost, cost_of, ranks_per_node, sited, sized
 from hpc_deepfake.scaling import study as studies
 from hpc_deepfake.scaling.study import Plan, Run
+
+ONE = "all"  # name of the one job that runs a whole study
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ class Jobs:
         pictures: folder of pictures for preprocessing, or empty.
         train_options: the user's options of sbatch or qsub for training jobs and micro-benchmarks.
         preprocess_options: the same for preprocessing jobs.
+        larger: further ones for training jobs, by the number of nodes from which on they hold.
+        one: name of the job script of the one job that runs all of them; empty: each has its own.
     """
 
     scripts: Path
@@ -40,6 +44,8 @@ class Jobs:
     pictures: str = ""
     train_options: str = ""
     preprocess_options: str = ""
+    larger: Mapping[int, str] = field(default_factory=dict)
+    one: str = ""
 
     def text(self, job: str) -> str:
         """The job script of this name, with the sizes of the site ``$SITE``.
@@ -55,6 +61,11 @@ class Jobs:
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"cannot read the job script {job} in {self.scripts}: "
                              f"{reason(error)}") from None
+
+    def larger_options(self, nodes: int) -> str:
+        """The further options of a training job with this many nodes."""
+        return self.larger[max(own)] if (own := [
+            number for number in self.larger if number <= nodes]) else ""
 
     def ranks_per_node(self, job: str) -> int:
         """Ranks that the job script starts on each node.
@@ -80,42 +91,86 @@ def lines(study: Path, plan: Plan, jobs: Jobs) -> Iterator[str]:
     pending = [run for run in plan.runs if studies.state(study, run)[0] != studies.DONE]
     if len(pending) < len(plan.runs):
         log.info("%s already done", plural(len(plan.runs) - len(pending), "run"))
+    if jobs.one:
+        if pending:
+            yield _one_line(study, plan, jobs)
+        return
     for run in pending:
-        words = [run.name, _previous_job(study, run), run.job, _options(run, plan.limit, jobs),
+        words = [run.name, _previous_job(study, run.name), run.job,
+                 _options(run, plan.limit, jobs),
                  *(f"{name}={value}" for name, value in _variables(study, run, jobs).items()), "--",
                  *run.arguments]
-        for word in words:
-            if "\n" in word:
-                raise InputError(f"a job script can't be given {word!r}: a line break in it")
-        yield shlex.join(words)
+        yield _line(words)
+
+
+def steps(study: Path, plan: Plan) -> Iterator[str]:
+    """A line of shell words for each run that isn't done, for the job that runs all of them: name,
+    nodes, ranks, kind and arguments of the program. The smallest come first.
+
+    Raises:
+        InputError: a word has a line break.
+    """
+    for run in sorted(plan.runs, key=lambda run: (run.ranks, run.repeat)):
+        if studies.state(study, run)[0] != studies.DONE:
+            yield _line([run.name, str(run.nodes), str(run.ranks), run.kind, *run.arguments])
 
 
 def cost(study: Path, plan: Plan, jobs: Jobs) -> Cost:
-    """What the runs that aren't done may cost at most, and the job for the report.
+    """What the runs that aren't done may cost at most, and the job for the report; or the one job
+    that runs all and writes the report.
 
     Raises:
         InputError: a job script is missing, or the user's options have mistakes.
     """
     dialect = DIALECTS[jobs.scripts.name]
+    pending = [run for run in plan.runs if studies.state(study, run)[0] != studies.DONE]
+    if jobs.one and pending:
+        return cost_of(jobs.text(jobs.one), dialect, options=shlex.split(_one_options(plan, jobs)))
     bounds = [cost_of(jobs.text(run.job), dialect,
-                      options=shlex.split(_options(run, plan.limit, jobs)))
-              for run in plan.runs if studies.state(study, run)[0] != studies.DONE]
+                      options=shlex.split(_options(run, plan.limit, jobs))) for run in pending]
     return sum(bounds, cost_of(jobs.text("scaling_study"), dialect))
 
 
-def _previous_job(study: Path, run: Run) -> str:
+def _one_line(study: Path, plan: Plan, jobs: Jobs) -> str:
+    """As of ``lines``, for the one job; it has as many nodes as the largest run needs."""
+    values = {"RUN": str(study), "job_study": str(study), "DATA": jobs.data,
+              "CONFIG": jobs.config, "DEVICE": jobs.device, "DOCTOR": jobs.doctor,
+              "PICTURES": jobs.pictures}
+    return _line([ONE, _previous_job(study, ONE), jobs.one, _one_options(plan, jobs),
+                  *(f"{name}={value}" for name, value in values.items())])
+
+
+def _line(words: Sequence[str]) -> str:
+    for word in words:
+        if "\n" in word:
+            raise InputError(f"a job script can't be given {word!r}: a line break in it")
+    return shlex.join(words)
+
+
+def _previous_job(study: Path, name: str) -> str:
     """The job's id, as job.sh left it when it submitted the run."""
     try:
-        return (study / "jobs" / f"{run.name}.id").read_text(encoding="utf-8").strip()
+        return (study / "jobs" / f"{name}.id").read_text(encoding="utf-8").strip()
     except OSError:
         return ""
 
 
 def _options(run: Run, limit: int, jobs: Jobs) -> str:
     """Options of sbatch or qsub, the user's own first."""
-    own = jobs.preprocess_options if run.kind == "preprocess" else jobs.train_options
-    size = sized(DIALECTS[jobs.scripts.name], jobs.text(run.job), run.nodes, run.ranks_per_node,
-                 limit)
+    if run.kind == "preprocess":
+        return _sized(jobs.preprocess_options, run.job, run.nodes, run.ranks_per_node, limit, jobs)
+    own = f"{jobs.train_options} {jobs.larger_options(run.nodes)}"
+    return _sized(own, run.job, run.nodes, run.ranks_per_node, limit, jobs)
+
+
+def _one_options(plan: Plan, jobs: Jobs) -> str:
+    """The same for the one job."""
+    own = f"{jobs.train_options} {jobs.larger_options(plan.nodes)}"
+    return _sized(own, jobs.one, plan.nodes, plan.ranks_per_node, plan.limit, jobs)
+
+
+def _sized(own: str, job: str, nodes: int, ranks_per_node: int, limit: int, jobs: Jobs) -> str:
+    size = sized(DIALECTS[jobs.scripts.name], jobs.text(job), nodes, ranks_per_node, limit)
     return " ".join([*own.split(), *size])
 
 

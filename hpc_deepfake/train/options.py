@@ -47,9 +47,13 @@ signal, continue with --resume; any other code: a fault"""
 IN_RUN = Path()  # the value of --timeline without a file
 
 
-def check(options: Namespace, ranks: int) -> None:
-    """Raise InputError if the strategy can't train with these options on ``ranks`` ranks."""
-    strategies.choose(options.strategy, ranks, Settings.of(options), Layout.of(options))
+def check(options: Namespace, ranks: int) -> str:
+    """The strategy's name, also where the options leave it to ``auto``.
+
+    Raises:
+        InputError: it can't train with these options on ``ranks`` ranks.
+    """
+    return strategies.choose(options.strategy, ranks, Settings.of(options), Layout.of(options))
 
 
 def parser() -> Parser:

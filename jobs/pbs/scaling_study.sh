@@ -38,6 +38,7 @@ GLOBAL_BATCH=${GLOBAL_BATCH:-}      # strong scaling: rows of a step over all ra
 BATCH_SIZE=${BATCH_SIZE:-}          # weak scaling: rows of a step of each rank (default: 32)
 ROWS_PER_RANK=${ROWS_PER_RANK:-}    # weak scaling: rows of an epoch of each rank (default: 512)
 LIMIT=${LIMIT:-00:30:00}            # time limit of each job
+ONE_JOB=${ONE_JOB:-}                # 1: all runs in one job, as steps of growing size
 PICTURES=${PICTURES:-}              # folder of pictures, for runs of kind preprocess
 TRAIN_OPTIONS=${TRAIN_OPTIONS:-}    # qsub options for training jobs
 PREPROCESS_OPTIONS=${PREPROCESS_OPTIONS:-} # qsub options for preprocessing jobs
