@@ -15,6 +15,7 @@ from conftest import ROOT
 from job_scripts import JOBS, command, run_script
 
 from hpc_deepfake.core import holder
+from hpc_deepfake.jobs.site.words import OTHERS, WORDS
 
 NAMES = sorted(path.stem for path in (JOBS / "slurm").glob("*.sh"))
 EXPECTED = {"preprocess", "train_cpu", "train_4gpu", "train_multinode", "evaluate", "compare",
@@ -107,17 +108,15 @@ def test_gpu_scripts_request_gpus_and_one_rank_per_gpu() -> None:
     assert resources("slurm", "train_4gpu")["nodes"] == 1
 
 
-def test_the_site_template_has_exactly_the_settings_that_are_used() -> None:
-    template = (ROOT / "env" / "sites" / "template.sh").read_text()
-    offered = set(re.findall(r"\bHPC_DEEPFAKE_[A-Z_]+", template))
+def test_bash_reads_no_words_of_site_files_but_those_of_the_table() -> None:
+    """And what jobs pass on to one another."""
     source = "".join(path.read_text() for path in (
         *JOBS.glob("lib/*.sh"), ROOT / "env" / "activate.sh", ROOT / "env" / "setup.sh"))
-    used = set(re.findall(r"\bHPC_DEEPFAKE_[A-Z_]+", source)) | {
-        f"HPC_DEEPFAKE_{key}" for key in ("ACCOUNT", "PARTITION", "QOS")}
-    inner = {f"HPC_DEEPFAKE_{name}" for name in (
-        "HOME", "STAGED", "FIRST_GPUS", "RANK_CPUS", "RANK_LOGS", "ERROR_FILE", "OUTCOME_FILE",
-        "CHAIN", "REPORT")}
-    assert offered == used - inner - {"HPC_DEEPFAKE_"}
+    used = set(re.findall(r"\bHPC_DEEPFAKE_([A-Z_]+)", source))
+    inner = {"AFTER", "FIRST_GPUS", "RANK_CPUS"}
+    assert used - set(WORDS) - OTHERS <= inner
+    assert {"LAUNCHER", "SRUN_MPI", "SRUN_OPTIONS", "CONTAINER", "BIND", "IMAGE", "PYTHON",
+            "PROFILE", "DEVICE"} <= used
 
 
 # --- run, with a fake scheduler
@@ -291,7 +290,9 @@ def test_a_site_may_have_its_own_launcher_and_image(pictures: Path, slurm: dict[
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "launched").read_text().startswith("-n 1 --depth=6 --ppn=1 ")
     contained = (tmp_path / "contained").read_text()
-    assert contained.startswith(f"exec --bind {shlex.quote(str(tmp_path))} {image} python -m prep")
+    folders = sorted(map(str, (pictures, tmp_path, ROOT)))
+    binds = " ".join(f"--bind {folder}" for folder in folders)
+    assert contained.startswith(f"exec {binds} {image} python -m preprocessing ")
 
 
 @pytest.mark.parametrize("asked", [
