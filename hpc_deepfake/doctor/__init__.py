@@ -96,6 +96,7 @@ def _sections(place: Place, report: Report, options: Namespace) -> None:
         machine,
         memory,
         software,
+        stack,
         storage,
         training,
     )
@@ -106,7 +107,9 @@ def _sections(place: Place, report: Report, options: Namespace) -> None:
     records = software.versions(place, options.purpose)
     records += attempt("other settings", software.other_settings)
     if place.comm.rank == 0:
-        records += attempt("tested versions", software.pinned)
+        records += (attempt("Python stack", lambda: stack.judge(
+            software.installed(options.purpose))) if stack.of_site() else
+            attempt("tested versions", software.pinned))
     report.section("software", records)
 
     place.deadline.stage("ranks")

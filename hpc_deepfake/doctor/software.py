@@ -14,8 +14,9 @@ from hpc_deepfake.core import surroundings
 from hpc_deepfake.core.text import plural, printable
 from hpc_deepfake.doctor.place import Place, label
 from hpc_deepfake.doctor.report import FAIL, INFO, OK, WARN, Record
+from hpc_deepfake.doctor.stack import remedy, without_metadata
 
-_SETUP = "build the environment:\n  env/setup.sh"
+_SETUP = remedy("build the environment:\n  env/setup.sh")
 _COMMON = {"NumPy": ("numpy",), "mpi4py": ("mpi4py",), "h5py": ("h5py",)}
 _PACKAGES = {
     "preprocess": {**_COMMON, "OpenCV": ("opencv-python-headless", "opencv-python"),
@@ -23,7 +24,7 @@ _PACKAGES = {
     "train": {**_COMMON, "TensorFlow": ("tensorflow", "tensorflow-cpu"), "Keras": ("keras",),
               "Horovod": ("horovod",)},
 }
-MISSING = "missing"
+MISSING, UNKNOWN = "missing", "of unknown version"
 PINS = Path(hpc_deepfake.__file__).resolve().parent.parent / "env" / "versions.txt"
 
 
@@ -32,7 +33,8 @@ def installed(purpose: str) -> dict[str, str]:
     light packages."""
     by_name = {"hpc_deepfake": hpc_deepfake.__version__, "Python": platform.python_version()}
     for name, packages in _PACKAGES[purpose].items():
-        by_name[name] = next(filter(None, map(_version, packages)), MISSING)
+        by_name[name] = next(filter(None, map(_version, packages)),
+                             UNKNOWN if without_metadata(name) else MISSING)
     import h5py
     import numpy  # noqa: F401 (to load its libraries)
 

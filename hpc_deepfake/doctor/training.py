@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from hpc_deepfake.core import mpi_library
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.text import plural, whole_number
-from hpc_deepfake.doctor import gpu, nccl
+from hpc_deepfake.doctor import gpu, nccl, stack
 from hpc_deepfake.doctor.fabric import Fabric
 from hpc_deepfake.doctor.place import Place
 from hpc_deepfake.doctor.report import FAIL, INFO, WARN, Record, attempt, failed, problem
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from hpc_deepfake.network.device import Device
 
 _GRADIENTS = 7_392_962  # of the network; float32
-_REBUILD = "rebuild it for this TensorFlow and this MPI:\n  env/setup.sh"
+_REBUILD = stack.remedy("rebuild it for this TensorFlow and this MPI:\n  env/setup.sh")
 _EXCLUDE = ("the device or driver of this node is broken: exclude the node, and tell the "
             "administrators:\n  sbatch --exclude=NODE …")
 _STALL = 30  # seconds until Horovod gives up waiting for a rank
@@ -73,8 +73,8 @@ def start(place: Place, requested: str, threads: int) -> tuple[Device | None, li
                              "use --device cpu, or fix that; to see the GPUs of node and job:\n"
                              "  nvidia-smi; echo $CUDA_VISIBLE_DEVICES")]
     except Exception as error:
-        return None, [Record("TensorFlow", problem(error), FAIL, "build the environment:\n"
-                             "  env/setup.sh")]
+        return None, [Record("TensorFlow", problem(error), FAIL, stack.remedy(
+            "build the environment:\n  env/setup.sh"))]
     return device, []
 
 
@@ -213,7 +213,8 @@ def _import() -> tuple[ModuleType | None, list[Record]]:
             import horovod.tensorflow as hvd
     except Exception as error:  # built for another TensorFlow: an undefined symbol
         return None, [Record("Horovod", problem(error), FAIL, _REBUILD)]
-    return hvd, [judge_libraries(Path("/proc/self/maps").read_text(encoding="utf-8"))]
+    libraries = judge_libraries(Path("/proc/self/maps").read_text(encoding="utf-8"))
+    return hvd, [libraries, *filter(None, [stack.judge_horovod(hvd.mpi_built())])]
 
 
 def judge_libraries(maps: str) -> Record:
@@ -222,8 +223,8 @@ def judge_libraries(maps: str) -> Record:
     libraries = mpi_library.loaded(maps)
     if len(libraries) > 1:
         return Record("MPI library", f"{len(libraries)} in one process: {', '.join(libraries)}",
-                      FAIL, "mpi4py, HDF5 and Horovod must use the same: load the MPI module that "
-                      "the job uses, then rebuild:\n  env/setup.sh")
+                      FAIL, "mpi4py, HDF5 and Horovod must use the same. " + stack.remedy(
+                          "Load the MPI module that the job uses, then rebuild:\n  env/setup.sh"))
     return Record("MPI library", f"one for mpi4py, HDF5 and Horovod: {''.join(libraries) or '?'}")
 
 

@@ -16,17 +16,17 @@ local_folder() {
 stage_environment() {
     local tar folder start=$SECONDS
     copied=1
-    [[ -n $STAGE_ENV && -z ${HPC_DEEPFAKE_IMAGE:-} ]] || return 0
+    [[ -n $STAGE_ENV && -z ${HPC_DEEPFAKE_IMAGE:-} && ${HPC_DEEPFAKE_PYTHON:-} != site ]] || return 0
     folder=$(local_folder "$STAGE_ENV")
-    if ! tar=$("$HPC_DEEPFAKE_HOME/env/stage.sh" pack); then
+    if ! tar=$(bash "$HPC_DEEPFAKE_HOME/env/stage.sh" pack); then
         say "using the shared environment"
         return 0
     fi
     # A node without room, which prints why, must not end the others' copying.
     # shellcheck disable=SC2016
-    launch --per-node bash -c '"$@" || true' bash "$HPC_DEEPFAKE_HOME/env/stage.sh" unpack "$tar" "$folder" ||
+    launch --per-node bash -c '"$@" || true' bash bash "$HPC_DEEPFAKE_HOME/env/stage.sh" unpack "$tar" "$folder" ||
         say "the environment was not copied to all nodes"
-    HPC_DEEPFAKE_STAGED=$("$HPC_DEEPFAKE_HOME/env/stage.sh" where "$tar" "$folder")
+    HPC_DEEPFAKE_STAGED=$(bash "$HPC_DEEPFAKE_HOME/env/stage.sh" where "$tar" "$folder")
     export HPC_DEEPFAKE_STAGED
     say "environment copied to each node's own disk in $((SECONDS - start)) s"
 }
@@ -35,7 +35,7 @@ stage_environment() {
 # that take memory are removed. Those on disks stay for the next job.
 copied='' # whether this job may have made copies
 remove_copies() {
-    local value folder folders=() launcher=() clean=("$HPC_DEEPFAKE_HOME/env/stage.sh" clean)
+    local value folder folders=() clean=(bash "$HPC_DEEPFAKE_HOME/env/stage.sh" clean)
     [[ -n $copied ]] || return 0
     copied=''
     for value in "$STAGE_ENV" "$STAGE"; do
@@ -46,8 +46,9 @@ remove_copies() {
     ((${#folders[@]})) || return 0
     unset HPC_DEEPFAKE_STAGED HPC_DEEPFAKE_RANK_LOGS
     job_step=cleaning
-    launcher "$job_nodes" 1
     # A job that is being cancelled may start nothing any more: then its own node is left.
-    timeout 60 "${launcher[@]}" "$job_lib/rank.sh" "${clean[@]}" "${folders[@]}" 2>/dev/null ||
-        "${clean[@]}" "${folders[@]}" || true
+    (
+        launcher "$job_nodes" 1
+        timeout 60 "${launcher[@]}" bash "$job_lib/rank.sh" "${clean[@]}" "${folders[@]}"
+    ) 2>/dev/null || "${clean[@]}" "${folders[@]}" || true
 }
