@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Mapping
 
-from hpc_deepfake.doctor.report import FAIL, OK, Record
+from hpc_deepfake.doctor.report import FAIL, Record
 
 # The oldest versions that have what the code uses; tested are only those of env/versions.txt.
 OLDEST = {
@@ -45,9 +45,9 @@ def judge(by_name: Mapping[str, str]) -> Record:
     old = [f"{name} {version} (at least {OLDEST[name]})" for name, version in by_name.items()
            if name in OLDEST and _numbers(version) and _numbers(version) < _numbers(OLDEST[name])]
     if old:
-        return Record("Python stack", "the site's, too old: " + ", ".join(old), FAIL, _OWN, scope="all")
-    return Record("Python stack", "the site's, new enough; tested are the versions of env/versions.txt",
-                  OK)
+        return Record("Python stack", f"the site's, too old: {', '.join(old)}", FAIL, _OWN,
+                      scope="all")
+    return Record("Python stack", "the site's, new enough; tested are those of env/versions.txt")
 
 
 def judge_horovod(with_mpi: bool) -> Record | None:
