@@ -119,6 +119,14 @@ class Lab:
         return Job(number, facts["JobState"], int(facts["ExitCode"].split(":")[0]),
                    int(facts["Restarts"]), self.log(facts))
 
+    def wait_for_state(self, number: str, state: str, timeout: float = 60) -> None:
+        """Wait until a job that isn't over is in a state."""
+        deadline = time.monotonic() + speed.limit(timeout)
+        while (facts := self.facts(number))["JobState"] != state:
+            assert facts["JobState"] not in OVER and time.monotonic() < deadline, \
+                f"job {number} is not {state}: {facts}\n{self.log(facts)}"
+            time.sleep(0.2)
+
     def wait_until(self, number: str, path: Path, timeout: float = 120) -> None:
         """Wait until a running job has written a file."""
         deadline = time.monotonic() + speed.limit(timeout)
