@@ -7,6 +7,8 @@ from the files that it wrote itself. Defined as in ``seff``:
 - memory efficiency = largest MaxRSS × tasks of any step / memory of the job; with PBS, which has no
   steps, resources_used.mem / Resource_List.mem
 - GPU hours = allocated GPUs × elapsed
+
+Energy and the use of GPUs are shown where the site has SLURM measure them.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.files import write_json
 from hpc_deepfake.core.options import Parser
 from hpc_deepfake.core.outputs import check_file
-from hpc_deepfake.jobs.accounting import measured, table
+from hpc_deepfake.jobs.accounting import energy, measured, table
 from hpc_deepfake.jobs.accounting.pbs import ask_qstat
 from hpc_deepfake.jobs.accounting.slurm import ask_sacct
 from hpc_deepfake.jobs.accounting.usage import Report
@@ -89,6 +91,8 @@ def _of_jobs(subject: str, ids: Iterable[str]) -> Report:
         for ask in (ask_sacct, ask_qstat):
             usages, problem = ask(job)
             if usages:
+                if ask is ask_sacct:
+                    energy.add(job, usages)
                 report.jobs += usages
                 break
             problems.append(problem)

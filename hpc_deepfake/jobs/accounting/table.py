@@ -27,6 +27,7 @@ def text(report: Report) -> str:
             lines += _job_lines(job)
         if len(report.jobs) > 1:
             lines.append(_usage_line(f"{report.total.id} {report.total.name}", report.total))
+        lines += _energy_lines(report)
     for why in dict.fromkeys(report.unknown.values()):
         jobs = [job for job, reason in report.unknown.items() if reason == why]
         lines.append(f"job{'s' * (len(jobs) > 1)} {', '.join(jobs)}: {why}")
@@ -53,6 +54,35 @@ def _usage_line(title: str, usage: Usage) -> str:
                 usage.cpus if usage.cpus is not None else "", _percent(usage.cpu_efficiency),
                 _bytes(usage.memory), _percent(usage.memory_efficiency),
                 f"{usage.gpu_hours:.2f}" if usage.gpu_hours else "").rstrip()
+
+
+def _energy_lines(report: Report) -> list[str]:
+    """Energy and use of GPUs of jobs and steps, in the columns in which there is any."""
+    rows = [(f"{indent}{usage.id} {usage.name if usage.name != usage.id else ''}".rstrip(), usage)
+            for job in report.jobs
+            for indent, usage in (("", job), *(("  ", step) for step in job.steps))]
+    if len(report.jobs) > 1:
+        rows.append((f"{report.total.id} {report.total.name}", report.total))
+    titles = ("energy", "mean power", "GPU use", "busiest", "GPU memory")
+    table = [(name, _energy(usage.energy), _power(ratio(usage.energy, usage.elapsed)),
+              _percent(usage.gpu_use), _percent(usage.gpu_use_max), _bytes(usage.gpu_memory))
+             for name, usage in rows]
+    shown = [column for column in range(1, len(titles) + 1) if any(row[column] for row in table)]
+    lines = [("energy and GPUs", *titles), *(row for row in table if any(row[1:]))]
+    return [f"{line[0]:<21.21}" + "".join(f" {line[column]:>10}" for column in shown)
+            for line in lines] if shown else []
+
+
+def _energy(joules: float | None) -> str:
+    if joules is None:
+        return ""
+    return f"{joules / 3.6e6:,.2f} kWh" if joules >= 3.6e5 else f"{joules / 3600:,.2f} Wh"
+
+
+def _power(watts: float | None) -> str:
+    if watts is None:
+        return ""
+    return f"{watts / 1000:,.2f} kW" if watts >= 1000 else f"{watts:,.0f} W"
 
 
 def _measured_lines(figures: dict[str, Any]) -> list[str]:

@@ -31,6 +31,10 @@ class Usage:
         memory_asked: requested memory, in bytes.
         cpu_allocated: CPU seconds available to the job: elapsed × cpus.
         gpu_hours: GPU hours available to the job: elapsed × gpus.
+        energy: consumed by its nodes, in joules.
+        gpu_use: share of the time in which a GPU computed, mean of the tasks.
+        gpu_use_max: the same of the task with the largest share.
+        gpu_memory: largest GPU memory of a task, in bytes.
         notes: remarks for a reader.
         steps: of a job.
     """
@@ -51,6 +55,10 @@ class Usage:
     memory_asked: float | None = None
     cpu_allocated: float | None = None
     gpu_hours: float | None = None
+    energy: float | None = None
+    gpu_use: float | None = None
+    gpu_use_max: float | None = None
+    gpu_memory: float | None = None
     notes: list[str] = field(default_factory=list)
     steps: list[Usage] = field(default_factory=list)
 
@@ -96,7 +104,9 @@ class Usage:
                 "gpus": self.gpus, "cpu_s": self.cpu, "cpu_efficiency": self.cpu_efficiency,
                 "memory_bytes": self.memory, "memory_asked_bytes": self.memory_asked,
                 "memory_efficiency": self.memory_efficiency, "gpu_hours": self.gpu_hours,
-                "cpu_allocated_s": self.cpu_allocated,
+                "cpu_allocated_s": self.cpu_allocated, "energy_j": self.energy,
+                "gpu_use": self.gpu_use, "gpu_use_max": self.gpu_use_max,
+                "gpu_memory_bytes": self.gpu_memory,
                 "notes": self.notes, "steps": [step.as_dict() for step in self.steps]}
 
 
@@ -122,6 +132,7 @@ class Report:
     def total(self) -> Usage:
         """Sums over all runs of all jobs; memory is that of the run with the highest efficiency."""
         cpu = [(job.cpu, job.cpu_allocated or 0) for job in self.jobs if job.cpu is not None]
+        energy = [job.energy for job in self.jobs if job.energy is not None]
         highest = max(self.jobs, key=lambda job: job.memory_efficiency or 0)
         return Usage("total of", plural(len(self.jobs), "run"), "", "",
                      waited=sum(job.waited or 0 for job in self.jobs),
@@ -129,6 +140,7 @@ class Report:
                      cpu=sum(used for used, _ in cpu) if cpu else None,
                      cpu_allocated=sum(allocated for _, allocated in cpu),
                      gpu_hours=sum(job.gpu_hours or 0 for job in self.jobs),
+                     energy=sum(energy) if energy else None,
                      memory=highest.memory, memory_asked=highest.memory_asked)
 
     def as_dict(self) -> dict[str, Any]:
