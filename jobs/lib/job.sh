@@ -129,7 +129,7 @@ choose_device() {
 choose_python() {
     python=(python)
     if ! in_container; then
-        command -v python >/dev/null || python=(python3) # a site's own
+        [[ ${HPC_DEEPFAKE_PYTHON:-} != site ]] || python=(python3) # its python may be another one
         return
     fi
     container "$DEVICE" "$PWD" "$HPC_DEEPFAKE_HOME" "$PICTURES" "$DATA" "$RUN" "$CONFIG" "${HPC_DEEPFAKE_DATA:-}" \
@@ -326,7 +326,7 @@ submit() {
         shift
     done
     name=$job_records/$(basename "$script" .sh)-$(date +%s%N).sh
-    if [[ -n $SITE || ${#request[@]} -gt 0 ]] && can_render; then
+    if [[ -n $SITE || -n ${HPC_DEEPFAKE_SITE_WORDS:-} || ${#request[@]} -gt 0 ]] && can_render; then
         apart "$wanted"
         "${python[@]}" -m hpc_deepfake.cli job render "$job_scheduler" --script "$script" ${SITE:+--site "$SITE"} \
             "${request[@]}" "--options=$wanted" </dev/null >"$name.site" || return
@@ -387,7 +387,7 @@ drop_site_options() {
 # $id, and if the scheduler refuses a job, those submitted before are cancelled
 submitted=()
 submit_together() {
-    local refused="the $job_scheduler server refused a job; its answer is above"
+    local refused="a job could not be submitted; the reason is above"
     if id=$(submit "$@"); then
         submitted+=("$id")
         return

@@ -276,7 +276,7 @@ def before_program(call: list[str]) -> str:
         "…", "--environment={home}/.edf/hpc_deepfake.toml …")),
     ("lumi-g", "slurm", 7, EACH.format("cray_shasta", 7).replace(
         "…", "… singularity exec --rocm --bind {home} --bind {clone} {image}")),
-    ("polaris", "pbs", 16, "mpiexec -n 8 --ppn 4 --depth 16 --cpu-bind depth … python"),
+    ("polaris", "pbs", 16, "mpiexec -n 8 --ppn 4 --depth 16 --cpu-bind depth … python3"),
     ("derecho", "pbs", 16, "mpiexec -n 8 -ppn 4 --depth 16 --cpu-bind depth … python"),
     ("gadi", "pbs", 12, "mpirun -np 8 --map-by ppr:4:node --bind-to none --hostfile {home}/nodes … "
                         "python")])
