@@ -36,6 +36,10 @@ _hd_activate() {
         fi
     elif _hd_container && [[ ! -x $_hd_env/bin/python ]]; then
         _hd_without_environment
+    elif _hd_noexec "$_hd_env"; then
+        echo "activate.sh: no program can be started from $_hd_env: its file system is mounted noexec" \
+            "there, or it is not yours; build it elsewhere: HPC_DEEPFAKE_ENV=FOLDER $_hd_clone/env/setup.sh" >&2
+        return 2
     elif [[ ! -x $_hd_env/bin/python ]]; then
         echo "activate.sh: no environment in $_hd_env; build it with: $_hd_clone/env/setup.sh" >&2
         return 2
@@ -85,6 +89,14 @@ _hd_first_in_path() { # FOLDER: only once, however often this file is sourced
 # Whether programs run in a container: of an image, or given by the site to srun
 _hd_container() {
     [[ -n ${HPC_DEEPFAKE_IMAGE:-} || ${HPC_DEEPFAKE_SRUN_OPTIONS:-} == *--@(environment|container-image)* ]]
+}
+
+_hd_noexec() { # ENVIRONMENT: whether its programs are there, but can't be started
+    local name
+    for name in python hpc-deepfake; do
+        [[ ! -e $1/bin/$name || -x $1/bin/$name ]] || return 0
+    done
+    return 1
 }
 
 _hd_python() { python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }

@@ -109,20 +109,41 @@ def test_room_for_its_many_files(tools: Path, tmp_path: Path, played: dict[str, 
     assert ("room for files" in text) == bool(left) and left in text
 
 
-@pytest.mark.parametrize("where", ["HPC_DEEPFAKE_ENV", "TMPDIR"])
-def test_a_noexec_file_system_is_refused(tools: Path, tmp_path: Path, where: str) -> None:
-    folder = tmp_path / "noexec"
-    folder.mkdir()
-    variables = {"HPC_DEEPFAKE_ENV": str(tmp_path / "env"), **NO_PYTHON, "HOME": "/nonexistent",
-                 where: str(folder)}
+def in_noexec(folder: Path, script: str, *arguments: object,
+              **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a script of bash where ``folder``, its ``$0``, is empty and mounted noexec."""
+    folder.mkdir(exist_ok=True)
     done = subprocess.run(
         ["unshare", "--mount", "bash", "-c",
-         'mount -t tmpfs -o noexec tmpfs "$1" || exit 77; PATH=$2 exec bash "$0"',
-         SETUP, folder, tools], env={**variables, "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
+         f'mount -t tmpfs -o noexec tmpfs "$0" || exit 77\n{script}', folder,
+         *map(str, arguments)],
+        env={"HOME": "/nonexistent", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **variables},
         text=True, capture_output=True, timeout=limit(60))
     if done.returncode in (1, 77):
         pytest.skip(f"no file system can be mounted here: {done.stderr}")
+    return done
+
+
+@pytest.mark.parametrize("where", ["HPC_DEEPFAKE_ENV", "TMPDIR"])
+def test_a_noexec_file_system_is_refused(tools: Path, tmp_path: Path, where: str) -> None:
+    folder = tmp_path / "noexec"
+    variables = {"HPC_DEEPFAKE_ENV": str(tmp_path / "env"), **NO_PYTHON, where: str(folder)}
+    done = in_noexec(folder, 'PATH=$2 exec bash "$1"', SETUP, tools, **variables)
     assert done.returncode == 2
+    assert "a folder in which programs can be started" in done.stderr
     assert f"{folder} is on a file system mounted noexec: choose another folder with {where}" \
         in done.stderr
-    assert "programs can be started" in done.stderr
+
+
+@pytest.mark.parametrize("program", ["python", "hpc-deepfake"])
+def test_an_environment_on_a_noexec_file_system_is_not_activated(tmp_path: Path,
+                                                                 program: str) -> None:
+    """A link to the system's Python can be started, the programs beside it can't."""
+    done = in_noexec(tmp_path / "noexec", """
+        mkdir "$0/bin"; ln -s "$(command -v bash)" "$0/bin/python"; rm -f "$0/bin/$2"
+        printf '#!/bin/sh' >"$0/bin/$2"; chmod 755 "$0/bin/$2"
+        source "$1"; echo "code $?\"""", SETUP.with_name("activate.sh"), program,
+        HPC_DEEPFAKE_ENV=str(tmp_path / "noexec"))
+    assert done.stdout == "code 2\n"
+    assert f"no program can be started from {tmp_path}/noexec" in done.stderr
+    assert "mounted noexec" in done.stderr
