@@ -262,7 +262,8 @@ def _finish(ranks: int, options: Namespace, catalogue: Catalogue, header: store.
     report = Path(f"{header.path}.json")
     if images or not _is_json(report):  # else that of the last run that computed pictures stays
         write_json(report, {
-            "made_by": versions(), "host": platform.node(), "ranks": ranks,
+            "made_by": versions(), "host": platform.node(),
+            "hosts": sorted({tally.host for tally in result.tallies}), "ranks": ranks,
             "writer": result.writer, "roots": {name: str(path) for name, path
                                                in catalogue.roots.items()},
             "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "images": images,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -50,6 +51,7 @@ class Tally:
         written_bytes: bytes of features.
         seconds: by stage.
         rejects: row and reason of each rejected picture.
+        host: name of its node.
     """
 
     images: int = 0
@@ -58,6 +60,7 @@ class Tally:
     written_bytes: int = 0
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
     rejects: list[tuple[int, str]] = field(default_factory=list)
+    host: str = field(default_factory=platform.node)
 
     @property
     def busy(self) -> float:

@@ -91,7 +91,8 @@ def _preprocessing(file: Path) -> dict[str, Any] | None:
         return None
     wall, by_rank = finite(seconds.get("wall")), _rows(seconds, "by_rank")
     return {"folder": str(file), "ranks": _whole(facts.get("ranks")),
-            "hosts": [str(facts["host"])] if "host" in facts else [], "wall_s": wall,
+            "hosts": [str(host) for host in items(facts.get("hosts"))]
+                     or [str(facts[name]) for name in ("host",) if name in facts], "wall_s": wall,
             "images_per_s": ratio(finite(facts.get("images")), wall),
             "seconds": {stage: total / len(by_rank) for stage, total in _stages(by_rank).items()},
             "files": dict.fromkeys(("ranks", "wall", "epochs"), file.name)}

@@ -396,6 +396,10 @@ def test_the_jobs_and_the_figures_of_a_data_file(machine, tmp_path, subject):
     assert [usage.id for usage in report.jobs] == ["11"]
     assert report.measured[0]["images_per_s"] == 100
     assert report.measured[0]["seconds"] == {"read": 2.0, "write": 2.0}
+    assert report.measured[0]["hosts"] == ["n01"]
+    made["hosts"] = ["n01", "n02"]
+    (tmp_path / "casia2.h5.json").write_text(json.dumps(made))
+    assert account(subject).measured[0]["hosts"] == ["n01", "n02"]
 
 
 def test_what_a_run_measured_itself(machine, tmp_path):
