@@ -22,13 +22,14 @@ stage_environment() {
         say "using the shared environment"
         return 0
     fi
-    # A node without room, which prints why, must not end the others' copying.
+    # A node without room, for which stage.sh says why, must not end the others' copying.
     # shellcheck disable=SC2016
-    launch --per-node bash -c '"$@" || true' bash bash "$HPC_DEEPFAKE_HOME/env/stage.sh" unpack "$tar" "$folder" ||
+    launch --per-node bash -c '"$@" || echo "note: $HOSTNAME uses the shared environment"' bash \
+        bash "$HPC_DEEPFAKE_HOME/env/stage.sh" unpack "$tar" "$folder" ||
         say "the environment was not copied to all nodes"
     HPC_DEEPFAKE_STAGED=$(bash "$HPC_DEEPFAKE_HOME/env/stage.sh" where "$tar" "$folder")
     export HPC_DEEPFAKE_STAGED
-    say "environment copied to each node's own disk in $((SECONDS - start)) s"
+    say "copies of the environment on the nodes' own disks took $((SECONDS - start)) s"
 }
 
 # At the job's end, also after a failure or a signal: copies of the environment and the data file

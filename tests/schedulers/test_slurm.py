@@ -288,6 +288,8 @@ def test_environment_and_data_on_each_nodes_own_disk(lab: Lab, work: Path,
                               "HPC_DEEPFAKE_LOCAL=/tmp/local STAGE=local RANK_LOGS=1"))
     assert (job.state, job.code) == ("COMPLETED", 0), job.log
     assert "stage.sh: cannot write in /tmp/local" in job.log
+    assert "note: n02 uses the shared environment\n" in job.log
+    assert "note: n01 uses" not in job.log
     assert "note: no copy of the data on n02: " in job.log
     assert "data file copied to /tmp/local/features-" in job.log
     pythons = [rank["python"] for rank in read(work / "run" / "environment.json")["ranks"]]
