@@ -7,7 +7,7 @@
 # these options, and the shell's options, traps and IFS are the same afterwards.
 
 _hd_main() {
-    local IFS=$' \t\n' status=0
+    local IFS=$' \t\n' _hd_end=$'\x1f' status=0
     _hd_activate || status=2
     # shellcheck disable=SC2046 # names
     unset -f $(compgen -A function _hd_) load_modules
@@ -138,11 +138,11 @@ _hd_read_site() {
     trap - ERR DEBUG RETURN # which functions don't see
     IFS=$' \t\n'
     _hd_restore
-    HPC_DEEPFAKE_SITE_WORDS=$(_hd_list_words | grep -vxF -e "$_hd_words") # not those of the user
-    export HPC_DEEPFAKE_SITE_WORDS
-    while IFS='=' read -r _hd_words _; do
-        [[ -z $_hd_words ]] || export "${_hd_words?}"
-    done <<<"$HPC_DEEPFAKE_SITE_WORDS"
+    export HPC_DEEPFAKE_SITE_WORDS='' # not those of the user
+    while IFS= read -r _hd_words; do
+        export "${_hd_words?}"
+        HPC_DEEPFAKE_SITE_WORDS+=$_hd_words$_hd_end
+    done < <(_hd_list_words | grep -vxF -e "$_hd_words")
     if ((_hd_status)); then
         [[ -n $_hd_said ]] ||
             echo "activate.sh: env/sites/$SITE.sh failed (status $_hd_status); if its last command may fail, end the file with: return 0" >&2
@@ -157,10 +157,11 @@ _hd_list_words() { # NAME=value of each word, one per line
     done
 }
 
-# LIST: unsets what an earlier activation, maybe for another site, had set and nobody has changed
+# LIST: unsets what an earlier activation, maybe for another site, had set and nobody has changed. A
+# list holds NAME=value, each with a character at its end that is in no value and begins no line.
 _hd_forget() {
     local line name
-    while IFS= read -r line; do
+    while IFS= read -r -d "$_hd_end" line; do
         name=${line%%=*}
         if [[ $name =~ ^(HPC_DEEPFAKE|SBATCH)_[A-Z0-9_]+$ && ${!name-} == "${line#*=}" ]]; then
             unset "$name"
@@ -306,7 +307,7 @@ _hd_sbatch() {
     # Which partition of several it is depends on the nodes: `hpc-deepfake job submit` knows.
     [[ $1 != PARTITION || $2 != *[\ :]* ]] || return 0
     export "$name=$2"
-    HPC_DEEPFAKE_SBATCH+=$name=$2$'\n'
+    HPC_DEEPFAKE_SBATCH+=$name=$2$_hd_end
 }
 
 # The words of sbatch's command line in OPTIONS, as the variables that sbatch reads. Some have none.

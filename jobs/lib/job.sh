@@ -161,7 +161,7 @@ record() {
     [[ $job_script == /dev/null ]] || cp "$job_script" "$name.sh"
     { # variables that influence a run; no tokens or keys, no names of people
         env | grep -E '^(SLURM|PBS|OMPI|PRTE|PMIX|UCX|NCCL|FI|HOROVOD|TF|CUDA|OMP|HDF5|HPC_DEEPFAKE|PYTHON|MPICH|PALS|RCCL|MIOPEN|ROCR|HIP)_|^(PATH|PYTHONPATH|LD_LIBRARY_PATH|LOADEDMODULES|SITE|HOSTNAME)=' |
-            grep -viE '^[^=]*(jwt|token|secret|passw|cookie|_key)' |
+            grep -viE '^[^=]*(jwt|token|secret|passw|cookie|_key)|^HPC_DEEPFAKE_(SBATCH|SITE_WORDS)=' |
             grep -vE '^(SLURM|PBS)_[A-Z_]*(USER|LOGNAME|MAIL|HOME|UID|GID)' | sort
     } >"$name.env"
     say "records: $name.{sh,env}"
@@ -179,23 +179,27 @@ record() {
     [[ -n $job_guest ]] || rm -f "$job_records/outcome" # of an earlier job
 }
 
-# outcome CODE: records how the work ended so far; whoever resumes it says so afterwards (followed_by)
+# outcome CODE: records how the work has ended. The job that resumes it is in the file next; this
+# one's own id stays there until that is known, so that nobody takes the work for given up.
 outcome() {
     [[ -z $job_guest ]] || return 0
     echo "$1" >"$job_records/outcome"
-    rm -f "$job_records/next"
+    [[ $1 == "$EXIT_STOPPED" ]] || rm -f "$job_records/next"
 }
 
+followed=''
 followed_by() { # JOB: resumes the work of this one
+    followed=$1
     [[ -n $job_guest ]] || echo "$1" >"$job_records/next"
 }
 
 # follow FOLDER WHAT: a job that needs what another one makes, whose records are in FOLDER, acts on
 # how that has ended. Where another job resumes it, this one is submitted again, to run after that.
 follow() {
-    local next='' code='' again trouble
-    [[ ! -s $1/next ]] || next=$(<"$1/next")
-    if [[ -n $next && $next != "$job_id" ]] && queued_or_running "$next"; then
+    local next='' seen='' code='' again trouble
+    # While the scheduler is being asked, that job may end and name the next one.
+    while next=$(cat "$1/next" 2>/dev/null) && [[ $next != "$seen" && $next != "$job_id" ]]; do
+        queued_or_running "$next" || { seen=$next && continue; }
         if ! again=$(submit_again "$next"); then
             fail 2 "$2 resumes in job $next, and this node may not submit jobs: submit this one again, to run after that"
         fi
@@ -204,7 +208,7 @@ follow() {
         outcome "$EXIT_STOPPED"
         followed_by "$again"
         exit "$EXIT_STOPPED"
-    fi
+    done
     # A job of a pipeline, at its first start; who submits one by hand knows what there is.
     [[ -n ${HPC_DEEPFAKE_AFTER:-} && $job_restarts == 0 ]] || return 0
     [[ ! -s $1/outcome ]] || code=$(<"$1/outcome")
@@ -270,6 +274,7 @@ stopped() { # everything is saved: arranges for the job to be resumed
     else
         resume_later "$job_records"
     fi
+    [[ -n $followed$job_guest ]] || rm -f "$job_records/next"
     exit "$EXIT_STOPPED"
 }
 
@@ -378,7 +383,7 @@ apart() {
 # would take precedence over the directives of a script
 drop_site_options() {
     local line
-    while IFS= read -r line; do
+    while IFS= read -r -d $'\x1f' line; do
         [[ ! $line =~ ^(SBATCH_[A-Z0-9_]+)=(.*)$ || ${!BASH_REMATCH[1]-} != "${BASH_REMATCH[2]}" ]] || unset "${BASH_REMATCH[1]}"
     done <<<"${HPC_DEEPFAKE_SBATCH:-}"
 }

@@ -146,14 +146,14 @@ def of_environment() -> Site:
 
 
 def set_by_activation(record: str) -> set[str]:
-    """Variables that ``env/activate.sh`` has set, by its record of lines NAME=value, and that still
-    have that value.
+    """Variables that ``env/activate.sh`` has set, by its record of NAME=value (each with a unit
+    separator at its end), and that still have that value.
 
     Args:
         record: ``SITE_WORDS`` (words of a site file) or ``SBATCH`` (what sbatch reads).
     """
-    lines = os.environ.get(PREFIX + record, "").split("\n")
-    pairs = (line.partition("=") for line in lines)
+    entries = os.environ.get(PREFIX + record, "").split("\x1f")
+    pairs = (entry.partition("=") for entry in entries)
     return {name for name, _, value in pairs if name and os.environ.get(name) == value}
 
 

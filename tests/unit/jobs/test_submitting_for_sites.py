@@ -129,6 +129,7 @@ def test_a_change_of_the_users_own_since_the_activation_stays(tmp_path: Path) ->
         set -eu
         eval "$(sed -n '/^drop_site_options() {{/,/^}}/p' {JOBS}/lib/job.sh)"
         export SBATCH_ACCOUNT=site SBATCH_QOS=mine SBATCH_EXCLUSIVE= SBATCH_GRES=gpu
-        HPC_DEEPFAKE_SBATCH=$'SBATCH_ACCOUNT=site\\nSBATCH_QOS=site\\nSBATCH_EXCLUSIVE=\\nPATH=/x\\n'
+        end=$'\\x1f'
+        HPC_DEEPFAKE_SBATCH=SBATCH_ACCOUNT=site${{end}}SBATCH_QOS=site${{end}}SBATCH_EXCLUSIVE=$end
         drop_site_options; compgen -e SBATCH_"""], capture_output=True, text=True, timeout=60)
     assert done.stdout.split() == ["SBATCH_GRES", "SBATCH_QOS"], done.stderr
