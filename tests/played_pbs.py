@@ -40,6 +40,7 @@ do=$(sed -n "s/^$name //p" "$PLAYED_PBS/plan" | sed -n '1p')
 [[ -z $do ]] || sed -i "0,/^$name /{/^$name /d}" "$PLAYED_PBS/plan"
 end() { echo "$1" >"$HPC_DEEPFAKE_OUTCOME_FILE"; exit "$1"; }
 trap 'end 75' USR1
+trap 'exit 1' TERM # as mpirun
 case $do in
     wait) until false; do sleep 0.1; done ;;
     dies) exit 1 ;;
@@ -103,7 +104,7 @@ class PlayedPbs:
         programs.mkdir(parents=True, exist_ok=True)
         (programs / "python").write_text(_STAND_IN)
         (programs / "python").chmod(0o755)
-        return {"HPC_DEEPFAKE_ENV": str(programs.parent), "HPC_DEEPFAKE_LAUNCHER": "env",
+        return {"HPC_DEEPFAKE_ENV": str(programs.parent), "HPC_DEEPFAKE_LAUNCHER": "env RANKS={ranks}",
                 "DOCTOR": "off"}
 
     def real_programs(self) -> dict[str, str]:
@@ -118,7 +119,7 @@ class PlayedPbs:
         file = self.folder / "jobs.json"
         return json.loads(file.read_text()) if file.exists() else {}
 
-    def wait(self, job: str, state: str = "FX", seconds: float = 60) -> dict[str, Any]:
+    def wait(self, job: str, state: str = "FX", seconds: float = 20) -> dict[str, Any]:
         """A job's attributes once it is in one of these states."""
         deadline = time.monotonic() + limit(seconds)
         while (facts := self.jobs[job])["job_state"] not in state:
@@ -126,7 +127,7 @@ class PlayedPbs:
             time.sleep(0.05)
         return facts
 
-    def wait_all(self, seconds: float = 60) -> dict[str, dict[str, Any]]:
+    def wait_all(self, seconds: float = 20) -> dict[str, dict[str, Any]]:
         """All jobs, once none is left that runs or waits."""
         deadline = time.monotonic() + limit(seconds)
         while not all(job.get("_over") for job in self.jobs.values()):

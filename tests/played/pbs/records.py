@@ -14,7 +14,7 @@ from typing import Any
 
 SERVER = "server"  # what job ids end with
 DEFAULTS: dict[str, Any] = {
-    "hosts": [os.uname().nodename],  # in the order in which chunks are placed
+    "hosts": [os.uname().nodename, "n02"],  # in the order in which chunks are placed
     "queues": {"workq": {}},  # name: {"route": destination} or {"from_route_only": true}
     "default_queue": "workq",
     "resources": [],  # further ones than PBS's own, such as ngpus

@@ -11,7 +11,7 @@ import time
 from getopt import GetoptError, gnu_getopt
 from pathlib import Path
 
-from records import SERVER, Job, Refused, Server, chunks
+from records import SERVER, Job, Refused, Server, chunks, seconds
 
 OPTIONS = "a:A:c:C:e:fhIj:J:k:l:m:M:N:o:p:P:q:r:R:S:u:v:VW:Xz"
 RESOURCES = {"ncpus", "mpiprocs", "mem", "vmem", "ompthreads", "walltime", "place", "select",
@@ -117,6 +117,9 @@ def _resources(server: Server, options: list[tuple[str, str]]) -> dict[str, str]
     asked.setdefault("select", ":".join(["1", *(f"{name}={asked[name]}" for name in (
         "ncpus", "mem", "ngpus", "mpiprocs") if name in asked)]))
     asked.setdefault("place", "free")
+    if "walltime" in asked:
+        minutes, rest = divmod(seconds(asked["walltime"]), 60)
+        asked["walltime"] = f"{minutes // 60:02}:{minutes % 60:02}:{rest:02}"
     parts = [part if "ncpus=" in part else f"{part}:ncpus=1" for part in asked["select"].split("+")]
     asked["select"] = "+".join(parts)
     all_chunks = chunks(asked["select"])
