@@ -98,9 +98,8 @@ def _mine() -> Found:
     known = {job.key: job for job in records.jobs(_near(places))}
     merged = [_join(known.get(job.key), job) for job in jobs]
     if not merged:
-        raise InputError("none of your jobs is in the queue" + "".join(
-            f"\n{note}" for note in notes if "not in PATH" not in note) +
-            "\nOf jobs that have ended: hpc-deepfake job status RUN")
+        raise InputError(f"none of your jobs is in the queue{_told(notes)}\nJobs that have ended: "
+                         "hpc-deepfake job status RUN")
     return Found(sorted(merged, key=records.age), [] if jobs else notes)
 
 
@@ -118,10 +117,17 @@ def _one(job: str) -> Found:
                if other.key not in {record.key for record in chain}]
     found = _ask(chain + missing)
     if all(other.state == UNKNOWN and not other.records for other in found.jobs):
-        raise InputError(f"no job {printable(job)}" + "".join(
-            f"\n{note}" for note in found.notes or notes) + "\nIts records are neither below runs/ "
-            "nor beside a data file here: if its run directory is elsewhere, name that instead")
+        raise InputError(f"no job {printable(job)}{_told(found.notes or notes)}\nIts records are "
+                         "neither below runs/ nor beside a data file here: if its run directory is "
+                         "elsewhere, name that instead")
     return found
+
+
+def _told(notes: list[str]) -> str:
+    """Notes as lines of a message; if one scheduler is there, that the other isn't says nothing."""
+    missing = [note for note in notes if "not in PATH" in note]
+    return "".join(f"\n{note}" for note in notes
+                   if note not in missing or len(missing) == len(_COMMANDS))
 
 
 def _chain(wanted: set[str], known: list[Job]) -> list[Job]:

@@ -21,7 +21,7 @@ def add(job: Job) -> None:
     ``runs``."""
     text = tail(job.log)
     lines = [clean(line) for line in text.split("\n") if line.strip()]
-    job.line = lines[-1] if lines else ""
+    job.line = lines[-1].strip() if lines else ""
     job.error = _error(job, lines)
     job.progress = _progress(job)
     if job.log is not None:
@@ -63,7 +63,7 @@ def _error(job: Job, lines: list[str]) -> str:
 
 
 def _progress(job: Job) -> str:
-    if job.work == "train" and job.records is not None:
+    if job.work == "train" and job.records is not None and job.runs:
         return _epochs(job.records.parent)
     counted = _COUNT.search(job.line) if job.active else None
     return counted[1] if counted else ""

@@ -124,6 +124,7 @@ def _from_queue(row: dict[str, str]) -> Job:
         job.elapsed = None
     elif not job.active:
         job.reason = _ENDED.get(job.state, "")
+        job.elapsed = job.elapsed or None  # never started
     return job
 
 

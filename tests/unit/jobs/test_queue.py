@@ -21,7 +21,7 @@ from hpc_deepfake import cli
 from hpc_deepfake.core import log
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.jobs import command as job
-from hpc_deepfake.jobs.queue import cancel, logs, lookup, reasons, records, table
+from hpc_deepfake.jobs.queue import cancel, journal, logs, lookup, reasons, records, table
 from hpc_deepfake.jobs.queue.logs import Tail
 from hpc_deepfake.jobs.queue.pbs import parse_qstat
 from hpc_deepfake.jobs.queue.slurm import parse_squeue
@@ -143,6 +143,8 @@ def test_a_pipeline_before_its_first_job(slurm, here, capsys):
         ("preprocess", "waiting", []), ("train", "waiting", ["101"]),
         ("evaluate", "waiting", ["102"])]
     assert "after job 101 has succeeded" in out and "after job 102 has succeeded" in out
+    assert [entry.after for entry in journal.read(here / "runs/p/jobs")] == [
+        "", "afterok:101", "afterok:102"]
     # The data file has records of its own once its job has started; another folder knows of it.
     assert facts[0]["run"] == str(here / 'a "b.h5') and facts[1]["run"] == str(here / "runs/p")
 
@@ -221,6 +223,7 @@ def test_a_scheduler_that_hangs(slurm, here, capsys, monkeypatch):
     assert time.monotonic() - began < limit(20)
     out, err = capsys.readouterr()
     assert "note: squeue: no answer within 0.3 s" in err and "finished" in out
+    assert len(slurm.calls) == 1
 
 
 def test_elements_of_an_array(slurm, here, capsys):
@@ -515,14 +518,20 @@ def test_cancelling_on_pbs(pbs_here, here, capsys):
 
 
 def test_history_that_is_off(pbs_here, here, capsys):
-    """What ended is known by its records."""
+    """What ended is known by its records, and what runs by qstat without -x."""
     pbs_here.configure(history=False)
+    pbs_here.plan("train 0", "train wait")
     first = pbs_here.submit(ROOT / "jobs/pbs/train_cpu.sh", cwd=here, DATA="x.h5", RUN="runs/a",
                             **pbs_here.stand_in())
     pbs_here.wait_all()
     assert run("status", "runs/a") == 0
     out, err = capsys.readouterr()
     assert "finished" in out and first in out and not err
+    second = pbs_here.submit(ROOT / "jobs/pbs/train_cpu.sh", cwd=here, DATA="x.h5", RUN="runs/a",
+                             **pbs_here.stand_in())
+    until(here / f"runs/a/jobs/{second}.env")
+    assert run("status", "runs/a") == 0
+    assert "2 jobs: 1 finished, 1 running" in capsys.readouterr().out
 
 
 def test_a_cancelled_job_that_is_stopping_is_not_submitted_again(pbs_here, here):
