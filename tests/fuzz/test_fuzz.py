@@ -61,10 +61,10 @@ FINDINGS = [
     ("timelines", "[" * 50_000),
     ("timelines", '[{"pid": 1}, {"pid": 1, "ph": "B"}, {"pid": "x", "ph": "E", "ts": 0}]'),
     ("timelines", '[{"pid": 1, "ph": "M", "name": "process_name", "args": null}]'),
-    ("nvidia-smi and lfs", text_targets.NVIDIA_SMI.replace("0,", f"{DIGITS},", 1)),
-    ("nvidia-smi and lfs", text_targets.NVIDIA_SMI.replace("81920", "²")),
-    ("nvidia-smi and lfs", text_targets.STRIPES.replace("1048576", DIGITS)),
-    ("nvidia-smi and lfs", text_targets.STRIPES.replace("-1 ", DIGITS)),
+    ("nvidia-smi, lfs, NCCL", text_targets.NVIDIA_SMI.replace("0,", f"{DIGITS},", 1)),
+    ("nvidia-smi, lfs, NCCL", text_targets.NVIDIA_SMI.replace("81920", "²")),
+    ("nvidia-smi, lfs, NCCL", text_targets.STRIPES.replace("1048576", DIGITS)),
+    ("nvidia-smi, lfs, NCCL", text_targets.STRIPES.replace("-1 ", DIGITS)),
     ("job scripts and options", ("slurm", text_targets.SCRIPTS["slurm"][0].replace(
         "set -euo", f"#SBATCH --nodes={DIGITS}\nset -euo", 1), ())),
     ("job scripts and options", ("pbs", text_targets.SCRIPTS["pbs"][0].replace(

@@ -18,9 +18,10 @@ from hpc_deepfake.compare import command as compare_command
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.files import write_json
 from hpc_deepfake.core.options import Parser, at_least, between
-from hpc_deepfake.doctor import gpu, storage
+from hpc_deepfake.doctor import fabric, gpu, nccl, quota, storage
+from hpc_deepfake.jobs import cost
 from hpc_deepfake.jobs import options as job_options
-from hpc_deepfake.jobs.accounting import table
+from hpc_deepfake.jobs.accounting import energy, table
 from hpc_deepfake.jobs.accounting.pbs import parse_qstat
 from hpc_deepfake.jobs.accounting.slurm import parse_sacct
 from hpc_deepfake.jobs.accounting.usage import Report, Usage
@@ -43,6 +44,10 @@ gres/gpu=4,mem=4194304K,node=2|steps
 =4,mem=4194304K,node=2|burn
 16|CANCELLED by 1001|0:0|1795645818|Unknown|1795645818|0|1|1||1-00:00:00||409600Mc||held
 34|PENDING|0:0|1795646507|Unknown|Unknown|0|1|1||00:00:00||409600K||wait
+"""
+ENERGY = """\
+11||billing=8,energy=5040000,gres/gpu=4,node=2||
+11.0|5000000|cpu=8|gres/gpumem=40370176K,gres/gpuutil=87|gres/gpumem=40894464K,gres/gpuutil=98
 """
 QSTAT = """\
 Job Id: 4711.pbs
@@ -75,6 +80,15 @@ HOROVOD = """[
 {"ph": "X", "name": "1", "ts": 1000150, "pid": 1, "dur": 0},{"ph": "E", "ts": 1000200, "pid": 1},
 {"ph": "B", "name": "ALLREDUCE", "ts": 1000300, "pid": 1},{"ph": "E", "ts": 1000600, "pid": 1,
  "args": {"dtype": "float32"}},
+"""
+QUOTAS = """\
+/scratch 1000* 0 3000 6d 45000 0 50000 -
+/fred [1041408] 5242880 6291456 - [0] 0 0 -
+"""
+NCCL = """\
+n01:71:90 [0] NCCL INFO NET/IB : Using [0]mlx5_0:1/IB [1]mlx5_1:1/IB [RO]; OOB ib0:10.1.1.1<0>
+n01:71:90 [0] NCCL INFO NET/OFI Selected Provider is cxi (found 2 nics)
+n01:71:90 [0] NCCL INFO Using network AWS Libfabric
 """
 NVIDIA_SMI = "0, GPU-7c, 00000000:01:00.0, NVIDIA A100-SXM4-80GB, 580.65.06, 81920, 4\n"
 STRIPES = "lmm_stripe_count:  4\nstripe_count:  -1 stripe_size:   1048576 stripe_offset: -1\n"
@@ -121,7 +135,9 @@ class _Stdin:
 def account(parse: Callable[[str], list[Usage]]) -> Callable[[str, Path], None]:
     """A reader of a scheduler's answer, and the report made of it."""
     def read(text: str, folder: Path) -> None:
-        report = Report("17", parse(text.encode("utf-8", "replace").decode()))
+        text = text.encode("utf-8", "replace").decode()
+        report = Report("17", parse(text))
+        energy.parse(text, report.jobs)
         table.text(report)
         write_json(folder / "report.json", report.as_dict())
         json.loads((folder / "report.json").read_text())
@@ -138,7 +154,8 @@ def read_timeline(text: str, folder: Path) -> None:
 def read_script(case: tuple[str, str, tuple[str, ...]], folder: Path) -> None:
     name, text, words = case
     dialect = DIALECTS[name]
-    for read in (lambda: ranks_per_node(dialect, text), lambda: sized(dialect, text, 4, 2, 3600)):
+    for read in (lambda: ranks_per_node(dialect, text), lambda: sized(dialect, text, 4, 2, 3600),
+                 lambda: str(cost.of(text, dialect))):
         try:
             read()
         except InputError:
@@ -210,6 +227,9 @@ def read_programs(text: str, folder: Path) -> None:
     text = text.encode("utf-8", "replace").decode()
     gpu.parse(text)
     storage.judge_striping(text, folder)
+    nccl.judge(nccl.read(text), fabric.Fabric(), "1 GB/s", {})
+    for line in text.splitlines():
+        quota.judge([left] if (left := quota.parse("user", line)) else [], folder)
 
 
 TARGETS = [
@@ -218,8 +238,8 @@ TARGETS = [
     Target("numbers on the command line", number, read_number, (InputError, SystemExit)),
     Target("TOML files of options", toml_file, read_toml, (InputError, SystemExit), share=0.3),
     Target("job scripts and options", job_script, read_script, (InputError, SystemExit), share=0.6),
-    Target("sacct", partial(damaged_text, seeds=[SACCT], tokens=[
-        "|", "K", "c", "n", "1-", ":", "gres/gpu="]),
+    Target("sacct", partial(damaged_text, seeds=[SACCT, SACCT + ENERGY], tokens=[
+        "|", "K", "c", "n", "1-", ":", "gres/gpu=", "energy=", "9" * 30]),
            account(parse_sacct), (), share=2),
     Target("qstat", partial(damaged_text, seeds=[QSTAT], tokens=[
         "Job Id: ", " = ", "\n\t", "kb", "\n    "]),
@@ -227,7 +247,8 @@ TARGETS = [
     Target("timelines", partial(damaged_text, seeds=[HOROVOD + "]", HOROVOD], tokens=[
         '"ts": null', '"pid": "x"', '"args": 1', '"ph": 2', "[" * 5000, "1e999", "{", "}", ","]),
            read_timeline, (), share=2),
-    Target("nvidia-smi and lfs", partial(damaged_text, seeds=[NVIDIA_SMI, STRIPES],
-                                          tokens=[",", "[N/A]"]),
+    Target("nvidia-smi, lfs, NCCL", partial(
+        damaged_text, seeds=[NVIDIA_SMI, STRIPES, QUOTAS, NCCL], tokens=[
+            ",", "[N/A]", "*", "[7]", " - ", "NET/IB : Using ", "NCCL INFO Using network "]),
            read_programs, ()),
 ]
