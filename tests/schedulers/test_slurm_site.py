@@ -162,3 +162,21 @@ def test_a_stopped_job_waits_to_resume_until_it_is_cancelled(lab: Lab, site: Pat
     assert f"cancelled: {number}" in text and "1 job: 1 cancelled" in text
     job = lab.wait(number)
     assert (job.state, job.restarts) == ("CANCELLED", 1)
+
+
+def test_a_sweep_is_an_array_and_a_report(lab: Lab, site: Path, shared_data: Path) -> None:
+    command = f"export SITE=lab {TOY}0; {activated(lab)} && hpc-deepfake"
+    submit = f"{command} sweep submit runs/sweep slurm --at-once 2 "
+    array, report = submitted(lab.run(
+        f"{submit} --data {shared_data} --grid learning-rate=1e-4,1e-3 --var DOCTOR=off "
+        "-- --epochs 1 --batch-size 4", site).replace("elements of job", ""))
+    job = lab.wait(report)
+    assert (job.state, job.code) == ("COMPLETED", 0), job.log
+    facts = [lab.facts(number) for number in (f"{array}_0", report)]
+    assert [(fact["Account"], fact["Partition"], fact.get("Comment")) for fact in facts] == [
+        ("lab", "cpu", None), ("lab", "cpu", "small")]
+    folder = site / "runs" / "sweep"
+    assert json.loads((folder / "report.json").read_text())["best"]["trials"] == ["001"]
+    assert (folder / "trials" / "002" / "model.keras").exists()
+    text = lab.run(f"{command} job status runs/sweep; {submit}", site)
+    assert "3 jobs: 3 finished\n" in text and "nothing to submit" in text
