@@ -4,7 +4,7 @@
 load_modules gcc openmpi hdf5-parallel python || return
 export HPC_DEEPFAKE_ENV=${HPC_DEEPFAKE_ENV:-$HOME/hpc_deepfake_env}
 
-# passed to qsub -A and -q, by `hpc-deepfake job submit` and by jobs that submit others
+export HPC_DEEPFAKE_SCHEDULER=pbs
 export HPC_DEEPFAKE_ACCOUNT=${HPC_DEEPFAKE_ACCOUNT:-project123}
 export HPC_DEEPFAKE_PARTITION=${HPC_DEEPFAKE_PARTITION:-workq}
 

@@ -68,11 +68,11 @@ def for_site(site: Site, text: str, dialect: Dialect, request: Request) -> Reque
         portable = _filled(portable, _layout(site, kind, gpus, portable, asked))
     if "mem" in taken:
         portable = replace(portable, mem=request.portable.mem)
-    named = {"account": site.words.get(site.word("ACCOUNT", kind)),
-             "partition": _partition(site, kind, asked.nodes),
-             "qos": site.words.get(site.word("QOS", kind))}
-    free = {dialect.keys[name]: value for name, value in named.items() if value}
-    free |= _options(site, kind, dialect)
+    free = {dialect.keys[name]: site.words.get(site.word(name.upper(), kind), "")
+            for name in ("account", "qos")}
+    if dialect.keys["partition"] not in taken:
+        free[dialect.keys["partition"]] = _partition(site, kind, asked.nodes)
+    free = {key: value for key, value in free.items() if value} | _options(site, kind, dialect)
     return replace(
         request, portable=portable,
         settings=[*request.settings, *((key, value or None) for key, value in free.items()
@@ -147,8 +147,8 @@ def _number(site: Site, name: str) -> int | None:
     return whole_number(site.words.get(name, ""))
 
 
-def _partition(site: Site, kind: str, nodes: int | None) -> str | None:
-    """The first partition in the site's list that takes so many nodes.
+def _partition(site: Site, kind: str, nodes: int | None) -> str:
+    """The first partition in the site's list that takes so many nodes; empty without a list.
 
     Raises:
         InputError: there is none.
@@ -161,7 +161,7 @@ def _partition(site: Site, kind: str, nodes: int | None) -> str | None:
     if listed:
         raise InputError(f"{site.place(word)}: none of {site.words[word]} takes {nodes or 'any'} "
                          "nodes: request fewer (--nodes), or name one with --partition")
-    return None
+    return ""
 
 
 def _options(site: Site, kind: str, dialect: Dialect) -> Directives:
