@@ -9,7 +9,8 @@
 #
 # What is done already is not repeated. The copy includes the Python interpreter unless that is in
 # /usr, which every node has. Job scripts pack and unpack with STAGE_ENV=FOLDER. A copy on a disk is
-# kept for the next job; one in memory (/dev/shm) is the job's own, and removed at its end.
+# kept for the next job, until none has used it for a week; one in memory (/dev/shm) is the job's own,
+# and removed at its end.
 # Exit codes: 0 done; 2 wrong arguments; 3 no space, no permission or mounted noexec, with no files
 # left behind.
 set -euo pipefail
@@ -120,7 +121,11 @@ unpack() { # TAR FOLDER
     [[ -s $tar ]] || give_up "$tar doesn't exist: make it with env/stage.sh pack"
     mkdir -p "$2" 2>/dev/null && [[ -w $2 ]] || give_up "cannot write in $2"
     target=$(where "$1" "$2")
-    in_memory "$2" && remove_abandoned "$2" "$target"
+    if in_memory "$2"; then
+        remove_unused "$2" "$target" 60 # of jobs that were killed
+    else
+        remove_unused "$2" "$target" $((7 * 24 * 60)) # of environments that are no more
+    fi
     if [[ ! -d $target ]]; then
         can_execute "$2" || give_up "no program can be started in $2, which is mounted noexec: name" \
             "another folder on the nodes' own disks with STAGE_ENV=FOLDER"
@@ -151,12 +156,12 @@ unpack() { # TAR FOLDER
 
 # --- clean --------------------------------------------------------------------------------
 
-# Copies of jobs that were killed: no rank holds them (rank.sh), nor has one started for an hour.
-remove_abandoned() { # FOLDER [TARGET]
+# Other copies than TARGET that no rank holds (rank.sh), and where none has started for so long
+remove_unused() { # FOLDER TARGET MINUTES
     local copy
     while IFS= read -r copy; do
-        [[ $copy == "${2:-}" ]] || ! flock -nx "$copy" true 2>/dev/null || rm -rf "$copy"
-    done < <(find "$1" -maxdepth 1 -user "$EUID" -name "hpc_deepfake-$EUID-stage-*" -mmin +60 2>/dev/null)
+        [[ $copy == "$2" ]] || ! flock -nx "$copy" true 2>/dev/null || rm -rf "$copy"
+    done < <(find "$1" -maxdepth 1 -user "$EUID" -name "hpc_deepfake-$EUID-stage-*" -mmin "+$3" 2>/dev/null)
 }
 
 clean() { # FOLDER…

@@ -81,7 +81,7 @@ def _add_files(cli: Parser) -> None:
                             "into memory; auto: depends on its file system")
     files.add_argument("--stage", type=Path, metavar="DIR",
                        help="copy the data file to this folder on each node's local disk first, "
-                            "and read the copy")
+                            "and read the copy; one in memory (/dev/shm) is removed at the end")
     files.add_argument("--run", type=Path, metavar="DIR",
                        help="run directory: checkpoints, metrics, model, report (default: "
                             "runs/JOB_ID under a scheduler, otherwise runs/TIME)")

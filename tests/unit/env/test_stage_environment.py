@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -167,7 +168,7 @@ def test_copies_in_memory_are_a_jobs_own_and_go_with_it(environment: Path) -> No
         assert sorted(Path(folder).glob("hpc_*")) == sorted([copies[2], again])
 
 
-def test_on_a_disk_nothing_is_cleaned(environment: Path, tmp_path: Path) -> None:
+def test_on_a_disk_copies_stay_until_none_has_used_them_for_a_week(environment: Path, tmp_path: Path) -> None:
     kind = subprocess.run(["stat", "-f", "-c", "%T", tmp_path], text=True, capture_output=True)
     if kind.stdout.strip() == "tmpfs":
         pytest.skip("the tests' folder is in memory")
@@ -175,6 +176,12 @@ def test_on_a_disk_nothing_is_cleaned(environment: Path, tmp_path: Path) -> None
     copy = Path(script("unpack", tar, tmp_path / "local", SLURM_JOB_ID="7").stdout.strip())
     script("clean", copy.parent, SLURM_JOB_ID="7")
     assert copy.is_dir() and "-job-" not in copy.name
+    other = copy.with_name(f"hpc_deepfake-{os.geteuid()}-stage-of-another")
+    for days, kept in ((6, True), (8, False)):
+        other.mkdir(exist_ok=True)
+        os.utime(other, (time.time() - days * 86400,) * 2)
+        assert script("unpack", tar, copy.parent).stdout.strip() == str(copy)
+        assert other.exists() == kept
 
 
 def test_a_noexec_folder_is_refused_before_unpacking(environment: Path, tmp_path: Path) -> None:
