@@ -136,17 +136,19 @@ def _pbs(current: Directives, asked: Portable, text: str) -> tuple[float | None,
     if "l:select" not in current:
         cpus, gpus = (whole_number(current.get(f"l:{name}", "")) for name in ("ncpus", "ngpus"))
         return whole_number(layout[1]) if layout else None, cpus, gpus or 0
-    nodes = cores = gpus_of_all = 0
+    nodes, cores, gpus_of_all = 0, 0, 0
+    whole = "excl" in current.get("l:place", "")
+    said = True  # a chunk that doesn't say its CPUs may be a whole node
     for chunk in current["l:select"].split("+"):
         count, *parts = chunk.split(":")
         if whole_number(count) is None:  # one chunk: ncpus=4
             count, parts = "1", [count, *parts]
         named = dict(part.partition("=")[::2] for part in parts)
         nodes += int(count)
-        cores += int(count) * (whole_number(named.get("ncpus", "")) or 1)
+        cores += int(count) * (whole_number(named.get("ncpus", "")) or 0)
         gpus_of_all += int(count) * (whole_number(named.get("ngpus", "")) or 0)
-    whole = "excl" in current.get("l:place", "")
-    return nodes, None if whole else cores, gpus_of_all
+        said &= "ncpus" in named
+    return nodes, cores if said and not whole else None, gpus_of_all if said else None
 
 
 def _product(first: float | None, second: float | None) -> float | None:

@@ -68,6 +68,8 @@ HOURS = "-l walltime=02:30:00"
     # nodes of two kinds, as chunks: other numbers of ranks and CPUs
     (("-l select=2:ncpus=4:mpiprocs=4+ncpus=2:mpiprocs=2",), (7.5, 25, 0)),
     (("-l select=2:ncpus=32", "-l place=scatter:excl"), (5, None, 0)),
+    # Polaris: nodes as a whole
+    (("-l select=2:system=polaris", "-l place=scatter"), (5, None, None)),
     (("-l select=1:ncpus=4", "-J 0-9:2", "-m e", "-M me@site"), (12.5, 50, 0))])
 def test_pbs(directives: tuple[str, ...], expected: tuple[float | None, ...]) -> None:
     assert pbs(*directives, HOURS) == Cost(*expected)
