@@ -35,6 +35,14 @@ def environment(tmp_path: Path) -> Path:
     return env
 
 
+@pytest.fixture
+def small(environment: Path) -> Path:
+    """The same without a Python of its own to copy, as where that is the system's."""
+    (environment / "bin" / "python").unlink()
+    (environment / "bin" / "python").symlink_to("/usr/bin/env")
+    return environment
+
+
 def script(*arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([SCRIPT, *map(str, arguments)], text=True, capture_output=True,
                           env={**os.environ, **variables}, timeout=120)
@@ -64,20 +72,20 @@ def test_an_environment_is_packed_once_and_works_elsewhere(environment: Path,
     assert list(local.iterdir()) == [target]
 
 
-def test_another_environment_has_another_tar(environment: Path) -> None:
-    one = Path(script("pack", HPC_DEEPFAKE_ENV=str(environment)).stdout.strip())
-    (environment / "stamps" / "selfcheck").write_text("fedcba9876543210\n")
-    other = Path(script("pack", HPC_DEEPFAKE_ENV=str(environment)).stdout.strip())
+def test_another_environment_has_another_tar(small: Path) -> None:
+    one = Path(script("pack", HPC_DEEPFAKE_ENV=str(small)).stdout.strip())
+    (small / "stamps" / "selfcheck").write_text("fedcba9876543210\n")
+    other = Path(script("pack", HPC_DEEPFAKE_ENV=str(small)).stdout.strip())
     assert one != other and one.exists() and other.exists()  # a job may be unpacking it
-    for file in (one, environment / "stage-0123.tar.killed"):
+    for file in (one, small / "stage-0123.tar.killed"):
         file.touch()
         os.utime(file, (0, 0))
-    script("pack", HPC_DEEPFAKE_ENV=str(environment))
-    assert list(environment.glob("stage-*")) == [other]
+    script("pack", HPC_DEEPFAKE_ENV=str(small))
+    assert list(small.glob("stage-*")) == [other]
 
 
-def test_without_room_nothing_is_left_behind(environment: Path, tmp_path: Path) -> None:
-    tar = script("pack", HPC_DEEPFAKE_ENV=str(environment)).stdout.strip()
+def test_without_room_nothing_is_left_behind(small: Path, tmp_path: Path) -> None:
+    tar = script("pack", HPC_DEEPFAKE_ENV=str(small)).stdout.strip()
     done = script("unpack", tar, tmp_path / "local",
                   PATH=tools(tmp_path, df="echo head; echo x 1 1 0 100% /"))
     assert done.returncode == 3
@@ -95,52 +103,52 @@ def tools(tmp_path: Path, **programs: str) -> str:
     return f"{folder}:{os.environ['PATH']}"
 
 
-def test_of_two_packers_one_packs_and_the_other_waits(environment: Path, tmp_path: Path) -> None:
+def test_of_two_packers_one_packs_and_the_other_waits(small: Path, tmp_path: Path) -> None:
     path = tools(tmp_path, sleep=f"touch '{tmp_path}/waits'; exec sleep 0.1", tar=f"""
         echo >>'{tmp_path}/calls'
         until [ -e '{tmp_path}/waits' ]; do sleep 0.1; done
         exec tar "$@"
         """)
     command = {"args": [SCRIPT, "pack"], "text": True, "stdout": subprocess.PIPE,
-               "env": {**os.environ, "PATH": path, "HPC_DEEPFAKE_ENV": str(environment)}}
+               "env": {**os.environ, "PATH": path, "HPC_DEEPFAKE_ENV": str(small)}}
     packers = [subprocess.Popen(**command) for _ in range(2)]  # type: ignore[call-overload]
     printed = {packer.communicate(timeout=limit(60))[0] for packer in packers}
     tar = Path(printed.pop().strip())
     assert not printed and [packer.returncode for packer in packers] == [0, 0]
-    assert list(environment.glob("stage-*")) == [tar]
+    assert list(small.glob("stage-*")) == [tar]
     assert (tmp_path / "calls").read_text() == "\n"
 
 
-def test_a_packer_that_was_killed_is_not_waited_for(environment: Path, tmp_path: Path) -> None:
-    (environment / "stage-0123456789ab.tar.packing").touch()
-    (environment / "stage-0123456789ab.tar.x1").write_text("half")
-    done = script("pack", HPC_DEEPFAKE_ENV=str(environment), STAGE_PATIENCE="3",
+def test_a_packer_that_was_killed_is_not_waited_for(small: Path, tmp_path: Path) -> None:
+    (small / "stage-0123456789ab.tar.packing").touch()
+    (small / "stage-0123456789ab.tar.x1").write_text("half")
+    done = script("pack", HPC_DEEPFAKE_ENV=str(small), STAGE_PATIENCE="3",
                   PATH=tools(tmp_path, sleep=":"))
     assert done.returncode == 0, done.stderr
     assert Path(done.stdout.strip()).stat().st_size > 1000
-    assert not list(environment.glob("*.packing"))
+    assert not list(small.glob("*.packing"))
 
 
 @pytest.mark.parametrize("verb", ["pack", "unpack"])
-def test_a_failure_says_so_and_leaves_nothing(environment: Path, tmp_path: Path,
+def test_a_failure_says_so_and_leaves_nothing(small: Path, tmp_path: Path,
                                               verb: str) -> None:
     """The disk is full all of a sudden."""
     local, arguments = tmp_path / "local", ["pack"]
     if verb == "unpack":
-        tar = script("pack", HPC_DEEPFAKE_ENV=str(environment)).stdout.strip()
+        tar = script("pack", HPC_DEEPFAKE_ENV=str(small)).stdout.strip()
         arguments = ["unpack", tar, str(local)]
-    before = sorted(environment.iterdir())
-    done = script(*arguments, HPC_DEEPFAKE_ENV=str(environment),
+    before = sorted(small.iterdir())
+    done = script(*arguments, HPC_DEEPFAKE_ENV=str(small),
                   PATH=tools(tmp_path, tar="echo 'tar: No space left on device' >&2; exit 2"))
     assert done.returncode == 3
     assert done.stderr.splitlines()[0] == "tar: No space left on device"
     assert f"cannot {verb}" in done.stderr and "unbound" not in done.stderr
-    assert sorted(environment.iterdir()) == before
+    assert sorted(small.iterdir()) == before
     assert verb == "pack" or not list(local.iterdir())
 
 
-def test_copies_in_memory_are_a_jobs_own_and_go_with_it(environment: Path) -> None:
-    tar = script("pack", HPC_DEEPFAKE_ENV=str(environment)).stdout.strip()
+def test_copies_in_memory_are_a_jobs_own_and_go_with_it(small: Path) -> None:
+    tar = script("pack", HPC_DEEPFAKE_ENV=str(small)).stdout.strip()
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
         made = [script("unpack", tar, folder, **{name: job}) for name, job in (
             ("SLURM_JOB_ID", "7"), ("SLURM_JOB_ID", "77"), ("PBS_JOBID", "7[3].server"))]
@@ -168,11 +176,11 @@ def test_copies_in_memory_are_a_jobs_own_and_go_with_it(environment: Path) -> No
         assert sorted(Path(folder).glob("hpc_*")) == sorted([copies[2], again])
 
 
-def test_on_a_disk_copies_stay_until_none_has_used_them_for_a_week(environment: Path, tmp_path: Path) -> None:
+def test_on_a_disk_copies_stay_until_unused_for_a_week(small: Path, tmp_path: Path) -> None:
     kind = subprocess.run(["stat", "-f", "-c", "%T", tmp_path], text=True, capture_output=True)
     if kind.stdout.strip() == "tmpfs":
         pytest.skip("the tests' folder is in memory")
-    tar = script("pack", HPC_DEEPFAKE_ENV=str(environment)).stdout.strip()
+    tar = script("pack", HPC_DEEPFAKE_ENV=str(small)).stdout.strip()
     copy = Path(script("unpack", tar, tmp_path / "local", SLURM_JOB_ID="7").stdout.strip())
     script("clean", copy.parent, SLURM_JOB_ID="7")
     assert copy.is_dir() and "-job-" not in copy.name
@@ -184,8 +192,8 @@ def test_on_a_disk_copies_stay_until_none_has_used_them_for_a_week(environment: 
         assert other.exists() == kept
 
 
-def test_a_noexec_folder_is_refused_before_unpacking(environment: Path, tmp_path: Path) -> None:
-    tar = script("pack", HPC_DEEPFAKE_ENV=str(environment)).stdout.strip()
+def test_a_noexec_folder_is_refused_before_unpacking(small: Path, tmp_path: Path) -> None:
+    tar = script("pack", HPC_DEEPFAKE_ENV=str(small)).stdout.strip()
     local = tmp_path / "local"
     local.mkdir()
     done = subprocess.run(["unshare", "--mount", "sh", "-c", """
@@ -206,7 +214,7 @@ def test_wrong_usage(arguments: tuple[str, ...], code: int) -> None:
     assert done.returncode == code and done.stderr
 
 
-def test_an_unfinished_environment_is_not_packed(environment: Path) -> None:
-    (environment / "stamps" / "selfcheck").unlink()
-    done = script("pack", HPC_DEEPFAKE_ENV=str(environment))
+def test_an_unfinished_environment_is_not_packed(small: Path) -> None:
+    (small / "stamps" / "selfcheck").unlink()
+    done = script("pack", HPC_DEEPFAKE_ENV=str(small))
     assert done.returncode == 3 and "env/setup.sh" in done.stderr
