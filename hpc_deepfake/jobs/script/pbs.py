@@ -54,6 +54,8 @@ class Pbs(Dialect):
                          f"{valid}\n  another resource of this site: l:NAME")
 
     def value(self, key: str, value: str | None, where: str) -> str:
+        if value is None and key.startswith("l:") and key[2:] not in self.resources:
+            return ""  # a flag of the site, such as -l wd
         checked = super().value(key, value, where)
         if key == "N":
             _check_name(checked)

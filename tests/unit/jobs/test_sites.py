@@ -155,6 +155,15 @@ def test_the_template_explains_each_word_and_no_other():
     assert set(re.findall(rf"{PREFIX}([A-Z_]+)", text)) - set(WORDS) == {"KIND"}
 
 
+def test_the_guide_lists_each_word():
+    text = (ROOT / "docs" / "sites.md").read_text(encoding="utf-8")
+    table = text.partition("| word | value |")[2].partition("\n\n")[0]
+    listed = {name for cell in re.findall(r"^\| (.*?) \|", table, re.MULTILINE)
+              for name in re.findall("`(\\w+)`", cell)}
+    by_kind = "^(CPU|GPU|SMALL)_(?=ACCOUNT|PARTITION|QOS|OPTIONS|MEM|RESOURCES)"
+    assert listed == {re.sub(by_kind, "", name) for name in WORDS}
+
+
 def test_the_values_of_the_template_are_possible(sites):
     text = (ROOT / "env" / "sites" / "template.sh").read_text(encoding="utf-8")
     read = written(sites, re.sub("^#(?=export |load_modules )", "", text, flags=re.MULTILINE))
@@ -308,8 +317,9 @@ def test_a_part_of_the_chunk_asks_for_gpus_in_pbs():
 def test_a_request_without_select():
     words = site(RESOURCES="-l ncpus={total_cpus} -l mem={total_mem}", MEM="100G", GPUS="4",
                  GPU_RESOURCES="-l ncpus={total_cpus},ngpus={total_gpus} -lmem={total_mem} -l wd",
-                 GPU_CPUS="12", OPTIONS="-P ab12 -l storage=scratch/a+gdata/b")
-    common = {"l:select": None, "l:place": None, "P": "ab12", "l:storage": "scratch/a+gdata/b"}
+                 GPU_CPUS="12", OPTIONS="-P ab12 -l storage=scratch/a+gdata/b -l own")
+    common = {"l:select": None, "l:place": None, "P": "ab12", "l:storage": "scratch/a+gdata/b",
+              "l:own": ""}
     text = rendered("pbs", "train_multinode", words)
     assert changed("pbs", "train_multinode", words) == {
         **common, "l:ncpus": "96", "l:ngpus": "8", "l:mem": "204800mb", "l:wd": ""}
@@ -328,6 +338,7 @@ def test_a_request_without_select():
     ("slurm", "-l filesystems=home", "'-l' is not an option of sbatch"),
     ("slurm", "--constrain=gpu", "did you mean.* constraint"),
     ("slurm", "--constraint", "needs a value"), ("pbs", "-l walltime", "-l needs NAME=VALUE"),
+    ("pbs", "-N", "needs a value"), ("pbs", "-l", "-l needs NAME=VALUE"),
     ("pbs", "--constraint=gpu", "is not an option of qsub"), ("slurm", "gpu", "not an option of"),
 ])
 def test_options_of_the_other_scheduler_are_refused(scheduler, options, message):
