@@ -104,8 +104,8 @@ class PlayedPbs:
         programs.mkdir(parents=True, exist_ok=True)
         (programs / "python").write_text(_STAND_IN)
         (programs / "python").chmod(0o755)
-        return {"HPC_DEEPFAKE_ENV": str(programs.parent), "HPC_DEEPFAKE_LAUNCHER": "env RANKS={ranks}",
-                "DOCTOR": "off"}
+        return {"HPC_DEEPFAKE_ENV": str(programs.parent), "DOCTOR": "off",
+                "HPC_DEEPFAKE_LAUNCHER": "env RANKS={ranks}"}
 
     def real_programs(self) -> dict[str, str]:
         """Variables for jobs that run real ranks on this machine."""
@@ -123,7 +123,7 @@ class PlayedPbs:
         """A job's attributes once it is in one of these states."""
         deadline = time.monotonic() + limit(seconds)
         while (facts := self.jobs[job])["job_state"] not in state:
-            assert time.monotonic() < deadline, (facts, self.log(job))
+            assert time.monotonic() < deadline, (facts["job_state"], self.log(job))
             time.sleep(0.05)
         return facts
 
@@ -131,7 +131,8 @@ class PlayedPbs:
         """All jobs, once none is left that runs or waits."""
         deadline = time.monotonic() + limit(seconds)
         while not all(job.get("_over") for job in self.jobs.values()):
-            assert time.monotonic() < deadline, self.jobs
+            assert time.monotonic() < deadline, {
+                job: facts["job_state"] for job, facts in self.jobs.items()}
             time.sleep(0.05)
         return self.jobs
 

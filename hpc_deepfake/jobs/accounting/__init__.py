@@ -73,10 +73,10 @@ def account(subject: str) -> Report:
         raise InputError(f"{subject} is neither a run directory nor a job id: give one, like "
                          "runs/first or 1234")
     report = _of_jobs(subject, [subject])
-    if not report.jobs:
+    if all(job.cpu is None for job in report.jobs):  # the run knows more than the scheduler
         directory = measured.run_of(subject)
         report.measured = measured.find(directory) if directory else []
-        if not report.measured:
+        if not report.jobs and not report.measured:
             raise InputError(f"no record of job {subject}{_because(report)}\nruns/: no run with "
                              f"figures has jobs/{subject}.env; if the run directory is elsewhere, "
                              "name it instead of the job")

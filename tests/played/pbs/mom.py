@@ -154,6 +154,8 @@ def pbs_tmrsh(server: Server, arguments: list[str]) -> int:
     if host not in Path(os.environ["PBS_NODEFILE"]).read_text().split():
         print(f'pbs_tmrsh: host "{host}" is not a node in job <{job}>', file=sys.stderr)
         return 255
+    with open(server.folder / "remote", "a") as remote:
+        print(job, host, file=remote)
     ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
     environment = json.loads((server.folder / "aux" / job).with_suffix(".env").read_text())
     try:

@@ -293,6 +293,19 @@ def test_a_job_that_pbs_ran_again_has_a_note():
     assert usage.waited is None and "3 times" in usage.notes[0]
 
 
+def test_what_pbs_has_not_sampled_is_blank_and_the_runs_own_figures_are_shown(machine, tmp_path):
+    machine("qstat", {"4711.pbs": QSTAT.replace("26:40:00", "00:00:00").replace("50331648kb", "0kb")})
+    run = make_run(tmp_path / "runs" / "first", ["4711.pbs"], summary_json=SUMMARY,
+                   environment_json={"ranks": RANKS})
+    report = account("4711.pbs")
+    usage = report.jobs[0]
+    assert (usage.cpu_efficiency, usage.memory_efficiency) == (None, None)
+    assert report.measured[0]["folder"] == str(run.relative_to(tmp_path))
+    text = table.text(report)
+    assert "4711.pbs" in text and " 0.0%" not in text
+    assert "measured by the run itself, runs/first:" in text
+
+
 def test_the_record_of_a_whole_pbs_array_is_left_out():
     head = "Job Id: 9[].pbs\n    array = True\n    job_state = B\n\n"
     element = "Job Id: 9[1].pbs\n    job_state = X\n    resources_used.walltime = 00:00:09\n"

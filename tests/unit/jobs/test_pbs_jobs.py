@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 from job_scripts import JOBS
-from played_pbs import PlayedPbs
+from played_pbs import PROGRAMS, PlayedPbs
 from speed import limit
 
+from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.jobs import command
+from hpc_deepfake.jobs.accounting import account, table
 
 pytestmark = pytest.mark.slow
 
@@ -325,3 +327,39 @@ def test_a_chain_of_arrays(pbs: PlayedPbs, work: Path, monkeypatch: pytest.Monke
     assert sum("resuming where the previous job was stopped" in log for log in logs) == 1, logs
     assert sum("the previous job has finished: nothing left to do" in log for log in logs) == 1
     assert len(jobs) == 6 and len(programs(pbs)) == 3
+
+
+# --- reports
+
+
+def test_reports_on_jobs_of_every_end(pbs: PlayedPbs, work: Path,
+                                      monkeypatch: pytest.MonkeyPatch) -> None:
+    """An array by its number and by its id, one element; a job that nobody sampled; one that was
+    deleted as it could never start; one that was deleted while it ran."""
+    monkeypatch.setenv("PATH", f"{PROGRAMS / 'bin'}:/usr/bin:/bin")
+    monkeypatch.setenv("PLAYED_PBS", str(pbs.folder))
+    monkeypatch.chdir(work)
+    script = work / "job.sh"
+    script.write_text("#PBS -l select=1:ncpus=2\n[[ -n ${PBS_ARRAY_INDEX:-} ]] || sleep 60\n")
+    pbs.configure(kill_delay=0)
+    pbs.submit(script, "-J", "1-2", cwd=work)
+    deleted = pbs.submit(script, cwd=work)
+    after = pbs.submit(script, "-W", f"depend=afterok:{deleted}", cwd=work)
+    pbs.wait(deleted, "R")
+    pbs.shell("qdel", deleted, cwd=work)
+    pbs.wait_all()
+    elements = ["1[1].server", "1[2].server"]
+    for subject in ("1", "1[]", "1[].server"):
+        assert [job.id for job in account(subject).jobs] == elements
+    for subject in ("1[2]", "1[2].server"):
+        [job] = account(subject).jobs
+        assert (job.id, job.state, job.cpu, job.memory) == ("1[2].server", "FINISHED", None, None)
+    assert "0.0%" not in table.text(account("1"))
+    [job] = account(deleted).jobs
+    assert (job.state, job.exit) == ("DELETED", "271")
+    assert "exit status 271: ended by signal 15 (SIGTERM, as sent by qdel and at the walltime)" in (
+        job.notes)
+    [job] = account(after).jobs
+    assert (job.state, job.exit, job.waited) == ("DELETED", "", None)
+    with pytest.raises(InputError, match=r"no record of job 9\n.*qstat: .*Unknown Job Id 9.server"):
+        account("9")
