@@ -60,6 +60,20 @@ def logs(jobs: list[Job]) -> str:
     return "\n".join(job.log for job in jobs)
 
 
+def test_a_rank_reaches_only_its_cpus_and_gpus(lab: Lab) -> None:
+    """Of the cluster itself, as far as this machine allows it: see lab.sh."""
+    allowed = (FOLDER / "binding").read_text().splitlines()
+    if "affinity=yes" in allowed:
+        cpus = lab.run("srun -A lab -p cpu -N 2 --ntasks-per-node=2 -c 1 "
+                       "sed -n 's/^Cpus_allowed_list:[^0-9]*//p' /proc/self/status").split()
+        assert sorted(cpus) == ["0", "0", "1", "1"]
+    if "cgroups=yes" in allowed:
+        text = lab.run("srun -A lab_g -p gpu -N 1 --ntasks-per-node=2 --gpus-per-task=1 bash -c "
+                       "'for gpu in /dev/hd-gpu{0..3}; do : <$gpu; done' 2>&1 || true")
+        # as by NVIDIA's driver: not permitted, or (its own) a device behind which nothing is
+        assert (text.count("not permitted"), text.count("No such device")) == (6, 2)
+
+
 def test_lmod_loads_by_the_beginning_of_a_version(lab: Lab, site: Path) -> None:
     """Under ``set -u``, which the profile script doesn't survive; what is missing is named."""
     text = lab.run(f"set -euo pipefail; export SITE=lab; {activated(lab)}; echo $LOADEDMODULES; "
