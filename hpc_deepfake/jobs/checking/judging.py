@@ -24,10 +24,6 @@ def problems(site: Site, scheduler: str) -> Iterator[str]:
             yield f"{site.place(name)}: replace {PLACEHOLDER} in '{value}'"
     if scheduler == "pbs" and words.get("LAUNCHER") == "srun":
         yield f"{site.place('LAUNCHER')}: srun is SLURM's, but the scheduler is pbs"
-    own = words.get("LAUNCHER", "")
-    if " " in own and not {"nodes", "ranks", "per_node"} & set(places(own)):
-        yield (f"{site.place('LAUNCHER')}: '{own}' does not say how many ranks to start: add "
-               "{ranks} and {per_node}")
     for name in ("PARTITION", "ACCOUNT"):
         of_kind = {kind: words.get(site.word(name, kind)) for kind in KINDS}
         missing = [kind for kind, value in of_kind.items() if not value]
@@ -53,6 +49,10 @@ def notes(site: Site, scheduler: str, machine: Path = Path("/")) -> Iterator[str
     if not container and not any(map(_MPI.search, site.modules)):
         yield ("no module of an MPI is loaded" if site.modules else "no modules are loaded") + (
             ": right where MPI belongs to the system, as on Debian")
+    own = words.get("LAUNCHER", "auto")
+    if own not in ("auto", "srun", "mpirun") and not {"nodes", "ranks"} & set(places(own)):
+        yield (f"the launcher '{own}' is not told how many ranks to start: {{ranks}} and "
+               "{per_node}")
     unused = [name for name in (_OF_PBS if scheduler == "slurm" else _OF_SLURM) if name in words]
     if unused:
         yield f"not used with {scheduler}: {', '.join(PREFIX + name for name in unused)}"

@@ -76,9 +76,7 @@ def changes(text: str, dialect: Dialect, request: Request) -> Changes:
             raise InputError(f"--unset {word}: the script has no such directive; it has "
                              f"{', '.join(current)}")
         changed[key] = None
-    for group in dialect.alternatives:
-        if any(changed.get(key) is not None for key in group):
-            changed |= {key: None for key in group if key in current and key not in changed}
+    changed |= dict.fromkeys(dialect.replaced(changed, current))
     after = {key: value for key, value in {**current, **changed}.items() if value is not None}
     changed |= dialect.reshape(request, after)
     for key, new in changed.items():

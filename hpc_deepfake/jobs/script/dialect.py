@@ -156,6 +156,12 @@ class Dialect(ABC):
                 changed[key] = self.limit(value) if option == "time" else value
         return changed
 
+    def replaced(self, changed: Changes, current: Directives) -> set[str]:
+        """Keys of the script's directives for which others are set."""
+        return {key for group in self.alternatives
+                if any(changed.get(other) is not None for other in group)
+                for key in group if key in current and key not in changed}
+
     def limit(self, seconds: int) -> str:
         """A time limit in this scheduler's form."""
         return clock(seconds)

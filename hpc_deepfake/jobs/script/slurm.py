@@ -97,6 +97,12 @@ class Slurm(Dialect):
             changed["gpus-per-node"] = f"{gpu_type}{gpus}"
         return changed
 
+    def replaced(self, changed: Changes, current: Directives) -> set[str]:
+        keys = super().replaced(changed, current)
+        if self.gpu_keys({key: value for key, value in changed.items() if value is not None}):
+            keys |= self.gpu_keys(current) - set(changed)
+        return keys
+
     def gpu_keys(self, directives: Mapping[str, str | None]) -> set[str]:
         return {key for key, value in directives.items()
                 if key in ("gpus", "gpus-per-node", "gpus-per-task", "gpus-per-socket")

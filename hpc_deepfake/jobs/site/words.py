@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.text import whole_number
@@ -72,7 +73,7 @@ def _command(*allowed: str, choices: tuple[str, ...] = (),
         for name in places(value):
             if name not in allowed:
                 raise InputError(f"unknown {{{name}}} in '{value}'; valid are {braced(allowed)}")
-        if choices and re.fullmatch(r"\S+", value) and value not in choices:
+        if value not in choices and get_close_matches(value.lower(), choices, cutoff=0.75):
             raise InputError(f"'{value}' is neither one of {', '.join(choices)} nor a command with "
                              f"{braced(allowed)}")
         return value

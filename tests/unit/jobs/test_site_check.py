@@ -116,7 +116,6 @@ def test_a_script_that_bash_cannot_read_is_a_problem(capsys, monkeypatch):
 @pytest.mark.parametrize(("words", "scheduler", "message"), [
     ({"ACCOUNT": "project123"}, "slurm", "mine.sh: HPC_DEEPFAKE_ACCOUNT: replace project123"),
     ({"LAUNCHER": "srun"}, "pbs", "srun is SLURM's"),
-    ({"LAUNCHER": "mpiexec --cpu-bind depth"}, "pbs", "does not say how many ranks"),
     ({"CPU_PARTITION": "c"}, "slurm", "no partition for gpu jobs: set HPC_DEEPFAKE_GPU_PARTITION"),
     ({"GPU_ACCOUNT": "c"}, "slurm", "no account for cpu and small jobs: set HPC_DEEPFAKE_CPU_ACC"),
     ({"GPUS": "0"}, "slurm", "set HPC_DEEPFAKE_DEVICE=cpu"),
@@ -140,6 +139,7 @@ def test_gpu_aware_mpi_without_its_library():
     ({"RESUBMIT": "no"}, "slurm", "not used with slurm: HPC_DEEPFAKE_RESUBMIT"),
     ({"SRUN_MPI": "pmix"}, "pbs", "not used with pbs: HPC_DEEPFAKE_SRUN_MPI"),
     ({"DEVICE": "cpu"}, "slurm", "jobs still request GPUs"),
+    ({"LAUNCHER": "mpiexec --cpu-bind depth"}, "pbs", "is not told how many ranks to start"),
     ({"INTERFACE": "ib7", "IMAGE": "/i.sif"}, "slurm",
      "not on this machine: network interface ib7, image /i.sif"),
 ])

@@ -124,9 +124,9 @@ def test_what_a_file_leaves_running_is_not_waited_for(sites):
     ("export HPC_DEEPFAKE_OPTIONS='constraint=gpu'", "'constraint=gpu' is not an option"),
     ("export HPC_DEEPFAKE_OPTIONS=\"--comment='x\"", "no closing quotation"),
     ("export HPC_DEEPFAKE_LAUNCHER='mpiexec -n {rank}'", r"unknown {rank} .*valid are {nodes} {r"),
-    ("export HPC_DEEPFAKE_LAUNCHER=mpiexec", "neither one of auto, srun, mpirun nor a command"),
+    ("export HPC_DEEPFAKE_LAUNCHER=Mpirum", "neither one of auto, srun, mpirun nor a command"),
     ("export HPC_DEEPFAKE_LAUNCHER=\"mpiexec -n {ranks} '-x y'\"", "quotes and backslashes"),
-    ("export HPC_DEEPFAKE_CONTAINER=docker", "neither one of apptainer, "),
+    ("export HPC_DEEPFAKE_CONTAINER=aptainer", "neither one of apptainer, "),
     ("return 3", "it returns 3; a site file must end with 0"),
     ("echo no >&2; false", "it returns 1; a site file must end with 0: no"),
     ("exit 0", r"it ends the shell \(exit\)"),
@@ -300,6 +300,14 @@ def test_how_gpus_are_requested(template, expected):
     again = render(text, SLURM, Request(Portable(gpus_per_node=2)))
     assert SLURM.portable(directives(again, SLURM)).gpus_per_node == 2
     assert not changed("slurm", "train_cpu", words)
+
+
+def test_a_users_own_form_of_asking_for_gpus_replaces_all_others():
+    for words in (site(), site(GPU_REQUEST="--gpus-per-task=1", GPUS="8")):
+        assert changed("slurm", "train_4gpu", words, settings=[("gres", "gpu:a40:2")]) == {
+            "gpus-per-node": None, "gres": "gpu:a40:2"}
+    assert changed("slurm", "train_4gpu", site(), settings=[("gres", "nvme:1")]) == {
+        "gres": "nvme:1"}
 
 
 def test_other_generic_resources_stay():
