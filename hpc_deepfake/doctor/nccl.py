@@ -78,7 +78,10 @@ class Log:
         """To be called before NCCL is. A log that the user asked for stays where it is."""
         if os.environ.get("NCCL_DEBUG", "").upper() in _LEVELS:
             return
-        descriptor, name = tempfile.mkstemp(prefix="hpc-deepfake-nccl-")
+        try:
+            descriptor, name = tempfile.mkstemp(prefix="hpc-deepfake-nccl-")
+        except OSError:
+            return
         os.close(descriptor)
         self._path = Path(name)
         os.environ.update({"NCCL_DEBUG": "INFO", "NCCL_DEBUG_SUBSYS": "INIT,NET,ENV",
@@ -104,8 +107,8 @@ def judge(network: Network | None, fabric: Fabric, rate: str, environ: Mapping[s
         environ: of the job.
     """
     if network is None:
-        return Record("NCCL network", "unknown; NCCL's lines 'Using network' show it with:  "
-                      "export NCCL_DEBUG=INFO", INFO)
+        return Record("NCCL network", "unknown: NCCL's line 'Using network' says it "
+                      "(NCCL_DEBUG=INFO)", INFO)
     if not network.tcp:
         return Record("NCCL network", f"{network}" + ", with GPU-direct RDMA" * network.direct)
     text = f"{network}, {rate}" + f", although there is {fabric}" * bool(str(fabric))
