@@ -113,7 +113,7 @@ def _limits_arrays() -> bool:
     with suppress(OSError, subprocess.TimeoutExpired):
         done = subprocess.run(["qstat", "--version"], capture_output=True, encoding="utf-8",
                               errors="replace", timeout=30)
-        version = re.search(r"(\d+)\.\d+", done.stdout + done.stderr)
+        version = re.search(r"pbs_version *= *(\d+)\.", done.stdout + done.stderr)
         return version is None or int(version[1]) >= 20
     return True
 

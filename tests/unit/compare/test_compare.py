@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from data_files import LABELS, make_data
 from pages import Page, check_alone
 
 import hpc_deepfake.audit
@@ -23,25 +24,9 @@ from hpc_deepfake.data.rows import open_data
 from hpc_deepfake.jobs.script import DIALECTS, render
 from hpc_deepfake.metrics import mcnemar
 from hpc_deepfake.train import predictions
-from preprocessing import store
-from preprocessing.catalogue import Catalogue
-from preprocessing.ela import Parameters
 
-LABELS = [0, 1, 0, 1, 0, 1, 0, 1]  # of the test part, rows 4 to 11; groups of two
 RIGHT = np.where(np.array(LABELS) == 1, 0.9, 0.1)
 CONTAINER = {"accuracy": 0.625, "auc": 0.6, "majority": 0.5, "fact": "quantisation", "rows": 4}
-
-
-def make_data(path: Path, seed: int = 5) -> Path:
-    """Two validation rows, two training rows, eight test rows; features ela and raw."""
-    labels = np.array([0, 1, 0, 1, *LABELS], "u1")
-    parts = np.array([0, 0, 1, 1, *[2] * len(LABELS)], "u1")
-    catalogue = Catalogue({"": Path("/pictures")}, [b"%d.jpg" % row for row in range(12)], labels,
-                          np.arange(12, dtype=np.int32) // 2)
-    store.create(path, catalogue, parts, store.Recipe(
-        ("ela", "raw"), Parameters(size=16), "20/20/60", "group", seed, "abc", 12))
-    store.open_header(path).array("status", "r+")[:] = store.DONE
-    return path
 
 
 @pytest.fixture
