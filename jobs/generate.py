@@ -184,6 +184,7 @@ TABLE = {
                   "MAX_NODES RANKS_PER_NODE GLOBAL_BATCH BATCH_SIZE ROWS_PER_RANK LIMIT ONE_JOB "
                   "PICTURES TRAIN_OPTIONS PREPROCESS_OPTIONS",
         changed={"RUN": ("", "folder of the study (default: runs/scaling-JOB_ID)"),
+                 "DEVICE": ("", "device of the trainings (default: that of their script)"),
                  "REPEATS": ("1", "repetitions of each run"),
                  "PICTURES": ("", "folder of pictures, for runs of kind preprocess")},
         name="hd-scaling-study", pbs_name="hd-scaling", time="00:10:00", resumes=False),

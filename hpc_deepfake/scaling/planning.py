@@ -75,8 +75,8 @@ def parser() -> Parser:
     script.add_argument("--holder", type=at_least(1), metavar="PID",
                         help="process that submits the jobs: until it ends, or removes "
                              f"STUDY/{holder.NAME}, nobody else submits this study")
-    script.add_argument("--device", default="cpu", metavar="cpu|gpu|auto",
-                        help="device of the jobs")
+    script.add_argument("--device", default="", metavar="cpu|gpu|auto",
+                        help="device of the trainings (default: that of their job script)")
     script.add_argument("--doctor", default="on", metavar="on|off",
                         help="off: jobs skip their preflight check")
     script.add_argument("--pictures", metavar="DIR",

@@ -26,7 +26,7 @@ class Jobs:
         data: data file of trainings on real input, or empty.
         config: TOML file with options of the program, or empty.
         config_of_preprocessing: whether ``config`` holds options of preprocessing, not of training.
-        device: value of the scripts' variable DEVICE.
+        device: value of the trainings' variable DEVICE; empty: that of their script.
         doctor: value of DOCTOR.
         pictures: folder of pictures for preprocessing, or empty.
         train_options: the user's options of sbatch or qsub for training jobs and micro-benchmarks.
@@ -39,7 +39,7 @@ class Jobs:
     data: str = ""
     config: str = ""
     config_of_preprocessing: bool = False
-    device: str = "cpu"
+    device: str = ""
     doctor: str = "on"
     pictures: str = ""
     train_options: str = ""
@@ -134,8 +134,8 @@ def cost(study: Path, plan: Plan, jobs: Jobs) -> Cost:
 def _one_line(study: Path, plan: Plan, jobs: Jobs) -> str:
     """As of ``lines``, for the one job; it has as many nodes as the largest run needs."""
     values = {"RUN": str(study), "job_study": str(study), "DATA": jobs.data,
-              "CONFIG": jobs.config, "DEVICE": jobs.device, "DOCTOR": jobs.doctor,
-              "PICTURES": jobs.pictures}
+              "CONFIG": jobs.config, "DOCTOR": jobs.doctor, "PICTURES": jobs.pictures,
+              **_device(jobs.device)}
     return _line([ONE, _previous_job(study, ONE), jobs.one, _one_options(plan, jobs),
                   *(f"{name}={value}" for name, value in values.items())])
 
@@ -178,10 +178,15 @@ def _variables(study: Path, run: Run, jobs: Jobs) -> dict[str, str]:
     """Values of the job script's variables."""
     folder = study / run.name
     values = {"DATA": "" if "--synthetic" in run.arguments else jobs.data, "CONFIG": jobs.config,
-              "DEVICE": jobs.device, "DOCTOR": jobs.doctor, "RUN": str(folder)}
+              **_device(jobs.device if run.kind in ("strong", "weak") else "cpu"),
+              "DOCTOR": jobs.doctor, "RUN": str(folder)}
     if run.kind == "preprocess":
         values |= {"DATA": str(folder / "features.h5"), "PICTURES": jobs.pictures,
                    "CONFIG": jobs.config if jobs.config_of_preprocessing else ""}
     elif run.kind == "microbench":
         values["HPC_DEEPFAKE_REPORT"] = "microbench"
     return values
+
+
+def _device(device: str) -> dict[str, str]:
+    return {"DEVICE": device} if device else {}

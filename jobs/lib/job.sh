@@ -43,7 +43,7 @@ job_study=${job_study:-}        # folder of a scaling study that this job runs i
 only_if_possible='' # option: drop a job that can never start
 after_work=ok       # dependency of a job on one that may be stopped and resumed
 
-asked_device=${DEVICE:-} # of a pipeline's training; empty: its script's own
+asked_device=${DEVICE:-} # of a pipeline's or a study's trainings; empty: their script's own
 # Empty or default values for variables that a script doesn't have.
 : "${PICTURES:=}" "${DATA:=}" "${RUN:=}" "${DEVICE:=cpu}" "${STAGE:=}" "${STAGE_ENV:=}" "${RANK_LOGS:=}"
 : "${DOCTOR:=on}" "${MAX_RESTARTS:=0}" "${TRAIN:=train_cpu}" "${MAX_NODES:=1}"
@@ -576,11 +576,12 @@ scaling_study() {
         read -ra run <<<"${!name}"
         ((${#run[@]} == 0)) || options+=("--${name,,}" "${run[@]}")
     done
-    for name in RANKS_PER_NODE GLOBAL_BATCH BATCH_SIZE ROWS_PER_RANK DATA DEVICE DOCTOR PICTURES \
-        LIMIT TRAIN_OPTIONS PREPROCESS_OPTIONS; do
+    for name in RANKS_PER_NODE GLOBAL_BATCH BATCH_SIZE ROWS_PER_RANK DATA DOCTOR PICTURES LIMIT \
+        TRAIN_OPTIONS PREPROCESS_OPTIONS; do
         line=--${name,,}
         [[ -z ${!name} ]] || options+=("${line//_/-}=${!name}")
     done
+    [[ -z $asked_device ]] || options+=(--device "$asked_device")
     for name in $(compgen -v TRAIN_OPTIONS_); do # TRAIN_OPTIONS_8: from 8 nodes on
         options+=(--options-from "${name##*_}:${!name}")
     done
@@ -621,7 +622,7 @@ scaling_study() {
         return
     fi
     id=$(IFS=: && echo "${ids[*]}")
-    submit_together "$(job_file scaling_study)" "$(after any "$id")" "RUN=$folder" "DEVICE=$DEVICE" HPC_DEEPFAKE_REPORT=1
+    submit_together "$(job_file scaling_study)" "$(after any "$id")" "RUN=$folder" DEVICE=cpu HPC_DEEPFAKE_REPORT=1
     rm -f "$folder/in-use.json"
     say "report: job $id, into $folder/report.html"
 }

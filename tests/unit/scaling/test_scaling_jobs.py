@@ -224,7 +224,7 @@ def test_the_report_waits_for_a_run_that_continues_in_another_job(tmp_path):
         "# What to change", "HPC_DEEPFAKE_REPORT=1\n# What to change"))
     done = run_script(script, bin_path=folder, cwd=tmp_path, **job)
     assert done.returncode == 0, done.stderr
-    assert "the report follows after it, in job 126.server" in done.stdout
+    assert "this job runs after it, as job 126.server" in done.stdout
     assert "depend=afterany:124.server" in (tmp_path / "qsub").read_text()
     successor = tmp_path / (tmp_path / "qsub").read_text().split("|")[-2]
     assert "HPC_DEEPFAKE_REPORT=1" in successor.read_text()

@@ -22,7 +22,7 @@ RUN = Run("strong-real-sync-n0008-r1", "strong", "real", "sync", 2, 8, 1, "train
 PREPROCESS = Run("preprocess-n0002-r1", "preprocess", "", "", 1, 2, 1, "preprocess", ())
 MICROBENCH = Run("microbench-n0002-r1", "microbench", "", "", 2, 2, 1, "scaling_study", ())
 JOBS = Jobs(ROOT / "jobs" / "slurm", data="a b.h5", config="train.toml", pictures="CASIA2",
-            train_options="--mem=4G  --exclusive", preprocess_options="--mem=1G")
+            device="gpu", train_options="--mem=4G  --exclusive", preprocess_options="--mem=1G")
 
 
 def words(*runs: Run, jobs: Jobs = JOBS, study: Path = Path("study")) -> list[list[str]]:
@@ -34,8 +34,10 @@ def test_a_line_holds_everything_that_submit_needs() -> None:
     assert line == [
         RUN.name, "", "train_multinode",
         "--mem=4G --exclusive --nodes=2 --ntasks-per-node=4 --gpus-per-node=4 --time=00:20:00",
-        "DATA=a b.h5", "CONFIG=train.toml", "DEVICE=cpu", "DOCTOR=on", f"RUN=study/{RUN.name}",
+        "DATA=a b.h5", "CONFIG=train.toml", "DEVICE=gpu", "DOCTOR=on", f"RUN=study/{RUN.name}",
         "--", "--batch-size", "32"]
+    (line,) = words(RUN, jobs=replace(JOBS, device=""))  # that of its script
+    assert not any(word.startswith("DEVICE") for word in line)
 
 
 def test_jobs_of_pbs_are_resized_with_their_cpus_and_gpus() -> None:
