@@ -114,8 +114,10 @@ def all_targets() -> dict[str, Target]:
     """The targets by name."""
     import file_targets
     import picture_targets
+    import queue_targets
     import record_targets
     import text_targets
 
-    return {target.name: target for module in (text_targets, record_targets, file_targets,
-                                               picture_targets) for target in module.TARGETS}
+    return {target.name: target for module in (
+        text_targets, record_targets, queue_targets, file_targets, picture_targets)
+        for target in module.TARGETS}

@@ -18,6 +18,7 @@ from hpc_deepfake.core import json_data
 from hpc_deepfake.core.errors import reason
 from hpc_deepfake.core.json_data import finite
 from hpc_deepfake.core.log import log
+from hpc_deepfake.jobs.queue.state import is_id
 from hpc_deepfake.jobs.script.request import Request
 
 NAME = "submitted.jsonl"
@@ -63,7 +64,7 @@ def read(folder: Path) -> list[Entry]:
     for line in lines:
         words = {name: value for name, value in line.items() if isinstance(value, str)
                  and name in Entry.__dataclass_fields__ and name != "time"}
-        if words.get("id", "")[:1].isdigit():
+        if is_id(words.get("id", "")):
             if script := words.get("script"):  # beside this file, wherever both have been moved
                 words["script"] = str(folder.absolute() / Path(script).name)
             entries.append(Entry(**words, time=finite(line.get("time"))))

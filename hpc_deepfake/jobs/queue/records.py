@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hpc_deepfake.core.text import whole_number
 from hpc_deepfake.jobs.queue import journal, reasons
-from hpc_deepfake.jobs.queue.state import Job, key, scheduler_of
+from hpc_deepfake.jobs.queue.state import Job, is_id, key, scheduler_of
 from hpc_deepfake.jobs.script.text import work
 
 _DEPTH = 4  # of folders of records below a study, a sweep or a folder of runs
@@ -76,25 +76,27 @@ def _merge(one: Job, other: Job) -> Job:
 def _read(folder: Path) -> Iterator[Job]:
     """The jobs of one folder; one that several of its files know comes several times."""
     for entry in journal.read(folder):
-        yield Job(entry.id, entry.scheduler, entry.name, entry.kind, submitted=entry.time,
-                  after=reasons.awaited(entry.after), resumes=entry.resumes,
+        yield Job(entry.id, entry.scheduler, entry.name, entry.kind if entry.kind.isidentifier()
+                  else "", submitted=entry.time, after=reasons.awaited(entry.after),
+                  resumes=entry.resumes if is_id(entry.resumes) else "",
                   script=Path(entry.script) if entry.script else None,
                   log=Path(entry.log) if entry.log else None,
                   records=Path(entry.records) if entry.records else folder)
     started: list[tuple[float, str]] = []
     for file in folder.glob("[0-9]*.env"):
         with suppress(OSError):
-            started.append((file.stat().st_mtime, file.stem))
+            if is_id(file.stem):
+                started.append((file.stat().st_mtime, file.stem))
     for at, name in sorted(started):
         yield _started(folder, name, at)
     for file in folder.glob("*.id"):  # of a scaling study, by job.sh
-        if (name := _word(file))[:1].isdigit():
+        if is_id(name := _word(file)):
             yield Job(name, scheduler_of(name), work="preprocess" if file.stem.startswith(
                 "preprocess") else "train", records=folder)
     follower = _word(folder / "next")  # the job that resumes the last stopped one, on PBS
     began = next((at for at, name in started if key(name) == key(follower)), None)
     earlier = [(at, name) for at, name in started if began is None or at < began]
-    if follower[:1].isdigit() and earlier:
+    if is_id(follower) and earlier:
         previous = max(earlier)[1]
         yield Job(follower, scheduler_of(follower), work=_work(folder, previous),
                   resumes=previous, records=folder)

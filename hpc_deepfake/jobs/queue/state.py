@@ -112,6 +112,11 @@ class Job:
                 "last_error": self.error, "progress": self.progress}
 
 
+def is_id(text: str) -> bool:
+    """Whether a text has the form of a job's id."""
+    return re.fullmatch(r"\d[\w.+-]*(\[\d*\][\w.-]*)?", text, re.ASCII) is not None
+
+
 def key(job: str) -> str:
     """A job's id without the PBS server's name, and in lower case: ``12`` of ``12.pbs.site``."""
     return job.partition(".")[0].lower()
