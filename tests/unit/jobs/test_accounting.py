@@ -294,7 +294,8 @@ def test_a_job_that_pbs_ran_again_has_a_note():
 
 
 def test_what_pbs_has_not_sampled_is_blank_and_the_runs_own_figures_are_shown(machine, tmp_path):
-    machine("qstat", {"4711.pbs": QSTAT.replace("26:40:00", "00:00:00").replace("50331648kb", "0kb")})
+    text = QSTAT.replace("26:40:00", "00:00:00").replace("50331648kb", "0kb")
+    machine("qstat", {"4711.pbs": text})
     run = make_run(tmp_path / "runs" / "first", ["4711.pbs"], summary_json=SUMMARY,
                    environment_json={"ranks": RANKS})
     report = account("4711.pbs")

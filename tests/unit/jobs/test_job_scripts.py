@@ -259,6 +259,25 @@ def test_pipeline_passes_values_and_arguments_on_unchanged(bin_path: Path, tmp_p
     assert not (tmp_path / "oops").exists()
 
 
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_pipeline_of_which_a_job_is_refused_cancels_the_others(
+        slurm: dict[str, str], bin_path: Path, tmp_path: Path, inside: bool) -> None:
+    """In a job, the command for a login node comes last."""
+    command(bin_path, "sbatch", f"""[[ ${{@: -1}} != */evaluate-* ]] || {{
+            echo 'sbatch: error: QOSMaxSubmitJobPerUserLimit' >&2; exit 1; }}
+        echo x >>{tmp_path}/submitted; echo $((100 + $(wc -l <{tmp_path}/submitted)))""")
+    command(bin_path, "scancel", f'echo "$*" >{tmp_path}/cancelled')
+    done = run_script(JOBS / "slurm" / "pipeline.sh", "--epochs", "2", bin_path=bin_path,
+                      cwd=tmp_path, TRAIN="train_cpu", RUN="it's", **slurm if inside else {})
+    assert done.returncode == 2, done.stderr
+    assert (tmp_path / "cancelled").read_text() == "101 102\n"
+    assert "QOSMaxSubmitJobPerUserLimit" in done.stderr
+    assert "Cancelled, as they are of no use without it: 101 102" in done.stderr
+    by_hand = f"bash {shlex.quote(str(JOBS / 'slurm' / 'pipeline.sh'))} --epochs 2"
+    last = done.stderr.splitlines()[-1]
+    assert last.endswith(by_hand) == inside and ("RUN=it\\'s" in last) == inside
+
+
 def test_outside_of_a_job_the_command_to_submit_is_named(bin_path: Path, tmp_path: Path) -> None:
     done = run_script(JOBS / "slurm" / "train_cpu.sh", bin_path=bin_path, cwd=tmp_path)
     assert done.returncode == 2
