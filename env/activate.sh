@@ -132,6 +132,7 @@ _hd_read_site() {
     set +euCfET
     set +o pipefail
     shopt -u failglob nullglob
+    _hd_module_command || true # for files that don't begin with load_modules
     # shellcheck source=/dev/null
     source "$_hd_clone/env/sites/$SITE.sh"
     _hd_status=$?

@@ -226,11 +226,12 @@ def test_what_no_container_can_do(tmp_path: Path, kind: str, path: str, message:
 
 # --- sites: the example files, in jobs as they are submitted
 
-PLAYED = {
-    "BASH_FUNC_module%%": """() { case $1 in
-        load) LOADEDMODULES=${LOADEDMODULES}:$2.0.1; export LOADEDMODULES ;;
-        is-loaded) false ;; esac }""",
-    "BASH_FUNC_conda%%": "() { : $NOT_SET; }"}
+# Of a module system, which job shells find by MODULESHOME.
+MODULES = """module() { case $1 in
+    load) export LOADEDMODULES=$LOADEDMODULES:$2.0.1 ;;
+    is-loaded) false ;; esac; }
+conda() { : $NOT_SET; }
+"""
 EACH = SRUN.partition(" --cpus")[0] + " --cpus-per-task={} … python"
 
 
@@ -248,6 +249,8 @@ def start(site: str, tmp_path: Path, *, script: str = "train_multinode", schedul
             [[ "$*" != *rank.sh* ]] || echo 0 >"$HPC_DEEPFAKE_OUTCOME_FILE" """)
     command(folder, "qstat", "exit 1")
     command(folder, "scontrol", "exit 1")
+    (tmp_path / "modules" / "init").mkdir(parents=True)
+    (tmp_path / "modules" / "init" / "bash").write_text(MODULES)
     (tmp_path / "nodes").write_text("n1\n" * 4 + "n2\n" * 4)
     job = {"slurm": {"SLURM_JOB_ID": "7", "SLURM_JOB_NUM_NODES": "2", "SLURM_NTASKS": "8",
                      "SLURM_CPUS_PER_TASK": str(cpus), "SLURM_GPUS_ON_NODE": "4",
@@ -255,7 +258,8 @@ def start(site: str, tmp_path: Path, *, script: str = "train_multinode", schedul
            "pbs": {"PBS_JOBID": "7.server", "PBS_NODEFILE": str(tmp_path / "nodes"),
                    "NCPUS": str(4 * cpus), "PBS_O_WORKDIR": str(tmp_path)}}[scheduler]
     done = run_script(JOBS / scheduler / f"{script}.sh", bin_path=folder, cwd=tmp_path, SITE=site,
-                      DOCTOR="off", RUN="run", DATA="x.h5", USER="me", **PLAYED, **job, **variables)
+                      DOCTOR="off", RUN="run", DATA="x.h5", USER="me",
+                      MODULESHOME=str(tmp_path / "modules"), **job, **variables)
     assert done.returncode == 0, done.stderr + done.stdout
     calls = (tmp_path / "launched").read_text().split("\n.\n")
     return [call.split("\n") for call in calls[:-1]], done.stdout
@@ -320,3 +324,30 @@ def test_a_logout_script_that_fails_does_not_change_the_exit_code(tmp_path: Path
                                     "HPC_DEEPFAKE_ENV": sys.prefix, "SLURM_JOB_ID": "7",
                                     "SLURM_SUBMIT_DIR": str(tmp_path), "MAX_RESTARTS": "x"})
     assert done.returncode == 2 and "MAX_RESTARTS=x: give a number" in done.stderr
+
+
+# --- a step on the first nodes of a job (scaling studies in one allocation)
+
+
+@pytest.mark.parametrize(("launcher", "expected"), [
+    ("srun", "srun --mpi=pmix --job-name=training --kill-on-bad-exit=1 --export=ALL --ntasks=4 "
+             "--ntasks-per-node=2 --cpus-per-task=7 --nodes=2"),
+    ("mpirun", "mpirun -np 4 --map-by ppr:2:node --bind-to none"),
+    ("flux run -N {nodes} -n {ranks} -c {cpus}", "flux run -N 2 -n 4 -c 7")])
+def test_a_step_on_some_nodes(tmp_path: Path, launcher: str, expected: str) -> None:
+    found = words(tmp_path, "--nodes", "2", "--ranks", "4", version="Open MPI",
+                  sizes={"nodes": "4"}, HPC_DEEPFAKE_LAUNCHER=launcher)
+    assert found == expected.split()
+
+
+@pytest.mark.parametrize(("version", "option"), [
+    ("mpirun (Open MPI) 4.1.4", "--hostfile"), ("HYDRA build details", "-f")])
+def test_under_pbs_a_step_has_a_node_file_of_its_own(tmp_path: Path, version: str,
+                                                     option: str) -> None:
+    """The first two of four hosts, whatever the order of the lines."""
+    (tmp_path / "hosts").write_text("".join(f"n{host}\n" for host in (3, 1, 2, 4)) * 2)
+    found = words(tmp_path, "--nodes", "2", "--ranks", "4", version=version,
+                  sizes={"nodes": "4", "scheduler": "pbs"}, HPC_DEEPFAKE_LAUNCHER="mpirun",
+                  PBS_NODEFILE=str(tmp_path / "hosts"))
+    file = found[found.index(option) + 1]
+    assert (tmp_path / file).read_text().split() == ["n3", "n1"] * 2

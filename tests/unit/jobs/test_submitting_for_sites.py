@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 from job_scripts import JOBS, command, run_script
 
-PLAYED = {"BASH_FUNC_module%%": """() { [[ $1 == load ]] || return 1
-    export LOADEDMODULES=${LOADEDMODULES}:$2; }"""}
+MODULES = "module() { export LOADEDMODULES=$LOADEDMODULES:$2; }\n"
 
 
 @pytest.fixture
@@ -37,9 +36,11 @@ def directives(text: str) -> set[str]:
 
 def pipeline(tmp_path: Path, bin_path: Path, scheduler: str, site: str,
              **variables: str) -> subprocess.CompletedProcess[str]:
+    (tmp_path / "modules" / "init").mkdir(parents=True)
+    (tmp_path / "modules" / "init" / "bash").write_text(MODULES)
     return run_script(JOBS / scheduler / "pipeline.sh", "--epochs", "2", bin_path=bin_path,
-                      cwd=tmp_path, SITE=site, PICTURES="pictures", RUN="run", USER="me", **PLAYED,
-                      **variables)
+                      cwd=tmp_path, SITE=site, PICTURES="pictures", RUN="run", USER="me",
+                      MODULESHOME=str(tmp_path / "modules"), **variables)
 
 
 def test_a_pipeline_submits_each_job_with_the_directives_of_its_kind(tmp_path: Path,
