@@ -115,6 +115,17 @@ def start(choice: str, local_rank: int = 0, ranks_on_node: int = 1, threads: int
     return Device(kind, name, threads)
 
 
+def gpu_memory(device: Device) -> int | None:
+    """Most bytes that TensorFlow has held on this rank's GPU so far; None without one."""
+    if not device.gpu:
+        return None
+    import tensorflow as tf
+
+    with contextlib.suppress(ValueError, RuntimeError, KeyError):  # not told by this build
+        return int(tf.config.experimental.get_memory_info("GPU:0")["peak"])  # the visible one
+    return None
+
+
 def _omp_threads() -> int:
     """``$OMP_NUM_THREADS``, or the first level if it is a list; 0 if not set."""
     first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()

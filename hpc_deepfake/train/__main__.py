@@ -121,7 +121,7 @@ def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
     started = time.perf_counter()
     summary = trainer.train()
     mpi.meet(comm, "gathering what the ranks used")
-    usage = comm.gather(resource_usage())
+    usage = comm.gather(resource_usage(device))
     watchdog.enter("writing the results")
     traced = timeline.write() if timeline is not None else None
     if run is not None and summary is not None:
@@ -206,10 +206,12 @@ def _timeline(comm: Comm, options: Namespace, run: RunDir | None) -> Timeline | 
     return Timeline(comm, options.timeline)
 
 
-def resource_usage() -> dict[str, float]:
-    """Of this process: CPU seconds, largest resident set in MB, wall-clock seconds."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
+def resource_usage(device: Device) -> dict[str, float]:
+    """Of this process: CPU seconds, largest resident set and, with a GPU, most memory there in MB,
+    wall-clock seconds."""
+    used, on_gpu = resource.getrusage(resource.RUSAGE_SELF), devices.gpu_memory(device)
     return {"cpu_s": used.ru_utime + used.ru_stime, "max_rss_mb": used.ru_maxrss / 1024,
+            **({} if on_gpu is None else {"max_gpu_mb": on_gpu / 2**20}),
             "wall_s": time.time() - psutil.Process().create_time()}
 
 

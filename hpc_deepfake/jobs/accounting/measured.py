@@ -76,6 +76,8 @@ def _training(run: Path) -> dict[str, Any] | None:
                                for rank in ranks}),
             "wall_s": wall, "cpu_s": cpu, "cpu_efficiency": ratio(cpu, allocated),
             "memory_bytes": sum(_numbers(usage, "max_rss_mb")) * 2**20 if usage else None,
+            "gpu_memory_bytes": max((mb * 2**20 for mb in _numbers(usage, "max_gpu_mb")),
+                                    default=None),
             "gpu_hours": gpus * wall / 3600 if wall else None, "epochs": len(epochs),
             "images_per_s": rates[len(rates) // 2] if rates else None, "seconds": stages,
             "files": {"ranks": "environment.json", "wall": "summary.json",

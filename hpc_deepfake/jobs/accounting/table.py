@@ -105,6 +105,9 @@ def _measured_lines(figures: dict[str, Any]) -> list[str]:
     if figures.get("gpu_hours"):
         lines.append(row("GPU hours", f"{figures['gpu_hours']:.2f}", "of the GPUs that it used",
                          files["ranks"]))
+    if figures.get("gpu_memory_bytes"):
+        lines.append(row("GPU memory", _bytes(figures["gpu_memory_bytes"]),
+                         "most that TensorFlow held, of any rank", files["wall"]))
     if figures["images_per_s"] is not None:
         count = f"median of {figures['epochs']} epochs" if "epochs" in figures else ""
         lines.append(row("images/s", f"{figures['images_per_s']:,.0f}", count, files["epochs"]))

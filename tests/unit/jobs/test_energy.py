@@ -95,6 +95,16 @@ def test_the_energy_of_a_job(lines: str, joules: float | None) -> None:
     assert run.energy == joules
 
 
+def test_gpu_memory_that_a_run_measured_itself(tmp_path: Path,
+                                               capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "summary.json").write_text(json.dumps({"ranks": 2, "usage": [
+        {"wall_s": 9.0, "cpu_s": 3.0, "max_rss_mb": 1.0, "max_gpu_mb": peak}
+        for peak in (512.0, 2048.0)]}))
+    assert job.main(["report", str(tmp_path)]) == 0
+    assert " GPU memory 2.0 GB most that TensorFlow held, of any rank summary.json" \
+        in " ".join(capsys.readouterr().out.split())
+
+
 def test_each_run_of_a_requeued_job_has_its_own() -> None:
     def line(**values: str) -> str:
         return "|".join({**dict.fromkeys(FIELDS, ""), "State": "COMPLETED", **values}[name]
