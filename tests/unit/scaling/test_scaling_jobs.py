@@ -154,6 +154,23 @@ def test_preprocessing_and_the_microbenchmark_have_jobs_too(slurm, tmp_path):
     assert "HPC_DEEPFAKE_REPORT=microbench" in (tmp_path / "submitted.104").read_text()
 
 
+def test_a_study_of_which_a_job_is_refused_leaves_none_queued(slurm, tmp_path):
+    """But for those of an earlier submission."""
+    sbatch = (slurm / "sbatch").read_text().replace("#!/bin/bash\n", """#!/bin/bash
+        [[ ${@: -1} != */scaling_study-* ]] || { echo "sbatch: error: too many jobs" >&2; exit 1; }
+        """)
+    command(slurm, "sbatch", sbatch)
+    command(slurm, "scancel", f'echo "$*" >{tmp_path}/cancelled')
+    jobs = tmp_path / "my study" / "jobs"
+    jobs.mkdir(parents=True)
+    (jobs / "strong-real-sequential-n0001-r1.id").write_text("99\n")
+    (tmp_path / "queue").write_text("99\n")
+    done = submit(slurm, tmp_path)
+    assert done.returncode == 2 and "too many jobs" in done.stderr
+    assert (tmp_path / "cancelled").read_text() == "100 101\n"
+    assert done.stderr.endswith("Cancelled, as they are of no use without it: 100 101\n")
+
+
 def test_wrong_options_submit_nothing(slurm, tmp_path):
     for variables, message in (({"STRATEGIES": "nonsense"},
                                 "--strategies nonsense: unknown strategy"),
