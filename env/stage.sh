@@ -156,21 +156,40 @@ unpack() { # TAR FOLDER
 
 # --- clean --------------------------------------------------------------------------------
 
-# Other copies than TARGET that no rank holds (rank.sh), and where none has started for so long
+# Other copies than TARGET whose jobs have ended, unless a rank holds them (rank.sh)
 remove_unused() { # FOLDER TARGET MINUTES
     local copy
-    while IFS= read -r copy; do
-        [[ $copy == "$2" ]] || ! flock -nx "$copy" true 2>/dev/null || rm -rf "$copy"
-    done < <(find "$1" -maxdepth 1 -user "$EUID" -name "hpc_deepfake-$EUID-stage-*" -mmin "+$3" 2>/dev/null)
+    for copy in "$1/hpc_deepfake-$EUID-stage-"*; do
+        if [[ $copy != "$2" && -O $copy && ! -L $copy ]] && ended "$copy" "$3"; then
+            ! flock -nx "$copy" true 2>/dev/null || discard "$copy"
+        fi
+    done
+}
+
+ended() { # COPY MINUTES: whether SLURM has forgotten its job, or no rank has started for so long
+    local job=${1##*-job-} state
+    if [[ -n ${SLURM_JOB_ID:-} && $job =~ ^[0-9]+$ ]]; then
+        if state=$(squeue --noheader --jobs="$job" --format=%T 2>&1); then
+            [[ -n $state ]] || return 0
+        elif [[ $state == *'Invalid job id'* ]]; then
+            return 0
+        fi
+    fi
+    [[ -n $(find "$1" -maxdepth 0 -mmin "+$2" 2>/dev/null) ]]
+}
+
+discard() { # COPY: half of it is never taken for a copy
+    local gone=$1.gone.$$
+    mv -T "$1" "$gone" && rm -rf "$gone"
 }
 
 clean() { # FOLDER…
     local folder job=${SLURM_JOB_ID:-${PBS_JOBID:-}} file
     for folder; do
         in_memory "$folder" || continue
-        if [[ -n $job ]]; then
-            rm -rf "$folder/hpc_deepfake-$EUID-stage-"*"-job-${job//[^A-Za-z0-9.]/_}"{,.??????}
-        fi
+        for file in "$folder/hpc_deepfake-$EUID-stage-"*"-job-${job//[^A-Za-z0-9.]/_}"{,.??????}; do
+            [[ ! -d $file ]] || discard "$file"
+        done
         # Data files of train --stage, which its processes lock as long as they run.
         for file in "$folder"/{,.}*-"$EUID"-????????.*; do
             [[ ! -f $file || ! -O $file || -L $file ]] || flock -nx "$file" rm -f "$file" || true

@@ -147,7 +147,7 @@ def test_a_failure_says_so_and_leaves_nothing(small: Path, tmp_path: Path,
     assert verb == "pack" or not list(local.iterdir())
 
 
-def test_copies_in_memory_are_a_jobs_own_and_go_with_it(small: Path) -> None:
+def test_copies_in_memory_are_a_jobs_own_and_go_with_it(small: Path, tmp_path: Path) -> None:
     tar = script("pack", HPC_DEEPFAKE_ENV=str(small)).stdout.strip()
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
         made = [script("unpack", tar, folder, **{name: job}) for name, job in (
@@ -166,8 +166,18 @@ def test_copies_in_memory_are_a_jobs_own_and_go_with_it(small: Path) -> None:
             done = script("clean", folder, SLURM_JOB_ID="7")
         assert done.returncode == 0, done.stderr
         assert sorted(Path(folder).iterdir()) == sorted([copies[1], copies[2], used, other])
-        # copies of jobs that were killed long ago, unless a rank uses them
-        for copy in copies[1:]:
+        # copies of jobs that SLURM no longer knows, and of others that were killed long ago
+        copies.append(Path(script("unpack", tar, folder, SLURM_JOB_ID="5").stdout.strip()))
+        squeue = tools(tmp_path, squeue="""
+            case $2 in
+                --jobs=77) echo RUNNING ;;
+                --jobs=5) echo "slurm_load_jobs error: Invalid job id specified" >&2; exit 1 ;;
+                *) echo "Unable to contact slurm controller" >&2; exit 1 ;;
+            esac""")
+        script("unpack", tar, folder, SLURM_JOB_ID="6", PATH=squeue)
+        copies[3] = Path(f"{copies[3]}".replace("-job-5", "-job-6"))
+        assert sorted(Path(folder).glob("hpc_*")) == sorted(copies[1:])
+        for copy in copies[1:]:  # unless a rank uses them
             os.utime(copy, (0, 0))
         descriptor = os.open(copies[2], os.O_RDONLY)
         fcntl.flock(descriptor, fcntl.LOCK_SH)
