@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ import scaling_records
 from mutations import Choices, damaged_bytes, damaged_json, damaged_text
 from targets import Target
 
-from hpc_deepfake import compare, evaluate
+from hpc_deepfake import compare, evaluate, sweep
 from hpc_deepfake.audit.rows import stored_roots
 from hpc_deepfake.compare import folder as compare_folder
+from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.files import write_json
 from hpc_deepfake.jobs.accounting import account, table
 from hpc_deepfake.network import model
@@ -25,6 +27,7 @@ from hpc_deepfake.scaling import model as models
 from hpc_deepfake.scaling import predicting, reporting, study, tables
 from hpc_deepfake.scaling.records import rows
 from hpc_deepfake.scaling.series import all_series
+from hpc_deepfake.sweep import plan as plans
 from hpc_deepfake.train import predictions, records
 from hpc_deepfake.train.rundir import RunDir
 
@@ -194,6 +197,36 @@ def read_study(case: tuple[bytes | None, dict[str, bytes | None]], folder: Path)
         lay({**own}, path / PLAN.runs[-1].name)
 
 
+SWEEP = plans.make("/data/gone.h5", "0" * 64, 2, 1, ["--epochs", "2"],
+                   [{"learning_rate": 0.1, "optimizer": "adam"},
+                    {"learning_rate": 0.2, "optimizer": "sgd"}], 1, 0)
+
+
+def damaged_sweep(choose: Choices) -> tuple[bytes | None, dict[str, bytes | None]]:
+    """``sweep.json``, damaged or None, and the files of its second trial that are damaged."""
+    if choose.integer(0, 1):
+        return damaged_json(choose, [asdict(SWEEP)]), {}
+    return None, damaged_run(choose)
+
+
+def read_sweep(case: tuple[bytes | None, dict[str, bytes | None]], folder: Path) -> None:
+    """The table of a sweep, and its report."""
+    text, changed = case
+    path = folder / "sweep"
+    path.mkdir(exist_ok=True)
+    plans.write(path, SWEEP)
+    for trial in SWEEP.trials:
+        whole = {name: content(name) for name in TRAINED}
+        whole["config.json"] = json.dumps(trial.settings).encode()
+        lay({**whole, **{name: value for name, value in changed.items() if trial.number == 2
+                         and (name != "config.json" or value is None or value != content(name))}},
+            plans.path(path, trial))
+    if text is not None:
+        (path / plans.NAME).write_bytes(text)
+    sweep.main(["plan", str(path)])
+    sweep.main(["report", str(path)])
+
+
 def read_microbench(text: bytes, folder: Path) -> None:
     (folder / "mb.json").write_bytes(text)
     net = models.network(predicting._read(folder / "mb.json"), "mb.json")
@@ -214,6 +247,8 @@ TARGETS = [
     Target("a run being resumed", partial(damaged_run, names=["metrics.jsonl"]), as_run(resume),
            share=0.5),
     Target("a scaling study", damaged_study, read_study, seconds=20, share=0.05),
+    # SystemExit: options of a damaged plan that train refuses
+    Target("a sweep", damaged_sweep, read_sweep, (InputError, SystemExit), seconds=20, share=0.03),
     Target("records of data and comparison", partial(damaged_json, seeds=[
         BEGUN, RUN["features.h5.json"]]),
            read_begun),
