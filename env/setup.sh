@@ -654,7 +654,7 @@ build_all() {
 
     if [[ $mpicc == cc ]]; then
         mpi4py_key="mpi4py $(version_of mpi4py) $packages_key $mpi_version"
-        step mpi4py "$mpi4py_key" "mpi4py for $mpi_version, compiled (1 to 2 min)"
+        step mpi4py "$mpi4py_key" "mpi4py for $mpi_version, compiled (2 to 3 min)"
     fi
 
     h5py_key="h5py $(version_of h5py) $python_key ${hdf5:-wheel}"
