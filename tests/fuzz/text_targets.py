@@ -28,7 +28,9 @@ from hpc_deepfake.jobs.accounting.usage import Report, Usage
 from hpc_deepfake.jobs.command import _request
 from hpc_deepfake.jobs.script import DIALECTS, ranks_per_node, render, sized
 from hpc_deepfake.jobs.script.request import Portable, Request
+from hpc_deepfake.jobs.script.text import directives
 from hpc_deepfake.jobs.script.values import read_memory, read_time
+from hpc_deepfake.jobs.site import WORDS, Site, for_site
 from hpc_deepfake.predict import inputs
 from hpc_deepfake.strategies.mesh import cut, shape
 from hpc_deepfake.train.timeline import horovod_events, summary
@@ -196,6 +198,31 @@ def read_toml(case: tuple[str, bytes], folder: Path) -> None:
     PARSERS[program]().parse(["--config", str(folder / "options.toml")])
 
 
+SITE_WORDS = ["PARTITION=debug:2 prod", "GPU_PARTITION=gpu", "ACCOUNT=p1", "MEM=64G", "GPUS=8",
+              "OPTIONS=-C gpu --exclusive", "OPTIONS=-l storage=a+b -P p", "GPU_RANKS=8",
+              "GPU_REQUEST=--gres=gpu:a100:{gpus}", "GPU_REQUEST=ngpus={gpus}", "DEVICE=cpu",
+              "RESOURCES=-l ncpus={total_cpus} -l mem={total_mem}", "GPU_CPUS=7",
+              "LAUNCHER=mpiexec -n {ranks} --ppn {per_node}", "CONTAINER=x {image} {binds}"]
+
+
+def site_words(choose: Choices) -> tuple[str, str]:
+    """A dialect, and lines of words, some of which are damaged."""
+    lines = [choose.one_of(SITE_WORDS) for _ in range(choose.integer(1, 4))]
+    return choose.one_of(sorted(SCRIPTS)), damaged_text(choose, ["\n".join(lines)], SITE_WORDS)
+
+
+def read_site(case: tuple[str, str], folder: Path) -> None:
+    """As a site file's words are checked and written into a script."""
+    name, text = case
+    words = dict(line.partition("=")[::2] for line in text.split("\n"))
+    site = Site("mine", "mine.sh", {key: value for key, value in words.items() if key in WORDS})
+    for key, value in site.words.items():
+        WORDS[key].check(value)
+    dialect, script = DIALECTS[name], SCRIPTS[name][0]
+    new = render(script, dialect, for_site(site, script, dialect, Request()))
+    directives(new, dialect)  # what was written can be read
+
+
 READERS: Sequence[Callable[[str], object]] = [
     at_least(0), between(0, 1e6), read_time, read_memory, parse_fractions,
     lambda text: allowed_rejects(text, 400), lambda text: shape.parse(text, 8),
@@ -238,6 +265,7 @@ TARGETS = [
     Target("numbers on the command line", number, read_number, (InputError, SystemExit)),
     Target("TOML files of options", toml_file, read_toml, (InputError, SystemExit), share=0.3),
     Target("job scripts and options", job_script, read_script, (InputError, SystemExit), share=0.6),
+    Target("words of site files", site_words, read_site, share=0.6),
     Target("sacct", partial(damaged_text, seeds=[SACCT, SACCT + ENERGY], tokens=[
         "|", "K", "c", "n", "1-", ":", "gres/gpu=", "energy=", "9" * 30]),
            account(parse_sacct), (), share=2),
