@@ -17,6 +17,7 @@ from hpc_deepfake.jobs.queue.state import (
     CANCELLED,
     FAILED,
     PENDING,
+    STOPPED,
     STOPPED_CODE,
     TIMEOUT,
     UNKNOWN,
@@ -172,16 +173,16 @@ def _ask(known: list[Job]) -> Found:
         if not asked:
             continue
         if shutil.which(_COMMANDS[scheduler]) is None:
-            problem = f"{_COMMANDS[scheduler]} is not in PATH: these are the jobs' records alone"
+            problem = f"{_COMMANDS[scheduler]} is not in PATH"
         else:
             jobs, problem = ask(asked)
             live |= {job.key: job for job in jobs if job.key not in live}
         if not problem:
             answered.add(scheduler)
         elif sure:
-            notes.append(problem)
+            notes.append(f"{problem}; these are the jobs' records alone")
     if not answered and not notes and known:
-        notes.append("neither squeue nor qstat answers: these are the jobs' records alone")
+        notes.append("neither squeue nor qstat answers; these are the jobs' records alone")
     joined = []
     for job in known:
         ones = [other for other in live.values() if within(other.key, job.key)]
@@ -244,6 +245,8 @@ def _join(record: Job | None, live: Job) -> Job:
     if live.active:
         return live
     live.code = record.code if live.code is None else live.code
+    if live.state in (FAILED, STOPPED) and _cancelled(record):  # it ended in its own way
+        live.state, live.reason = CANCELLED, ""
     if live.state == FAILED and record.code:
         live.state, live.reason = ended(record.code)
     elif live.state in (CANCELLED, TIMEOUT) and record.code == STOPPED_CODE:
@@ -251,10 +254,14 @@ def _join(record: Job | None, live: Job) -> Job:
     return live
 
 
+def _cancelled(job: Job) -> bool:
+    """Whether ``hpc-deepfake job cancel`` has ended it."""
+    return job.records is not None and job.key in records.cancelled(job.records)
+
+
 def _from_records(job: Job, asked: bool) -> Job:
     """A job that no scheduler knows, or that could not be asked."""
-    cancelled = job.records is not None and job.key in records.cancelled(job.records)
-    if cancelled:
+    if _cancelled(job):
         job.state = CANCELLED
         job.reason = "everything was saved" if job.code == STOPPED_CODE else ""
     elif job.code is not None:

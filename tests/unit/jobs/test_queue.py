@@ -206,7 +206,7 @@ def test_without_a_scheduler(here, capsys, monkeypatch, tmp_path):
     started(here / "runs/b", "14", outcome=1)
     assert run("status", "runs") == 1
     out, err = capsys.readouterr()
-    assert "squeue is not in PATH: these are the jobs' records alone" in err
+    assert "squeue is not in PATH; these are the jobs' records alone" in err
     assert [re.split(" {2,}", line)[:4] for line in out.split("\n") if line[:1] == "1"] == [
         [number, "hd-train-cpu", "train", state] for number, state in {
             "12": "stopped", "13": "unknown", "14": "failed"}.items()]
@@ -222,7 +222,8 @@ def test_a_scheduler_that_hangs(slurm, here, capsys, monkeypatch):
     assert run("status", "runs/a") == 0
     assert time.monotonic() - began < limit(20)
     out, err = capsys.readouterr()
-    assert "note: squeue: no answer within 0.3 s" in err and "finished" in out
+    assert "note: squeue: no answer within 0.3 s; these are the jobs' records alone\n" in err
+    assert "finished" in out
     assert len(slurm.calls) == 1
 
 
