@@ -62,13 +62,13 @@ successor() {
 
 is_secret() { [[ ${1,,} =~ (jwt|token|secret|passw|cookie|_key) ]]; } # NAME of a variable
 
-# options_again: sets $options of qsub to those that this job was submitted with: which ones, say its
-# command line and directives; their values are the server's
+# options_again: sets $options of qsub to those that this job was submitted with, besides the
+# directives that its script has anyway; values are the server's
 options_again() {
     local words name letter value secrets=() known=(
         A:Account_Name P:project N:Job_Name m:Mail_Points M:Mail_Users p:Priority S:Shell_Path_List
         j:Join_Path k:Keep_Files o:Output_Path e:Error_Path W:group_list W:umask W:sandbox)
-    words=" ${job_facts[Submit_arguments]:-} $(sed -n 's/^#PBS //p' "$job_script" | tr '\n' ' ')"
+    words=" ${job_facts[Submit_arguments]:-}"
     # The queue that was asked for, not the one to which the job was routed.
     name=${PBS_O_QUEUE:-${job_facts[queue]:-}}
     options=(${name:+-q "$name"})
@@ -83,7 +83,9 @@ options_again() {
         esac
     done
     while IFS= read -r name; do
-        [[ ! $words =~ (-l' '*|,)"$name=" ]] || options+=(-l "$name=${job_facts[Resource_List.$name]}")
+        value=$(directive "$name")
+        [[ ! $words =~ (-l' '*|,)"$name=" && ${value:-${job_facts[Resource_List.$name]}} == "${job_facts[Resource_List.$name]}" ]] ||
+            options+=(-l "$name=${job_facts[Resource_List.$name]}")
     done < <(printf '%s\n' "${!job_facts[@]}" | sed -n 's/^Resource_List\.//p' | sort)
     for name in "${!job_given[@]}"; do ! is_secret "$name" || secrets+=("$name"); done
     # Their values are qsub's own variables, and in no file.
