@@ -52,6 +52,7 @@ _hd_activate() {
             export LD_LIBRARY_PATH=$_hd_env/python/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
         fi
         unset PYTHONHOME
+        ! _hd_container || _hd_clones_code
     fi
 
     export TF_CPP_MIN_LOG_LEVEL=${TF_CPP_MIN_LOG_LEVEL:-2}
@@ -101,7 +102,12 @@ _hd_noexec() { # ENVIRONMENT: whether its programs are there, but can't be start
 
 _hd_python() { python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
 
-# The Python of the site or of an image runs the clone's code.
+_hd_clones_code() { # also for the Python of a site, or of an image
+    if [[ :${PYTHONPATH:-}: != *":$_hd_clone:"* ]]; then
+        export PYTHONPATH=$_hd_clone${PYTHONPATH:+:$PYTHONPATH}
+    fi
+}
+
 _hd_without_environment() {
     if [[ ${VIRTUAL_ENV:-} -ef $_hd_env ]]; then # of an earlier activation
         PATH=:$PATH:
@@ -110,9 +116,7 @@ _hd_without_environment() {
         unset VIRTUAL_ENV
     fi
     _hd_first_in_path "$_hd_clone/env/bin" # the command hpc-deepfake
-    if [[ :${PYTHONPATH:-}: != *":$_hd_clone:"* ]]; then
-        export PYTHONPATH=$_hd_clone${PYTHONPATH:+:$PYTHONPATH}
-    fi
+    _hd_clones_code
 }
 
 # --- the site file --------------------------------------------------------------------------

@@ -264,7 +264,8 @@ def test_impossible_values(activate, word, message):
 @pytest.mark.parametrize("container", ["shifter", "podman-hpc", "pyxis"])
 def test_images_of_other_tools_are_names(activate, container):
     site = f"export HPC_DEEPFAKE_IMAGE=lab/it:1 HPC_DEEPFAKE_CONTAINER={container}\n"
-    assert activate(site, "set -eu").stdout == ""
+    done = activate(site, "set -eu", "echo $PYTHONPATH")  # the image runs the clone's code
+    assert done.stdout.rstrip().endswith("/my clone"), done.stderr
 
 
 # --- a site's own Python
