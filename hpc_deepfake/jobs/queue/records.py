@@ -54,11 +54,11 @@ def jobs(found: list[Path]) -> list[Job]:
     return sorted(merged.values(), key=age)
 
 
-def age(job: Job) -> tuple[float, float, str]:
-    """What jobs are sorted by: when they were submitted, then their number."""
-    number = whole_number("".join(character for character in job.key.partition("_")[0]
-                                  if character.isdecimal()))
-    return job.submitted or job.start or float(number or 0), float(number or 0), job.key
+def age(job: Job) -> tuple[float, list[int]]:
+    """What jobs are sorted by: their numbers, but the day first, since a site may begin to count
+    anew, and a run may have moved to another cluster."""
+    day = (job.submitted or job.start or 0.0) // 86400
+    return day, [int(number) for number in re.findall(r"\d{1,18}", job.key)]
 
 
 def _merge(one: Job, other: Job) -> Job:

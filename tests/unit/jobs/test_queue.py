@@ -312,6 +312,8 @@ def test_answers_that_were_cut_or_hold_anything():
 def test_ids():
     assert [scheduler_of(name) for name in ("12", "12_3", "12.pbs", "12[3].pbs", "12[].pbs")] == [
         "", "slurm", "pbs", "pbs", "pbs"]
+    assert [one.id for one in sorted(map(Job, ("14[10].s", "14[9].s", "101", "9")),
+                                     key=records.age)] == ["9", "14[9].s", "14[10].s", "101"]
     assert within("14_2", "14") and within("14[2]", "14[]") and not within("141", "14")
 
 
