@@ -116,3 +116,24 @@ def test_scripts_together(scheduler: str, capsys: pytest.CaptureFixture[str]) ->
 def test_impossible_indices(indices: str) -> None:
     with pytest.raises(InputError, match="are not the indices of an array"):
         cost.elements(indices)
+
+
+@pytest.mark.parametrize(("scheduler", "words", "lines", "bound"), [
+    # unequal nodes
+    ("slurm", ["nodes=3", "ntasks=10"], ["--nodes=3", "--ntasks=10"], Cost(24, 320, 0)),
+    ("pbs", ["select=2:ncpus=4:mpiprocs=4+1:ncpus=2:mpiprocs=2"],
+     ["-l select=2:ncpus=4:mpiprocs=4+1:ncpus=2:mpiprocs=2"], Cost(24, 80, 0)),
+    # whole nodes
+    ("slurm", ["exclusive"], ["--exclusive"], Cost(8, None, 0)),
+    ("pbs", ["place=scatter:excl"], ["-l place=scatter:excl"], Cost(8, None, 0)),
+    # mail
+    ("slurm", ["mail-type=END,FAIL", "mail-user=me@site"],
+     ["--mail-type=END,FAIL", "--mail-user=me@site"], Cost(8, 128, 0)),
+    ("pbs", ["m=ae", "M=me@site"], ["-m ae", "-M me@site"], Cost(8, 128, 0))])
+def test_unequal_and_whole_nodes_and_mail(scheduler: str, words: list[str], lines: list[str],
+                                          bound: Cost, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = [part for word in words for part in ("--set", word)]
+    command.main(["render", scheduler, "train_cpu", *settings])
+    rendered = capsys.readouterr().out
+    assert {f"{DIALECTS[scheduler].prefix} {line}" for line in lines} <= set(rendered.splitlines())
+    assert cost.of(rendered, DIALECTS[scheduler]) == bound
