@@ -4,7 +4,7 @@
 # Not verified on a page of the site: names of the modules, ending _g of the accounts, $PSCRATCH, the
 # QOS "shared", /tmp in memory. Others' job scripts for Perlmutter use the first three.
 
-# https://docs.nersc.gov/development/build-tools/ (not verified, see above)
+# Compilers, MPI, HDF5 and Python are HPE's; cudatoolkit and nccl the site's (not verified).
 load_modules PrgEnv-gnu cray-mpich cray-hdf5-parallel cray-python cudatoolkit nccl || return
 export HPC_DEEPFAKE_ENV=${HPC_DEEPFAKE_ENV:-${PSCRATCH:-$HOME}/hpc_deepfake_env}
 # env/setup.sh reads HDF5_DIR; the module cray-hdf5-parallel sets HDF5_ROOT.

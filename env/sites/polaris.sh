@@ -19,7 +19,7 @@ export HPC_DEEPFAKE_SCHEDULER=pbs
 export HPC_DEEPFAKE_ACCOUNT=${HPC_DEEPFAKE_ACCOUNT:-project123}
 export HPC_DEEPFAKE_PARTITION=${HPC_DEEPFAKE_PARTITION:-preemptable:9 prod}
 export HPC_DEEPFAKE_SMALL_PARTITION=debug # up to 2 nodes and an hour
-# Jobs must name the file systems that they use; add eagle's or home's successor as needed.
+# Jobs must name the file systems that they use.
 export HPC_DEEPFAKE_OPTIONS='-l filesystems=home:eagle'
 # https://docs.alcf.anl.gov/running-jobs/example-job-scripts/: whole nodes
 export HPC_DEEPFAKE_RESOURCES='-l select={nodes}:system=polaris -l place=scatter'

@@ -25,6 +25,7 @@ examples:
   hpc-deepfake job render slurm train_multinode --nodes 4 --gpus-per-node 4 --time 2:00:00
   hpc-deepfake job submit pbs train_cpu --var DATA=casia2.h5 --queue small -- --epochs 10
   hpc-deepfake job submit slurm train_4gpu --var DATA=casia2.h5 --chain 5
+  hpc-deepfake job check perlmutter
   hpc-deepfake job status
   hpc-deepfake job logs runs/first -f
   hpc-deepfake job cancel runs/first
