@@ -96,14 +96,15 @@ def test_a_module_that_was_not_loaded_is_an_error_after_others_were(activate, mo
         f"{asked.split('/')[0]}"]
 
 
-@pytest.mark.parametrize("word", ["HPC_DEEPFAKE_PROFILE={}/init/bash\n", ""])
+@pytest.mark.parametrize("word", ["HPC_DEEPFAKE_PROFILE={}/init/bash\n",
+                                  "module use /more || return\n"])
 def test_job_shells_without_a_module_command_get_it_from_a_profile_script(activate, tmp_path, word):
     """The one that the site file names, or that of the module system of the login node. Such
     scripts use unset variables, and commands that fail."""
     home = tmp_path / "lmod"
     (home / "init").mkdir(parents=True)
     (home / "init" / "bash").write_text(f'[ -z "$NOT_SET" ] && false\n{LMOD}')
-    inherited = {} if word else {"MODULESHOME": str(home)}
+    inherited = {"MODULESHOME": str(home)} if "use" in word else {}
     done = activate(f"{word.format(home)}load_modules gcc || return\n", "set -euo pipefail",
                     'echo "$LOADEDMODULES"', **inherited)
     assert done.stdout == ":gcc/13.2.0\n", done.stderr

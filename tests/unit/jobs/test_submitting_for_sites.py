@@ -69,16 +69,16 @@ def test_a_pipeline_submits_each_job_with_the_directives_of_its_kind(tmp_path: P
 def test_the_same_on_pbs(tmp_path: Path, bin_path: Path) -> None:
     """No queue or account on the command line, where they would win over the script's."""
     command(bin_path, "qstat", "exit 1")
-    done = pipeline(tmp_path, bin_path, "pbs", "gadi",
-                    TRAIN_OPTIONS="-l walltime=1:00:00 -q dgxa100")
+    done = pipeline(tmp_path, bin_path, "pbs", "derecho",
+                    TRAIN_OPTIONS="-l walltime=1:00:00 -q preempt")
     assert done.returncode == 0, done.stderr
-    preprocessing, training, _ = (
+    preprocessing, training, evaluation = (
         directives((tmp_path / f"script.{number}").read_text()) for number in range(3))
-    assert {"-P project123", "-q normal"} <= preprocessing
-    assert {"-P project123", "-q dgxa100", "-l walltime=1:00:00"} <= training
-    assert not any("select" in line for line in training)
-    options = (tmp_path / "options").read_text().splitlines()
-    assert options[0] == "" and re.fullmatch(r"-Wdepend=after\w+:100", options[1])
+    assert {"-A project123", "-q main"} <= preprocessing
+    assert {"-A project123", "-q preempt", "-l walltime=1:00:00"} <= training
+    assert {"-A project123", "-q develop"} <= evaluation
+    first, *later = (tmp_path / "options").read_text().splitlines()
+    assert first == "" and all(re.fullmatch(r"-Wdepend=after\w+:10\d", line) for line in later)
 
 
 def test_an_evaluation_on_a_gpu_gets_one_in_the_sites_form(tmp_path: Path, bin_path: Path) -> None:
