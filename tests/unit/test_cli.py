@@ -67,7 +67,8 @@ def test_every_command_has_help_with_an_example(monkeypatch, capsys, command):
     assert not err
     assert out.startswith(f"usage: hpc-deepfake {command} ") and "exit codes: 0" in out
     # where there are options that a file could set
-    assert ("--config" in out) == (command not in ("verify", "scaling", "summary", "job"))
+    assert ("--config" in out) == (command not in (
+        "verify", "scaling", "summary", "sweep", "job"))
     examples = out[out.index("example"):].splitlines()[1:]
     module = {"preprocess": "-m preprocessing", "train": "-m hpc_deepfake.train"}.get(
         command, f"hpc-deepfake {command}")
