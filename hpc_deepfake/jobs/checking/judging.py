@@ -33,11 +33,6 @@ def problems(site: Site, scheduler: str) -> Iterator[str]:
     if words.get("GPUS") == "0" and words.get("DEVICE", "gpu") == "gpu":
         yield (f"{site.place('GPUS')}: without GPUs, jobs that compute on them fail: set "
                f"{PREFIX}DEVICE=cpu")
-    if site.environment.get("MPICH_GPU_SUPPORT_ENABLED") == "1" and not any(
-            module.startswith("craype-accel-") for module in site.modules):
-        yield (f"{site.where}: MPICH_GPU_SUPPORT_ENABLED=1 stops every rank (\"GTL library is not "
-               "linked\") unless MPI is linked with the module craype-accel-…; the programs reduce "
-               "by NCCL: set it to 0")
     if words.get("CONTAINER") and not words.get("IMAGE"):
         yield f"{site.place('CONTAINER')}: names a container, but there is no {PREFIX}IMAGE"
 
@@ -59,6 +54,10 @@ def notes(site: Site, scheduler: str, machine: Path = Path("/")) -> Iterator[str
     if words.get("DEVICE") == "cpu" and words.get("GPUS") != "0":
         yield (f"jobs still request GPUs, although they compute on CPUs ({PREFIX}DEVICE); to "
                f"request none: {PREFIX}GPUS=0")
+    if site.environment.get("MPICH_GPU_SUPPORT_ENABLED") == "1" and not any(
+            module.startswith("craype-accel-") for module in site.modules):
+        yield ("MPICH_GPU_SUPPORT_ENABLED=1 stops every rank (\"GTL library is not linked\") unless"
+               " MPI is linked with the module craype-accel-…; these programs set it to 0 then")
     if site.missing:
         yield f"commands that this machine lacks were skipped: {', '.join(site.missing)}"
     yield from _elsewhere(words, machine)

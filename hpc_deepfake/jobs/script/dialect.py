@@ -115,7 +115,7 @@ class Dialect(ABC):
         for word in remaining:
             if not re.match("-[-A-Za-z]", word):
                 raise InputError(f"{where}: '{word}' is not an option of {self.command[0]}")
-            key, value = self._word(word, where)
+            key, value = self._word(word, f"{where}: {word}")
             if value is None and key not in self.flags | self.optional:
                 value = next(remaining, None)
             parsed |= self._resolve(key, value, where)

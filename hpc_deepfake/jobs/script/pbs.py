@@ -169,7 +169,7 @@ class Pbs(Dialect):
     def _word(self, word: str, where: str) -> tuple[str, str | None]:
         letter = word[1]
         if letter not in self.options | {"l", "W"}:
-            raise InputError(f"{where}: '{word}' is not an option of qsub")
+            raise InputError(f"{where}: qsub has no such option")
         return letter, word[2:] or None
 
     def _resolve(self, key: str, value: str | None, where: str) -> Directives:

@@ -132,7 +132,7 @@ class Slurm(Dialect):
             name, equals, value = word[2:].partition("=")
             return self.key(name, where), value if equals else None
         if word[1] not in _LETTERS:
-            raise InputError(f"{where}: '{word}' is not an option of sbatch")
+            raise InputError(f"{where}: sbatch has no such option")
         return _LETTERS[word[1]], word[2:] or None
 
     def limit(self, seconds: int) -> str:

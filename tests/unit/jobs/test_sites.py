@@ -343,11 +343,12 @@ def test_a_request_without_select():
 
 
 @pytest.mark.parametrize(("scheduler", "options", "message"), [
-    ("slurm", "-l filesystems=home", "'-l' is not an option of sbatch"),
-    ("slurm", "--constrain=gpu", "did you mean.* constraint"),
+    ("slurm", "-l filesystems=home", "-l: sbatch has no such option"),
+    ("slurm", "--constrain=gpu", "--constrain=gpu: sbatch has no such.*did you mean.* constraint"),
     ("slurm", "--constraint", "needs a value"), ("pbs", "-l walltime", "-l needs NAME=VALUE"),
     ("pbs", "-N", "needs a value"), ("pbs", "-l", "-l needs NAME=VALUE"),
-    ("pbs", "--constraint=gpu", "is not an option of qsub"), ("slurm", "gpu", "not an option of"),
+    ("pbs", "--constraint=gpu", "--constraint=gpu: qsub has no such option"),
+    ("slurm", "gpu", "not an option of"),
 ])
 def test_options_of_the_other_scheduler_are_refused(scheduler, options, message):
     with pytest.raises(InputError, match=f"mine.sh: HPC_DEEPFAKE_OPTIONS: .*{message}"):
