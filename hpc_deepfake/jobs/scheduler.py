@@ -20,8 +20,8 @@ _OF_ONE_JOB = {"OMP_NUM_THREADS"} | {f"HPC_DEEPFAKE_{name}" for name in (
 
 def environment(dialect: Dialect, changed: Iterable[str]) -> dict[str, str]:
     """Environment for sbatch or qsub: without variables that would take precedence over directives
-    that the user or the site file has changed, and without those of the job, if any, in which this
-    runs. SBATCH_* that the user has set remain."""
+    that the user has changed, without those that env/activate.sh has set for sbatch by hand, and
+    without those of the job, if any, in which this runs. Other SBATCH_* of the user remain."""
     hidden = _OF_ONE_JOB | {"HPC_DEEPFAKE_SBATCH"} | set_by_activation("SBATCH")
     if dialect is SLURM:
         keys = set(changed)

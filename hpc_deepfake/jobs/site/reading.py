@@ -161,7 +161,8 @@ def _check(site: Site, set_here: set[str]) -> None:
     """Raise InputError on unknown words, or impossible values, that a file sets."""
     for name in sorted(set_here - set(WORDS) - OTHERS):
         close = get_close_matches(name, WORDS, n=2)
-        hint = f" (did you mean {' or '.join(PREFIX + word for word in close)}?)" if close else ""
+        hint = " or ".join(f"{PREFIX}{word}, {WORDS[word].meaning}" for word in close)
+        hint = f" (did you mean {hint}?)" if close else ""
         raise InputError(f"{site.place(name)} is unknown{hint}; after {PREFIX}, valid are:\n"
                          f"{listed(WORDS)}")
     for name, value in site.words.items():

@@ -1,6 +1,7 @@
 """The words of a site file: variables ``HPC_DEEPFAKE_NAME``, their meaning and possible values.
 
-This table is the truth; ``env/sites/template.sh`` explains each word, and a test compares both.
+This table is the truth; ``env/sites/template.sh`` and docs/sites.md explain each word, and tests
+compare them.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ KINDS = ("gpu", "cpu", "small")  # of jobs
 _GPU_PLACES = ("gpus", "ranks")
 _RESOURCE_PLACES = ("nodes", "ranks", "per_node", "cpus", "node_cpus", "total_cpus", "gpus",
                     "total_gpus", "mem", "total_mem")
-LAUNCHER_PLACES = ("nodes", "ranks", "per_node", "gpus", "cpus")
+_LAUNCHER_PLACES = ("nodes", "ranks", "per_node", "gpus", "cpus")
 _CONTAINERS = ("apptainer", "apptainer-rocm", "singularity", "singularity-rocm", "shifter",
                "podman-hpc", "pyxis")
 
@@ -114,8 +115,8 @@ _BY_KIND = {
     "QOS": Word("quality of service", _text),
     "OPTIONS": Word("further options of sbatch or qsub", _options),
     "MEM": Word("memory to request on each node, like 64G", read_memory),
-    "RESOURCES": Word("PBS: the whole request, in place of select", _command(*_RESOURCE_PLACES,
-                                                                              quotes=True)),
+    "RESOURCES": Word("PBS: the whole request, in place of select",
+                      _command(*_RESOURCE_PLACES, quotes=True)),
 }
 _OF_KIND = {
     "RANKS": Word("ranks on each node", _number(1)),
@@ -129,8 +130,8 @@ WORDS: Mapping[str, Word] = {
     "PYTHON": Word("site: the Python of the modules instead of that environment",
                    _choice("site")),
     "IMAGE": Word("container image instead of an environment", _text),
-    "CONTAINER": Word("how a command runs in the image", _command("image", "binds",
-                                                                 choices=_CONTAINERS)),
+    "CONTAINER": Word("how a command runs in the image",
+                      _command("image", "binds", choices=_CONTAINERS)),
     "BIND": Word("further folders to bind in the container, colon-separated", _text),
     **_BY_KIND,
     **{f"{kind.upper()}_{name}": word for kind in KINDS
@@ -138,10 +139,10 @@ WORDS: Mapping[str, Word] = {
     "GPUS": Word("GPUs on each node; 0: the site has none", _number(0)),
     "GPU_REQUEST": Word("how GPUs are requested", _command(*_GPU_PLACES, quotes=True)),
     "DEVICE": Word("device on which the jobs compute", _choice("cpu", "gpu", "auto")),
-    "LAUNCHER": Word("how ranks are started", _command(*LAUNCHER_PLACES, choices=(
-        "auto", "srun", "mpirun"))),
+    "LAUNCHER": Word("how ranks are started",
+                     _command(*_LAUNCHER_PLACES, choices=("auto", "srun", "mpirun"))),
     "SRUN_MPI": Word("interface between srun and MPI", _text),
-    "SRUN_OPTIONS": Word("further options of srun", _command("image")),
+    "SRUN_OPTIONS": Word("further options of srun", _command("image", "binds")),
     "INTERFACE": Word("network interface", _text),
     "DATA": Word("folder of pictures", _text),
     "LOCAL": Word("folder on each node's own disk", _text),
