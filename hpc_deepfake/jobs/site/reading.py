@@ -160,9 +160,8 @@ def set_by_activation(record: str) -> set[str]:
 def _check(site: Site, set_here: set[str]) -> None:
     """Raise InputError on unknown words, or impossible values, that a file sets."""
     for name in sorted(set_here - set(WORDS) - OTHERS):
-        close = get_close_matches(name, WORDS, n=2)
-        hint = " or ".join(f"{PREFIX}{word}, {WORDS[word].meaning}" for word in close)
-        hint = f" (did you mean {hint}?)" if close else ""
+        close = get_close_matches(name, WORDS, n=1)
+        hint = "".join(f" (did you mean {PREFIX}{word}: {WORDS[word].meaning}?)" for word in close)
         raise InputError(f"{site.place(name)} is unknown{hint}; after {PREFIX}, valid are:\n"
                          f"{listed(WORDS)}")
     for name, value in site.words.items():
