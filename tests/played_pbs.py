@@ -34,15 +34,16 @@ case "$*" in
     *"cli evaluate"*) name=evaluate ;;
     *) exit 0 ;;
 esac
-echo "$PBS_JOBID $name $*" >>"$PLAYED_PBS/programs"
 do=$(sed -n "s/^$name //p" "$PLAYED_PBS/plan" | sed -n '1p')
 # each line counts once
 [[ -z $do ]] || sed -i "0,/^$name /{/^$name /d}" "$PLAYED_PBS/plan"
 end() { echo "$1" >"$HPC_DEEPFAKE_OUTCOME_FILE"; exit "$1"; }
 trap 'end 75' USR1
 trap 'exit 1' TERM # as mpirun
+[[ $do != stays ]] || trap '' USR1 TERM
+echo "$PBS_JOBID $name $*" >>"$PLAYED_PBS/programs"
 case $do in
-    wait) until false; do sleep 0.1; done ;;
+    wait | stays) until false; do sleep 0.1; done ;;
     dies) exit 1 ;;
     *) end "${do:-0}" ;;
 esac
@@ -95,7 +96,8 @@ class PlayedPbs:
 
     def plan(self, *lines: str) -> None:
         """What the next programs do, one line each: ``train 75`` (this exit code), ``train wait``
-        (until USR1, then 75) or ``train dies`` (without an outcome). Others succeed at once."""
+        (until USR1, then 75), ``train stays`` (until KILL) or ``train dies`` (without an outcome).
+        Others succeed at once."""
         (self.folder / "plan").write_text("".join(f"{line}\n" for line in lines))
 
     def stand_in(self) -> dict[str, str]:

@@ -96,12 +96,11 @@ def _watch(server: Server, process: subprocess.Popen, wish: Path, limit: float,
             asked = wish.read_text() if wish.exists() else "LIMIT"
             if asked == "LIMIT":
                 os.write(out.fileno(), b"=>> PBS: job killed: walltime exceeded limit\n")
-            for pid in descendants(os.getpid()) if asked != "RERUN" else []:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGTERM)
+            if asked != "RERUN":
+                _send(signal.SIGTERM, os.getpid())
             kill_at = now + (0 if asked == "RERUN" else server.config["kill_delay"])
         if now > kill_at:
-            end_all(os.getpid())
+            _send(signal.SIGKILL, os.getpid())
         time.sleep(_POLL)
     return asked
 
@@ -185,12 +184,18 @@ def descendants(root: int) -> list[int]:
     return found
 
 
+def _send(number: int, root: int) -> list[int]:
+    """A signal to all processes below this one; returns them."""
+    below = descendants(root)
+    for pid in below:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+    return below
+
+
 def end_all(root: int) -> None:
-    """Kill what is left below this process."""
-    while left := descendants(root):
-        for pid in left:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+    """Kill what is left below this process, whose own children have been waited for."""
+    while _send(signal.SIGKILL, root):
         with suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass

@@ -183,17 +183,16 @@ def test_where_compute_nodes_may_not_submit_the_command_for_a_login_node_is_prin
 
 def test_a_job_that_is_deleted_was_stopped_and_has_no_successor(
         pbs: PlayedPbs, work: Path, train: Callable[..., str]) -> None:
-    """Also if mpirun ends with 1 for the signal, and PBS kills everything at once."""
-    for delay in (10, 0):
-        pbs.configure(kill_delay=delay)
-        pbs.plan("train wait")
+    """Also if mpirun ends with 1 for the signal, or not at all until PBS kills everything."""
+    for plan, code in (("wait", "75"), ("stays", "265")):
+        pbs.configure(kill_delay=10 if plan == "wait" else 0.5)
+        pbs.plan(f"train {plan}")
         job = train()
         started(pbs, job)
         pbs.shell("qdel", job, cwd=work)
-        code = pbs.wait(job)["Exit_status"]
+        assert pbs.wait(job)["Exit_status"] == code
         assert (work / "run" / "jobs" / "outcome").read_text() == "75\n", pbs.log(job)
-        if delay:
-            assert code == "75"
+        if plan == "wait":
             assert "stopped while being deleted or ended: submit it again" in pbs.log(job)
     assert len(pbs.jobs) == 2
 
