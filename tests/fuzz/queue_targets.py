@@ -14,7 +14,7 @@ from text_targets import QSTAT
 
 from hpc_deepfake.core.files import write_json
 from hpc_deepfake.jobs.queue import logs, progress, reasons, records, table
-from hpc_deepfake.jobs.queue.lookup import Found
+from hpc_deepfake.jobs.queue.lookup import Selection
 from hpc_deepfake.jobs.queue.pbs import parse_qstat
 from hpc_deepfake.jobs.queue.slurm import parse_squeue
 from hpc_deepfake.jobs.queue.state import Job
@@ -60,7 +60,7 @@ def read_queue(parse: Callable[[str], list[Job]]) -> Callable[[str, Path], None]
 
 def show(jobs: list[Job], folder: Path) -> None:
     for columns in (None, 80):
-        text = table.text(Found(jobs), columns) if jobs else ""
+        text = table.text(Selection(jobs), columns) if jobs else ""
         assert "\x1b" not in text and "\r" not in text
     write_json(folder / "status.json", {"jobs": [job.as_dict() for job in jobs]})
     json.loads((folder / "status.json").read_text())

@@ -14,7 +14,7 @@ from hpc_deepfake.core.options import Parser
 from hpc_deepfake.core.streams import work_matters
 from hpc_deepfake.core.text import plural, printable
 from hpc_deepfake.jobs.queue import pbs, progress, slurm, table
-from hpc_deepfake.jobs.queue.lookup import Found, look
+from hpc_deepfake.jobs.queue.lookup import Selection, look
 from hpc_deepfake.jobs.queue.state import PENDING, Job
 
 _EXAMPLES = """examples:
@@ -47,16 +47,16 @@ def parser() -> Parser:
 def main(argv: Sequence[str]) -> int:
     """The command. Returns the exit code."""
     options = parser().parse(argv)
-    found = _look(options.subject)
-    for note in found.notes:
+    selection = _look(options.subject)
+    for note in selection.notes:
         log.warning("note: %s", note)
-    jobs = _own(found)
-    if not jobs and found.notes:
+    jobs = _own(selection)
+    if not jobs and selection.notes:
         raise InputError("nothing was cancelled: it is not known what is queued or running")
     if not jobs:
-        print(f"nothing to cancel: {table.summary(found.jobs)}")
+        print(f"nothing to cancel: {table.summary(selection.jobs)}")
         return 0
-    print(table.text(Found(jobs), table.width()))
+    print(table.text(Selection(jobs), table.width()))
     if not options.yes and not _confirmed(len(jobs)):
         return 1
     work_matters()
@@ -66,25 +66,25 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _look(subjects: Sequence[str]) -> Found:
+def _look(subjects: Sequence[str]) -> Selection:
     """The jobs of all subjects, each once."""
     jobs: dict[str, Job] = {}
     notes: dict[str, None] = {}
     for subject in subjects:
-        found = look(subject)
-        jobs |= {job.key: job for job in found.jobs}
-        notes |= dict.fromkeys(found.notes)
-    return Found(list(jobs.values()), list(notes))
+        selection = look(subject)
+        jobs |= {job.key: job for job in selection.jobs}
+        notes |= dict.fromkeys(selection.notes)
+    return Selection(list(jobs.values()), list(notes))
 
 
-def _own(found: Found) -> list[Job]:
+def _own(selection: Selection) -> list[Job]:
     """This user's jobs that have not ended; says which ones are others'."""
-    for job in found.active:
-        if not job.mine:
+    for job in selection.active:
+        if not job.own:
             log.warning("note: job %s belongs to %s and is left alone", printable(job.id),
                         printable(job.owner) or "somebody else")
         progress.add(job)
-    return [job for job in found.active if job.mine]
+    return [job for job in selection.active if job.own]
 
 
 def _confirmed(count: int) -> bool:
@@ -99,10 +99,10 @@ def _cancel_all(subjects: Sequence[str], jobs: list[Job]) -> None:
     done: set[str] = set()
     for _ in range(_ROUNDS):
         _mark(jobs)
-        for some in ([job for job in jobs if job.state in PENDING],
+        for batch in ([job for job in jobs if job.state in PENDING],
                      [job for job in jobs if job.state not in PENDING]):
             for scheduler, cancel in _CANCEL.items():
-                ids = [job.id for job in some if job.scheduler == scheduler]
+                ids = [job.id for job in batch if job.scheduler == scheduler]
                 if ids and (problem := cancel(ids)):
                     raise InputError(f"{scheduler} did not cancel all of {', '.join(ids)}: "
                                      f"{printable(problem)}\nWhat is left: hpc-deepfake job status "

@@ -13,9 +13,9 @@ from pathlib import Path
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.log import log
 from hpc_deepfake.core.options import Parser, at_least, between
-from hpc_deepfake.core.text import printable
+from hpc_deepfake.core.text import plural, printable
 from hpc_deepfake.jobs.queue import pbs, progress, slurm
-from hpc_deepfake.jobs.queue.lookup import PATIENCE, Found, look
+from hpc_deepfake.jobs.queue.lookup import PATIENCE, Selection, look
 from hpc_deepfake.jobs.queue.state import PENDING, UNKNOWN, Job
 
 _EXAMPLES = """examples:
@@ -43,8 +43,8 @@ def parser() -> Parser:
     cli.add_argument("subject", metavar="RUN|JOBID",
                      help="run directory, folder of runs, data file or job id")
     cli.add_argument("-f", "--follow", action="store_true",
-                     help="go on printing what is added, also when the job is requeued or another "
-                          "one resumes its work, until no job is left")
+                     help="continue printing what is added, also when the job is requeued or "
+                          "another one resumes its work, until no job is left")
     cli.add_argument("-n", "--lines", type=at_least(0), metavar="LINES",
                      help=f"only the last LINES (default: all, with -f {_FIRST})")
     cli.add_argument("--rank", type=at_least(0), metavar="R",
@@ -63,16 +63,16 @@ def main(argv: Sequence[str]) -> int:
     options = cli.parse(argv)
     if options.errors and (options.follow or options.rank is not None):
         cli.error("--errors goes with neither -f nor --rank")
-    found = look(options.subject)
-    for note in found.notes:
+    selection = look(options.subject)
+    for note in selection.notes:
         log.warning("note: %s", note)
     if options.errors:
-        return _errors(found)
+        return _errors(selection)
     if options.follow:
         lines = _FIRST if options.lines is None else options.lines
-        return _follow(options.subject, found, lines, options.rank, options.every)
-    job = found.current
-    _say_others(found, job)
+        return _follow(options.subject, selection, lines, options.rank, options.every)
+    job = selection.current
+    _say_others(selection, job)
     path = log_of(job, options.rank)
     if path is None or not path.exists():
         raise InputError(_missing(job, path, options.rank))
@@ -107,9 +107,10 @@ def _missing(job: Job, path: Path | None, rank: int | None) -> str:
             "brings it when the job has ended")
 
 
-def _say_others(found: Found, job: Job) -> None:
+def _say_others(selection: Selection, job: Job) -> None:
     """Name the other running jobs, whose logs are not printed."""
-    others = [other.id for other in found.active if other.state not in PENDING and other is not job]
+    others = [other.id for other in selection.active
+              if other.state not in PENDING and other is not job]
     if others:
         log.info("job %s; also running: %s (name one for its log)", printable(job.id),
                  printable(", ".join(others)))
@@ -187,11 +188,11 @@ def _start_of_last(path: Path, lines: int) -> int:
         return 0
 
 
-def _follow(subject: str, found: Found, lines: int, rank: int | None, every: float) -> int:
+def _follow(subject: str, selection: Selection, lines: int, rank: int | None, every: float) -> int:
     """Print what is added to the logs until no job of the subject is left. Returns the exit
     code."""
-    job, tail, said = found.current, None, ""
-    _say_others(found, job)
+    job, tail, said = selection.current, None, ""
+    _say_others(selection, job)
     while True:
         if tail is None and (path := log_of(job, rank)) is not None:
             tail = Tail(path, lines)
@@ -199,19 +200,19 @@ def _follow(subject: str, found: Found, lines: int, rank: int | None, every: flo
         if job.state in PENDING and state != said:
             said = state
             log.info("----- job %s is %s", printable(job.id), state)
-        over = not _goes_on(found)
+        over = not _goes_on(selection)
         _print(tail, last=over)
         if over:
             log.info("----- job %s: %s%s", printable(job.id), job.state,
                      f" ({job.reason})" if job.reason else "")
-            return 1 if found.bad else 0
+            return 1 if selection.bad else 0
         _wait(job, tail, every)
-        found = _look_again(subject, found)
-        if found.current.key != job.key:
+        selection = _look_again(subject, selection)
+        if selection.current.key != job.key:
             _print(tail, last=True)
-            log.info("----- job %s follows", printable(found.current.id))
+            log.info("----- job %s follows", printable(selection.current.id))
             tail, lines, said = None, _ALL, ""
-        job = found.current
+        job = selection.current
 
 
 def _print(tail: Tail | None, *, last: bool = False) -> None:
@@ -233,21 +234,21 @@ def _wait(job: Job, tail: Tail | None, every: float) -> None:
             return
 
 
-def _goes_on(found: Found) -> bool:
+def _goes_on(selection: Selection) -> bool:
     """Whether a job is left; where no scheduler can be asked, until the last has recorded its
     end."""
-    job = found.current
-    unsure = bool(found.notes) and job.state == UNKNOWN and job.code is None
-    return bool(found.active) or unsure
+    job = selection.current
+    unsure = bool(selection.notes) and job.state == UNKNOWN and job.code is None
+    return bool(selection.active) or unsure
 
 
-def _look_again(subject: str, before: Found) -> Found:
+def _look_again(subject: str, before: Selection) -> Selection:
     """The jobs now; those of before if a scheduler doesn't answer for once."""
     try:
-        found = look(subject)
+        selection = look(subject)
     except InputError:  # it knows the job no longer, and there are no records
-        return Found([dataclasses.replace(job, state=UNKNOWN) for job in before.jobs])
-    return before if found.notes and not before.notes and not found.active else found
+        return Selection([dataclasses.replace(job, state=UNKNOWN) for job in before.jobs])
+    return before if selection.notes and not before.notes and not selection.active else selection
 
 
 def _stamp(job: Job) -> tuple[int, ...]:
@@ -261,10 +262,10 @@ def _stamp(job: Job) -> tuple[int, ...]:
     return tuple(stamp)
 
 
-def _errors(found: Found) -> int:
+def _errors(selection: Selection) -> int:
     """Print the errors of all jobs."""
     none = True
-    for job in found.jobs:
+    for job in selection.jobs:
         lines = progress.error_text(job).split("\n")
         path = log_of(job)
         if lines == [""] and path is not None:
@@ -276,5 +277,5 @@ def _errors(found: Found) -> int:
             for line in lines:
                 print(line)
     if none:
-        print(f"no errors in the logs of {len(found.jobs)} job{'s' * (len(found.jobs) != 1)}")
+        print(f"no errors in the logs of {plural(len(selection.jobs), 'job')}")
     return 0

@@ -33,7 +33,7 @@ _COMMANDS = {"slurm": slurm.COMMAND, "pbs": pbs.COMMAND}
 
 
 @dataclass
-class Found:
+class Selection:
     """The jobs of a subject.
 
     Attributes:
@@ -62,7 +62,7 @@ class Found:
         return (running or started or self.jobs)[-1]
 
 
-def look(subject: str | None) -> Found:
+def look(subject: str | None) -> Selection:
     """The jobs of a run directory, a data file, a folder of runs, a job and its chain, or, without
     a subject, of this user.
 
@@ -77,63 +77,64 @@ def look(subject: str | None) -> Found:
     path = Path(subject)
     folders = records.folders(path)
     if path.exists() or folders:
-        found = _ask(records.jobs(folders))
-        if not found.jobs:
+        selection = _ask(records.jobs(folders))
+        if not selection.jobs:
             raise InputError(f"{printable(subject)} holds no job records (jobs/*.env, "
                              "jobs/submitted.jsonl): a job leaves them when it starts. Jobs that "
                              "wait: hpc-deepfake job status")
-        return found
+        return selection
     if not re.match(r"\d+(\D|$)", subject):
         raise InputError(f"{printable(subject)} is neither a run directory, a data file nor a job "
                          "id: give one, like runs/first or 1234, or nothing for all of your jobs")
     return _one(subject)
 
 
-def _mine() -> Found:
+def _mine() -> Selection:
     """All of this user's jobs in the queues, with their records below the folders of submission."""
     jobs, notes = _all()
     if not jobs and len(notes) == len(_COMMANDS):
         raise InputError("no scheduler can be asked: " + "; ".join(notes) + "\nName a run "
                          "directory, whose records tell what is known")
     places = {Path(job.directory) for job in jobs if job.directory}
-    known = {job.key: job for job in records.jobs(_near(places))}
-    merged = [_join(known.get(job.key), job) for job in jobs]
+    recorded = {job.key: job for job in records.jobs(_near(places))}
+    merged = [_join(recorded.get(job.key), job) for job in jobs]
     if not merged:
-        raise InputError(f"none of your jobs is in the queue{_told(notes)}\nJobs that have ended: "
-                         "hpc-deepfake job status RUN")
-    return Found(sorted(merged, key=records.age), [] if jobs else notes)
+        raise InputError(f"none of your jobs is in the queue{_as_lines(notes)}\nJobs that have "
+                         "ended: hpc-deepfake job status RUN")
+    return Selection(sorted(merged, key=records.age), [] if jobs else notes)
 
 
-def _one(job: str) -> Found:
+def _one(job: str) -> Selection:
     """A job, with the others of its chain."""
-    known = records.jobs(_near({Path()}))
+    recorded = records.jobs(_near({Path()}))
     live, notes = _all()
-    wanted = [other for other in (*known, *live) if within(other.key, key(job))]
+    wanted = [other for other in (*recorded, *live) if within(other.key, key(job))]
     if not wanted:
-        known = [Job(job, scheduler_of(job))]
-    elif not any(other.key == record.key for other in wanted for record in known):
-        known += records.jobs(_near({Path(other.directory) for other in wanted if other.directory}))
-    chain = _chain({key(job)} | {other.key for other in wanted}, known)
+        recorded = [Job(job, scheduler_of(job))]
+    elif not any(other.key == record.key for other in wanted for record in recorded):
+        places = {Path(other.directory) for other in wanted if other.directory}
+        recorded += records.jobs(_near(places))
+    chain = _chain({key(job)} | {other.key for other in wanted}, recorded)
     missing = [Job(other.id, other.scheduler, other.name) for other in wanted
                if other.key not in {record.key for record in chain}]
-    found = _ask(chain + missing)
-    if all(other.state == UNKNOWN and not other.records for other in found.jobs):
-        raise InputError(f"no job {printable(job)}{_told(found.notes or notes)}\nIts records are "
-                         "neither below runs/ nor beside a data file here: if its run directory is "
-                         "elsewhere, name that instead")
-    return found
+    selection = _ask(chain + missing)
+    if all(other.state == UNKNOWN and not other.records for other in selection.jobs):
+        raise InputError(f"no job {printable(job)}{_as_lines(selection.notes or notes)}\nIts "
+                         "records are neither below runs/ nor beside a data file here: if its run "
+                         "directory is elsewhere, name that instead")
+    return selection
 
 
-def _told(notes: list[str]) -> str:
+def _as_lines(notes: list[str]) -> str:
     """Notes as lines of a message; if one scheduler is there, that the other isn't says nothing."""
     missing = [note for note in notes if "not in PATH" in note]
     return "".join(f"\n{note}" for note in notes
                    if note not in missing or len(missing) == len(_COMMANDS))
 
 
-def _chain(wanted: set[str], known: list[Job]) -> list[Job]:
+def _chain(wanted: set[str], recorded: list[Job]) -> list[Job]:
     """Those of the known jobs that resume each other's work with one of the wanted."""
-    groups = [{job.key, key(job.resumes)} for job in known if job.resumes]
+    groups = [{job.key, key(job.resumes)} for job in recorded if job.resumes]
     grown = True
     while grown:
         before = len(wanted)
@@ -141,7 +142,7 @@ def _chain(wanted: set[str], known: list[Job]) -> list[Job]:
             if wanted & group:
                 wanted = wanted | group
         grown = len(wanted) > before
-    return [job for job in known if job.key in wanted]
+    return [job for job in recorded if job.key in wanted]
 
 
 def _near(places: Iterable[Path]) -> list[Path]:
@@ -154,22 +155,23 @@ def _near(places: Iterable[Path]) -> list[Path]:
 def _all() -> tuple[list[Job], list[str]]:
     """This user's jobs of both schedulers; and what could not be asked."""
     jobs, notes = [], []
-    for ask in (slurm.mine, pbs.mine):
-        some, problem = ask(PATIENCE)
-        jobs += some
+    for ask in (slurm.own_jobs, pbs.own_jobs):
+        batch, problem = ask(PATIENCE)
+        jobs += batch
         if problem:
             notes.append(problem)
     return jobs, notes
 
 
-def _ask(known: list[Job]) -> Found:
+def _ask(recorded: list[Job]) -> Selection:
     """Jobs of records with what the schedulers know of them: a few calls for all."""
     live: dict[str, Job] = {}
     notes: list[str] = []
     answered = set()
     for scheduler, ask in (("slurm", _ask_slurm), ("pbs", _ask_pbs)):
-        sure = [job for job in known if job.scheduler == scheduler]
-        asked = sure + [job for job in known if not job.scheduler and not _in(live.values(), job)]
+        sure = [job for job in recorded if job.scheduler == scheduler]
+        unsure = (job for job in recorded if not job.scheduler)
+        asked = sure + [job for job in unsure if not _in(live.values(), job)]
         if not asked:
             continue
         if shutil.which(_COMMANDS[scheduler]) is None:
@@ -181,24 +183,24 @@ def _ask(known: list[Job]) -> Found:
             answered.add(scheduler)
         elif sure:
             notes.append(f"{problem}; these are the jobs' records alone")
-    if not answered and not notes and known:
+    if not answered and not notes and recorded:
         notes.append("neither squeue nor qstat answers; these are the jobs' records alone")
     joined = []
-    for job in known:
-        ones = [other for other in live.values() if within(other.key, job.key)]
-        for other in ones:
+    for job in recorded:
+        matches = [other for other in live.values() if within(other.key, job.key)]
+        for other in matches:
             # an element of an array has records of its own
-            if other.key == job.key or not any(other.key == record.key for record in known):
+            if other.key == job.key or not any(other.key == record.key for record in recorded):
                 joined.append(_join(job if other.key == job.key else _element(job), other))
-        if not ones and not _superseded(job, known):
+        if not matches and not _superseded(job, recorded):
             joined.append(_from_records(job, asked=job.scheduler in answered or bool(
                 not job.scheduler and answered)))
-    return Found(sorted(joined, key=records.age), notes)
+    return Selection(sorted(joined, key=records.age), notes)
 
 
-def _in(jobs: Iterable[Job], known: Job) -> bool:
+def _in(jobs: Iterable[Job], recorded: Job) -> bool:
     """Whether a job, or an element of it, is among these."""
-    return any(within(job.key, known.key) for job in jobs)
+    return any(within(job.key, recorded.key) for job in jobs)
 
 
 def _element(array: Job) -> Job:
@@ -207,30 +209,30 @@ def _element(array: Job) -> Job:
                after=array.after, script=array.script, records=array.records)
 
 
-def _superseded(job: Job, known: list[Job]) -> bool:
+def _superseded(job: Job, recorded: list[Job]) -> bool:
     """Whether it is an array whose elements have records."""
-    return any(other is not job and within(other.key, job.key) for other in known)
+    return any(other is not job and within(other.key, job.key) for other in recorded)
 
 
 def _ask_slurm(jobs: list[Job]) -> tuple[list[Job], str]:
-    queued, problem = slurm.mine(PATIENCE)
-    found = [job for job in queued if any(within(job.key, known.key) for known in jobs)]
-    missing = [known for known in jobs if not _in(found, known)]
+    queued, problem = slurm.own_jobs(PATIENCE)
+    answers = [job for job in queued if any(within(job.key, recorded.key) for recorded in jobs)]
+    missing = [recorded for recorded in jobs if not _in(answers, recorded)]
     if missing and "no answer" not in problem:  # nor would sacct
         # without accounting, records tell how jobs ended
-        old, _ = slurm.history((known.id for known in missing), PATIENCE)
-        found += old
-        unexplained = [known.id for known in missing if known.code is None
-                       and not _in(old, known)]
+        old, _ = slurm.history((recorded.id for recorded in missing), PATIENCE)
+        answers += old
+        unexplained = [recorded.id for recorded in missing if recorded.code is None
+                       and not _in(old, recorded)]
         if unexplained and not problem:  # somebody else's?
-            found += slurm.others(unexplained, PATIENCE)
-    return found, problem
+            answers += slurm.others(unexplained, PATIENCE)
+    return answers, problem
 
 
 def _ask_pbs(jobs: list[Job]) -> tuple[list[Job], str]:
-    found, problem = pbs.ask((job.id for job in jobs), PATIENCE)
+    answers, problem = pbs.ask((job.id for job in jobs), PATIENCE)
     gone = re.search(r"Unknown Job|has finished|history", problem)
-    return found, "" if found or gone else problem
+    return answers, "" if answers or gone else problem
 
 
 def _join(record: Job | None, live: Job) -> Job:

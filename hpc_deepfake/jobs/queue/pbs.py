@@ -36,7 +36,7 @@ _DELETED = "91"  # substate of a job that was deleted, by a user or by its depen
 _LIMIT = -29  # exit status of a job that PBS ended at its time limit (JOB_EXEC_KILL_WALLTIME)
 
 
-def mine(patience: float) -> tuple[list[Job], str]:
+def own_jobs(patience: float) -> tuple[list[Job], str]:
     """This user's jobs that have not ended; and what went wrong, if anything."""
     text, problem = answer("qselect", "-u", user(), patience=patience)
     ids = text.split()
@@ -85,10 +85,10 @@ def _qstat(options: list[str], ids: list[str], patience: float) -> tuple[list[Jo
 
 def parse_qstat(text: str) -> list[Job]:
     """Jobs in the output of ``qstat -f``; of an array, its elements if they are listed."""
-    found = records(text)
-    arrays = {job.partition("[")[0] for job, attributes in found
+    listed = records(text)
+    arrays = {job.partition("[")[0] for job, attributes in listed
               if "[" in job and attributes.get("array") != "True"}
-    return [_job(job, attributes) for job, attributes in found
+    return [_job(job, attributes) for job, attributes in listed
             if attributes.get("array") != "True" or job.partition("[")[0] not in arrays]
 
 
@@ -105,7 +105,7 @@ def _job(name: str, attributes: dict[str, str]) -> Job:
               limit=read_duration(get("Resource_List.walltime")),
               nodes=whole_number(get("Resource_List.nodect")), partition=get("queue"),
               after=reasons.awaited(get("depend")), runs=whole_number(get("run_count")) or 0)
-    job.mine = job.owner == user()
+    job.own = job.owner == user()
     for variable in get("Variable_List").split(","):
         if variable.startswith("PBS_O_WORKDIR="):
             job.directory = variable.partition("=")[2]

@@ -20,12 +20,12 @@ _SMALL = 1 << 20  # bytes; records are smaller
 
 def folders(subject: Path) -> list[Path]:
     """Folders of records of a run, of a data file, or of all that lies below a folder."""
-    found = [Path(f"{subject}.jobs")]
+    places = [Path(f"{subject}.jobs")]
     if subject.name == "jobs" or subject.suffix == ".jobs":
-        found.append(subject)
+        places.append(subject)
     elif subject.is_dir():
-        found += _below(subject, _DEPTH)
-    return [folder for folder in found if folder.is_dir()]
+        places += _below(subject, _DEPTH)
+    return [folder for folder in places if folder.is_dir()]
 
 
 def _below(folder: Path, depth: int) -> Iterator[Path]:
@@ -41,16 +41,16 @@ def _below(folder: Path, depth: int) -> Iterator[Path]:
                 yield from _below(path, depth - 1)
 
 
-def jobs(found: list[Path]) -> list[Job]:
+def jobs(places: list[Path]) -> list[Job]:
     """The jobs that folders of records know, the oldest first."""
     merged: dict[str, Job] = {}
-    for folder in found:
+    for folder in places:
         for job in _read(folder):
-            known = merged.get(job.key)
-            if known is None:
+            before = merged.get(job.key)
+            if before is None:
                 merged[job.key] = job
             else:
-                merged[job.key] = _merge(known, job)
+                merged[job.key] = _merge(before, job)
     return sorted(merged.values(), key=age)
 
 
@@ -61,9 +61,9 @@ def age(job: Job) -> tuple[float, list[int]]:
     return day, [int(number) for number in re.findall(r"\d{1,18}", job.key)]
 
 
-def _merge(one: Job, other: Job) -> Job:
+def _merge(left: Job, right: Job) -> Job:
     """One job of two records: what it left itself comes before what others wrote of it."""
-    first, second = (one, other) if one.runs >= other.runs else (other, one)
+    first, second = (left, right) if left.runs >= right.runs else (right, left)
     for name in ("scheduler", "name", "work", "submitted", "after", "resumes", "script", "log",
                  "records"):
         if not getattr(first, name):

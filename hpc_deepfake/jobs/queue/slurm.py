@@ -51,11 +51,11 @@ _FIELD, _RECORD = "\x1f", "\x1e"
 FORMAT = _FIELD.join(f"%{letter}" for letter in _FIELDS.values()) + _RECORD
 
 
-def mine(patience: float) -> tuple[list[Job], str]:
+def own_jobs(patience: float) -> tuple[list[Job], str]:
     """This user's jobs, also those that ended minutes ago; and what went wrong, if anything."""
     jobs, problem = _squeue(f"--user={os.getuid()}", patience)
     for job in jobs:
-        job.mine = True
+        job.own = True
     return jobs, problem
 
 

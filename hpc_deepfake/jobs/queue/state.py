@@ -35,7 +35,7 @@ class Job:
         raw_state: as the scheduler spells it.
         reason: why it waits, or how it ended, in words.
         owner: user name, where the scheduler says it.
-        mine: whether the scheduler says that it belongs to this user.
+        own: whether the scheduler says that it belongs to this user.
         submitted: seconds since the epoch.
         start: seconds since the epoch; of a waiting job when it is expected to start.
         elapsed: seconds.
@@ -63,7 +63,7 @@ class Job:
     raw_state: str = ""
     reason: str = ""
     owner: str = ""
-    mine: bool = False
+    own: bool = False
     submitted: float | None = None
     start: float | None = None
     elapsed: float | None = None

@@ -11,7 +11,7 @@ from hpc_deepfake.core.log import log
 from hpc_deepfake.core.options import Parser
 from hpc_deepfake.core.outputs import check_file
 from hpc_deepfake.jobs.queue import progress, table
-from hpc_deepfake.jobs.queue.lookup import Found, look
+from hpc_deepfake.jobs.queue.lookup import Selection, look
 
 _EXAMPLES = """examples:
   hpc-deepfake job status
@@ -41,22 +41,22 @@ def main(argv: Sequence[str]) -> int:
     """The command. Returns the exit code."""
     options = parser().parse(argv)
     check_file("--json", options.json, "JSON")
-    found = look(options.subject)
-    for job in found.jobs:
+    selection = look(options.subject)
+    for job in selection.jobs:
         progress.add(job)
-    for note in found.notes:
+    for note in selection.notes:
         log.warning("note: %s", note)
-    print(table.text(found, table.width()))
+    print(table.text(selection, table.width()))
     if options.json is not None:
-        _write(options.json, found)
-    return 1 if found.bad else 0
+        _write(options.json, selection)
+    return 1 if selection.bad else 0
 
 
-def _write(path: Path, found: Found) -> None:
-    chains = [[job.id for job in chain] for chain in table.chains(found.jobs)]
+def _write(path: Path, selection: Selection) -> None:
+    chains = [[job.id for job in chain] for chain in table.chains(selection.jobs)]
     try:
-        write_json(path, {"jobs": [job.as_dict() for job in found.jobs], "chains": chains,
-                          "notes": found.notes})
+        write_json(path, {"jobs": [job.as_dict() for job in selection.jobs], "chains": chains,
+                          "notes": selection.notes})
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}; choose another path with "
                          "--json") from None

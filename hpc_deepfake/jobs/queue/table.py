@@ -8,8 +8,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from hpc_deepfake.core.text import printable
-from hpc_deepfake.jobs.queue.lookup import Found
+from hpc_deepfake.core.text import plural, printable
+from hpc_deepfake.jobs.queue.lookup import Selection
 from hpc_deepfake.jobs.queue.state import BAD, PENDING, Job
 
 _HEAD = ("job", "name", "work", "state", "elapsed", "limit", "")
@@ -25,14 +25,14 @@ def width() -> int | None:
         return 100
 
 
-def text(found: Found, columns: int | None = None) -> str:
+def text(selection: Selection, columns: int | None = None) -> str:
     """The table, a line or more for each job, below the run that it belongs to.
 
     Args:
-        found: the jobs.
+        selection: the jobs.
         columns: at most this many; None: no limit.
     """
-    rows = [_cells(job) for job in found.jobs]
+    rows = [_cells(job) for job in selection.jobs]
     sizes = [max(map(len, cells)) for cells in zip(_HEAD, *rows)]
     right = (4, 5)
 
@@ -42,17 +42,17 @@ def text(found: Found, columns: int | None = None) -> str:
         return _cut("  ".join(words).rstrip(), columns)
 
     lines, run = [line(_HEAD)], None
-    several = len({job.run for job in found.jobs}) > 1
-    for job, cells in zip(found.jobs, rows):
+    several = len({job.run for job in selection.jobs}) > 1
+    for job, cells in zip(selection.jobs, rows):
         if several and job.run != run and job.run is not None:
             lines.append(_cut(f"{short(job.run)}:", columns))
         run = job.run
         lines.append(line(cells))
         lines += [_cut(f"  {detail}", columns) for detail in _details(job)]
-    for chain in chains(found.jobs):
+    for chain in chains(selection.jobs):
         lines.append(_cut("chain: " + " → ".join(f"{job.id} ({job.state})" for job in chain),
                           columns))
-    lines.append(summary(found.jobs))
+    lines.append(summary(selection.jobs))
     return "\n".join(lines)
 
 
@@ -60,7 +60,7 @@ def summary(jobs: list[Job]) -> str:
     """Numbers of jobs by state, in one line."""
     counts = Counter(job.state for job in jobs)
     states = ", ".join(f"{count} {state}" for state, count in counts.most_common())
-    return f"{len(jobs)} job{'s' * (len(jobs) != 1)}: {states}"
+    return f"{plural(len(jobs), 'job')}: {states}"
 
 
 def chains(jobs: list[Job]) -> list[list[Job]]:
@@ -70,13 +70,13 @@ def chains(jobs: list[Job]) -> list[list[Job]]:
                  and (previous := job.resumes.partition(".")[0].lower()) in by_key}
     heads = [job for job in jobs if job.key in following
              and job.key not in {other.key for other in following.values()}]
-    found = []
+    complete = []
     for head in heads:
         chain = [head]
         while (after := following.get(chain[-1].key)) and after not in chain:
             chain.append(after)
-        found.append(chain)
-    return found
+        complete.append(chain)
+    return complete
 
 
 def _cells(job: Job) -> tuple[str, ...]:

@@ -259,9 +259,9 @@ def test_errors_of_usage(slurm, here):
 def test_the_table_fits_the_terminal():
     jobs = [Job("12", name="hd-train-cpu", work="train", state="running", line="x" * 200,
                 progress="y" * 90, runs=1)]
-    lines = table.text(lookup.Found(jobs), 80).split("\n")
+    lines = table.text(lookup.Selection(jobs), 80).split("\n")
     assert max(map(len, lines)) == 80 and lines[1][-1] == lines[2][-1] == "…"
-    assert len(table.text(lookup.Found(jobs)).split("\n")[2]) == 207
+    assert len(table.text(lookup.Selection(jobs)).split("\n")[2]) == 207
 
 
 @pytest.mark.parametrize("reason, dependency, words", [
