@@ -407,10 +407,10 @@ submit_together() {
 }
 
 on_login_node() { # the command that does there what this job does
-    local name words=()
-    while IFS= read -r name; do
-        [[ -z ${!name} ]] || words+=("$name=$(printf %q "${!name}")")
-    done < <(sed -n 's/^\([A-Z_]*\)=${\1:-.*/\1/p' "$job_script" | grep -vx ARGS)
+    local name default words=()
+    while read -r name default; do
+        [[ -z ${!name} || ${!name} == "$default" || $name == ARGS ]] || words+=("$name=$(printf %q "${!name}")")
+    done < <(sed -n 's/^\([A-Z_]*\)=${\1:-\([^}]*\)}.*/\1 \2/p' "$job_script")
     printf 'cd %q && %s bash %q' "$PWD" "${words[*]}" "$HPC_DEEPFAKE_HOME/jobs/$job_scheduler/${FUNCNAME[-2]}.sh"
     ((${#job_args[@]} == 0)) || printf ' %q' "${job_args[@]}"
 }
