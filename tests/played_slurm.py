@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -101,7 +102,8 @@ def _main(name: str, words: list[str]) -> int:
               f"   StdErr={job.get('log', '')}\n   StdIn=/dev/null\n   StdOut={job.get('log', '')}")
         return 0
     if name == "scancel":
-        for word in words:
+        limited = {re.sub(r"%\d+", "", number): number for number in jobs}  # 14_[2-9%2]
+        for word in (limited.get(word, word) for word in words):
             if word not in jobs:
                 print(f"scancel: error: Kill job error on job id {word}: Invalid job id specified",
                       file=sys.stderr)

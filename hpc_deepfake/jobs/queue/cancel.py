@@ -133,16 +133,17 @@ def _mark(jobs: list[Job]) -> None:
 
 def _what_stays(jobs: list[Job]) -> list[str]:
     """For each run, what stays and how it can be resumed."""
-    lines = []
-    for run in dict.fromkeys(job.run for job in jobs if job.run is not None):
-        of_run = [job for job in jobs if job.run == run and job.work in _RESUMABLE]
-        if of_run:
-            lines.append(f"{table.short(run)}: {_stays(run, of_run[0])}")
-            lines.append(f"  to resume: {_resume(run, of_run[0])}")
-    return lines
+    resumable = {job.run: job for job in reversed(jobs)
+                 if job.run is not None and job.work in _RESUMABLE}
+    if len(resumable) > _FEW or any(job.work == "sweep" for job in resumable.values()):
+        return [f"{plural(len(resumable), 'run')}: what they have finished or saved stays\n"
+                "  to resume: the command that submitted them, again"]
+    return [f"{table.short(run)}: {_stays(run, job)}\n  to resume: {_resume(run, job)}"
+            for run, job in sorted(resumable.items(), key=lambda item: str(item[0])) if run]
 
 
-_RESUMABLE = ("train", "compare", "preprocess")
+_RESUMABLE = ("train", "compare", "preprocess", "sweep")
+_FEW = 4  # runs that are listed
 
 
 def _stays(run: Path, job: Job) -> str:

@@ -63,7 +63,7 @@ def _error(job: Job, lines: list[str]) -> str:
 
 
 def _progress(job: Job) -> str:
-    if job.work == "train" and job.records is not None and job.runs:
+    if job.work in ("train", "sweep") and job.records is not None and job.runs:
         return _epochs(job.records.parent)
     counted = _COUNT.search(job.line) if job.active else None
     return counted[1] if counted else ""

@@ -63,7 +63,8 @@ def age(job: Job) -> tuple[float, list[int]]:
 
 def _merge(left: Job, right: Job) -> Job:
     """One job of two records: what it left itself comes before what others wrote of it."""
-    first, second = (left, right) if left.runs >= right.runs else (right, left)
+    # one job may run several trials: the last one that it began
+    first, second = sorted((left, right), key=lambda job: (job.runs, job.submitted or 0.0))[::-1]
     for name in ("scheduler", "name", "work", "submitted", "after", "resumes", "script", "log",
                  "records"):
         if not getattr(first, name):

@@ -458,6 +458,25 @@ def test_cancelling_a_pipeline(slurm, here, capsys):
     assert slurm.calls[-1][0] == "sbatch"
 
 
+def test_cancelling_a_sweep(slurm, here, capsys):
+    """An array of many runs in one line; and a job that has begun one trial after another."""
+    slurm.job("14_1", T="RUNNING"), slurm.job("14_[2-9%2]")
+    script = SCRIPT.replace("\ntrain\n", "\nsweep\n")
+    started(here / "s/trials/000", "14_0", script=script, outcome=0)
+    started(here / "s/trials/001", "14_1", script=script)
+    slurm.job("15", T="RUNNING")
+    started(here / "s/trials/003", "15", script=script, output="first\n", outcome=0)
+    started(here / "s/trials/002", "15", script=script, output="second\n")
+    os.utime(here / "s/trials/002/jobs/15.env", (1795646000,) * 2)
+    (here / "s/jobs").mkdir()
+    (here / "s/jobs/submitted.jsonl").write_text('{"id": "14", "kind": "sweep", "time": 1}\n')
+    assert run("status", "s") == 0 and "log: second" in capsys.readouterr().out
+    assert run("cancel", "s", "--yes") == 0
+    assert [call[1:] for call in slurm.calls if call[0] == "scancel"][:2] == [
+        ["14_[2-9]"], ["14_1", "15"]]
+    assert "runs: what they have finished or saved stays" in capsys.readouterr().out
+
+
 def test_nothing_to_cancel(slurm, here, capsys):
     started(here / "runs/a", "12", outcome=0)
     assert run("cancel", "runs/a") == 0
