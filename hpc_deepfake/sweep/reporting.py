@@ -73,7 +73,7 @@ def answer(ranking: Ranking) -> list[str]:
     place = "the only combination" if len(ranking.ranked) == 1 else \
         f"the best of {len(ranking.ranked)} combinations"
     sentences = [f"By {chosen.monitor}, {place}: {plans.shown(chosen.values)}; {chosen.monitor} "
-                 f"{spread(chosen.score, '.4f')} (trial {chosen.trials})."]
+                 f"{spread(chosen.score, '.4f')} ({chosen.trials})."]
     test = ranking.chosen_scores[TEST]
     if test:
         accuracy, interval = figure_of(test, "accuracy"), interval_of(test, "accuracy")

@@ -86,8 +86,9 @@ class Candidate:
 
     @property
     def trials(self) -> str:
-        """The names of its trials."""
-        return ", ".join(result.trial.name for result in self.results)
+        """Its trials in words, such as ``trials 002, 005``."""
+        names = ", ".join(result.trial.name for result in self.results)
+        return f"trial{'s' * (len(self.results) > 1)} {names}"
 
     @cached_property
     def order(self) -> tuple[bool, bool, float, int]:

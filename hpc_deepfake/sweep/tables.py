@@ -52,7 +52,7 @@ def test(own: Ranking) -> Table | None:
     majority = figure_of(scores, "majority")
     return Table("Test part, best combination only", (
         "", "accuracy, %", "95%", "balanced, %", "95%", "ROC-AUC", "95%"), [
-        (f"trial {chosen.trials}", *cells),
+        (chosen.trials, *cells),
         ("majority class", spread(_hundredfold(majority), ".1f"), "–", "50.0", "–", "0.500", "–")],
         f"{count(scores[0].figures.get('rows'))} pictures that selected nothing: neither epochs "
         "nor combinations. Only the combination chosen by validation is shown. If the test part "

@@ -103,7 +103,7 @@ def test_a_combination_is_ranked_by_the_median_of_its_repeats_of_which_a_diverge
     best = figures["best"]["score"]
     assert best["median"] == pytest.approx(-math.log(0.81), abs=1e-6)
     assert best["lowest"] == pytest.approx(-math.log(0.82), abs=1e-6)
-    assert "3 of 3, 1 diverged" in markdown and "trial 002, 005, 008" in markdown
+    assert "3 of 3, 1 diverged" in markdown and "trials 002, 005, 008" in markdown
     assert "1 trial diverged (007), which is a result" in markdown
     assert "## Trials" in markdown and "error: the training diverged" in markdown
 
