@@ -254,7 +254,7 @@ def _process(program: str, path: Path, pid: int) -> Holder:
     job = os.environ.get("SLURM_JOB_ID") or os.environ.get("PBS_JOBID") or ""
     if cluster := job and os.environ.get("SLURM_CLUSTER_NAME"):
         job += f" of {cluster}"
-    restarts = os.environ.get("SLURM_RESTART_COUNT", "")
+    restarts = os.environ.get("SLURM_RESTART_COUNT") or os.environ.get("HPC_DEEPFAKE_RERUNS", "")
     return Holder(program, platform.node(), *_machine(), pid, _started(pid) or 0, job,
                   int(restarts) if restarts.isdecimal() else 0,
                   time.strftime("%Y-%m-%d %H:%M:%S %z"), os.path.abspath(path),

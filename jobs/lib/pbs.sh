@@ -39,7 +39,7 @@ declare -A job_given=()
 read_given() {
     local name names=() own
     own="^($(sed -n 's/^\([A-Z_]*\)=${\1:-.*/\1/p' "$job_script" | tr '\n' '|')\
-(PBS|XDG|SSH)_.*|HPC_DEEPFAKE_(HOME|STAGED|RANK_LOGS|ERROR_FILE|OUTCOME_FILE|FIRST_GPUS|SBATCH|SITE_WORDS)\
+(PBS|XDG|SSH)_.*|HPC_DEEPFAKE_(HOME|STAGED|RANK_LOGS|ERROR_FILE|OUTCOME_FILE|FIRST_GPUS|RERUNS|SBATCH|SITE_WORDS)\
 |HOME|USER|LOGNAME|SHELL|PWD|OLDPWD|SHLVL|TERM|DISPLAY|HOSTNAME|TMPDIR|NCPUS|OMP_NUM_THREADS|CUDA_VISIBLE_DEVICES|_)\$"
     if [[ -n ${job_facts[Variable_List]:-} ]]; then
         mapfile -t names < <(sed 's/\\,//g; s/,/\n/g' <<<"${job_facts[Variable_List]}" | sed 's/=.*//')
@@ -74,8 +74,9 @@ if [[ -z $job_gpus ]]; then # without select, those of all nodes
     job_gpus=$(directive ngpus)
     job_gpus=$((${job_gpus:-0} / job_nodes))
 fi
-# PBS itself ran it again, after the failure of a node.
+# PBS itself ran it again, after the failure of a node (hpc_deepfake/core/holder.py).
 job_reruns=$((${job_facts[run_count]:-1} - 1))
+export HPC_DEEPFAKE_RERUNS=$job_reruns
 
 if [[ -n $job_id ]]; then # NAME.o123; for element 123[4] of an array NAME.o123.4
     job_log=${job_facts[Output_Path]:-}

@@ -29,7 +29,8 @@ def quick(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> 
     for name, seconds in (("GRACE", 0.05), ("SILENT", 0.15), ("_POLL", 0.01)):
         monkeypatch.setattr(holder, name, seconds)
     caplog.set_level(logging.INFO, "hpc_deepfake")
-    for name in ("SLURM_JOB_ID", "PBS_JOBID", "SLURM_CLUSTER_NAME", "SLURM_RESTART_COUNT"):
+    for name in ("SLURM_JOB_ID", "PBS_JOBID", "SLURM_CLUSTER_NAME", "SLURM_RESTART_COUNT",
+                 "HPC_DEEPFAKE_RERUNS"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -187,14 +188,16 @@ def test_a_record_of_yesterday_is_not_watched(tmp_path, running, monkeypatch):
     assert is_mine(tmp_path)
 
 
+@pytest.mark.parametrize("names", [("SLURM_JOB_ID", "SLURM_RESTART_COUNT"),
+                                   ("PBS_JOBID", "HPC_DEEPFAKE_RERUNS")])
 @pytest.mark.parametrize(("job", "restarts", "own"), [
     ("4711", "1", True), ("4711", "0", False), ("4712", "1", False), ("", "", False)])
-def test_a_job_started_again_takes_over_its_own(tmp_path, running, monkeypatch, job, restarts,
-                                                own):
+def test_a_job_started_again_takes_over_its_own(tmp_path, running, monkeypatch, names, job,
+                                                restarts, own):
     """On another node, at once: the scheduler has ended its former processes."""
     monkeypatch.setattr(holder, "SILENT", 1e6 if own else 0.1)
-    monkeypatch.setenv("SLURM_JOB_ID", job)
-    monkeypatch.setenv("SLURM_RESTART_COUNT", restarts)
+    for name, value in zip(names, (job, restarts), strict=True):
+        monkeypatch.setenv(name, value)
     held(tmp_path, running, **ELSEWHERE, restarts=0)
     began = time.monotonic()
     hold(tmp_path, "a training", "--run")

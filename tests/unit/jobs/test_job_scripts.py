@@ -113,7 +113,7 @@ def test_bash_reads_no_words_of_site_files_but_those_of_the_table() -> None:
     source = "".join(path.read_text() for path in (
         *JOBS.glob("lib/*.sh"), ROOT / "env" / "activate.sh", ROOT / "env" / "setup.sh"))
     used = set(re.findall(r"\bHPC_DEEPFAKE_([A-Z_]+)", source))
-    inner = {"AFTER", "FIRST_GPUS", "RANK_CPUS"}
+    inner = {"AFTER", "FIRST_GPUS", "RANK_CPUS", "RERUNS"}
     assert used - set(WORDS) - OTHERS <= inner
     assert {"LAUNCHER", "SRUN_MPI", "SRUN_OPTIONS", "CONTAINER", "BIND", "IMAGE", "PYTHON",
             "PROFILE", "DEVICE"} <= used
