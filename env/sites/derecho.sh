@@ -26,8 +26,8 @@ export HPC_DEEPFAKE_CPU_RANKS=32 HPC_DEEPFAKE_CPU_CPUS=4
 export HPC_DEEPFAKE_LAUNCHER='mpiexec -n {ranks} -ppn {per_node} --depth {cpus} --cpu-bind depth'
 export MPICH_GPU_SUPPORT_ENABLED=0
 
-# https://negin513.github.io/distributed-pytorch-hpc/guide/nccl_tuning (by staff of the site): NCCL's
-# settings for Slingshot. Without the plug-in aws-ofi-nccl it uses TCP over these interfaces.
+# https://negin513.github.io/distributed-pytorch-hpc/guide/nccl_tuning (a guide, not the site's own):
+# NCCL's settings for Slingshot. Without the plug-in aws-ofi-nccl it uses TCP over these interfaces.
 export NCCL_SOCKET_IFNAME=${NCCL_SOCKET_IFNAME:-hsn}
 export NCCL_IB_DISABLE=1 NCCL_CROSS_NIC=1 NCCL_NCHANNELS_PER_NET_PEER=4
 export FI_CXI_DISABLE_HOST_REGISTER=1 FI_CXI_DEFAULT_CQ_SIZE=131072 FI_MR_CACHE_MONITOR=userfaultfd
