@@ -6,6 +6,7 @@ import os
 import resource
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 from hpc_deepfake.core.text import plural
 from hpc_deepfake.doctor.place import Place, ranges
@@ -17,6 +18,8 @@ _SHARED = 64 * _MB  # in /dev/shm, for Open MPI and NCCL
 _MORE_CORES = ("give each rank its own cores, or start fewer ranks:\n"
                "  #SBATCH --cpus-per-task=2\n"
                "  srun --cpus-per-task=2 …")
+_DAEMON = ("SRUN_CPUS_PER_TASK gives mpirun's daemon on each node, which SLURM starts, the CPUs of one "
+           "rank; before mpirun:\n  unset SRUN_CPUS_PER_TASK\nIf that is not it, ")
 _UNBOUND = "\nIf mpirun binds ranks to fewer cores than the job has:\n  mpirun --bind-to none …"
 
 
@@ -24,7 +27,9 @@ def cores(place: Place, training: bool) -> Record:
     """The cores of this node's ranks; collective."""
     place.meet()
     sets = place.node.allgather(tuple(sorted(os.sched_getaffinity(0))))
-    return judge_cores(sets, os.cpu_count() or 1, training)
+    by_mpirun = "OMPI_COMM_WORLD_SIZE" in os.environ and "SRUN_CPUS_PER_TASK" in os.environ
+    record = judge_cores(sets, os.cpu_count() or 1, training)
+    return replace(record, todo=_DAEMON + record.todo) if by_mpirun else record
 
 
 def judge_cores(sets: Sequence[tuple[int, ...]], total: int, training: bool) -> Record:

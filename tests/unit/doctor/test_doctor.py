@@ -255,6 +255,20 @@ def test_ranks_that_share_a_core_are_a_warning(sets, total, verdict, words):
     assert (record.verdict, record.value) == (verdict, words)
 
 
+def test_what_gives_mpirun_one_ranks_cores_is_named(monkeypatch):
+    """As seen in SLURM 22.05: ranks of the other nodes share one core."""
+    node = SimpleNamespace(allgather=lambda own: [(0,), (0,)])
+    place = SimpleNamespace(meet=lambda: None, node=node)
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "4")
+    monkeypatch.delenv("SRUN_CPUS_PER_TASK", raising=False)
+    record = machine.cores(place, training=True)
+    assert record.verdict == WARN and "unset" not in record.todo
+    assert "export SRUN_CPUS_PER_TASK" not in record.todo
+    monkeypatch.setenv("SRUN_CPUS_PER_TASK", "1")
+    assert "\n  unset SRUN_CPUS_PER_TASK\n" in machine.cores(place, training=True).todo
+
+
 def test_one_core_per_rank_is_enough_for_preprocessing():
     assert machine.judge_cores([(0,), (1,)], 8, training=False).verdict == OK
 
