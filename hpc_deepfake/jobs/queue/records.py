@@ -47,10 +47,13 @@ def jobs(places: list[Path]) -> list[Job]:
     for folder in places:
         for job in _read(folder):
             before = merged.get(job.key)
-            if before is None:
-                merged[job.key] = job
-            else:
-                merged[job.key] = _merge(before, job)
+            merged[job.key] = job if before is None else _merge(before, job)
+    # a pipeline's preprocessing keeps its records beside the data file
+    elsewhere = {job.records for job in merged.values() if job.records is not None}
+    for folder in elsewhere - set(places):
+        for job in _read(folder):
+            if job.key in merged:
+                merged[job.key] = _merge(merged[job.key], job)
     return sorted(merged.values(), key=age)
 
 

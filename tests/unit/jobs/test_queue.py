@@ -149,6 +149,23 @@ def test_a_pipeline_before_its_first_job(slurm, here, capsys):
     assert facts[0]["run"] == str(here / 'a "b.h5') and facts[1]["run"] == str(here / "runs/p")
 
 
+def test_a_pipeline_whose_preprocessing_runs(slurm, here, capsys):
+    """It keeps its records beside the data file, outside of the pipeline's folder."""
+    (here / "runs/p/jobs").mkdir(parents=True)
+    entries = ({"id": "101", "kind": "preprocess", "records": str(here / "d/f.h5.jobs")},
+               {"id": "102", "kind": "train", "after": "afterok:101"})
+    (here / "runs/p/jobs/submitted.jsonl").write_text("".join(
+        json.dumps(entry) + "\n" for entry in entries))
+    started(here / "d/f.h5.jobs", "101", script=SCRIPT.replace("\ntrain\n", "\npreprocess\n"),
+            output="120 of 400 images (30%)  61/s  5 s left\n")
+    started(here / "d/f.h5.jobs", "77", outcome=1)  # of another pipeline
+    slurm.job("101", T="RUNNING"), slurm.job("102")
+    assert run("status", "runs/p") == 0
+    out = capsys.readouterr().out
+    assert "120 of 400 images (30%)\n" in out and out.endswith("2 jobs: 1 running, 1 waiting\n")
+    assert run("logs", "runs/p") == 0 and "61/s" in capsys.readouterr().out
+
+
 def test_a_data_file_that_is_not_there_yet(slurm, here, capsys):
     assert run("submit", "slurm", "preprocess", "--var", "DATA=f.h5", "--var", "PICTURES=x") == 0
     for subject in ("f.h5", "f.h5.jobs", "101"):
