@@ -18,8 +18,8 @@ _SHARED = 64 * _MB  # in /dev/shm, for Open MPI and NCCL
 _MORE_CORES = ("give each rank its own cores, or start fewer ranks:\n"
                "  #SBATCH --cpus-per-task=2\n"
                "  srun --cpus-per-task=2 …")
-_DAEMON = ("SRUN_CPUS_PER_TASK gives mpirun's daemon on each node, which SLURM starts, the CPUs of one "
-           "rank; before mpirun:\n  unset SRUN_CPUS_PER_TASK\nIf that is not it, ")
+_DAEMON = ("SRUN_CPUS_PER_TASK gives mpirun's daemon on each node, which SLURM starts, the CPUs of "
+           "one rank; before mpirun:\n  unset SRUN_CPUS_PER_TASK\nIf that is not it, ")
 _UNBOUND = "\nIf mpirun binds ranks to fewer cores than the job has:\n  mpirun --bind-to none …"
 
 
