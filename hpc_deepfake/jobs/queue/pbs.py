@@ -100,7 +100,7 @@ def _job(name: str, attributes: dict[str, str]) -> Job:
     job = Job(name, "pbs", get("Job_Name"), state=_STATES.get(raw, UNKNOWN), raw_state=raw,
               owner=get("Job_Owner").partition("@")[0],
               submitted=read_time(get("ctime") or get("qtime")),
-              start=read_time(get("stime") or get("estimated.start_time")),
+              start=read_time(get("estimated.start_time" if raw in ("Q", "H", "W") else "stime")),
               elapsed=read_duration(get("resources_used.walltime")),
               limit=read_duration(get("Resource_List.walltime")),
               nodes=whole_number(get("Resource_List.nodect")), partition=get("queue"),

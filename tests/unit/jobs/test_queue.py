@@ -322,6 +322,9 @@ def test_answers_that_were_cut_or_hold_anything():
     assert (one.name, one.state, one.limit, one.nodes) == ("a|b\nc", "unknown", None, None)
     [two] = parse_qstat("Job Id: 3.s\n    job_state = F\n    Exit_status = -29\n")
     assert two.state == "time limit"
+    [rerun] = parse_qstat("Job Id: 3.s\n    job_state = Q\n    stime = Wed Nov 25 08:00:00 2026\n"
+                          "    run_count = 2\n    estimated.start_time = 1795645818\n")
+    assert (rerun.start, rerun.runs) == (1795645818, 2)  # not of its earlier run
     [three] = parse_qstat("Job Id: 3.s\n    job_state = F\n    Exit_status = 271\n")
     assert (three.state, three.reason) == ("cancelled", "ended by signal 15")
 
