@@ -6,7 +6,9 @@
 # choose GPUs, such as CUDA_VISIBLE_DEVICES: each node has its own.
 readonly PASSED_ON='^(PATH|LD_LIBRARY_PATH|VIRTUAL_ENV|OMP_NUM_THREADS|SITE|TMPDIR|PYTHONPATH|PYTHONUNBUFFERED|(HPC_DEEPFAKE|OMPI_MCA|PRTE_MCA|PMIX_MCA|MPICH|UCX|NCCL|RCCL|MIOPEN|FI|HOROVOD|TF|HDF5)_.*)$'
 # For launchers that pass them all: rank.sh drops the first host's GPUs on other hosts.
-export HPC_DEEPFAKE_FIRST_GPUS=$HOSTNAME@${CUDA_VISIBLE_DEVICES:-}
+# (Where HOSTNAME is exported, it is that of the first host everywhere.)
+HPC_DEEPFAKE_FIRST_GPUS=$(uname -n)@${CUDA_VISIBLE_DEVICES:-}
+export HPC_DEEPFAKE_FIRST_GPUS
 
 # A job submitted with --export=NONE would start its ranks, and mpirun its daemons, without an
 # environment.
@@ -67,7 +69,7 @@ launcher() {
                     # left to the scheduler's allocation.
                     [[ -z $per_node ]] || map=ppr:$per_node:node
                     launcher=("$name" -np "$ranks" --map-by "$map" --bind-to none)
-                    [[ $job_scheduler != pbs ]] || launcher+=(--hostfile "$PBS_NODEFILE")
+                    [[ $job_scheduler != pbs ]] || launcher+=(--hostfile "$PBS_NODEFILE" "${attached[@]}")
                     for name in $(compgen -e); do
                         [[ ! $name =~ $PASSED_ON ]] || launcher+=(-x "$name")
                     done
@@ -88,6 +90,7 @@ launcher() {
     esac
 }
 
+attached=() # options of Open MPI's mpirun
 # Between PBS hosts, an Open MPI built without PBS support uses PBS's own remote shell, else ssh.
 if [[ -n ${PBS_NODEFILE:-} ]] && command -v pbs_tmrsh >/dev/null; then
     # By its name: a path with a space would be taken for two words.
@@ -98,7 +101,9 @@ if [[ -n ${PBS_NODEFILE:-} ]] && command -v pbs_tmrsh >/dev/null; then
     export OMPI_MCA_plm_rsh_no_tree_spawn=1 PRTE_MCA_plm_ssh_no_tree_spawn=1
     # PBS ends what is left of a task when its first process ends: daemons must stay in the foreground,
     # each with its remote shell. Open MPI wants to be allowed as many of them as there are nodes.
-    export OMPI_MCA_orte_leave_session_attached=1 PRTE_MCA_prte_leave_session_attached=1
+    # (Version 5 has this as an option only; the variable is for version 4 in a launcher of the site's.)
+    attached=(--leave-session-attached)
+    export OMPI_MCA_orte_leave_session_attached=1
     export OMPI_MCA_plm_rsh_num_concurrent=$((job_nodes > 128 ? job_nodes : 128))
     export PRTE_MCA_plm_ssh_num_concurrent=$OMPI_MCA_plm_rsh_num_concurrent
 fi
