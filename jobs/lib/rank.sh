@@ -14,8 +14,9 @@ if [[ -n ${HPC_DEEPFAKE_STAGED:-} && -x $HPC_DEEPFAKE_STAGED/bin/python ]]; then
 fi
 # Some launchers pass the first host's GPUs on to all ranks. Their names are unique: on another host,
 # there are no such GPUs.
-if [[ ${HPC_DEEPFAKE_FIRST_GPUS:-} == *@?* && $HOSTNAME != "${HPC_DEEPFAKE_FIRST_GPUS%%@*}" &&
-    ${CUDA_VISIBLE_DEVICES:-} == "${HPC_DEEPFAKE_FIRST_GPUS#*@}" && $CUDA_VISIBLE_DEVICES == @(GPU|MIG)-* ]]; then
+if [[ ${HPC_DEEPFAKE_FIRST_GPUS:-} == *@?* && ${CUDA_VISIBLE_DEVICES:-} == @(GPU|MIG)-* &&
+    $CUDA_VISIBLE_DEVICES == "${HPC_DEEPFAKE_FIRST_GPUS#*@}" &&
+    $(uname -n) != "${HPC_DEEPFAKE_FIRST_GPUS%%@*}" ]]; then
     unset CUDA_VISIBLE_DEVICES
 fi
 if [[ -n ${HPC_DEEPFAKE_RANK_LOGS:-} ]]; then

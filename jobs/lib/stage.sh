@@ -24,7 +24,7 @@ stage_environment() {
     fi
     # A node without room, for which stage.sh says why, must not end the others' copying.
     # shellcheck disable=SC2016
-    launch --per-node bash -c '"$@" || echo "note: $HOSTNAME uses the shared environment"' bash \
+    launch --per-node bash -c '"$@" || echo "note: $(uname -n) uses the shared environment"' bash \
         bash "$HPC_DEEPFAKE_HOME/env/stage.sh" unpack "$tar" "$folder" ||
         say "the environment was not copied to all nodes"
     HPC_DEEPFAKE_STAGED=$(bash "$HPC_DEEPFAKE_HOME/env/stage.sh" where "$tar" "$folder")

@@ -91,10 +91,11 @@ def test_mpirun_passes_no_gpus_and_no_cpus_of_a_rank_on(bin_path: Path, tmp_path
     ("n01", "GPU-1a,GPU-2b", "none"), ("n01", "MIG-1a", "none"), ("n01", "0,1", "0,1"),
     ("{here}", "GPU-1a,GPU-2b", "GPU-1a,GPU-2b")])
 def test_gpus_by_name_are_those_of_one_host(first: str, gpus: str, seen: str) -> None:
-    """Launchers that pass the whole environment on, such as MPICH's."""
-    here = os.uname().nodename
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": gpus,
-                   "HPC_DEEPFAKE_FIRST_GPUS": f"{first.format(here=here)}@{gpus}"}
+    """Launchers that pass the whole environment on, such as MPICH's: HOSTNAME, too, where a job's
+    shell exports it."""
+    first = first.format(here=os.uname().nodename)
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": gpus, "HOSTNAME": first,
+                   "HPC_DEEPFAKE_FIRST_GPUS": f"{first}@{gpus}"}
     show = ["bash", "-c", "echo ${CUDA_VISIBLE_DEVICES:-none}"]
     done = subprocess.run([ROOT / "jobs" / "lib" / "rank.sh", *show], env=environment, text=True,
                           capture_output=True)
