@@ -21,8 +21,9 @@ TRAINING = "--epochs 500 --patience 0 --batch-size 4"
 @pytest.fixture
 def toy(pbs: PlayedPbs, data_file: Path) -> dict[str, str]:
     """Variables of a job that trains the toy, without the preflight check."""
-    return {"DATA": str(data_file), "RUN": "run", "DOCTOR": "off",
-            "PYTHONPATH": str(ROOT / "tests" / "toy"), **pbs.real_programs()}
+    path = [str(ROOT / "tests" / "toy"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {"DATA": str(data_file), "RUN": "run", "DOCTOR": "off", "PYTHONPATH": ":".join(path),
+            **pbs.real_programs()}
 
 
 def epochs(folder: Path) -> list[int]:
