@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import time
@@ -162,7 +163,7 @@ def _resume(run: Path, job: Job) -> str:
     """The command that resumes the work of a cancelled job."""
     name = "DATA" if job.work == "preprocess" else "RUN"
     value = f"{name}={table.short(run)}"
-    if job.script is None or not job.script.is_file():
+    if job.script is None or not os.path.isfile(job.script):
         return f"submit the same job again with {shlex.quote(value)}"
     return shlex.join(["hpc-deepfake", "job", "submit", job.scheduler, "--script",
                        table.short(job.script), "--var", value])

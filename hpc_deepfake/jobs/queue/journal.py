@@ -56,6 +56,8 @@ class Entry:
 def read(folder: Path) -> list[Entry]:
     """The jobs submitted according to a folder of records, the oldest first; none without the file.
     """
+    if not os.path.isfile(folder / NAME):
+        return []
     try:
         lines = json_data.read_lines(folder / NAME)
     except OSError:

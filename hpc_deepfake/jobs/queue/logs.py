@@ -74,7 +74,7 @@ def main(argv: Sequence[str]) -> int:
     job = selection.current
     _say_others(selection, job)
     path = log_of(job, options.rank)
-    if path is None or not path.exists():
+    if path is None or not os.path.isfile(path):
         raise InputError(_missing(job, path, options.rank))
     for line in Tail(path, options.lines).lines(last=True):
         print(line)
@@ -87,7 +87,8 @@ def log_of(job: Job, rank: int | None = None) -> Path | None:
         return job.records / f"{job.id}.ranks" / f"rank-{rank:04}.log" if job.records else None
     if job.log is not None and "*" in job.log.name:  # of an array: that of the latest element
         files = [Path(name) for name in glob.glob(str(job.log))]
-        return max(files, key=lambda file: file.stat().st_mtime, default=None)
+        return max((file for file in files if os.path.isfile(file)),
+                   key=lambda file: file.stat().st_mtime, default=None)
     if job.log is None and job.active:
         ask = {"slurm": slurm.log_file, "pbs": pbs.log_file}.get(job.scheduler)
         name = ask(job.id, PATIENCE) if ask else ""
@@ -140,6 +141,8 @@ class Tail:
         identity, size = self._identity()
         if identity != self._file or size < self._at:  # a new file, or written from its beginning
             self._file, self._at, self._rest = identity, 0, b""
+        if not os.path.isfile(self._path):
+            return
         try:
             with open(self._path, "rb") as file:
                 file.seek(self._at)
@@ -168,6 +171,8 @@ def _text(line: bytes) -> str:
 def _start_of_last(path: Path, lines: int) -> int:
     """Offset at which the last lines of a file begin."""
     try:
+        if not os.path.isfile(path):
+            return 0
         with open(path, "rb") as file:
             at = size = file.seek(0, 2)
             if not lines:

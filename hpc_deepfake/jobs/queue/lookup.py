@@ -3,6 +3,7 @@ know, put together."""
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import Iterable
@@ -76,7 +77,7 @@ def look(subject: str | None) -> Selection:
         return _mine()
     path = Path(subject)
     folders = records.folders(path)
-    if path.exists() or folders:
+    if os.path.exists(path) or folders:
         selection = _ask(records.jobs(folders))
         if not selection.jobs:
             raise InputError(f"{printable(subject)} holds no job records (jobs/*.env, "
@@ -149,7 +150,7 @@ def _near(places: Iterable[Path]) -> list[Path]:
     """Folders of records below runs/ of these folders, and beside data files there."""
     return [folder for place in places for folder in (
         *records.folders(place / "runs"),
-        *(path for path in sorted(place.glob("*.jobs")) if path.is_dir()))]
+        *(path for path in sorted(place.glob("*.jobs")) if os.path.isdir(path)))]
 
 
 def _all() -> tuple[list[Job], list[str]]:

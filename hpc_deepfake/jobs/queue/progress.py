@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from contextlib import suppress
 from pathlib import Path
@@ -35,9 +36,9 @@ def clean(line: str) -> str:
 
 def tail(path: Path | None, size: int = _TAIL) -> str:
     """The last ``size`` bytes of a file as text; empty if it can't be read."""
-    if path is None:
-        return ""
     try:
+        if path is None or not os.path.isfile(path):  # a pipe would be waited for
+            return ""
         with open(path, "rb") as file:
             end = file.seek(0, 2)
             file.seek(max(0, end - size))

@@ -23,9 +23,9 @@ def folders(subject: Path) -> list[Path]:
     places = [Path(f"{subject}.jobs")]
     if subject.name == "jobs" or subject.suffix == ".jobs":
         places.append(subject)
-    elif subject.is_dir():
+    elif os.path.isdir(subject):
         places += _below(subject, _DEPTH)
-    return [folder for folder in places if folder.is_dir()]
+    return [folder for folder in places if os.path.isdir(folder)]
 
 
 def _below(folder: Path, depth: int) -> Iterator[Path]:
@@ -117,7 +117,7 @@ def _started(folder: Path, name: str, at: float) -> Job:
         job.scheduler = "pbs" if "\n#PBS " in script else "slurm"
     job.code = whole_number(_word(folder / f"{name}.outcome"))
     link = folder / f"{name}.log"
-    job.log = link if link.is_symlink() or link.exists() else None
+    job.log = link if os.path.lexists(link) else None
     return job
 
 
@@ -141,6 +141,8 @@ def _word(path: Path) -> str:
 def _text(path: Path) -> str:
     """The beginning of a file as text; empty if it can't be read."""
     try:
+        if not os.path.isfile(path):
+            return ""
         with open(path, encoding="utf-8", errors="replace") as file:
             return file.read(_SMALL)
     except (OSError, ValueError):

@@ -262,9 +262,27 @@ def test_elements_of_an_array(slurm, here, capsys):
     assert "for other elements of the array" in out and "log: one" in out
 
 
+def test_records_that_are_no_files(slurm, here, capsys):
+    """Somebody else's folder may hold anything: nothing is waited for."""
+    file = started(here / "runs/a", "12")
+    folder = here / "runs/a/jobs"
+    for path in (file, folder / "12.outcome", folder / "submitted.jsonl", folder / "12.error",
+                 folder / "next", here / "runs/a/metrics.jsonl"):
+        path.unlink(missing_ok=True)
+        os.mkfifo(path)
+    (folder / "cancelled").mkdir()
+    assert run("status", "runs/a") == 0 and "unknown" in capsys.readouterr().out
+    for words in ((), ("-f",), ("--errors",)):
+        try:
+            run("logs", "runs/a", *words)
+        except InputError as error:
+            assert "there is no log of job 12" in str(error)
+
+
 def test_errors_of_usage(slurm, here):
     (here / "empty").mkdir()
     for subject, message in {"nowhere": "neither a run directory, a data file nor a job id",
+                             "x" * 5000: "neither a run directory",
                              "empty": "holds no job records", "4711": "no job 4711",
                              "a\x1b[2J": r"a\\x1b\[2J is neither"}.items():
         with pytest.raises(InputError, match=message):
