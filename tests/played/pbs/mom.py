@@ -9,7 +9,8 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from records import Job, Server, seconds
@@ -21,11 +22,7 @@ _POLL = 0.05
 
 def serve(server: Server) -> int:
     """Starts the jobs that may start, until this process is ended; then they end, too."""
-    libc = ctypes.CDLL(None)
-    libc.prctl(_SUBREAPER, 1, 0, 0, 0)
-    libc.prctl(_DEATH_SIGNAL, signal.SIGTERM, 0, 0, 0)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    try:
+    with _ends_with_its_parent():
         while True:
             for wish in sorted((server.folder / "start").iterdir()):
                 wish.unlink()
@@ -36,13 +33,28 @@ def serve(server: Server) -> int:
             with suppress(ChildProcessError):
                 os.waitpid(-1, os.WNOHANG)
             time.sleep(_POLL)
+
+
+@contextmanager
+def _ends_with_its_parent() -> Iterator[None]:
+    """Whatever ends the tests, nothing of a job is left."""
+    libc = ctypes.CDLL(None)
+    libc.prctl(_SUBREAPER, 1, 0, 0, 0)
+    libc.prctl(_DEATH_SIGNAL, signal.SIGTERM, 0, 0, 0)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        yield
     finally:
         end_all(os.getpid())
 
 
 def mom(server: Server, name: str) -> int:
     """Run a job to its end."""
-    ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
+    with _ends_with_its_parent():
+        return _run(server, name)
+
+
+def _run(server: Server, name: str) -> int:
     with server.changed():
         job = server.jobs[name]
         script = server.jobs[job.get("_array", name)]["_script"]
