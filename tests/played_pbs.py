@@ -45,6 +45,7 @@ echo "$PBS_JOBID $name $*" >>"$PLAYED_PBS/programs"
 case $do in
     wait | stays) until false; do sleep 0.1; done ;;
     dies) exit 1 ;;
+    after*) while qstat "${do#after }" >/dev/null 2>&1; do sleep 0.1; done && end 0 ;;
     *) end "${do:-0}" ;;
 esac
 """
@@ -96,8 +97,8 @@ class PlayedPbs:
 
     def plan(self, *lines: str) -> None:
         """What the next programs do, one line each: ``train 75`` (this exit code), ``train wait``
-        (until USR1, then 75), ``train stays`` (until KILL) or ``train dies`` (without an outcome).
-        Others succeed at once."""
+        (until USR1, then 75), ``train stays`` (until KILL), ``train dies`` (without an outcome)
+        or ``train after 7.server`` (until that job has ended). Others succeed at once."""
         (self.folder / "plan").write_text("".join(f"{line}\n" for line in lines))
 
     def stand_in(self) -> dict[str, str]:
