@@ -79,8 +79,8 @@ def answer(ranking: Ranking) -> list[str]:
         accuracy, interval = figure_of(test, "accuracy"), interval_of(test, "accuracy")
         limits = f" (95%: {interval[0]:.1%} to {interval[1]:.1%})" if interval else ""
         sentences.append(
-            f"On the test part, which selected nothing, it classified {spread(accuracy, '.1%')}"
-            f"{limits} of {test[0].figures.get('rows'):,} pictures correctly; always predicting "
+            f"On the test part, which selected nothing, it classified {spread(accuracy, '.1%')} "
+            f"of {test[0].figures.get('rows'):,} pictures correctly{limits}; always predicting "
             f"the more frequent class is correct for {percent(test[0].figures.get('majority'))}.")
     return sentences
 

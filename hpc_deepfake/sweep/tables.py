@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from hpc_deepfake.core.json_data import finite
 from hpc_deepfake.core.text import count, number, percent
 from hpc_deepfake.metrics.spread import Spread, spread, with_interval
 from hpc_deepfake.sweep.plan import DONE, ENDED, value_text
@@ -49,11 +50,12 @@ def test(own: Ranking) -> Table | None:
                                             ("balanced_accuracy", 100, ".1f"), ("auc", 1, ".3f"))
              for cell in with_interval(figure_of(scores, name), interval_of(scores, name), scale,
                                        form)]
-    majority = figure_of(scores, "majority")
+    majority = finite(scores[0].figures.get("majority"))
     return Table("Test part, best combination only", (
         "", "accuracy, %", "95%", "balanced, %", "95%", "ROC-AUC", "95%"), [
         (chosen.trials, *cells),
-        ("majority class", spread(_hundredfold(majority), ".1f"), "–", "50.0", "–", "0.500", "–")],
+        ("majority class", number(majority and majority * 100, ".1f"), "–", "50.0", "–", "0.500",
+         "–")],
         f"{count(scores[0].figures.get('rows'))} pictures that selected nothing: neither epochs "
         "nor combinations. Only the combination chosen by validation is shown. If the test part "
         "of all combinations were shown, the best of them could be chosen by it, and then its "

@@ -68,9 +68,9 @@ def test_the_best_by_validation_is_chosen_and_only_its_test_figures_are_shown(ca
     out = capsys.readouterr().out
     assert "By val_loss, the best of 3 combinations: learning-rate 0.001; val_loss 0.1054 " \
         "(trial 002)." in out
-    assert "On the test part, which selected nothing, it classified 50.0% (95%: " in out
-    assert "of 8 pictures correctly; always predicting the more frequent class is correct for " \
-        "50.0%." in out
+    assert "On the test part, which selected nothing, it classified 50.0% of 8 pictures " \
+        "correctly (95%: " in out
+    assert "; always predicting the more frequent class is correct for 50.0%." in out
     assert "Only the combination chosen by validation is shown." in markdown
     assert "| majority class |" in markdown
     assert "val\\_loss by learning-rate" not in markdown and "val_loss by learning-rate" in str(
