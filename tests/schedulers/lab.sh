@@ -207,9 +207,10 @@ CONF
         [[ $kind == gpu || $affinity == no ]] || plugins+=(task/affinity)
         [[ $cgroups == no ]] || plugins+=(task/cgroup)
         ((${#plugins[@]})) || plugins=(task/none)
-        mkdir -p "$lab/$kind"
+        rm -rf "${lab:?}/$kind" && mkdir "$lab/$kind"
         sed "s|^TaskPlugin=.*|TaskPlugin=$(IFS=, && echo "${plugins[*]}")|" "$conf" >"$lab/$kind/slurm.conf"
         ln -sf ../gres.conf ../plugstack.conf "$lab/$kind"
+        [[ $cgroups == yes ]] || continue
         cat >"$lab/$kind/cgroup.conf" <<CONF
 CgroupMountpoint=/sys/fs/cgroup
 CgroupPlugin=cgroup/v1

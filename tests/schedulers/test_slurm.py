@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shlex
 import signal
 import time
@@ -401,8 +402,8 @@ def test_a_chain_from_the_login_node_ends_when_the_work_is_done(lab: Lab, work: 
                    "--ranks-per-node 1 --cpus-per-rank 1 "
                    f"--var DATA={shared_data} --var RUN=run --var DOCTOR=off "
                    "-- --epochs 1 --batch-size 4", work)
-    numbers = [word for word in text.replace(",", " ").split() if word.isdecimal()]
-    first, second = (lab.wait(number) for number in numbers[:2])
+    numbers = re.findall(r"submitted: job (\d+)", text)
+    first, second = (lab.wait(number) for number in numbers)
     assert (first.state, first.code, second.state, second.code) == ("COMPLETED", 0) * 2, \
         first.log + second.log
     assert "nothing left to do" in second.log and "training starts" not in second.log
