@@ -163,10 +163,12 @@ def _request(arguments: Namespace, program_arguments: Sequence[str], dialect: Di
 
 
 def _hint(text: str, request: Request) -> None:
-    """Warn if the requested GPUs and the device to compute on don't fit together."""
+    """Warn if the requested GPUs and the script's own device to compute on don't fit together,
+    unless the user or the site file has chosen the device."""
     gpus = request.portable.gpus_per_node
-    device = next((values["DEVICE"] for values in (
-        request.variables, request.defaults, variables(text)) if values.get("DEVICE")), None)
+    device = variables(text).get("DEVICE")
+    if request.variables.get("DEVICE") or request.defaults.get("DEVICE"):
+        return
     if gpus is not None and device == ("cpu" if gpus else "gpu"):
         fitting = "gpu" if gpus else "cpu"
         log.warning("note: DEVICE stays %s; to compute on %ss add --var DEVICE=%s", device,

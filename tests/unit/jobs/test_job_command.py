@@ -219,7 +219,8 @@ def test_an_installed_package_has_no_jobs(cluster, monkeypatch, tmp_path):
 @pytest.mark.parametrize(("name", "gpus", "more", "note"), [
     ("train_cpu", "2", [], "DEVICE stays cpu; to compute on GPUs add --var DEVICE=gpu"),
     ("train_4gpu", "0", [], "DEVICE stays gpu; to compute on CPUs add --var DEVICE=cpu"),
-    ("train_cpu", "2", ["--var", "DEVICE=gpu"], ""), ("train_4gpu", "2", [], "")])
+    ("train_cpu", "2", ["--var", "DEVICE=gpu"], ""),
+    ("train_cpu", "2", ["--var", "DEVICE=cpu"], ""), ("train_4gpu", "2", [], "")])
 def test_a_note_on_gpus_that_do_not_fit_the_device(cluster, capsys, name, gpus, more, note):
     assert run("render", "slurm", name, "--gpus-per-node", gpus, *more) == 0
     err = capsys.readouterr().err
