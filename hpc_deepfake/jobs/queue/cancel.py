@@ -22,6 +22,7 @@ _EXAMPLES = """examples:
   hpc-deepfake job cancel runs/first
   hpc-deepfake job cancel runs/pipeline-2026-11-25T10-00-00 --yes
   hpc-deepfake job cancel 1234 1240
+  hpc-deepfake job cancel --all
 
 A running training or preprocessing is asked to save its work first; how long it has for that is set
 by the site (SLURM: KillWait, PBS: kill_delay). What is saved stays, and can be resumed.
@@ -39,8 +40,11 @@ def parser() -> Parser:
         "Cancel the jobs of a run, a study, a pipeline or a sweep, or a job with its chain of\n"
         "successors: those that wait first, so that none starts or is submitted again. Only your\n"
         "own jobs."))
-    cli.add_argument("subject", nargs="+", metavar="RUN|JOBID",
+    cli.add_argument("subject", nargs="*", metavar="RUN|JOBID",
                      help="run directory, folder of runs, data file or job id")
+    cli.add_argument("--all", action="store_true",
+                     help="all jobs of yours in the queue that are this project's: with its "
+                          "records, or named hd-…")
     cli.add_argument("--yes", action="store_true", help="don't ask")
     return cli
 
@@ -48,6 +52,8 @@ def parser() -> Parser:
 def main(argv: Sequence[str]) -> int:
     """The command. Returns the exit code."""
     options = parser().parse(argv)
+    if options.all == bool(options.subject):
+        raise InputError("name what to cancel: either runs and job ids, or --all")
     selection = _look(options.subject)
     for note in selection.notes:
         log.warning("note: %s", note)
@@ -68,12 +74,13 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _look(subjects: Sequence[str]) -> Selection:
-    """The jobs of all subjects, each once."""
+    """The jobs of all subjects, each once; without a subject, this project's of this user."""
     jobs: dict[str, Job] = {}
     notes: dict[str, None] = {}
-    for subject in subjects:
+    for subject in subjects or (None,):
         selection = look(subject)
-        jobs |= {job.key: job for job in selection.jobs}
+        jobs |= {job.key: job for job in selection.jobs
+                 if subject is not None or job.work or job.name.startswith("hd-")}
         notes |= dict.fromkeys(selection.notes)
     return Selection(list(jobs.values()), list(notes))
 
@@ -107,7 +114,7 @@ def _cancel_all(subjects: Sequence[str], jobs: list[Job]) -> None:
                 if ids and (problem := cancel(ids)):
                     raise InputError(f"{scheduler} did not cancel all of {', '.join(ids)}: "
                                      f"{printable(problem)}\nWhat is left: hpc-deepfake job status "
-                                     f"{shlex.join(subjects)}")
+                                     f"{shlex.join(subjects)}".rstrip())
                 if ids:
                     print(f"cancelled: {printable(', '.join(ids))}", flush=True)
         done |= {job.key for job in jobs}

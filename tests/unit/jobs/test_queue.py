@@ -515,6 +515,19 @@ def test_cancelling_a_sweep(slurm, here, capsys):
     assert "runs: what they have finished or saved stays" in capsys.readouterr().out
 
 
+def test_cancelling_all_leaves_other_work_alone(slurm, here, capsys):
+    """Jobs of this project are known by their name or their records."""
+    slurm.job("31", j="hd-train-cpu"), slurm.job("32", j="weather")
+    slurm.job("33", j="renamed", Z=str(here))
+    started(here / "runs/a", "33")
+    for words in (["--yes"], ["31", "--all"]):
+        with pytest.raises(InputError, match="either runs and job ids, or --all"):
+            run("cancel", *words)
+    assert run("cancel", "--all", "--yes") == 0
+    assert "cancelled: 31, 33" in capsys.readouterr().out
+    assert slurm.jobs["32"]["T"] == "PENDING"
+
+
 def test_nothing_to_cancel(slurm, here, capsys):
     started(here / "runs/a", "12", outcome=0)
     assert run("cancel", "runs/a") == 0
