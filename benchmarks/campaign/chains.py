@@ -136,8 +136,9 @@ class Stage:
                     if expected.again:
                         since = len(records)
                         self.reset()
-                elif record["code"] not in (0, None):
-                    record["problems"].append(["wrong", "failed before the fault happened"])
+                elif record["problems"] or record["code"] != 0:
+                    if not record["problems"]:
+                        record["problems"].append(["wrong", "failed before the fault happened"])
                     records.append(record)
                     since = len(records)
                     self.reset()

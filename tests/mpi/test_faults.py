@@ -105,8 +105,10 @@ ASKED = ("os.path.exists(out) and os._exit(0); asked = []; "
                                    "print('stopped by SIGTERM, kept'); sys.exit(75)"),
      "SIGTERM to a rank", {"hung"}),
     (ASKED.format(write=WRITE, end="open(out, 'w').write('other')"), "SIGTERM to a rank",
-     {"lost"})],
-    ids=["right", "silent", "wrong code", "progress lost", "torn", "hung", "left", "other bytes"])
+     {"lost"}),
+    ("time.sleep(1000)", "SIGTERM to a rank", {"hung"})],
+    ids=["right", "silent", "wrong code", "progress lost", "torn", "hung", "left", "other bytes",
+         "hung before it"])
 def test_mistakes_are_detected(tmp_path: Path, monkeypatch, text: str, kind: str,
                                categories: set[str]) -> None:
     """What a program does wrong after a fault is found, in its category."""
