@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     import keras
 
 
+_HDF5 = b"\x89HDF\r\n\x1a\n"  # how a data file begins
 MOST_BYTES = 1 << 30  # of a model file when unpacked: the network has 30 MB
 
 
@@ -47,12 +49,16 @@ def find(path: Path) -> Path:
     """The ``.keras`` file of a run directory, or ``path`` itself if it is a file.
 
     Raises:
-        InputError: there is no such file.
+        InputError: there is no such file, or it is a data file.
     """
     file = path / "model.keras" if path.is_dir() else path
     if not file.is_file():
         raise InputError(f"there is no trained model '{file}'. Train one:\n"
                          f"  mpirun -np 2 python -m hpc_deepfake.train --data FILE.h5 --run {path}")
+    with suppress(OSError), file.open("rb") as content:
+        if content.read(len(_HDF5)) == _HDF5:
+            raise InputError(f"{file} is a data file, not a trained model: name a run directory, "
+                             "or the .keras file in one")
     return file
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from data_files import make_data
 
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.network import model, table
@@ -275,6 +276,13 @@ def test_a_missing_model_is_an_input_error_with_the_command_to_train_one(tmp_pat
         for function in (model.find, model.load, model.read_card):
             with pytest.raises(InputError, match=r"(?s)no trained model.*hpc_deepfake\.train"):
                 function(path)
+
+
+def test_a_data_file_is_no_model(tmp_path):
+    data = make_data(tmp_path / "sample.h5")
+    for function in (model.find, model.load, model.read_card):
+        with pytest.raises(InputError, match=r"sample\.h5 is a data file, not a trained model"):
+            function(data)
 
 
 def test_the_card_is_read_back(saved):
