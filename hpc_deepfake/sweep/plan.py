@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -127,6 +127,7 @@ def make(data: str, digest: str, ranks: int, nodes: int, options: Sequence[str],
         InputError: options that the sweep sets itself, or an impossible trial.
     """
     cli, base, combined = train_parser(), _base(options), list(combinations)
+    _refuse_twice(options, {name for combination in combined for name in combination})
     if len(combined) * repeats > _MOST:
         raise InputError(f"this sweep would have {len(combined) * repeats:,} trials, and at most "
                          f"{_MOST:,} are possible: give fewer values, or draw some with --random "
@@ -160,6 +161,18 @@ def _base(options: Sequence[str]) -> Namespace:
     return base
 
 
+def _refuse_twice(options: Sequence[str], varied: Collection[str]) -> None:
+    """Raise InputError if the words for all trials set an option that the sweep varies. Those of
+    their ``--config`` file don't: they are defaults."""
+    unset = Namespace(**dict.fromkeys(varied))  # argparse keeps what a namespace has already
+    for name, value in vars(train_parser().parse_args(list(options), unset)).items():
+        if name in varied and value is not None:
+            option = f"--{name.replace('_', '-')}"
+            raise InputError(f"the sweep varies {option}, and {option} {value_text(value)} after "
+                             "-- sets it for all trials: leave it out after --, or in --grid and "
+                             "--random")
+
+
 def shown(varied: Combination) -> str:
     """Values of options in words, such as ``learning-rate 0.001, sync-bn true``."""
     return ", ".join(f"{name.replace('_', '-')} {value_text(value)}"
@@ -181,10 +194,12 @@ def added(old: Sweep, new: Sweep, folder: Path) -> Sweep:
                          ("nodes", "--nodes"), ("device", "-- --device"), ("options", "--")):
         was, now = getattr(old, name), getattr(new, name)
         if was != now:
-            text = f"{option} {' '.join(was) if name == 'options' else was}".rstrip()
+            value = " ".join(was) if name == "options" else was
+            text = f"with {option} {value}" if value else \
+                f"without {'options after --' if name == 'options' else option}"
             if name == "digest":
-                text = f"another state of {old.data}"
-            raise InputError(f"the sweep in {folder} was planned with {text}: all of its trials "
+                text = f"with another state of {old.data}"
+            raise InputError(f"the sweep in {folder} was planned {text}: all of its trials "
                              "must have the same. Give the same, or choose another folder")
     present = {trial.arguments for trial in old.trials}
     more = [trial for trial in new.trials if trial.arguments not in present]

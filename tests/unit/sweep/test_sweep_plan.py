@@ -133,7 +133,8 @@ def test_more_values_and_repeats_are_added_and_numbers_stay(data):
 
 
 @pytest.mark.parametrize(("words", "message"), [
-    (["--grid", "dropout=0.1", "--", "--epochs", "4"], "was planned with --"),
+    (["--grid", "dropout=0.1", "--", "--epochs", "4"], "was planned without options after --: "),
+    (["--grid", "dropout=0.1", "--", "--dropout", "0.3"], "the sweep varies --dropout, and "),
     (["--grid", "dropout=0.1", "--ranks", "2"], "was planned with --ranks 1"),
     (["--ranks", "2"], "--ranks belongs to the plan of a sweep: .*has its plan already"),
     (["--", "--epochs", "4"], "-- belongs to the plan"),
