@@ -51,7 +51,9 @@ def _render(argv: Sequence[str]) -> int:
     """``job render``. Returns the exit code."""
     _, dialect, _, text, request = _parse("render", argv)
     request = for_site(chosen(request), text, dialect, request)
-    sys.stdout.write(render(text, dialect, request))
+    script = render(text, dialect, request)
+    cost.of(script, dialect)  # refuses what can't be counted, such as an array without indices
+    sys.stdout.write(script)
     _hint(text, request)
     return 0
 
@@ -59,12 +61,14 @@ def _render(argv: Sequence[str]) -> int:
 def _cost(argv: Sequence[str]) -> int:
     """``job cost``, of one job or of several, with + between them. Returns the exit code."""
     words, bound = list(argv), cost.Cost()
-    while words:
+    while True:
         end = words.index("+") if "+" in words else len(words)
         _, dialect, _, text, request = _parse("cost", words[:end])
         script = render(text, dialect, for_site(chosen(request), text, dialect, request))
         bound += cost.of(script, dialect, environment(dialect, users_keys(text, dialect, request)))
-        words = [argv[0], *words[end + 1:]] if words[end + 1:] else []
+        if end == len(words):
+            break
+        words = [*argv[:1], *words[end + 1:]]
     print(f"cost: {bound}")
     return 0
 

@@ -81,9 +81,10 @@ def of(text: str, dialect: Dialect, variables: Mapping[str, str] | None = None,
     current |= dialect.parse(options, "options of the job")
     asked = dialect.portable(current)
     allocated = (_slurm if dialect is SLURM else _pbs)(current, asked, text)
+    jobs = 1 if asked.array is None else elements(asked.array)
     if asked.time is None:
         return Cost(None, None, None)
-    hours = asked.time / 3600 * (1 if asked.array is None else elements(asked.array))
+    hours = asked.time / 3600 * jobs
     nodes, cores, gpus = (_product(number, hours) for number in allocated)
     return Cost(nodes, cores, gpus, _restarts(text, dialect, current))
 

@@ -110,12 +110,23 @@ def test_scripts_together(scheduler: str, capsys: pytest.CaptureFixture[str]) ->
     assert capsys.readouterr().out == "cost: at most 1 node hours, 8 core hours\n"
     with pytest.raises(InputError, match="unknown job 'nowhere'"):
         command.main(["cost", scheduler, "evaluate", "+", "nowhere"])
+    with pytest.raises(InputError, match="missing job"):
+        command.main(["cost", scheduler, "evaluate", "+"])
 
 
 @pytest.mark.parametrize("indices", ["", "a", "1-", "1-4:0", "3;4"])
 def test_impossible_indices(indices: str) -> None:
     with pytest.raises(InputError, match="are not the indices of an array"):
         cost.elements(indices)
+
+
+def test_an_array_without_indices_is_not_rendered_either(
+        capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever says it, also without a time limit."""
+    for words in (["--array", "a"], ["--set", "array=1-", "--unset", "time"]):
+        with pytest.raises(InputError, match="are not the indices of an array"):
+            command.main(["render", "slurm", "train_cpu", *words])
+    assert not capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("scheduler", "words", "lines", "bound"), [
