@@ -6,6 +6,13 @@
 # is no environment. It also works under `set -euo pipefail`: what belongs to a site runs without
 # these options, and the shell's options, traps and IFS are the same afterwards.
 
+# In the words of any shell: executed, it would set variables for nobody.
+if [ -z "${BASH_VERSION:-}" ] || [ "${BASH_SOURCE[0]}" = "$0" ]; then
+    echo "activate.sh: source it, in bash: source env/activate.sh" >&2
+    # shellcheck disable=SC2317 # executed: exit
+    return 2 2>/dev/null || exit 2
+fi
+
 _hd_main() {
     local IFS=$' \t\n' _hd_end=$'\x1f' status=0
     _hd_activate || status=2
@@ -18,6 +25,10 @@ _hd_activate() {
     # Site files see these names, so they begin with _hd_.
     local _hd_clone _hd_env
     _hd_clone=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P) || return 2
+    if [[ -n ${HPC_DEEPFAKE_HOME:-} && $HPC_DEEPFAKE_HOME != "$_hd_clone" ]]; then # another's activation
+        _hd_drop PATH "$HPC_DEEPFAKE_HOME/env/bin"
+        _hd_drop PYTHONPATH "$HPC_DEEPFAKE_HOME"
+    fi
     export HPC_DEEPFAKE_HOME=$_hd_clone # for jobs, which may be submitted from any folder
 
     if [[ -n ${SITE:-} ]]; then
@@ -40,7 +51,7 @@ _hd_activate() {
         echo "activate.sh: no program can be started from $_hd_env: its file system is mounted noexec" \
             "there, or it is not yours; build it elsewhere: HPC_DEEPFAKE_ENV=FOLDER $_hd_clone/env/setup.sh" >&2
         return 2
-    elif [[ ! -x $_hd_env/bin/python ]]; then
+    elif [[ ! -x $_hd_env/bin/python && ! -L $_hd_env/bin/python ]]; then
         echo "activate.sh: no environment in $_hd_env; build it with: $_hd_clone/env/setup.sh" >&2
         return 2
     else
@@ -52,7 +63,17 @@ _hd_activate() {
             export LD_LIBRARY_PATH=$_hd_env/python/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
         fi
         unset PYTHONHOME
-        ! _hd_container || _hd_clones_code
+        if _hd_container; then
+            _hd_clones_code
+        elif ! "$_hd_env/bin/python" -SEc '' 2>/dev/null; then
+            echo "activate.sh: $_hd_env/bin/python leads to $(readlink -m "$_hd_env/bin/python"), which this node can't" \
+                "run: load the Python module that the environment was built with, in the site file, or build it with" \
+                "a Python that all nodes have: PYTHON=FILE $_hd_clone/env/setup.sh" >&2
+            return 2
+        elif _hd_of_another_clone; then
+            _hd_first_in_path "$_hd_clone/env/bin"
+            _hd_clones_code
+        fi
     fi
 
     export TF_CPP_MIN_LOG_LEVEL=${TF_CPP_MIN_LOG_LEVEL:-2}
@@ -81,10 +102,16 @@ _hd_activate() {
 }
 
 _hd_first_in_path() { # FOLDER: only once, however often this file is sourced
-    PATH=:$PATH:
-    PATH=${PATH//":$1:"/:}
-    PATH=${PATH#:}
-    export PATH=$1:${PATH%:}
+    _hd_drop PATH "$1"
+    export PATH=$1${PATH:+:$PATH}
+}
+
+_hd_drop() { # VARIABLE ENTRY: out of a list with colons
+    local list=:${!1:-}:
+    [[ $list == *":$2:"* ]] || return 0
+    list=${list//":$2:"/:}
+    list=${list#:}
+    printf -v "$1" %s "${list%:}"
 }
 
 # Whether programs run in a container: of an image, or given by the site to srun
@@ -102,6 +129,14 @@ _hd_noexec() { # ENVIRONMENT: whether its programs are there, but can't be start
 
 _hd_python() { python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
 
+# Whether the environment runs the code of another clone, from which env/setup.sh has built it
+_hd_of_another_clone() {
+    local stamp=$_hd_env/stamps/project
+    [[ -r $stamp && $(<"$stamp") =~ ^(.+)\ [0-9a-f]{16}\  ]] || return 1
+    [[ ! ${BASH_REMATCH[1]} -ef $_hd_clone ]] || return 1
+    echo "activate.sh: note: the environment $_hd_env was built from the clone ${BASH_REMATCH[1]}; the code that runs is that of $_hd_clone" >&2
+}
+
 _hd_clones_code() { # also for the Python of a site, or of an image
     if [[ :${PYTHONPATH:-}: != *":$_hd_clone:"* ]]; then
         export PYTHONPATH=$_hd_clone${PYTHONPATH:+:$PYTHONPATH}
@@ -110,9 +145,7 @@ _hd_clones_code() { # also for the Python of a site, or of an image
 
 _hd_without_environment() {
     if [[ ${VIRTUAL_ENV:-} -ef $_hd_env ]]; then # of an earlier activation
-        PATH=:$PATH:
-        PATH=${PATH//":$VIRTUAL_ENV/bin:"/:}
-        PATH=${PATH#:} PATH=${PATH%:}
+        _hd_drop PATH "$VIRTUAL_ENV/bin"
         unset VIRTUAL_ENV
     fi
     _hd_first_in_path "$_hd_clone/env/bin" # the command hpc-deepfake
@@ -125,8 +158,14 @@ _hd_without_environment() {
 # fail, and split words as usual: the shell's options, traps and IFS don't hold for them.
 _hd_read_site() {
     local IFS=$' \t\n' _hd_options=$SHELLOPTS _hd_shopts=$BASHOPTS _hd_traps _hd_words _hd_said='' _hd_status
-    if [[ ! -f $_hd_clone/env/sites/$SITE.sh ]]; then
-        echo "activate.sh: no site file $_hd_clone/env/sites/$SITE.sh" >&2
+    local _hd_file=$_hd_clone/env/sites/$SITE.sh
+    if [[ ! -f $_hd_file ]]; then
+        echo "activate.sh: no site file $_hd_file" >&2
+        return 2
+    fi
+    if grep -q $'\r''$' "$_hd_file"; then
+        printf "activate.sh: env/sites/%s.sh has Windows line ends: remove them with: sed -i 's/%s$//' %s\n" \
+            "$SITE" '\r' "env/sites/$SITE.sh" >&2
         return 2
     fi
     _hd_forget HPC_DEEPFAKE_SITE_WORDS
@@ -138,7 +177,7 @@ _hd_read_site() {
     shopt -u failglob nullglob
     _hd_module_command || true # for files that don't begin with load_modules
     # shellcheck source=/dev/null
-    source "$_hd_clone/env/sites/$SITE.sh"
+    source "$_hd_file"
     _hd_status=$?
     trap - ERR DEBUG RETURN # which functions don't see
     IFS=$' \t\n'
@@ -148,11 +187,32 @@ _hd_read_site() {
         export "${_hd_words?}"
         HPC_DEEPFAKE_SITE_WORDS+=$_hd_words$_hd_end
     done < <(_hd_list_words | grep -vxF -e "$_hd_words")
-    if ((_hd_status)); then
+    if ((_hd_status)) || [[ $_hd_said == nameless ]]; then
         [[ -n $_hd_said ]] ||
             echo "activate.sh: env/sites/$SITE.sh failed (status $_hd_status); if its last command may fail, end the file with: return 0" >&2
         return 2
     fi
+    _hd_check_names
+}
+
+# Refuses names that the site file has set and that are no words: those of
+# hpc_deepfake/jobs/site/words.py (a test compares them), which needs a Python.
+_hd_check_names() {
+    local name line known='
+        ACCOUNT BIND CHAIN CONTAINER CPU_ACCOUNT CPU_CPUS CPU_MEM CPU_OPTIONS CPU_PARTITION CPU_QOS
+        CPU_RANKS CPU_RESOURCES DATA DEVICE ENV ERROR_FILE GPUS GPU_ACCOUNT GPU_CPUS GPU_MEM
+        GPU_OPTIONS GPU_PARTITION GPU_QOS GPU_RANKS GPU_REQUEST GPU_RESOURCES HOME IMAGE INTERFACE
+        KIND LAUNCHER LOCAL LOG MEM OPTIONS OUTCOME_FILE PARTITION PROFILE PYTHON QOS RANK_LOGS
+        REPORT RESOURCES RESUBMIT SBATCH SCHEDULER SITE_WORDS SMALL_ACCOUNT SMALL_CPUS SMALL_MEM
+        SMALL_OPTIONS SMALL_PARTITION SMALL_QOS SMALL_RANKS SMALL_RESOURCES SRUN_MPI SRUN_OPTIONS
+        STAGED STOP_MARGIN'
+    known=" ${known//$'\n'/ } "
+    for name in $(compgen -v HPC_DEEPFAKE_); do
+        [[ $_hd_end$HPC_DEEPFAKE_SITE_WORDS == *"$_hd_end$name="* && $known != *" ${name#HPC_DEEPFAKE_} "* ]] || continue
+        line=$(sed -n "/\b$name=/{=;q}" "$_hd_file")
+        echo "activate.sh: env/sites/$SITE.sh${line:+ line $line}: $name is unknown; the words are in env/sites/template.sh, and hpc-deepfake job check $SITE names the nearest" >&2
+        return 2
+    done
 }
 
 _hd_list_words() { # NAME=value of each word, one per line
@@ -204,7 +264,16 @@ _hd_restore() {
 # For site files: load_modules NAME… loads modules and stops at the first that can't be loaded.
 # shellcheck disable=SC2329 # called by site files
 load_modules() {
-    local _hd_module _hd_before
+    local _hd_module _hd_before _hd_at
+    for _hd_module in "${@:-}"; do
+        [[ -z $_hd_module ]] || continue
+        for ((_hd_at = ${#BASH_SOURCE[@]} - 1; _hd_at > 1; _hd_at--)); do # the site file, of all callers
+            [[ ${BASH_SOURCE[_hd_at]} != "$_hd_file" ]] || break
+        done
+        echo "activate.sh: env/sites/$SITE.sh line ${BASH_LINENO[_hd_at - 1]}: load_modules names no module" >&2
+        _hd_said=nameless
+        return 2
+    done
     if ! _hd_module_command; then
         echo "activate.sh: no module command in this shell: start job scripts with #!/bin/bash -l, or" \
             "name the module system's profile script above load_modules in env/sites/$SITE.sh:" \
@@ -223,10 +292,10 @@ load_modules() {
 }
 
 _hd_module_command() {
-    local _hd_file
-    for _hd_file in '' "${HPC_DEEPFAKE_PROFILE:-}" "${MODULESHOME:+$MODULESHOME/init/bash}"; do
+    local _hd_profile
+    for _hd_profile in '' "${HPC_DEEPFAKE_PROFILE:-}" "${MODULESHOME:+$MODULESHOME/init/bash}"; do
         # shellcheck source=/dev/null
-        [[ ! -r $_hd_file ]] || source "$_hd_file"
+        [[ ! -r $_hd_profile ]] || source "$_hd_profile"
         ! command -v module >/dev/null || return 0
     done
     return 1
@@ -248,15 +317,21 @@ _hd_loaded() {
 
 # Refuses impossible values of the words that are used here.
 _hd_check_words() {
-    local image=${HPC_DEEPFAKE_IMAGE:-}
-    if [[ ${HPC_DEEPFAKE_PYTHON:-site} != site ]]; then
-        echo "activate.sh: HPC_DEEPFAKE_PYTHON=$HPC_DEEPFAKE_PYTHON: its only value is site" >&2
-        return 2
-    fi
-    if [[ ${HPC_DEEPFAKE_KIND:-gpu} != @(gpu|cpu|small) ]]; then
-        echo "activate.sh: HPC_DEEPFAKE_KIND=$HPC_DEEPFAKE_KIND: give gpu, cpu or small" >&2
-        return 2
-    fi
+    local image=${HPC_DEEPFAKE_IMAGE:-} name possible advice
+    while read -r name possible advice; do
+        name=HPC_DEEPFAKE_$name
+        # shellcheck disable=SC2053 # a pattern
+        [[ -z ${!name:-} || ${!name} == $possible ]] || {
+            echo "activate.sh: $name=${!name}: $advice" >&2
+            return 2
+        }
+    done <<'EOF'
+PYTHON @(site) its only value is site
+KIND @(gpu|cpu|small) give gpu, cpu or small
+SCHEDULER @(slurm|pbs) give slurm or pbs
+DEVICE @(cpu|gpu|auto) give cpu, gpu or auto
+RESUBMIT @(auto|yes|no) give auto, yes or no
+EOF
     # Other tools have names of images instead of files.
     if [[ -n $image && ${HPC_DEEPFAKE_CONTAINER:-apptainer} == @(apptainer|singularity)* &&
         $image != *://* && ! -r $image ]]; then
@@ -364,5 +439,4 @@ _hd_sbatch_options() {
     fi
 }
 
-# shellcheck disable=SC2317 # run instead of sourced: exit
-_hd_main || return 2 2>/dev/null || exit 2
+_hd_main || return 2

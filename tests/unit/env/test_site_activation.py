@@ -2,6 +2,7 @@
 that sbatch reads."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+
+from hpc_deepfake.jobs.site.words import OTHERS, WORDS
 
 # A module command in the style of Lmod: it reads variables that are not set, takes parts of
 # versions and other names, swaps what excludes each other, and returns 1 for what it doesn't find.
@@ -111,6 +114,15 @@ def test_job_shells_without_a_module_command_get_it_from_a_profile_script(activa
     done = activate("load_modules gcc || return\n", "set -eu")
     assert done.stdout == "code 2\n"
     assert "export HPC_DEEPFAKE_PROFILE=/etc/profile.d/lmod.sh" in done.stderr
+
+
+@pytest.mark.parametrize("names", ["", '""', "$NOT_SET", 'gcc "$NOT_SET"'])
+def test_load_modules_without_names(activate, names):
+    """Also where the site file goes on after it."""
+    done = activate(f"\nload_modules {names}\nexport HPC_DEEPFAKE_QOS=q\n",
+                    f"set -euo pipefail\n{LMOD}")
+    assert done.stdout == "code 2\n"
+    assert done.stderr == "activate.sh: env/sites/here.sh line 2: load_modules names no module\n"
 
 
 @pytest.mark.skipif(shutil.which("modulecmd") is None, reason="no Environment Modules here")
@@ -255,11 +267,37 @@ def test_qsubs_options_are_not_sbatchs(activate):
 @pytest.mark.parametrize(("word", "message"), [
     ("PYTHON=mine", "HPC_DEEPFAKE_PYTHON=mine: its only value is site"),
     ("KIND=big", "HPC_DEEPFAKE_KIND=big: give gpu, cpu or small"),
+    ("SCHEDULER=lsf", "HPC_DEEPFAKE_SCHEDULER=lsf: give slurm or pbs"),
+    ("DEVICE=tpu", "HPC_DEEPFAKE_DEVICE=tpu: give cpu, gpu or auto"),
+    ("RESUBMIT=never", "HPC_DEEPFAKE_RESUBMIT=never: give auto, yes or no"),
     ("IMAGE=/no/it.sif", "no container image /no/it.sif (HPC_DEEPFAKE_IMAGE of site here)")])
 def test_impossible_values(activate, word, message):
     done = activate(f"export HPC_DEEPFAKE_{word}\n", "set -euo pipefail", "echo here")
     assert done.stdout == "code 2\nhere\n"
     assert done.stderr == f"activate.sh: {message}\n"
+
+
+def test_a_word_that_the_site_file_made_up(activate):
+    """What the user's shell holds is not the site file's."""
+    done = activate("# x\nexport HPC_DEEPFAKE_QOS=q HPC_DEEPFAKE_ACOUNT=p\n", "set -euo pipefail",
+                    "echo here", HPC_DEEPFAKE_MINE="1")
+    assert done.stdout == "code 2\nhere\n"
+    assert done.stderr.startswith("activate.sh: env/sites/here.sh line 2: HPC_DEEPFAKE_ACOUNT is "
+                                  "unknown; the words are in env/sites/template.sh")
+    assert activate("", HPC_DEEPFAKE_MINE="1").stdout == ""
+
+
+def test_bash_and_python_know_the_same_words():
+    text = (ROOT / "env" / "activate.sh").read_text(encoding="utf-8")
+    known = re.search(r"local name line known='\n([^']*)'", text)
+    assert known is not None and set(known[1].split()) == set(WORDS) | OTHERS
+
+
+def test_a_file_with_windows_line_ends(activate):
+    done = activate("export HPC_DEEPFAKE_ACCOUNT=p\r\n", "set -euo pipefail")
+    assert done.stdout == "code 2\n"
+    assert done.stderr == ("activate.sh: env/sites/here.sh has Windows line ends: remove them "
+                           "with: sed -i 's/\\r$//' env/sites/here.sh\n")
 
 
 @pytest.mark.parametrize("container", ["shifter", "podman-hpc", "pyxis"])
@@ -299,3 +337,67 @@ def test_a_site_with_an_old_python_is_refused(activate, tmp_path):
     # A container that srun starts has its own.
     site = "export HPC_DEEPFAKE_PYTHON=site HPC_DEEPFAKE_SRUN_OPTIONS=--environment=/x.toml\n"
     assert activate(site, "set -euo pipefail", "", **path).stdout == ""
+
+
+# --- the environment
+
+
+@pytest.fixture
+def of_another_clone(tmp_path):
+    """The environment of the clone, built from the clone `theirs` by the stamp of setup.sh."""
+    stamps = tmp_path / "my clone" / ".venv" / "stamps"
+
+    def build(clone):
+        stamps.mkdir(exist_ok=True)
+        (stamps / "project").write_text(f"{clone} 0123456789abcdef python 3.11 fedcba9876543210\n")
+
+    return build
+
+
+def test_an_environment_of_another_clone_runs_this_ones_code(activate, tmp_path, of_another_clone):
+    """And again that of the other clone, when that one is activated in the same shell."""
+    mine, theirs = tmp_path / "my clone", tmp_path / "their clone"
+    shutil.copytree(ROOT / "env", theirs / "env")
+    of_another_clone(theirs)
+    shown = 'echo "${PYTHONPATH-}|$PATH"'
+    after = f"""{shown}; export SITE= HPC_DEEPFAKE_ENV="{mine}/.venv"
+        source "{theirs}/env/activate.sh"; {shown}"""
+    done = activate("", "set -euo pipefail", after, PYTHONPATH="/more")
+    first, second = done.stdout.splitlines()
+    assert first.startswith(f"{mine}:/more|{mine}/env/bin:{mine}/.venv/bin:"), done.stderr
+    assert second.startswith(f"/more|{mine}/.venv/bin:") and f"{mine}/env/bin" not in second
+    assert done.stderr == (f"activate.sh: note: the environment {mine}/.venv was built from the "
+                           f"clone {theirs}; the code that runs is that of {mine}\n")
+
+
+def test_an_environment_of_this_clone_is_as_it_is(activate, tmp_path, of_another_clone):
+    (tmp_path / "link").symlink_to(tmp_path / "my clone")
+    for clone in ("link", "my clone"):
+        of_another_clone(tmp_path / clone)
+        done = activate("", "set -euo pipefail", 'echo "${PYTHONPATH-none}"')
+        assert (done.stdout, done.stderr) == ("none\n", "")
+
+
+@pytest.mark.parametrize("python", [None, "#!/no/such/interpreter\n", "#!/bin/false\n"])
+def test_an_environment_whose_python_this_node_cannot_run(activate, tmp_path, python):
+    """Its Python belongs to a module, to another architecture, or to another machine."""
+    target = tmp_path / "python3"
+    if python:
+        target.write_text(python)
+        target.chmod(0o755)
+    link = tmp_path / "my clone" / ".venv" / "bin" / "python"
+    link.unlink()
+    link.symlink_to(target)
+    done = activate("", "set -euo pipefail")
+    assert done.stdout == "code 2\n"
+    assert f"{link} leads to {target}, which this node can't run: load the Python" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["bash {}", "bash --posix {}", "sh {}", "sh -c '. {}'"])
+def test_executed_or_in_another_shell_it_says_how_to_use_it(command):
+    if command.startswith("sh -c") and Path("/bin/sh").resolve().name == "bash":
+        pytest.skip("sh is bash, which may source it")
+    done = subprocess.run(["bash", "-c", command.format(ROOT / "env" / "activate.sh")],
+                          capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr == "activate.sh: source it, in bash: source env/activate.sh\n"
