@@ -17,12 +17,12 @@ from hpc_deepfake.core.json_data import dictionary, items
 from hpc_deepfake.core.log import log
 from hpc_deepfake.core.options import Parser
 from hpc_deepfake.core.text import plural
-from hpc_deepfake.jobs import DIALECTS, active_elements, scheduler_here, submit_job
+from hpc_deepfake.jobs import active_elements, scheduler_here, submit_job
 from hpc_deepfake.sweep import plan as plans
 from hpc_deepfake.sweep import planning
 from hpc_deepfake.sweep.plan import STOPPED, Sweep, Trial
 
-_ARRAYS = "arrays.json"  # in the folder's jobs: the trials of each array that may be queued
+_ARRAYS = "arrays.json"  # in the folder's jobs: the trials of each array that was submitted
 _MOST = 1000  # elements: SLURM's MaxArraySize is 1001 unless a site changed it
 _REPORT_TIME = "0:10:00"
 # Options of `job submit` that hold for the job of the report too.
@@ -41,7 +41,8 @@ def submit(options: Namespace, sweep: Sweep, others: Sequence[str]) -> int:
         The exit code.
 
     Raises:
-        InputError: impossible options, or the scheduler refuses the job.
+        InputError: impossible options, the scheduler refuses the job, or it doesn't say what is
+            queued already.
     """
     folder: Path = options.folder
     scheduler = scheduler_here(options.scheduler, _given(others)["site"])
@@ -127,20 +128,35 @@ def _given(others: Sequence[str]) -> dict[str, str | None]:
 
 
 def _queued(folder: Path, sweep: Sweep) -> set[int]:
-    """Numbers of the trials that are queued or running, as far as this folder's records tell."""
+    """Numbers of the trials that are queued or running, as far as this folder's records tell.
+
+    Raises:
+        InputError: the scheduler doesn't say.
+    """
     queued: set[int] = set()
     for array in _arrays(folder):
         numbers = items(array.get("trials"))
-        active = active_elements(str(array.get("scheduler")), str(array.get("id")))
+        active = _active(str(array.get("scheduler")), str(array.get("id")),
+                         folder / "jobs" / _ARRAYS)
         queued |= {numbers[index] for index in active if index < len(numbers)}
     for trial in sweep.trials:
         if trial.number in queued or plans.state(folder, trial)[0] != STOPPED:
             continue
+        record, successor = plans.path(folder, trial) / "jobs" / "next", ""
         with suppress(OSError):  # a job that resumes it: PBS gives it another id
-            successor = (plans.path(folder, trial) / "jobs" / "next").read_text().strip()
-            if successor and any(active_elements(name, successor) for name in DIALECTS):
-                queued.add(trial.number)
+            successor = record.read_text().strip()
+        if successor and _active("pbs", successor, record):
+            queued.add(trial.number)
     return queued
+
+
+def _active(scheduler: str, job: str, record: Path) -> set[int]:
+    """As ``active_elements``; the message names the record of the job."""
+    try:
+        return active_elements(scheduler, job)
+    except InputError as error:
+        raise InputError(f"nothing was submitted: {error}\nOnce more when it answers; if it never "
+                         f"will, and no job of this sweep is left, delete {record}") from None
 
 
 def _arrays(folder: Path) -> list[dict[str, object]]:
@@ -151,10 +167,8 @@ def _arrays(folder: Path) -> list[dict[str, object]]:
 
 
 def _remember(folder: Path, scheduler: str, job: str, trials: Sequence[Trial]) -> None:
-    """Keep which element of the array is which trial, with the arrays that are still queued."""
-    arrays = [array for array in _arrays(folder)
-              if active_elements(str(array.get("scheduler")), str(array.get("id")))]
-    arrays.append({"scheduler": scheduler, "id": job,
-                   "trials": [trial.number for trial in trials]})
+    """Keep which element of the array is which trial, with the arrays submitted before."""
+    arrays = [*_arrays(folder), {"scheduler": scheduler, "id": job,
+                                 "trials": [trial.number for trial in trials]}]
     (folder / "jobs").mkdir(exist_ok=True)
     write_json(folder / "jobs" / _ARRAYS, arrays)

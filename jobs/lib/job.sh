@@ -35,6 +35,7 @@ job_step=''         # name of the step being launched, for the accounting
 job_records=''      # folder of this job's script, variables, first error and outcome
 job_guest=''        # name of a job that leaves outcome and next there to the job that did the work
 job_reruns=0        # how often the scheduler itself has run it again
+unknown=''          # what the scheduler said instead of whether a job is queued or running
 # Written into the script of a job that resumes an earlier one.
 job_restarts=${job_restarts:-0} # how often it was resumed after a stop
 job_element=${job_element:-}    # number within an array, or empty
@@ -549,7 +550,7 @@ compare() {
 # A scaling study: a job for each run that is still to be done, and a last one, after all of them,
 # for the report. The report and micro-benchmarks are jobs of this script, too.
 scaling_study() {
-    local folder dry='' words=() options=() ids=() plan=() lines line run=() name id at
+    local folder dry='' words=() options=() ids=() plan=() queued=() known lines line run=() name id at
     folder=$(chosen run RUN "runs/scaling-${job_id:-$(date +%Y-%m-%dT%H-%M-%S)}")
     case ${HPC_DEEPFAKE_REPORT:-} in
         microbench)
@@ -603,10 +604,21 @@ scaling_study() {
         return
     fi
     mapfile -t words <<<"$lines"
-    for line in "${words[@]}"; do
+    for line in "${words[@]}"; do # before anything is submitted
         eval "run=($line)" # quoted for the shell: name, id of its previous job, words for submit
+        known=0
+        { [[ -n ${run[1]} ]] && queued_or_running "${run[1]}"; } || known=$?
+        ((known < 2)) || {
+            rm -f "$folder/in-use.json"
+            die "nothing was submitted: it is not known what is queued or running (asked for job ${run[1]}): $unknown
+Once more when it answers; if it never will, and no job of this study is left, delete the files $job_records/*.id"
+        }
+        queued+=("$known")
+    done
+    for at in "${!words[@]}"; do
+        eval "run=(${words[at]})"
         name=${run[0]} id=${run[1]}
-        if [[ -n $id ]] && queued_or_running "$id"; then
+        if ((queued[at] == 0)); then
             say "$name: already in job $id"
         else
             submit_together "$(job_file "${run[2]}")" "${run[@]:3}"

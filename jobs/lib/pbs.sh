@@ -140,14 +140,18 @@ after_work=any
 
 cancel() { qdel "$@"; } # JOB…
 
-queued_or_running() { # JOB; qstat lists no finished one without -x
+# queued_or_running JOB: 0 if it is, 1 if it isn't, 2 if PBS doesn't say; what it says instead is in
+# $unknown. qstat lists no finished one without -x.
+queued_or_running() {
     local answer attempt
     for attempt in 1 2 3; do
-        ! answer=$(qstat "$1" 2>&1) || return 0
-        [[ $answer == *@(connect|ommunication|imed out)* ]] || return 1 # else the server is busy
+        ! answer=$(timeout 60 qstat "$1" 2>&1) || return 0
+        [[ ! ${answer,,} == *@(unknown job|has finished|illegally formed)* ]] || return 1
+        [[ $answer == *@(connect|ommunication|imed out)* ]] || break # else the server is busy
         ((attempt == 3)) || sleep 10
     done
-    return 1
+    unknown=${answer:-qstat gives no answer}
+    return 2
 }
 
 # shellcheck source=jobs/lib/pbs_successor.sh

@@ -64,6 +64,15 @@ submit_again() { return 1; } # so no job has to follow another id
 
 cancel() { scancel "$@"; } # JOB…
 
-queued_or_running() { # JOB
-    [[ -n $(squeue --noheader --jobs="$1" --states=PENDING,RUNNING,SUSPENDED,CONFIGURING,COMPLETING 2>/dev/null) ]]
+# queued_or_running JOB: 0 if it is, 1 if it isn't, 2 if SLURM doesn't say; what it says instead is in
+# $unknown
+queued_or_running() {
+    local answer
+    if answer=$(timeout 60 squeue --noheader --format=%i --jobs="$1" --states=PENDING,RUNNING,SUSPENDED,CONFIGURING,COMPLETING 2>&1); then
+        [[ $'\n'${answer// /} == *$'\n'"$1"* ]] # without warnings
+        return
+    fi
+    [[ ! ${answer,,} == *'invalid job id'* ]] || return 1
+    unknown=${answer:-squeue gives no answer}
+    return 2
 }

@@ -30,7 +30,10 @@ def slurm(tmp_path: Path) -> Path:
         echo $((100 + n))""")
     command(folder, "squeue", f"""
         for word; do
-            [[ $word != --jobs=* ]] || grep -x "${{word#--jobs=}}" {tmp_path}/queue
+            [[ $word != --jobs=* ]] || grep -x "${{word#--jobs=}}" {tmp_path}/queue || {{
+                echo "slurm_load_jobs error: Invalid job id specified" >&2
+                exit 1
+            }}
         done""")
     (tmp_path / "queue").touch()
     return folder
@@ -118,6 +121,17 @@ def test_only_missing_runs_are_submitted(slurm, tmp_path):
     assert len(options) == 6 and "--dependency=afterany:101:104" in options[-1]
 
 
+def test_nothing_is_submitted_twice_where_slurm_does_not_answer(slurm, tmp_path):
+    assert submit(slurm, tmp_path).returncode == 0
+    command(slurm, "squeue", "echo 'squeue: error: Unable to contact slurm controller' >&2; exit 1")
+    done = submit(slurm, tmp_path)
+    assert done.returncode == 2, done.stdout
+    assert "error: nothing was submitted: it is not known what is queued or running (asked for " \
+        "job 100): squeue: error: Unable to contact" in done.stderr
+    assert len((tmp_path / "options").read_text().splitlines()) == 4
+    assert not (tmp_path / "my study" / "in-use.json").exists()
+
+
 def test_when_all_runs_are_done_the_report_is_written_at_once(slurm, tmp_path):
     assert submit(slurm, tmp_path, MAX_NODES="2").returncode == 0
     for run in study.read(tmp_path / "my study").runs:
@@ -200,7 +214,10 @@ def test_pbs(tmp_path):
         cp "${{@: -1}}" {tmp_path}/submitted.$((100 + n))
         printf '%s\\n' "${{*:1:$#-1}}" >>{tmp_path}/options
         echo $((100 + n)).server""")
-    command(folder, "qstat", f'grep -qx "$1" {tmp_path}/queue')
+    command(folder, "qstat", f'''grep -qx "$1" {tmp_path}/queue || {{
+        echo "qstat: Unknown Job Id $1" >&2
+        exit 153
+    }}''')
     (tmp_path / "queue").touch()
 
     def study_of(**variables: str) -> subprocess.CompletedProcess[str]:
@@ -221,6 +238,12 @@ def test_pbs(tmp_path):
     assert "-Wdepend=afterany:100.server:101.server:102.server:103.server" in options[4]
     (tmp_path / "queue").write_text("103.server\n")
     assert "n0008-r1: already in job 103.server" in study_of().stdout
+    jobs = len((tmp_path / "options").read_text().splitlines())
+    command(folder, "qstat", "echo 'pbs_iff: cannot open socket' >&2; exit 1")
+    done = study_of()
+    assert done.returncode == 2 and "queued or running (asked for job " in done.stderr
+    assert ": pbs_iff: cannot open socket\nOnce more when it answers" in done.stderr
+    assert len((tmp_path / "options").read_text().splitlines()) == jobs
 
 
 def test_the_report_waits_for_a_run_that_continues_in_another_job(tmp_path):

@@ -58,7 +58,8 @@ def slurm(jobs: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         cat >{tmp_path}/submitted.$((100 + n))
         printf '%s\\n' "$*" >>{tmp_path}/options
         echo $((100 + n))""")
-    command(folder, "squeue", f"cat {tmp_path}/queue 2>/dev/null")
+    (tmp_path / "queue").touch()
+    command(folder, "squeue", f"cat {tmp_path}/queue")
     monkeypatch.setenv("PATH", str(folder), prepend=":")
     return folder
 
@@ -113,6 +114,25 @@ def test_only_what_is_missing_and_not_queued_is_submitted_again(slurm, tmp_path,
     (tmp_path / "queue").write_text("")
     assert sweep.main(words) == 0
     assert assigned(tmp_path / "submitted.104", "TRIALS") == "3 4"
+
+
+def test_nothing_is_submitted_twice_where_the_scheduler_does_not_answer(slurm, tmp_path, capsys):
+    """What was submitted before stays recorded; a job that the scheduler has forgotten is over."""
+    words = ["submit", str(FOLDER), "slurm"]
+    assert sweep.main([*words, *GRID]) == 0
+    command(slurm, "squeue", "echo 'slurm_load_jobs error: Unable to contact slurm controller "
+            "(connect failure)' >&2; exit 1")
+    with pytest.raises(InputError, match=r"nothing was submitted: it is not known what is queued "
+                       r"or running \(asked for job 100\): squeue: .*connect failure\)\nOnce more"):
+        sweep.main(words)
+    command(slurm, "squeue", "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1")
+    assert sweep.main(words) == 0
+    # the first array is queued after all, as its cluster now says
+    command(slurm, "squeue", '[[ " $* " != *" --jobs=100 "* ]] || printf "100_%s\\n" 0 1 2 3')
+    capsys.readouterr()
+    assert sweep.main(words) == 0
+    assert "already queued or running: 4 trials\nnothing to submit" in capsys.readouterr().out
+    assert len((tmp_path / "options").read_text().splitlines()) == 4
 
 
 def test_a_dry_run_shows_trials_script_and_cost_and_submits_nothing(slurm, tmp_path, capsys):
