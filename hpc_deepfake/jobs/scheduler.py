@@ -9,10 +9,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.log import log
+from hpc_deepfake.jobs.queue.state import is_id
 from hpc_deepfake.jobs.script import SLURM
 from hpc_deepfake.jobs.script.dialect import Dialect, Directives
 from hpc_deepfake.jobs.site import set_by_activation
 
+_PATIENCE = 10.0  # seconds until it is said that a submission takes long
 # Variables that jobs/lib sets for a single job.
 _OF_ONE_JOB = {"OMP_NUM_THREADS"} | {f"HPC_DEEPFAKE_{name}" for name in (
     "CHAIN", "STAGED", "RANK_LOGS", "ERROR_FILE", "OUTCOME_FILE")}
@@ -45,7 +47,7 @@ def after(dialect: Dialect, jobs: Sequence[tuple[str, str]]) -> list[str]:
 
 def queue(command: Sequence[str], script: str, variables: Mapping[str, str],
           before: Sequence[str]) -> str:
-    """Submit a script.
+    """Submit a script, however long the scheduler takes.
 
     Args:
         command: of the scheduler, with options.
@@ -57,30 +59,66 @@ def queue(command: Sequence[str], script: str, variables: Mapping[str, str],
         The job's id.
 
     Raises:
-        InputError: the command is missing, or the scheduler refuses the job.
+        InputError: the command is missing, the scheduler refuses the job, or it gives no id.
     """
     program = command[0]
+    slurm = program == "sbatch"
+    look = "squeue --me" if slurm else "qstat -u $USER"
+    status, output, errors = _run(command, script, variables, look)
+    answer = (errors or output).strip()
+    job = _id(output)
+    if not status and job:
+        if errors.strip():
+            log.warning("%s", errors.rstrip())
+        return job
+    if status:
+        message = (f"{program} refused the job: {answer or f'exit code {status}'}\nChange "
+                   "directives with --set KEY=VALUE or --unset KEY. What is available: ")
+        message += ("sinfo, sacctmgr show associations user=$USER" if slurm else "qstat -Q, "
+                    "pbsnodes -a; where compute nodes may not submit jobs, submit on a login node")
+    else:
+        message = f"{program} ended well but gave no job id: look in {look}"
+        message += f". It printed: {answer}" if answer else ""
+    if before:
+        message += (f".\nAlready submitted: {', '.join(before)}; to cancel them: "
+                    f"{'scancel' if slurm else 'qdel'} {' '.join(before)}")
+    raise InputError(message)
+
+
+def _run(command: Sequence[str], script: str, variables: Mapping[str, str],
+         look: str) -> tuple[int, str, str]:
+    """Exit code, output and errors of a command that submits; ``look`` shows what is queued."""
+    program = command[0]
     try:
-        done = subprocess.run(command, input=script, env=variables, capture_output=True,
-                              encoding="utf-8", errors="backslashreplace")
+        process = subprocess.Popen(command, env=variables, encoding="utf-8",
+                                   errors="backslashreplace", stdin=subprocess.PIPE,
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     except OSError as error:
         raise InputError(f"cannot start {program} ({error.strerror}): submit on a login node of "
                          "the cluster; `hpc-deepfake job render` prints the script") from None
-    job = done.stdout.strip().rpartition("\n")[2].partition(";")[0]
-    if done.returncode or not job[:1].isdigit():
-        answer = (done.stderr or done.stdout).strip() or f"exit code {done.returncode}"
-        advice = ("sinfo, sacctmgr show associations user=$USER" if program == "sbatch" else
-                  "qstat -Q, pbsnodes -a; where compute nodes may not submit jobs, submit on a "
-                  "login node")
-        if before:
-            cancel = "scancel" if program == "sbatch" else "qdel"
-            advice += (f".\nAlready submitted: {', '.join(before)}; to cancel them: "
-                       f"{cancel} {' '.join(before)}")
-        raise InputError(f"{program} refused the job: {answer}\nChange directives with --set "
-                         f"KEY=VALUE or --unset KEY. What is available: {advice}")
-    if done.stderr.strip():
-        log.warning("%s", done.stderr.rstrip())
-    return job
+    with process:
+        try:
+            try:
+                output, errors = process.communicate(script, _PATIENCE)
+            except subprocess.TimeoutExpired:
+                log.info("waiting for %s, which has not answered for %g s", program, _PATIENCE)
+                output, errors = process.communicate()
+        except KeyboardInterrupt:
+            process.kill()
+            log.warning("\nnote: %s may have queued the job: look in %s", program, look)
+            raise
+    return process.returncode, output, errors
+
+
+def _id(output: str) -> str:
+    """The job's id in the output of sbatch, which may ignore --parsable, or of qsub, whatever else
+    a site's wrapper prints; empty without one."""
+    for line in reversed(output.split("\n")):
+        match = re.fullmatch(r"(?:Submitted batch job +)?(\d\S*?)(?:;.*| on cluster .*)?",
+                             line.strip())
+        if match and is_id(match[1]):
+            return match[1]
+    return ""
 
 
 def log_file(dialect: Dialect, directives: Directives, job: str) -> str:

@@ -348,6 +348,20 @@ submit() {
     printf '%s\n' "$id"
 }
 
+# submitting COMMAND…: runs a command of the scheduler that submits a job, and prints the job's id: the
+# last one in an answer to which a site's wrapper may add anything
+submitting() {
+    local answer id look='squeue --me'
+    [[ $job_scheduler == slurm ]] || look="qstat -u \$USER"
+    answer=$("$@") || return
+    id=$(sed -n 's/^ *Submitted batch job  *//; s/ on cluster .*//; s/;.*//; s/^ *\([0-9][][A-Za-z0-9_.+-]*\) *$/\1/p' <<<"$answer" | tail -n 1)
+    [[ -n $id ]] || {
+        say "$1 ended well but gave no job id: look in $look${answer:+. It printed: $answer}" >&2
+        return 2
+    }
+    printf '%s\n' "$id"
+}
+
 # Whether scripts can be rendered: not where only jobs have a container
 can_render() {
     [[ -n $job_id ]] || ! container_by_srun || host_python || {

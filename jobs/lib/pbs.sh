@@ -127,7 +127,7 @@ queue() {
     own=$(sed -n 's/^#PBS -\([Aq]\).*/\1/p' "$script")
     [[ $own == *A* || -z ${HPC_DEEPFAKE_ACCOUNT:-} ]] || set -- -A "$HPC_DEEPFAKE_ACCOUNT" "$@"
     [[ $own == *q* || ${HPC_DEEPFAKE_PARTITION:-' '} == *[\ :]* ]] || set -- -q "$HPC_DEEPFAKE_PARTITION" "$@"
-    qsub "$@" "$script"
+    submitting qsub "$@" "$script"
 }
 
 after() { # HOW JOB: option to start after another job; HOW: ok, any

@@ -51,7 +51,7 @@ queue() (
         HPC_DEEPFAKE_{STAGED,RANK_LOGS,ERROR_FILE,OUTCOME_FILE}; do
         [[ $name == SLURM_CONF ]] || unset "$name"
     done
-    sbatch --parsable "$@" "$script" | sed 's/;.*//'
+    submitting sbatch --parsable "$@" "$script"
 )
 
 after() { # HOW JOB: option to start after another job; HOW: ok, any

@@ -16,6 +16,7 @@ from hpc_deepfake import cli
 from hpc_deepfake.core import log
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.jobs import command as job
+from hpc_deepfake.jobs import scheduler as submission
 from hpc_deepfake.jobs.scheduler import log_file
 from hpc_deepfake.jobs.script import DIALECTS, PBS, SLURM
 from hpc_deepfake.jobs.script.text import directives, variables
@@ -444,11 +445,46 @@ def test_a_machine_without_the_scheduler(cluster, monkeypatch, scheduler):
         run("submit", scheduler, "train_cpu")
 
 
-def test_a_scheduler_that_prints_no_id(cluster):
+@pytest.mark.parametrize(("program", "printed", "number"), [
+    ("sbatch", "Submitted batch job 4711", "4711"),
+    ("qsub", "welcome\n4711.server\ngoodbye", "4711.server"),
+    ("sbatch", "Submitted batch job 4711 on cluster big", "4711"),
+    ("sbatch", "4711;big\n3 jobs left today", "4711"), ("sbatch", "maintenance today", None),
+    ("qsub", "", None), ("sbatch", "4711\0", None)])
+def test_an_accepted_job_whose_id_is_printed_in_another_way_or_not_at_all(cluster, capsys, program,
+                                                                          printed, number):
+    """As by a site's own wrapper."""
+    answer = cluster.here.parent / "answer"
+    answer.write_text(printed)
+    (cluster.here.parent / "bin" / program).write_text(f"#!/bin/sh\ncat {answer}\n")
+    words = ["submit", "slurm" if program == "sbatch" else "pbs", "train_cpu"]
+    if number:
+        run(*words)
+        assert f"submitted: job {number}" in capsys.readouterr().out
+        return
+    look = "squeue --me" if program == "sbatch" else r"qstat -u \$USER"
+    with pytest.raises(InputError, match=f"{program} ended well but gave no job id: look in "
+                       f"{look}"):
+        run(*words)
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_a_submission_that_takes_long(cluster, capsys, monkeypatch, interrupted):
+    """It is waited for, with a word; once interrupted, the job may be queued nevertheless."""
+    monkeypatch.setattr(submission, "_PATIENCE", 0.1)
+    log.start()
     program = cluster.here.parent / "bin" / "sbatch"
-    program.write_text("#!/bin/sh\necho maintenance today\n")
-    with pytest.raises(InputError, match="refused the job: maintenance today"):
+    end = f"kill -INT {os.getpid()}; exec sleep 60" if interrupted else "echo 4711"
+    program.write_text(f"#!/bin/sh\nsleep 0.5\n{end}\n")
+    if interrupted:
+        with pytest.raises(KeyboardInterrupt):
+            run("submit", "slurm", "train_cpu")
+    else:
         run("submit", "slurm", "train_cpu")
+    out, err = capsys.readouterr()
+    assert err.startswith("waiting for sbatch, which has not answered for 0.1 s\n")
+    assert ("sbatch may have queued the job: look in squeue --me" in err) == interrupted
+    assert ("submitted: job 4711" in out) != interrupted
 
 
 @pytest.mark.parametrize(("dialect", "words", "log"), [

@@ -278,6 +278,29 @@ def test_a_pipeline_of_which_a_job_is_refused_cancels_the_others(
     assert last.endswith(by_hand) == inside and ("RUN=it\\'s" in last) == inside
 
 
+@pytest.mark.parametrize(("scheduler", "program", "look", "one", "other"), [
+    ("slurm", "sbatch", "squeue --me", "Submitted batch job 4711", "4712;big\nhave a nice day"),
+    ("pbs", "qsub", "qstat -u $USER", "project: 12 hours left\n4711.server", "4712.server")])
+def test_ids_are_found_in_what_a_sites_wrapper_prints(
+        bin_path: Path, tmp_path: Path, scheduler: str, program: str, look: str, one: str,
+        other: str) -> None:
+    """Of three jobs of a pipeline, the last one gets no id."""
+    command(bin_path, program, f"""case ${{@: -1}} in
+        */preprocess-*) echo '{one}' ;;
+        */train_cpu-*) echo '{other}' ;;
+        *) echo maintenance ;;
+        esac""")
+    for cancel in ("scancel", "qdel"):
+        command(bin_path, cancel, f'echo "$*" >{tmp_path}/cancelled')
+    done = run_script(JOBS / scheduler / "pipeline.sh", bin_path=bin_path, cwd=tmp_path,
+                      TRAIN="train_cpu", RUN="r")
+    assert done.returncode == 2, done.stderr
+    assert f"{program} ended well but gave no job id: look in {look}. It printed: maintenance" in \
+        done.stderr
+    suffix = "" if scheduler == "slurm" else ".server"
+    assert (tmp_path / "cancelled").read_text() == f"4711{suffix} 4712{suffix}\n"
+
+
 def test_outside_of_a_job_the_command_to_submit_is_named(bin_path: Path, tmp_path: Path) -> None:
     done = run_script(JOBS / "slurm" / "train_cpu.sh", bin_path=bin_path, cwd=tmp_path)
     assert done.returncode == 2
