@@ -15,14 +15,14 @@ from pathlib import Path
 from hpc_deepfake.core.errors import InputError, reason
 from hpc_deepfake.core.log import log
 from hpc_deepfake.core.streams import work_matters
-from hpc_deepfake.jobs import accounting, checking, cost, options, queue
+from hpc_deepfake.jobs import accounting, checking, cost, inputs, options, queue
 from hpc_deepfake.jobs.scheduler import environment
 from hpc_deepfake.jobs.script import DIALECTS, render
 from hpc_deepfake.jobs.script.dialect import Dialect
 from hpc_deepfake.jobs.script.request import Portable, Request
 from hpc_deepfake.jobs.script.template import split
-from hpc_deepfake.jobs.script.text import variables
-from hpc_deepfake.jobs.site import CLONE, chosen, for_site, read, users_keys
+from hpc_deepfake.jobs.script.text import directives, variables
+from hpc_deepfake.jobs.site import CLONE, chosen, for_site, placeholders, read, users_keys
 from hpc_deepfake.jobs.submission import submit
 
 
@@ -50,25 +50,31 @@ def main(argv: Sequence[str]) -> int:
 def _render(argv: Sequence[str]) -> int:
     """``job render``. Returns the exit code."""
     _, dialect, _, text, request = _parse("render", argv)
-    request = for_site(chosen(request), text, dialect, request)
+    site = chosen(request)
+    request = for_site(site, text, dialect, request)
     script = render(text, dialect, request)
     cost.of(script, dialect)  # refuses what can't be counted, such as an array without indices
     sys.stdout.write(script)
     _hint(text, request)
+    for left in placeholders(site, directives(script, dialect)):
+        log.warning("note: %s", left)
     return 0
 
 
 def _cost(argv: Sequence[str]) -> int:
     """``job cost``, of one job or of several, with + between them. Returns the exit code."""
-    words, bound = list(argv), cost.Cost()
+    words, bound, first = list(argv), cost.Cost(), True
     while True:
         end = words.index("+") if "+" in words else len(words)
-        _, dialect, _, text, request = _parse("cost", words[:end])
-        script = render(text, dialect, for_site(chosen(request), text, dialect, request))
+        arguments, dialect, _, text, request = _parse("cost", words[:end])
+        changed = for_site(chosen(request), text, dialect, request)
+        script = render(text, dialect, changed)
+        if arguments.check:
+            inputs.check(text, dialect, changed, directives(script, dialect), follows=not first)
         bound += cost.of(script, dialect, environment(dialect, users_keys(text, dialect, request)))
         if end == len(words):
             break
-        words = [*argv[:1], *words[end + 1:]]
+        words, first = [*argv[:1], *words[end + 1:]], False
     print(f"cost: {bound}")
     return 0
 

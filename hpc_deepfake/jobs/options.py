@@ -121,6 +121,11 @@ def parser(subcommand: str) -> Parser:
     more.add_argument("--kind", choices=KINDS,
                       help="take the site's words for this kind of job (default: gpu if GPUs are "
                            "requested; small for evaluate, pipeline and scaling_study)")
+    if subcommand == "cost":
+        more.add_argument("--check", action="store_true",
+                          help="also refuse what submit would refuse: wrong variables and "
+                               "arguments, and missing input, which jobs after a + may get from "
+                               "those before them")
     if subcommand == "submit":
         queue = cli.add_argument_group("submitting")
         queue.add_argument("--after", action="append", type=_dependency, metavar="ID[:ok|any]",

@@ -10,14 +10,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from hpc_deepfake.core.errors import InputError
-from hpc_deepfake.jobs import cost
+from hpc_deepfake.core.log import log
+from hpc_deepfake.jobs import cost, inputs
 from hpc_deepfake.jobs.queue import journal
 from hpc_deepfake.jobs.scheduler import after, environment, log_file, queue
 from hpc_deepfake.jobs.script import SLURM, render
 from hpc_deepfake.jobs.script.dialect import Dialect
 from hpc_deepfake.jobs.script.request import Request
 from hpc_deepfake.jobs.script.text import directives, variables, work
-from hpc_deepfake.jobs.site import chosen, for_site, users_keys
+from hpc_deepfake.jobs.site import chosen, for_site, placeholders, users_keys
 
 CHAINED = ("train", "compare", "preprocess")  # functions of jobs/lib/job.sh that can resume
 
@@ -37,7 +38,8 @@ def submit(options: Namespace, dialect: Dialect, name: str, text: str,
         The ids of the jobs; none in a dry run.
 
     Raises:
-        InputError: the changes are not possible, or the scheduler refuses the job.
+        InputError: the changes are not possible, the job would fail at its start, or the scheduler
+            refuses it.
     """
     requests, run = [request], None
     if options.chain:
@@ -45,16 +47,22 @@ def submit(options: Namespace, dialect: Dialect, name: str, text: str,
     elif work(text) == "evaluate":
         _needs_run(request, dialect, name)
     site = chosen(request)
-    scripts = [render(text, dialect, for_site(site, text, dialect, changed))
-               for changed in requests]
+    changes = [for_site(site, text, dialect, changed) for changed in requests]
+    scripts = [render(text, dialect, changed) for changed in changes]
     current = directives(scripts[0], dialect)
+    inputs.check(text, dialect, changes[0], current, follows=bool(options.after))
     environ = environment(dialect, users_keys(text, dialect, request))
     command = list(dialect.command)
     bill = f"cost: {cost.total(cost.of(script, dialect, environ) for script in scripts)}"
+    left = placeholders(site, current)
     if options.dry_run:
+        if left:
+            log.warning("note: %s", "; ".join(left))
         _dry_run(options, dialect, scripts, command)
         print(f"# {bill}")
         return []
+    if left:
+        raise InputError("\n".join(left))
     if run:
         print(f"run: {run}")
     print(bill)

@@ -176,6 +176,8 @@ def test_auto_takes_the_scheduler_that_is_there(cluster, capsys, monkeypatch):
     ["submit", "slurm", "evaluate"]])
 def test_the_message_on_a_missing_word_ends_with_a_call_that_works(cluster, words):
     """The last line of the message, pasted."""
+    (cluster.here / "runs" / "first").mkdir(parents=True)
+    (cluster.here / "casia2.h5").touch()
     with pytest.raises(InputError) as refused:
         run(*words)
     call = shlex.split(str(refused.value).rpartition("\n")[2])
@@ -235,7 +237,8 @@ def test_a_note_on_gpus_that_do_not_fit_the_device(cluster, capsys, name, gpus, 
 def test_what_is_rendered_is_what_is_submitted(cluster, capsys, scheduler):
     """On standard input. The job's id and its log are printed; what was submitted is recorded where
     the job will keep its records, for `job status` and to submit it again."""
-    words = [scheduler, "train_cpu", "--nodes", "2", "--var", "DATA=x.h5", "--", "--epochs", "3"]
+    words = [scheduler, "train_cpu", "--nodes", "2", "--var", f"DATA={os.devnull}", "--",
+             "--epochs", "3"]
     assert run("render", *words) == 0
     rendered = capsys.readouterr().out
     assert run("submit", *words) == 0
@@ -303,13 +306,13 @@ def test_requested_values_take_precedence_over_the_environment(cluster, monkeypa
     monkeypatch.setenv("DATA", "theirs.h5")
     monkeypatch.setenv("RUN", "theirs")
     assert run("submit", "slurm", "train_4gpu", "--partition", "gpu", "--time", "5", "--mem", "1G",
-               "--set", "array=1-2", "--unset", "requeue", "--var", "DATA=mine.h5") == 0
+               "--set", "array=1-2", "--unset", "requeue", "--var", f"DATA={os.devnull}") == 0
     environment = cluster.calls[0]["environment"]
     assert {name for name in environment if name.startswith("SBATCH_")} == {
         "SBATCH_QOS", "SBATCH_GPUS_PER_NODE"}
     assert environment["RUN"] == "theirs"
     assert assigned(cluster.calls[0]["script"]) == {"HPC_DEEPFAKE_HOME": str(ROOT),
-                                                    "DATA": "mine.h5"}
+                                                    "DATA": os.devnull}
 
 
 @pytest.mark.parametrize("inside", [True, False])

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from job_scripts import run_script
+from job_scripts import command, run_script
 from played_slurm import PlayedSlurm
 from speed import limit
 
@@ -21,7 +21,7 @@ from hpc_deepfake import cli
 from hpc_deepfake.core import log
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.jobs import command as job
-from hpc_deepfake.jobs.queue import cancel, journal, logs, lookup, reasons, records, table
+from hpc_deepfake.jobs.queue import cancel, journal, logs, lookup, pbs, reasons, records, table
 from hpc_deepfake.jobs.queue.logs import Tail
 from hpc_deepfake.jobs.queue.pbs import parse_qstat
 from hpc_deepfake.jobs.queue.slurm import parse_squeue
@@ -167,7 +167,7 @@ def test_a_pipeline_whose_preprocessing_runs(slurm, here, capsys):
 
 
 def test_a_data_file_that_is_not_there_yet(slurm, here, capsys):
-    assert run("submit", "slurm", "preprocess", "--var", "DATA=f.h5", "--var", "PICTURES=x") == 0
+    assert run("submit", "slurm", "preprocess", "--var", "DATA=f.h5", "--var", "PICTURES=..") == 0
     for subject in ("f.h5", "f.h5.jobs", "101"):
         assert run("status", subject) == 0
         assert "preprocess  waiting" in capsys.readouterr().out
@@ -176,7 +176,7 @@ def test_a_data_file_that_is_not_there_yet(slurm, here, capsys):
 def test_a_chain(slurm, here, capsys):
     """Jobs queued in advance: what each is, and in which order they resume the work."""
     assert run("submit", "slurm", "train_cpu", "--chain", "3", "--var", "RUN=runs/c", "--var",
-               "DATA=x.h5") == 0
+               f"DATA={os.devnull}") == 0
     started(here / "runs/c", "101", outcome=75)
     slurm.job("101", T="FAILED", r="NonZeroExitCode")
     slurm.job("102", T="RUNNING")
@@ -242,6 +242,20 @@ def test_a_scheduler_that_hangs(slurm, here, capsys, monkeypatch):
     assert "note: squeue: no answer within 0.3 s; these are the jobs' records alone\n" in err
     assert "finished" in out
     assert len(slurm.calls) == 1
+
+
+@pytest.mark.parametrize("words", [["status"], ["logs"], ["cancel", "--yes"]])
+def test_a_job_of_which_a_hanging_scheduler_tells_nothing(slurm, here, monkeypatch, words):
+    """It is not called unknown to the scheduler; of SLURM's commands only one is waited for."""
+    monkeypatch.setattr(lookup, "PATIENCE", 0.3)
+    slurm.hang()
+    with pytest.raises(InputError, match="it is not known whether there is a job 1234\n"
+                       "squeue: no answer within 0.3 s\n"):
+        run(*words, "1234")
+    assert len(slurm.calls) == 1
+    (slurm.folder / "hangs").unlink()
+    slurm.job("1234")
+    assert run("status", "1234") == 0
 
 
 def test_elements_of_an_array(slurm, here, capsys):
@@ -347,6 +361,15 @@ def test_answers_that_were_cut_or_hold_anything():
     assert (three.state, three.reason) == ("cancelled", "ended by signal 15")
 
 
+def test_ids_in_an_answer_that_holds_anything(here, tmp_path, monkeypatch):
+    """They become words of the next command."""
+    command(tmp_path, "qselect", r"printf '1\0.s\n--all\n2.s\n'")
+    command(tmp_path, "qstat", f'echo "$*" >{tmp_path}/asked; printf "Job Id: 2.s\\0\n"')
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    assert [one.id for one in pbs.own_jobs(20)[0]] == ["2.s\ufffd"]
+    assert (tmp_path / "asked").read_text() == "-f 2.s\n"
+
+
 def test_ids():
     assert [scheduler_of(name) for name in ("12", "12_3", "12.pbs", "12[3].pbs", "12[].pbs")] == [
         "", "slurm", "pbs", "pbs", "pbs"]
@@ -436,6 +459,25 @@ def test_following_a_log_to_the_next_job(slurm, here, capsys):
     assert "----- job 13 follows\n" in err and err.endswith("----- job 13: finished\n")
 
 
+def test_following_a_job_that_runs_and_has_no_log_yet(slurm, here, capsys):
+    started(here / "runs/a", "12").unlink()
+    slurm.job("12", T="RUNNING")
+
+    def work() -> None:
+        time.sleep(1.5)  # asked for more than once
+        (here / "runs/a/hd-12.log").write_text("one\n")
+        (here / "runs/a/jobs/12.outcome").write_text("0")
+        slurm.job("12", T="COMPLETED", r="None")
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    assert run("logs", "runs/a", "-f", "--every", "1") == 0
+    worker.join()
+    out, err = capsys.readouterr()
+    assert out == "one\n"
+    assert err.count(f"----- job 12 (running) has no log yet, {here}/runs/a/hd-12.log: waiting") == 1
+
+
 def test_a_log_that_is_cut_replaced_or_long(tmp_path):
     path = tmp_path / "log"
     tail = Tail(path, 5)
@@ -464,7 +506,7 @@ def test_a_log_that_is_cut_replaced_or_long(tmp_path):
 def test_cancelling_a_pipeline(slurm, here, capsys):
     """Those that wait first, so that none starts; what was submitted meanwhile too; others' jobs
     stay. It says what is kept, and how to resume."""
-    assert run("submit", "slurm", "train_cpu", "--var", "RUN=runs/a", "--var", "DATA=x.h5") == 0
+    assert run("submit", "slurm", "train_cpu", "--var", "RUN=runs/a") == 0
     slurm.job("101", T="RUNNING")
     started(here / "runs/a", "101")
     trained(here / "runs/a", 7, 30)
