@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hpc_deepfake.core.errors import EXIT_USAGE, InputError
@@ -37,7 +37,8 @@ def main(argv: Sequence[str]) -> int:
     site = _site(options.site)
     scheduler, why = _scheduler(site, options.scheduler)
     rendered, refused = jobs(site, DIALECTS[scheduler])
-    problems = [f"{name}: {reason}" for name, reason in refused.items()]
+    problems = [f"{_named(refused, reason, rendered)}: {reason}"
+                for reason in dict.fromkeys(refused.values())]
     problems += judging.problems(site, scheduler)
     problems += complaints({job.name: job.text for job in rendered})
     try:
@@ -60,12 +61,18 @@ def main(argv: Sequence[str]) -> int:
 
 def _site(name: str) -> Site:
     """The site of a name or a path."""
-    if "/" in name or name.endswith(".sh"):
-        path = Path(name)
+    path = Path(name)
+    if "/" in name or (name.endswith(".sh") and path.exists()):
         if path.resolve().parent == CLONE / "env" / "sites":
             return read(path.stem)
         return read_file(path)
     return read(name)
+
+
+def _named(refused: Mapping[str, str], reason: str, rendered: Sequence[Job]) -> str:
+    """The jobs that were refused for a reason."""
+    names = [name for name in refused if refused[name] == reason]
+    return ", ".join(names) if rendered or len(names) < len(refused) else "all jobs"
 
 
 def _scheduler(site: Site, given: str | None) -> tuple[str, str]:

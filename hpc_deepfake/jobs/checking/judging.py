@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from hpc_deepfake.jobs.script.template import places
-from hpc_deepfake.jobs.site import KINDS, PREFIX, Site
+from hpc_deepfake.jobs.site import KINDS, PREFIX, Site, placeholders
 
-PLACEHOLDER = "project123"  # in the template and the examples
 _MPI = re.compile(r"(?i)mpi|PrgEnv|conda|intel")
+_FILES = {"ENV": "environment", "IMAGE": "image", "PROFILE": "profile script",
+          "BIND": "folder to bind", "DATA": "folder of pictures"}
 _OF_SLURM = ("SRUN_MPI", "SRUN_OPTIONS")
 _OF_PBS = ("RESOURCES", *(f"{kind.upper()}_RESOURCES" for kind in KINDS), "RESUBMIT",
            "STOP_MARGIN")
@@ -19,9 +21,7 @@ _OF_PBS = ("RESOURCES", *(f"{kind.upper()}_RESOURCES" for kind in KINDS), "RESUB
 def problems(site: Site, scheduler: str) -> Iterator[str]:
     """What must be fixed before a job is submitted."""
     words = site.words
-    for name, value in words.items():
-        if PLACEHOLDER in value:
-            yield f"{site.place(name)}: replace {PLACEHOLDER} in '{value}'"
+    yield from placeholders(site)
     if scheduler == "pbs" and words.get("LAUNCHER") == "srun":
         yield f"{site.place('LAUNCHER')}: srun is SLURM's, but the scheduler is pbs"
     for name in ("PARTITION", "ACCOUNT"):
@@ -60,6 +60,7 @@ def notes(site: Site, scheduler: str, machine: Path = Path("/")) -> Iterator[str
                " MPI is linked with the module craype-accel-…; these programs set it to 0 then")
     if site.missing:
         yield f"commands that this machine lacks were skipped: {', '.join(site.missing)}"
+    yield from site.failed
     yield from _elsewhere(words, machine)
 
 
@@ -69,11 +70,12 @@ def _elsewhere(words: Mapping[str, str], machine: Path) -> Iterator[str]:
     interface = words.get("INTERFACE", "")
     if interface and not (machine / "sys/class/net" / interface).exists():
         lacking.append(f"network interface {interface}")
-    image = words.get("IMAGE", "")
-    if image.startswith("/") and not (machine / image[1:]).exists():
-        lacking.append(f"image {image}")
-    profile = words.get("PROFILE", "")
-    if profile and not (machine / profile.lstrip("/")).exists():
-        lacking.append(f"profile script {profile}")
+    for name, kind in _FILES.items():
+        paths = words.get(name, "").split(":" if name == "BIND" else None)
+        lacking += [f"{kind} {path}" for path in paths
+                    if path.startswith("/") and not (machine / path[1:]).exists()]
+    command = words.get("LAUNCHER", "auto").split()[0]
+    if command not in ("auto", "srun", "mpirun") and not shutil.which(command):
+        lacking.append(f"launcher {command}")
     if lacking:
         yield f"not on this machine: {', '.join(lacking)}"

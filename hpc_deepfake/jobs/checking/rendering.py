@@ -73,7 +73,7 @@ def complaints(scripts: Mapping[str, str]) -> Iterator[str]:
         for name, file in files.items():
             file.write_text(scripts[name], encoding="utf-8")
             yield from _says(["bash", "-n", str(file)], folder)
-        if shutil.which("shellcheck"):
+        if files and shutil.which("shellcheck"):
             # Without jobs/lib, which uses the variables: reading it for each script takes minutes.
             yield from _says(["shellcheck", "--exclude=SC1091,SC2034", "--format=gcc",
                               *map(str, files.values())], folder)

@@ -147,6 +147,10 @@ class Pbs(Dialect):
             return {}
         form = request.gpu_request.fill({"gpus": asked.gpus_per_node,
                                          "ranks": asked.ranks_per_node or 1})
+        for part in form.split(":"):
+            if not re.fullmatch(r"[\w.-]+=[^\s=+]+", part):
+                raise InputError(f"{request.gpu_request.where}: '{part}' is not a part of a chunk: "
+                                 "give NAME=VALUE, like ngpus={gpus}:gpu_type=a100")
         return {"l:select": re.sub(r"(?<=:)ngpus=\d+", lambda _: form, select)}
 
     def _whole(self, resources: Template, asked: Portable, current: Directives) -> Changes:

@@ -17,7 +17,7 @@ from hpc_deepfake.jobs.script.template import Template, split
 from hpc_deepfake.jobs.script.text import directives, edit, variables, work
 from hpc_deepfake.jobs.script.values import read_memory
 from hpc_deepfake.jobs.site.reading import Site, of_environment, read
-from hpc_deepfake.jobs.site.words import partitions
+from hpc_deepfake.jobs.site.words import DIRECTIVES, PLACEHOLDER, partitions
 
 SMALL = ("evaluate", "pipeline", "scaling_study")  # functions of jobs/lib/job.sh
 
@@ -94,6 +94,20 @@ def sited(text: str, dialect: Dialect) -> str:
     request = for_site(chosen(Request()), text, dialect, Request())
     return edit(text, dialect, changes(text, dialect, replace(request, gpu_request=None,
                                                               resources=None)))
+
+
+def placeholders(site: Site, now: Directives | None = None) -> list[str]:
+    """Words of a site file that still hold the placeholder of the examples, as messages.
+
+    Args:
+        site: its words.
+        now: directives of a job script: of the words that are written into it, only those count
+            that it has got; None: all count.
+    """
+    written = [value for value in (now or {}).values() if value and PLACEHOLDER in value]
+    return [f"{site.place(name)}: replace {PLACEHOLDER} in '{text}'"
+            for name, text in site.words.items() if PLACEHOLDER in text
+            and (now is None or name not in DIRECTIVES or any(value in text for value in written))]
 
 
 def users_keys(text: str, dialect: Dialect, request: Request) -> set[str]:

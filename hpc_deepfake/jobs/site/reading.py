@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import tempfile
@@ -21,26 +22,44 @@ CLONE = Path(__file__).resolve().parents[3]
 SECONDS = 20  # after which reading a file is given up
 
 # Prints records that end with a null byte: M a module, C a command that this machine lacks, E a
-# variable of the environment, and an empty one as the last.
+# variable of the environment, L line and name of a command that names no module, and an empty one
+# as the last.
 _READ = r"""
 exec 3>&1 1>&2
 record() { printf '%s\0' "$@" >&3; }
 command_not_found_handle() { record "C$1"; }
-load_modules() { record "${@/#/M}"; }
+loads() { # COMMAND NAME…
+    local command=$1 name at
+    shift
+    for name in "${@:-}"; do
+        [[ -z $name ]] || continue
+        for ((at = ${#BASH_SOURCE[@]} - 1; at > 1; at--)); do # the site file, of all callers
+            [[ ${BASH_SOURCE[at]} != "$_site_file" ]] || break
+        done
+        record "L${BASH_LINENO[at - 1]}: $command"
+        return
+    done
+    record "${@/#/M}"
+}
+load_modules() { loads load_modules "$@"; }
 module() {
     case ${1:-} in
-        load | add | try-load | try-add) load_modules "${@:2}" ;;
-        swap | switch) load_modules "${@: -1}" ;;
+        load | add | try-load | try-add) loads "module $1" "${@:2}" ;;
+        swap | switch)
+            (($# < 3)) || shift
+            loads 'module swap' "${@:2}"
+            ;;
     esac
 }
 ml() {
-    case ${1:-} in
-        load | add) load_modules "${@:2}" ;;
+    case ${1-list} in
+        load | add) loads "ml $1" "${@:2}" ;;
         purge | reset | restore | use | unload | list | avail | -*) ;;
-        *) load_modules "$@" ;;
+        *) loads ml "$@" ;;
     esac
 }
-source "$1" || exit
+_site_file=$1
+source "$_site_file" || exit
 for name in $(compgen -v HPC_DEEPFAKE_); do export "$name"; done
 for name in $(compgen -e); do record "E$name=${!name}"; done
 record ''
@@ -61,6 +80,7 @@ class Site:
         environment: other variables that the file sets.
         missing: commands that the file calls and this machine lacks.
         lines: number of the line on which a word is set.
+        failed: lines of the file that bash complained about, with what it said.
     """
 
     name: str
@@ -70,6 +90,7 @@ class Site:
     environment: Mapping[str, str] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
     lines: Mapping[str, int] = field(default_factory=dict)
+    failed: tuple[str, ...] = ()
 
     def place(self, word: str) -> str:
         """Where a word is set, and its name: the beginning of messages."""
@@ -96,8 +117,11 @@ def read(name: str) -> Site:
             values.
     """
     if name not in names():
-        close = get_close_matches(name, names(), n=1)
+        stem = Path(name).stem
+        close = [stem] if stem in names() else get_close_matches(name, names(), n=1)
         hint = f" (did you mean {close[0]}?)" if close else ""
+        if "/" in name:
+            hint += " (jobs read their site file there: give its name, not a path)"
         raise InputError(f"site {printable(name)}: no such file in {CLONE / 'env' / 'sites'}{hint};"
                          f" there are {', '.join(names())}. To add one, copy "
                          "env/sites/template.sh")
@@ -116,14 +140,17 @@ def read_file(path: Path, where: str | None = None) -> Site:
     """
     where = where or str(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_bytes().decode()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read the site file {where}: {reason(error)}") from None
+    if "\r\n" in text:
+        raise InputError(f"{where} has Windows line ends: remove them with: sed -i 's/\\r$//' "
+                         f"{shlex.quote(where)}")
     another = set_by_activation("SITE_WORDS")
     before = {key: value for key, value in os.environ.items()
               if not _HIDDEN.fullmatch(key) and key not in another}
     before |= {"SITE": path.stem, f"{PREFIX}HOME": str(CLONE)}
-    modules, missing, after = _source(path, where, before)
+    modules, missing, failed, after = _source(path, where, before)
     lines = {match[1]: number for number, line in enumerate(text.split("\n"), 1)
              if (match := re.match(rf"[^#]*\b{PREFIX}(\w+)=", line))}
     new = {key: value for key, value in after.items() if before.get(key) != value}
@@ -132,7 +159,7 @@ def read_file(path: Path, where: str | None = None) -> Site:
     set_here = {key.removeprefix(PREFIX) for key in new if key.startswith(PREFIX)}
     site = Site(path.stem, where, {key: value for key, value in words.items() if key in WORDS},
                 modules, {key: value for key, value in new.items() if not key.startswith(PREFIX)
-                          and key not in ("_", "PWD", "OLDPWD", "SHLVL")}, missing, lines)
+                          and key not in ("_", "PWD", "OLDPWD", "SHLVL")}, missing, lines, failed)
     _check(site, set_here)
     return site
 
@@ -172,11 +199,11 @@ def _check(site: Site, set_here: set[str]) -> None:
 
 
 def _source(path: Path, where: str, variables: Mapping[str, str]) -> tuple[
-        tuple[str, ...], tuple[str, ...], dict[str, str]]:
-    """Modules, missing commands and environment after bash has sourced a file.
+        tuple[str, ...], tuple[str, ...], tuple[str, ...], dict[str, str]]:
+    """Modules, missing commands, failed lines and environment after bash has sourced a file.
 
     Raises:
-        InputError: it fails, ends the shell, or takes too long.
+        InputError: it fails, ends the shell, takes too long, or loads modules without names.
     """
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
         try:
@@ -196,6 +223,10 @@ def _source(path: Path, where: str, variables: Mapping[str, str]) -> tuple[
         errors.seek(0)
         records = out.read().decode("utf-8", "surrogateescape").split("\0")
         said = errors.read(10_000).decode("utf-8", "backslashreplace").strip()
+    for record in records:
+        if record.startswith("L"):
+            line, _, command = record[1:].partition(": ")
+            raise InputError(f"{where} line {line}: {command} names no module")
     if records[-2:] != ["", ""]:
         why = f"it returns {code}" if code else "it ends the shell (exit)"
         raise InputError(f"{where}: {why}; a site file must end with 0"
@@ -204,5 +235,7 @@ def _source(path: Path, where: str, variables: Mapping[str, str]) -> tuple[
     for record in records[:-2]:
         found[record[0]].append(record[1:])
     pairs = (record.partition("=") for record in found["E"])
+    failed = re.findall(rf"(?m)^{re.escape(str(path.resolve()))}: \w+ (\d+): (.+)$", said)
     return (tuple(found["M"]), tuple(dict.fromkeys(found["C"])),
+            tuple(f"{where} line {line}: {why}" for line, why in failed),
             {name: value for name, _, value in pairs})

@@ -18,6 +18,7 @@ from hpc_deepfake.jobs.script.template import braced, places, split
 from hpc_deepfake.jobs.script.values import checked, read_memory
 
 PREFIX = "HPC_DEEPFAKE_"
+PLACEHOLDER = "project123"  # of an account, in the template and the examples
 KINDS = ("gpu", "cpu", "small")  # of jobs
 
 _GPU_PLACES = ("gpus", "ranks")
@@ -81,6 +82,13 @@ def _command(*allowed: str, choices: tuple[str, ...] = (),
     return check
 
 
+def _name(value: str) -> str:
+    if not re.fullmatch(r"[\w.,:@+/-]+", _text(value)):
+        raise InputError(f"'{value}' is not a name: only letters, digits and _ . , : @ + / - can "
+                         "be in one")
+    return value
+
+
 def _options(value: str) -> list[str]:
     options = split(_text(value), "the value")
     if options and not options[0].startswith("-"):
@@ -110,9 +118,9 @@ def partitions(value: str) -> list[tuple[str, int | None]]:
 
 
 _BY_KIND = {
-    "ACCOUNT": Word("account to charge", _text),
+    "ACCOUNT": Word("account to charge", _name),
     "PARTITION": Word("partition or queue; by size: NAME:NODES … NAME", partitions),
-    "QOS": Word("quality of service", _text),
+    "QOS": Word("quality of service", _name),
     "OPTIONS": Word("further options of sbatch or qsub", _options),
     "MEM": Word("memory to request on each node, like 64G", read_memory),
     "RESOURCES": Word("PBS: the whole request, in place of select",
@@ -150,6 +158,9 @@ WORDS: Mapping[str, Word] = {
     "STOP_MARGIN": Word("PBS: seconds from the stop signal to the end of the walltime",
                         _number(1)),
 }
+# Those that are written into job scripts
+DIRECTIVES = {name for name in WORDS if name.removeprefix("GPU_").removeprefix("CPU_").removeprefix(
+    "SMALL_") in _BY_KIND}
 # Other variables with this prefix, which are not for site files to set.
 OTHERS = words("""HOME KIND SBATCH SITE_WORDS CHAIN STAGED RANK_LOGS ERROR_FILE OUTCOME_FILE REPORT
     LOG""")

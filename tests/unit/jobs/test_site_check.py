@@ -99,11 +99,32 @@ def test_a_file_by_its_path(tmp_path, capsys):
     file.write_text("export HPC_DEEPFAKE_OPTIONS='-l x=1'\n")
     code, out = checked(capsys, str(file))
     assert code == 2 and "0 jobs rendered" in out
-    assert f"problem: train_cpu: {file} line 1: HPC_DEEPFAKE_OPTIONS: -l: sbatch has no such" in out
+    problems = [line for line in out.splitlines() if line.startswith("problem: ")]
+    assert problems == [f"problem: all jobs: {file} line 1: HPC_DEEPFAKE_OPTIONS: -l: sbatch has "
+                        "no such option"]
     with pytest.raises(InputError, match="cannot read the site file"):
         checked(capsys, str(tmp_path / "none.sh"))
+    with pytest.raises(InputError, match=r"did you mean polaris\?"):
+        checked(capsys, "polaris.sh")
     with pytest.raises(InputError, match=r"there are .*polaris"):
         checked(capsys, "nowhere")
+
+
+def test_jobs_that_are_refused_for_one_reason_are_one_problem(tmp_path, capsys, monkeypatch):
+    """Of all jobs, or of some; without scripts, shellcheck is not asked."""
+    which = shutil.which
+    monkeypatch.setattr(shutil, "which", lambda name: "/x" if name == "shellcheck" else which(name))
+    monkeypatch.setattr(rendering, "_says", lambda command, folder: iter(
+        ["asked without files"] if len(command) < 4 and command[0] == "shellcheck" else []))
+    file = tmp_path / "mine.sh"
+    file.write_text("export HPC_DEEPFAKE_OPTIONS=--constrain=gpu\nsource /no/such\ntrue\n")
+    code, out = checked(capsys, str(file), "--scheduler", "slurm")
+    assert code == 2 and out.count("\nproblem: ") == 1 and "problem: all jobs: " in out
+    assert f"note: {file} line 2: /no/such: No such file or directory" in out
+    file.write_text("export HPC_DEEPFAKE_GPU_REQUEST=--gres=gpu:{gpus}\n")
+    code, out = checked(capsys, str(file), "--scheduler", "pbs")
+    assert code == 2 and out.count("\nproblem: ") == 1
+    assert "problem: train_4gpu, train_multinode: " in out
 
 
 def test_a_script_that_bash_cannot_read_is_a_problem(capsys, monkeypatch):
@@ -142,6 +163,8 @@ def test_gpu_aware_mpi_without_its_library():
     ({"LAUNCHER": "mpiexec --cpu-bind depth"}, "pbs", "is not told how many ranks to start"),
     ({"INTERFACE": "ib7", "IMAGE": "/i.sif"}, "slurm",
      "not on this machine: network interface ib7, image /i.sif"),
+    ({"ENV": "/no/env", "BIND": "/a:/b", "LAUNCHER": "nosuchlauncher -n {ranks}"}, "slurm",
+     "machine: environment /no/env, folder to bind /a, folder to bind /b, launcher nosuchlauncher"),
 ])
 def test_notes(words, scheduler, message, tmp_path):
     assert any(message in note for note in judging.notes(site(**words), scheduler, tmp_path))

@@ -13,6 +13,7 @@ from speed import limit
 
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.jobs import command as job
+from hpc_deepfake.jobs import submission
 from hpc_deepfake.jobs.scheduler import environment
 from hpc_deepfake.jobs.script import DIALECTS, PBS, SLURM, render, requested
 from hpc_deepfake.jobs.script.request import Portable, Request
@@ -88,13 +89,19 @@ echo printed by the file
 def test_a_users_value_is_kept_and_that_of_another_site_is_not(sites, monkeypatch):
     monkeypatch.setenv("HPC_DEEPFAKE_ACCOUNT", "mine")
     monkeypatch.setenv("HPC_DEEPFAKE_PARTITION", "of another site")
-    monkeypatch.setenv("HPC_DEEPFAKE_QOS", "changed since")
+    monkeypatch.setenv("HPC_DEEPFAKE_QOS", "changed-since")
     monkeypatch.setenv("HPC_DEEPFAKE_SITE_WORDS", "HPC_DEEPFAKE_PARTITION=of another site\x1f"
                                                   "HPC_DEEPFAKE_QOS=of another site\x1f")
     read = written(sites, "".join(
         f"export HPC_DEEPFAKE_{name}=${{HPC_DEEPFAKE_{name}:-site}}\n"
         for name in ("ACCOUNT", "PARTITION", "QOS")))
-    assert read.words == {"ACCOUNT": "mine", "PARTITION": "site", "QOS": "changed since"}
+    assert read.words == {"ACCOUNT": "mine", "PARTITION": "site", "QOS": "changed-since"}
+
+
+def test_lines_that_fail_in_the_middle_of_a_file_are_named(sites):
+    read = written(sites, "\nsource /no/such/profile.sh\nexport HPC_DEEPFAKE_QOS=q\n")
+    assert read.failed == (
+        "env/sites/mine.sh line 2: /no/such/profile.sh: No such file or directory",)
 
 
 def test_a_file_that_hangs_is_given_up(sites, monkeypatch):
@@ -127,6 +134,14 @@ def test_what_a_file_leaves_running_is_not_waited_for(sites):
     ("export HPC_DEEPFAKE_LAUNCHER=Mpirum", "neither one of auto, srun, mpirun nor a command"),
     ("export HPC_DEEPFAKE_LAUNCHER=\"mpiexec -n {ranks} '-x y'\"", "quotes and backslashes"),
     ("export HPC_DEEPFAKE_CONTAINER=aptainer", "neither one of apptainer, "),
+    ("\nload_modules\n", "sh line 2: load_modules names no module"),
+    ('load_modules "$NOT_SET" || return', "line 1: load_modules names no module"),
+    ('f() { load_modules gcc ""; }\nf; false', "line 2: load_modules names no module"),
+    ("ml list; ml; module load $NOT_SET", "line 1: module load names no module"),
+    ("module swap", "line 1: module swap names no module"),
+    ("export HPC_DEEPFAKE_QOS=q\r", r"sh has Windows line ends: remove them .* 's/\\r\$//'"),
+    ("export HPC_DEEPFAKE_ACCOUNT='my acc; rm -rf x'", "ACCOUNT: 'my acc; rm -rf x' is not a name"),
+    ("export HPC_DEEPFAKE_CPU_QOS='$(x)'", r"CPU_QOS: '\$\(x\)' is not a name"),
     ("return 3", "it returns 3; a site file must end with 0"),
     ("echo no >&2; false", "it returns 1; a site file must end with 0: no"),
     ("exit 0", r"it ends the shell \(exit\)"),
@@ -142,8 +157,11 @@ def test_an_unknown_site_names_those_that_there_are(sites):
     written(sites, "")
     with pytest.raises(InputError, match=r"no such file .*did you mean mine\?\); there are mine"):
         reading.read("mien")
-    with pytest.raises(InputError, match="no such file"):
+    with pytest.raises(InputError, match=r"no such file .*did you mean mine\?\) \(jobs read their "
+                                         "site file there: give its name, not a path"):
         reading.read("../sites/mine")
+    with pytest.raises(InputError, match=r"no such file .*did you mean mine\?\);"):
+        reading.read("mine.sh")
 
 
 def test_the_template_explains_each_word_and_no_other():
@@ -322,6 +340,12 @@ def test_a_part_of_the_chunk_asks_for_gpus_in_pbs():
         "l:select": "1:ncpus=32:mpiprocs=4:ngpus=4:gpu_type=a100"}
 
 
+@pytest.mark.parametrize("template", ["--gres=gpu:a100:{gpus}", "ngpus={gpus}:a100", "ngpus=4 "])
+def test_what_is_no_part_of_a_chunk(template):
+    with pytest.raises(InputError, match=r"GPU_REQUEST: '.*' is not a part of a chunk: give NAME="):
+        changed("pbs", "train_4gpu", site(GPU_REQUEST=template))
+
+
 def test_a_request_without_select():
     words = site(RESOURCES="-l ncpus={total_cpus} -l mem={total_mem}", MEM="100G", GPUS="4",
                  GPU_RESOURCES="-l ncpus={total_cpus},ngpus={total_gpus} -lmem={total_mem} -l wd",
@@ -406,3 +430,30 @@ def test_what_activation_has_set_for_sbatch_gives_way(monkeypatch):
     monkeypatch.setenv("HPC_DEEPFAKE_SBATCH", before)
     left = {name for name in environment(SLURM, []) if "SBATCH" in name}
     assert left == {"SBATCH_PARTITION", "SBATCH_QOS"}
+
+
+def test_placeholders_are_not_submitted(sites, monkeypatch, capsys, caplog):
+    """Those that the job would use; a script is rendered nevertheless, with a note."""
+    written(sites, """
+export HPC_DEEPFAKE_GPU_ACCOUNT=project123_g
+export HPC_DEEPFAKE_CPU_ACCOUNT=p1 HPC_DEEPFAKE_SCHEDULER=slurm""")
+    submitted = []
+    monkeypatch.setattr(submission, "queue", lambda *words: submitted.append(words) or "1")
+    monkeypatch.setattr(submission.journal, "note", lambda *words, **more: None)
+    words = ["slurm", "train_4gpu", "--site", "mine"]
+    message = "env/sites/mine.sh line 2: HPC_DEEPFAKE_GPU_ACCOUNT: replace project123 in 'project"
+    after = ["--after", "7"]
+    with pytest.raises(InputError, match=f"^{message}"):
+        job.main(["submit", *words, *after])
+    assert not submitted
+    for command in (["render", *words], ["submit", *words, *after, "--dry-run"]):
+        caplog.clear()
+        assert job.main(command) == 0
+        assert f"note: {message}" in caplog.text
+    caplog.clear()
+    assert job.main(["submit", *words, *after, "--account", "p1"]) == 0
+    assert job.main(["submit", "slurm", "train_cpu", *words[2:], *after]) == 0
+    assert len(submitted) == 2 and not caplog.text
+    written(sites, "export HPC_DEEPFAKE_ENV=/scratch/project123/env")
+    with pytest.raises(InputError, match="HPC_DEEPFAKE_ENV: replace project123"):
+        job.main(["submit", *words, *after])
