@@ -25,6 +25,7 @@ from hpc_deepfake.jobs.accounting import energy, measured, table
 from hpc_deepfake.jobs.accounting.pbs import ask_qstat
 from hpc_deepfake.jobs.accounting.slurm import ask_sacct
 from hpc_deepfake.jobs.accounting.usage import Report
+from hpc_deepfake.jobs.accounting.values import ask_anew
 
 
 def main(argv: Sequence[str]) -> int:
@@ -61,6 +62,7 @@ def account(subject: str) -> Report:
     Raises:
         InputError: there is nothing to report; the message says where figures were looked for.
     """
+    ask_anew()
     run = Path(subject)
     if run.exists():
         report = _of_jobs(subject, measured.job_ids(run))

@@ -12,12 +12,24 @@ import time
 from hpc_deepfake.core.text import whole_number
 
 PATIENCE = 60  # seconds for an answer
+_SCHEDULERS = {"squeue": "slurm", "sacct": "slurm", "scontrol": "slurm", "qstat": "pbs",
+               "qselect": "pbs"}  # of commands that ask
+_silent: dict[str, str] = {}  # schedulers that gave no answer in time, and what was said of that
+
+
+def ask_anew() -> None:
+    """From now on, schedulers that gave no answer in time are asked again."""
+    _silent.clear()
 
 
 def answer(*command: str, patience: float | None = None) -> tuple[str, str]:
     """Standard output of a command, and what went wrong with it, such as no answer within
-    ``patience`` seconds (default: ``PATIENCE``); empty if nothing did."""
+    ``patience`` seconds (default: ``PATIENCE``); empty if nothing did. Of a scheduler that gave
+    none, no other command is called until ``ask_anew``."""
     patience = PATIENCE if patience is None else patience
+    scheduler = _SCHEDULERS.get(command[0], "")
+    if scheduler in _silent:
+        return "", _silent[scheduler]
     if shutil.which(command[0]) is None:
         return "", "not in PATH"
     environment = {name: value for name, value in os.environ.items()
@@ -27,12 +39,16 @@ def answer(*command: str, patience: float | None = None) -> tuple[str, str]:
         done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8",
                               errors="replace", timeout=patience)
     except subprocess.TimeoutExpired:
-        return "", f"no answer within {patience:g} s"
+        problem = f"no answer within {patience:g} s"
+        if scheduler:
+            _silent[scheduler] = problem
+        return "", problem
     except OSError as error:
         return "", str(error.strerror)
-    message = (done.stderr or done.stdout).strip() or f"exit code {done.returncode}"
+    output = done.stdout.replace("\0", "\ufffd")  # parts of it are words of further commands
+    message = (done.stderr or output).strip() or f"exit code {done.returncode}"
     problem = textwrap.shorten(message, 200, placeholder=" …") if done.returncode else ""
-    return done.stdout, problem
+    return output, problem
 
 
 def read_duration(text: str) -> float | None:

@@ -6,7 +6,7 @@ import re
 
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.text import printable
-from hpc_deepfake.jobs.accounting.values import answer
+from hpc_deepfake.jobs.accounting.values import answer, ask_anew
 from hpc_deepfake.jobs.queue import pbs
 
 _PATIENCE = 30.0  # seconds for an answer of the scheduler
@@ -28,6 +28,7 @@ def active_elements(scheduler: str, job: str) -> set[int]:
     Raises:
         InputError: the scheduler doesn't say.
     """
+    ask_anew()
     if scheduler == "pbs":
         jobs, problem = pbs.ask([job], _PATIENCE)
         ids = [element.id for element in jobs if element.active]

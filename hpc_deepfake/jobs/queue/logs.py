@@ -15,7 +15,7 @@ from hpc_deepfake.core.log import log
 from hpc_deepfake.core.options import Parser, at_least, between
 from hpc_deepfake.core.text import plural, printable
 from hpc_deepfake.jobs.queue import pbs, progress, slurm
-from hpc_deepfake.jobs.queue.lookup import PATIENCE, Selection, look
+from hpc_deepfake.jobs.queue.lookup import PATIENCE, Selection, Unanswered, look
 from hpc_deepfake.jobs.queue.state import PENDING, UNKNOWN, Job
 
 _EXAMPLES = """examples:
@@ -196,16 +196,15 @@ def _start_of_last(path: Path, lines: int) -> int:
 def _follow(subject: str, selection: Selection, lines: int, rank: int | None, every: float) -> int:
     """Print what is added to the logs until no job of the subject is left. Returns the exit
     code."""
-    job, tail, said = selection.current, None, ""
+    job, tail, path, said = selection.current, None, None, ""
     _say_others(selection, job)
     while True:
         if tail is None and (path := log_of(job, rank)) is not None:
             tail = Tail(path, lines)
-        state = f"{job.state}: {job.reason}".rstrip(": ")
-        if job.state in PENDING and state != said:
-            said = state
-            log.info("----- job %s is %s", printable(job.id), state)
         over = not _goes_on(selection)
+        if not over and (awaited := _awaited(job, path)) not in ("", said):
+            said = awaited
+            log.info("----- job %s %s", printable(job.id), awaited)
         _print(tail, last=over)
         if over:
             log.info("----- job %s: %s%s", printable(job.id), job.state,
@@ -216,8 +215,19 @@ def _follow(subject: str, selection: Selection, lines: int, rank: int | None, ev
         if selection.current.key != job.key:
             _print(tail, last=True)
             log.info("----- job %s follows", printable(selection.current.id))
-            tail, lines, said = None, _ALL, ""
+            tail, path, lines, said = None, None, _ALL, ""
         job = selection.current
+
+
+def _awaited(job: Job, path: Path | None) -> str:
+    """What keeps a job from printing anything into its log; empty if that is there."""
+    if job.state in PENDING:
+        return f"is {job.state}: {job.reason}".rstrip(": ")
+    if path is not None and os.path.isfile(path):
+        return ""
+    place = f", {printable(os.path.realpath(path))}" if path else ""
+    return (f"({job.state}) has no log yet{place}: waiting for it; some schedulers bring it when "
+            "the job has ended")
 
 
 def _print(tail: Tail | None, *, last: bool = False) -> None:
@@ -251,6 +261,8 @@ def _look_again(subject: str, before: Selection) -> Selection:
     """The jobs now; those of before if a scheduler doesn't answer for once."""
     try:
         selection = look(subject)
+    except Unanswered:
+        return before
     except InputError:  # it knows the job no longer, and there are no records
         return Selection([dataclasses.replace(job, state=UNKNOWN) for job in before.jobs])
     return before if selection.notes and not before.notes and not selection.active else selection

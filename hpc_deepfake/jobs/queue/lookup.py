@@ -12,6 +12,7 @@ from pathlib import Path
 
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.text import printable
+from hpc_deepfake.jobs.accounting.values import ask_anew
 from hpc_deepfake.jobs.queue import pbs, records, slurm
 from hpc_deepfake.jobs.queue.state import (
     BAD,
@@ -63,6 +64,10 @@ class Selection:
         return (running or started or self.jobs)[-1]
 
 
+class Unanswered(InputError):
+    """A scheduler that is there did not answer, and nothing else is known."""
+
+
 def look(subject: str | None) -> Selection:
     """The jobs of a run directory, a data file, a folder of runs, a job and its chain, or, without
     a subject, of this user.
@@ -72,7 +77,9 @@ def look(subject: str | None) -> Selection:
 
     Raises:
         InputError: there are none; the message says where they were looked for.
+        Unanswered: it is not known whether there are any.
     """
+    ask_anew()
     if subject is None:
         return _mine()
     path = Path(subject)
@@ -99,6 +106,8 @@ def _mine() -> Selection:
     places = {Path(job.directory) for job in jobs if job.directory}
     recorded = {job.key: job for job in records.jobs(_near(places))}
     merged = [_join(recorded.get(job.key), job) for job in jobs]
+    if not merged and _doubtful(notes):
+        raise Unanswered(f"it is not known what is queued or running{_as_lines(notes)}")
     if not merged:
         raise InputError(f"none of your jobs is in the queue{_as_lines(notes)}\nJobs that have "
                          "ended: hpc-deepfake job status RUN")
@@ -120,10 +129,19 @@ def _one(job: str) -> Selection:
                if other.key not in {record.key for record in chain}]
     selection = _ask(chain + missing)
     if all(other.state == UNKNOWN and not other.records for other in selection.jobs):
+        if _doubtful(notes):
+            raise Unanswered(f"it is not known whether there is a job {printable(job)}"
+                             f"{_as_lines(notes)}\nOnce more when it answers, or name its run "
+                             "directory, whose records tell what is known")
         raise InputError(f"no job {printable(job)}{_as_lines(selection.notes or notes)}\nIts "
                          "records are neither below runs/ nor beside a data file here: if its run "
                          "directory is elsewhere, name that instead")
     return selection
+
+
+def _doubtful(notes: list[str]) -> bool:
+    """Whether a scheduler that is there did not answer."""
+    return any("not in PATH" not in note for note in notes)
 
 
 def _as_lines(notes: list[str]) -> str:

@@ -27,6 +27,7 @@ from hpc_deepfake.jobs.queue.state import (
     WAITING,
     Job,
     ended,
+    is_id,
 )
 
 COMMAND = "qstat"
@@ -39,7 +40,7 @@ _LIMIT = -29  # exit status of a job that PBS ended at its time limit (JOB_EXEC_
 def own_jobs(patience: float) -> tuple[list[Job], str]:
     """This user's jobs that have not ended; and what went wrong, if anything."""
     text, problem = answer("qselect", "-u", user(), patience=patience)
-    ids = text.split()
+    ids = [job for job in text.split() if is_id(job)]
     if problem or not ids:
         return [], f"qselect: {problem.removeprefix('qselect: ')}" if problem else ""
     return _qstat(["-f"], ids, patience)

@@ -29,7 +29,7 @@ def parser() -> Parser:
         "Show the jobs of a run, a study, a pipeline or a sweep, of a job and its chain of\n"
         "successors, or all of yours that are in the queue: state, why they wait and until when,\n"
         "how far they are, their last error. From the records in RUN/jobs/, and from squeue and\n"
-        "sacct or qstat, whichever exist; it doesn't wait for a scheduler that hangs."))
+        "sacct or qstat, whichever exist; for one that hangs it waits once, 20 seconds."))
     cli.add_argument("subject", nargs="?", metavar="RUN|JOBID",
                      help="run directory, folder of runs, data file or job id (default: all jobs "
                           "of yours)")

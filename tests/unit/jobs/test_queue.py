@@ -249,8 +249,8 @@ def test_a_job_of_which_a_hanging_scheduler_tells_nothing(slurm, here, monkeypat
     """It is not called unknown to the scheduler; of SLURM's commands only one is waited for."""
     monkeypatch.setattr(lookup, "PATIENCE", 0.3)
     slurm.hang()
-    with pytest.raises(InputError, match="it is not known whether there is a job 1234\n"
-                       "squeue: no answer within 0.3 s\n"):
+    with pytest.raises(InputError, match=r"it is not known whether there is a job 1234\n"
+                       r"squeue: no answer within 0\.3 s\n"):
         run(*words, "1234")
     assert len(slurm.calls) == 1
     (slurm.folder / "hangs").unlink()
@@ -475,7 +475,7 @@ def test_following_a_job_that_runs_and_has_no_log_yet(slurm, here, capsys):
     worker.join()
     out, err = capsys.readouterr()
     assert out == "one\n"
-    assert err.count(f"----- job 12 (running) has no log yet, {here}/runs/a/hd-12.log: waiting") == 1
+    assert err.count(f"- job 12 (running) has no log yet, {here}/runs/a/hd-12.log: waiting") == 1
 
 
 def test_a_log_that_is_cut_replaced_or_long(tmp_path):
