@@ -351,9 +351,18 @@ submit() {
 # submitting COMMAND…: runs a command of the scheduler that submits a job, and prints the job's id: the
 # last one in an answer to which a site's wrapper may add anything
 submitting() {
-    local answer id look='squeue --me'
+    local answer id look='squeue --me' hint code=0
     [[ $job_scheduler == slurm ]] || look="qstat -u \$USER"
-    answer=$("$@") || return
+    (
+        trap 'kill "${!:-}" 2>/dev/null; exit 0' TERM
+        sleep 10 2>/dev/null &
+        wait "$!"
+        say "waiting for $1, which has not answered for 10 s; after Ctrl-C the job may be queued nevertheless: look in $look" >&2
+    ) </dev/null >/dev/null &
+    hint=$!
+    answer=$("$@") || code=$?
+    kill "$hint" 2>/dev/null || true
+    ((code == 0)) || return "$code"
     id=$(sed -n 's/^ *Submitted batch job  *//; s/ on cluster .*//; s/;.*//; s/^ *\([0-9][][A-Za-z0-9_.+-]*\) *$/\1/p' <<<"$answer" | tail -n 1)
     [[ -n $id ]] || {
         say "$1 ended well but gave no job id: look in $look${answer:+. It printed: $answer}" >&2

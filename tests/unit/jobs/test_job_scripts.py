@@ -301,6 +301,16 @@ def test_ids_are_found_in_what_a_sites_wrapper_prints(
     assert (tmp_path / "cancelled").read_text() == f"4711{suffix} 4712{suffix}\n"
 
 
+def test_a_pipeline_says_that_the_scheduler_takes_long(bin_path: Path, tmp_path: Path) -> None:
+    command(bin_path, "sleep", "exit 0")  # the ten seconds
+    command(bin_path, "sbatch", "read -rt 0.5 <> <(:); echo 4711")
+    done = run_script(JOBS / "slurm" / "pipeline.sh", bin_path=bin_path, cwd=tmp_path,
+                      TRAIN="train_cpu", RUN="r")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("waiting for sbatch, which has not answered for 10 s") == 3
+    assert "evaluation: job 4711" in done.stdout
+
+
 def test_outside_of_a_job_the_command_to_submit_is_named(bin_path: Path, tmp_path: Path) -> None:
     done = run_script(JOBS / "slurm" / "train_cpu.sh", bin_path=bin_path, cwd=tmp_path)
     assert done.returncode == 2
