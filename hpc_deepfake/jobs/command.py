@@ -66,17 +66,25 @@ def _cost(argv: Sequence[str]) -> int:
     words, bound, first = list(argv), cost.Cost(), True
     while True:
         end = words.index("+") if "+" in words else len(words)
-        arguments, dialect, _, text, request = _parse("cost", words[:end])
-        changed = for_site(chosen(request), text, dialect, request)
-        script = render(text, dialect, changed)
-        if arguments.check:
-            inputs.check(text, dialect, changed, directives(script, dialect), follows=not first)
-        bound += cost.of(script, dialect, environment(dialect, users_keys(text, dialect, request)))
+        try:
+            bound += _cost_of_one(words[:end], follows=not first)
+        except InputError as error:
+            of_one = f"{words[1]}: " if "+" in argv and end > 1 else ""
+            raise InputError(f"{of_one}{error}") from None
         if end == len(words):
             break
         words, first = [*argv[:1], *words[end + 1:]], False
     print(f"cost: {bound}")
     return 0
+
+
+def _cost_of_one(words: Sequence[str], *, follows: bool) -> cost.Cost:
+    arguments, dialect, _, text, request = _parse("cost", words)
+    changed = for_site(chosen(request), text, dialect, request)
+    script = render(text, dialect, changed)
+    if arguments.check:
+        inputs.check(text, dialect, changed, directives(script, dialect), follows=follows)
+    return cost.of(script, dialect, environment(dialect, users_keys(text, dialect, request)))
 
 
 def submit_job(argv: Sequence[str]) -> list[str]:

@@ -588,6 +588,8 @@ scaling_study() {
             return
             ;;
     esac
+    training_job
+    [[ -z $ONE_JOB || $ONE_JOB == 1 ]] || die "ONE_JOB=$ONE_JOB: give 1, or leave it out"
     for ((at = 0; at < ${#job_args[@]}; at++)); do
         case ${job_args[at]} in
             --dry-run) dry=1 ;;
@@ -681,19 +683,23 @@ pipeline() {
         if [[ $word == --dry-run ]]; then dry=1; else words+=("$word"); fi
     done
     job_args=("${words[@]}")
+    training_job
     run=$(chosen run RUN "runs/pipeline-${job_id:-$(date +%Y-%m-%dT%H-%M-%S)}")
     data=${DATA:-${PICTURES:-${HPC_DEEPFAKE_DATA:-data}}/features.h5}
     local common=("DATA=$data" "DOCTOR=$DOCTOR" "STAGE=$STAGE" "STAGE_ENV=$STAGE_ENV"
-        "RANK_LOGS=$RANK_LOGS" "MAX_RESTARTS=$MAX_RESTARTS") evaluation=("DEVICE=${EVALUATE_DEVICE:-cpu}")
+        "RANK_LOGS=$RANK_LOGS" "MAX_RESTARTS=$MAX_RESTARTS" "ARGS=") evaluation=("DEVICE=${EVALUATE_DEVICE:-cpu}")
     if [[ $EVALUATE_OPTIONS == *gpu* ]]; then # the user requests GPUs
         evaluation=("DEVICE=${EVALUATE_DEVICE:-${asked_device:-auto}}")
     elif [[ $EVALUATE_DEVICE == gpu ]]; then
         evaluation+=(--gpus-per-node=1 --ranks-per-node=1 --cpus-per-rank=8)
     fi
-    if can_render; then # an option that only the scheduler knows leaves the cost unknown
-        "${python[@]}" -m hpc_deepfake.cli job cost "$job_scheduler" preprocess "--options=$PREPROCESS_OPTIONS" \
-            "--var=MAX_RESTARTS=$MAX_RESTARTS" + "$TRAIN" "--options=$TRAIN_OPTIONS" "--var=MAX_RESTARTS=$MAX_RESTARTS" \
-            + evaluate "${evaluation[@]:1}" "--options=$EVALUATE_OPTIONS" 2>/dev/null </dev/null || say "cost: unknown"
+    if can_render; then # nothing is submitted if one of the jobs would be refused
+        "${python[@]}" -m hpc_deepfake.cli job cost "$job_scheduler" preprocess --check "--options=$PREPROCESS_OPTIONS" \
+            "--var=MAX_RESTARTS=$MAX_RESTARTS" "--var=PICTURES=$PICTURES" --var=CONFIG= --var=ARGS= \
+            + "$TRAIN" --check "--options=$TRAIN_OPTIONS" "--var=MAX_RESTARTS=$MAX_RESTARTS" "--var=CONFIG=$CONFIG" \
+            "--var=DATA=$data" ${asked_device:+"--var=DEVICE=$asked_device"} --var=ARGS= -- "${job_args[@]}" \
+            + evaluate --check "${evaluation[@]:1}" "--options=$EVALUATE_OPTIONS" "--var=MAX_RESTARTS=$MAX_RESTARTS" \
+            "--var=${evaluation[0]}" "--var=RUN=$run" --var=CONFIG= --var=ARGS= </dev/null || exit
     fi
     if [[ -n $dry ]]; then
         word=${evaluation[*]:1}
@@ -704,15 +710,20 @@ pipeline() {
     fi
     job_records=$run/jobs
     mkdir -p "$job_records"
-    submit_together "$(job_file preprocess)" "$PREPROCESS_OPTIONS" "${common[@]}" DEVICE=cpu "PICTURES=$PICTURES"
+    submit_together "$(job_file preprocess)" "$PREPROCESS_OPTIONS" "${common[@]}" DEVICE=cpu CONFIG= "PICTURES=$PICTURES"
     say "preprocessing: job $id, into $data"
     submit_together "$(job_file "$TRAIN")" "$(after "$after_work" "$id") $only_if_possible $TRAIN_OPTIONS" \
         "${common[@]}" ${asked_device:+"DEVICE=$asked_device"} "CONFIG=$CONFIG" "RUN=$run" "HPC_DEEPFAKE_AFTER=$data.jobs" \
         -- "${job_args[@]}"
     say "training: job $id after it, in $run"
     submit_together "$(job_file evaluate)" "$(after "$after_work" "$id") $only_if_possible $EVALUATE_OPTIONS" \
-        "${common[@]}" "${evaluation[@]}" "RUN=$run" "HPC_DEEPFAKE_AFTER=$run/jobs"
+        "${common[@]}" "${evaluation[@]}" CONFIG= "RUN=$run" "HPC_DEEPFAKE_AFTER=$run/jobs"
     say "evaluation: job $id after that one, into $run/evaluation-validation.json"
+}
+
+training_job() { # refuses a $TRAIN that doesn't train
+    local file=$HPC_DEEPFAKE_HOME/jobs/$job_scheduler/$TRAIN.sh
+    [[ -f $file && $(tail -n 1 "$file") == train ]] || die "TRAIN=$TRAIN: give train_cpu, train_4gpu or train_multinode"
 }
 
 job_file() { # NAME: path of this scheduler's job script

@@ -92,6 +92,44 @@ def test_a_dry_run_of_a_pipeline(bin_path: Path, tmp_path: Path, scheduler: str)
     assert list(tmp_path.iterdir()) == [bin_path]
 
 
+@pytest.mark.parametrize(("arguments", "variables", "message"), [
+    (["--epcohs", "3"], {}, "unrecognized arguments: --epcohs 3"),
+    (["--dry-run", "--epcohs", "3"], {}, "unrecognized arguments: --epcohs 3"),
+    (["--dryrun"], {}, "unrecognized arguments: --dryrun"),
+    ([], {"PICTURES": "/nosuch"}, "PICTURES=/nosuch: there is no such folder"),
+    ([], {"EVALUATE_DEVICE": "cuda"}, "DEVICE=cuda: give cpu, gpu or auto"),
+    ([], {"TRAIN": "nosuch"}, "TRAIN=nosuch: give train_cpu, train_4gpu or train_multinode"),
+    (["--dry-run"], {"TRAIN": "evaluate"}, "TRAIN=evaluate: give train_cpu, "),
+    ([], {"TRAIN_OPTIONS": "--nods=4"}, "train_multinode: --options: --nods=4: sbatch has no such"),
+    ([], {"EVALUATE_OPTIONS": "-Z"}, "evaluate: --options: -Z: sbatch has no such option")])
+def test_what_one_of_its_jobs_would_refuse_a_pipeline_does(
+        bin_path: Path, tmp_path: Path, arguments: list[str], variables: dict[str, str],
+        message: str) -> None:
+    """At once, with the reason; nothing is submitted or written, also where only the last job is
+    wrong."""
+    before = sorted(tmp_path.rglob("*"))
+    done = run_script(JOBS / "slurm" / "pipeline.sh", *arguments,
+                      bin_path=bin_path, cwd=tmp_path, RUN="run", **variables)
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert message in done.stderr and done.stderr.count("error: ") == 1
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_arguments_and_configuration_of_a_pipeline_are_those_of_its_training(
+        bin_path: Path, tmp_path: Path) -> None:
+    """sbatch passes the environment on to all three jobs: the others don't take them from there."""
+    (tmp_path / "train.toml").write_text("epochs = 3\n")
+    pipeline("slurm", bin_path, CONFIG="train.toml", ARGS="--batch-size 4")
+    for number, (config, arguments) in enumerate([("", ""), ("train.toml", "--batch-size 4"),
+                                                  ("", "")]):
+        head = (tmp_path / f"submitted.{number}").read_text().split("# The scheduler runs")[0]
+        seen = subprocess.run(
+            ["bash", "-c", f'{head}\nprintf %s "$CONFIG;$ARGS;$*"'], check=True, text=True,
+            capture_output=True, env={"PATH": "/usr/bin:/bin", "CONFIG": "train.toml",
+                                      "ARGS": "--batch-size 4"}).stdout
+        assert seen == f"{config};;{arguments}"
+
+
 def test_a_gpu_without_gpus_is_one_message(bin_path: Path, tmp_path: Path) -> None:
     """Before any rank is started; with a GPU the ranks start."""
     command(bin_path, "srun", f"""

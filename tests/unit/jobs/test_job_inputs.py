@@ -104,7 +104,7 @@ def test_the_environment_counts_where_the_scheduler_passes_it_on(
         here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """sbatch does, qsub doesn't; --var wins."""
     monkeypatch.setenv("DATA", "no.h5")
-    with pytest.raises(InputError, match="DATA=no.h5: there is no such"):
+    with pytest.raises(InputError, match=r"DATA=no\.h5: there is no such"):
         submit("train_cpu")
     assert submit("train_cpu DATA=x.h5") == 0
     assert submit("train_cpu", scheduler="pbs") == 0
@@ -130,7 +130,7 @@ def test_without_the_programs_packages_all_else_is_checked(
 
     monkeypatch.setattr(importlib, "import_module", missing)
     assert submit("train_cpu DATA=x.h5 -- --epcohs 3") == 0
-    with pytest.raises(InputError, match="DATA=no.h5: there is no such"):
+    with pytest.raises(InputError, match=r"DATA=no\.h5: there is no such"):
         submit("train_cpu DATA=no.h5")
 
 

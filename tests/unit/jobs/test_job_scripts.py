@@ -241,6 +241,7 @@ def test_pipeline_passes_values_and_arguments_on_unchanged(bin_path: Path, tmp_p
         echo "$*" >>{tmp_path}/options
         echo $((100 + n))""")
     nasty = "it's $(touch oops) \"a\", b;c"
+    (tmp_path / nasty).mkdir()
     done = run_script(JOBS / "slurm" / "pipeline.sh", "--run", nasty, "--epochs", "2",
                       bin_path=bin_path, cwd=tmp_path, PICTURES=nasty, RUN="other", DEVICE="cpu",
                       TRAIN="train_cpu", TRAIN_OPTIONS="--nodes=3 --mem=4G", SLURM_NTASKS="9")

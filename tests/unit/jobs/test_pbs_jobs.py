@@ -26,7 +26,8 @@ pytestmark = pytest.mark.slow
 def work(tmp_path: Path) -> Path:
     """The folder from which jobs are submitted."""
     folder = tmp_path / "work"
-    folder.mkdir()
+    for name in ("pictures", "my pictures"):
+        (folder / name).mkdir(parents=True)
     return folder
 
 

@@ -131,6 +131,7 @@ def test_all_jobs_of_mine(slurm, here, capsys):
 
 def test_a_pipeline_before_its_first_job(slurm, here, capsys):
     """What pipeline.sh records when it submits: three jobs that wait for each other."""
+    (here / "pictures").mkdir()
     done = run_script(ROOT / "jobs/slurm/pipeline.sh", "--epochs", "2", bin_path=slurm.bin,
                       cwd=here, PICTURES="pictures", RUN="runs/p", TRAIN="train_cpu",
                       DATA='a "b.h5', PLAYED_SLURM=str(slurm.folder), DEVICE="cpu")

@@ -37,6 +37,7 @@ def directives(text: str) -> set[str]:
 def pipeline(tmp_path: Path, bin_path: Path, scheduler: str, site: str,
              **variables: str) -> subprocess.CompletedProcess[str]:
     (tmp_path / "modules" / "init").mkdir(parents=True)
+    (tmp_path / "pictures").mkdir()
     (tmp_path / "modules" / "init" / "bash").write_text(MODULES)
     return run_script(JOBS / scheduler / "pipeline.sh", "--epochs", "2", bin_path=bin_path,
                       cwd=tmp_path, SITE=site, PICTURES="pictures", RUN="run", USER="me",
@@ -91,7 +92,7 @@ def test_an_evaluation_on_a_gpu_gets_one_in_the_sites_form(tmp_path: Path, bin_p
 def test_what_a_site_refuses_is_not_submitted(tmp_path: Path, bin_path: Path) -> None:
     done = pipeline(tmp_path, bin_path, "slurm", "perlmutter", TRAIN_OPTIONS="--no-such-option=1")
     assert done.returncode == 2 and "sbatch has no such long option" in done.stderr
-    assert not (tmp_path / "script.1").exists()
+    assert not (tmp_path / "script.0").exists()
 
 
 def test_a_machine_that_cannot_render_submits_with_the_variables(tmp_path: Path,
