@@ -68,7 +68,8 @@ cancel() { scancel "$@"; } # JOB…
 # $unknown
 queued_or_running() {
     local answer
-    if answer=$(timeout 60 squeue --noheader --format=%i --jobs="$1" --states=PENDING,RUNNING,SUSPENDED,CONFIGURING,COMPLETING 2>&1); then
+    # without a user's own selection of jobs
+    if answer=$(unset "${!SQUEUE_@}" && timeout 60 squeue --noheader --format=%i --jobs="$1" --states=PENDING,RUNNING,SUSPENDED,CONFIGURING,COMPLETING 2>&1); then
         [[ $'\n'${answer// /} == *$'\n'"$1"* ]] # without warnings
         return
     fi

@@ -112,7 +112,10 @@ def test_only_missing_runs_are_submitted(slurm, tmp_path):
     runs = study.read(tmp_path / "my study").runs
     finished(tmp_path / "my study", runs[0], 100.0)
     (tmp_path / "queue").write_text("101\n")
-    done = submit(slurm, tmp_path)
+    squeue = (slurm / "squeue").read_text()
+    (slurm / "squeue").write_text(squeue.replace(
+        "\n", "\n[[ ! -v SQUEUE_PARTITION ]] || exit 0\n", 1))
+    done = submit(slurm, tmp_path, SQUEUE_PARTITION="other")
     assert done.returncode == 0, done.stderr
     assert "1 run already done" in done.stderr
     assert "strong-real-sync-n0002-r1: already in job 101" in done.stdout
