@@ -194,7 +194,7 @@ def test_wrong_options_submit_nothing(slurm, tmp_path):
                                ({"KINDS": "storng"}, "invalid choice: 'storng'"),
                                ({"LIMIT": "soon"}, "'soon' is not a time limit"),
                                ({"LIMIT": "0:05:00"}, "give 0:10:00 or more"),
-                               ({"TRAIN": "nothing"}, "no job nothing")):
+                               ({"TRAIN": "nothing"}, "TRAIN=nothing: give train_cpu, ")):
         done = submit(slurm, tmp_path, **variables)
         assert done.returncode == 2 and message in done.stderr, done.stderr
     assert not (tmp_path / "options").exists()
