@@ -75,7 +75,7 @@ def parser() -> Parser:
     script.add_argument("--holder", type=at_least(1), metavar="PID",
                         help="process that submits the jobs: until it ends, or removes "
                              f"STUDY/{holder.NAME}, nobody else submits this study")
-    script.add_argument("--device", default="", metavar="cpu|gpu|auto",
+    script.add_argument("--device", default="", choices=("cpu", "gpu", "auto"),
                         help="device of the trainings (default: that of their job script)")
     script.add_argument("--doctor", default="on", metavar="on|off",
                         help="off: jobs skip their preflight check")
@@ -179,6 +179,13 @@ def _jobs(options: Namespace) -> submissions.Jobs | None:
     if options.scripts.name not in DIALECTS:
         raise InputError(f"--scripts {options.scripts}: name a folder of job scripts, jobs/slurm "
                          "or jobs/pbs")
+    for path, kind, name, used in (
+            (options.data, "data file", "--data (DATA)", "real" in options.inputs),
+            (options.pictures, "folder of pictures", "--pictures (PICTURES)",
+             "preprocess" in options.kinds)):
+        if path and used and not Path(path).exists():
+            raise InputError(f"{name}: there is no {kind} {path}; name another one, or make it "
+                             "before the study")
     return submissions.Jobs(
         options.scripts, str(options.data or ""), str(options.train_config or ""),
         options.kinds == ["preprocess"], options.device, options.doctor, options.pictures or "",

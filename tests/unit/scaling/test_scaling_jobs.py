@@ -58,6 +58,7 @@ def seen(script: Path, tmp_path: Path) -> list[str]:
 
 def test_a_job_for_each_run_and_one_for_the_report(slurm, tmp_path):
     """Arguments arrive unchanged, the user's options before the study's, the report after all."""
+    (tmp_path / "it's, mine.h5").touch()
     done = submit(slurm, tmp_path, "--epochs", "2", "--feature", "it's $(touch oops) \"x\"",
                   DATA="it's, mine.h5", TRAIN_OPTIONS="--mem=4G --nodes=9", LIMIT="0:20:00")
     # a feature may have any name here: the job itself refuses it
@@ -81,6 +82,18 @@ def test_a_job_for_each_run_and_one_for_the_report(slurm, tmp_path):
     assert [run.name for run in study.read(tmp_path / "my study").runs] == [
         "strong-real-sequential-n0001-r1", "strong-real-sync-n0002-r1",
         "strong-real-sync-n0004-r1"]
+
+
+@pytest.mark.parametrize(("variables", "message"), [
+    ({"TRAIN": "evaluate"}, "TRAIN=evaluate: give train_cpu, train_4gpu or train_multinode"),
+    ({"ONE_JOB": "maybe"}, "ONE_JOB=maybe: give 1, or leave it out"),
+    ({"DEVICE": "cuda"}, "argument --device: invalid choice: 'cuda'"),
+    ({"DATA": "no.h5"}, "--data (DATA): there is no data file no.h5; "),
+    ({"KINDS": "preprocess", "PICTURES": "no"}, "there is no folder of pictures no; ")])
+def test_what_the_jobs_would_refuse_the_study_does(slurm, tmp_path, variables, message):
+    done = submit(slurm, tmp_path, **variables)
+    assert done.returncode == 2 and message in done.stderr, done.stderr
+    assert not (tmp_path / "options").exists()
 
 
 def test_a_mesh_and_options_of_the_configuration_file(slurm, tmp_path):
@@ -155,6 +168,7 @@ def test_the_report_job_reports_unfinished_studies(slurm, tmp_path):
 
 
 def test_preprocessing_and_the_microbenchmark_have_jobs_too(slurm, tmp_path):
+    (tmp_path / "pictures").mkdir()
     done = submit(slurm, tmp_path, "--epochs", "2", KINDS="strong preprocess microbench",
                   MAX_NODES="2", PICTURES="pictures", PREPROCESS_OPTIONS="--mem=1G",
                   INPUTS="synthetic")

@@ -49,6 +49,7 @@ def bin_path(tmp_path: Path) -> Path:
     (tmp_path / "env" / "bin").mkdir(parents=True)
     command(tmp_path / "env" / "bin", "python", STAND_IN.replace("PYTHON", sys.executable))
     (tmp_path / "codes").mkdir()
+    (tmp_path / STUDY["DATA"]).touch()
     return folder
 
 
