@@ -62,7 +62,8 @@ def check(text: str, dialect: Dialect, request: Request, directives: Directives,
         if "preprocess" not in values.get("KINDS", "").split():
             _given("train", {**values, "DATA": ""}, arguments, folder)
         program, name = ("preprocess", "PICTURES") if kind == "pipeline" else ("train", "DATA")
-        if not follows and values.get(name):
+        used = kind == "pipeline" or "real" in values.get("INPUTS", "").split()
+        if not follows and used and values.get(name):
             _check_input(values, Namespace(data=Path(values[name])), program, folder)
     elif kind in _PROGRAMS:
         end = len(arguments)

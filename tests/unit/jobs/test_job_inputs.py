@@ -94,7 +94,8 @@ def test_arguments_by_the_programs_own_parser(here: Path, capsys: pytest.Capture
     "train_cpu DATA=x.h5 CONFIG=run.toml DEVICE=auto -- --stage-env", "evaluate RUN=run DATA=x.h5",
     "preprocess PICTURES=pictures -- --split 70/10/20", "compare DATA=x.h5 -- -- --epochs 2",
     "pipeline PICTURES=pictures DATA=new.h5 -- --dry-run --epochs 3",
-    "scaling_study DATA=x.h5 KINDS=preprocess -- --split 70/10/20"])
+    "scaling_study DATA=x.h5 KINDS=preprocess -- --split 70/10/20",
+    "scaling_study DATA=no.h5 INPUTS=synthetic"])
 @pytest.mark.parametrize("scheduler", ["slurm", "pbs"])
 def test_what_is_right_is_submitted(here: Path, words: str, scheduler: str) -> None:
     assert submit(words, scheduler=scheduler) == 0 and (here / "submitted").exists()
