@@ -21,7 +21,7 @@ from hpc_deepfake.jobs.scheduler import log_file
 from hpc_deepfake.jobs.script import SLURM
 from hpc_deepfake.jobs.script.dialect import Dialect, Directives
 from hpc_deepfake.jobs.script.request import Request
-from hpc_deepfake.jobs.script.text import variables, work
+from hpc_deepfake.jobs.script.text import variables, work, written
 from hpc_deepfake.jobs.site import CLONE
 
 _DEVICES = ("cpu", "gpu", "auto")
@@ -84,11 +84,11 @@ def training_jobs(scheduler: str) -> list[str]:
 def _values(text: str, dialect: Dialect, request: Request) -> dict[str, str]:
     """The values that the script's variables will have in the job: sbatch, unlike qsub, passes the
     environment on."""
-    found = {}
+    found, own = {}, {**written(text), **request.variables}
     for name, default in variables(text).items():
         default = request.defaults.get(name) or default
         outside = os.environ.get(name, "") if dialect is SLURM else ""
-        found[name] = request.variables.get(name, outside) or default
+        found[name] = own.get(name, outside) or default
     return found
 
 

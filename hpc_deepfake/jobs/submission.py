@@ -17,7 +17,7 @@ from hpc_deepfake.jobs.scheduler import after, environment, log_file, queue
 from hpc_deepfake.jobs.script import SLURM, render
 from hpc_deepfake.jobs.script.dialect import Dialect
 from hpc_deepfake.jobs.script.request import Request
-from hpc_deepfake.jobs.script.text import directives, variables, work
+from hpc_deepfake.jobs.script.text import directives, variables, work, written
 from hpc_deepfake.jobs.site import chosen, for_site, placeholders, users_keys
 
 CHAINED = ("train", "compare", "preprocess")  # functions of jobs/lib/job.sh that can resume
@@ -45,7 +45,7 @@ def submit(options: Namespace, dialect: Dialect, name: str, text: str,
     if options.chain:
         requests, run = _chain(options.chain, request, name, text)
     elif work(text) == "evaluate":
-        _needs_run(request, dialect, name)
+        _needs_run(request, dialect, name, text)
     site = chosen(request)
     changes = [for_site(site, text, dialect, changed) for changed in requests]
     scripts = [render(text, dialect, changed) for changed in changes]
@@ -104,9 +104,10 @@ def _chain(length: int, request: Request, name: str, text: str) -> tuple[list[Re
             for place in places], run
 
 
-def _needs_run(request: Request, dialect: Dialect, name: str) -> None:
+def _needs_run(request: Request, dialect: Dialect, name: str, text: str) -> None:
     """Raise InputError unless the run to evaluate is named."""
-    named = {"RUN", "ARGS", "CONFIG"} & set(request.variables) or _has(request.arguments, "--model")
+    assigned = {**written(text), **request.variables}
+    named = {"RUN", "ARGS", "CONFIG"} & set(assigned) or _has(request.arguments, "--model")
     if not named and not (dialect is SLURM and os.environ.get("RUN")):
         raise InputError("missing run to evaluate: name it, like\n  hpc-deepfake job submit "
                          f"{dialect.name} {name} --var RUN=runs/first --var DATA=casia2.h5")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.jobs.script.dialect import Changes, Dialect, Directives
@@ -33,6 +34,18 @@ def variables(text: str) -> dict[str, str]:
     """Names of the script's variables, with their defaults as written."""
     matches = (_VARIABLE.fullmatch(line) for line in text.split("\n"))
     return {match[1]: match[2] for match in matches if match}
+
+
+def written(text: str) -> dict[str, str]:
+    """Values of variables that ``assign``, or ``write_script`` of jobs/lib/job.sh, has written into
+    a script; they take precedence over the environment."""
+    values = {}
+    for line in text.partition(f"\n{MARK}")[0].split("\n"):
+        name, equals, value = line.partition("=")
+        if equals and re.fullmatch("[A-Z_][A-Z0-9_]*", name):
+            with suppress(ValueError):
+                values[name] = "".join(shlex.split(value)[:1])
+    return values
 
 
 def work(text: str) -> str:

@@ -111,6 +111,24 @@ def test_the_environment_counts_where_the_scheduler_passes_it_on(
     assert submit("train_cpu", scheduler="pbs") == 0
 
 
+def test_a_rendered_script_submitted_again_has_its_own_values(
+        here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, words in (("sweep", ["RUN=my run", "TRIALS=1 2"]), ("evaluate", ["RUN=run"]),
+                        ("train_cpu", ["DATA=x.h5"])):
+        variables = [part for word in words for part in ("--var", word)]
+        assert job.main(["render", "slurm", name, *variables]) == 0
+        (here / f"{name}.sh").write_text(capsys.readouterr().out)
+    monkeypatch.setenv("DATA", "no.h5")
+    monkeypatch.setenv("RUN", "other")
+    for name in ("sweep", "train_cpu"):
+        assert job.main(["submit", "slurm", "--script", f"{name}.sh"]) == 0
+    monkeypatch.delenv("DATA")
+    monkeypatch.delenv("RUN")
+    assert job.main(["submit", "slurm", "--script", "evaluate.sh"]) == 0
+    with pytest.raises(InputError, match=r"DATA=other\.h5: there is no such"):
+        job.main(["submit", "slurm", "--script", "train_cpu.sh", "--var", "DATA=other.h5"])
+
+
 def test_a_job_after_another_one_may_get_its_input_from_it(here: Path) -> None:
     for words in ("train_cpu DATA=no.h5", "evaluate RUN=no DATA=no.h5", "sweep RUN=no"):
         assert submit(words, "--after", "7") == 0
