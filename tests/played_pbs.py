@@ -130,7 +130,7 @@ class PlayedPbs:
             time.sleep(0.05)
         return facts
 
-    def wait_all(self, seconds: float = 20) -> dict[str, dict[str, Any]]:
+    def wait_all(self, seconds: float = 60) -> dict[str, dict[str, Any]]:
         """All jobs, once none is left that runs or waits."""
         deadline = time.monotonic() + limit(seconds)
         while not all(job.get("_over") for job in self.jobs.values()):

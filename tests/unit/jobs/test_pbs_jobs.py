@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -87,9 +87,11 @@ def test_a_stopped_job_is_resumed_with_all_it_was_submitted_with(
 # --- pipelines
 
 
-def pipeline(pbs: PlayedPbs, work: Path, code: int = 0,
+def pipeline(pbs: PlayedPbs, work: Path, code: int = 0, refuse: Sequence[str] = (),
              **variables: str) -> subprocess.CompletedProcess[str]:
-    """The pipeline, submitted on the login node."""
+    """The pipeline, submitted on the login node; its jobs start when all are submitted, so that
+    the numbers of later ones are known."""
+    pbs.configure(start=False, refuse=refuse)
     names = "-vHPC_DEEPFAKE_ENV,HPC_DEEPFAKE_LAUNCHER"
     done = pbs.shell("bash", JOBS / "pbs" / "pipeline.sh", "--epochs", "3", cwd=work,
                      **{"TRAIN": "train_cpu", "RUN": "run", "PICTURES": "pictures",
@@ -97,6 +99,8 @@ def pipeline(pbs: PlayedPbs, work: Path, code: int = 0,
                         "TRAIN_OPTIONS": names, "EVALUATE_OPTIONS": names, **pbs.stand_in(),
                         **variables})
     assert done.returncode == code, done.stdout + done.stderr
+    pbs.configure(start=True)
+    pbs.shell("qrls", cwd=work)  # after a command, the server starts what can start
     return done
 
 
@@ -153,8 +157,7 @@ def test_a_training_that_ended_for_good_is_evaluated_once(
 
 def test_a_pipeline_of_which_a_job_is_refused_leaves_nothing_queued(
         pbs: PlayedPbs, work: Path) -> None:
-    pbs.configure(start=False, refuse=["hd-eval"])
-    done = pipeline(pbs, work, code=2)
+    done = pipeline(pbs, work, code=2, refuse=["hd-eval"])
     assert [job["substate"] for job in pbs.jobs.values()] == ["91", "91"]
     assert "per-user limit" in done.stderr
     assert done.stderr.splitlines()[-1].endswith(
