@@ -17,9 +17,10 @@ env=$("$clone/env/stage.sh" unpack "$tar" "$folder")
 find "$folder" -maxdepth 1 -name 'hpc_deepfake-*' ! -path "$env" -exec rm -rf {} +
 # The project is installed in place; the copied environment must use the copied clone.
 sed -i "s|'$clone/|'$target/|g" "$env"/lib/python*/site-packages/__editable__*
+sed -i "s|$clone|$target|g" "$env/stamps/project"
 ln -sfn "$env" "$folder/env"
 # STAGE_ENV unpacks this tar on the nodes, which the user can't make again. Apply the same change: a
 # later file in a tar replaces an earlier one.
 rm -f "$env"/stage-*
 cp "$tar" "$env/"
-(cd "$env" && tar -rf "$(basename "$tar")" ./lib/python*/site-packages/__editable__*)
+(cd "$env" && tar -rf "$(basename "$tar")" ./lib/python*/site-packages/__editable__* ./stamps/project)
