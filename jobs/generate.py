@@ -68,7 +68,7 @@ class Job:
 
     Attributes:
         purpose: one line.
-        work: function of jobs/lib/job.sh that does it.
+        work: function of jobs/lib/work.sh that does it.
         example: variables of the example call.
         arguments: of the example call.
         notes: comment below the example. {arguments} is what a user calls arguments of the

@@ -20,7 +20,7 @@ from hpc_deepfake.jobs.script.request import Request
 from hpc_deepfake.jobs.script.text import directives, variables, work, written
 from hpc_deepfake.jobs.site import chosen, for_site, placeholders, users_keys
 
-CHAINED = ("train", "compare", "preprocess")  # functions of jobs/lib/job.sh that can resume
+CHAINED = ("train", "compare", "preprocess")  # functions of jobs/lib/work.sh that can resume
 
 
 def submit(options: Namespace, dialect: Dialect, name: str, text: str,

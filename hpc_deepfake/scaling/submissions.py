@@ -82,7 +82,7 @@ class Jobs:
 
 def lines(study: Path, plan: Plan, jobs: Jobs) -> Iterator[str]:
     """A line of shell words for each run that isn't done: its name; the id of the job that it was
-    submitted as before, or an empty word; then what ``submit`` of jobs/lib/job.sh takes: job
+    submitted as before, or an empty word; then what ``submit`` of jobs/lib/submit.sh takes: job
     script, options of the scheduler, variables as NAME=VALUE, ``--`` and arguments.
 
     Raises:

@@ -1,7 +1,7 @@
 """``submitted.jsonl`` in a folder of job records: a line of JSON for each job that was submitted.
 
-Without it, a job that waits is known to the scheduler alone. ``note_job`` of jobs/lib/job.sh writes
-such lines too.
+Without it, a job that waits is known to the scheduler alone. ``note_job`` of
+jobs/lib/submit.sh writes such lines too.
 """
 
 from __future__ import annotations

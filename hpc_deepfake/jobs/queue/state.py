@@ -30,7 +30,7 @@ class Job:
         id: as the scheduler spells it.
         scheduler: ``slurm``, ``pbs``, or empty.
         name: of the job.
-        work: the function of jobs/lib/job.sh that does its work, such as ``train``.
+        work: the function of jobs/lib/work.sh that does its work, such as ``train``.
         state: one of the constants above.
         raw_state: as the scheduler spells it.
         reason: why it waits, or how it ended, in words.

@@ -12,7 +12,7 @@ from hpc_deepfake.jobs.script.dialect import Changes, Dialect, Directives
 from hpc_deepfake.jobs.script.values import checked
 
 STRICT = "set -euo pipefail"  # the line after the directives
-MARK = "# What to change"  # begins the comment above the variables; also in jobs/lib/job.sh
+MARK = "# What to change"  # begins the comment above the variables; also in jobs/lib/submit.sh
 _VARIABLE = re.compile(r"([A-Z_][A-Z0-9_]*)=\$\{\1:-(.*?)\}(?:\s+#.*)?")
 
 
@@ -37,8 +37,8 @@ def variables(text: str) -> dict[str, str]:
 
 
 def written(text: str) -> dict[str, str]:
-    """Values of variables that ``assign``, or ``write_script`` of jobs/lib/job.sh, has written into
-    a script; they take precedence over the environment."""
+    """Values of variables that ``assign``, or ``write_script`` of jobs/lib/submit.sh, has written
+    into a script; they take precedence over the environment."""
     values = {}
     for line in text.partition(f"\n{MARK}")[0].split("\n"):
         name, equals, value = line.partition("=")
@@ -49,7 +49,7 @@ def written(text: str) -> dict[str, str]:
 
 
 def work(text: str) -> str:
-    """The function of jobs/lib/job.sh that does the script's work: its last line."""
+    """The function of jobs/lib/work.sh that does the script's work: its last line."""
     return text.rstrip().rpartition("\n")[2].strip()
 
 
@@ -93,7 +93,7 @@ def default(text: str, values: Mapping[str, str]) -> str:
 
 def assign(text: str, values: Mapping[str, str], arguments: Sequence[str]) -> str:
     """The script with values of variables, and arguments, written above its own assignments. They
-    take precedence over the environment, as do those that ``write_script`` of jobs/lib/job.sh
+    take precedence over the environment, as do those that ``write_script`` of jobs/lib/submit.sh
     writes there.
 
     Raises:

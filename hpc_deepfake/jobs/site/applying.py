@@ -19,7 +19,7 @@ from hpc_deepfake.jobs.script.values import read_memory
 from hpc_deepfake.jobs.site.reading import Site, of_environment, read
 from hpc_deepfake.jobs.site.words import DIRECTIVES, PLACEHOLDER, partitions
 
-SMALL = ("evaluate", "pipeline", "scaling_study")  # functions of jobs/lib/job.sh
+SMALL = ("evaluate", "pipeline", "scaling_study")  # functions of jobs/lib/work.sh
 
 
 def chosen(request: Request) -> Site:

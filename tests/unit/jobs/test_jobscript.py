@@ -446,7 +446,7 @@ def test_rendered_values_take_precedence_over_the_environment(mark):
 
 def test_rendering_and_write_script_of_jobs_lib_agree(tmp_path):
     """The same lines in the same place; later ones take precedence."""
-    library = (ROOT / "jobs" / "lib" / "job.sh").read_text(encoding="utf-8")
+    library = (ROOT / "jobs" / "lib" / "submit.sh").read_text(encoding="utf-8")
     function = re.search(r"^write_script\(\) \{\n.*?^\}\n", library, re.MULTILINE | re.DOTALL)[0]
     script = tmp_path / "job.sh"
 

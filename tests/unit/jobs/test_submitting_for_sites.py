@@ -129,7 +129,7 @@ def test_a_container_renders_and_the_scheduler_outside_submits(tmp_path: Path,
 def test_a_change_of_the_users_own_since_the_activation_stays(tmp_path: Path) -> None:
     done = subprocess.run(["bash", "-c", f"""
         set -eu
-        eval "$(sed -n '/^drop_site_options() {{/,/^}}/p' {JOBS}/lib/job.sh)"
+        eval "$(sed -n '/^drop_site_options() {{/,/^}}/p' {JOBS}/lib/submit.sh)"
         export SBATCH_ACCOUNT=site SBATCH_QOS=mine SBATCH_EXCLUSIVE= SBATCH_GRES=gpu
         end=$'\\x1f'
         HPC_DEEPFAKE_SBATCH=SBATCH_ACCOUNT=site${{end}}SBATCH_QOS=site${{end}}SBATCH_EXCLUSIVE=$end
