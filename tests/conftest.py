@@ -118,6 +118,17 @@ def fresh_log() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
+def own_signals() -> Iterator[None]:
+    """A program run in this process may handle signals; the next test finds them as they were."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+    before = [signal.getsignal(number) for number in numbers]
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        if handler is not None and signal.getsignal(number) is not handler:
+            signal.signal(number, handler)
+
+
+@pytest.fixture(autouse=True)
 def nothing_held() -> Iterator[None]:
     """What a test held in this process is free for the programs of the next one."""
     yield

@@ -261,6 +261,8 @@ def _look_again(subject: str, before: Selection) -> Selection:
     """The jobs now; those of before if a scheduler doesn't answer for once."""
     try:
         selection = look(subject)
+        if not selection.active:  # a successor may have been recorded after the records were read
+            selection = look(subject)
     except Unanswered:
         return before
     except InputError:  # it knows the job no longer, and there are no records

@@ -23,6 +23,7 @@ from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.jobs import command as job
 from hpc_deepfake.jobs.queue import cancel, journal, logs, lookup, pbs, reasons, records, table
 from hpc_deepfake.jobs.queue.logs import Tail
+from hpc_deepfake.jobs.queue.lookup import Selection
 from hpc_deepfake.jobs.queue.pbs import parse_qstat
 from hpc_deepfake.jobs.queue.slurm import parse_squeue
 from hpc_deepfake.jobs.queue.state import Job, scheduler_of, within
@@ -499,6 +500,16 @@ def test_a_log_that_is_cut_replaced_or_long(tmp_path):
         assert list(Tail(path, count).lines()) == (lines[-count:] if count else [])
     path.write_text("\n".join(lines))
     assert list(Tail(path, 2).lines(last=True)) == lines[-2:]
+
+
+def test_a_successor_recorded_while_the_scheduler_is_asked_is_followed(monkeypatch):
+    """The records are read first: a job may end, and leave its successor, before the scheduler's
+    answer."""
+    stopped, running = Job("1", "pbs", state="stopped"), Job("2", "pbs", state="running")
+    answers = iter([Selection([stopped]), Selection([stopped, running])])
+    monkeypatch.setattr(logs, "look", lambda subject: next(answers))
+    before = Selection([Job("1", "pbs", state="running")])
+    assert logs._look_again("run", before).current.id == "2"
 
 
 # --- cancel
