@@ -14,6 +14,7 @@ import io
 import json
 import logging
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,9 @@ from hpc_deepfake.core import log, mpi
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.evaluate import material
 from hpc_deepfake.network import model
+
+# the watchdog's, about the time before, on a slow machine
+STALLS = re.compile(r"^rank \d+ on \S+ (continues|is waited for).*\n", re.MULTILINE)
 
 
 def answer(arguments: list[str], comm: Comm | None) -> dict[str, Any]:
@@ -43,7 +47,8 @@ def answer(arguments: list[str], comm: Comm | None) -> dict[str, Any]:
     mpi.wait(mpi_comm.Ibarrier())
     if mpi_comm.rank == 0:
         file.unlink(missing_ok=True)
-    return {"code": code, "output": out.getvalue(), "error": error, "file": written}
+    output = STALLS.sub("", out.getvalue())
+    return {"code": code, "output": output, "error": error, "file": written}
 
 
 def main(comm: Comm) -> int:

@@ -290,7 +290,10 @@ def test_the_command_line_of_each_example_site(tmp_path: Path, site: str, schedu
     image.touch()
     more = {"HPC_DEEPFAKE_IMAGE": str(image), "HPC_DEEPFAKE_BIND": ""} if site == "lumi-g" else {}
     calls, log = start(site, tmp_path, scheduler=scheduler, cpus=cpus, **more)
-    assert before_program(calls[0]) == expected.format(home=tmp_path, clone=ROOT, image=image)
+    first, second = sorted([tmp_path, ROOT])  # folders are bound in their order
+    if site == "lumi-g":
+        expected = expected.replace("{home}", str(first)).replace("{clone}", str(second))
+    assert before_program(calls[0]) == expected.format(home=tmp_path, image=image)
     assert "training is done" in log
 
 
