@@ -75,8 +75,8 @@ def parser() -> Parser:
     return cli
 
 
-def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
-    """Run the command; collective. Returns the exit code."""
+def main(argv: Sequence[str] | None = None, comm: Comm | None = None) -> int:
+    """Run the command; with ``comm`` collective. Returns the exit code."""
     options = parser().parse(argv)
     if options.ela_dir or options.explain_dir or options.plot_dir:
         work_matters()
@@ -85,28 +85,30 @@ def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
     from hpc_deepfake.network import device, model
     from hpc_deepfake.predict.scoring import blocks
 
-    local_rank, ranks_on_node = device.local_ranks(comm)
-    mpi.together(comm, lambda: device.start(options.device, local_rank, ranks_on_node))
+    rank, size = (0, 1) if comm is None else (comm.rank, comm.size)
+    place = (0, 1) if comm is None else device.local_ranks(comm)
+    mpi.together(comm, lambda: device.start(options.device, *place))
     network = mpi.together(comm, lambda: model.load(options.model))
-    results = _in_order(comm, options, card, network, blocks(paths, comm.size))
+    results = _in_order(comm, options, card, network, blocks(paths, size))
     bad = 0
-    if comm.rank == 0:
+    if rank == 0:
         began = time.perf_counter()
         try:
             done = _write(results, output.writer(options.format, sys.stdout))
         except BrokenPipeError:  # ``… | head``
-            if comm.size > 1:  # mpirun itself ends when its output is closed
+            if size > 1:  # mpirun itself ends when its output is closed
                 raise
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for Python's own last flush
             return 0
         bad = done["bad picture"] + done["bad video"]
-        log.info("%s", _closing(done, time.perf_counter() - began, comm.size))
+        log.info("%s", _closing(done, time.perf_counter() - began, size))
         if bad:
             log.warning("%d of %d could not be read", bad, len(paths))
     else:
         for _ in results:  # sends this rank's rows; yields none
             pass
-    return comm.bcast(EXIT_USAGE if bad else 0)
+    code = EXIT_USAGE if bad else 0
+    return code if comm is None else comm.bcast(code)
 
 
 def _write(results: Iterator[list[Row]], write: Callable[[Row], None]) -> Counter[str]:
@@ -145,7 +147,7 @@ def _prepare(options: Namespace) -> tuple[Card, list[bytes]]:
     return card, paths
 
 
-def _in_order(comm: Comm, options: Namespace, card: Card, network: Any,
+def _in_order(comm: Comm | None, options: Namespace, card: Card, network: Any,
               blocks: list[Block]) -> Iterator[list[Row]]:
     """Rows of all blocks in the order of the list, on rank 0; the other ranks send it theirs.
 
@@ -155,9 +157,12 @@ def _in_order(comm: Comm, options: Namespace, card: Card, network: Any,
     from hpc_deepfake.data.rows import prefetch
     from hpc_deepfake.predict.scoring import prepare
 
-    local = blocks[comm.rank::comm.size]
+    local = blocks if comm is None else blocks[comm.rank::comm.size]
     results = (_score(options, card, network, block, prepared) for block, prepared
                in zip(local, prefetch(lambda block: prepare(block, card), local), strict=True))
+    if comm is None:
+        yield from results
+        return
     if comm.rank:
         for request in [comm.isend(rows, 0, _ROWS) for rows in results]:
             mpi.wait(request)

@@ -4,4 +4,4 @@ from hpc_deepfake.core import mpi, surroundings
 from hpc_deepfake.predict import main
 
 surroundings.settle()
-mpi.run(main)
+mpi.run(lambda comm: main(comm=comm))

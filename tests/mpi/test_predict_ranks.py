@@ -37,7 +37,7 @@ def main(comm):
             model.load = lambda _: (_ for _ in ()).throw(InputError("this rank can't load it"))
         else:
             scoring.pictures = fail
-    return predict.main(comm, arguments)
+    return predict.main(arguments, comm)
 
 mpi.run(main)
 """

@@ -13,7 +13,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from conftest import alone
 from mean_network import MeanNetwork
 from PIL import Image
 
@@ -40,7 +39,7 @@ def network(monkeypatch) -> MeanNetwork:
 
 
 def run(*words: str | os.PathLike) -> int:
-    return predict.main(alone(), ["--model", "run", *map(os.fspath, words)])
+    return predict.main(["--model", "run", *map(os.fspath, words)])
 
 
 def expected(path: str | os.PathLike) -> float:
@@ -279,7 +278,7 @@ def test_a_folder_without_pictures(network, tmp_path, words, message):
 
 def test_no_model():
     with pytest.raises(InputError, match="--model RUN"):
-        predict.main(alone(), ["x.jpg"])
+        predict.main(["x.jpg"])
 
 
 def test_a_model_without_finite_probabilities(network, tmp_path, monkeypatch):
