@@ -4,45 +4,30 @@ from __future__ import annotations
 
 import zipfile
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpc_deepfake.core import json_data
 from hpc_deepfake.core.errors import InputError, reason
 from hpc_deepfake.core.files import whole, write_json
-from hpc_deepfake.core.json_data import dictionary, finite
 from hpc_deepfake.core.surroundings import check_keras
-from preprocessing.ela import SIZE, Parameters
+from hpc_deepfake.network.card import Card
+from preprocessing.ela import SIZE
 
 if TYPE_CHECKING:
     import keras
 
+__all__ = ["Card", "find", "load", "read_card", "save"]
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"  # how a data file begins
 MOST_BYTES = 1 << 30  # of a model file when unpacked: the network has 30 MB
-
-
-@dataclass(frozen=True)
-class Card:
-    """What is needed to use a trained model; stored as ``model.json`` beside ``model.keras``.
-
-    Attributes:
-        feature: name of the feature that the network was trained on.
-        parameters: parameters of that feature.
-        threshold: lowest probability of tampered at which a picture is predicted tampered.
-    """
-
-    feature: str
-    parameters: Parameters
-    threshold: float = 0.5
 
 
 def save(model: keras.Model, card: Card, path: Path) -> None:
     """Write the model to ``path``, a ``.keras`` file, and its card beside it, each file whole."""
     with whole(path) as temporary:
         model.save(temporary)
-    write_json(path.with_suffix(".json"), {**asdict(card), "parameters": card.parameters.as_dict()})
+    write_json(path.with_suffix(".json"), card.as_dict())
 
 
 def find(path: Path) -> Path:
@@ -70,11 +55,7 @@ def read_card(path: Path) -> Card:
     """
     file = find(path).with_suffix(".json")
     try:
-        card = dictionary(json_data.read(file))
-        feature, threshold = card.get("feature"), finite(card.get("threshold"))
-        if not isinstance(feature, str) or threshold is None or not 0 <= threshold <= 1:
-            raise ValueError("no feature, or no threshold from 0 to 1")
-        return Card(feature, Parameters.of(card.get("parameters")), threshold)
+        return Card.of(json_data.read(file))
     except (OSError, ValueError) as error:
         raise InputError(f"the model's card {file} can't be read ({reason(error)}); training "
                          "writes it beside model.keras: copy both files") from None

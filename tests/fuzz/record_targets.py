@@ -107,6 +107,7 @@ def read_card(run: Path) -> None:
     card = model.read_card(run)
     card.parameters.as_dict()
     assert 0 <= card.threshold <= 1 and 1 <= card.parameters.quality <= 100
+    assert card.temperature > 0 and all(card.caveats + [card.source]) and card.as_dict()
 
 
 def report_job(run: Path) -> None:

@@ -1,0 +1,136 @@
+"""The card of a trained model: how to use it, and what it knows of itself.
+
+It is stored as ``model.json`` beside ``model.keras``. Cards of earlier versions lack most fields.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+from hpc_deepfake.core.json_data import dictionary, finite, items
+from hpc_deepfake.core.text import plural, printable
+from preprocessing.ela import Parameters
+
+CHANCE = 0.5  # ROC-AUC of a model that knows nothing
+SAMPLE = "trained on drawn sample pictures; not for photographs"
+RANDOM = "trained on random pixels, which only serve to measure speed; not for pictures"
+UNKNOWN = "does not say what it was trained on (made by an earlier version)"
+
+
+@dataclass(frozen=True)
+class Card:
+    """What is needed to use a trained model, and to say what its predictions are worth.
+
+    Attributes:
+        feature: name of the feature that the network was trained on.
+        parameters: parameters of that feature.
+        threshold: lowest probability of tampered at which a picture is predicted tampered.
+        lower: from here to below ``threshold`` a picture is undecided; None: there is no such zone.
+        threshold_chosen: how the threshold was chosen: ``rule`` (``youden``, ``fpr``, ``given``),
+            ``value``, ``on``, ``pictures``; None: it is the default.
+        temperature: divides the log-odds of a probability (Guo et al. 2017); 1: nothing changes.
+        trained_on: ``data`` (a list of data sets with ``name``, ``pictures``, ``authentic``,
+            ``tampered``), ``sample`` (drawn by this project), ``random`` (no pictures at all),
+            ``train`` and ``validation`` (numbers of pictures), ``width``, ``height`` (minimum,
+            median, maximum in pixels), ``formats`` (number of pictures by format), ``qualities``
+            (``min``, ``median``, ``max`` of the JPEG files), ``likeness`` (``Profile.as_dict``);
+            what is not known is None. None: nothing is known.
+        validation: figures of the chosen epoch on the validation part, as of ``metrics.evaluate``,
+            with ``epoch`` and ``intervals`` (95%, by name of the figure). None: unknown.
+    """
+
+    feature: str
+    parameters: Parameters
+    threshold: float = 0.5
+    lower: float | None = None
+    threshold_chosen: dict[str, Any] | None = None
+    temperature: float = 1.0
+    trained_on: dict[str, Any] | None = None
+    validation: dict[str, Any] | None = None
+
+    @classmethod
+    def of(cls, stored: object) -> Card:
+        """A card from the content of ``model.json``, of any version.
+
+        Raises:
+            ValueError: it lacks what every version has, or has impossible values.
+        """
+        values = dictionary(stored)
+        feature, threshold = values.get("feature"), finite(values.get("threshold"))
+        if not isinstance(feature, str) or threshold is None or not 0 <= threshold <= 1:
+            raise ValueError("no feature, or no threshold from 0 to 1")
+        lower, temperature = finite(values.get("lower")), finite(values.get("temperature", 1.0))
+        if values.get("lower") is not None and (lower is None or not 0 <= lower <= threshold):
+            raise ValueError(f"lower {values['lower']!r} is not from 0 to the threshold")
+        if temperature is None or temperature <= 0:
+            raise ValueError(f"temperature {values['temperature']!r} is not above 0")
+        return cls(feature, Parameters.of(values.get("parameters")), threshold, lower,
+                   _dictionary(values, "threshold_chosen"), temperature,
+                   _dictionary(values, "trained_on"), _dictionary(values, "validation"))
+
+    def as_dict(self) -> dict[str, Any]:
+        """As stored: JSON."""
+        return {field.name: getattr(self, field.name) for field in fields(self)} \
+            | {"parameters": self.parameters.as_dict()}
+
+    @property
+    def sample(self) -> bool:
+        """Whether it was trained on this project's drawn sample pictures."""
+        return bool((self.trained_on or {}).get("sample"))
+
+    @property
+    def caveats(self) -> list[str]:
+        """What must be said wherever predictions of this model are shown; about the model."""
+        if self.trained_on is None:
+            return [UNKNOWN]
+        said = [SAMPLE] * self.sample + [RANDOM] * bool(self.trained_on.get("random"))
+        figures = self.validation or {}
+        auc = finite(figures.get("auc"))
+        interval = _interval(dictionary(figures.get("intervals")).get("auc"))
+        if auc is not None and (interval or (auc,))[0] <= CHANCE:
+            between = "" if interval is None else \
+                f" (95%: {interval[0]:.3f} to {interval[1]:.3f})"
+            said.append(f"hardly better than chance: ROC-AUC {auc:.3f}{between} on its validation "
+                        f"pictures, where {CHANCE} is chance")
+        return said
+
+    @property
+    def source(self) -> str:
+        """What it was trained on, in a few words; what isn't known is left out."""
+        known = self.trained_on
+        if known is None:
+            return "unknown pictures"
+        if known.get("random"):
+            return "random pixels"
+        train = finite(known.get("train"))
+        words = ["pictures" if train is None else plural(int(train), "picture")]
+        names = [printable(str(dictionary(data).get("name"))) for data in items(known.get("data"))]
+        words += [f"of {', '.join(names)}"] if names else []
+        facts = [printable(", ".join(map(str, dictionary(known.get("formats")))))]
+        qualities = dictionary(known.get("qualities"))
+        low, high = finite(qualities.get("min")), finite(qualities.get("max"))
+        if low is not None and high is not None:
+            facts.append(f"JPEG quality {low:.0f} to {high:.0f}" if low < high
+                         else f"JPEG quality {low:.0f}")
+        for side, word in (("width", "wide"), ("height", "high")):
+            ends = [finite(end) for end in items(known.get(side))[::2]]
+            if len(ends) == 2 and ends[0] is not None and ends[1] is not None:
+                facts.append(f"{ends[0]:.0f} to {ends[1]:.0f} pixels {word}"
+                             if ends[0] < ends[1] else f"{ends[0]:.0f} pixels {word}")
+        facts = [fact for fact in facts if fact]
+        return " ".join(words) + (f" ({'; '.join(facts)})" if facts else "")
+
+
+def _dictionary(values: dict[str, Any], name: str) -> dict[str, Any] | None:
+    value = values.get(name)
+    if value is not None and not isinstance(value, dict):
+        raise ValueError(f"{name} {value!r} is not a table")
+    return value
+
+
+def _interval(value: object) -> tuple[float, float] | None:
+    """The ends of an interval, if it is one."""
+    ends = [finite(end) for end in (value if isinstance(value, (list, tuple)) else ())]
+    numbers = [end for end in ends if end is not None]
+    return (numbers[0], numbers[1]) if len(ends) == len(numbers) == 2 else None
