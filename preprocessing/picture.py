@@ -195,7 +195,7 @@ class _Frame(NamedTuple):
 
 def _jpeg_frame(data: bytes) -> _Frame | None:
     """The frame header of a JPEG file (ITU T.81 B.2.2); None for anything else."""
-    for marker, at in _jpeg_segments(data):
+    for marker, at in jpeg_segments(data):
         if marker in (0xD9, 0xDA):  # the end or the scan, without a frame header before it
             return None
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and at + 8 <= len(data):
@@ -210,12 +210,12 @@ def _check_scans(data: bytes) -> None:
     if data.count(start_of_scan) <= MAX_SCANS:
         return
     # embedded pictures and bytes after the end may contain it too: parse the segments
-    scans = sum(marker == start_of_scan[1] for marker, _ in _jpeg_segments(data))
+    scans = sum(marker == start_of_scan[1] for marker, _ in jpeg_segments(data))
     if scans > MAX_SCANS:
         raise Rejected(f"a JPEG of {scans} scans (at most {MAX_SCANS})")
 
 
-def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
+def jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
     """Marker of each segment of a JPEG file and the position of its length, up to the end marker.
 
     Segments are found as libjpeg finds them, also with junk in between: the size that it will

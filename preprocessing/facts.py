@@ -1,0 +1,136 @@
+"""Facts of a picture file from its first bytes, without decoding it: size, format, JPEG quality."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import warnings
+from collections.abc import Sequence
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from preprocessing import picture
+
+# Their numbers are stored in data files: append only. 0: unknown, as of files from before.
+FORMATS = ("unknown", "JPEG", "PNG", "TIFF", "BMP", "GIF", "WebP", "JPEG 2000", "AVIF", "HEIF",
+           "MP4", "AVI", "Matroska", "MPEG")
+DIGEST = 16  # bytes of SHA-256 that are kept: two files in 2⁶⁴ may agree by chance
+
+_BRANDS = {b"avif": "AVIF", b"avis": "AVIF", **dict.fromkeys(
+    (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"), "HEIF")}
+_STARTS = ((b"\xff\xd8", "JPEG"), (b"\x89PNG\r\n\x1a\n", "PNG"), (b"GIF8", "GIF"), (b"BM", "BMP"),
+           (b"II*\0", "TIFF"), (b"MM\0*", "TIFF"), (b"II+\0", "TIFF"), (b"MM\0+", "TIFF"),
+           (b"\xff\x4f\xff\x51", "JPEG 2000"), (b"\0\0\0\x0cjP  ", "JPEG 2000"),
+           (b"\x1aE\xdf\xa3", "Matroska"), (b"\0\0\1\xba", "MPEG"), (b"\0\0\1\xb3", "MPEG"))
+_FRAME, _TABLES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}, 0xDB
+
+# The luminance table of ITU-T T.81, table K.1, in the zigzag order of files
+_LUMINANCE = np.array((
+    16, 11, 12, 14, 12, 10, 16, 14, 13, 14, 18, 17, 16, 19, 24, 40,
+    26, 24, 22, 22, 24, 49, 35, 37, 29, 40, 58, 51, 61, 60, 57, 51,
+    56, 55, 64, 72, 92, 78, 64, 68, 87, 69, 55, 56, 80, 109, 81, 87,
+    95, 98, 103, 104, 103, 62, 77, 113, 121, 112, 100, 120, 92, 101, 103, 99))
+
+
+class Facts(NamedTuple):
+    """Facts of a picture; 0 and ``unknown`` where they aren't known.
+
+    Attributes:
+        width: pixels, as stored, whatever its orientation.
+        height: pixels.
+        format: one of ``FORMATS``, by the file's content; of a frame that of its video.
+        quality: 1 to 100, of the IJG's luminance table nearest to that of a JPEG file; 0: no JPEG.
+    """
+
+    width: int = 0
+    height: int = 0
+    format: str = FORMATS[0]
+    quality: int = 0
+
+
+def of(data: bytes) -> Facts:
+    """Facts of a picture from the contents of its file; of a video only its format."""
+    kind = kind_of(data)
+    if kind == "JPEG":
+        return _of_jpeg(data)
+    return Facts(*_size(data), kind) if kind in FORMATS[2:10] else Facts(format=kind)
+
+
+def digest(data: bytes) -> bytes:
+    """The first ``DIGEST`` bytes of the SHA-256 of a file's contents."""
+    return hashlib.sha256(data).digest()[:DIGEST]
+
+
+def digest_of_file(path: bytes | str) -> bytes:
+    """``digest`` of a file that is too large to be held in memory.
+
+    Raises:
+        OSError: it can't be read.
+    """
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()[:DIGEST]
+
+
+def kind_of(start: bytes) -> str:
+    """The format, one of ``FORMATS``, that the first 16 bytes of a file or more are the sign of."""
+    if start[:4] == b"RIFF":
+        return {b"WEBP": "WebP", b"AVI ": "AVI"}.get(start[8:12], FORMATS[0])
+    if start[4:8] in (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide"):  # ISO 14496-12
+        return _BRANDS.get(start[8:12], "MP4") if start[4:8] == b"ftyp" else "MP4"
+    return next((kind for begin, kind in _STARTS if start.startswith(begin)), FORMATS[0])
+
+
+def quality_of(table: Sequence[int] | np.ndarray) -> int:
+    """The quality, 1 to 100, whose luminance table of the Independent JPEG Group is nearest.
+
+    Args:
+        table: 64 numbers of a luminance quantisation table, in zigzag order.
+    """
+    return 1 + int(np.abs(_usual() - np.asarray(table, np.int64)).sum(1).argmin())
+
+
+@cache
+def _usual() -> np.ndarray:
+    """The tables of qualities 1 to 100, int64 (100, 64): ``jpeg_quality_scaling`` and
+    ``jpeg_add_quant_table`` of the IJG's library, with baseline limits."""
+    quality = np.arange(1, 101)[:, None]
+    scale = np.where(quality < 50, 5000 // quality, 200 - 2 * quality)
+    tables: np.ndarray = ((_LUMINANCE * scale + 50) // 100).clip(1, 255)
+    return tables
+
+
+def _of_jpeg(data: bytes) -> Facts:
+    """From the segments up to the first scan (ITU-T T.81 B.2)."""
+    tables: dict[int, np.ndarray] = {}
+    width = height = selector = 0
+    for marker, at in picture.jpeg_segments(data):
+        if marker in (0xD9, 0xDA):
+            break
+        segment = data[at + 2:at + int.from_bytes(data[at:at + 2], "big")]
+        if marker == _TABLES:
+            while segment:
+                size, place = 1 + (segment[0] >> 4 > 0), segment[0] & 15
+                values = segment[1:1 + 64 * size]
+                if len(values) == 64 * size:
+                    tables.setdefault(place, np.frombuffer(values, f">u{size}").astype(np.int64))
+                segment = segment[1 + 64 * size:]
+        elif marker in _FRAME and len(segment) >= 9 and not width:
+            height, width = (int.from_bytes(segment[i:i + 2], "big") for i in (1, 3))
+            selector = segment[8]
+    table = tables.get(selector)
+    return Facts(width, height, "JPEG", 0 if table is None else quality_of(table))
+
+
+def _size(data: bytes) -> tuple[int, int]:
+    """Width and height of another picture; zeros where its head can't be read."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(data), formats=picture.FORMATS) as image:
+                return image.size
+    except Exception:  # Pillow's readers raise almost anything on damaged files
+        return 0, 0
