@@ -216,6 +216,26 @@ def seed() -> Any:
     return at_least(0, 2**32 - 1)  # NumPy's bound, which Keras takes over
 
 
+def thresholds(text: str) -> tuple[float | None, float]:
+    """Argument type: ``P``, or ``LOW,HIGH``, between which pictures are undecided. Returns the
+    lower threshold, None if there is none, and the threshold."""
+    try:
+        numbers = [float(number) for number in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) not in (1, 2) or not 0 <= numbers[0] <= numbers[-1] <= 1:
+        raise argparse.ArgumentTypeError("must be a number from 0 to 1, or LOW,HIGH with LOW up to "
+                                         f"HIGH, not {text}")
+    return numbers[0] if len(numbers) == 2 else None, numbers[-1]
+
+
+def add_calibration(cli: argparse._ActionsContainer) -> None:
+    """``--calibration``."""
+    cli.add_argument("--calibration", choices=("stored", "off"), default="stored",
+                     help="stored: probabilities with the model's temperature, which training "
+                          "fitted on its validation part; off: as the network gives them")
+
+
 def add_stall_limits(group: argparse._ActionsContainer) -> None:
     """Add the options of a program whose ranks wait for each other (see ``watchdog.limits``)."""
     group.add_argument("--stall-warning", type=between(0, 1e6), default=60.0, metavar="S",

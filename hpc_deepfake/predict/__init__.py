@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from hpc_deepfake.core import mpi
 from hpc_deepfake.core.errors import EXIT_USAGE, InputError
 from hpc_deepfake.core.log import log
-from hpc_deepfake.core.options import Parser, at_least, between
+from hpc_deepfake.core.options import Parser, add_calibration, at_least, between, thresholds
 from hpc_deepfake.core.streams import work_matters
 from hpc_deepfake.core.text import plural, printable
 from hpc_deepfake.predict import inputs, output
@@ -35,6 +35,7 @@ _ROWS = 12  # tag of the messages of results
 _EXAMPLES = """examples:
   hpc-deepfake predict --model runs/first photo.jpg holiday/ clip.mp4 'scans/*/page-?.tif'
   hpc-deepfake predict --model runs/first --format csv folder/ > verdicts.csv
+  hpc-deepfake predict --model runs/first --threshold 0.3,0.9 folder/
   hpc-deepfake predict --model runs/first --ela-dir maps --explain-dir why photo.jpg
   find archive -name '*.jpg' -print0 | hpc-deepfake predict --model runs/first -
   mpirun -np 8 hpc-deepfake predict --model runs/first --format json archive/
@@ -53,6 +54,11 @@ def parser() -> Parser:
                           "from standard input, one per line or NUL-separated")
     cli.add_argument("--model", type=Path, metavar="RUN",
                      help="run directory of the trained model, or its .keras file (required)")
+    cli.add_argument("--threshold", type=thresholds, metavar="P|LOW,HIGH",
+                     help="probability from which a picture is predicted tampered; of two, those "
+                          "from LOW to below HIGH are undecided (default: the model's, which "
+                          "evaluate --save-threshold stores, or 0.5)")
+    add_calibration(cli)
     cli.add_argument("--format", choices=output.FORMATS, default="table",
                      help="output format; json writes one object per line")
     cli.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto",
@@ -125,13 +131,13 @@ def _write(results: Iterator[list[Row]], write: Callable[[Row], None]) -> Counte
 
 def _prepare(options: Namespace) -> tuple[Card, list[bytes]]:
     """The model's card and the list of files, both checked; rank 0 only."""
-    from hpc_deepfake.network import model
+    from hpc_deepfake.network import decision, model
     from hpc_deepfake.predict.maps import make_folder
     from preprocessing.ela import FEATURES
 
     if options.model is None:
         raise InputError("name the model: --model RUN, a run directory or a .keras file")
-    card = model.read_card(options.model)
+    card = decision.in_use(model.read_card(options.model), options.threshold, options.calibration)
     if card.feature not in FEATURES:
         raise InputError(f"{options.model} was trained on the feature '{card.feature}', and "
                          f"only {', '.join(FEATURES)} can be computed from pictures: take "

@@ -23,7 +23,8 @@ from preprocessing.ela import error_level, features_of_pixels, recompress
 
 SIDE = 400  # longer side of a panel, pixels
 _MARGIN, _HEAD, _FOOT = 12, 40, 44
-COLOURS = {"tampered": (178, 34, 34), "authentic": (27, 94, 160)}  # red-green-blue
+COLOURS = {"tampered": (178, 34, 34), "authentic": (27, 94, 160),
+           "undecided": (110, 110, 110)}  # red-green-blue
 _GREY = (110, 110, 110)
 
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hpc_deepfake.network import decision
 from hpc_deepfake.network.model import Card
 from hpc_deepfake.network.scoring import probabilities
 from hpc_deepfake.predict.inputs import is_video
 from hpc_deepfake.predict.output import Row
-from preprocessing.catalogue import LABELS
 from preprocessing.ela import features_of_pixels
 from preprocessing.picture import Rejected, decode, read
 
@@ -68,7 +68,7 @@ def prepare(block: Block, card: Card) -> list[np.ndarray | Rejected]:
 def pictures(network: Any, card: Card, block: Block,
              prepared: Sequence[np.ndarray | Rejected]) -> list[Row]:
     """A row for each picture of a block."""
-    scores = iter(probabilities(network, [feature for feature in prepared
+    scores = iter(_scores(network, card, [feature for feature in prepared
                                           if not isinstance(feature, Rejected)]))
     return [Row(path, None, f"not read: {feature}") if isinstance(feature, Rejected)
             else judged(card, path, next(scores))
@@ -94,7 +94,7 @@ def video(network: Any, card: Card, path: bytes, count: int, rate: float | None)
         for batch in _batches(sample(path, count, rate)):
             features = [features_of_pixels(frame.pixels, (card.feature,), card.parameters)[0]
                         for frame in batch]
-            scores += probabilities(network, features)
+            scores += _scores(network, card, features)
             rows += [judged(card, path, score, "frame", frame.seconds) for frame, score
                      in zip(batch, scores[-len(batch):], strict=True)]
         if not rows:
@@ -110,7 +110,12 @@ def _batches(frames: Iterator[Frame]) -> Iterator[list[Frame]]:
         yield batch
 
 
+def _scores(network: Any, card: Card, features: Sequence[np.ndarray]) -> list[float]:
+    """Calibrated probabilities of features."""
+    return decision.calibrated(card, np.array(probabilities(network, features))).tolist()
+
+
 def judged(card: Card, path: bytes, probability: float, kind: str = "picture",
            seconds: float | None = None) -> Row:
-    """The row of a picture, frame or video that has a probability."""
-    return Row(path, probability, LABELS[int(probability >= card.threshold)], kind, seconds)
+    """The row of a picture, frame or video that has a probability, which is calibrated."""
+    return Row(path, probability, decision.verdict(card, probability), kind, seconds)

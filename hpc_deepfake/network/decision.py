@@ -1,0 +1,81 @@
+"""From a model's probabilities to its verdicts: temperature, threshold, and what is undecided."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from hpc_deepfake.core.json_data import dictionary, finite
+from hpc_deepfake.metrics import temperature
+from hpc_deepfake.network.card import Card
+from preprocessing.catalogue import LABELS
+
+UNDECIDED = "undecided"
+Thresholds = tuple[float | None, float]  # lower and threshold, as of ``core.options.thresholds``
+
+
+def in_use(card: Card, thresholds: Thresholds | None = None,
+           calibration: str = "stored") -> Card:
+    """A model's card with the temperature and thresholds that a command uses.
+
+    Thresholds belong to the probabilities that the command shows. Those of the card belong to
+    calibrated ones, and are converted where calibration is off, so that it changes no verdict.
+
+    Args:
+        card: the model's.
+        thresholds: lower one, None without a zone of undecided pictures, and the threshold; None:
+            the card's.
+        calibration: ``stored``, or ``off``, which leaves probabilities as the network gives them.
+    """
+    if calibration == "off":
+        lower, threshold = (raw(card, value) for value in (card.lower, card.threshold))
+        assert threshold is not None
+        card = replace(card, temperature=1.0, threshold=threshold, lower=lower)
+    if thresholds is not None:
+        card = replace(card, threshold=thresholds[1], lower=thresholds[0],
+                       threshold_chosen={"rule": "given"})
+    return card
+
+
+def raw(card: Card, probability: float | None) -> float | None:
+    """The network's own probability that calibration turns into this one."""
+    return None if probability is None else \
+        float(temperature.apply(probability, 1 / card.temperature))
+
+
+def calibrated(card: Card, probabilities: np.ndarray) -> np.ndarray:
+    """The network's probabilities, float (n), with the card's temperature, float64 (n)."""
+    return temperature.apply(probabilities, card.temperature)
+
+
+def verdict(card: Card, probability: float) -> str:
+    """``authentic``, ``undecided`` or ``tampered``, of a calibrated probability."""
+    if card.lower is not None and card.lower <= probability < card.threshold:
+        return UNDECIDED
+    return LABELS[int(probability >= card.threshold)]
+
+
+def described(card: Card) -> str:
+    """The thresholds and where they come from, as a line; empty if they are the default."""
+    chosen = card.threshold_chosen or {}
+    if card.lower is None and card.threshold == 0.5 and not chosen:
+        return ""
+    zone = "" if card.lower is None else f", undecided from {card.lower:.3f}"
+    return f"tampered from {card.threshold:.3f} on{zone}" + (
+        "" if chosen.get("rule", "given") == "given" else f"; chosen {how(chosen)}")
+
+
+def how(chosen: dict[str, Any]) -> str:
+    """Such as ``for a false positive rate up to 5% on the validation part of x.h5``."""
+    rules = [_RULES[rule["rule"]](finite(rule.get("value")) or 0.0)
+             for rule in (chosen, dictionary(chosen.get("lower"))) if rule.get("rule") in _RULES]
+    return " and ".join(rules) + (f" on {chosen['on']}" if chosen.get("on") else "")
+
+
+_RULES: dict[Any, Callable[[float], str]] = {
+    "youden": lambda _: "for the best balanced accuracy",
+    "fpr": lambda rate: f"for a false positive rate up to {rate:.3g}",
+    "fnr": lambda rate: f"for a false negative rate up to {rate:.3g}"}
