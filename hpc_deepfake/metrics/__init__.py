@@ -10,13 +10,16 @@ from hpc_deepfake.core import text
 
 
 def evaluate(probabilities: np.ndarray, labels: np.ndarray,
-             threshold: float = 0.5) -> dict[str, float | int | None]:
+             threshold: float = 0.5,
+             lower: float | None = None) -> dict[str, float | int | None]:
     """All metrics over the same rows.
 
     Args:
         probabilities: of tampered, float (n).
         labels: 0 authentic, 1 tampered (n).
         threshold: lowest probability at which a picture is predicted tampered.
+        lower: from here to below the threshold a picture is undecided; it counts in ``loss``,
+            ``auc`` and ``rows`` only.
 
     Returns:
         ``loss`` (cross-entropy, natural logarithm), ``accuracy``, ``balanced_accuracy``,
@@ -27,17 +30,18 @@ def evaluate(probabilities: np.ndarray, labels: np.ndarray,
     p = np.asarray(probabilities, np.float64)
     y = np.asarray(labels).astype(bool)
     if not np.isfinite(p).all():
-        defined = evaluate(np.zeros(len(y)), y)
+        defined = evaluate(np.zeros(len(y)), y, threshold, lower)
         return {name: defined[name] if name in ("rows", "majority") else None for name in defined}
     predicted = p >= threshold
+    refused = p < (threshold if lower is None else lower)
     tp, fp = int((predicted & y).sum()), int((predicted & ~y).sum())
-    tn, fn = int((~predicted & ~y).sum()), int((~predicted & y).sum())
+    tn, fn = int((refused & ~y).sum()), int((refused & y).sum())
     positives, negatives = tp + fn, tn + fp
     recall, specificity = _ratio(tp, positives), _ratio(tn, negatives)
     clipped = np.clip(np.where(y, p, 1 - p), 1e-7, 1)
     return {
         "loss": float(-np.log(clipped).mean()) if len(p) else None,
-        "accuracy": _ratio(tp + tn, len(p)),
+        "accuracy": _ratio(tp + tn, positives + negatives),
         "balanced_accuracy": None if recall is None or specificity is None
         else (recall + specificity) / 2,
         "precision": _ratio(tp, tp + fp),
@@ -45,7 +49,7 @@ def evaluate(probabilities: np.ndarray, labels: np.ndarray,
         "f1": _ratio(2 * tp, 2 * tp + fp + fn),
         "auc": auc(p, y),
         "tp": tp, "fp": fp, "tn": tn, "fn": fn, "rows": len(p),
-        "majority": _ratio(max(positives, negatives), len(p)),
+        "majority": _ratio(max(positives, negatives), positives + negatives),
     }
 
 

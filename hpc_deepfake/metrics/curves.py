@@ -62,6 +62,47 @@ def youden(probabilities: np.ndarray, labels: np.ndarray) -> float | None:
     return float(best[np.argmin(np.abs(best - 0.5))])
 
 
+def for_false_positives(authentic: np.ndarray, rate: float) -> float | None:
+    """The lowest threshold at which at most this share of authentic pictures is predicted tampered.
+
+    It is midway between two probabilities, as that of ``youden``.
+
+    Args:
+        authentic: probabilities of authentic pictures, float (n).
+        rate: the share, 0 to 1.
+
+    Returns:
+        The threshold; None without pictures, if a probability is not finite, or if more pictures
+        than that have probability 1.
+    """
+    if not len(authentic) or not np.isfinite(authentic).all():
+        return None
+    thresholds, _, accused = _counts(authentic, np.zeros(len(authentic)))
+    last = int(np.flatnonzero(accused <= rate * len(authentic) * (1 + 1e-12))[-1])
+    if last == 0 and thresholds[1] >= 1:
+        return None
+    below = float(thresholds[last + 1]) if last + 1 < len(thresholds) else 0.0
+    return (min(float(thresholds[last]), 1.0) + below) / 2
+
+
+def for_false_negatives(tampered: np.ndarray, rate: float) -> float | None:
+    """The highest threshold at which at most this share of tampered pictures is predicted
+    authentic; 0 if more than that have probability 0.
+
+    Args:
+        tampered: probabilities of tampered pictures, float (n).
+        rate: the share, 0 to 1.
+
+    Returns:
+        The threshold; None without pictures, or if a probability is not finite.
+    """
+    p = np.asarray(tampered, np.float64)
+    if not len(p) or not np.isfinite(p).all():
+        return None
+    mirrored = for_false_positives(1 - p, rate)
+    return 0.0 if mirrored is None else 1 - mirrored
+
+
 def _counts(probabilities: np.ndarray,
             labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Distinct probabilities in falling order after infinity, and the numbers of tampered and of

@@ -10,7 +10,7 @@ _CHUNK = 50  # resamples at a time, to bound the memory
 
 def bootstrap(probabilities: np.ndarray, labels: np.ndarray, groups: np.ndarray,
               threshold: float = 0.5, resamples: int = RESAMPLES,
-              seed: int = 0) -> dict[str, tuple[float, float] | None]:
+              seed: int = 0, lower: float | None = None) -> dict[str, tuple[float, float] | None]:
     """95% percentile intervals of accuracy, balanced accuracy and AUC (Efron 1979).
 
     Whole groups are drawn with replacement, as many as there are: pictures of one source are not
@@ -23,11 +23,12 @@ def bootstrap(probabilities: np.ndarray, labels: np.ndarray, groups: np.ndarray,
         threshold: lowest probability at which a picture is predicted tampered.
         resamples: number of bootstrap samples.
         seed: of the samples.
+        lower: as in ``metrics.evaluate``.
 
     Returns:
         Lower and upper end for ``accuracy``, ``balanced_accuracy`` and ``auc``; None with fewer
-        than two groups or if a probability is not finite, and for the last two if more than half of
-        the samples have one class only.
+        than two groups or if a probability is not finite, and for each if it is not defined in more
+        than half of the samples, which have one class only, or no decided picture.
     """
     p, y = np.asarray(probabilities, np.float64), np.asarray(labels).astype(bool)
     _, group = np.unique(groups, return_inverse=True)
@@ -35,9 +36,11 @@ def bootstrap(probabilities: np.ndarray, labels: np.ndarray, groups: np.ndarray,
     if count < 2 or not np.isfinite(p).all():
         return {"accuracy": None, "balanced_accuracy": None, "auc": None}
     # by class (authentic, tampered) and group
-    right = np.stack([np.bincount(group, ((p >= threshold) == y) & (y == label), count)
+    decided = (p >= threshold) | (p < (threshold if lower is None else lower))
+    right = np.stack([np.bincount(group, ((p >= threshold) == y) & (y == label) & decided, count)
                       for label in (False, True)])
-    size = np.stack([np.bincount(group, y == label, count) for label in (False, True)])
+    size = np.stack([np.bincount(group, (y == label) & decided, count)
+                     for label in (False, True)])
     order = np.argsort(p, kind="stable")
     starts = np.flatnonzero(np.append(True, np.diff(p[order]) != 0))  # of equal probabilities
     random = np.random.default_rng(seed)
@@ -46,12 +49,12 @@ def bootstrap(probabilities: np.ndarray, labels: np.ndarray, groups: np.ndarray,
         drawn = random.multinomial(count, np.full(count, 1 / count),
                                    min(_CHUNK, resamples - begin)).astype(np.float64)
         rights, sizes = drawn @ right.T, drawn @ size.T
-        accuracy.append(rights.sum(1) / sizes.sum(1))
         weights = drawn[:, group[order]]
         positive, negative = (np.add.reduceat(weights * which[order], starts, axis=1)
                               for which in (y, ~y))
         below = np.cumsum(negative, axis=1) - negative / 2  # ties half, as in metrics.auc
         with np.errstate(invalid="ignore"):
+            accuracy.append(rights.sum(1) / sizes.sum(1))
             balanced.append((rights / sizes).mean(1))
             auc.append((positive * below).sum(1) / (positive.sum(1) * negative.sum(1)))
     return {"accuracy": _ends(np.concatenate(accuracy)),

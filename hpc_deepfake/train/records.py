@@ -13,6 +13,7 @@ from typing import Any
 from hpc_deepfake.core import json_data
 from hpc_deepfake.core.errors import InputError, reason
 from hpc_deepfake.core.json_data import dictionary, finite
+from hpc_deepfake.metrics import temperature
 
 THRESHOLD = 0.5
 TRAINING = ("input", "compute", "communication")  # stages whose time ``images_per_s`` counts
@@ -28,7 +29,8 @@ class Records:
         environment: ``environment.json``, what the run ran on.
         epochs: lines of ``metrics.jsonl``.
         summary: ``summary.json``, which a finished run has.
-        threshold: probability from which a picture is classified as tampered.
+        threshold: probability from which a picture is classified as tampered; of the network's
+            own probabilities, as in ``predictions.csv``.
         made: how the data file was made, from the ``.json`` beside it.
     """
 
@@ -64,7 +66,9 @@ def read(path: Path) -> Records:
                          "run directory of a training")
     config = dictionary(_json(path / "config.json"))
     card = dictionary(_json(path / "model.json"))
-    threshold = finite(card.get("threshold"))
+    threshold, calibrated = finite(card.get("threshold")), finite(card.get("temperature")) or 1.0
+    if threshold is not None and calibrated > 0:  # the card's is one of calibrated probabilities
+        threshold = float(temperature.apply(threshold, 1 / calibrated))
     records = Records(path, config, dictionary(_json(path / "environment.json")),
                       _lines(path / "metrics.jsonl"),
                       dictionary(_json(path / "summary.json")),

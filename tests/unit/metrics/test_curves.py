@@ -87,3 +87,34 @@ def test_no_rows():
 
 def test_a_probability_that_is_not_finite_has_no_best_threshold():
     assert curves.youden([0.1, np.nan, 0.7], [0, 0, 1]) is None
+
+
+@pytest.mark.parametrize(("rate", "threshold"), [
+    (0, 0.9), (0.19, 0.9), (0.2, 0.6), (0.4, 0.35), (0.6, 0.25), (1, 0.05)])
+def test_threshold_for_false_positives_by_hand(rate, threshold):
+    """The lowest one that accuses at most this share of the five authentic pictures, midway to the
+    next picture below."""
+    authentic = SCORES[LABELS == 0]
+    assert curves.for_false_positives(authentic, rate) == pytest.approx(threshold)
+
+
+@pytest.mark.parametrize(("rate", "threshold"), [
+    (0, 0.2), (0.33, 0.2), (0.34, 0.45), (0.67, 0.7), (1, 0.95)])
+def test_threshold_for_false_negatives_by_hand(rate, threshold):
+    tampered = SCORES[LABELS == 1]
+    assert curves.for_false_negatives(tampered, rate) == pytest.approx(threshold)
+
+
+def test_rates_hold_with_ties_and_at_the_ends():
+    random = np.random.default_rng(7)
+    scores = (random.integers(0, 12, 300) + 0.5) / 12
+    for rate in (0.05, 0.1, 0.5, 0.9):
+        threshold = curves.for_false_positives(scores, rate)
+        assert np.mean(scores >= threshold) <= rate
+        lower = scores[scores < threshold].max(initial=0)
+        assert np.mean(scores >= lower) > rate, "a lower threshold accuses too many"
+        assert np.mean(scores < curves.for_false_negatives(scores, rate)) <= rate
+    assert curves.for_false_positives(np.ones(3), 0.5) is None, "all have probability 1"
+    assert curves.for_false_negatives(np.zeros(3), 0.5) == 0
+    for choose in (curves.for_false_positives, curves.for_false_negatives):
+        assert choose(np.empty(0), 0.1) is choose(np.array([0.2, np.nan]), 0.1) is None

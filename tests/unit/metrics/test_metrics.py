@@ -136,3 +136,14 @@ def test_table_shows_intervals_where_they_are_given():
     first, *_, auc = text.splitlines()[:4]
     assert "95%: 50.0% to 87.5%; majority class 62.5%" in first
     assert "95%" not in auc and "0.5 is chance" in auc
+
+
+def test_undecided_pictures_by_hand():
+    """From 0.3 to below 0.6: neither right nor wrong; loss and AUC are of all pictures."""
+    p, y = [0.1, 0.4, 0.7, 0.3, 0.6, 0.9], [0, 0, 0, 1, 1, 1]
+    figures = metrics.evaluate(p, y, 0.6, 0.3)
+    assert [figures[name] for name in ("tn", "fp", "fn", "tp", "rows")] == [1, 1, 0, 2, 6]
+    assert (figures["accuracy"], figures["recall"], figures["majority"]) == (0.75, 1, 0.5)
+    whole = metrics.evaluate(p, y, 0.6)
+    assert all(figures[name] == whole[name] for name in ("loss", "auc"))
+    assert metrics.evaluate(p, y, 1, 0)["accuracy"] is None
