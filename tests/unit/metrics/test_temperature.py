@@ -37,10 +37,11 @@ def test_no_other_temperature_has_a_smaller_cross_entropy():
 
 
 def test_one_half_and_the_order_stay():
-    p = np.array([0, 1e-9, 0.2, 0.5, np.nextafter(0.5, 1), 0.9, 1])
+    below, above = (float(np.nextafter(np.float32(0.5), np.float32(end))) for end in (0, 1))
+    p = np.array([0, 1e-9, below, 0.5, above, 0.9, 1])
     for value in (0.3, 2, 20):
         after = temperature.apply(p, value)
-        assert after[3] == 0.5 < after[4] and (np.diff(after) >= 0).all()
+        assert after[2] < after[3] == 0.5 < after[4] and (np.diff(after) >= 0).all()
         assert temperature.apply(after, 1 / value)[2:6] == pytest.approx(p[2:6], abs=1e-12)
     assert temperature.apply(p, 1).tolist() == p.tolist()
     assert float(temperature.apply(0.8, 2)) == pytest.approx(2 / 3)  # odds of 4, and of 2
