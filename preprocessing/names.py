@@ -7,8 +7,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 AUTHENTIC, TAMPERED = 0, 1
-PICTURES = (b".jpg", b".jpeg", b".tif", b".tiff", b".bmp", b".png", b".webp", b".gif")
-VIDEOS = (b".mp4", b".m4v", b".mov", b".avi", b".mkv", b".webm", b".mpg", b".mpeg")
+PICTURES = (b".jpg", b".jpeg", b".jpe", b".jfif", b".jif", b".pjpeg", b".pjp", b".mpo", b".jps",
+            b".tif", b".tiff", b".bmp", b".dib", b".png", b".apng", b".webp", b".gif",
+            b".heic", b".heif", b".hif", b".heics", b".heifs", b".avif", b".avifs",
+            b".jp2", b".j2k", b".j2c", b".jpc", b".jpf", b".jpx")
+VIDEOS = (b".mp4", b".m4v", b".mov", b".qt", b".3gp", b".3g2", b".avi", b".mkv", b".webm",
+          b".mpg", b".mpeg", b".mpe", b".m1v", b".m2v", b".vob")
 FRAMES = 10  # default number of frames of a video
 
 # Au_ani_00001 (CASIA 2), Au_ani_0001 (CASIA 1)
@@ -76,7 +80,7 @@ class At(NamedTuple):
 
 
 Moment = Nth | At
-# not the name of a file in a list, which ends in one of PICTURES or VIDEOS
+# not the name of a file in a list, which ends in one of PICTURES or VIDEOS or has no ending
 _FRAME = re.compile(rb"(.*)#frame=(?:(\d{1,9})of(\d{1,9})|(\d{1,9})\.(\d{3})s)", re.DOTALL)
 
 
