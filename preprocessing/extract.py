@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby, islice, pairwise
 from operator import itemgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from hpc_deepfake.core import holder, watchdog
 from hpc_deepfake.core.progress import Progress
-from preprocessing import video
+from preprocessing import facts, video
 from preprocessing.catalogue import Catalogue, locate
 from preprocessing.deal import BLOCK, deal_files
 from preprocessing.ela import features, features_of_pixels
+from preprocessing.facts import Facts
 from preprocessing.integrity import damaged_rows
 from preprocessing.names import parse_path
 from preprocessing.picture import Rejected, read
@@ -131,8 +133,16 @@ def _damaged(comm: Comm, header: Header) -> np.ndarray:
     return np.concatenate(comm.allgather(local))
 
 
+class _Computed(NamedTuple):
+    """What is stored of a picture: its features in the header's order, facts and digest."""
+
+    features: list[np.ndarray]
+    facts: Facts
+    digest: bytes
+
+
 def _parts(blocks: list[tuple[np.ndarray, list[bytes]]], header: Header, tally: Tally,
-           clock: _Clock) -> Iterator[tuple[np.ndarray, Iterator[list[np.ndarray] | Rejected]]]:
+           clock: _Clock) -> Iterator[tuple[np.ndarray, Iterator[_Computed | Rejected]]]:
     """Up to ``BLOCK`` rows of a block at a time, each with its results of ``_compute``."""
     for rows, paths in blocks:
         results = _compute(paths, header, tally, clock)
@@ -142,8 +152,8 @@ def _parts(blocks: list[tuple[np.ndarray, list[bytes]]], header: Header, tally: 
 
 
 def _compute(paths: list[bytes], header: Header, tally: Tally,
-             clock: _Clock) -> Iterator[list[np.ndarray] | Rejected]:
-    """The features of each row in the header's order, or the reason for rejecting it."""
+             clock: _Clock) -> Iterator[_Computed | Rejected]:
+    """What is stored of each row, or the reason for rejecting it."""
     for file, rows in groupby(map(parse_path, paths), itemgetter(0)):
         moments = [moment for _, moment in rows]
         if moments[0] is None:
@@ -151,18 +161,31 @@ def _compute(paths: list[bytes], header: Header, tally: Tally,
                 data = read(file)
                 tally.read_bytes += len(data)
                 clock.lap("read")
-                yield features(data, header.features, header.parameters, file)
+                yield _Computed(features(data, header.features, header.parameters, file),
+                                facts.of(data), facts.digest(data))
             except Rejected as reason:
                 yield reason
             continue
         tally.read_bytes += video.size(file)
+        kind, digest = _video(file) if header.has_facts else (facts.FORMATS[0], b"")
         for frame in video.frames(file, [moment for moment in moments if moment is not None]):
             clock.lap("read")
             try:
-                yield frame if isinstance(frame, Rejected) else features_of_pixels(
-                    frame.pixels, header.features, header.parameters)
+                yield frame if isinstance(frame, Rejected) else _Computed(
+                    features_of_pixels(frame.pixels, header.features, header.parameters),
+                    Facts(frame.pixels.shape[1], frame.pixels.shape[0], kind), digest)
             except Rejected as reason:
                 yield reason
+
+
+def _video(file: bytes) -> tuple[str, bytes]:
+    """Format and digest of a video file; of one that can't be read, whose frames are rejected,
+    anything."""
+    try:
+        with open(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as start:
+            return facts.kind_of(start.read(16)), facts.digest_of_file(file)
+    except OSError:
+        return facts.FORMATS[0], bytes(facts.DIGEST)
 
 
 def _fill(header: Header, output: Writer, blocks: list[tuple[np.ndarray, list[bytes]]],
@@ -196,14 +219,17 @@ def _fill(header: Header, output: Writer, blocks: list[tuple[np.ndarray, list[by
                   for name in header.features}
         status = np.full(len(rows), PENDING, np.uint8)
         sums = np.zeros(len(rows), np.uint32)
+        known = facts.empty(len(rows) if header.has_facts else 0)
         clock.lap("compute")
         for i, outcome in enumerate(results):
             if isinstance(outcome, Rejected):
                 status[i] = REJECTED
                 tally.rejects.append((int(rows[i]), str(outcome)))
             else:
-                for name, value in zip(header.features, outcome, strict=True):
+                for name, value in zip(header.features, outcome.features, strict=True):
                     values[name][i] = value
+                if header.has_facts:
+                    facts.put(known, i, outcome.facts, outcome.digest)
                 sums[i] = checksum([values[name][i] for name in header.features])
                 status[i] = DONE
                 tally.images += 1
@@ -214,6 +240,8 @@ def _fill(header: Header, output: Writer, blocks: list[tuple[np.ndarray, list[by
             for name in header.features:
                 output.write(name, int(rows[start]), values[name][start:end])
                 written += values[name][start:end].nbytes
+            for name in known if header.has_facts else ():
+                output.write(name, int(rows[start]), known[name][start:end])
             unsynced.append((int(rows[start]), status[start:end], sums[start:end]))
         clock.lap("write")
         if written >= _SYNC_BYTES:

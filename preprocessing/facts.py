@@ -8,17 +8,26 @@ import os
 import warnings
 from collections.abc import Sequence
 from functools import cache
-from typing import NamedTuple
+from stat import S_ISREG
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from PIL import Image
 
+from hpc_deepfake.core import watchdog
 from preprocessing import picture
+
+if TYPE_CHECKING:
+    from preprocessing.store import Header
 
 # Their numbers are stored in data files: append only. 0: unknown, as of files from before.
 FORMATS = ("unknown", "JPEG", "PNG", "TIFF", "BMP", "GIF", "WebP", "JPEG 2000", "AVIF", "HEIF",
            "MP4", "AVI", "Matroska", "MPEG")
 DIGEST = 16  # bytes of SHA-256 that are kept: two files in 2⁶⁴ may agree by chance
+# of a data file, with a row each, and what an element has; zeros where nothing is known
+COLUMNS: dict[str, tuple[str, tuple[int, ...]]] = {
+    "digest": ("u1", (DIGEST,)), "width": ("u4", ()), "height": ("u4", ()), "format": ("u1", ()),
+    "quality": ("u1", ())}
 
 _BRANDS = {b"avif": "AVIF", b"avis": "AVIF", **dict.fromkeys(
     (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"), "HEIF")}
@@ -26,6 +35,7 @@ _STARTS = ((b"\xff\xd8", "JPEG"), (b"\x89PNG\r\n\x1a\n", "PNG"), (b"GIF8", "GIF"
            (b"II*\0", "TIFF"), (b"MM\0*", "TIFF"), (b"II+\0", "TIFF"), (b"MM\0+", "TIFF"),
            (b"\xff\x4f\xff\x51", "JPEG 2000"), (b"\0\0\0\x0cjP  ", "JPEG 2000"),
            (b"\x1aE\xdf\xa3", "Matroska"), (b"\0\0\1\xba", "MPEG"), (b"\0\0\1\xb3", "MPEG"))
+_BLOCK = 1 << 24  # bytes of a file read at a time
 _FRAME, _TABLES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}, 0xDB
 
 # The luminance table of ITU-T T.81, table K.1, in the zigzag order of files
@@ -66,13 +76,19 @@ def digest(data: bytes) -> bytes:
 
 
 def digest_of_file(path: bytes | str) -> bytes:
-    """``digest`` of a file that is too large to be held in memory.
+    """``digest`` of a regular file that may be too large to be held in memory.
 
     Raises:
-        OSError: it can't be read.
+        OSError: it can't be read, or is something else.
     """
+    sha = hashlib.sha256()
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()[:DIGEST]
+        if not S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError("not a regular file")
+        while block := file.read(_BLOCK):
+            sha.update(block)
+            watchdog.advance()
+    return sha.digest()[:DIGEST]
 
 
 def kind_of(start: bytes) -> str:
@@ -101,6 +117,28 @@ def _usual() -> np.ndarray:
     scale = np.where(quality < 50, 5000 // quality, 200 - 2 * quality)
     tables: np.ndarray = ((_LUMINANCE * scale + 50) // 100).clip(1, 255)
     return tables
+
+
+def empty(rows: int) -> dict[str, np.ndarray]:
+    """The columns of rows of which nothing is known."""
+    return {name: np.zeros((rows, *shape), kind) for name, (kind, shape) in COLUMNS.items()}
+
+
+def put(columns: dict[str, np.ndarray], row: int, facts: Facts, digest: bytes) -> None:
+    """Set a row of the columns."""
+    columns["digest"][row] = np.frombuffer(digest, np.uint8)
+    columns["width"][row], columns["height"][row] = facts.width, facts.height
+    columns["format"][row] = FORMATS.index(facts.format)
+    columns["quality"][row] = facts.quality
+
+
+def stored(header: Header, rows: np.ndarray) -> list[Facts] | None:
+    """Facts of rows of a data file, int64 (n); None for a file from before, which has none."""
+    if not header.has_facts:
+        return None
+    columns = [header.array(name)[rows].tolist() for name in Facts._fields]
+    return [Facts(width, height, FORMATS[number] if number < len(FORMATS) else FORMATS[0], quality)
+            for width, height, number, quality in zip(*columns, strict=True)]
 
 
 def _of_jpeg(data: bytes) -> Facts:

@@ -24,7 +24,7 @@ import numpy as np
 from hpc_deepfake.core import json_data
 from hpc_deepfake.core.errors import InputError, reason
 from hpc_deepfake.core.files import remove_temporary, whole, writing
-from preprocessing import hdf5, unreadable
+from preprocessing import facts, hdf5, unreadable
 from preprocessing.catalogue import Catalogue
 from preprocessing.ela import Parameters
 
@@ -99,8 +99,13 @@ class Header:
         """Parameters of the features."""
         return Parameters.of(self.attributes["ela"])
 
+    @property
+    def has_facts(self) -> bool:
+        """Whether each row has the facts of its picture, unlike in files of earlier versions."""
+        return all(name in self.offsets for name in facts.COLUMNS)
+
     def digest(self) -> str:
-        """SHA-256 of everything that the file holds, its pictures by their checksums."""
+        """SHA-256 of everything that training reads, its pictures by their checksums."""
         sha = hashlib.sha256(json.dumps(self.attributes, sort_keys=True).encode())
         for name in ("label", "group", "split", "status", "crc32", "path"):
             sha.update(np.ascontiguousarray(self.array(name)).tobytes())
@@ -160,7 +165,8 @@ def create(path: Path, catalogue: Catalogue, split: np.ndarray, recipe: Recipe) 
                 for key, values in (("label", catalogue.labels), ("group", catalogue.groups),
                                     ("split", split), ("path", names),
                                     ("status", np.zeros(rows, "u1")),
-                                    ("crc32", np.zeros(rows, "u4"))):
+                                    ("crc32", np.zeros(rows, "u4")),
+                                    *facts.empty(rows).items()):
                     allocate(file, key, values.shape, values.dtype)[...] = values
     except OSError as error:
         if "lock file" in str(error) and (why := unreadable.reason(path, error)):
@@ -259,7 +265,9 @@ def _check_layout(header: Header) -> None:
     rows, size = header.attributes["rows"], header.parameters.size
     if type(rows) is not int or rows < 1:
         raise ValueError(f"{rows} rows")
+    found_facts = facts.COLUMNS if header.has_facts else {}
     expected: dict[str, tuple[str, tuple[int, ...]]] = {
+        **{name: (kind, (rows, *shape)) for name, (kind, shape) in found_facts.items()},
         "label": ("u1", (rows,)), "group": ("i4", (rows,)), "split": ("u1", (rows,)),
         "status": ("u1", (rows,)), "crc32": ("u4", (rows,)), "path": ("S", (rows,)),
         **dict.fromkeys(header.features, ("u1", (rows, size, size, 3)))}

@@ -25,7 +25,7 @@ from hpc_deepfake.data.rows import DataFile, check_trainable, open_data
 from hpc_deepfake.network.settings import Settings
 from hpc_deepfake.train import checkpoint, resume
 from hpc_deepfake.train.checkpoint import load_newest
-from preprocessing import catalogue, protocol, split, store
+from preprocessing import catalogue, facts, protocol, split, store
 from preprocessing.catalogue import Catalogue
 from preprocessing.ela import Parameters
 from preprocessing.integrity import damaged_rows
@@ -68,6 +68,7 @@ def use(path: Path) -> None:
     assert header.rows >= 0 and header.parameters.as_dict()
     store.check_same(header, Recipe(header.features, header.parameters, "50/50", "group", 0,
                                     "0" * 64, header.rows))
+    facts.stored(header, np.arange(min(header.rows, 3)))
     rows = open_rows(path)
     protocol.warn(rows.paths, rows.labels)
     damaged_rows(header, np.arange(min(header.rows, 3)))
@@ -83,7 +84,8 @@ def use(path: Path) -> None:
 def other_layout(choose: Choices) -> tuple[dict[str, Any], list[tuple[str, str]]]:
     """Attributes of a file, damaged as JSON, and changes of its data sets."""
     attributes = damaged_tree(choose, [ATTRIBUTES]) if choose.integer(0, 1) else ATTRIBUTES
-    names = ("ela", "raw", "label", "group", "split", "path", "status", "crc32", "more")
+    names = ("ela", "raw", "label", "group", "split", "path", "status", "crc32", "digest", "width",
+             "more")
     changes = [(choose.one_of(names), choose.one_of(sorted(CHANGES)))
                for _ in range(choose.integer(0, 2))]
     return attributes if isinstance(attributes, dict) else {"schema": attributes}, changes

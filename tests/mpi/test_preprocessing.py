@@ -12,10 +12,12 @@ import sys
 import time
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from conftest import run_program, start_program
 
+from preprocessing import facts
 from preprocessing.ela import Parameters, features_of_file
 from preprocessing.store import DONE, PENDING, REJECTED, checksum, open_header
 
@@ -73,7 +75,7 @@ def test_any_number_of_ranks_and_both_writers_give_the_same_bytes(
 
 
 def test_rows_are_the_features_of_their_pictures(pictures, reference, tmp_path):
-    """Every row: status, checksum, label, and both features of the file at its path."""
+    """Every row: status, checksum, label, facts, and both features of the file at its path."""
     (tmp_path / "x.h5").write_bytes(reference)
     header = open_header(tmp_path / "x.h5")
     assert (header.array("status") == DONE).all()
@@ -84,6 +86,25 @@ def test_rows_are_the_features_of_their_pictures(pictures, reference, tmp_path):
         assert all(np.array_equal(*pair) for pair in zip(stored, expected))
         assert header.array("crc32")[row] == checksum(stored)
         assert header.array("label")[row] == path.startswith("Tp/")
+        data = (pictures / path).read_bytes()
+        assert facts.stored(header, np.array([row])) == [facts.of(data)] != [facts.Facts()]
+        assert header.array("digest")[row].tobytes() == facts.digest(data)
+
+
+def test_a_file_of_an_earlier_version_is_completed(pictures, reference, tmp_path):
+    """It has no columns for facts of pictures."""
+    file = tmp_path / "x.h5"
+    file.write_bytes(reference)
+    with h5py.File(file, "r+", locking=False) as stored:
+        for name in facts.COLUMNS:
+            del stored[name]
+        stored["status"][20:40] = PENDING
+        stored["raw"][20:40] = 0
+    preprocess("--data", pictures, "--out", "x.h5", ranks=0, cwd=tmp_path)
+    (tmp_path / "whole.h5").write_bytes(reference)
+    made, whole = open_header(file), open_header(tmp_path / "whole.h5")
+    assert not made.has_facts and whole.has_facts
+    assert all(np.array_equal(made.array(name), whole.array(name)) for name in made.offsets)
 
 
 def test_fewer_images_than_ranks_and_ranks_without_work(pictures, tmp_path):
@@ -106,8 +127,8 @@ def test_a_file_killed_at_many_points_ends_with_the_same_bytes(pictures, referen
     before = 0
     # one rank dies; the other waits, so that it does not finish before mpirun ends it
     for fault, other, writer in (
-            ("1:features:4", "0:hold:13", "hdf5"), ("0:torn:3", "1:hold:3", "hdf5"),
-            ("1:torn:24", "0:hold:3", "mpi-io"),  # a checksum; 22 writes of rows before it
+            ("1:features:4", "0:hold:13", "hdf5"), ("0:torn:3", "1:hold:3", "hdf5"),  # digests
+            ("1:torn:79", "0:hold:3", "mpi-io"),  # a checksum; 77 writes of rows before it
             ("1:status:5", "0:hold:3", "hdf5"), ("0:sync:2", "1:hold:3", "hdf5"),
             ("0:crc32:3", "1:hold:3", "mpi-io")):
         died = run(fault, other, writer=writer)

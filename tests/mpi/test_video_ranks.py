@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from conftest import run_program
 
-from preprocessing import video
+from preprocessing import facts, video
 from preprocessing.ela import Parameters, features_of_file, features_of_pixels
 from preprocessing.names import At, evenly
 from preprocessing.store import DONE, REJECTED, checksum, open_header
@@ -98,12 +98,18 @@ def test_rows_are_the_features_of_their_frames(data, reference):
         stored = [header.array(name)[row] for name in header.features]
         if isinstance(features, video.Rejected):
             assert header.array("status")[row] == REJECTED and not any(map(np.any, stored))
+            assert facts.stored(header, np.array([row])) == [facts.Facts()]
             continue
         assert header.array("status")[row] == DONE
         assert all(np.array_equal(*pair) for pair in zip(stored, features)), paths[row]
         assert header.array("crc32")[row] == checksum(stored)
         assert header.array("label")[row] == paths[row].startswith("fake/")
         assert stored[header.features.index("ela")].any()
+        file = data / paths[row].partition("#")[0]
+        assert header.array("digest")[row].tobytes() == facts.digest(file.read_bytes())
+        known, = facts.stored(header, np.array([row]))
+        assert known.format == facts.kind_of(file.read_bytes()) != facts.FORMATS[0]
+        assert known.width and known.height
     raw = header.array("raw")
     assert not np.array_equal(raw[2], raw[3]), "the camera moves"
 

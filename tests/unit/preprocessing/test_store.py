@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from hpc_deepfake.core.errors import InputError
-from preprocessing import store
+from preprocessing import facts, store
 from preprocessing.catalogue import Catalogue
 from preprocessing.ela import Parameters
 from preprocessing.integrity import damaged_rows
@@ -44,7 +44,9 @@ def test_schema(tmp_path, rows):
     path = create(tmp_path / "x.h5", rows, parameters=Parameters(size=8))
     expected = {"ela": ("u1", (rows, 8, 8, 3)), "raw": ("u1", (rows, 8, 8, 3)),
               "label": ("u1", (rows,)), "group": ("i4", (rows,)), "split": ("u1", (rows,)),
-              "status": ("u1", (rows,)), "crc32": ("u4", (rows,)), "path": (None, (rows,))}
+              "status": ("u1", (rows,)), "crc32": ("u4", (rows,)), "path": (None, (rows,)),
+              "digest": ("u1", (rows, 16)), "width": ("u4", (rows,)), "height": ("u4", (rows,)),
+              "format": ("u1", (rows,)), "quality": ("u1", (rows,))}
     with h5py.File(path) as file:
         assert set(file) == set(expected)
         for name, (kind, shape) in expected.items():
@@ -60,7 +62,7 @@ def test_schema(tmp_path, rows):
                 assert data.id.get_offset() % ALIGNMENT == 0
         assert file.id.get_create_plist().get_version()[0] == 0, "the old superblock"
         assert file["path"][0] == b"Au/00000%20%FF.jpg"
-        assert not file["status"][:].any() and not file["crc32"][:].any()
+        assert not any(file[name][:].any() for name in ("status", "crc32", *facts.COLUMNS))
         assert np.array_equal(file["label"][:], catalogue(rows).labels)
         assert np.array_equal(file["group"][:], catalogue(rows).groups)
         assert {key: json.loads(bytes(value)) for key, value in file.attrs.items()} == {
@@ -209,6 +211,32 @@ def test_another_schema_a_missing_dataset_and_a_truncated_file_are_rejected(tmp_
     with open(path, "rb+") as file:
         file.truncate(path.stat().st_size - 10)
     with pytest.raises(InputError, match=r"damaged|cut off"):
+        open_header(path)
+
+
+def test_facts_are_read_back_and_a_file_from_before_has_none(tmp_path):
+    path = create(tmp_path / "x.h5")
+    header, known = open_header(path), facts.empty(5)
+    facts.put(known, 3, facts.Facts(640, 480, "JPEG", 87), bytes(range(16)))
+    for name, values in known.items():
+        header.array(name, "r+")[...] = values
+    header.array("format", "r+")[4] = 200  # of a later version
+    assert facts.stored(header, np.array([3, 0, 4])) == [
+        facts.Facts(640, 480, "JPEG", 87), facts.Facts(), facts.Facts()]
+    assert header.array("digest")[3].tobytes() == bytes(range(16))
+    with h5py.File(path, "r+") as file:
+        del file["height"]
+    header = open_header(path)
+    assert not header.has_facts and facts.stored(header, np.arange(5)) is None
+
+
+@pytest.mark.parametrize("name", sorted(facts.COLUMNS))
+def test_facts_of_another_form_are_rejected(tmp_path, name):
+    path = create(tmp_path / "x.h5")
+    with h5py.File(path, "r+") as file:
+        del file[name]
+        file[name] = np.zeros(4, "u2")
+    with pytest.raises(InputError, match=f"damaged: {name} is uint16"):
         open_header(path)
 
 
