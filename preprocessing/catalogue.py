@@ -29,8 +29,8 @@ from preprocessing.names import (
     frame_path,
     parse,
     parse_path,
-    sequences,
 )
+from preprocessing.listing.ids import of_video
 
 EXTENSIONS = PICTURES
 Moments = Callable[[bytes], Sequence[Moment]]  # file name of a video → its frames to use
@@ -289,8 +289,8 @@ def _catalogue(roots: dict[str, Path], entries: list[_Entry], notes: list[str]) 
         name = os.fsdecode(stem.rpartition(b"/")[2])
         parsed = parse(name)
         if parsed is None:  # real/0001.png and fake/0001.png are of the same scene
-            shown = sequences(name) if scene.lower().endswith(VIDEOS) else ()
-            keys.append(shown or (f"scene {os.fsdecode(stem)}",))
+            shown = of_video(name) if scene.lower().endswith(VIDEOS) else None
+            keys.append(shown.ids if shown else (f"scene {os.fsdecode(stem)}",))
         else:
             keys.append(parsed.sources)
             if parsed.label != label:

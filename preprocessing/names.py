@@ -1,4 +1,4 @@
-"""The meaning of file names in CASIA and FaceForensics++, and the paths of frames."""
+"""The meaning of CASIA's file names, and the paths of frames."""
 
 from __future__ import annotations
 
@@ -15,13 +15,18 @@ VIDEOS = (b".mp4", b".m4v", b".mov", b".qt", b".3gp", b".3g2", b".avi", b".mkv",
           b".mpg", b".mpeg", b".mpe", b".m1v", b".m2v", b".vob")
 FRAMES = 10  # default number of frames of a video
 
-# Au_ani_00001 (CASIA 2), Au_ani_0001 (CASIA 1)
-_AUTHENTIC = re.compile(r"Au_([a-z]{3})_(\d{4,5})")
-# Tp_D_CRN_S_N_cha00063_art00014_11818; Sp_D_NNN_A_ani0099_ani0100.0288 (CASIA 1, with a dot)
+# Au_ani_00001 (CASIA 2), Au_ani_0001 (CASIA 1); copies elsewhere are also spelt in lower case
+_AUTHENTIC = re.compile(r"au_([a-z]{3})_?(\d{4,5})", re.IGNORECASE | re.ASCII)
+# Tp_D_CRN_S_N_cha00063_art00014_11818; Sp_D_NNN_A_ani0099_ani0100.0288 (CASIA 1, with a dot);
+# Tp_D_CNN_M_N_ind00001_10601, as copies of CASIA 2 name some, with one id
 _TAMPERED = re.compile(
-    r"(?:Tp|Sp)_([DS])_[A-Za-z]{3}(?:_[A-Z])+_([a-z]{3})(\d{4,5})_([a-z]{3})(\d{4,5})[._](\d+)")
-# 000 and 000_003: dataset/README.md of FaceForensics++, "<target sequence>_<source sequence>"
-_SEQUENCES = re.compile(r"(\d{3})(?:_(\d{3}))?")
+    r"[ts]p_[ds]_[a-z]{3}(?:_[a-z])+_([a-z]{3})_?(\d{4,5})(?:_([a-z]{3})_?(\d{4,5}))?"
+    r"(?:[._](\d+))?", re.IGNORECASE | re.ASCII)
+_LIKE_CASIA = re.compile(r"(?:au_[a-z]+_?\d|[ts]p_[a-z]_)", re.IGNORECASE)
+# what file managers make of the name of a copy
+_COPY_OF = re.compile(r"(?:(?:copy of|kopie von|copie de|copia de|copy_of_)\s*)+", re.IGNORECASE)
+_COPY = re.compile(r"(?:\s*\(\d{1,4}\)|(?:\s-\s?|\s|_)(?:copy|kopie|copie|copia)(?: \d{1,4})?)+$",
+                   re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -41,23 +46,32 @@ class Name:
 
 
 def parse(stem: str) -> Name | None:
-    """Meaning of a file name without its extension; None if it is not a CASIA name."""
-    if match := _AUTHENTIC.fullmatch(stem):
+    """Meaning of a file name without its extension, in upper or lower case, also of the name that a
+    file manager gives to a copy (``Copy of Au_ani_00001``, ``Au_ani_00001 (1)``); None if it is not
+    a CASIA name."""
+    name = _plain(stem)
+    if match := _AUTHENTIC.fullmatch(name):
         return Name(AUTHENTIC, (_source(*match.groups()),))
-    if match := _TAMPERED.fullmatch(stem):
-        _, *ids, _ = match.groups()
-        return Name(TAMPERED, (_source(*ids[:2]), _source(*ids[2:])))
+    if match := _TAMPERED.fullmatch(name):
+        *ids, _ = match.groups()
+        target = _source(*ids[:2])
+        return Name(TAMPERED, (target, _source(*ids[2:]) if ids[2] else target))
     return None
 
 
-def sequences(stem: str) -> tuple[str, ...]:
-    """Ids of the original videos of a FaceForensics++ video; empty for other names."""
-    match = _SEQUENCES.fullmatch(stem)
-    return tuple(f"sequence {number}" for number in match.groups() if number) if match else ()
+def like_casia(stem: str) -> bool:
+    """Whether a name begins like one of CASIA's, which ``parse`` may still not understand."""
+    return _LIKE_CASIA.match(_plain(stem)) is not None
+
+
+def _plain(stem: str) -> str:
+    if stem[-1:] == ")" or "op" in stem or "OP" in stem:  # nearly all names need no closer look
+        return _COPY.sub("", _COPY_OF.sub("", stem))
+    return stem
 
 
 def _source(category: str, number: str) -> str:
-    return f"{category}{int(number)}"
+    return f"{category.lower()}{int(number)}"
 
 
 class Nth(NamedTuple):

@@ -37,6 +37,7 @@ from hpc_deepfake.train.timeline import horovod_events, summary
 from hpc_deepfake.train.timeline import text as timeline_text
 from preprocessing import names
 from preprocessing.__main__ import allowed_rejects
+from preprocessing.listing.ids import of_video
 from preprocessing.split import parse_fractions
 
 SACCT = """\
@@ -120,7 +121,7 @@ TOML_WORDS = ["[", "]", "{", "}", "[a]\n", "[[a]]\n", "'''", '"""', "= true\n", 
 def parse_names(path: bytes, folder: Path) -> None:
     file, moment = names.parse_path(path)
     stem = os.fsdecode(file)
-    names.parse(stem), names.sequences(stem)
+    names.parse(stem), names.like_casia(stem), of_video(stem)
     if moment is not None:
         assert names.parse_path(names.frame_path(file, moment)) == (file, moment)
         if isinstance(moment, names.Nth):

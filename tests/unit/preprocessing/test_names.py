@@ -6,7 +6,7 @@ from pathlib import PurePath
 
 import pytest
 
-from preprocessing.names import AUTHENTIC, TAMPERED, parse
+from preprocessing.names import AUTHENTIC, TAMPERED, like_casia, parse
 
 
 def test_every_casia_name_gives_its_label_and_plausible_ids(casia_names):
@@ -57,9 +57,33 @@ def test_the_special_names_are_casia_s(casia_names):
     assert sum(name.endswith(".tif") for name in casia_names["casia2_Tp"]) == 3059
 
 
+@pytest.mark.parametrize(("stem", "label", "sources"), [
+    ("Tp_D_CNN_M_N_ind00001_10601", TAMPERED, ("ind1", "ind1")),  # one id instead of two
+    ("Tp_D_CRN_S_N_cha00063_art00014", TAMPERED, ("cha63", "art14")),  # without serial number
+    ("au_ani_00087", AUTHENTIC, ("ani87",)), ("TP_D_CRN_S_N_CHA00063_ART00014_11818", TAMPERED,
+                                              ("cha63", "art14")),
+    ("Au_ani_00001 (1)", AUTHENTIC, ("ani1",)), ("Copy of Au_ani_00001", AUTHENTIC, ("ani1",)),
+    ("Copy of Au_ani_00001 (2)", AUTHENTIC, ("ani1",)), ("Au_ani_00001 - Copy", AUTHENTIC,
+                                                        ("ani1",)),
+    ("Au_ani_00001 copy 2", AUTHENTIC, ("ani1",)), ("au_ani_00001_copy", AUTHENTIC, ("ani1",)),
+    ("Au_ind00001", AUTHENTIC, ("ind1",))])
+def test_names_of_copies_are_understood(stem, label, sources):
+    """As archives, file managers and downloads change CASIA's names."""
+    parsed = parse(stem)
+    assert (parsed.label, parsed.sources) == (label, sources)
+
+
+@pytest.mark.parametrize(("stem", "like"), [
+    ("Au_anim_0001", True), ("tp_d_crn_x", True), ("Sp_D_CND_A_pla05", True), ("Au_ani_001", True),
+    ("Copy of Au_anim_0001", True), ("Austria_1", False), ("Tp_1", False), ("0001", False)])
+def test_names_that_only_begin_like_casia_s(stem, like):
+    assert parse(stem) is None
+    assert like_casia(stem) == like
+
+
 @pytest.mark.parametrize("stem", [
-    "", "0001", "Au_ani_001", "Au_ani_000001", "Au_anim_0001", "au_ani_0001", "xAu_ani_0001",
-    "Au_ani_0001 copy", "Tp_D_CRN_S_N_cha00063_art00014", "Tp_X_CRN_S_N_cha00063_art00014_11818",
-    "Tp_D_CRN_S_N_cha00063_art00014_11818_gt", "Au_ani_0001\n"])
+    "", "0001", "Au_ani_001", "Au_ani_000001", "Au_anim_0001", "xAu_ani_0001", "Au_ani_0001 sky",
+    "Tp_D_CRN_S_N_cha00063_", "Tp_X_CRN_S_N_cha00063_art00014_11818", "Au_ani_0001(a)",
+    "Tp_D_CRN_S_N_cha00063_art00014_11818_gt", "Au_ani_0001\n", "Au_ani_\u0661\u0661\u0661\u0661"])
 def test_other_names_are_not_casia_s(stem):
     assert parse(stem) is None

@@ -1,0 +1,1 @@
+"""Listing pictures: layouts of folders, masks, groups of common source, copies, lists of files."""
