@@ -8,56 +8,56 @@ statistics of their features. A picture outside of it is named with the reasons.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
 
-from hpc_deepfake.core.json_data import dictionary, finite, items
-from preprocessing.facts import Facts
+from hpc_deepfake.core.json_data import dictionary
+from preprocessing.facts import FORMATS, Facts
+
+UNKNOWN = FORMATS[0]
 
 LEAST = 40  # training pictures from which a distribution can be learned
+OWN_KIND = 0.985  # share of the training pictures' own kind that a limit is to include
 _FOLDS = 5  # of the cross-validation that chooses the limits
-_JOINT, _SINGLE = 0.99, 0.995  # share of the training pictures' own kind within each limit
 _SHRINKAGE = 0.05  # of correlations towards none, so that few pictures give a stable inverse
 _SIDES = 2  # a picture may be this factor smaller or larger than all training pictures
 _QUALITY = 3  # a JPEG quality may be this much outside of that of the training pictures
 _BLOCK = 8
 
-# What a low and a high value of each statistic means. A word such as "error levels" comes before.
+# What a low and a high value of each statistic means
 _MEANING = {
-    "brightness": ("darker", "brighter"),
-    "colour": ("less colourful", "more colourful"),
-    "red": ("less red", "more red"),
-    "blue": ("less blue", "more blue"),
-    "red with green": ("more independent colour channels", "more equal colour channels"),
-    "blue with green": ("more independent colour channels", "more equal colour channels"),
-    "steps": ("smaller steps between neighbours", "larger steps between neighbours"),
+    "colour": ("less colour", "more colour"),
+    "steps": ("smaller steps from pixel to pixel", "larger steps from pixel to pixel"),
     "direction": ("more change from top to bottom", "more change from left to right"),
-    "evenness": ("sharper edges between even areas", "more even texture"),
+    "evenness": ("sharper edges between smooth areas", "a more even texture"),
     "large shapes": ("weaker large shapes", "stronger large shapes"),
     "small shapes": ("weaker small shapes", "stronger small shapes"),
     "detail": ("less detail", "more detail"),
     "fine detail": ("less fine detail", "more fine detail"),
-    "quiet areas": ("quieter quiet areas", "busier quiet areas"),
-    "usual areas": ("quieter areas", "busier areas"),
-    "busy areas": ("quieter busy areas", "busier busy areas"),
+    "quiet areas": ("smoother smooth areas", "rougher smooth areas"),
+    "usual areas": ("smoother areas", "rougher areas"),
+    "busy areas": ("smoother rough areas", "rougher rough areas"),
 }
-# Cycles per side of the feature, and the statistic of the amplitude there
+# Cycles per 128 pixels from which to which the amplitude is measured
 _BANDS = {"large shapes": (3, 6), "small shapes": (12, 24), "detail": (44, 64),
-          "fine detail": (64, 1e9)}
+          "fine detail": (64, np.inf)}
 STATISTICS = tuple(_MEANING)
 
 
 def statistics(row: np.ndarray) -> np.ndarray:
     """Cheap statistics of a feature row, float64 (len(STATISTICS)); most are logarithms.
 
-    Marginal and spectral statistics of luminance, whose regularities in natural pictures Field
-    (1987), "Relations between the statistics of natural images and the response properties of
-    cortical cells", and Torralba & Oliva (2003), "Statistics of natural image categories",
-    describe; variation within blocks of 8 × 8; colour.
+    They describe texture rather than content, as brightness and hues would: sizes of the steps
+    between neighbouring pixels, whose distribution and spectrum have regularities in photographs
+    (Field 1987, "Relations between the statistics of natural images and the response properties of
+    cortical cells"; Torralba & Oliva 2003, "Statistics of natural image categories"), and the
+    variation within blocks of 8 × 8.
 
     Args:
         row: uint8 (S, S, 3), S at least 16.
@@ -66,24 +66,16 @@ def statistics(row: np.ndarray) -> np.ndarray:
     grey = pixels.mean(2)
     across, down = np.diff(grey, axis=1), np.diff(grey, axis=0)
     steps = np.abs(across).mean(), np.abs(down).mean()
-    size = np.sqrt((np.square(across).mean() + np.square(down).mean()) / 2)
+    root = np.sqrt((np.square(across).mean() + np.square(down).mean()) / 2)
     side = len(grey) // _BLOCK
     within = np.log1p(np.sort(
         grey[:side * _BLOCK, :side * _BLOCK].reshape(side, _BLOCK, side, _BLOCK).std((1, 3)),
         axis=None))
-    colours = pixels.reshape(-1, 3)
-    red, green, blue = np.log1p(colours.mean(0))
-    centred = colours - colours.mean(0)
-    scale = np.sqrt(np.square(centred).mean(0)) + 1
-    with_green = (centred * centred[:, 1:2]).mean(0) / (scale * scale[1])
     values = {
-        "brightness": np.log1p(np.median(grey)),
         "colour": np.log1p((pixels.max(2) - pixels.min(2)).mean()),
-        "red": red - green, "blue": blue - green,
-        "red with green": with_green[0], "blue with green": with_green[2],
         "steps": np.log1p(sum(steps)),
         "direction": np.log1p(steps[0]) - np.log1p(steps[1]),
-        "evenness": (sum(steps) + 0.5) / (2 * size + 0.5),
+        "evenness": (sum(steps) + 0.5) / (2 * root + 0.5),
         **dict(zip(("quiet areas", "usual areas", "busy areas"),
                    (within[int(share * len(within))] for share in (0.05, 0.5, 0.95)), strict=True)),
         **_spectrum(grey)}
@@ -92,30 +84,36 @@ def statistics(row: np.ndarray) -> np.ndarray:
 
 def _spectrum(grey: np.ndarray) -> dict[str, float]:
     """Logarithm of the amplitude in each of ``_BANDS``."""
-    size = len(grey)
     power = np.square(np.abs(np.fft.rfft2(grey - grey.mean()))) / grey.size
-    radius = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None]) * 128
-    return {name: float(np.log1p(power[(radius >= low) & (radius < high)].sum()) / 2)
-            for name, (low, high) in _BANDS.items()}
+    return {name: float(np.log1p(power[band].sum()) / 2)
+            for name, band in _bands(len(grey)).items()}
+
+
+@cache
+def _bands(size: int) -> dict[str, np.ndarray]:
+    """Which elements of a spectrum are in each of ``_BANDS``, bool (size, size // 2 + 1)."""
+    radius = 128 * np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None])
+    return {name: (radius >= low) & (radius < high) for name, (low, high) in _BANDS.items()}
 
 
 @dataclass(frozen=True)
 class Distribution:
-    """Distribution of statistics of the training pictures, and the limits of their own kind.
+    """The statistics of the training pictures, and the distance within which their own kind is.
+
+    The distance is that of Mahalanobis (1936), which is at least as large as the distance of each
+    statistic alone in standard deviations.
 
     Attributes:
         mean: of each statistic, (k).
         deviation: standard deviation of each, above 0, (k).
         correlation: (k, k), shrunk.
-        joint: limit of the Mahalanobis distance (1936).
-        single: limit of the largest distance of one statistic, in standard deviations.
+        limit: of the distance.
     """
 
     mean: np.ndarray
     deviation: np.ndarray
     correlation: np.ndarray
-    joint: float = np.inf
-    single: float = np.inf
+    limit: float = np.inf
     _inverse: np.ndarray = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -123,16 +121,22 @@ class Distribution:
 
     @classmethod
     def of(cls, values: np.ndarray, groups: np.ndarray) -> Distribution:
-        """From statistics (n, k) of pictures in groups (n) of common source, whose members are
-        never on both sides of the cross-validation that chooses the limits."""
+        """The distribution of statistics (n, k).
+
+        The limit is an order statistic of distances from the distribution of other pictures
+        (cross-validation), as in conformal prediction (Vovk et al. 2005).
+
+        Args:
+            values: of the training pictures.
+            groups: numbers of their groups of common source, from 0 (n): none is divided.
+        """
         fold = np.random.default_rng(0).permutation(groups.max() + 1)[groups] % _FOLDS
-        joint, single = np.zeros((2, len(values)))
-        for number in set(fold.tolist()):
-            others = cls._fitted(values[fold != number] if (fold != number).any() else values)
-            joint[fold == number], single[fold == number] = others.distances(values[fold == number])
-        whole = cls._fitted(values)
-        return cls(whole.mean, whole.deviation, whole.correlation, _limit(joint, _JOINT),
-                   _limit(single, _SINGLE))
+        distances = np.empty(len(values))
+        for number in np.unique(fold):
+            others = values[fold != number] if (fold != number).any() else values
+            distances[fold == number] = cls._fitted(others).distances(values[fold == number])
+        place = min(len(values), math.ceil((len(values) + 1) * OWN_KIND)) - 1
+        return replace(cls._fitted(values), limit=float(np.sort(distances)[place]))
 
     @classmethod
     def _fitted(cls, values: np.ndarray) -> Distribution:
@@ -147,18 +151,45 @@ class Distribution:
         scaled: np.ndarray = (values - self.mean) / self.deviation
         return scaled
 
-    def distances(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Joint and largest single distance of statistics (n, k), each (n)."""
+    def distances(self, values: np.ndarray) -> np.ndarray:
+        """Of statistics (n, k): float64 (n)."""
         scores = self.scores(values)
-        return (np.sqrt(np.einsum("ni,ij,nj->n", scores, self._inverse, scores)),
-                np.abs(scores).max(1))
+        return np.sqrt(np.einsum("ni,ij,nj->n", scores, self._inverse, scores))
 
+    def unlike(self, row: np.ndarray) -> str | None:
+        """In what a row is unlike; None if it is within the limit."""
+        values = statistics(row)
+        distance = float(self.distances(values[None])[0])
+        if distance <= self.limit:
+            return None
+        scores = self.scores(values)
+        place = int(np.abs(scores).argmax())
+        return (f"{_MEANING[STATISTICS[place]][int(scores[place] > 0)]} than the training pictures "
+                f"(distance {distance:.1f}, limit {self.limit:.1f})")
 
-def _limit(distances: np.ndarray, share: float) -> float:
-    """The distance within which ``share`` of further pictures lie: an order statistic, as in
-    conformal prediction (Vovk et al. 2005)."""
-    place = min(len(distances), int(np.ceil((len(distances) + 1) * share))) - 1
-    return float(np.sort(distances)[place])
+    def as_dict(self) -> dict[str, Any]:
+        """As stored: JSON."""
+        return {"mean": _text(self.mean), "deviation": _text(self.deviation),
+                "correlation": [_text(row[:place + 1])
+                                for place, row in enumerate(self.correlation)],
+                "limit": self.limit}
+
+    @classmethod
+    def from_dict(cls, stored: dict[str, Any]) -> Distribution:
+        """As of ``as_dict``.
+
+        Raises:
+            KeyError, TypeError, ValueError, LinAlgError: it is damaged, or of another version.
+        """
+        size = len(STATISTICS)
+        mean, deviation = (_numbers(stored[name], size) for name in ("mean", "deviation"))
+        correlation = np.zeros((size, size))
+        for place, row in enumerate(stored["correlation"]):
+            correlation[place, :place + 1] = correlation[:place + 1, place] = \
+                _numbers(row, place + 1)
+        if not (deviation > 0).all():
+            raise ValueError("a deviation that is not above 0")
+        return cls(mean, deviation, correlation, float(stored["limit"]))
 
 
 @dataclass(frozen=True)
@@ -170,18 +201,17 @@ class Profile:
         formats: their number by format; empty: unknown.
         sides: the smallest shorter side and the largest longer side, pixels; None: unknown.
         qualities: smallest and largest JPEG quality; None: unknown, or no JPEG files.
-        statistics: of the feature; None: too few pictures.
-        raw: of the feature ``raw``, that is of the pixels; None: the data file didn't have it.
-        blank: share of pictures in which all pixels are alike.
+        blank: share of pictures whose pixels are all alike.
+        distributions: by ``feature``, the network's input, and ``raw``, the pixels, as far as the
+            data file has them; empty: too few pictures.
     """
 
     pictures: int
     formats: dict[str, int] = field(default_factory=dict)
     sides: tuple[int, int] | None = None
     qualities: tuple[int, int] | None = None
-    distribution: Distribution | None = None
-    raw: bool = False
     blank: float = 0.0
+    distributions: dict[str, Distribution] = field(default_factory=dict)
 
     @classmethod
     def of(cls, rows: np.ndarray, facts: Sequence[Facts] | None = None,
@@ -191,26 +221,27 @@ class Profile:
         Args:
             rows: of the model's feature, uint8 (n, S, S, 3).
             facts: of the same pictures' files.
-            raw: rows of the feature ``raw`` of the same pictures: they tell photographs from
-                drawings better than error levels.
-            groups: numbers of their groups of common source, from 0, (n).
+            raw: rows of the feature ``raw`` of the same pictures: photographs and drawings of
+                the same JPEG quality have similar error levels, and differ here.
+            groups: numbers of their groups of common source, (n).
         """
-        known = [fact for fact in facts or () if fact.width and fact.height]
-        qualities = [fact.quality for fact in known if fact.quality]
-        distribution = None
+        facts = facts or ()
+        known = [fact for fact in facts if fact.width and fact.height]
+        qualities = [fact.quality for fact in facts if fact.quality]
+        formats = Counter(fact.format for fact in facts)
+        distributions = {}
         if len(rows) >= LEAST:
-            values = np.array([_both(row, None if raw is None else raw[place])
-                               for place, row in enumerate(rows)])
-            if groups is None:
-                groups = np.arange(len(rows))
-            distribution = Distribution.of(values, np.unique(groups, return_inverse=True)[1])
+            members = np.arange(len(rows)) if groups is None else \
+                np.unique(groups, return_inverse=True)[1]
+            distributions = {name: Distribution.of(np.array([*map(statistics, part)]), members)
+                             for name, part in (("feature", rows), ("raw", raw))
+                             if part is not None}
         return cls(
-            len(rows), dict(Counter(fact.format for fact in known)),
+            len(rows), {} if UNKNOWN in formats else dict(formats),
             (min(min(fact[:2]) for fact in known), max(max(fact[:2]) for fact in known))
             if known else None,
             (min(qualities), max(qualities)) if qualities else None,
-            distribution, raw is not None,
-            float(np.mean([_is_blank(row) for row in rows])) if len(rows) else 0.0)
+            float(np.mean([_is_blank(row) for row in rows])) if len(rows) else 0.0, distributions)
 
     def unlike(self, row: np.ndarray, facts: Facts | None = None,
                raw: np.ndarray | None = None) -> list[str]:
@@ -219,99 +250,73 @@ class Profile:
         Args:
             row: its feature, uint8 (S, S, 3).
             facts: of its file; None: unknown.
-            raw: its feature ``raw``; without it only the model's feature is looked at … if the
-                profile has both, statistics are left out.
+            raw: its feature ``raw``; None: not looked at.
         """
         reasons = [*self._unlike_facts(facts)] if facts else []
-        if _is_blank(row) and self.blank < 1 - _JOINT:
-            return [*reasons, "all its pixels are alike"]
-        if self.distribution is not None and (raw is not None or not self.raw):
-            reasons += self._unlike_statistics(_both(row, raw if self.raw else None))
+        if _is_blank(row) and self.blank < 1 - OWN_KIND:
+            return [*reasons, "nothing to see: all pixels of the network's input are alike"]
+        for subject, name, part in (("the picture", "raw", raw),
+                                    ("the network's input", "feature", row)):
+            if part is not None and name in self.distributions and (
+                    reason := self.distributions[name].unlike(part)):
+                reasons.append(f"{subject} has {reason}")
         return reasons
 
     def _unlike_facts(self, facts: Facts) -> Iterator[str]:
-        if self.formats and facts.format not in self.formats:
-            yield f"its format is {facts.format}, that of all training pictures " \
-                  f"{' or '.join(sorted(self.formats))}"
+        if self.formats and facts.format not in (UNKNOWN, *self.formats):
+            yield (f"the file is {facts.format}, all training pictures are "
+                   f"{' or '.join(sorted(self.formats))}")
         if self.sides and facts.width and facts.height:
             least, most = self.sides
-            size = f"{facts.width}×{facts.height} pixels"
             if min(facts[:2]) * _SIDES < least:
-                yield f"{size} are few: no training picture has a side below {least:,}"
+                yield (f"{facts.width}×{facts.height} pixels are few: training pictures have at "
+                       f"least {least:,} a side")
             elif max(facts[:2]) > most * _SIDES:
-                yield f"{size} are many: no training picture has a side above {most:,}"
+                yield (f"{facts.width}×{facts.height} pixels are many: training pictures have at "
+                       f"most {most:,} a side")
         if self.qualities and facts.quality:
             low, high = self.qualities
             if not low - _QUALITY <= facts.quality <= high + _QUALITY:
-                yield f"its JPEG quality is {facts.quality}, that of all training pictures " \
-                      f"{low} to {high}"
-
-    def _unlike_statistics(self, values: np.ndarray) -> Iterator[str]:
-        distribution = self.distribution
-        assert distribution is not None
-        joint, single = (float(distance[0]) for distance in distribution.distances(values[None]))
-        if joint <= distribution.joint and single <= distribution.single:
-            return
-        scores = distribution.scores(values)
-        place = int(np.abs(scores).argmax())
-        kind, name = divmod(place, len(STATISTICS))
-        subject = "pixels" if kind else "features"
-        yield (f"its {subject} have {_MEANING[STATISTICS[name]][int(scores[place] > 0)]} than the "
-               f"training pictures' (by {abs(scores[place]):.1f} standard deviations; distance "
-               f"{joint:.1f}, limit {distribution.joint:.1f})")
+                yield (f"JPEG quality {facts.quality}, that of training pictures is {low} to "
+                       f"{high}")
 
     def as_dict(self) -> dict[str, Any]:
         """As stored in the model's card: JSON."""
-        stored: dict[str, Any] = {
-            "pictures": self.pictures, "formats": self.formats,
-            "sides": self.sides and list(self.sides),
-            "qualities": self.qualities and list(self.qualities), "blank": self.blank,
-            "raw": self.raw, "statistics": None}
-        if (known := self.distribution) is not None:
-            stored["statistics"] = {
-                "mean": _text(known.mean), "deviation": _text(known.deviation),
-                "correlation": [_text(row[:place + 1])
-                                for place, row in enumerate(known.correlation)],
-                "joint limit": known.joint, "single limit": known.single}
-        return stored
+        return {"pictures": self.pictures, "formats": self.formats,
+                "sides": self.sides and list(self.sides),
+                "qualities": self.qualities and list(self.qualities), "blank": self.blank,
+                "distributions": {name: known.as_dict()
+                                  for name, known in self.distributions.items()}}
 
     @classmethod
     def from_dict(cls, stored: object) -> Profile:
         """A profile as of ``as_dict``.
 
         Raises:
-            ValueError: it is damaged, or from another version.
+            ValueError: it is damaged, or of another version.
         """
         values = dictionary(stored)
         try:
-            sides, qualities = (tuple(map(int, values[name])) if values[name] else None
-                                for name in ("sides", "qualities"))
-            known = values["statistics"]
-            distribution = None if known is None else Distribution(
-                *(_numbers(known[name]) for name in ("mean", "deviation")),
-                _symmetric([_numbers(row) for row in items(known["correlation"])]),
-                float(known["joint limit"]), float(known["single limit"]))
-            profile = cls(int(values["pictures"]), dict(values["formats"]), sides, qualities,
-                          distribution, bool(values["raw"]), finite(values["blank"]) or 0.0)
-        except (KeyError, TypeError, ValueError, np.linalg.LinAlgError) as error:
-            raise ValueError(f"its likeness can't be read ({error})") from None
-        size = len(STATISTICS) * (1 + profile.raw)
-        if distribution is not None and not (
-                len(distribution.mean) == len(distribution.deviation)
-                == len(distribution.correlation) == size
-                and np.isfinite(distribution.correlation).all()
-                and (distribution.deviation > 0).all()):
-            raise ValueError("its likeness is of another version")
-        return profile
-
-
-def _both(row: np.ndarray, raw: np.ndarray | None) -> np.ndarray:
-    """Statistics of a picture's feature, and of its pixels where they are given."""
-    return np.concatenate([statistics(row)] + ([] if raw is None else [statistics(raw)]))
+            return cls(
+                int(values["pictures"]),
+                {str(name): int(number) for name, number in values["formats"].items()},
+                _pair(values["sides"]), _pair(values["qualities"]), float(values["blank"]),
+                {name: Distribution.from_dict(known)
+                 for name, known in values["distributions"].items()})
+        except (AttributeError, KeyError, TypeError, ValueError, np.linalg.LinAlgError) as error:
+            raise ValueError(f"the likeness is damaged or of another version ({error!r})"
+                             ) from None
 
 
 def _is_blank(row: np.ndarray) -> bool:
     return bool((row == row[0, 0]).all())
+
+
+def _pair(value: Any) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    low, high = value
+    return int(low), int(high)
 
 
 def _text(values: np.ndarray) -> str:
@@ -319,13 +324,13 @@ def _text(values: np.ndarray) -> str:
     return " ".join(f"{value:.6g}" for value in values.tolist())
 
 
-def _numbers(text: str) -> np.ndarray:
-    return np.array([float(word) for word in text.split()])
+def _numbers(text: str, count: int) -> np.ndarray:
+    """The ``count`` finite numbers of a text.
 
-
-def _symmetric(rows: list[np.ndarray]) -> np.ndarray:
-    """The matrix of a lower triangle."""
-    matrix = np.zeros((len(rows), len(rows)))
-    for place, row in enumerate(rows):
-        matrix[place, :place + 1] = matrix[:place + 1, place] = row
-    return matrix
+    Raises:
+        ValueError: there are others.
+    """
+    numbers = np.array([float(word) for word in text.split()])
+    if len(numbers) != count or not np.isfinite(numbers).all():
+        raise ValueError(f"not {count} numbers: {text[:80]}")
+    return numbers
