@@ -18,11 +18,11 @@ from hpc_deepfake.doctor import gpu, nccl, stack
 from hpc_deepfake.doctor.fabric import Fabric
 from hpc_deepfake.doctor.place import Place
 from hpc_deepfake.doctor.report import FAIL, INFO, WARN, Record, attempt, failed, problem
+from hpc_deepfake.network.shapes import PARAMETERS
 
 if TYPE_CHECKING:
     from hpc_deepfake.network.device import Device
 
-_GRADIENTS = 7_392_962  # of the network; float32
 _REBUILD = stack.remedy("rebuild it for this TensorFlow and this MPI:\n  env/setup.sh")
 _EXCLUDE = ("the device or driver of this node is broken: exclude the node, and tell the "
             "administrators:\n  sbatch --exclude=NODE …")
@@ -257,7 +257,7 @@ def _nccl(hvd: ModuleType, device: Device) -> Record:
 
 def _rate(seconds: float) -> str:
     """How fast the gradients were reduced."""
-    return f"{_GRADIENTS * 4 / seconds / 1e9:.1f} GB/s"
+    return f"{PARAMETERS * 4 / seconds / 1e9:.1f} GB/s"
 
 
 def _allreduce(place: Place, hvd: ModuleType,
@@ -272,7 +272,7 @@ def _allreduce(place: Place, hvd: ModuleType,
     trouble: str | None = None
     try:
         with tf.device("GPU:0" if device.gpu else "CPU:0"):
-            pattern = tf.cast(tf.range(_GRADIENTS) % 7, tf.float32)
+            pattern = tf.cast(tf.range(PARAMETERS) % 7, tf.float32)
             value = pattern * (comm.rank + 1)
             for _ in range(3):  # the first time, the ranks also connect
                 start = time.perf_counter()
@@ -293,5 +293,5 @@ def _allreduce(place: Place, hvd: ModuleType,
     if size == 1:
         return [Record("allreduce", "works, on a single rank")], slowest
     way = "NCCL" if device.gpu and hvd.nccl_built() else "MPI"
-    return [Record("allreduce", f"correct; the gradients' {_GRADIENTS * 4 / 1e6:.1f} MB by {way} "
+    return [Record("allreduce", f"correct; the gradients' {PARAMETERS * 4 / 1e6:.1f} MB by {way} "
                    f"in {slowest * 1e3:.0f} ms, {_rate(slowest)}")], slowest

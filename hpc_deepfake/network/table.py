@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hpc_deepfake.core.surroundings import check_keras
+from hpc_deepfake.network.shapes import CHANNELS, PARAMETERS, UNITS
 from preprocessing.ela import SIZE
 
 if TYPE_CHECKING:
     import keras
 
-PARAMETERS = 7_392_962
+__all__ = ["PARAMETERS", "build"]
 
 
 def build(precision: str = "float32") -> keras.Model:
@@ -29,14 +30,14 @@ def build(precision: str = "float32") -> keras.Model:
     model = keras.Sequential([
         keras.Input((SIZE, SIZE, 3), name="picture"),
         layers.Rescaling(1 / 255, name="rescaling"),
-        layers.Conv2D(32, 3, activation="relu", name="conv1", **last),
+        layers.Conv2D(CHANNELS["conv1"], 3, activation="relu", name="conv1", **last),
         layers.BatchNormalization(name="bn1"),
         layers.MaxPooling2D(2, name="pool1", **last),
-        layers.Conv2D(64, 3, activation="relu", name="conv2", **last),
+        layers.Conv2D(CHANNELS["conv2"], 3, activation="relu", name="conv2", **last),
         layers.BatchNormalization(name="bn2"),
         layers.MaxPooling2D(2, name="pool2", **last),
         layers.Flatten(name="flatten", **last),
-        layers.Dense(128, activation="relu", name="dense1"),
+        layers.Dense(UNITS, activation="relu", name="dense1"),
         layers.Dropout(0.5, name="dropout"),
         layers.Dense(2, activation="softmax", name="dense2"),
     ], name="hpc_deepfake")

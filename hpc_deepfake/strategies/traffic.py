@@ -6,15 +6,17 @@ all-to-all (n − 1)/n·z, an all-gather of z bytes per rank (n − 1)·z.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
-FEATURES, UNITS = 57_600, 128  # shape of the large dense kernel
-KERNEL = FEATURES * UNITS  # numbers in it
-POOLED = 63 * 63 * 32  # numbers per picture between the two convolutions
+from hpc_deepfake.network.shapes import FEATURES, KERNEL, MOVING, OUTPUTS, SMALL, UNITS
+
+__all__ = ["FEATURES", "KERNEL", "MOST_SERVERS", "POOLED", "REST", "UNITS"]
+POOLED = math.prod(OUTPUTS["bn1"])  # numbers per picture between the two convolutions
 # numbers in the other weights, the batch statistics and three sums, which are one flat tensor
-REST = 19_970 + 192 + 3
+REST = SMALL + MOVING + 3
 # parameter servers among which the kernel can be cut if the first also holds the other weights
-MOST_SERVERS = (KERNEL + 19_970) // 19_970
+MOST_SERVERS = (KERNEL + SMALL) // SMALL
 
 
 def allreduce(size: float, ranks: int) -> float:

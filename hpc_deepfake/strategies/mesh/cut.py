@@ -14,7 +14,8 @@ from itertools import combinations, pairwise
 
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.text import plural
-from hpc_deepfake.strategies.mesh.shards import BLOCKS, CHANNELS, OUTPUTS, PIXELS, UNITS
+from hpc_deepfake.network.shapes import CHANNELS, OUTPUTS, PIXELS, UNITS
+from hpc_deepfake.strategies.mesh.shards import BLOCKS
 
 
 def operations() -> dict[str, float]:

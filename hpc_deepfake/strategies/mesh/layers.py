@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 from hpc_deepfake.network.batchnorm import Normalise, Statistics
+from hpc_deepfake.network.shapes import CHANNELS, UNITS
 from hpc_deepfake.strategies.mesh.regions import (
     Group,
     copy_to,
@@ -20,7 +21,6 @@ from hpc_deepfake.strategies.mesh.regions import (
     reduce_from,
     scatter_to,
 )
-from hpc_deepfake.strategies.mesh.shards import CHANNELS, UNITS
 
 Weights = Mapping[str, tf.Variable]  # by the names of shards.parameters
 

@@ -7,20 +7,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hpc_deepfake.network.shapes import CHANNELS, OUTPUTS, PIXELS, UNITS
 from hpc_deepfake.strategies.mesh.shape import bounds
 
 # in the order of the network; a stage has consecutive blocks. A normalisation includes the pooling
 # behind it, so that the smaller tensor is sent to the next stage.
 BLOCKS = ("conv1", "bn1", "conv2", "bn2", "dense1", "dense2")
 LAYOUTS = ("row", "column")  # how the kernel of dense1 is cut
-CHANNELS = {"conv1": 32, "bn1": 32, "conv2": 64, "bn2": 64}
-UNITS = 128
-PIXELS = 30 * 30  # of each channel of dense1's input
 MOST_SHARDS = CHANNELS["conv1"]
-
-# shape of a block's output for one picture
-OUTPUTS = {"conv1": (126, 126, 32), "bn1": (63, 63, 32), "conv2": (61, 61, 64),
-           "bn2": (30, 30, 64), "dense1": (UNITS,), "dense2": (2,)}
 
 
 class Parameter(NamedTuple):
