@@ -24,7 +24,8 @@ _SIZES = ((1, 1), (2, 9), (10, 99), (100, None))
 Figures = dict[str, Any]
 
 
-def all_of(material: Material, threshold: float) -> dict[str, dict[str, Figures]]:
+def all_of(material: Material, threshold: float,
+           lower: float | None = None) -> dict[str, dict[str, Figures]]:
     """Figures of each subset, under ``format``, ``origin``, ``operation`` and ``group size``.
 
     A kind of tampering is compared with all authentic pictures.
@@ -32,6 +33,7 @@ def all_of(material: Material, threshold: float) -> dict[str, dict[str, Figures]
     Args:
         material: labels and probabilities of all pictures.
         threshold: lowest probability at which a picture is predicted tampered.
+        lower: as in ``metrics.evaluate``.
 
     Returns:
         For each breakdown that names or groups allow, the figures of each subset: those of
@@ -43,7 +45,7 @@ def all_of(material: Material, threshold: float) -> dict[str, dict[str, Figures]
     def figures(chosen: np.ndarray) -> Figures:
         tampered = int(np.count_nonzero(y[chosen]))
         classes = tampered, int(np.count_nonzero(chosen)) - tampered
-        return {**metrics.evaluate(p[chosen], y[chosen], threshold), "tampered": tampered,
+        return {**metrics.evaluate(p[chosen], y[chosen], threshold, lower), "tampered": tampered,
                 "few": min(count for count in classes if count) < FEW}
 
     def parts(names: np.ndarray, against: np.ndarray | None = None) -> dict[str, Figures]:

@@ -53,6 +53,12 @@ class Material:
     def __len__(self) -> int:
         return len(self.paths)
 
+    def take(self, chosen: np.ndarray) -> Material:
+        """Those of the pictures, bool (n)."""
+        return Material([path for path, take in zip(self.paths, chosen, strict=True) if take],
+                        self.labels[chosen], self.groups[chosen], self.group_sizes[chosen],
+                        self.probabilities[chosen])
+
 
 def open_file(path: Path, card: Card) -> DataFile:
     """Open a data file whose features were computed in the same way as the training data.

@@ -9,20 +9,22 @@ import numpy as np
 from hpc_deepfake import metrics
 from hpc_deepfake.core.files import whole
 from hpc_deepfake.core.text import number, percent, printable
+from hpc_deepfake.evaluate.material import Material
 from hpc_deepfake.metrics import calibration, curves
+from hpc_deepfake.network import decision
+from hpc_deepfake.network.card import Card
 
 _BLUE, _RED, _GREY = "#1b6ca8", "#c8553d", "#777777"
 
 
-def save(path: Path, probabilities: np.ndarray, labels: np.ndarray, threshold: float,
-         title: str) -> None:
-    """Draw all three diagrams into ``path``.
+def save(path: Path, material: Material, card: Card, title: str) -> None:
+    """Draw all three diagrams into ``path``; the reliability with the card's temperature, and
+    without it in grey.
 
     Args:
         path: of the PNG file.
-        probabilities: of tampered, float (n).
-        labels: 0 authentic, 1 tampered (n).
-        threshold: lowest probability at which a picture is predicted tampered.
+        material: the pictures.
+        card: the model's, with the temperature and threshold in use.
         title: above the diagrams.
 
     Raises:
@@ -31,6 +33,8 @@ def save(path: Path, probabilities: np.ndarray, labels: np.ndarray, threshold: f
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    labels, threshold = material.labels, card.threshold
+    probabilities = decision.calibrated(card, material.probabilities)
     figure = Figure((12, 4.6), layout="constrained")
     FigureCanvasAgg(figure)  # needs no screen
     roc, precision, reliability = figure.subplots(1, 3)
@@ -65,6 +69,10 @@ def save(path: Path, probabilities: np.ndarray, labels: np.ndarray, threshold: f
     predicted, observed, counts = (np.array(values) for values in zip(*points, strict=True)) \
         if points else (np.empty(0),) * 3
     reliability.plot([0, 1], [0, 1], color=_GREY, linestyle="--", linewidth=1, label="perfect")
+    if card.temperature != 1:
+        points = calibration.reliability(material.probabilities, labels)
+        reliability.plot(*list(zip(*points, strict=True))[:2], ".-", color=_GREY, linewidth=1,
+                         label="without temperature")
     reliability.plot(predicted, observed, color=_BLUE, linewidth=1)
     reliability.scatter(predicted, observed, 15 + 250 * counts / max(len(labels), 1), color=_BLUE,
                         label="area: number of pictures", zorder=3)

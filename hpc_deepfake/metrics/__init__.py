@@ -77,12 +77,15 @@ def auc(scores: np.ndarray, labels: np.ndarray) -> float | None:
 
 
 def table(figures: Mapping[str, float | int | None],
-          intervals: Mapping[str, tuple[float, float] | None] | None = None) -> str:
+          intervals: Mapping[str, tuple[float, float] | None] | None = None,
+          undecided: Mapping[str, int] | None = None) -> str:
     """The metrics as lines to read, accuracy and AUC with their intervals if these are given.
 
     Args:
         figures: result of ``evaluate``.
         intervals: result of ``intervals.bootstrap``.
+        undecided: number of undecided pictures, ``authentic`` and ``tampered``, where a lower
+            threshold makes some.
     """
     def between(name: str, form: str) -> str:
         ends = (intervals or {}).get(name)
@@ -100,7 +103,9 @@ def table(figures: Mapping[str, float | int | None],
         f"ROC-AUC            {text.number(figures['auc']):>7}   {between('auc', '.3f')}"
         "0.5 is chance",
         f"loss               {text.number(figures['loss']):>7}   cross-entropy",
-        "                     predicted authentic  predicted tampered",
+        f"                     predicted authentic  {'' if undecided is None else 'undecided  '}"
+        "predicted tampered",
         *(f"  {name:<17}  {text.count(figures[authentic]):>19}  "
-          f"{text.count(figures[tampered]):>18}" for name, authentic, tampered in (
+          + ("" if undecided is None else f"{undecided[name]:>9,}  ")
+          + f"{text.count(figures[tampered]):>18}" for name, authentic, tampered in (
               ("authentic", "tn", "fp"), ("tampered", "fn", "tp")))])

@@ -31,19 +31,17 @@ def in_use(card: Card, thresholds: Thresholds | None = None,
         calibration: ``stored``, or ``off``, which leaves probabilities as the network gives them.
     """
     if calibration == "off":
-        lower, threshold = (raw(card, value) for value in (card.lower, card.threshold))
-        assert threshold is not None
-        card = replace(card, temperature=1.0, threshold=threshold, lower=lower)
+        card = replace(card, temperature=1.0, threshold=raw(card, card.threshold),
+                       lower=None if card.lower is None else raw(card, card.lower))
     if thresholds is not None:
         card = replace(card, threshold=thresholds[1], lower=thresholds[0],
                        threshold_chosen={"rule": "given"})
     return card
 
 
-def raw(card: Card, probability: float | None) -> float | None:
+def raw(card: Card, probability: float) -> float:
     """The network's own probability that calibration turns into this one."""
-    return None if probability is None else \
-        float(temperature.apply(probability, 1 / card.temperature))
+    return float(temperature.apply(probability, 1 / card.temperature))
 
 
 def calibrated(card: Card, probabilities: np.ndarray) -> np.ndarray:

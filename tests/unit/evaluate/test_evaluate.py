@@ -92,20 +92,28 @@ def test_threshold_auto_is_evaluated_on_the_test_part(network, data_file, tmp_pa
     assert "chosen on the validation part" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("part", ["validation", "train", "all"])
-def test_threshold_auto_is_refused_for_other_parts(network, data_file, part):
-    with pytest.raises(InputError, match=f"test part only, not on --part {part}"):
+@pytest.mark.parametrize("part", ["train", "all"])
+def test_no_threshold_is_chosen_on_what_the_network_was_trained_on(network, data_file, part):
+    """Or may have been; a file that it was not trained on is divided as a folder is."""
+    with pytest.raises(InputError, match=f"was not trained on, not on --part {part}: omit --part"):
         run(network, data_file, "--threshold", "auto", "--part", part)
+    (network / "config.json").write_text(json.dumps({"data": "other.h5"}))
+    assert run(network, data_file, "--threshold", "auto", "--part", part) == 0
 
 
-def test_no_test_part(network, data_file, tmp_path):
-    """The message says what to do instead, also if only the test part is requested."""
+def test_no_test_part(network, data_file, tmp_path, capsys):
+    """A threshold is chosen on one half of the validation part and evaluated on the other."""
     copy = Path(shutil.copy(data_file, tmp_path / "x.h5"))
     parts = open_header(copy).array("split", "r+")
-    parts[np.array(parts) == 2] = 0
+    parts[np.array(parts) == 2] = 1
     parts.flush()
-    with pytest.raises(InputError, match=r"no test part to evaluate a .* --split 70/10/20"):
-        run(network, copy, "--threshold", "auto")
+    assert run(network, copy, "--threshold", "auto", "--json", tmp_path / "x.json") == 0
+    written = json.loads((tmp_path / "x.json").read_text())
+    rows = int((np.array(parts) == 1).sum())
+    assert written["rows"] + written["chosen_on"]["rows"] == rows
+    assert abs(written["rows"] - rows / 2) <= 4
+    out = capsys.readouterr().out
+    assert "on one half of the validation part of" in out and "chosen on the other half" in out
     with pytest.raises(InputError, match="has no test part"):
         run(network, copy, "--part", "test")
 
@@ -174,12 +182,9 @@ def test_a_folder_with_bad_files(network, pictures, tmp_path, capsys):
         run(network, folder)
 
 
-@pytest.mark.parametrize(("words", "message"), [
-    (["--part", "test"], "is a folder and has no test part"),
-    (["--threshold", "auto"], "--threshold auto needs a validation and a test part")])
-def test_a_folder_has_no_parts(network, pictures, words, message):
-    with pytest.raises(InputError, match=message):
-        run(network, pictures, *words)
+def test_a_folder_has_no_parts(network, pictures):
+    with pytest.raises(InputError, match="is a folder and has no test part"):
+        run(network, pictures, "--part", "test")
 
 
 def test_plots(network, data_file, tmp_path, capsys):
@@ -208,7 +213,7 @@ def test_the_overlap_with_training_is_noted(network, data_file, capsys, trained,
     assert trained_on(network, data_file) == {"this": True, "other": False}.get(trained)
     assert run(network, data_file, "--part", part, "--no-container") == 0
     second = capsys.readouterr().out.splitlines()[1]
-    assert second.startswith(note or "threshold")
+    assert second.startswith(note or "caveat: does not say what it was trained on")
 
 
 def test_container_baseline_can_be_skipped(network, data_file, monkeypatch, capsys):
