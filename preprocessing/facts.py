@@ -12,10 +12,9 @@ from stat import S_ISREG
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from hpc_deepfake.core import watchdog
-from preprocessing import picture
+from preprocessing import jpeg, picture
 
 if TYPE_CHECKING:
     from preprocessing.store import Header
@@ -145,7 +144,7 @@ def _of_jpeg(data: bytes) -> Facts:
     """From the segments up to the first scan (ITU-T T.81 B.2)."""
     tables: dict[int, np.ndarray] = {}
     width = height = selector = 0
-    for marker, at in picture.jpeg_segments(data):
+    for marker, at in jpeg.segments(data):
         if marker in (0xD9, 0xDA):
             break
         segment = data[at + 2:at + int.from_bytes(data[at:at + 2], "big")]
@@ -168,7 +167,7 @@ def _size(data: bytes) -> tuple[int, int]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data), formats=picture.FORMATS) as image:
+            with picture.opened(io.BytesIO(data)) as image:
                 return image.size
     except Exception:  # Pillow's readers raise almost anything on damaged files
         return 0, 0

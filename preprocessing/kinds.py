@@ -39,6 +39,7 @@ _VIDEO = "a video of a kind that isn't read ({}): copy its frames unchanged into
 _DATA = "{}: export its pictures as PNG or TIFF"
 _LFS = "a Git LFS pointer, not the file itself: run git lfs pull"
 _ANNEX = "a git-annex pointer, not the file itself: run git annex get FILE"
+ANNEX_LINK = "git-annex keeps its content elsewhere: run git annex get FILE"
 _ICLOUD = "a placeholder of a file that is only in iCloud: download it there first"
 _APPLE = "what macOS notes about a file (AppleDouble, ._NAME), not the file itself: name NAME"
 _PDF = "a PDF document: take its pictures out unchanged, such as with pdfimages -all"
@@ -46,9 +47,12 @@ _SVG = "a drawing without pixels (SVG), which has no compression to look at: rem
 _ICON = "an icon ({}), too small to be judged: remove it"
 _HTML = "a web page (HTML), as a server sends instead of a file: download the file itself"
 _PSD = "a Photoshop document (PSD): " + _PNG
-_UNKNOWN = "not a picture or video of a known format"
+EMPTY = "empty file: copy or download it again"
+UNKNOWN = "not a picture or video of a known format"
 _ERROR = "such as a server's error message: download the file again"
 _ZEROS = "zero bytes only: a download or copy that isn't complete; repeat it"
+
+HEIC = Kind(PICTURE, "HEIC")  # or AVIF, as some brands are common to both
 
 # where, which bytes, and what it is
 _SIGNS: tuple[tuple[int, bytes, Kind], ...] = tuple(
@@ -127,7 +131,7 @@ _TIFF_SIGNS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # major brands (ISO/IEC 14496-12, 4.3) of files that are no video of the usual kind
 _BRANDS = {b"avif": Kind(PICTURE, "AVIF"), b"avis": Kind(PICTURE, "AVIF"), **dict.fromkeys(
     (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"),
-    Kind(PICTURE, "HEIC")), b"crx ": Kind(OTHER, _RAW.format(" (Canon CR3)")), **dict.fromkeys(
+    HEIC), b"crx ": Kind(OTHER, _RAW.format(" (Canon CR3)")), **dict.fromkeys(
     (b"M4A ", b"M4B ", b"M4P "), Kind(OTHER, _SOUND.format("MPEG-4 audio"))),
     b"jpm ": Kind(OTHER, _NOT_READ.format("JPM")), b"j2ki": Kind(OTHER, _NOT_READ.format("J2KI"))}
 _MARKUP = re.compile(rb"(?:\xef\xbb\xbf)?\s*<[a-z!?]", re.IGNORECASE)
@@ -183,7 +187,7 @@ def of_file(path: bytes) -> Kind:
     if kind is None:
         if is_text(start):
             return Kind(BESIDE, _shown(ending) if ending else "text")
-        return Kind(OTHER, _UNKNOWN)
+        return Kind(OTHER, UNKNOWN)
     if kind.sort == VIDEO:
         return Kind(OTHER, f"a video ({kind.text}) by its content, but not by its name: give it an "
                            "ending such as .mp4")
@@ -197,14 +201,14 @@ def of_content(start: bytes) -> Kind | None:
 
     ``PICTURE`` and ``VIDEO`` only say which decoder to try.
     """
+    if start.startswith(_TIFF_SIGNS) and start[8:10] != b"CR":  # DICOM may begin like TIFF
+        return Kind(PICTURE, "TIFF")
     text = is_text(start)
     for at, sign, kind in _SIGNS:
         if start.startswith(sign, at) and not (text and len(sign) < 4):  # "BM" begins words too
             return kind
     if start[4:8] == b"ftyp":
         return _BRANDS.get(start[8:12], Kind(VIDEO, "MP4 or QuickTime"))
-    if start.startswith(_TIFF_SIGNS):
-        return Kind(PICTURE, "TIFF")
     if len(start) > 3 * 188 and start[0] == start[188] == start[376] == 0x47:
         return Kind(OTHER, _VIDEO.format("MPEG transport stream"))
     if len(start) > 3 * 192 and start[4] == start[196] == start[388] == 0x47:
@@ -270,7 +274,7 @@ def _start(path: bytes) -> bytes | str:
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             return "not a regular file"
-        return os.pread(descriptor, START, 0) or "empty file"
+        return os.pread(descriptor, START, 0) or EMPTY
     except OSError as error:
         return f"cannot be read: {error.strerror}"
     finally:

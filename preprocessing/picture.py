@@ -4,43 +4,52 @@ from __future__ import annotations
 
 import io
 import os
-import re
 import stat
 import warnings
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from contextlib import contextmanager
+from functools import cache
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import AvifImagePlugin, Image
 
 from hpc_deepfake.core.log import log
 from hpc_deepfake.core.quiet import Captured
 from hpc_deepfake.core.text import printable
+from preprocessing import jpeg, kinds, reasons
 
 MAX_BYTES = 512 * 1024**2
 MAX_PIXELS = 120_000_000
 MAX_SIDE = 65_500  # limit of libjpeg
 MAX_SCANS = 100  # of a JPEG file; each scan processes all pixels, however few bytes it has
-FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "DIB", "GIF", "WEBP")  # EPS starts a program
+# EPS starts a program; MPO is a JPEG file that contains others
+FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "DIB", "GIF", "WEBP", "JPEG2000", "AVIF")
+_HEIF = "HEIF"  # read by pillow-heif
+_MAX_MODERN = 60_000_000  # pixels of these, whose decoders need twice the memory of the others
+_MODERN = ("JPEG2000", "AVIF", _HEIF)
 
 cv2.setNumThreads(1)  # one core per rank: the ranks are the parallelism
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 Image.MAX_IMAGE_PIXELS = None  # checked by _check_size, before decoding
+AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 
 _STRIP = 1 << 22  # pixels converted at a time
-_TIFF_BITS, _TIFF_ORIENTATION, _TIFF_TILE = 258, 274, (322, 323)  # tags of TIFF 6.0
+_TIFF_ORIENTATION, _TIFF_TILE = 274, (322, 323)  # tags of TIFF 6.0
 # undoes the rotation that Pillow applies to a TIFF picture when loading it
 _TURN_BACK = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
               4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
               6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE,
               8: Image.Transpose.ROTATE_270}
-# not a stuffed zero, a restart marker or a fill byte
-_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
+# undoes what libheif applies: irot (degrees against the clock) and imir (axis), ISO/IEC 23008-12
+_UNDO = {("irot", 90): Image.Transpose.ROTATE_270, ("irot", 180): Image.Transpose.ROTATE_180,
+         ("irot", 270): Image.Transpose.ROTATE_90, ("imir", 0): Image.Transpose.FLIP_TOP_BOTTOM,
+         ("imir", 1): Image.Transpose.FLIP_LEFT_RIGHT}
 
 
 class Rejected(Exception):
-    """A picture that can't be used; the message is the reason."""
+    """A picture that can't be used; the message is the reason, and what to do about it."""
 
 
 def read(path: bytes | str) -> bytes:
@@ -53,7 +62,7 @@ def read(path: bytes | str) -> bytes:
         # O_NONBLOCK: opening a named pipe must not wait for a writer
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        raise Rejected(f"cannot be opened: {error.strerror}") from None
+        raise Rejected(f"cannot be opened: {error.strerror}{_link(path)}") from None
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
@@ -67,8 +76,20 @@ def read(path: bytes | str) -> bytes:
     finally:
         os.close(descriptor)
     if not data:
-        raise Rejected("empty file")
+        raise Rejected(kinds.EMPTY)
     return data
+
+
+def _link(path: bytes | str) -> str:
+    """What to add where a link leads to no file."""
+    try:
+        target = os.readlink(os.fsencode(path))
+    except (OSError, ValueError):
+        return ""
+    if os.path.lexists(os.path.join(os.path.dirname(os.fsencode(path)), target)):
+        return ""
+    return f": {kinds.ANNEX_LINK}" if b"/annex/objects/" in target else \
+        f": a link to {printable(os.fsdecode(target))}, which isn't there"
 
 
 def decode(data: bytes, path: bytes | str | None = None) -> np.ndarray:
@@ -76,8 +97,8 @@ def decode(data: bytes, path: bytes | str | None = None) -> np.ndarray:
     JPEG's 8×8 grid.
 
     Complete 8-bit three-channel JPEG files are decoded by OpenCV, with the same pixels as Pillow in
-    less time; all other files by Pillow. Alpha is dropped, 16 bits are cut to 8, and of several
-    pages or frames the first is used.
+    less time; all other files by Pillow, HEIC by its plugin pillow-heif. Alpha is dropped, more
+    bits are cut to 8, and of several pages or frames the first is used, or the primary one.
 
     Args:
         data: contents of the file.
@@ -106,10 +127,12 @@ def decode(data: bytes, path: bytes | str | None = None) -> np.ndarray:
 
 
 def _decode(data: bytes) -> np.ndarray:
-    frame = _jpeg_frame(data)
+    frame = jpeg.frame(data)
     if frame is not None:
         _check_size(frame.width, frame.height)
-        _check_scans(data)
+        # embedded pictures and bytes after the end may contain it too: parse the segments
+        if data.count(b"\xff\xda") > MAX_SCANS and (scans := jpeg.scans(data)) > MAX_SCANS:
+            raise Rejected(f"a JPEG of {scans} scans (at most {MAX_SCANS})")
         if frame.plain and data.endswith(b"\xff\xd9"):
             try:
                 pixels = cv2.imdecode(np.frombuffer(data, np.uint8),
@@ -123,11 +146,14 @@ def _decode(data: bytes) -> np.ndarray:
 
 def decode_with_pillow(data: bytes) -> np.ndarray:
     """``decode`` by Pillow alone: for all formats except plain JPEG, and the reference in tests."""
+    if reason := kinds.reason(data[:kinds.START], kinds.PICTURE):
+        raise Rejected(reason)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-                _check_size(*image.size)
+            with opened(io.BytesIO(data)) as image:
+                _check_size(*image.size,
+                            most=_MAX_MODERN if image.format in _MODERN else MAX_PIXELS)
                 return _colours(image)
     except Rejected:
         raise
@@ -136,10 +162,38 @@ def decode_with_pillow(data: bytes) -> np.ndarray:
     except Exception as error:  # Pillow raises many kinds of exceptions for damaged files
         text = " ".join(str(error).split()) or type(error).__name__
         if "cannot identify image file" in text:
-            text = "not a picture in a known format"
+            text = kinds.UNKNOWN
+            if kinds.of_content(data[:kinds.START]) == kinds.HEIC and not _heif():
+                text = "a HEIC picture, which needs another package: pip install pillow-heif"
         elif text.startswith("decoder error"):
             text = f"its pixels can't be decoded ({text})"
-        raise Rejected(text) from None
+        raise Rejected(reasons.of(data, text)) from None
+
+
+@contextmanager
+def opened(file: BinaryIO) -> Iterator[Image.Image]:
+    """A picture opened by Pillow, in any format that is read; only its header is read now.
+
+    Raises:
+        Exception: almost any, if it can't be opened.
+    """
+    start = file.read(kinds.START)
+    file.seek(0)
+    heif = kinds.of_content(start) == kinds.HEIC and _heif()
+    with Image.open(file, formats=(*FORMATS, _HEIF) if heif else FORMATS) as image:
+        yield image
+
+
+@cache
+def _heif() -> bool:
+    """Whether Pillow has its plugin for HEIC, which is loaded now."""
+    try:
+        import pillow_heif
+    except ImportError:
+        return False
+    pillow_heif.register_heif_opener(decode_threads=1, thumbnails=False, depth_images=False,
+                                     aux_images=False)
+    return True
 
 
 def _colours(image: Image.Image) -> np.ndarray:
@@ -148,14 +202,16 @@ def _colours(image: Image.Image) -> np.ndarray:
     tags: Mapping[int, Any] = getattr(image, "tag_v2", {})
     if _TIFF_TILE[0] in tags:  # a tile is decoded completely, even for a picture of one pixel
         _check_size(*(tags[tag] for tag in _TIFF_TILE))
-    if image.format == "TIFF" and image.mode in ("I", "F"):
-        raise Rejected("32-bit or signed values have no fixed range of brightness: "
-                       "save the picture with 8 or 16 bits")
-    shift = 4 if tags.get(_TIFF_BITS) == (12,) else 8
-    turn_back = _TURN_BACK.get(tags.get(_TIFF_ORIENTATION, 1))
+    if image.format == "TIFF":
+        if reasons.is_raw(tags):
+            raise Rejected(reasons.RAW)
+        if image.mode in ("I", "F"):
+            raise Rejected(reasons.UNBOUNDED)
+    shift = 4 if tags.get(reasons.BITS) == (12,) else 8
+    turn_back = _turns(image, tags)
     image.load()
-    if turn_back is not None:
-        image = image.transpose(turn_back)
+    for turn in turn_back:
+        image = image.transpose(turn)
     width, height = image.size
     pixels = np.empty((height, width, 3), np.uint8)
     rows = max(1, _STRIP // width)
@@ -171,61 +227,19 @@ def _colours(image: Image.Image) -> np.ndarray:
     return pixels
 
 
-def _check_size(width: int, height: int) -> None:
-    if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
+def _turns(image: Image.Image, tags: Mapping[int, Any]) -> list[Image.Transpose]:
+    """What undoes the rotation that loading an opened picture applies."""
+    if image.format != _HEIF:
+        turn = _TURN_BACK.get(tags.get(_TIFF_ORIENTATION, 1))
+        return [] if turn is None else [turn]
+    heif: Any = image
+    applied = heif._heif_file[heif.tell()]._c_image.transformations  # public nowhere
+    return [_UNDO[step] for step in reversed(applied) if step in _UNDO]
+
+
+def _check_size(width: int, height: int, most: int = MAX_PIXELS) -> None:
+    if width * height > most or max(width, height) > MAX_SIDE:
         raise Rejected(f"{width}×{height} pixels are too many (at most "
-                       f"{MAX_PIXELS // 10**6} million, {MAX_SIDE} a side)")
+                       f"{most // 10**6} million, {MAX_SIDE} a side)")
     if width * height == 0:
         raise Rejected("no pixels")
-
-
-class _Frame(NamedTuple):
-    """A JPEG frame header.
-
-    Attributes:
-        width: in pixels.
-        height: in pixels.
-        plain: Huffman-coded with 8 bits and three channels.
-    """
-
-    width: int
-    height: int
-    plain: bool
-
-
-def _jpeg_frame(data: bytes) -> _Frame | None:
-    """The frame header of a JPEG file (ITU T.81 B.2.2); None for anything else."""
-    for marker, at in jpeg_segments(data):
-        if marker in (0xD9, 0xDA):  # the end or the scan, without a frame header before it
-            return None
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and at + 8 <= len(data):
-            width, height = (int.from_bytes(data[i:i + 2], "big") for i in (at + 5, at + 3))
-            return _Frame(width, height,
-                          marker <= 0xC2 and data[at + 2] == 8 and data[at + 7] == 3)
-    return None
-
-
-def _check_scans(data: bytes) -> None:
-    start_of_scan = b"\xff\xda"
-    if data.count(start_of_scan) <= MAX_SCANS:
-        return
-    # embedded pictures and bytes after the end may contain it too: parse the segments
-    scans = sum(marker == start_of_scan[1] for marker, _ in jpeg_segments(data))
-    if scans > MAX_SCANS:
-        raise Rejected(f"a JPEG of {scans} scans (at most {MAX_SCANS})")
-
-
-def jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
-    """Marker of each segment of a JPEG file and the position of its length, up to the end marker.
-
-    Segments are found as libjpeg finds them, also with junk in between: the size that it will
-    allocate must be checked before.
-    """
-    at = 2 if data.startswith(b"\xff\xd8") else len(data)
-    while match := _MARKER.search(data, at):
-        marker, at = data[match.end() - 1], match.end()
-        yield marker, at
-        if marker == 0xD9:
-            return
-        if marker not in (0x01, 0xD8):  # these two have no length
-            at += max(2, int.from_bytes(data[at:at + 2], "big"))

@@ -322,7 +322,7 @@ def bad_files() -> dict[str, tuple[bytes, str]]:
     return {
         "empty": (b"", "empty file"),
         "one byte": (b"\xff", "not a picture"),
-        "text": (b"this is no picture\n" * 50, "not a picture"),
+        "text": (b"this is no picture\n" * 50, "text, neither a picture nor a video"),
         "start marker only": (b"\xff\xd8\xff\xd9", "."),
         "truncated jpeg": (jpeg[:len(jpeg) // 2], "[Tt]runcated"),
         "jpeg header only": (jpeg[:200], "."),
@@ -334,8 +334,8 @@ def bad_files() -> dict[str, tuple[bytes, str]]:
         "jpeg of 4·10^9 pixels": (sized_jpeg(65_000, 65_000), "65000×65000 pixels are too many"),
         "jpeg without height": (sized_jpeg(16, 0), "."),
         "postscript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n",
-                       "not a picture"),
-        "bomb in gzip": (b"\x1f\x8b\x08" + b"\0" * 100, "not a picture"),
+                       "a PostScript document: export it"),
+        "bomb in gzip": (b"\x1f\x8b\x08" + b"\0" * 100, "a gzip archive: unpack it"),
         "jpeg with two sizes": (hidden_size_jpeg(), "30000×30000 pixels are too many"),
         "jpeg of 101 scans": (many_scans(101), "a JPEG of 101 scans .at most 100"),
         "gif of 65000 a side": (sized_gif(b"GIF87a", 65_000), "65000×65000 pixels are too many"),
@@ -406,7 +406,7 @@ def test_no_program_is_started_for_a_picture(monkeypatch):
 
     monkeypatch.setattr(subprocess, "check_call", refuse)
     monkeypatch.setattr(subprocess, "Popen", refuse)
-    with pytest.raises(Rejected, match="not a picture"):
+    with pytest.raises(Rejected, match="a PostScript document"):
         decode(bad_files()["postscript"][0])
 
 
