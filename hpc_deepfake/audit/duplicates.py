@@ -5,22 +5,16 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Iterator
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 
 from hpc_deepfake.audit.rows import Rows
 from hpc_deepfake.core.progress import counted
-from preprocessing import ela, picture
+from preprocessing import ela, picture, similar
+from preprocessing.similar import COPY, SCENE, THUMB
 from preprocessing.store import DONE
 
-THUMB = 32  # side of the thumbnails that are compared, pixels
-_HASH = (9, 8)  # pixels across and down: 8 × 8 comparisons of neighbours
-DISTANCE = 10  # maximum number of hash bits in which two candidates differ
-COPY = 10  # maximum difference of a copy at any pixel, grey levels
-SCENE = 3  # maximum median difference of two pictures of the same scene, grey levels
 MOST = 200_000  # maximum number of pairs to compare
 _BLOCK = 1024
 
@@ -90,7 +84,7 @@ def thumbnails(rows: Rows, files: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
                 pixels = ela.features_of_file(files[at], ("raw",), rows.header.parameters)[0]
         except picture.Rejected:
             continue
-        small[at] = cv2.resize(pixels, (THUMB, THUMB), interpolation=cv2.INTER_AREA)
+        small[at] = similar.thumbnail(pixels)
         made[at] = True
     return small, made
 
@@ -100,24 +94,6 @@ def stored_rows(rows: Rows) -> np.ndarray:
     if "raw" not in rows.header.features:
         return np.zeros(0, np.int64)
     return rows.rows[np.array(rows.header.array("status"))[rows.rows] == DONE]
-
-
-def hashes(small: np.ndarray) -> np.ndarray:
-    """Difference hash of each picture: whether each of 8 × 8 areas is darker than the next to its
-    right (N. Krawetz, "Kind of Like That", 2013).
-
-    Args:
-        small: thumbnails, uint8 (M, 32, 32, 3).
-
-    Returns:
-        bool (M, 64).
-    """
-    bits = np.empty((len(small), 64), bool)
-    for at, pixels in enumerate(small):
-        grey = cv2.resize(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY).astype(np.float32), _HASH,
-                          interpolation=cv2.INTER_AREA)
-        bits[at] = (grey[:, :-1] < grey[:, 1:]).ravel()
-    return bits
 
 
 def alike(small: np.ndarray, made: np.ndarray, *kinds: np.ndarray) -> Pairs:
@@ -133,7 +109,7 @@ def alike(small: np.ndarray, made: np.ndarray, *kinds: np.ndarray) -> Pairs:
     rows = np.flatnonzero(made)
     kinds = tuple(kind[rows] for kind in kinds)
     pairs, count, complete = [np.zeros((0, 2), np.int64)], 0, True
-    for candidates in _near(hashes(small[rows])):
+    for candidates in similar.near(similar.hashes(small[rows])):
         first, second = candidates.T
         differs = np.any([kind[first] != kind[second] for kind in kinds], axis=0)
         pairs.append(candidates[differs][:MOST - count])
@@ -145,22 +121,6 @@ def alike(small: np.ndarray, made: np.ndarray, *kinds: np.ndarray) -> Pairs:
     largest, median = np.zeros((2, len(chosen)))
     for start in range(0, len(chosen), _BLOCK):
         first, second = chosen[start:start + _BLOCK].T
-        change = np.abs(small[first].astype(np.int16) - small[second]).max(-1).reshape(
-            len(first), -1)
-        largest[start:start + _BLOCK] = change.max(1)
-        median[start:start + _BLOCK] = np.median(change, 1)
+        largest[start:start + _BLOCK], median[start:start + _BLOCK] = similar.changes(
+            small[first], small[second])
     return Pairs(chosen[largest <= COPY], chosen[(median <= SCENE) & (largest > COPY)], complete)
-
-
-def _near(bits: np.ndarray) -> Iterator[np.ndarray]:
-    """Pairs of rows (first < second) whose hashes differ in at most ``DISTANCE`` bits.
-
-    With bits as ±1 the distance is (64 - product) / 2, so one matrix product compares a block of
-    pictures with all others.
-    """
-    signs = np.where(bits, np.float32(1), np.float32(-1))
-    for start in range(0, len(signs), _BLOCK):
-        product = signs[start:start + _BLOCK] @ signs[start:].T
-        first, second = np.nonzero(product >= 64 - 2 * DISTANCE)
-        later = second > first
-        yield np.stack([first[later], second[later]], 1) + start

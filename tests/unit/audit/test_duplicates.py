@@ -9,18 +9,22 @@ import numpy as np
 import pytest
 
 from hpc_deepfake.audit import duplicates
-from preprocessing import ela
+from preprocessing import ela, similar
 
 
 def test_near_pairs_equal_those_of_a_plain_count():
     random = np.random.default_rng(7)
     bits = random.random((2500, 64)) < 0.5
     bits[1::5] = bits[0::5] ^ (random.random((500, 64)) < 0.12)  # some near DISTANCE bits away
-    pairs = np.concatenate(list(duplicates._near(bits)))
+    pairs = np.concatenate(list(similar.near(bits)))
     expected = [(first, second) for first in range(2500) for second in
                 first + 1 + np.flatnonzero((bits[first + 1:] != bits[first]).sum(1)
-                                           <= duplicates.DISTANCE)]
+                                           <= similar.DISTANCE)]
     assert 200 < len(expected) < 500 and sorted(map(tuple, pairs.tolist())) == expected
+    of_two_sets = np.concatenate(list(similar.near(bits[1::5], bits[0::5])))
+    assert sorted(map(tuple, of_two_sets.tolist())) == [
+        (second // 5, first // 5) for first, second in expected
+        if (first % 5, second % 5) == (0, 1)]
 
 
 def test_too_many_similar_pictures_are_reported(monkeypatch):

@@ -1,0 +1,191 @@
+"""The pictures that a model was trained on, as digests and thumbnails: ``model.pictures.h5``.
+
+With it a program can say that a picture was trained on, also under another name, saved again, or
+as part of another data set: the model's answer about such a picture proves nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from hpc_deepfake.core.errors import InputError, reason
+from hpc_deepfake.core.files import whole
+from preprocessing import hdf5, similar
+from preprocessing.facts import DIGEST
+from preprocessing.similar import COPY, SCENE
+from preprocessing.split import TRAIN, VALIDATION
+from preprocessing.store import allocate
+
+SUFFIX = ".pictures.h5"
+THUMB = 16  # side of the thumbnails, pixels
+MOST_THUMBNAILS = 100_000  # with more pictures there are none, since each has 768 bytes
+_PLAIN = 16  # grey levels: thumbnails of a smaller range look like those of any plain picture
+_KINDS: dict[str, tuple[int, ...]] = {  # all uint8
+    "digest": (DIGEST,), "row": (DIGEST,), "part": (), "hash": (8,), "thumb": (THUMB, THUMB, 3)}
+
+SAME, COPIED, OF_SCENE = "", "looks like a picture ", "shows the scene of a picture "
+_WORDS = {TRAIN: "trained on", VALIDATION: "used for validation"}
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The pictures of the training and the validation part, n in the order of the data file.
+
+    Attributes:
+        digest: of the picture file, as ``facts.digest``, uint8 (n, 16); zeros: unknown.
+        row: ``row_digest`` of the feature that the model reads, uint8 (n, 16).
+        part: ``split.TRAIN`` or ``split.VALIDATION``, uint8 (n).
+        hash: difference hash, packed, uint8 (n, 8); (0, 8) without thumbnails.
+        thumb: thumbnails of the feature ``raw``, uint8 (n, 16, 16, 3); (0, 16, 16, 3) where the
+            data file doesn't have it, or there are more than ``MOST_THUMBNAILS``.
+    """
+
+    digest: np.ndarray
+    row: np.ndarray
+    part: np.ndarray
+    hash: np.ndarray
+    thumb: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.part)
+
+    @classmethod
+    def of(cls, rows: np.ndarray, raw: np.ndarray | None, digest: np.ndarray | None,
+           part: np.ndarray) -> Pictures:
+        """From rows of a data file.
+
+        Args:
+            rows: of the model's feature, uint8 (n, S, S, 3).
+            raw: of the feature ``raw``, likewise; None: no thumbnails.
+            digest: uint8 (n, 16); None: unknown.
+            part: uint8 (n).
+        """
+        count = len(rows)
+        row = np.frombuffer(b"".join(map(row_digest, rows)), np.uint8).reshape(count, DIGEST)
+        thumb = np.zeros((0, THUMB, THUMB, 3), np.uint8) if raw is None else \
+            np.array([similar.thumbnail(pixels, THUMB) for pixels in raw], np.uint8).reshape(
+                count, THUMB, THUMB, 3)
+        return cls(np.zeros_like(row) if digest is None else digest, row, part,
+                   np.packbits(similar.hashes(thumb), axis=1), thumb)
+
+    @classmethod
+    def read(cls, model: Path) -> Pictures | None:
+        """Those of a model file or a run directory; None without the file, as of older models.
+
+        Raises:
+            InputError: it is damaged.
+        """
+        path = beside(model)
+        if not path.is_file():
+            return None
+        try:
+            found = hdf5.read(path).datasets
+            columns = {name: _column(path, found[name], shape) for name, shape in _KINDS.items()}
+            lengths = {name: len(column) for name, column in columns.items()}
+            count, thumbs = lengths["part"], lengths["thumb"]
+            if [lengths[name] for name in _KINDS] != [count] * 3 + [thumbs] * 2 \
+                    or thumbs not in (0, count):
+                raise ValueError(f"lengths {lengths}")
+            return cls(**columns)
+        except (OSError, ValueError, KeyError) as error:
+            raise InputError(f"{path}, the list of the model's training pictures, can't be read "
+                             f"({reason(error)}): copy it again from the training's run directory, "
+                             "or move it away to do without") from None
+
+    def write(self, model: Path) -> None:
+        """Write the file beside a model file whole; the same bytes for the same pictures."""
+        with whole(beside(model)) as temporary, h5py.File(
+                temporary, "w", locking=False) as file:
+            for field in fields(self):
+                column = getattr(self, field.name)
+                if column.size:
+                    allocate(file, field.name, column.shape, column.dtype)[...] = column
+                else:  # HDF5 has no place for nothing
+                    file.create_dataset(field.name, data=column, track_times=False)
+
+    def seen(self, digest: bytes | None, row: bytes | None,
+             raw: np.ndarray | None) -> str | None:
+        """What this model's training has to do with a picture.
+
+        Args:
+            digest: ``facts.digest`` of its file; None: unknown.
+            row: ``row_digest`` of its feature; None: unknown.
+            raw: its feature ``raw``, uint8 (S, S, 3), to find copies that were saved again and
+                pictures of the same scene; None: neither is looked for.
+
+        Returns:
+            None: nothing that is known. Else words such as ``trained on``, ``used for
+            validation``, ``looks like a picture trained on`` or ``shows the scene of a picture
+            used for validation``.
+        """
+        for known, value in ((self._by_digest, digest), (self._by_row, row)):
+            if value is not None and value in known:
+                return _WORDS[known[value]]
+        return None if raw is None or not len(self.thumb) else self._alike(raw)
+
+    def _alike(self, raw: np.ndarray) -> str | None:
+        small = similar.thumbnail(raw, THUMB)[None]
+        if _is_plain(small[0]):
+            return None
+        bits = np.packbits(similar.hashes(small), axis=1)
+        near = np.flatnonzero(np.bitwise_count(self.hash ^ bits).sum(1) <= similar.DISTANCE)
+        largest, median = similar.changes(self.thumb[near], np.repeat(small, len(near), 0))
+        for matching, words in ((near[largest <= COPY], COPIED), (near[median <= SCENE], OF_SCENE)):
+            if len(matching):
+                return words + _WORDS[int(self.part[matching].min())]
+        return None
+
+    @cached_property
+    def _by_digest(self) -> Mapping[bytes, int]:
+        return self._parts(self.digest)
+
+    @cached_property
+    def _by_row(self) -> Mapping[bytes, int]:
+        return self._parts(self.row)
+
+    def _parts(self, digests: np.ndarray) -> Mapping[bytes, int]:
+        """Part by digest; the training part where both have it, and without unknown digests."""
+        known: dict[bytes, int] = {}
+        for digest, part in zip(digests, self.part.tolist(), strict=True):
+            key = digest.tobytes()
+            known[key] = min(part, known.get(key, part))
+        known.pop(bytes(DIGEST), None)
+        return known
+
+
+def beside(model: Path) -> Path:
+    """The file beside a model file, or in a run directory."""
+    file = model / "model.keras" if model.is_dir() else model
+    return file.with_name(file.stem + SUFFIX)
+
+
+def row_digest(row: np.ndarray) -> bytes:
+    """16 bytes of the SHA-256 of a feature row, uint8 (S, S, 3); zeros for a row of one value,
+    which pictures of any content have."""
+    if row.min() == row.max():
+        return bytes(DIGEST)
+    return hashlib.sha256(np.ascontiguousarray(row).data).digest()[:DIGEST]
+
+
+def _is_plain(thumb: np.ndarray) -> bool:
+    return int(thumb.max()) - int(thumb.min()) < _PLAIN
+
+
+def _column(path: Path, dataset: hdf5.Dataset, shape: tuple[int, ...]) -> np.ndarray:
+    """A column of bytes, read into memory."""
+    if dataset.kind != np.uint8 or dataset.shape[1:] != shape or len(dataset.shape) == 0:
+        raise ValueError(f"a column of {dataset.kind} {dataset.shape}")
+    count = int(np.prod(dataset.shape, dtype=object))
+    if not count:
+        return np.zeros(dataset.shape, np.uint8)
+    if dataset.offset is None or dataset.offset + count > os.stat(path).st_size:
+        raise ValueError("it is cut off")
+    return np.fromfile(path, np.uint8, count, offset=dataset.offset).reshape(dataset.shape)
