@@ -7,7 +7,7 @@ import os
 import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple, NoReturn
@@ -57,6 +57,7 @@ class Catalogue:
         groups: int32 (N), the same for pictures that share a source picture, directly or through
             others, and for all frames of a video; numbered in order of appearance.
         notes: remarks about the list for the user.
+        sample: whether any of the pictures were drawn by this project (``SAMPLE_MARK``).
     """
 
     roots: dict[str, Path]
@@ -64,6 +65,7 @@ class Catalogue:
     labels: np.ndarray
     groups: np.ndarray
     notes: list[str] = field(default_factory=list)
+    sample: bool = False
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -92,12 +94,13 @@ def _default_moments(path: bytes) -> Sequence[Moment]:
     return evenly(FRAMES)
 
 
-def scan(data: Path, moments: Moments = _default_moments) -> Catalogue:
+def scan(data: Path, moments: Moments = _default_moments, one_class: bool = False) -> Catalogue:
     """Catalogue of all data sets in a folder (CASIA 1, CASIA 2, real/ and fake/ …).
 
     Args:
         data: the folder.
         moments: the frames of a video that become rows, given the file name of the video.
+        one_class: accept a folder of one class only, such as ``Au/`` alone.
 
     Raises:
         InputError: there is no such folder, or no data set in it.
@@ -106,7 +109,9 @@ def scan(data: Path, moments: Moments = _default_moments) -> Catalogue:
         raise InputError(f"there is no folder of pictures '{data}'. {_advice(data)}")
     notes: list[str] = []
     data_sets = list(_data_sets(data, 0, notes, set()))
-    real = [(home, folders) for home, folders in data_sets if not (home / SAMPLE_MARK).exists()]
+    if one_class and not data_sets:
+        data_sets = list(_data_sets(data, 0, notes, set(), any))
+    real = [(home, folders) for home, folders in data_sets if not is_sample(home)]
     if real and len(real) < len(data_sets):
         notes.append("generated sample data left out, since there are other pictures")
         data_sets = real
@@ -122,18 +127,21 @@ def scan(data: Path, moments: Moments = _default_moments) -> Catalogue:
         raise InputError(f"no pictures in '{data}': looked for folders Au/ and Tp/ (or Sp/), "
                          f"or real/ and fake/, down to {_DEPTH} levels. "
                          + "".join(f"({note}) " for note in notes) + _advice(data))
-    return _catalogue({"": data.resolve()}, entries, notes)
+    return replace(_catalogue({"": data.resolve()}, entries, notes),
+                   sample=any(is_sample(home) for home, _ in data_sets))
 
 
-def scan_pair(authentic: Path, tampered: Path, moments: Moments = _default_moments) -> Catalogue:
-    """Catalogue of authentic pictures of one data set and tampered ones of another.
+def scan_pair(authentic: Path | None, tampered: Path | None,
+              moments: Moments = _default_moments) -> Catalogue:
+    """Catalogue of authentic pictures of one data set and tampered ones of another, or of pictures
+    of one class only.
 
     Either folder may be a whole data set, of which the folder of that class is used, or contain
     just pictures.
 
     Args:
-        authentic: folder of the authentic pictures.
-        tampered: folder of the tampered pictures.
+        authentic: folder of the authentic pictures; None: there are none.
+        tampered: folder of the tampered pictures; None: there are none.
         moments: as in ``scan``.
 
     Raises:
@@ -144,6 +152,8 @@ def scan_pair(authentic: Path, tampered: Path, moments: Moments = _default_momen
     notes: list[str] = []
     seen: set[tuple[int, int]] = set()
     for label, folder in ((AUTHENTIC, authentic), (TAMPERED, tampered)):
+        if folder is None:
+            continue
         if not folder.is_dir():
             raise InputError(f"there is no folder of {LABELS[label]} pictures '{folder}': "
                              f"check --{LABELS[label]}")
@@ -156,7 +166,13 @@ def scan_pair(authentic: Path, tampered: Path, moments: Moments = _default_momen
             raise InputError(f"no pictures in the folder of {LABELS[label]} ones, '{folder}': "
                              f"check --{LABELS[label]}")
         roots[LABELS[label]] = folder.resolve()
-    return _catalogue(roots, entries, notes)
+    return replace(_catalogue(roots, entries, notes), sample=any(
+        is_sample(place) for root in roots.values() for place in (root, root.parent)))
+
+
+def is_sample(folder: Path) -> bool:
+    """Whether a folder holds drawn sample pictures."""
+    return (folder / SAMPLE_MARK).exists()
 
 
 def _advice(data: Path) -> str:
@@ -230,21 +246,23 @@ def _is_new(folder: Path | bytes, seen: set[tuple[int, int]]) -> bool:
     return new
 
 
-def _data_sets(folder: Path, depth: int, notes: list[str],
-               seen: set[tuple[int, int]]) -> Iterator[tuple[Path, dict[int, list[str]]]]:
-    """Folders that contain both classes, with the names of their class folders by label."""
+def _data_sets(folder: Path, depth: int, notes: list[str], seen: set[tuple[int, int]],
+               classes: Callable[[Iterable[object]], bool] = all
+               ) -> Iterator[tuple[Path, dict[int, list[str]]]]:
+    """Folders that contain both classes, or with ``any`` one of them, with the names of their class
+    folders by label."""
     if not _is_new(folder, seen):
         return
     names = [name for name in _subfolders(folder, notes) if not name.startswith(".")]
     folders = _class_folders(names)
-    if all(folders.values()):
+    if classes(folders.values()):
         others = [name for name in names if name not in chain(*folders.values())]
         if others:  # ground-truth masks, for example
             notes.append(f"{folder}: left out {', '.join(others)}")
         yield folder, folders
     elif depth < _DEPTH:
         for name in names:
-            yield from _data_sets(folder / name, depth + 1, notes, seen)
+            yield from _data_sets(folder / name, depth + 1, notes, seen, classes)
 
 
 def _pictures(folder: Path, notes: list[str], seen: set[tuple[int, int]]) -> list[bytes]:
@@ -279,7 +297,8 @@ def _pictures(folder: Path, notes: list[str], seen: set[tuple[int, int]]) -> lis
     return sorted(pictures)
 
 
-def _catalogue(roots: dict[str, Path], entries: list[_Entry], notes: list[str]) -> Catalogue:
+def _catalogue(roots: dict[str, Path], entries: list[_Entry], notes: list[str],
+               one_class: bool = False) -> Catalogue:
     paths = [entry.path for entry in entries]
     labels = np.fromiter((entry.label for entry in entries), np.uint8, len(entries))
     keys: list[tuple[str, ...]] = []
@@ -301,7 +320,7 @@ def _catalogue(roots: dict[str, Path], entries: list[_Entry], notes: list[str]) 
                      + ", ".join(list(contradictions)[:3])
                      + (" …" if len(contradictions) > 3 else ""))
     missing = set(range(2)) - set(labels.tolist())
-    if missing:
+    if missing and not one_class:
         raise InputError(f"no {LABELS[missing.pop()]} pictures in "
                          + ", ".join(str(root) for root in roots.values()))
     return Catalogue(roots, paths, labels, components(keys), notes)

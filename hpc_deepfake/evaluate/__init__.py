@@ -140,7 +140,7 @@ def _catalogue(options: Namespace, card: model.Card) -> Catalogue:
                          f"only {', '.join(FEATURES)} can be computed from pictures: name a data "
                          "file with that feature, or another --model")
     catalogue = scan_pair(options.authentic, options.tampered) \
-        if options.authentic or options.tampered else scan(cli.data_of(options))
+        if options.authentic or options.tampered else scan(cli.data_of(options), one_class=True)
     for note in catalogue.notes:
         print(f"note: {note}", flush=True)
     return catalogue
