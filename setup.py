@@ -1,5 +1,10 @@
-"""Packages and metadata of the project; `env/setup.sh` installs the clone in place."""
+"""Packages and metadata of the project.
 
+`pip install .` installs what `predict`, `evaluate`, `inspect` and `audit` need, all of it in wheels;
+`env/setup.sh` builds the environment for training on a cluster, and installs the clone in place.
+"""
+
+import os
 import re
 from pathlib import Path
 
@@ -9,6 +14,13 @@ here = Path(__file__).resolve().parent
 version = re.search(
     r'^__version__ = "(.+?)"', (here / "hpc_deepfake" / "__init__.py").read_text(), re.MULTILINE
 ).group(1)
+# Without kernels for GPUs, a third of the size, where that is a package of its own; env/setup.sh
+# --gpu names the other one.
+chosen = os.environ.get("HPC_DEEPFAKE_TENSORFLOW")
+tensorflow = [chosen] if chosen else [
+    "tensorflow-cpu>=2.18; sys_platform == 'linux' and platform_machine == 'x86_64'",
+    "tensorflow>=2.18; sys_platform != 'linux' or platform_machine != 'x86_64'",
+]
 
 setup(
     name="hpc-deepfake",
@@ -48,17 +60,20 @@ setup(
     packages=find_packages(include=["hpc_deepfake*", "preprocessing*"]),
     package_data={"hpc_deepfake": ["py.typed"], "preprocessing": ["py.typed"]},
     python_requires=">=3.11,<3.14",
-    # Names only: every version is pinned in env/versions.txt. TensorFlow (CPU or GPU
-    # package) and Horovod (built for that TensorFlow) are left to env/setup.sh.
+    # Lower bounds only: every version that was tested is pinned in env/versions.txt, a constraints
+    # file (pip install -c env/versions.txt .).
     install_requires=[
         "h5py",
-        "keras",
+        "keras>=3.10",
         "matplotlib",
-        "mpi4py",
-        "numpy",
-        "opencv-python-headless",
-        "pillow",
+        "numpy>=2",
+        "opencv-python-headless>=4.10",
+        "pillow>=11.3",
+        "pillow-heif>=1.8",
         "psutil",
+        *tensorflow,
     ],
+    # Horovod is compiled for the TensorFlow and MPI at hand, and patched: by env/setup.sh only.
+    extras_require={"export": ["onnx", "onnxruntime", "tf2onnx"], "mpi": ["mpi4py>=4"]},
     entry_points={"console_scripts": ["hpc-deepfake = hpc_deepfake.cli:main"]},
 )

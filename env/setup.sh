@@ -560,6 +560,8 @@ inline GpuStreamHandle AsGpuStreamValue(Stream* stream) {\
 }
 
 step_project() {
+    # which of TensorFlow's two packages the project requires
+    ((gpu)) && export HPC_DEEPFAKE_TENSORFLOW=tensorflow
     pip install --no-deps --no-build-isolation --editable "$clone"
     pip check
 }
@@ -680,7 +682,7 @@ export PIP_USER=0 PYTHONNOUSERSITE=1
 PATH=:$PATH: PATH=${PATH//":$env/bin:"/:} PATH=${PATH#:} PATH=${PATH%:} # not from an active environment
 read_options "$@"
 jobs=${JOBS:-$(($(nproc) < 8 ? $(nproc) : 8))}
-sections=("$( ((gpu)) && echo gpu || echo cpu)" runtime build development)
+sections=("$( ((gpu)) && echo gpu || echo cpu)" runtime build export development)
 trap finish EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM

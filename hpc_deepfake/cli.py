@@ -26,6 +26,7 @@ COMMANDS = {
     "train": ("hpc_deepfake.train.__main__", True, "train the network on a data file"),
     "evaluate": ("hpc_deepfake.evaluate", IF_LAUNCHED, "compute accuracy, AUC and more of a model"),
     "predict": ("hpc_deepfake.predict", IF_LAUNCHED, "tell which pictures or videos are tampered"),
+    "export": ("hpc_deepfake.export", False, "write a model for TensorFlow, TFLite or ONNX"),
     "report": ("hpc_deepfake.report", False, "write the page of one run, for a web browser"),
     "compare": ("hpc_deepfake.compare", False, "compare training methods under equal conditions"),
     "sweep": ("hpc_deepfake.sweep", False, "train with many combinations of options, rank them"),

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -65,6 +66,30 @@ def whole(path: Path, *, sync: bool = False) -> Iterator[Path]:
             raise
         if sync:
             _sync(path.parent)
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder beside ``path``, whose folder is made as needed, to write files into.
+
+    It becomes ``path`` when the block succeeds, and is removed when the block raises.
+
+    Args:
+        path: of the folder to make; there must be nothing yet, or an empty folder.
+
+    Raises:
+        OutputError: an OSError of the block, or there is something already.
+    """
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f"{_TEMPORARY}{os.urandom(4).hex()}-{path.name}")
+        try:
+            temporary.mkdir()
+            yield temporary
+            os.replace(temporary, path)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
 
 
 def remove_temporary(folder: Path, *names: str) -> list[Path]:

@@ -32,9 +32,23 @@ def test_licence_is_the_one_that_is_named() -> None:
     assert 'license_expression="Apache-2.0"' in (ROOT / "setup.py").read_text(encoding="utf-8")
 
 
+def requirements() -> dict[str, set[str]]:
+    """Names of the packages that setup.py requires: always, as ``""``, and by extra."""
+    calls = [node for node in ast.walk(ast.parse((ROOT / "setup.py").read_text(encoding="utf-8")))
+             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "setup"]
+    values = {keyword.arg: keyword.value for keyword in calls[0].keywords}
+    extras = values["extras_require"]
+    assert isinstance(extras, ast.Dict)
+    lists = {"": values["install_requires"],
+             **{ast.literal_eval(key): value for key, value in zip(extras.keys, extras.values)}}
+    return {extra: {re.split(r"[^\w-]", node.value)[0] for node in ast.walk(packages)
+                    if isinstance(node, ast.Constant)} for extra, packages in lists.items()}
+
+
 def test_every_imported_package_is_required() -> None:
-    """Third-party packages of the code, without TensorFlow and Horovod (env/setup.sh)."""
-    distributions = {"cv2": "opencv-python-headless", "PIL": "pillow"}
+    """Third-party packages of the code. TensorFlow has two packages, and setup.py chooses; Horovod
+    is compiled by env/setup.sh."""
+    distributions = {"cv2": "opencv-python-headless", "PIL": "pillow", "pillow_heif": "pillow-heif"}
     imported = set()
     for package in ("hpc_deepfake", "preprocessing"):
         for file in (ROOT / package).rglob("*.py"):
@@ -45,9 +59,10 @@ def test_every_imported_package_is_required() -> None:
                     imported.add(node.module.split(".")[0])
     third_party = {distributions.get(name, name) for name in imported - sys.stdlib_module_names
                    - {"hpc_deepfake", "preprocessing", "tensorflow", "horovod", "_typeshed"}}
-    setup = (ROOT / "setup.py").read_text(encoding="utf-8")
-    required = set(re.findall(r'"([\w-]+)"', setup.split("install_requires=")[1].split("]")[0]))
-    assert third_party == required
+    required = requirements()
+    of_keras = required.pop("export")  # imported by Keras, or by name
+    assert third_party == set().union(*required.values()) and not third_party & of_keras
+    assert not required[""] & {"mpi4py", "horovod"}, "without MPI and a compiler"
 
 
 def test_setup_py_keeps_the_metadata() -> None:

@@ -1,0 +1,52 @@
+"""The network as other runtimes get it: a feature's bytes in, the probability of tampered out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from preprocessing.ela import SIZE
+
+if TYPE_CHECKING:
+    import keras
+
+INPUT, OUTPUT = "picture", "tampered"
+# Log-odds of the probability nearest to 0 or 1 that ``metrics.temperature`` tells from them.
+_MOST_ODDS = float(np.log(1 - 1e-7) - np.log(1e-7))
+_LEAST = 1e-30  # where a logarithm is still finite in float32
+
+
+def portable(network: keras.Model, temperature: float) -> keras.Model:
+    """A model to export: uint8 (n, 128, 128, 3) → float32 (n), with the temperature inside.
+
+    Its input is uint8, so that a picture scaled to 0…1 is refused rather than misjudged. It
+    computes in float32 whatever the network was trained in.
+
+    Args:
+        network: with the softmax output (n, 2), authentic and tampered.
+        temperature: divides the log-odds, as ``metrics.temperature.apply`` does; 1 leaves the
+            graph without it.
+    """
+    import keras
+    from keras import ops
+
+    if any(weight.dtype != "float32" for weight in network.weights):
+        network = _in_float32(network)
+    picture = keras.Input((SIZE, SIZE, 3), dtype="uint8", name=INPUT)
+    probability = network(picture)[:, 1]
+    if temperature != 1:
+        odds = ops.log(ops.maximum(probability, _LEAST)) \
+            - ops.log(ops.maximum(1 - probability, _LEAST))
+        probability = ops.sigmoid(ops.clip(odds, -_MOST_ODDS, _MOST_ODDS) / temperature)
+    return keras.Model(picture, {OUTPUT: probability}, name="hpc_deepfake")
+
+
+def _in_float32(network: keras.Model) -> keras.Model:
+    """A copy that computes in float32, of a network trained in float64."""
+    import keras
+
+    copy = keras.models.clone_model(network, clone_function=lambda layer: type(layer).from_config(
+        {**layer.get_config(), "dtype": "float32"}))
+    copy.set_weights(network.get_weights())
+    return copy

@@ -1,0 +1,136 @@
+"""How a picture is prepared for an exported model: as steps to read, and as a program to run."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from hpc_deepfake.export.runtimes import Runtime
+from hpc_deepfake.network.card import Card
+from preprocessing import ela, gray_bits
+from preprocessing.ela import Parameters
+
+_JPEG = ("JPEG by libjpeg with its defaults, as OpenCV and Pillow have it: quantisation tables of "
+         "ITU-T T.81 annex K scaled by the quality, accurate integer DCT, smooth upsampling of "
+         "chroma")
+_RESIZE = ("means over areas, as OpenCV's INTER_AREA, where both sides shrink; linear "
+           "interpolation with half-pixel centres, as its INTER_LINEAR, where both grow; if only "
+           "one is longer than the result, that one shrinks first")
+Step = dict[str, Any]
+
+
+def steps(feature: str, parameters: Parameters) -> list[Step]:
+    """The steps from a picture file to the model's input, each with ``step`` and its parameters."""
+    said: list[Step] = [{
+        "step": "decode", "result": "uint8 (height, width, 3), as stored in the file",
+        "note": "ignore orientation tags, since rotating would move JPEG's grid; drop alpha; grey "
+                "as three equal channels; of several frames the first"}]
+    if parameters.reencode is not None:
+        said.append({"step": "save again", "quality": parameters.reencode,
+                     "subsampling": parameters.subsampling, "note": f"{_JPEG}; the decoded "
+                     "result takes the picture's place"})
+    if feature != "raw":
+        said += [
+            {"step": "compress", "quality": parameters.quality,
+             "subsampling": parameters.subsampling, "note": f"{_JPEG}; then decoded again"},
+            {"step": "subtract", "result": "|picture - compressed picture|, for each channel"},
+            {"step": "scale", "factor": "255 / max(1, m), m: the largest value of all pixels and "
+             "channels", "note": "rounded to the nearest whole number, halves to the even one"}]
+    if feature == "gray_bits":
+        said.append({"step": "split bits", "result": "three channels: gray, 17 * (gray >> 4), "
+                     "17 * (gray & 15)", "note": "gray = 0.299 R + 0.587 G + 0.114 B, rounded"})
+    said.append({"step": "resize", "width": parameters.size, "height": parameters.size,
+                 "note": _RESIZE})
+    order = "gray, high bits, low bits" if feature == "gray_bits" else "red, green, blue"
+    return [*said, {"step": "arrange", "channels": order, "dtype": "uint8", "range": [0, 255],
+                    "shape": ["n", parameters.size, parameters.size, 3],
+                    "note": "no scaling, no mean to subtract: the model does that itself"}]
+
+
+_SCRIPT = '''\
+"""Probability that pictures were tampered with, by {file} in {title}.
+
+    python predict.py PICTURE…
+
+Needs NumPy, OpenCV (opencv-python-headless), Pillow and {package}; nothing of hpc_deepfake.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+from PIL import Image
+
+MODEL = os.path.join(os.path.dirname(os.path.abspath(__file__)), "{file}")
+THRESHOLD, UNDECIDED_FROM = {threshold!r}, {lower!r}
+SIZE = {size}
+PARAMETERS = SimpleNamespace(quality={quality}, size=SIZE)
+CAVEATS = {caveats}
+
+{use}
+
+class Rejected(Exception):
+    """A picture that can't be used."""
+
+
+def decode(path):
+    """Pixels as stored, uint8 (height, width, 3), blue-green-red."""
+    with Image.open(path) as image:
+        if image.mode[0] in "IF":
+            raise Rejected("more than 8 bits per channel: convert it first")
+        return np.ascontiguousarray(np.asarray(image.convert("RGB"))[..., ::-1])
+
+
+{functions}
+
+def feature(pixels):
+    """The model's input, uint8 (SIZE, SIZE, 3)."""
+{feature}
+
+
+def verdict(probability):
+    if UNDECIDED_FROM is not None and UNDECIDED_FROM <= probability < THRESHOLD:
+        return "undecided"
+    return "tampered" if probability >= THRESHOLD else "authentic"
+
+
+if __name__ == "__main__":
+    for caveat in CAVEATS:
+        print(f"note: {{caveat}}", file=sys.stderr)
+    for path in sys.argv[1:]:
+        try:
+            probability = float(run(feature(decode(path))[np.newaxis])[0])
+        except (OSError, Rejected) as error:
+            sys.exit(f"{{path}}: {{error}}")
+        print(f"{{probability:.6f}}  {{verdict(probability):<9}}  {{path}}")
+'''
+_FUNCTIONS = {"ela": (ela.recompress, ela.resize, ela.error_level), "raw": (ela.resize,),
+              "gray_bits": (ela.recompress, ela.resize, ela.error_level, gray_bits.grayscale)}
+_FEATURE = {
+    "ela": ["    return resize(error_level(pixels, PARAMETERS))[..., ::-1]"],
+    "raw": ["    return resize(pixels)[..., ::-1]"],
+    "gray_bits": ["    gray = grayscale(error_level(pixels, PARAMETERS))",
+                  "    planes = gray, 17 * (gray >> 4), 17 * (gray & 15)",
+                  "    return np.dstack([resize(plane) for plane in planes])"]}
+
+
+def script(runtime: Runtime, card: Card) -> str:
+    """A program that prepares pictures with NumPy, OpenCV and Pillow alone, and prints their
+    probabilities. Its functions are those of ``preprocessing.ela``."""
+    parameters, needed, lines = card.parameters, _FUNCTIONS[card.feature], _FEATURE[card.feature]
+    if parameters.reencode is not None:
+        lines = [f"    pixels = recompress(pixels, {parameters.reencode})", *lines]
+        needed = (ela.recompress, *(one for one in needed if one is not ela.recompress))
+    sources = [inspect.getsource(function).replace("parameters: Parameters",
+                                                   "parameters: SimpleNamespace")
+               for function in needed]
+    return _SCRIPT.format(
+        file=runtime.file, title=runtime.title, package=runtime.package,
+        threshold=card.threshold, lower=card.lower, size=parameters.size,
+        quality=parameters.quality, use=runtime.use.rstrip("\n") + "\n",
+        caveats=f"[{''.join(f'{chr(10)}    {caveat!r},' for caveat in card.caveats)}]",
+        functions="\n\n".join(sources), feature="\n".join(lines))

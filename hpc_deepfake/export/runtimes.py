@@ -1,0 +1,204 @@
+"""The runtimes: how a model is written for each, and what its own interpreter computes."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import importlib.metadata
+import importlib.util
+import os
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.export.portable import INPUT, OUTPUT
+
+if TYPE_CHECKING:
+    import keras
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """A place where an exported model runs.
+
+    Attributes:
+        title: as its makers call it.
+        file: name of the model in its folder; a folder itself for ``savedmodel``.
+        convert: writes a Keras model as a file.
+        writers: packages, besides TensorFlow, that write the format.
+        readers: packages of which one runs it, the first that is installed.
+        run: the file, features uint8 (n, 128, 128, 3) → probabilities float32 (n).
+        use: Python lines of the example that define ``run(features)`` for the file ``MODEL``.
+    """
+
+    title: str
+    file: str
+    convert: Callable[[keras.Model, Path], None]
+    writers: tuple[str, ...]
+    readers: tuple[str, ...]
+    run: Callable[[Path, np.ndarray], np.ndarray]
+    use: str
+
+    @property
+    def reader(self) -> str | None:
+        """The package that runs the model here; None if none is installed."""
+        return next((name for name in self.readers if importlib.util.find_spec(name)), None)
+
+    @property
+    def package(self) -> str:
+        """What to install to run the model."""
+        return self.readers[0].replace("_", "-")
+
+    def require_writers(self) -> None:
+        """Raise InputError if a package is missing that writes the format."""
+        missing = [name for name in self.writers if importlib.util.find_spec(name) is None]
+        if missing:
+            raise InputError(f"to write a model for {self.title}, the package "
+                             f"{' and '.join(missing)} is missing: pip install "
+                             f"{' '.join((*missing, self.package))}")
+
+    def write(self, model: keras.Model, path: Path) -> None:
+        """Write the model as ``path``.
+
+        Raises:
+            InputError: the converter doesn't know an operation of the model.
+            OSError: as of any file.
+        """
+        import tensorflow as tf
+
+        with warnings.catch_warnings():  # of the converters, about NumPy and themselves
+            warnings.simplefilter("ignore")
+            try:
+                self.convert(model, path)
+            except (OSError, tf.errors.ResourceExhaustedError) as error:
+                raise OSError(*_of_disk(error)) from error
+            except Exception as error:
+                raise InputError(f"this network can't be converted for {self.title}: "
+                                 f"{str(error).strip() or type(error).__name__}; choose another "
+                                 "runtime with --to") from error
+
+
+def version(package: str) -> str | None:
+    """The installed version of a package, whatever its distribution is called."""
+    for name in importlib.metadata.packages_distributions().get(package, [package]):
+        with suppress(importlib.metadata.PackageNotFoundError):
+            return importlib.metadata.version(name)
+    return None
+
+
+def _save_model(model: keras.Model, path: Path) -> None:
+    import tensorflow as tf
+
+    # Keras' own export of the same stores each weight twice
+    served = tf.Module()
+    served.weights = [variable.value for variable in model.weights]
+    served.serve = tf.function(model, input_signature=[
+        tf.TensorSpec(tensor.shape, tensor.dtype, tensor.name) for tensor in model.inputs])
+    tf.saved_model.save(served, path, {"serving_default": served.serve})
+
+
+def _keras_export(form: str) -> Callable[[keras.Model, Path], None]:
+    def write(model: keras.Model, path: Path) -> None:
+        import keras
+
+        signature = [keras.InputSpec(tensor.dtype, tensor.shape, name=tensor.name)
+                     for tensor in model.inputs]
+        model.export(path, format=form, verbose=False, input_signature=signature)
+
+    return write
+
+
+def _run_saved_model(path: Path, features: np.ndarray) -> np.ndarray:
+    import tensorflow as tf
+
+    model = tf.saved_model.load(str(path))
+    return model.signatures["serving_default"](**{INPUT: tf.constant(features)})[OUTPUT].numpy()
+
+
+def _run_tflite(path: Path, features: np.ndarray) -> np.ndarray:
+    with warnings.catch_warnings():  # TensorFlow says that ai-edge-litert replaces its own one
+        warnings.simplefilter("ignore")
+        interpreter = _interpreter()(model_path=str(path))
+    (given,), (computed,) = interpreter.get_input_details(), interpreter.get_output_details()
+    interpreter.resize_tensor_input(given["index"], features.shape)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(given["index"], features)
+    interpreter.invoke()
+    return interpreter.get_tensor(computed["index"])
+
+
+def _interpreter() -> Any:
+    """The class of ai-edge-litert, or the older one of TensorFlow."""
+    try:
+        return importlib.import_module("ai_edge_litert.interpreter").Interpreter
+    except ImportError:
+        import tensorflow as tf
+
+        return tf.lite.Interpreter
+
+
+def _run_onnx(path: Path, features: np.ndarray) -> np.ndarray:
+    session = importlib.import_module("onnxruntime").InferenceSession(
+        path, providers=["CPUExecutionProvider"])
+    return np.asarray(session.run([OUTPUT], {INPUT: features})[0])
+
+
+def _of_disk(error: Exception) -> tuple[int, str]:
+    """Number and text of an error that TensorFlow or the system reports for a file."""
+    number = getattr(error, "errno", None) or errno.ENOSPC
+    return number, os.strerror(number)
+
+
+_USE_SAVED_MODEL = """\
+import tensorflow as tf
+
+model = tf.saved_model.load(MODEL)
+
+
+def run(features):
+    return model.signatures["serving_default"](picture=tf.constant(features))["tampered"].numpy()
+"""
+_USE_TFLITE = """\
+try:
+    from ai_edge_litert.interpreter import Interpreter
+except ImportError:
+    from tensorflow.lite.python.interpreter import Interpreter
+
+interpreter = Interpreter(model_path=MODEL)
+
+
+def run(features):
+    given = interpreter.get_input_details()[0]["index"]
+    interpreter.resize_tensor_input(given, features.shape)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(given, features)
+    interpreter.invoke()
+    return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+"""
+_USE_ONNX = """\
+import onnxruntime
+
+session = onnxruntime.InferenceSession(MODEL, providers=["CPUExecutionProvider"])
+
+
+def run(features):
+    return session.run(["tampered"], {"picture": features})[0]
+"""
+
+RUNTIMES = {
+    "savedmodel": Runtime(
+        "TensorFlow", "model", _save_model, (), ("tensorflow",), _run_saved_model,
+        _USE_SAVED_MODEL),
+    "tflite": Runtime(
+        "TensorFlow Lite (LiteRT)", "model.tflite", _keras_export("litert"), (),
+        ("ai_edge_litert", "tensorflow"), _run_tflite, _USE_TFLITE),
+    "onnx": Runtime(
+        "ONNX Runtime", "model.onnx", _keras_export("onnx"), ("tf2onnx",), ("onnxruntime",),
+        _run_onnx, _USE_ONNX),
+}
