@@ -7,7 +7,6 @@ if __name__ == "__main__":  # before other packages are imported
 
     settle()
 
-import csv
 import os
 import platform
 import shlex
@@ -22,7 +21,7 @@ from urllib.parse import unquote
 
 import numpy as np
 
-from hpc_deepfake.core import holder, json_data, mpi, watchdog
+from hpc_deepfake.core import csv_lines, holder, json_data, mpi, watchdog
 from hpc_deepfake.core.errors import EXIT_USAGE, InputError
 from hpc_deepfake.core.files import whole, write_json
 from hpc_deepfake.core.log import log
@@ -160,7 +159,7 @@ def _prepare(ranks: int, options: Namespace) -> tuple[Catalogue, store.Header, f
                     "shows little; change one of them")
     parameters = ela.Parameters(options.quality, reencode=options.reencode)
     recipe = store.Recipe(features, parameters, options.split, options.split_by, options.seed,
-                          catalogue.digest(), len(catalogue))
+                          catalogue.digest(), len(catalogue), catalogue.sample)
     out = output(options)
     _hold(out)
     if out.exists():
@@ -342,7 +341,7 @@ def versions() -> dict[str, str]:
 
 def _write_csv(path: Path, rows: list[tuple[str, str]]) -> None:
     with whole(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
+        writer = csv_lines.writer(file)
         writer.writerow(("path", "reason"))
         writer.writerows(rows)
 

@@ -48,6 +48,7 @@ class Recipe:
         seed: seed of the split.
         digest: ``Catalogue.digest()``.
         rows: number of rows.
+        sample: whether pictures were drawn by this project.
     """
 
     features: tuple[str, ...]
@@ -57,12 +58,14 @@ class Recipe:
     seed: int
     digest: str
     rows: int
+    sample: bool = False
 
     def attributes(self) -> dict[str, str]:
-        """The attributes of the file: JSON text by name."""
+        """The attributes of the file: JSON text by name. ``sample`` only where it is true."""
         values = {"schema": SCHEMA, "rows": self.rows, "features": list(self.features),
                   "ela": self.parameters.as_dict(), "split": self.split,
-                  "split_by": self.split_by, "seed": self.seed, "files": self.digest}
+                  "split_by": self.split_by, "seed": self.seed, "files": self.digest,
+                  **({"sample": True} if self.sample else {})}
         return {name: json.dumps(value, sort_keys=True) for name, value in values.items()}
 
 
@@ -288,8 +291,8 @@ def check_same(header: Header, recipe: Recipe) -> None:
     expected = {key: json.loads(value) for key, value in recipe.attributes().items()}
     meaning = {"files": "list of pictures", "rows": "number of pictures",
                "ela": "ELA parameters"}
-    differing = [meaning.get(key, key) for key in expected
-                 if expected[key] != header.attributes.get(key)]
+    differing = [meaning.get(key, key) for key in expected  # earlier versions stored no "sample"
+                 if expected[key] != header.attributes.get(key) and key != "sample"]
     if differing:
         raise InputError(f"{header.path} differs in: {', '.join(differing)}. "
                          "Choose another --out, or delete that file to create it again")

@@ -214,6 +214,13 @@ def test_another_schema_a_missing_dataset_and_a_truncated_file_are_rejected(tmp_
         open_header(path)
 
 
+def test_drawn_pictures_are_recorded_and_a_file_from_before_is_continued(tmp_path):
+    drawn = create(tmp_path / "x.h5", sample=True)
+    assert open_header(drawn).attributes["sample"] is True
+    check_same(open_header(drawn), recipe(5, sample=True))
+    check_same(open_header(create(tmp_path / "y.h5")), recipe(5, sample=True))
+
+
 def test_facts_are_read_back_and_a_file_from_before_has_none(tmp_path):
     path = create(tmp_path / "x.h5")
     header, known = open_header(path), facts.empty(5)
