@@ -44,6 +44,16 @@ _PLAIN = re.compile(r"[\w./+,=@%~-]+")  # characters of folders with which Open 
 _SHAPES = {"OMP_NUM_THREADS": re.compile(r"([1-9]\d{0,4}(\s*,\s*[1-9]\d{0,4})*)?"),
            "TF_XLA_FLAGS": re.compile(r"(--(tf_|xla_|mark_)\w+(=\S*)?\s*)*")}
 
+# what ``pip install`` leaves out, as only ranks need it: what for, and where to get it
+_FOR_RANKS = {
+    "mpi4py": ("this command runs on the ranks of MPI, and the package mpi4py",
+               "env/setup.sh in a clone of the project builds the environment for all commands, "
+               "and source env/activate.sh takes it; preprocess, and predict and evaluate under "
+               "mpirun, only need an MPI library and pip install mpi4py"),
+    "horovod": ("training averages gradients by Horovod, which",
+                "env/setup.sh in a clone of the project compiles it for the TensorFlow and MPI at "
+                "hand, and source env/activate.sh takes that environment")}
+
 
 class Decision(NamedTuple):
     """A setting that isn't followed.
@@ -157,6 +167,8 @@ def explain(error: ImportError) -> str | None:
             name = error.path.removeprefix(entry + "/").partition("/")[0].partition(".")[0]
     if name in _PROJECT:
         return None
+    if isinstance(error, ModuleNotFoundError) and name in _FOR_RANKS:
+        return f"{_FOR_RANKS[name][0]} isn't installed in {sys.prefix}: {_FOR_RANKS[name][1]}"
     what = f"the package {name}" if name else "a package"
     reason = " ".join(str(error).split("\n\n")[0].split())
     if "failed to map segment" in reason:  # what the loader says of noexec

@@ -195,3 +195,17 @@ def test_a_folder_that_is_gone_is_one_message(tmp_path: Path) -> None:
 def test_a_mistake_of_ours_has_its_traceback() -> None:
     assert surroundings.explain(ImportError("cannot import name 'x'", name="hpc_deepfake.x")) \
         is None
+
+
+@pytest.mark.parametrize(("module", "words"), [
+    ("mpi4py", ("env/setup.sh", "pip install mpi4py")), ("horovod.tensorflow", ("env/setup.sh",))])
+def test_what_pip_install_leaves_out_is_named_with_the_way_to_get_it(monkeypatch, module, words):
+    """A package that is there and doesn't load is another matter."""
+    package = module.partition(".")[0]
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ModuleNotFoundError) as missing:
+        __import__(module)
+    message = surroundings.explain(missing.value)
+    assert message and f"isn't installed in {sys.prefix}: " in message
+    assert all(word in message for word in words)
+    assert "can't be loaded" in str(surroundings.explain(ImportError("libmpi.so", name=package)))
