@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hpc_deepfake.core import csv_lines
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.files import whole
 from hpc_deepfake.core.options import Parser, between
@@ -159,7 +159,7 @@ def _cell(text: str) -> str:
 def csv_text(head: Sequence[str], lines: Sequence[Sequence[Any]]) -> str:
     """CSV, with empty cells for unknown values."""
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
+    writer = csv_lines.writer(out)
     writer.writerow(head)
     writer.writerows(["" if value is None else value for value in line] for line in lines)
     return out.getvalue()

@@ -10,7 +10,7 @@ from urllib.parse import unquote_to_bytes
 
 import numpy as np
 
-from hpc_deepfake.core import files
+from hpc_deepfake.core import csv_lines, files
 from hpc_deepfake.core.errors import InputError, reason
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def write(run: Path, data: DataFile, probabilities: dict[str, np.ndarray]) -> No
     """Write the file of a run directory whole; ``probabilities`` by part."""
     with files.whole(run / NAME) as temporary, \
             open(temporary, "w", encoding="utf-8", newline="") as file:
-        lines = csv.writer(file, lineterminator="\n")
+        lines = csv_lines.writer(file)
         lines.writerow(_COLUMNS)
         for part, values in probabilities.items():
             made = of(data, part, values)

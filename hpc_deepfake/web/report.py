@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hpc_deepfake.core import csv_lines
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.files import write_json, write_text
 from hpc_deepfake.web.html import Html, commands, join, page, paragraph
@@ -108,7 +108,7 @@ class Report:
 
 def _csv(columns: Sequence[str], lines: Iterable[Mapping[str, Any]]) -> str:
     text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
+    writer = csv_lines.writer(text)
+    writer.writerow(columns)
+    writer.writerows([line.get(column, "") for column in columns] for line in lines)
     return text.getvalue()
