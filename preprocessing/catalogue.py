@@ -127,7 +127,7 @@ def scan(data: Path, moments: Moments = _default_moments, one_class: bool = Fals
         raise InputError(f"no pictures in '{data}': looked for folders Au/ and Tp/ (or Sp/), "
                          f"or real/ and fake/, down to {_DEPTH} levels. "
                          + "".join(f"({note}) " for note in notes) + _advice(data))
-    return replace(_catalogue({"": data.resolve()}, entries, notes),
+    return replace(_catalogue({"": data.resolve()}, entries, notes, one_class),
                    sample=any(is_sample(home) for home, _ in data_sets))
 
 
@@ -166,7 +166,8 @@ def scan_pair(authentic: Path | None, tampered: Path | None,
             raise InputError(f"no pictures in the folder of {LABELS[label]} ones, '{folder}': "
                              f"check --{LABELS[label]}")
         roots[LABELS[label]] = folder.resolve()
-    return replace(_catalogue(roots, entries, notes), sample=any(
+    one_class = authentic is None or tampered is None
+    return replace(_catalogue(roots, entries, notes, one_class), sample=any(
         is_sample(place) for root in roots.values() for place in (root, root.parent)))
 
 
