@@ -1,6 +1,6 @@
 """Packages and metadata of the project.
 
-`pip install .` installs what `predict`, `evaluate`, `inspect` and `audit` need, all of it in wheels;
+`pip install .` installs what `predict`, `evaluate`, `inspect` and `audit` need, in wheels only;
 `env/setup.sh` builds the environment for training on a cluster, and installs the clone in place.
 """
 

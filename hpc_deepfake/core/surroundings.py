@@ -68,11 +68,14 @@ class Decision(NamedTuple):
 
 
 decisions: list[Decision] = []  # of this process
+settled = False  # whether this process is one of the project's programs, not of one that imports it
 
 
 def settle() -> None:
     """Decide what this process, one of the project's programs, decides for itself; to be called
     before other packages are imported."""
+    global settled
+    settled = True
     sys.excepthook = _hook
     try:
         os.getcwd()

@@ -116,6 +116,10 @@ def read(name: str) -> Site:
         InputError: there is no such file, it can't be read, or it has unknown words or impossible
             values.
     """
+    if not names():
+        raise InputError(f"no site files in {CLONE / 'env' / 'sites'}: they are not part of an "
+                         "installed package; use hpc-deepfake in a clone of the repository (git "
+                         "clone, env/setup.sh)")
     if name not in names():
         stem = Path(name).stem
         close = [stem] if stem in names() else get_close_matches(name, names(), n=1)
