@@ -212,11 +212,12 @@ def _finish(options: Namespace, known: Model, subject: Subject) -> int:
     card, material, where, chosen_on = known.card, subject.material, subject.where, None
     if thresholds.are_chosen(options.threshold):
         if subject.choosing is not None:
-            place, others = subject.choosing
+            (place, others), of_what = subject.choosing, f" of {cli.data_of(options)}"
         else:
             others, material = thresholds.halves(material)
-            place, where = "the other half", f"one half of {where.removeprefix('all of ')}"
-        card = thresholds.choose(options.threshold, others, card, place)
+            of_what = f" of {where.removeprefix('all of ')}"
+            place, where = "the other half", f"one half{of_what}"
+        card = thresholds.choose(options.threshold, others, card, place + of_what)
         chosen_on = thresholds.figures_there(others, card, place)
     evaluation = {**figures.of(material, card), "part": subject.part, "chosen_on": chosen_on,
                   "container": subject.container}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hpc_deepfake import metrics
+from hpc_deepfake.core.json_data import dictionary
 from hpc_deepfake.core.text import number, percent
 from hpc_deepfake.evaluate import one_class
 from hpc_deepfake.evaluate.breakdown import FEW
@@ -41,7 +42,7 @@ def lines(evaluation: dict[str, Any]) -> str:
     if any(evaluation["intervals"].values()):
         text.append(f"(95% intervals: {RESAMPLES:,} bootstrap samples of the "
                     f"{evaluation['groups']:,} groups of common source; of false positives and "
-                    "precision: Wilson 1927, Mercaldo et al. 2007)")
+                    "precision: Wilson 1927)")
     text.append(_breakdowns(evaluation["by"]))
     return "\n".join(text)
 
@@ -50,26 +51,26 @@ def _threshold(evaluation: dict[str, Any]) -> str:
     why = "pictures from this probability on are predicted tampered"
     chosen, record = evaluation["chosen_on"], evaluation["threshold_chosen"] or {}
     if chosen:
-        what = f"balanced accuracy {percent(chosen['balanced_accuracy'])} there"
-        if record["rule"] in _SHOWN:
-            name, words = _SHOWN[record["rule"]]
-            what = f"{percent(chosen[name])} {words} there"
-        why = f"chosen on {chosen['on']} ({chosen['rows']:,} images, {what})"
+        rules = {record["rule"], dictionary(record.get("lower")).get("rule")}
+        there = [f"{name} {percent(chosen[figure])}" if rule == "youden" else
+                 f"{percent(chosen[figure])} {name}" for rule, figure, name in _SHOWN
+                 if rule in rules]
+        why = f"chosen on {chosen['on']} ({chosen['rows']:,} images, {', '.join(there)} there)"
     elif record.get("on"):
         why = f"the model's, chosen {decision.how(record)}"
     return f"threshold          {evaluation['threshold']:>7.3f}   {why}"
 
 
-_SHOWN = {"fpr": ("false_positive_rate", "false positives"),
-          "fnr": ("false_negative_rate", "false negatives")}
+_SHOWN = (("youden", "balanced_accuracy", "balanced accuracy"),
+          ("fpr", "false_positive_rate", "false positives"),
+          ("fnr", "false_negative_rate", "false negatives"))
 
 
 def _undecided(evaluation: dict[str, Any]) -> str:
     count, rows = sum(evaluation["undecided"].values()), evaluation["rows"]
-    others = "" if evaluation["one_class"] else \
-        "; accuracy, precision, recall and F1 are of the others"
+    others = "" if evaluation["one_class"] else "; accuracy, precision, recall, F1: of the others"
     return (f"undecided          {percent(count / rows):>7}   {count:,} of {rows:,} images, from "
-            f"{evaluation['lower']:.3f} to below the threshold{others}")
+            f"{evaluation['lower']:.3f} on{others}")
 
 
 def _rates(evaluation: dict[str, Any]) -> list[str]:
@@ -83,7 +84,7 @@ def _rates(evaluation: dict[str, Any]) -> list[str]:
     for other in evaluation["precision_at"]:
         share = f"{other['tampered']:.0%}"
         text.append(f"{f'precision at {share}':<18} {percent(other['precision']):>7}   if {share} "
-                    f"of the images were tampered, instead of {percent(tampered / rows)} as here"
+                    f"of the images were tampered, not {percent(tampered / rows)} as here"
                     + one_class.between(other["interval"]))
     return text
 

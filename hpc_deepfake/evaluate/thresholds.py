@@ -248,7 +248,8 @@ def save(path: Path, card: Card, stored: Card, where: str, evaluation: dict[str,
         threshold = float(decision.calibrated(stored, np.array(threshold)))
         lower = None if lower is None else float(decision.calibrated(stored, np.array(lower)))
     tested = {"on": where, "pictures": evaluation["rows"]} | {
-        name: rate and rate["value"] for name, rate in evaluation["rates"].items()}
+        name: rate and rate["value"] for name, rate in evaluation["rates"].items()} | (
+        {} if evaluation["undecided"] is None else {"undecided": evaluation["undecided"]})
     holder.hold(file.parent, "storing a threshold", "--model")
     try:
         write_json(file, dictionary(json_data.read(file)) | {

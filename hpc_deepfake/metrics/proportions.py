@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 
-Z = 1.959964  # of 95%, two-sided
+Z = 1.959964  # quantile of the normal distribution for 95%, two-sided
+Z_BOTH = 2.241403  # for 97.5%, so that two intervals hold together with 95%
 
 
 def interval(hits: np.ndarray, groups: np.ndarray) -> tuple[float, float] | None:
@@ -26,10 +27,11 @@ def interval(hits: np.ndarray, groups: np.ndarray) -> tuple[float, float] | None
     return wilson(float(np.mean(hits)), number) if number > 1 else None
 
 
-def wilson(share: float, number: float) -> tuple[float, float]:
-    """95% interval of ``share``, observed in ``number`` independent pictures (Wilson 1927)."""
-    scale, middle = 1 + Z**2 / number, share + Z**2 / (2 * number)
-    half = Z * math.sqrt(share * (1 - share) / number + Z**2 / (4 * number**2))
+def wilson(share: float, number: float, z: float = Z) -> tuple[float, float]:
+    """Interval of ``share``, observed in ``number`` independent pictures (Wilson 1927): 95%, or as
+    the quantile ``z`` says."""
+    scale, middle = 1 + z**2 / number, share + z**2 / (2 * number)
+    half = z * math.sqrt(share * (1 - share) / number + z**2 / (4 * number**2))
     return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
 
 

@@ -66,6 +66,11 @@ def described(card: Card) -> str:
         "" if chosen.get("rule", "given") == "given" else f"; chosen {how(chosen)}")
 
 
+def caveats(card: Card) -> tuple[str, ...]:
+    """What must be said beside every verdict of a model, its thresholds included."""
+    return (*card.caveats, *filter(None, (described(card),)))
+
+
 def how(chosen: dict[str, Any]) -> str:
     """Such as ``for a false positive rate up to 5% on the validation part of x.h5``."""
     rules = [_RULES[rule["rule"]](finite(rule.get("value")) or 0.0)
@@ -75,5 +80,5 @@ def how(chosen: dict[str, Any]) -> str:
 
 _RULES: dict[Any, Callable[[float], str]] = {
     "youden": lambda _: "for the best balanced accuracy",
-    "fpr": lambda rate: f"for a false positive rate up to {rate:.3g}",
-    "fnr": lambda rate: f"for a false negative rate up to {rate:.3g}"}
+    "fpr": lambda rate: f"for a false positive rate up to {100 * rate:.3g}%",
+    "fnr": lambda rate: f"for a false negative rate up to {100 * rate:.3g}%"}

@@ -42,6 +42,8 @@ def answers(worlds: Worlds, data_file: Path, pictures: Path,
              "few": ["--data", str(data_file), "--part", "test", "--no-container", *model],
              "auto": ["--data", str(data_file), "--threshold", "auto", *model],
              "folder": ["--data", str(pictures), *model],
+             "halves": ["--data", str(pictures), "--threshold", "fnr=0.2,fpr=0.2", *model],
+             "archive": ["--authentic", str(pictures / "Au"), "--threshold", "fpr=0.2", *model],
              "bad": ["--data", str(bad), *model],
              "damaged": ["--data", str(damaged), "--part", "train", *model],
              "other part": ["--data", str(data_file), "--threshold", "auto", "--part", "train",
@@ -54,7 +56,8 @@ def answers(worlds: Worlds, data_file: Path, pictures: Path,
     return dict(zip(cases, json.loads(answer.output.splitlines()[-1]), strict=True))
 
 
-@pytest.mark.parametrize("case", ["part", "few", "auto", "folder", "bad"])
+@pytest.mark.parametrize("case", ["part", "few", "auto", "folder", "halves", "archive",
+                                  "bad"])
 def test_the_figures_are_those_of_one_process(answers: dict, case: str) -> None:
     """The same output and the same file, to the last bit; printed by rank 0 only."""
     alone, ranks = answers[case]

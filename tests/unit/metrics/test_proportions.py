@@ -63,8 +63,20 @@ def test_precision_by_bayes():
 
 
 def test_no_false_positive_of_20_is_not_a_precision_of_1():
-    """The interval says so; with many pictures it closes in on the value."""
+    """The interval says so, and holds the value; with many pictures it closes in on it."""
     low, high = prevalence.interval(0.9, 20, 0.0, 20, 0.01)
-    assert low < 0.05 and high < 0.5
+    assert low < 0.05 and high == 1
     low, high = prevalence.interval(0.9, 1e6, 0.1, 1e6, 0.01)
     assert low == pytest.approx(0.0833, abs=1e-3) == high
+    assert prevalence.interval(0.9, 1, 0.1, 50, 0.01) is None
+
+
+def test_the_interval_of_the_precision_covers():
+    random = np.random.default_rng(2)
+    truth = prevalence.precision(0.8, 0.1, 0.05)
+    covered = 0
+    for hits, false in zip(random.binomial(40, 0.8, 500), random.binomial(60, 0.1, 500),
+                           strict=True):
+        low, high = prevalence.interval(hits / 40, 40, false / 60, 60, 0.05)
+        covered += low <= truth <= high
+    assert covered / 500 > 0.95
