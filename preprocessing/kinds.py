@@ -215,7 +215,7 @@ def of_content(start: bytes) -> Kind | None:
         return Kind(OTHER, _VIDEO.format("AVCHD"))
     if not start.strip(b"\0"):
         return Kind(OTHER, _ZEROS) if start else None
-    if re.match(rb"P[1-7f]\s(?:#.*\s)*\s*(?:\d|WIDTH)", start, re.IGNORECASE):
+    if re.match(rb"P[1-7f]\s+(?:#[^\n]*\n\s*)*(?:\d|WIDTH)", start, re.IGNORECASE):
         return Kind(OTHER, _NOT_READ.format("PPM, PGM or PBM"))
     return _of_text(start) if text else None
 

@@ -22,6 +22,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from preprocessing import kinds, streams
 from preprocessing.names import FRAMES, At, Moment, Nth, evenly
 from preprocessing.picture import MAX_PIXELS, MAX_SIDE, Rejected
 
@@ -34,6 +35,7 @@ _TRIES = 10  # attempts to find another frame before a video counts as ended
 _TIMEOUT = 60_000  # milliseconds for one frame
 _FRAME_BYTES = 16  # bytes of even an empty frame in a file, with its entry in the index
 _DEFAULT_RATE = 25.0  # frames per second if the container has no plausible rate
+_NEEDS_MORE = ("AV1", "H.266")  # codecs that OpenCV's FFmpeg knows and can't decode by itself
 
 # read by OpenCV: suppress the messages of FFmpeg, and let it open these formats only
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
@@ -167,7 +169,7 @@ def _spread(path: bytes | str, moments: Sequence[Nth]) -> Iterator[Frame]:
             pass
         total = reader.seen
     if total == 0:
-        raise Rejected("no frames that can be decoded")
+        raise Rejected(_why_none(path))
     if total == claimed and held:
         yield from held
         return
@@ -201,7 +203,7 @@ def _at_times(path: bytes | str, moments: Iterable[At]) -> Iterator[Frame]:
             while reader.seen == 0 or reader.seconds < (moment.milliseconds - 0.501) / 1000:
                 if not reader.grab():
                     raise _Ended(f"the last frame is at {reader.seconds:.3f} s" if reader.seen
-                                 else "no frames that can be decoded")
+                                 else _why_none(path))
             yield reader.frame()
 
 
@@ -252,7 +254,8 @@ class _Reader:
         except cv2.error:
             opened = False
         if not opened:
-            raise Rejected("FFmpeg can't open it: cut off, damaged, or of an unknown codec")
+            raise Rejected(_why(self._descriptor)
+                           or "FFmpeg can't open it: cut off, damaged, or of an unknown codec")
         capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)
         count, rate, width, height = (capture.get(name) for name in (
             cv2.CAP_PROP_FRAME_COUNT, cv2.CAP_PROP_FPS, cv2.CAP_PROP_FRAME_WIDTH,
@@ -327,12 +330,12 @@ def _open(path: bytes | str) -> int:
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise Rejected("not a regular file")
-        start = os.pread(descriptor, 12, 0)
+        start = os.pread(descriptor, kinds.START, 0)
         if not start:
-            raise Rejected("empty file")
+            raise Rejected(kinds.EMPTY)
         if not _is_video(start):
-            raise Rejected("not a video of a known kind (MP4, QuickTime, AVI, Matroska, WebM, "
-                           "MPEG)")
+            raise Rejected(kinds.reason(start, kinds.VIDEO) or "not a video of a known kind (MP4, "
+                           "QuickTime, AVI, Matroska, WebM, MPEG)")
     except OSError as error:
         os.close(descriptor)
         raise Rejected(f"cannot be read: {error.strerror}") from None
@@ -344,7 +347,40 @@ def _open(path: bytes | str) -> int:
 
 def _is_video(start: bytes) -> bool:
     """Whether these are the first bytes of a supported container."""
-    return (start[4:8] in (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide")  # ISO 14496-12
-            or (start[:4] == b"RIFF" and start[8:12] == b"AVI ")
-            or start[:4] == b"\x1aE\xdf\xa3"  # EBML
-            or start[:4] in (b"\0\0\1\xba", b"\0\0\1\xb3"))  # MPEG program, video stream
+    kind = kinds.of_content(start)
+    return kind is not None and kind.sort == kinds.VIDEO
+
+
+def _why_none(path: bytes | str) -> str:
+    """Why no frame of a video can be decoded that FFmpeg could open."""
+    try:
+        descriptor = _open(path)
+    except Rejected as reason:  # changed meanwhile
+        return str(reason)
+    try:
+        return _why(descriptor) or "no frames that can be decoded: damaged, or of an unknown codec"
+    finally:
+        os.close(descriptor)
+
+
+def _why(descriptor: int) -> str | None:
+    """Why a file can't be decoded, as far as its container says."""
+    try:
+        named = streams.of(descriptor)
+    except OSError:
+        return None
+    if named is None:
+        return ("cut off: its index is missing (moov), as of a recording or download that was "
+                "interrupted; copy it again, or repair it")
+    films = [stream for stream in named if stream.sort == streams.VIDEO]
+    if not films:
+        sounds = [stream.codec for stream in named if stream.sort == streams.SOUND]
+        return f"sound only ({', '.join(sounds)}), without pictures" if sounds else None
+    if films[0].codec == "encrypted":
+        return "encrypted (DRM): its frames can't be decoded without its key"
+    if films[0].samples == 0:
+        return "it has no frames: an interrupted recording or export; repeat it"
+    if films[0].codec in _NEEDS_MORE:
+        return (f"its codec, {films[0].codec}, isn't among those of OpenCV's FFmpeg: convert it "
+                "without loss, such as with ffmpeg -i FILE -c:v ffv1 NEW.mkv")
+    return None

@@ -15,7 +15,8 @@ import numpy as np
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
-from preprocessing.picture import FORMATS, MAX_BYTES
+from preprocessing import kinds
+from preprocessing.picture import MAX_BYTES, opened
 
 NONE = "none"
 _HEADS = (1 << 18, 1 << 22)  # bytes in which a JPEG file's headers must end; usually 1,000
@@ -123,8 +124,9 @@ def _of_file(file: BinaryIO, size: int) -> Facts:
 
 
 def _video(start: bytes) -> str | None:
-    if start[4:8] == b"ftyp":
-        return "MP4"
+    if start[4:8] == b"ftyp":  # or a picture: HEIC, AVIF
+        kind = kinds.of_content(start)
+        return "MP4" if kind is not None and kind.sort == kinds.VIDEO else None
     if start.startswith(b"\x1a\x45\xdf\xa3"):
         return "Matroska"
     if start.startswith(b"\x00\x00\x01\xba"):
@@ -136,7 +138,7 @@ def _of_picture(file: BinaryIO) -> Facts | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(file, formats=FORMATS) as image:
+            with opened(file) as image:
                 width, height = image.size
                 if not width * height:
                     return None

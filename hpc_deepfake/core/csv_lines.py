@@ -1,4 +1,4 @@
-"""CSV as line-based tools such as ``awk`` read it: each record ends in ``\n`` alone."""
+"""CSV as line-based tools such as ``awk`` read it: each record ends in ``\\n`` alone."""
 
 from __future__ import annotations
 

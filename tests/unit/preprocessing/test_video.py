@@ -167,18 +167,19 @@ def test_large_frames_are_not_all_kept_in_memory(tmp_path, monkeypatch):
 
 def test_broken_files_are_rejected_with_the_reason(tmp_path):
     whole = write(tmp_path / "whole.mp4", kind="mp4v").read_bytes()
-    cases = {"text": (b"this is no video\n" * 9, "not a video of a known kind"),
+    cases = {"text": (b"this is no video\n" * 9, "text, neither a picture nor a video"),
+             "noise": (b"\1\2\3" * 9, "not a video of a known kind"),
              "empty": (b"", "empty file"),
-             "cut": (whole[:len(whole) // 2], "FFmpeg can't open it"),
-             "header": (whole[:40], "FFmpeg can't open it"),
+             "cut": (whole[:len(whole) // 2], "cut off: its index is missing"),
+             "header": (whole[:40], "cut off: its index is missing"),
              "picture": (cv2.imencode(".jpg", np.zeros((9, 9, 3), np.uint8))[1].tobytes(),
-                         "not a video of a known kind")}
+                         "a picture (JPEG), not a video: give its name an ending")}
     for name, (data, expected) in cases.items():
         (tmp_path / f"{name}.mp4").write_bytes(data)
         assert expected in reason(tmp_path / f"{name}.mp4"), name
         only, = frames(os.fsencode(tmp_path / f"{name}.mp4"), evenly(1))
         assert isinstance(only, Rejected)
-    assert reason(write(tmp_path / "none.avi", 0)) == "no frames that can be decoded"
+    assert reason(write(tmp_path / "none.avi", 0)).startswith("no frames that can be decoded")
     os.mkfifo(tmp_path / "pipe.mp4")
     assert reason(tmp_path / "pipe.mp4") == "not a regular file"
     assert reason(tmp_path) == "not a regular file"
@@ -260,7 +261,8 @@ def test_ffmpeg_opens_nothing_but_known_containers(tmp_path, monkeypatch):
              "png": cv2.imencode(".png", np.zeros((9, 9, 3), np.uint8))[1].tobytes()}
     for name, data in lists.items():
         (tmp_path / f"{name}.mp4").write_bytes(data)
-        assert "not a video of a known kind" in reason(tmp_path / f"{name}.mp4")
+        assert ("a picture (PNG), not a video" if name == "png" else "text, neither") in reason(
+            tmp_path / f"{name}.mp4")
     monkeypatch.setattr(video, "_is_video", lambda start: True)
     for name in lists:
         assert "FFmpeg can't open it" in reason(tmp_path / f"{name}.mp4")
