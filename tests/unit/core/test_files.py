@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from hpc_deepfake.core.files import finite_only, whole, write_json, write_text
+from hpc_deepfake.core.errors import OutputError
+from hpc_deepfake.core.files import finite_only, new_folder, whole, write_json, write_text
 
 
 def test_the_new_file_appears_only_when_it_is_complete(tmp_path: Path) -> None:
@@ -94,3 +95,18 @@ def test_redirected_standard_output_is_written_through_a_link(tmp_path: Path) ->
     with open(tmp_path / "out", "w") as out:
         subprocess.run([sys.executable, "-c", program, link], stdout=out, check=True)
     assert link.is_symlink() and json.loads((tmp_path / "out").read_text()) == [1]
+
+
+def test_new_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    out = tmp_path / "made" / "out"
+    with new_folder(out) as place:
+        (place / "part").write_text("a")
+        assert not out.exists() and place.parent == out.parent
+    assert (out / "part").read_text() == "a"
+    with pytest.raises(RuntimeError), new_folder(tmp_path / "made" / "other") as place:
+        (place / "part").write_text("a")
+        raise RuntimeError
+    with pytest.raises(OutputError), new_folder(out) as place:  # there already, with files
+        (place / "part").write_text("b")
+    assert list((tmp_path / "made").rglob("*")) == [out, out / "part"]
+    assert (out / "part").read_text() == "a"

@@ -1,0 +1,271 @@
+"""Exported models: the same probabilities in each runtime, and pictures prepared as by predict."""
+
+from __future__ import annotations
+
+import ast
+import json
+import runpy
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+import pytest
+
+from hpc_deepfake import export
+from hpc_deepfake.core.errors import InputError, OutputError
+from hpc_deepfake.export import recipe, runtimes
+from hpc_deepfake.export.runtimes import RUNTIMES
+from hpc_deepfake.metrics import temperature
+from hpc_deepfake.network.card import Card
+from preprocessing.ela import Parameters, features_of_file
+
+if TYPE_CHECKING:
+    import keras
+
+# what the converters of the pinned versions say about NumPy and about themselves
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+CARD = Card("ela", Parameters(), threshold=0.6, lower=0.3, temperature=1.7, trained_on={
+    "data": [{"name": "drawn.h5"}], "sample": True, "train": 80, "likeness": {"secret": 1}})
+
+
+def network(dtype: str = "float32") -> keras.Model:
+    """A small network of the layers that the default one has; its weights are random."""
+    import keras
+    from keras import layers
+
+    keras.utils.set_random_seed(3)
+    return keras.Sequential([
+        keras.Input((128, 128, 3), name="picture"),
+        layers.Rescaling(1 / 255, dtype=dtype),
+        layers.Conv2D(4, 3, strides=4, activation="relu", dtype=dtype),
+        layers.BatchNormalization(dtype=dtype), layers.MaxPooling2D(4, dtype=dtype),
+        layers.Flatten(dtype=dtype), layers.Dropout(0.5, dtype=dtype),
+        layers.Dense(2, "softmax", dtype=dtype,
+                     kernel_initializer=keras.initializers.RandomNormal(stddev=0.6))])
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run directory with that network."""
+    from hpc_deepfake.network.model import save
+
+    folder = tmp_path_factory.mktemp("run")
+    save(network(), CARD, folder / "model.keras")
+    return folder
+
+
+@pytest.fixture(autouse=True, scope="module")
+def started() -> Iterator[None]:
+    """TensorFlow computes in this process already."""
+    from hpc_deepfake.network import device
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(device, "start", lambda *_: None)
+        yield
+
+
+@pytest.fixture(scope="module")
+def folder(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of the network exported for a runtime; not to be changed."""
+    @cache
+    def make(target: str) -> Path:
+        out = tmp_path_factory.mktemp(target) / "out"
+        exported(run, target, out)
+        return out
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Pictures of several sizes and formats."""
+    folder = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    paths = [folder / name for name in ("a.jpg", "b.png", "c.jpg", "d.bmp")]
+    for path, size in zip(paths, ((256, 384), (90, 200), (301, 257), (60, 70))):
+        smooth = cv2.resize(rng.integers(0, 256, (9, 9, 3), np.uint8), size[::-1])
+        cv2.imwrite(str(path), cv2.add(smooth, rng.integers(0, 20, smooth.shape, np.uint8)))
+    return paths
+
+
+def exported(run: Path, target: str, out: Path, *options: str) -> dict[str, Any]:
+    """Export, and return ``card.json``."""
+    assert export.main(["--model", str(run), "--to", target, "--out", str(out), *options]) == 0
+    return json.loads((out / "card.json").read_text())
+
+
+@pytest.mark.parametrize("target", RUNTIMES)
+def test_example_in_each_runtime_gives_the_probabilities_of_predict(
+        target: str, run: Path, pictures: list[Path], folder: Callable[[str], Path]) -> None:
+    from hpc_deepfake.network import model
+
+    out = folder(target)
+    card = json.loads((out / "card.json").read_text())
+    example = runpy.run_path(str(out / "predict.py"))
+    rows = np.stack([features_of_file(str(path), ("ela",), Parameters())[0] for path in pictures])
+    expected = temperature.apply(model.load(run).predict_on_batch(rows)[:, 1], CARD.temperature)
+    assert np.ptp(expected) > 0.1, "pictures that the network tells apart"
+    for path, row, probability in zip(pictures, rows, expected):
+        prepared = example["feature"](example["decode"](path))
+        assert np.array_equal(prepared, row)
+        assert example["run"](prepared[np.newaxis]) == pytest.approx([probability], abs=1e-5)
+    assert example["run"](rows) == pytest.approx(expected, abs=1e-5), "several at once"
+    assert card["comparison"]["largest_difference"] <= 1e-5
+    low, high = card["comparison"]["probabilities"]
+    assert high - low > 0.1
+    # the picture to check other programs with
+    check = out / "check.jpg"
+    prepared = example["feature"](example["decode"](check))
+    stored = cv2.imread(str(check.with_name("check-feature.png")))[..., ::-1]
+    assert np.array_equal(prepared, stored)
+    assert example["run"](prepared[np.newaxis])[0] == pytest.approx(
+        card["check"]["probability"], abs=1e-5)
+
+
+def test_description_says_how_to_use_the_model(folder: Callable[[str], Path]) -> None:
+    card = json.loads((folder("savedmodel") / "card.json").read_text())
+    assert (card["threshold"], card["undecided_from"]) == (0.6, 0.3)
+    assert card["temperature"] == {"value": 1.7, "inside": True}
+    assert [step["step"] for step in card["input"]["preprocessing"]] == [
+        "decode", "compress", "subtract", "scale", "resize", "arrange"]
+    assert "trained on drawn sample pictures; not for photographs" in card["caveats"]
+    assert card["trained_on"]["train"] == 80 and "likeness" not in card["trained_on"]
+    page = (folder("savedmodel") / "README.md").read_text()
+    for words in ("not for photographs", "From 0.6 on", "from 0.3 to below", "temperature 1.7",
+                  "quality 90", "80 pictures of drawn.h5", f"{card['check']['probability']:.6f}"):
+        assert words in page, words
+
+
+def test_calibration_off_leaves_the_temperature_out(
+        run: Path, folder: Callable[[str], Path], tmp_path: Path) -> None:
+    stored = json.loads((folder("savedmodel") / "card.json").read_text())
+    off = exported(run, "savedmodel", tmp_path / "off", "--calibration", "off")
+    assert off["temperature"]["value"] == 1
+    assert temperature.apply(off["check"]["probability"], 1.7) == pytest.approx(
+        stored["check"]["probability"])
+    assert temperature.apply(off["threshold"], 1.7) == pytest.approx(0.6)
+
+
+@pytest.mark.parametrize(("feature", "reencode"), [
+    ("ela", None), ("ela", 75), ("raw", None), ("raw", 80), ("gray_bits", None)])
+def test_example_prepares_each_feature(feature: str, reencode: int | None, pictures: list[Path],
+                                       tmp_path: Path) -> None:
+    card = replace(CARD, feature=feature, parameters=Parameters(quality=85, reencode=reencode))
+    text = recipe.script(replace(RUNTIMES["onnx"], use=""), card)
+    (tmp_path / "predict.py").write_text(text)
+    imported = {name.name.split(".")[0] for node in ast.walk(ast.parse(text))
+                if isinstance(node, ast.Import) for name in node.names}
+    assert imported == {"cv2", "numpy", "os", "sys"}
+    example = runpy.run_path(str(tmp_path / "predict.py"))
+    for path in pictures:
+        assert np.array_equal(example["feature"](example["decode"](path)), features_of_file(
+            str(path), (feature,), card.parameters)[0])
+    assert example["verdict"](0.6) == "tampered" and example["verdict"](0.5) == "undecided"
+    assert example["verdict"](0.1) == "authentic"
+
+
+@pytest.mark.parametrize("value", [0.4, 1.7, 5.0])
+def test_temperature_inside_equals_that_of_predict_for_sure_answers_too(value: float) -> None:
+    """float32 has few numbers next to 1: the graph must not lose them by clipping."""
+    import keras
+    from keras import layers
+
+    from hpc_deepfake.export.portable import portable
+
+    sure = keras.Sequential([
+        keras.Input((128, 128, 3)), layers.Rescaling(1 / 255), layers.GlobalAveragePooling2D(),
+        layers.Dense(2, activation="softmax")])
+    sure.set_weights([np.repeat([[0.0, 20.0]], 3, axis=0), np.array([0.0, -30.0])])
+    levels = np.arange(0, 256, 2, np.uint8)  # log-odds -30 to 30
+    rows = np.broadcast_to(levels[:, None, None, None], (len(levels), 128, 128, 3))
+    raw = sure.predict_on_batch(rows)[:, 1]
+    assert raw.min() < 1e-12 and raw.max() == 1, "beyond what float32 tells from 0 and 1"
+    assert portable(sure, value).predict_on_batch(rows)["tampered"] == pytest.approx(
+        temperature.apply(raw, value), abs=1e-5)
+
+
+def test_network_in_float64_is_exported_in_float32() -> None:
+    from hpc_deepfake.export.portable import portable
+
+    rows = np.random.default_rng(0).integers(0, 256, (4, 128, 128, 3), np.uint8)
+    double = network(dtype="float64")
+    copy = portable(double, 1)
+    assert {weight.dtype for weight in copy.weights} == {"float32"}
+    assert copy.predict_on_batch(rows)["tampered"] == pytest.approx(
+        double.predict_on_batch(rows)[:, 1], abs=1e-5)
+
+
+def altered(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
+    """Change the SavedModel runtime, the fastest."""
+    monkeypatch.setitem(RUNTIMES, "savedmodel", replace(RUNTIMES["savedmodel"], **changes))
+
+
+def test_model_with_other_probabilities_is_not_written(
+        run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    right: Callable[..., np.ndarray] = RUNTIMES["savedmodel"].run
+    altered(monkeypatch, run=lambda *given: right(*given) + 2e-5)
+    with pytest.raises(InputError, match="computes other probabilities in TensorFlow"):
+        exported(run, "savedmodel", tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_network_that_a_converter_does_not_know_is_refused(
+        run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("Tensorflow op [x: RFFT2D] is not supported")
+
+    altered(monkeypatch, convert=fail)
+    with pytest.raises(InputError, match=r"can't be converted .*RFFT2D.*--to"):
+        exported(run, "savedmodel", tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_full_disk_is_told_and_leaves_nothing(
+        run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import tensorflow as tf
+
+    def fill(_: object, path: Path) -> None:
+        path.mkdir()
+        raise tf.errors.ResourceExhaustedError(None, None, "model; No space left on device")
+
+    altered(monkeypatch, convert=fill)
+    with pytest.raises(OutputError, match="No space left on device; make room"):
+        exported(run, "savedmodel", tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_missing_packages_are_named_with_the_command(
+        run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str]) -> None:
+    absent = {"tf2onnx", "onnxruntime"}
+    find = runtimes.importlib.util.find_spec
+    monkeypatch.setattr(runtimes.importlib.util, "find_spec",
+                        lambda name: None if name in absent else find(name))
+    with pytest.raises(InputError, match="pip install tf2onnx onnxruntime"):
+        exported(run, "onnx", tmp_path / "out")
+    absent.add("tensorflow")  # as if it were another runtime's package
+    card = exported(run, "savedmodel", tmp_path / "out")
+    assert card["comparison"] is None
+    assert "not compared with the original: pip install tensorflow" in capsys.readouterr().out
+
+
+def test_what_is_there_is_not_overwritten(run: Path, tmp_path: Path) -> None:
+    for name in ("file", "folder"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mine").write_text("kept")
+    for out in (tmp_path / "folder", tmp_path / "file" / "mine"):
+        with pytest.raises(InputError, match="is there already"):
+            exported(run, "savedmodel", out)
+    assert (tmp_path / "file" / "mine").read_text() == "kept"
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["--to", "onnx"], "name the model"), (["--model", "{run}"], "name the runtime"),
+    (["--model", "nowhere", "--to", "onnx"], "no trained model")])
+def test_what_is_missing_is_named(arguments: list[str], message: str, run: Path) -> None:
+    with pytest.raises(InputError, match=message):
+        export.main([word.format(run=run) for word in arguments])
