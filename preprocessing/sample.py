@@ -27,6 +27,7 @@ EXPORT = (94, 98)  # JPEG quality of the last save, for both classes; near 90 EL
 NOTES = 24_000  # maximum bytes of maker's notes, which hide the larger files of forgeries
 VERSION = 2  # increase it when the pictures change: older files are then replaced
 
+_START, _COMMENT = b"\xff\xd8\xff\xfe", b"hpc_deepfake sample "
 _SCENE, _CAMERA, _FORGERY, _REGION, _SAVE, _MAKER = range(6)  # independent random streams
 
 
@@ -88,9 +89,9 @@ def generate(
     pictures = plan(count, seed)
     for folder in ("Au", "Tp"):
         (Path(out) / folder).mkdir(parents=True, exist_ok=True)
-    comment = f"hpc_deepfake sample {VERSION}, seed {seed}".encode()
+    comment = _COMMENT + f"{VERSION}, seed {seed}".encode()
     # a JPEG comment after the start marker identifies files of this set
-    stamp = b"\xff\xd8\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment
+    stamp = _START + (len(comment) + 2).to_bytes(2, "big") + comment
     threads, written = cv2.getNumThreads(), 0
     cv2.setNumThreads(1)  # one core per rank
     try:
@@ -108,6 +109,11 @@ def generate(
     finally:
         cv2.setNumThreads(threads)
     return written
+
+
+def is_drawn(data: bytes) -> bool:
+    """Whether a file says that it is a picture of ``generate``, of any seed and version."""
+    return data.startswith(_START) and data.startswith(_COMMENT, len(_START) + 2)
 
 
 def _notes(index: int, seed: int) -> bytes:

@@ -28,6 +28,7 @@ _FOLDS = 5  # of the cross-validation that chooses the limits
 _SHRINKAGE = 0.05  # of correlations towards none, so that few pictures give a stable inverse
 _SIDES = 2  # a picture may be this factor smaller or larger than all training pictures
 _QUALITY = 3  # a JPEG quality may be this much outside of that of the training pictures
+_FAR = 3  # standard deviations from which one statistic is named as the reason
 _BLOCK = 8
 
 # What a low and a high value of each statistic means
@@ -164,8 +165,10 @@ class Distribution:
             return None
         scores = self.scores(values)
         place = int(np.abs(scores).argmax())
-        return (f"{_MEANING[STATISTICS[place]][int(scores[place] > 0)]} than the training pictures "
-                f"(distance {distance:.1f}, limit {self.limit:.1f})")
+        what = _MEANING[STATISTICS[place]][int(scores[place] > 0)] \
+            if abs(scores[place]) > _FAR else "another combination of texture and colour"
+        return (f"{what} than the training pictures' (distance {distance:.1f}, limit "
+                f"{self.limit:.1f})")
 
     def as_dict(self) -> dict[str, Any]:
         """As stored: JSON."""
@@ -255,11 +258,10 @@ class Profile:
         reasons = [*self._unlike_facts(facts)] if facts else []
         if _is_blank(row) and self.blank < 1 - OWN_KIND:
             return [*reasons, "nothing to see: all pixels of the network's input are alike"]
-        for subject, name, part in (("the picture", "raw", raw),
-                                    ("the network's input", "feature", row)):
+        for subject, name, part in (("pixels", "raw", raw), ("features", "feature", row)):
             if part is not None and name in self.distributions and (
                     reason := self.distributions[name].unlike(part)):
-                reasons.append(f"{subject} has {reason}")
+                reasons.append(f"its {subject} have {reason}")
         return reasons
 
     def _unlike_facts(self, facts: Facts) -> Iterator[str]:

@@ -23,12 +23,12 @@ from hpc_deepfake.predict import inputs, output
 from preprocessing.names import FRAMES
 
 if TYPE_CHECKING:
-    import numpy as np
     from mpi4py.MPI import Comm
 
-    from hpc_deepfake.network.model import Card
+    from hpc_deepfake.network.card import Card
+    from hpc_deepfake.network.guard import Guard
     from hpc_deepfake.predict.output import Row
-    from hpc_deepfake.predict.scoring import Block
+    from hpc_deepfake.predict.scoring import Block, Prepared
     from preprocessing.picture import Rejected
 
 _ROWS = 12  # tag of the messages of results
@@ -88,19 +88,22 @@ def main(argv: Sequence[str] | None = None, comm: Comm | None = None) -> int:
         work_matters()
     card, paths = mpi.on_root(comm, partial(_prepare, options))
 
-    from hpc_deepfake.network import device, model
+    from hpc_deepfake.network import decision, device, model
+    from hpc_deepfake.network.guard import Guard
     from hpc_deepfake.predict.scoring import blocks
 
     rank, size = (0, 1) if comm is None else (comm.rank, comm.size)
     place = (0, 1) if comm is None else device.local_ranks(comm)
     mpi.together(comm, lambda: device.start(options.device, *place))
     network = mpi.together(comm, lambda: model.load(options.model))
-    results = _in_order(comm, options, card, network, blocks(paths, size))
+    guard = mpi.together(comm, lambda: Guard.of(card, options.model))
+    results = _in_order(comm, options, card, network, guard, blocks(paths, size))
     bad = 0
     if rank == 0:
         began = time.perf_counter()
         try:
-            done = _write(results, output.writer(options.format, sys.stdout))
+            done = _write(results, output.writer(options.format, sys.stdout,
+                                                 decision.caveats(card)))
         except BrokenPipeError:  # ``… | head``
             if size > 1:  # mpirun itself ends when its output is closed
                 raise
@@ -108,6 +111,8 @@ def main(argv: Sequence[str] | None = None, comm: Comm | None = None) -> int:
             return 0
         bad = done["bad picture"] + done["bad video"]
         log.info("%s", _closing(done, time.perf_counter() - began, size))
+        for line in _remarks(done):
+            log.warning("%s", line)
         if bad:
             log.warning("%d of %d could not be read", bad, len(paths))
     else:
@@ -119,10 +124,13 @@ def main(argv: Sequence[str] | None = None, comm: Comm | None = None) -> int:
 
 def _write(results: Iterator[list[Row]], write: Callable[[Row], None]) -> Counter[str]:
     """Write rows as they arrive; returns their number by kind, with ``bad`` before those of files
-    that couldn't be read."""
+    that couldn't be read, and of those ``unlike`` training pictures or ``seen`` in training."""
     done = Counter[str]()
     for rows in results:
         done.update(row.kind if row.probability is not None else f"bad {row.kind}" for row in rows)
+        files = [row for row in rows if row.kind != "frame" and row.probability is not None]
+        done.update({"unlike": sum(bool(row.unlike) for row in files),
+                     "seen": sum(bool(row.notes) for row in files)})
         for row in rows:
             write(row)
         sys.stdout.flush()
@@ -144,16 +152,21 @@ def _prepare(options: Namespace) -> tuple[Card, list[bytes]]:
                          "another --model")
     if options.frames and options.frame_rate:
         raise InputError("give either --frames or --frame-rate, not both")
-    paths = inputs.find(options.pictures)
+    left = inputs.LeftOut()
+    paths = inputs.find(options.pictures, left=left)
+    for line in left.lines():
+        log.info("%s", line)
     if not paths:
         raise InputError("no pictures in " + ", ".join(options.pictures))
+    for line in inputs.idle(options, paths):
+        log.info("%s", line)
     for name in ("ela_dir", "explain_dir", "plot_dir"):
         if getattr(options, name) is not None:
             make_folder(f"--{name.replace('_', '-')}", getattr(options, name))
     return card, paths
 
 
-def _in_order(comm: Comm | None, options: Namespace, card: Card, network: Any,
+def _in_order(comm: Comm | None, options: Namespace, card: Card, network: Any, guard: Guard,
               blocks: list[Block]) -> Iterator[list[Row]]:
     """Rows of all blocks in the order of the list, on rank 0; the other ranks send it theirs.
 
@@ -164,8 +177,9 @@ def _in_order(comm: Comm | None, options: Namespace, card: Card, network: Any,
     from hpc_deepfake.predict.scoring import prepare
 
     local = blocks if comm is None else blocks[comm.rank::comm.size]
-    results = (_score(options, card, network, block, prepared) for block, prepared
-               in zip(local, prefetch(lambda block: prepare(block, card), local), strict=True))
+    results = (_score(options, card, network, guard, block, prepared) for block, prepared
+               in zip(local, prefetch(lambda block: prepare(block, card, guard), local),
+                      strict=True))
     if comm is None:
         yield from results
         return
@@ -180,15 +194,15 @@ def _in_order(comm: Comm | None, options: Namespace, card: Card, network: Any,
         yield comm.recv(source=owner, tag=_ROWS) if owner else next(results)
 
 
-def _score(options: Namespace, card: Card, network: Any, block: Block,
-           prepared: Sequence[np.ndarray | Rejected]) -> list[Row]:
+def _score(options: Namespace, card: Card, network: Any, guard: Guard, block: Block,
+           prepared: Sequence[Prepared | Rejected]) -> list[Row]:
     """Rows of a block; also writes the maps and plots that the options ask for."""
     from hpc_deepfake.predict import maps, scoring
     from preprocessing.picture import Rejected, decode, read
 
     if inputs.is_video(block.paths[0]):
         rows = scoring.video(network, card, block.paths[0], options.frames or FRAMES,
-                             options.frame_rate)
+                             options.frame_rate, guard)
         if options.plot_dir is not None and rows[-1].probability is not None:
             from hpc_deepfake.predict.clip import plot
 
@@ -199,7 +213,7 @@ def _score(options: Namespace, card: Card, network: Any, block: Block,
                  options.plot_dir / maps.file_name(block.first, rows[-1].path),
                  printable(rows[-1].name))
         return rows
-    rows = scoring.pictures(network, card, block, prepared)
+    rows = scoring.pictures(network, card, block.paths, prepared)
     for number, row in enumerate(rows, block.first):
         if row.probability is None or options.ela_dir is options.explain_dir is None:
             continue
@@ -212,6 +226,17 @@ def _score(options: Namespace, card: Card, network: Any, block: Block,
             if options.explain_dir is not None:
                 maps.save(maps.explanation(pixels, row, card, network), options.explain_dir, name)
     return rows
+
+
+def _remarks(done: Counter[str]) -> Iterator[str]:
+    """What must not be overlooked in a long list."""
+    files = done["picture"] + done["video"]
+    if done["unlike"]:
+        yield (f"{done['unlike']:,} of {files:,} unlike the pictures that the model was trained "
+               "on: no verdict on them")
+    if done["seen"]:
+        yield (f"{done['seen']:,} of {files:,} were used in training: predictions on them don't "
+               "show what the model does on others")
 
 
 def _closing(done: Counter[str], seconds: float, ranks: int) -> str:

@@ -2,44 +2,50 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
-import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.files import whole
 from hpc_deepfake.core.text import percent, printable
-from hpc_deepfake.network.model import Card
+from hpc_deepfake.network import decision
+from hpc_deepfake.network.card import Card
+from hpc_deepfake.network.guard import UNLIKE
 from hpc_deepfake.predict.explain import STRIDE, occlusion
 from hpc_deepfake.predict.output import Row
 from preprocessing.ela import error_level, features_of_pixels, recompress
 
 SIDE = 400  # longer side of a panel, pixels
-_MARGIN, _HEAD, _FOOT = 12, 40, 44
+MOST = 25_000_000  # pixels of a map of error levels; a larger one would take gigabytes
+LEAST = 260  # pixels; a picture of half the size is enlarged to see something
+FULL = 2.0  # log-odds at the ends of the colour scale: from 50% to 88%
+_MARGIN, _HEAD, _LINE = 12, 40, 17
 COLOURS = {"tampered": (178, 34, 34), "authentic": (27, 94, 160),
-           "undecided": (110, 110, 110)}  # red-green-blue
+           "undecided": (110, 110, 110), UNLIKE: (150, 95, 0)}  # red-green-blue
 _GREY = (110, 110, 110)
 
 
 class Panel(NamedTuple):
-    """A picture with two lines below it.
+    """A picture with lines below it.
 
     Attributes:
         pixels: uint8 (height, width, 3), blue-green-red.
-        caption: first line.
-        legend: second line; None for the colour scale of ``explanation``.
+        lines: below it; the first is its caption.
+        scale: whether the colour scale of ``explanation`` follows.
     """
 
     pixels: np.ndarray
-    caption: str
-    legend: str | None
+    lines: tuple[str, ...]
+    scale: bool = False
 
 
 def file_name(number: int, path: bytes) -> str:
@@ -68,30 +74,41 @@ def make_folder(option: str, folder: Path) -> None:
 
 
 def error_levels(pixels: np.ndarray, row: Row, card: Card) -> Image.Image:
-    """The picture beside its error levels, with the verdict.
+    """The picture beside its error levels, both pixel by pixel, with the verdict and what must be
+    said beside it.
 
-    Error levels are brightened until the largest two percent saturate.
+    Error levels are brightened until the largest two percent saturate. Pictures of more than
+    ``MOST`` pixels are reduced, and small ones enlarged, by a whole factor.
 
     Args:
         pixels: of the decoded picture, uint8 (height, width, 3), blue-green-red.
         row: its prediction.
         card: of the network.
     """
-    small = _scaled(pixels)
     again = card.parameters.reencode
     levels = error_level(pixels if again is None else recompress(pixels, again), card.parameters)
-    levels = cv2.resize(levels, small.shape[1::-1], interpolation=cv2.INTER_AREA)
+    size = f"{pixels.shape[1]} × {pixels.shape[0]} pixels"
+    reduced = math.ceil(math.sqrt(pixels.shape[0] * pixels.shape[1] / MOST))
+    enlarged = max(1, LEAST // max(pixels.shape[:2]))
+    if reduced > 1:
+        pixels, levels = (_reduced(panel, reduced) for panel in (pixels, levels))
+        size += f", reduced to 1/{reduced}"
+    elif enlarged > 1:
+        pixels, levels = (panel.repeat(enlarged, 0).repeat(enlarged, 1)
+                          for panel in (pixels, levels))
+        size += f", enlarged {enlarged} times"
     gain = 255 / max(np.percentile(levels, 98), 1)
     return _compose(row, card, [
-        Panel(small, "picture", f"{pixels.shape[1]} × {pixels.shape[0]} pixels"),
-        Panel(cv2.convertScaleAbs(levels, alpha=gain),
-              f"error levels, JPEG quality {card.parameters.quality}",
-              f"{gain:.1f} times brighter than the network's input" if gain >= 1.05
-              else "as bright as the network's input")])
+        Panel(pixels, ("picture", size)),
+        Panel(cv2.convertScaleAbs(levels, alpha=gain), (
+            f"error levels, JPEG quality {card.parameters.quality}",
+            f"{gain:.1f} times brighter than the network's" if gain >= 1.05
+            else "as bright as the network's"))])
 
 
 def explanation(pixels: np.ndarray, row: Row, card: Card, network: Any) -> Image.Image:
-    """The picture beside a grey copy coloured by ``occlusion``, with the verdict and a scale.
+    """The picture beside a grey copy coloured by ``occlusion``, on the same scale for every picture
+    and model, with the verdict and what must be said beside it.
 
     Args:
         pixels: of the decoded picture, uint8 (height, width, 3), blue-green-red.
@@ -104,11 +121,13 @@ def explanation(pixels: np.ndarray, row: Row, card: Card, network: Any) -> Image
     # a value for each cell of the grid
     cells = occlusion(network, feature)[STRIDE // 2::STRIDE, STRIDE // 2::STRIDE]
     effect = cv2.resize(cells, small.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-    largest = max(float(np.abs(effect).max()), 1e-6)
     return _compose(row, card, [
-        Panel(small, "picture", f"{pixels.shape[1]} × {pixels.shape[0]} pixels"),
-        Panel(_overlay(small, effect / largest), f"influence of areas: log-odds ± {largest:.2g}",
-              None)])
+        Panel(small, ("picture", f"{pixels.shape[1]} × {pixels.shape[0]} pixels")),
+        Panel(_overlay(small, (effect / FULL).clip(-1, 1)), (
+            "influence of areas on the log-odds of tampered",
+            f"here from {_signed(cells.min())} to {_signed(cells.max())}"),
+            True)], ("Red is what decided for tampered, blue what decided against: "
+                     "not where the picture was changed.",))
 
 
 def save(image: Image.Image, folder: Path, name: str) -> None:
@@ -135,6 +154,12 @@ def _scaled(pixels: np.ndarray) -> np.ndarray:
                       else cv2.INTER_CUBIC)
 
 
+def _reduced(pixels: np.ndarray, factor: int) -> np.ndarray:
+    """Reduced by area means to 1/factor."""
+    height, width = (max(1, side // factor) for side in pixels.shape[:2])
+    return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
+
+
 def _overlay(pixels: np.ndarray, effect: np.ndarray) -> np.ndarray:
     """``pixels`` in pale grey, coloured by ``effect`` (from -1 to 1)."""
     grey = cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY)[..., None] * 0.6 + 90
@@ -144,15 +169,24 @@ def _overlay(pixels: np.ndarray, effect: np.ndarray) -> np.ndarray:
     return np.round(grey * (1 - strength) + colour * strength).astype(np.uint8)
 
 
-def _compose(row: Row, card: Card, panels: list[Panel]) -> Image.Image:
-    """Panels side by side, with the verdict and the picture's name above, captions below."""
+def _compose(row: Row, card: Card, panels: list[Panel],
+             remarks: Sequence[str] = ()) -> Image.Image:
+    """Panels side by side, with the verdict and the picture's name above, their lines below, and at
+    the bottom the remarks, what is unusual about the picture, and the caveats of the model."""
     width = max(260, *(panel.pixels.shape[1] for panel in panels))
     height = max(panel.pixels.shape[0] for panel in panels)
-    image = Image.new("RGB", (len(panels) * (width + _MARGIN) + _MARGIN,
-                              _HEAD + height + _FOOT), "white")
-    draw = ImageDraw.Draw(image)
+    total = len(panels) * (width + _MARGIN) + _MARGIN
     large, small = _font(17), _font(12)
-    verdict = f"{row.verdict}: probability of tampering {percent(row.probability)}"
+    rows = max(len(panel.lines) + panel.scale for panel in panels)
+    below = _HEAD + height + 4 + rows * _LINE + 6
+    bottom = [line for text in (*remarks, *(f"This picture: {reason}"
+                                            for reason in (*row.unlike, *row.notes)),
+                                *(f"The model: {caveat}" for caveat in decision.caveats(card)))
+              for line in _wrapped(text, total - 2 * _MARGIN, small)]
+    image = Image.new("RGB", (total, below + len(bottom) * _LINE + 4), "white")
+    draw = ImageDraw.Draw(image)
+    verdict = row.verdict if row.unlike \
+        else f"{row.verdict}: probability of tampering {percent(row.probability)}"
     draw.text((_MARGIN, 9), verdict, COLOURS[row.verdict], large)
     start = _MARGIN + draw.textlength(verdict, large) + 2 * _MARGIN
     name = printable(os.path.basename(row.name))
@@ -160,28 +194,46 @@ def _compose(row: Row, card: Card, panels: list[Panel]) -> Image.Image:
         name = f"…{name[2:]}"
     draw.text((image.width - _MARGIN, 13), name, _GREY, small, anchor="ra")
     for number, panel in enumerate(panels):
-        left = _MARGIN + number * (width + _MARGIN)
+        left, top = _MARGIN + number * (width + _MARGIN), _HEAD + height + 4
         image.paste(Image.fromarray(panel.pixels[..., ::-1]), (left, _HEAD))
-        below = _HEAD + height + 4
-        draw.text((left, below), panel.caption, "black", small)
-        if panel.legend is None:
-            _scale(draw, left, below + 18, width, small)
-        else:
-            draw.text((left, below + 18), panel.legend, _GREY, small)
+        for place, line in enumerate(panel.lines):
+            draw.text((left, top + place * _LINE), line, _GREY if place else "black", small)
+        if panel.scale:
+            _scale(draw, left, top + len(panel.lines) * _LINE, width, small)
+    for place, line in enumerate(bottom):
+        draw.text((_MARGIN, below + place * _LINE), line, "black", small)
     return image
+
+
+def _wrapped(text: str, width: int, font: ImageFont.FreeTypeFont) -> list[str]:
+    """A text in lines of at most ``width`` pixels, broken between words."""
+    lines = [""]
+    for word in printable(text).split(" "):
+        longer = f"{lines[-1]} {word}".lstrip()
+        if lines[-1] and font.getlength(longer) > width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines
 
 
 @lru_cache
 def _font(size: int) -> ImageFont.FreeTypeFont:
     """DejaVu Sans of ``size`` pixels, which Matplotlib ships; it covers most scripts."""
+    import matplotlib  # takes a moment
+
     return ImageFont.truetype(
         os.path.join(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), size)
 
 
+def _signed(value: float) -> str:
+    return f"{value:+.2f}".replace("-", "−")
+
+
 def _scale(draw: ImageDraw.ImageDraw, left: int, top: int, width: int,
            font: ImageFont.FreeTypeFont) -> None:
-    """The colour scale: ``for authentic [blue … red] for tampered``."""
-    words = ("for authentic", "for tampered")
+    """The colour scale: ``−2 for authentic [blue … red] for tampered +2``."""
+    words = (f"{_signed(-FULL)} for authentic", f"for tampered {_signed(FULL)}")
     ends = [draw.textlength(word, font) for word in words]
     first, last = int(left + ends[0] + 8), int(min(left + width, left + SIDE) - ends[1] - 8)
     draw.text((left, top), words[0], _GREY, font)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TextIO
 from urllib.parse import quote_from_bytes
 
+from hpc_deepfake.core import csv_lines
 from hpc_deepfake.core.text import percent, printable
 
 FORMATS = ("table", "csv", "json")
+_VERDICT = 15  # width of the column
 
 
 @dataclass(frozen=True)
@@ -22,9 +23,12 @@ class Row:
     Attributes:
         path: as named by the user.
         probability: of tampered; None if the file couldn't be read.
-        verdict: ``authentic``, ``tampered``, or ``not read: …``.
+        verdict: ``authentic``, ``tampered``, ``undecided``, ``unlike training``, or
+            ``not read: …``.
         kind: ``picture``, ``frame`` or ``video``.
         seconds: a frame's time in its video.
+        unlike: reasons why it is unlike the model's training pictures.
+        notes: what else the model knows of it, such as that it is one of them.
     """
 
     path: bytes
@@ -32,6 +36,8 @@ class Row:
     verdict: str
     kind: str = "picture"
     seconds: float | None = None
+    unlike: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -47,34 +53,48 @@ def _is_utf8(name: bytes) -> bool:
         return False
 
 
-def writer(form: str, out: TextIO) -> Callable[[Row], None]:
-    """A function that writes a row to ``out`` in one of ``FORMATS``; the header is written now."""
-    return {"table": _table, "csv": _csv, "json": _json}[form](out)
+def writer(form: str, out: TextIO, caveats: Sequence[str] = ()) -> Callable[[Row], None]:
+    """A function that writes a row to ``out`` in one of ``FORMATS``; the header is written now.
+
+    Args:
+        form: see above.
+        out: usually standard output.
+        caveats: what must be said beside every verdict of the model.
+    """
+    return {"table": _table, "csv": _csv, "json": _json}[form](out, caveats)
 
 
-def _table(out: TextIO) -> Callable[[Row], None]:
-    print("tampered  verdict    picture", file=out)
+def _table(out: TextIO, caveats: Sequence[str]) -> Callable[[Row], None]:
+    for caveat in caveats:
+        print(f"model: {caveat}", file=out)
+    print(f"tampered  {'verdict':<{_VERDICT}}  picture", file=out)
 
     def write(row: Row) -> None:
-        print(f"{percent(row.probability):>8}  {row.verdict:<9}  {printable(row.name)}", file=out)
+        # of a picture that is unlike the training pictures the number means nothing
+        probability = None if row.unlike else row.probability
+        print(f"{percent(probability):>8}  {row.verdict:<{_VERDICT}}  {printable(row.name)}",
+              file=out)
+        for line in (*row.unlike, *row.notes) if row.kind != "frame" else ():
+            print(f"{'':>8}  {'':<{_VERDICT}}  - {line}", file=out)
 
     return write
 
 
-def _csv(out: TextIO) -> Callable[[Row], None]:
-    lines = csv.writer(out)
-    lines.writerow(("path", "probability", "verdict"))
+def _csv(out: TextIO, caveats: Sequence[str]) -> Callable[[Row], None]:
+    lines = csv_lines.writer(out)
+    lines.writerow(("path", "probability", "verdict", "notes"))
 
     def write(row: Row) -> None:
         lines.writerow((row.name, "" if row.probability is None else f"{row.probability:.6f}",
-                        row.verdict))
+                        row.verdict, "; ".join((*row.unlike, *row.notes, *caveats))))
 
     return write
 
 
-def _json(out: TextIO) -> Callable[[Row], None]:
+def _json(out: TextIO, caveats: Sequence[str]) -> Callable[[Row], None]:
     def write(row: Row) -> None:
-        line = {"path": row.name, "probability": row.probability, "verdict": row.verdict}
+        line = {"path": row.name, "probability": row.probability, "verdict": row.verdict,
+                "unlike": row.unlike, "notes": row.notes, "caveats": caveats}
         if not _is_utf8(row.path):
             line["encoded"] = quote_from_bytes(row.path)
         print(json.dumps(line), file=out)

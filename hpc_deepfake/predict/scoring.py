@@ -9,18 +9,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hpc_deepfake.core.text import plural
 from hpc_deepfake.network import decision
-from hpc_deepfake.network.model import Card
+from hpc_deepfake.network.card import Card
+from hpc_deepfake.network.guard import UNLIKE, Guard
 from hpc_deepfake.network.scoring import probabilities
 from hpc_deepfake.predict.inputs import is_video
 from hpc_deepfake.predict.output import Row
+from preprocessing import facts
 from preprocessing.ela import features_of_pixels
+from preprocessing.facts import Facts
 from preprocessing.picture import Rejected, decode, read
+from preprocessing.sample import is_drawn
 
 if TYPE_CHECKING:
     from preprocessing.video import Frame
 
 BATCH = 32
+RAW = "raw"
 
 
 @dataclass(frozen=True)
@@ -48,35 +54,93 @@ def blocks(paths: Sequence[bytes], ranks: int) -> list[Block]:
     return divided
 
 
-def prepare(block: Block, card: Card) -> list[np.ndarray | Rejected]:
-    """Each picture's feature, uint8 (128, 128, 3) red-green-blue, or why it can't be used.
+@dataclass(frozen=True)
+class Prepared:
+    """A picture as the network takes it, and what the model knows of it.
+
+    Attributes:
+        feature: uint8 (128, 128, 3), red-green-blue.
+        unlike: reasons why it is unlike the model's training pictures.
+        notes: such as that it is one of them.
+    """
+
+    feature: np.ndarray
+    unlike: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def of_file(path: bytes, card: Card, guard: Guard | None = None) -> Prepared:
+    """A picture file, prepared as the training data of the card's model were.
+
+    Raises:
+        Rejected: it can't be used, and why.
+    """
+    return of_data(read(path), card, guard, path)
+
+
+def of_data(data: bytes, card: Card, guard: Guard | None = None,
+            path: bytes | None = None) -> Prepared:
+    """``of_file`` of a file's contents; ``path`` is named in remarks of the decoder."""
+    return of_pixels(decode(data, path), card, guard, facts.of(data), facts.digest(data),
+                     is_drawn(data))
+
+
+def of_pixels(pixels: np.ndarray, card: Card, guard: Guard | None = None,
+              known: Facts | None = None, digest: bytes | None = None,
+              drawn: bool | None = None) -> Prepared:
+    """``of_file`` of decoded pixels.
+
+    Args:
+        pixels: uint8 (height, width, 3), blue-green-red.
+        card: of the model.
+        guard: what the model knows of its training pictures; None: nothing is compared.
+        known: facts of the picture's file; None: there is none.
+        digest: of the file, as of ``facts.digest``.
+        drawn: whether the file says that ``hpc-deepfake sample`` drew it.
+
+    Raises:
+        Rejected: it can't be used, and why.
+    """
+    names = (card.feature,) if guard is None or card.feature == RAW else (card.feature, RAW)
+    feature, *others = features_of_pixels(pixels, names, card.parameters)
+    if guard is None:
+        return Prepared(feature)
+    raw = others[0] if others else None
+    return Prepared(feature, guard.unlike(feature, raw, known, drawn),
+                    guard.seen(digest, feature, feature if card.feature == RAW else raw))
+
+
+def prepare(block: Block, card: Card, guard: Guard | None = None) -> list[Prepared | Rejected]:
+    """Each picture of a block, or why it can't be used.
 
     Empty for a video, whose frames are read when they are scored.
     """
     if is_video(block.paths[0]):
         return []
-    features: list[np.ndarray | Rejected] = []
+    prepared: list[Prepared | Rejected] = []
     for path in block.paths:
         try:
-            features += features_of_pixels(
-                decode(read(path), path), (card.feature,), card.parameters)
+            prepared.append(of_file(path, card, guard))
         except Rejected as reason:
-            features.append(reason)
-    return features
+            prepared.append(reason)
+    return prepared
 
 
-def pictures(network: Any, card: Card, block: Block,
-             prepared: Sequence[np.ndarray | Rejected]) -> list[Row]:
-    """A row for each picture of a block."""
-    scores = iter(_scores(network, card, [feature for feature in prepared
-                                          if not isinstance(feature, Rejected)]))
-    return [Row(path, None, f"not read: {feature}") if isinstance(feature, Rejected)
-            else judged(card, path, next(scores))
-            for path, feature in zip(block.paths, prepared, strict=True)]
+def pictures(network: Any, card: Card, paths: Sequence[bytes],
+             prepared: Sequence[Prepared | Rejected]) -> list[Row]:
+    """A row for each picture."""
+    scores = iter(_scores(network, card, [picture for picture in prepared
+                                          if not isinstance(picture, Rejected)]))
+    return [Row(path, None, f"not read: {picture}") if isinstance(picture, Rejected)
+            else judged(card, path, next(scores), picture)
+            for path, picture in zip(paths, prepared, strict=True)]
 
 
-def video(network: Any, card: Card, path: bytes, count: int, rate: float | None) -> list[Row]:
+def video(network: Any, card: Card, path: bytes, count: int, rate: float | None,
+          guard: Guard | None = None) -> list[Row]:
     """A row for each sampled frame, and one for the whole video, from the frames' probabilities.
+
+    The video is unlike the training pictures if more than half of its frames are.
 
     Args:
         network: maps a batch of features to probabilities (n, 2).
@@ -84,6 +148,7 @@ def video(network: Any, card: Card, path: bytes, count: int, rate: float | None)
         path: of the video.
         count: number of frames, as in ``preprocessing.video.sample``.
         rate: frames per second instead, as in ``preprocessing.video.sample``.
+        guard: what the model knows of its training pictures; None: nothing is compared.
     """
     from hpc_deepfake.predict.clip import verdict
     from preprocessing.video import sample
@@ -91,17 +156,35 @@ def video(network: Any, card: Card, path: bytes, count: int, rate: float | None)
     rows: list[Row] = []
     scores: list[float] = []
     try:
+        kind, digest = facts.FORMATS[0], b""
         for batch in _batches(sample(path, count, rate)):
-            features = [features_of_pixels(frame.pixels, (card.feature,), card.parameters)[0]
-                        for frame in batch]
-            scores += _scores(network, card, features)
-            rows += [judged(card, path, score, "frame", frame.seconds) for frame, score
-                     in zip(batch, scores[-len(batch):], strict=True)]
+            if not rows and guard is not None:
+                kind, digest = _file(path)
+            frames = [of_pixels(frame.pixels, card, guard,
+                                Facts(frame.pixels.shape[1], frame.pixels.shape[0], kind), digest,
+                                drawn=False) for frame in batch]
+            scores += _scores(network, card, frames)
+            rows += [judged(card, path, score, prepared, "frame", frame.seconds)
+                     for frame, score, prepared
+                     in zip(batch, scores[-len(batch):], frames, strict=True)]
         if not rows:
             raise Rejected("no frames")
     except Rejected as reason:
         return [*rows, Row(path, None, f"not read: {reason}", "video")]
-    return [*rows, judged(card, path, verdict(scores), "video")]
+    unlike = [row.unlike for row in rows if row.unlike]
+    return [*rows, judged(card, path, verdict(scores), Prepared(
+        np.empty(0), (f"{len(unlike)} of {plural(len(rows), 'frame')}, the first: "
+                      f"{'; '.join(unlike[0])}",) if 2 * len(unlike) > len(rows) else (),
+        tuple(dict.fromkeys(note for row in rows for note in row.notes))), "video")]
+
+
+def _file(path: bytes) -> tuple[str, bytes]:
+    """Format and digest of a video file."""
+    try:
+        with open(path, "rb") as start:
+            return facts.kind_of(start.read(16)), facts.digest_of_file(path)
+    except OSError as error:
+        raise Rejected(f"cannot be read: {error.strerror}") from None
 
 
 def _batches(frames: Iterator[Frame]) -> Iterator[list[Frame]]:
@@ -110,12 +193,15 @@ def _batches(frames: Iterator[Frame]) -> Iterator[list[Frame]]:
         yield batch
 
 
-def _scores(network: Any, card: Card, features: Sequence[np.ndarray]) -> list[float]:
-    """Calibrated probabilities of features."""
-    return decision.calibrated(card, np.array(probabilities(network, features))).tolist()
+def _scores(network: Any, card: Card, prepared: Sequence[Prepared]) -> list[float]:
+    """Calibrated probabilities of pictures."""
+    return decision.calibrated(card, np.array(probabilities(
+        network, [picture.feature for picture in prepared]))).tolist()
 
 
-def judged(card: Card, path: bytes, probability: float, kind: str = "picture",
+def judged(card: Card, path: bytes, probability: float, prepared: Prepared, kind: str = "picture",
            seconds: float | None = None) -> Row:
     """The row of a picture, frame or video that has a probability, which is calibrated."""
-    return Row(path, probability, decision.verdict(card, probability), kind, seconds)
+    return Row(path, probability,
+               UNLIKE if prepared.unlike else decision.verdict(card, probability), kind, seconds,
+               prepared.unlike, prepared.notes)

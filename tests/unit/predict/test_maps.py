@@ -9,13 +9,14 @@ import cv2
 import numpy as np
 import pytest
 from mean_network import MeanNetwork
+from PIL import ImageDraw
 
-from hpc_deepfake.network.model import Card
+from hpc_deepfake.network.card import Card
 from hpc_deepfake.predict import explain, maps, output
 from preprocessing.ela import Parameters, features_of_pixels
 from preprocessing.picture import decode, read
 
-CARD = Card("raw", Parameters())
+CARD = Card("raw", Parameters(), trained_on={})
 
 
 @pytest.mark.parametrize("path", [
@@ -69,7 +70,65 @@ def test_maps_of_any_shape(size):
         row = output.Row(path, 0.25, "authentic")
         for image in (maps.error_levels(pixels, row, CARD),
                       maps.explanation(pixels, row, CARD, MeanNetwork())):
-            assert image.size[0] > 500 and image.size[1] < 600
+            assert image.size[0] > 500
+
+
+def test_maps_of_error_levels_beyond_the_limit_are_reduced(monkeypatch):
+    """By a whole factor, which is said; at the limit they have the picture's own size."""
+    pixels = np.zeros((300, 400, 3), np.uint8)
+    row = output.Row(b"x.jpg", 0.25, "authentic")
+    width = {}
+    for most in (300 * 400, 300 * 400 - 1, 300 * 400 // 5):
+        monkeypatch.setattr(maps, "MOST", most)
+        width[most] = maps.error_levels(pixels, row, CARD).size[0]
+    assert [*width.values()] == [2 * 400 + 3 * maps._MARGIN] + [2 * 260 + 3 * maps._MARGIN] * 2
+
+
+def test_influence_has_one_scale_for_all_pictures():
+    """A network that is half as sure colours half as much; beyond the scale colours saturate."""
+    pixels = np.full((128, 128, 3), 120, np.uint8)
+    pixels[:32, :32] = 220
+    row = output.Row(b"x.jpg", 0.9, "tampered")
+
+    def red(network) -> int:
+        image = np.asarray(maps.explanation(pixels, row, CARD, network)).astype(int)
+        right = image[maps._HEAD:maps._HEAD + 400, -maps._MARGIN - 400:-maps._MARGIN]
+        return int((right[..., 0] - right[..., 2]).max())
+
+    class Surer(MeanNetwork):
+        factor = 1.0
+
+        def predict_on_batch(self, pictures):
+            odds = (np.divide(*super().predict_on_batch(pictures).T) ** -self.factor)
+            return np.stack([1 / (1 + odds), odds / (1 + odds)], axis=1)
+
+    def of(factor: float) -> int:
+        network = Surer(corner=True)
+        network.factor = factor
+        return red(network)
+
+    assert of(1) == pytest.approx(2 * of(0.5), abs=3) and of(0.5) > 10
+    assert of(20) == of(30)  # full colour
+
+
+def test_a_map_says_what_the_model_is_not_for(monkeypatch):
+    """The model's caveats, the reasons for no verdict, and what red means are in the picture; and
+    no probability where there is no verdict."""
+    written: list[str] = []
+    draw = ImageDraw.ImageDraw.text
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", lambda self, place, text, *rest, **more: (
+        written.append(text), draw(self, place, text, *rest, **more)))
+    card = Card("raw", Parameters(), trained_on={"sample": True})
+    row = output.Row(b"x.jpg", 0.991, "unlike training", unlike=("20×20 pixels are few",))
+    for image in (lambda: maps.error_levels(np.zeros((20, 20, 3), np.uint8), row, card),
+                  lambda: maps.explanation(np.zeros((20, 20, 3), np.uint8), row, card,
+                                           MeanNetwork())):
+        written.clear()
+        image()
+        text = " ".join(written)
+        assert "not for photographs" in text and "20×20 pixels are few" in text
+        assert written[0] == "unlike training" and "99.1%" not in text
+    assert "not where the picture was changed" in text
 
 
 def test_the_map_shows_the_picture_and_its_error_levels(pictures):
@@ -77,10 +136,9 @@ def test_the_map_shows_the_picture_and_its_error_levels(pictures):
     path = sorted((pictures / "Tp").iterdir())[0]
     pixels = decode(read(os.fspath(path)))
     image = np.asarray(maps.error_levels(pixels, output.Row(b"x", 0.9, "tampered"), CARD))
-    small = maps._scaled(pixels)
-    height, width = small.shape[:2]
+    height, width = pixels.shape[:2]  # at its own size
     left = image[maps._HEAD:maps._HEAD + height, maps._MARGIN:maps._MARGIN + width]
-    assert np.array_equal(left, small[..., ::-1])
+    assert np.array_equal(left, pixels[..., ::-1])
     start = 2 * maps._MARGIN + max(width, 260)
     right = image[maps._HEAD:maps._HEAD + height, start:start + width].astype(float)
     levels = features_of_pixels(pixels, ("ela",), Parameters())[0].astype(float)

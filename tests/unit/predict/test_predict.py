@@ -23,7 +23,7 @@ from hpc_deepfake.network import device, model
 from hpc_deepfake.predict import inputs, maps, output, scoring
 from preprocessing.ela import Parameters, features_of_file
 
-CARD = model.Card("raw", Parameters())
+CARD = model.Card("raw", Parameters(), trained_on={})
 
 
 @pytest.fixture
@@ -47,17 +47,22 @@ def expected(path: str | os.PathLike) -> float:
 
 
 def grey(path: Path, level: int, size: tuple[int, int] = (64, 96)) -> Path:
+    """A picture of a grey level, but for one line: one without any content gets no verdict."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", size[::-1], (level,) * 3).save(path)
+    picture = Image.new("RGB", size[::-1], (level,) * 3)
+    picture.paste((level + 9,) * 3, (0, 0, size[1], 1))
+    picture.save(path)
     return path
 
 
 def clip(path: Path, levels: list[int], rate: float = 10) -> Path:
-    """A video of plain frames."""
+    """A video of grey frames, each but for a strip."""
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), rate, (64, 48))
     assert writer.isOpened()
     for level in levels:
-        writer.write(np.full((48, 64, 3), level, np.uint8))
+        frame = np.full((48, 64, 3), level, np.uint8)
+        frame[:8] += 9
+        writer.write(frame)
     writer.release()
     return path
 
@@ -182,7 +187,7 @@ def test_every_format_has_the_networks_predictions(network, tree, capsys, form):
     for name, score in zip(ALL, scores, strict=True):
         assert score is None or score == pytest.approx(expected(tree / name), abs=6e-4)
     assert verdicts[:3] == ["authentic", "tampered", "authentic"]
-    assert verdicts[3] == "not read: empty file"
+    assert verdicts[3].startswith("not read: empty file")
     first, last = err.splitlines()
     assert first.startswith("4 pictures, ") and first.endswith(" images/s on 1 rank")
     assert last == "1 of 5 could not be read"
@@ -243,7 +248,7 @@ def test_pictures_of_the_same_name_have_maps_of_their_own(network, tmp_path, cap
         assert [path.name for path in written] == ["00001-x.png.png", "00003-x.png.png"]
         for path in written:
             with Image.open(path) as image:
-                assert image.size[0] > 2 * maps.SIDE
+                assert image.size[0] > 2 * (maps.SIDE if folder == "why" else maps.LEAST)
     # two pictures, each predicted once, and 1 + 225 times for the explanation
     assert network.predictions == 2 * (1 + 1 + 225)
 

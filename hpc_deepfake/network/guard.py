@@ -1,0 +1,75 @@
+"""What a model can say about a picture beside its probability: whether it is unlike the training
+pictures, or one of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.network.card import Card
+from hpc_deepfake.network.likeness import Profile
+from hpc_deepfake.network.pictures import COPIED, OF_SCENE, Pictures, row_digest
+from preprocessing.facts import Facts
+
+UNLIKE = "unlike training"  # the verdict
+NOT_DRAWN = "not drawn by hpc-deepfake sample, as all training pictures are"
+
+
+@dataclass(frozen=True)
+class Guard:
+    """What a model knows of its training pictures.
+
+    Attributes:
+        profile: what they have in common; without figures if the model doesn't say.
+        sample: whether all of them were drawn by ``hpc-deepfake sample``.
+        pictures: the pictures themselves; None: the model doesn't say.
+    """
+
+    profile: Profile
+    sample: bool = False
+    pictures: Pictures | None = None
+
+    @classmethod
+    def of(cls, card: Card, model: Path) -> Guard:
+        """Of a model and its card.
+
+        Raises:
+            InputError: the card or the file of training pictures is damaged.
+        """
+        stored = (card.trained_on or {}).get("likeness")
+        try:
+            profile = Profile(0) if stored is None else Profile.from_dict(stored)
+        except ValueError as error:
+            raise InputError(f"the card of the model {model}: {error}; copy model.json from the "
+                             "training again") from None
+        return cls(profile, card.sample, Pictures.read(model))
+
+    def unlike(self, row: np.ndarray, raw: np.ndarray | None = None, facts: Facts | None = None,
+               drawn: bool | None = None) -> tuple[str, ...]:
+        """Reasons why a picture is unlike the training pictures; empty: it is like them.
+
+        Args:
+            row: the model's feature, uint8 (S, S, 3).
+            raw: the feature ``raw``.
+            facts: of its file.
+            drawn: whether it says that ``hpc-deepfake sample`` drew it; None: unknown.
+        """
+        reasons = [NOT_DRAWN] if self.sample and drawn is False else []
+        return (*reasons, *self.profile.unlike(row, facts, raw))
+
+    def seen(self, digest: bytes | None, row: np.ndarray,
+             raw: np.ndarray | None = None) -> tuple[str, ...]:
+        """What the model's training has to do with a picture, as notes; empty: nothing known.
+
+        Args:
+            digest: ``facts.digest`` of its file, or of its video's; None: unknown.
+            row: the model's feature, uint8 (S, S, 3).
+            raw: the feature ``raw``.
+        """
+        found = self.pictures and self.pictures.seen(digest, row_digest(row), raw)
+        if not found:
+            return ()
+        return (f"it {'' if found.startswith((COPIED, OF_SCENE)) else 'was '}{found}",)
