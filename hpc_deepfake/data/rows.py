@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -155,14 +155,14 @@ def share(rows: np.ndarray, rank: int, ranks: int) -> np.ndarray:
     return np.array_split(rows, ranks)[rank]
 
 
-def prefetch(load: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
+def prefetch(load: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
     """``load(item)`` of each item in turn, computed in a thread while the previous one is used."""
-    if not items:
-        return
     with ThreadPoolExecutor(1) as pool:
-        pending = pool.submit(load, items[0])
-        for following in range(1, len(items) + 1):
-            ready = pending.result()
-            if following < len(items):
-                pending = pool.submit(load, items[following])
-            yield ready
+        pending: Future[R] | None = None
+        for item in items:
+            following = pool.submit(load, item)
+            if pending is not None:
+                yield pending.result()
+            pending = following
+        if pending is not None:
+            yield pending.result()
