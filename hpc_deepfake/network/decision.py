@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from hpc_deepfake.core.json_data import dictionary, finite
+from hpc_deepfake.core.text import printable
 from hpc_deepfake.metrics import temperature
 from hpc_deepfake.network.card import Card
 from preprocessing.catalogue import LABELS
@@ -73,12 +74,13 @@ def caveats(card: Card) -> tuple[str, ...]:
 
 def how(chosen: dict[str, Any]) -> str:
     """Such as ``for a false positive rate up to 5% on the validation part of x.h5``."""
-    rules = [_RULES[rule["rule"]](finite(rule.get("value")) or 0.0)
-             for rule in (chosen, dictionary(chosen.get("lower"))) if rule.get("rule") in _RULES]
-    return " and ".join(rules) + (f" on {chosen['on']}" if chosen.get("on") else "")
+    rules = [_RULES[str(rule["rule"])](finite(rule.get("value")) or 0.0)
+             for rule in (chosen, dictionary(chosen.get("lower")))
+             if str(rule.get("rule")) in _RULES]
+    return " and ".join(rules) + (f" on {printable(str(chosen['on']))}" if chosen.get("on") else "")
 
 
-_RULES: dict[Any, Callable[[float], str]] = {
+_RULES: dict[str, Callable[[float], str]] = {
     "youden": lambda _: "for the best balanced accuracy",
     "fpr": lambda rate: f"for a false positive rate up to {100 * rate:.3g}%",
     "fnr": lambda rate: f"for a false negative rate up to {100 * rate:.3g}%"}
