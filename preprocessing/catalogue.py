@@ -1,16 +1,16 @@
-"""The list of pictures in folders: path, label and group of every row, in a fixed order."""
+"""The list of pictures: path, label and group of every row, in a fixed order."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import shlex
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
+from functools import partial
+from itertools import chain, repeat
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import TYPE_CHECKING
 from urllib.parse import quote_from_bytes
 
 import numpy as np
@@ -18,10 +18,12 @@ import numpy as np
 from hpc_deepfake.core import watchdog
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.text import plural
+from preprocessing.listing import copies, groups, manifest, parts, sets, walk
+from preprocessing.listing.groups import components
+from preprocessing.listing.item import NO_PART, Item, locate, some, stem
 from preprocessing.names import (
     AUTHENTIC,
     FRAMES,
-    PICTURES,
     TAMPERED,
     VIDEOS,
     Moment,
@@ -30,18 +32,16 @@ from preprocessing.names import (
     parse,
     parse_path,
 )
-from preprocessing.listing.ids import of_video
 
-EXTENSIONS = PICTURES
+if TYPE_CHECKING:
+    from mpi4py.MPI import Comm
+
+__all__ = ["LABELS", "SAMPLE_MARK", "Catalogue", "Moments", "components", "is_sample", "locate",
+           "scan", "scan_manifest", "scan_pair", "with_copies"]
+
 Moments = Callable[[bytes], Sequence[Moment]]  # file name of a video → its frames to use
-FOLDERS = {
-    AUTHENTIC: ("au", "authentic", "real", "original", "pristine"),
-    TAMPERED: ("tp", "sp", "modified tp", "tampered", "fake", "forged"),
-}
 LABELS = ("authentic", "tampered")
 SAMPLE_MARK = "SAMPLE_DATA.txt"  # marks a folder of generated sample data
-_MASK = b"_gt"  # ends the name of a ground-truth mask
-_DEPTH = 3  # levels of folders below the given one that are searched for data sets
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,13 @@ class Catalogue:
         groups: int32 (N), the same for pictures that share a source picture, directly or through
             others, and for all frames of a video; numbered in order of appearance.
         notes: remarks about the list for the user.
+        parts: uint8 (N), the author's split: 0 train, 1 validation, 2 test, ``NO_PART`` where it
+            says nothing; None without one.
+        parts_from: where ``parts`` come from: ``folders`` or ``manifest``.
+        masks: path of the ground-truth mask of each tampered picture or video that has one, by its
+            file's path; both relative to the same root.
+        rules: what grouped each row, such as ``folder``; empty if unknown.
+        given: what else the user has given about the rows (groups and parts of a list of files).
         sample: whether any of the pictures were drawn by this project (``SAMPLE_MARK``).
     """
 
@@ -65,6 +72,11 @@ class Catalogue:
     labels: np.ndarray
     groups: np.ndarray
     notes: list[str] = field(default_factory=list)
+    parts: np.ndarray | None = None
+    parts_from: str = ""
+    masks: dict[bytes, bytes] = field(default_factory=dict)
+    rules: list[str] = field(default_factory=list)
+    given: bytes = b""
     sample: bool = False
 
     def __len__(self) -> int:
@@ -76,63 +88,58 @@ class Catalogue:
                 for path, file in ((path, parse_path(path)[0]) for path in self.paths)]
 
     def digest(self) -> str:
-        """SHA-256 over paths and labels in row order, hexadecimal."""
+        """SHA-256 over paths and labels in row order, and over what a list of files says about
+        groups and parts, hexadecimal."""
         sha = hashlib.sha256(self.labels.tobytes())
         sha.update(b"\0".join(self.paths))
+        sha.update(self.given)
         return sha.hexdigest()
 
-
-def locate(roots: dict[str, Path], path: bytes) -> bytes:
-    """Absolute path of the file of a row, given the roots of the catalogue."""
-    name, _, rest = path.partition(b"/")
-    if os.fsdecode(name) in roots:
-        return os.path.join(os.fsencode(roots[os.fsdecode(name)]), rest)
-    return os.path.join(os.fsencode(roots[""]), path)
+    def grouped(self) -> str:
+        """What each rule grouped, as text; empty if that is unknown."""
+        return groups.summary(self.rules, self.groups) if self.rules else ""
 
 
 def _default_moments(path: bytes) -> Sequence[Moment]:
     return evenly(FRAMES)
 
 
-def scan(data: Path, moments: Moments = _default_moments, one_class: bool = False) -> Catalogue:
-    """Catalogue of all data sets in a folder (CASIA 1, CASIA 2, real/ and fake/ …).
+def scan(data: Path, moments: Moments = _default_moments, one_class: bool = False,
+         group_by: str = "auto") -> Catalogue:
+    """Catalogue of all data sets in a folder: real/ and fake/, CASIA, and others that docs/data.md
+    lists.
+
+    Only a few pictures are opened; ``with_copies`` finds files with the same bytes.
 
     Args:
         data: the folder.
         moments: the frames of a video that become rows, given the file name of the video.
         one_class: accept a folder of one class only, such as ``Au/`` alone.
+        group_by: one of ``groups.BY``.
 
     Raises:
-        InputError: there is no such folder, or no data set in it.
+        InputError: there is no such folder, no data set in it, or only one class.
     """
     if not data.is_dir():
-        raise InputError(f"there is no folder of pictures '{data}'. {_advice(data)}")
+        raise InputError(f"there is no folder of pictures '{data}'. {_sample_advice(data)}")
     notes: list[str] = []
-    data_sets = list(_data_sets(data, 0, notes, set()))
-    if one_class and not data_sets:
-        data_sets = list(_data_sets(data, 0, notes, set(), any))
-    real = [(home, folders) for home, folders in data_sets if not is_sample(home)]
-    if real and len(real) < len(data_sets):
+    places = list(sets.search(data, notes, set()))
+    if one_class and not places:
+        places = list(sets.search(data, notes, set(), classes=any))
+    real = [place for place in places if not is_sample(place.home)]
+    if real and len(real) < len(places):
         notes.append("generated sample data left out, since there are other pictures")
-        data_sets = real
-    entries: list[_Entry] = []
+        places = real
     seen: set[tuple[int, int]] = set()
-    for home, folders in data_sets:
-        prefix = b"" if home == data else os.fsencode(home.relative_to(data)) + b"/"
-        for label, names in folders.items():
-            for name in names:
-                top = prefix + os.fsencode(name) + b"/"
-                entries += _entries(home / name, top, label, prefix, moments, notes, seen)
-    if not entries:
-        raise InputError(f"no pictures in '{data}': looked for folders Au/ and Tp/ (or Sp/), "
-                         f"or real/ and fake/, down to {_DEPTH} levels. "
-                         + "".join(f"({note}) " for note in notes) + _advice(data))
-    return replace(_catalogue({"": data.resolve()}, entries, notes, one_class),
-                   sample=any(is_sample(home) for home, _ in data_sets))
+    listed = [sets.listed(place, notes, seen) for place in places]
+    if not any(each.items for each in listed):
+        raise InputError(_nothing(data, notes))
+    return replace(_catalogue({"": data.resolve()}, listed, moments, group_by, notes, one_class),
+                   sample=any(is_sample(place.home) for place in places))
 
 
-def scan_pair(authentic: Path | None, tampered: Path | None,
-              moments: Moments = _default_moments) -> Catalogue:
+def scan_pair(authentic: Path | None, tampered: Path | None, moments: Moments = _default_moments,
+              group_by: str = "auto") -> Catalogue:
     """Catalogue of authentic pictures of one data set and tampered ones of another, or of pictures
     of one class only.
 
@@ -143,32 +150,96 @@ def scan_pair(authentic: Path | None, tampered: Path | None,
         authentic: folder of the authentic pictures; None: there are none.
         tampered: folder of the tampered pictures; None: there are none.
         moments: as in ``scan``.
+        group_by: as in ``scan``.
 
     Raises:
         InputError: a folder is missing or has no pictures.
     """
     roots: dict[str, Path] = {}
-    entries: list[_Entry] = []
     notes: list[str] = []
+    listed: list[sets.Listed] = []
     seen: set[tuple[int, int]] = set()
-    for label, folder in ((AUTHENTIC, authentic), (TAMPERED, tampered)):
-        if folder is None:
+    for label, place in ((AUTHENTIC, authentic), (TAMPERED, tampered)):
+        if place is None:
             continue
-        if not folder.is_dir():
-            raise InputError(f"there is no folder of {LABELS[label]} pictures '{folder}': "
+        if not place.is_dir():
+            raise InputError(f"there is no folder of {LABELS[label]} pictures '{place}': "
                              f"check --{LABELS[label]}")
-        inside = _class_folders(_subfolders(folder, notes))[label]
-        start = len(entries)
-        for name in inside or [""]:
-            top = os.fsencode(os.path.join(LABELS[label], name, ""))
-            entries += _entries(folder / name, top, label, b"", moments, notes, seen)
-        if len(entries) == start:
-            raise InputError(f"no pictures in the folder of {LABELS[label]} ones, '{folder}': "
+        inside = sets.class_folders(walk.subfolders(place, notes))[label]
+        found = [sets.pictures_of(place / name, os.fsencode(os.path.join(LABELS[label], name, "")),
+                                  label, notes, seen) for name in inside or [""]]
+        if not any(each.items for each in found):
+            raise InputError(f"no pictures in the folder of {LABELS[label]} ones, '{place}': "
                              f"check --{LABELS[label]}")
-        roots[LABELS[label]] = folder.resolve()
+        listed += found
+        roots[LABELS[label]] = place.resolve()
     one_class = authentic is None or tampered is None
-    return replace(_catalogue(roots, entries, notes, one_class), sample=any(
+    return replace(_catalogue(roots, listed, moments, group_by, notes, one_class), sample=any(
         is_sample(place) for root in roots.values() for place in (root, root.parent)))
+
+
+def scan_manifest(file: Path, data: Path | None = None, moments: Moments = _default_moments,
+                  one_class: bool = False, group_by: str = "auto") -> Catalogue:
+    """Catalogue of the pictures and videos that a list of files names (``manifest.read``).
+
+    Args:
+        file: the list.
+        data: the folder that its paths are relative to; that of the list by default.
+        moments: as in ``scan``.
+        one_class: as in ``scan``.
+        group_by: as in ``scan``, for rows without a group.
+
+    Raises:
+        InputError: the list can't be read or understood, or names files that don't exist.
+    """
+    root = file.parent if data is None else data
+    found = manifest.read(file, root)
+    listed = sets.Listed(found.items, found.masks, 0)
+    catalogue = _catalogue({"": root.resolve()}, [listed], moments, group_by, [], one_class,
+                           "manifest")
+    return replace(catalogue, given=found.given, sample=any(is_sample(root / os.fsdecode(place))
+                                                            for place in found.folders))
+
+
+def with_copies(catalogue: Catalogue | None, comm: Comm | None = None) -> Catalogue | None:
+    """The catalogue with files of the same bytes in one group; with ``comm`` collective.
+
+    Args:
+        catalogue: on rank 0; None on other ranks.
+        comm: all ranks, which share the reading.
+
+    Returns:
+        It on rank 0; None on other ranks.
+    """
+    watchdog.enter("comparing files of equal size")
+    rows: dict[bytes, int] = {}  # first row of each file
+    if catalogue is not None:
+        for row, path in enumerate(catalogue.paths):
+            rows.setdefault(parse_path(path)[0], row)
+        files = [locate(catalogue.roots, path) for path in rows]
+    found = copies.identical(files if catalogue is not None else [], comm)
+    if catalogue is None or not found:
+        return catalogue
+    first = list(rows.values())
+    keys = [(f"{group}",) for group in catalogue.groups.tolist()]
+    by_group: dict[int, list[str]] = {}
+    for number, members in enumerate(found):
+        for member in members:
+            by_group.setdefault(int(catalogue.groups[first[member]]), []).append(f"copy {number}")
+    joined = components((*key, *by_group.get(group, ())) for key, group in zip(
+        keys, catalogue.groups.tolist(), strict=True))
+    paths = list(rows)
+    notes = [f"{plural(sum(map(len, found)), 'file')} in {plural(len(found), 'set')} of the same "
+             "bytes, each set in one group: "
+             + some([b" = ".join(paths[member] for member in members[:2]) for members in found], 2)]
+    both = [members for members in found
+            if len({int(catalogue.labels[first[member]]) for member in members}) > 1]
+    if both:
+        notes.append(f"{plural(len(both), 'set')} of the same bytes in both classes, so one label "
+                     "is wrong: "
+                     + some([b" = ".join(paths[member] for member in members[:2])
+                             for members in both], 2))
+    return replace(catalogue, groups=joined, notes=[*catalogue.notes, *notes])
 
 
 def is_sample(folder: Path) -> bool:
@@ -176,183 +247,101 @@ def is_sample(folder: Path) -> bool:
     return (folder / SAMPLE_MARK).exists()
 
 
-def _advice(data: Path) -> str:
+def _sample_advice(data: Path) -> str:
     return (f"Name your folder with --data DIR, or make sample data first:\n"
             f"  hpc-deepfake sample --out {shlex.quote(str(data / 'sample'))}")
 
 
-class _Entry(NamedTuple):
-    """A row: path and label. ``scene`` is the path without the folder of the class, which a picture
-    of the other class may share."""
-
-    path: bytes
-    label: int
-    scene: bytes
-
-
-def _entries(folder: Path, top: bytes, label: int, home: bytes, moments: Moments,
-             notes: list[str], seen: set[tuple[int, int]]) -> Iterator[_Entry]:
-    """Rows of the folder of a class.
-
-    Args:
-        folder: the folder.
-        top: its path relative to the root, with a final slash.
-        label: label of its pictures.
-        home: path of its data set relative to the root, with a final slash unless empty.
-        moments: the frames of a video that become rows.
-        notes: gets remarks for the user.
-        seen: device and inode of the folders visited so far.
-    """
-    videos = rows = 0
-    for name in _pictures(folder, notes, seen):
-        watchdog.advance()
-        if name.lower().endswith(VIDEOS):
-            frames = moments(os.path.join(os.fsencode(folder), name))
-            videos, rows = videos + 1, rows + len(frames)
-            for moment in frames:
-                yield _Entry(frame_path(top + name, moment), label, home + name)
-        else:
-            yield _Entry(top + name, label, home + name)
-    if videos:
-        notes.append(f"{folder}: {rows:,} frames of {videos:,} videos")
+def _nothing(data: Path, notes: list[str]) -> str:
+    """Why no pictures were found in a folder, and the ways out."""
+    names = [name for name in walk.subfolders(data, []) if not name.startswith(".")]
+    there = f"It has the folders {some([os.fsencode(name) for name in names], 5)}. " if names \
+        else ""
+    return (f"no pictures in '{data}': looked for a folder of each class (real/ and fake/, Au/ and "
+            f"Tp/, and others that docs/data.md lists), down to {sets.DEPTH} levels, and for "
+            f"COVERAGE, IMD2020, NIST16 and DFDC. {there}"
+            + "".join(f"({note}) " for note in notes)
+            + "Name the folders of the classes real and fake; or give one folder for each class "
+            "with --authentic DIR --tampered DIR; or list the files with their labels, with "
+            "--manifest LIST.csv; or " + _sample_advice(data).replace("Name", "name", 1))
 
 
-def _subfolders(folder: Path, notes: list[str]) -> list[str]:
-    try:
-        with os.scandir(folder) as entries:
-            return sorted(entry.name for entry in entries
-                          if entry.is_dir(follow_symlinks=False)
-                          or (entry.is_symlink() and os.path.isdir(entry.path)))
-    except OSError as error:  # lost+found and the like
-        notes.append(f"{folder} left out: {error.strerror}")
-        return []
-
-
-def _class_folders(names: list[str]) -> dict[int, list[str]]:
-    """Those of the names that are folders of a class, by label."""
-    folders: dict[int, list[str]] = {AUTHENTIC: [], TAMPERED: []}
-    for name in names:
-        for label, accepted in FOLDERS.items():
-            if name.lower() in accepted:
-                folders[label].append(name)
-    return folders
-
-
-def _is_new(folder: Path | bytes, seen: set[tuple[int, int]]) -> bool:
-    """Whether ``folder`` was not visited yet: a link may lead back up, or to another data set."""
-    status = os.stat(folder)
-    key = (status.st_dev, status.st_ino)
-    new = key not in seen
-    seen.add(key)
-    return new
-
-
-def _data_sets(folder: Path, depth: int, notes: list[str], seen: set[tuple[int, int]],
-               classes: Callable[[Iterable[object]], bool] = all
-               ) -> Iterator[tuple[Path, dict[int, list[str]]]]:
-    """Folders that contain both classes, or with ``any`` one of them, with the names of their class
-    folders by label."""
-    if not _is_new(folder, seen):
-        return
-    names = [name for name in _subfolders(folder, notes) if not name.startswith(".")]
-    folders = _class_folders(names)
-    if classes(folders.values()):
-        others = [name for name in names if name not in chain(*folders.values())]
-        if others:  # ground-truth masks, for example
-            notes.append(f"{folder}: left out {', '.join(others)}")
-        yield folder, folders
-    elif depth < _DEPTH:
-        for name in names:
-            yield from _data_sets(folder / name, depth + 1, notes, seen, classes)
-
-
-def _pictures(folder: Path, notes: list[str], seen: set[tuple[int, int]]) -> list[bytes]:
-    """Pictures and videos below ``folder``, relative to it, sorted by their bytes."""
-    def fail(error: OSError) -> NoReturn:
-        raise InputError(f"cannot list {os.fsdecode(error.filename)}: {error.strerror}")
-
-    top = os.fsencode(folder)
-    pictures: list[bytes] = []
-    others: Counter[str] = Counter()
-    for current, folders, files in os.walk(top, followlinks=True, onerror=fail):
-        if not _is_new(current, seen):
-            folders.clear()
-            continue
-        folders.sort()
-        watchdog.advance()
-        inside = current[len(top):].lstrip(b"/")
-        for name in files:
-            if name.startswith(b"."):
-                continue
-            stem, ending = os.path.splitext(name.lower())
-            if stem.endswith(_MASK):
-                others["ground-truth masks"] += 1
-            elif ending in PICTURES or ending in VIDEOS:
-                pictures.append(inside + b"/" + name if inside else name)
-            else:
-                others[os.fsdecode(ending) or "no extension"] += 1
-    if others:
-        kinds = ", ".join(f"{count} {kind}" for kind, count in others.most_common(4))
-        notes.append(f"{folder}: {plural(others.total(), 'file')} left out, not named like "
-                     f"pictures or videos ({kinds})")
-    return sorted(pictures)
-
-
-def _catalogue(roots: dict[str, Path], entries: list[_Entry], notes: list[str],
-               one_class: bool = False) -> Catalogue:
-    paths = [entry.path for entry in entries]
-    labels = np.fromiter((entry.label for entry in entries), np.uint8, len(entries))
-    keys: list[tuple[str, ...]] = []
-    contradictions: dict[str, None] = {}  # an ordered set, since a video has many rows
-    for path, label, scene in entries:
-        stem = scene.rpartition(b".")[0]
-        name = os.fsdecode(stem.rpartition(b"/")[2])
-        parsed = parse(name)
-        if parsed is None:  # real/0001.png and fake/0001.png are of the same scene
-            shown = of_video(name) if scene.lower().endswith(VIDEOS) else None
-            keys.append(shown.ids if shown else (f"scene {os.fsdecode(stem)}",))
-        else:
-            keys.append(parsed.sources)
-            if parsed.label != label:
-                contradictions.setdefault(os.fsdecode(parse_path(path)[0]))
-    if contradictions:
-        notes.append(f"{plural(len(contradictions), 'name')} in the folder of the other class, "
-                     "labelled by the folder: "
-                     + ", ".join(list(contradictions)[:3])
-                     + (" …" if len(contradictions) > 3 else ""))
-    missing = set(range(2)) - set(labels.tolist())
+def _catalogue(roots: dict[str, Path], listed: Sequence[sets.Listed], moments: Moments,
+               group_by: str, notes: list[str], one_class: bool = False,
+               parts_from: str = "folders") -> Catalogue:
+    items = sets.with_coco([item for each in listed for item in each.items])
+    missing = set(range(2)) - {item.label for item in items}
     if missing and not one_class:
         raise InputError(f"no {LABELS[missing.pop()]} pictures in "
-                         + ", ".join(str(root) for root in roots.values()))
-    return Catalogue(roots, paths, labels, components(keys), notes)
+                         + ", ".join(str(root) for root in roots.values())
+                         + ": add a folder of them beside the others, or give one folder for each "
+                         "class with --authentic DIR --tampered DIR")
+    masks = {path: mask for each in listed for path, mask in each.masks.items()}
+    left = sum(each.left for each in listed)
+    if masks or left:
+        notes.append(
+            f"{plural(len(masks) + left, 'ground-truth mask')}, not counted as pictures: "
+            f"{len(masks):,} of tampered pictures" + (f" ({some([*masks.values()], 1)})"
+                                                      if masks else "")
+            + (f", {left:,} others" if left else ""))
+    items, parts_found = _parts(items, parts_from, notes)
+    keys = groups.keys_of(items, partial(locate, roots), group_by)
+    notes += keys.notes
+    _contradictions(items, notes)
+    paths, counts = _rows(items, roots, moments, notes)
+    labels = np.repeat(np.fromiter((item.label for item in items), np.uint8, len(items)), counts)
+    if not paths:
+        raise InputError("the videos have no frames: check them, or --frame-rate")
+    return Catalogue(
+        roots, paths, labels, np.repeat(components(keys.keys), counts), notes,
+        None if parts_found is None else np.repeat(parts_found, counts),
+        "" if parts_found is None else parts_from, masks,
+        list(chain.from_iterable(map(repeat, keys.rules, counts.tolist()))))
 
 
-def components(keys: Iterable[tuple[str, ...]]) -> np.ndarray:
-    """Group of each row: rows that share a key, directly or through others, are in one group.
+def _rows(items: Sequence[Item], roots: dict[str, Path], moments: Moments,
+          notes: list[str]) -> tuple[list[bytes], np.ndarray]:
+    """Paths of all rows, and the number of rows of each item."""
+    paths: list[bytes] = []
+    counts = np.ones(len(items), np.int64)
+    videos: dict[bytes, list[int]] = {}  # rows of the videos of each class folder
+    for number, item in enumerate(items):
+        if not item.path.lower().endswith(VIDEOS):
+            paths.append(item.path)
+            continue
+        watchdog.advance()
+        frames = moments(locate(roots, item.path))
+        counts[number] = len(frames)
+        top = item.path[:len(item.path) - len(item.inside)].rstrip(b"/")
+        videos.setdefault(top, []).append(len(frames))
+        paths += [frame_path(item.path, moment) for moment in frames]
+    notes += [f"{os.fsdecode(locate(roots, top))}: {sum(rows):,} frames of {len(rows):,} videos"
+              for top, rows in videos.items()]
+    return paths, counts
 
-    Returns:
-        int32 (N), numbered from 0 in order of appearance.
-    """
-    parent: list[int] = []
-    number: dict[str, int] = {}
 
-    def find(node: int) -> int:
-        while parent[node] != node:
-            parent[node] = parent[parent[node]]
-            node = parent[node]
-        return node
+def _parts(items: list[Item], parts_from: str,
+           notes: list[str]) -> tuple[list[Item], np.ndarray | None]:
+    """The author's split, uint8 (number of items); None if there is none, as with one part only."""
+    found = np.fromiter((item.part for item in items), np.uint8, len(items))
+    present = set(found.tolist()) - {NO_PART}
+    if not present or (parts_from == "folders" and len(present) < 2):
+        return items, None
+    notes.append(f"the author's split is kept ({parts_from}): " + ", ".join(
+        f"{plural(int((found == part).sum()), 'file')} in the {parts.names_of({part})} part"
+        for part in sorted(present))
+        + (f", {plural(int((found == NO_PART).sum()), 'file')} in none"
+           if (found == NO_PART).any() else ""))
+    return items, found
 
-    first = []
-    for row in keys:
-        nodes = []
-        for key in row:
-            node = number.setdefault(key, len(parent))
-            if node == len(parent):
-                parent.append(node)
-            nodes.append(find(node))
-        for node in nodes[1:]:
-            parent[find(node)] = find(nodes[0])
-        first.append(nodes[0])
-    names: dict[int, int] = {}
-    return np.fromiter((names.setdefault(find(node), len(names)) for node in first),
-                       np.int32, len(first))
+
+def _contradictions(items: Sequence[Item], notes: list[str]) -> None:
+    """Note names of CASIA's that say another class than the folder."""
+    contrary = []
+    for item in items:
+        parsed = parse(os.fsdecode(stem(item.path)))
+        if parsed and parsed.label != item.label:
+            contrary.append(item.path)
+    if contrary:
+        notes.append(f"{plural(len(contrary), 'name')} in the folder of the other class, labelled "
+                     f"by the folder: {some(contrary)}")

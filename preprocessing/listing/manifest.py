@@ -1,0 +1,211 @@
+"""A list of files with their labels, as CSV or JSON lines, for any data set."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hpc_deepfake.core import json_data
+from hpc_deepfake.core.errors import InputError, reason
+from hpc_deepfake.core.text import plural, printable
+from preprocessing.listing import parts, sets
+from preprocessing.listing.item import NO_PART, Item, encoded, folder
+from preprocessing.names import AUTHENTIC, PICTURES, TAMPERED, VIDEOS
+
+COLUMNS = ("path", "label", "mask", "group", "part")
+_DELIMITERS = ",;\t|"
+_MOST_ERRORS = 5  # that are shown
+
+
+class Read(NamedTuple):
+    """What a list says.
+
+    Attributes:
+        items: pictures and videos, in the order of the list.
+        masks: mask by path of the picture, both relative to the root.
+        given: digest of groups and parts; empty where the list has none.
+        folders: of the pictures, and those above them, relative to the root.
+    """
+
+    items: list[Item]
+    masks: dict[bytes, bytes]
+    given: bytes
+    folders: set[bytes]
+
+
+class _Problem(Exception):
+    """What is wrong with a line."""
+
+
+def read(file: Path, root: Path) -> Read:
+    """Read a list of files: CSV with a header (separated by comma, semicolon, tab or bar), or, if
+    its name ends in ``.jsonl``, ``.ndjson`` or ``.json``, a JSON object on each line.
+
+    ``path`` and ``label`` are required; ``mask``, ``group`` and ``part`` may be missing or empty,
+    and other columns are not used. A label is 0 or 1, or a name that a folder of the class could
+    have, such as real, REAL, fake, authentic, tampered.
+
+    Args:
+        file: the list, in UTF-8.
+        root: the folder that paths are relative to; absolute ones must be below it.
+
+    Raises:
+        InputError: it can't be read; or a line is wrong, or names a file that doesn't exist: all
+            such lines are counted, and the first ones named.
+    """
+    items: list[Item] = []
+    masks: dict[bytes, bytes] = {}
+    problems: list[str] = []
+    count = 0
+    given = hashlib.sha256()
+    line_of: dict[bytes, int] = {}
+    exists = _Existing(root)
+    for line, row in _rows(file):
+        try:
+            path = _path(row, "path", root)
+            if path in line_of:
+                raise _Problem(f"{_shown(path)} is also on line {line_of[path]}: keep one of them")
+            label = _label(row)
+            line_of[path] = line
+            if not exists(path):
+                raise _Problem(f"there is no file {_shown(path)}")
+            if not path.lower().endswith(PICTURES + VIDEOS):
+                raise _Problem(f"{_shown(path)} is not named like a picture or video: rename it, "
+                               "or take it out")
+            mask = _path(row, "mask", root) if _text(row, "mask") else b""
+            if mask and not exists(mask):
+                raise _Problem(f"there is no file {_shown(mask)}, the mask of {_shown(path)}")
+            group, part = _text(row, "group"), _part(row)
+        except _Problem as problem:
+            count += 1
+            if len(problems) < _MOST_ERRORS:
+                problems.append(f"line {line}: {problem}")
+            continue
+        keys = (f"manifest {group}",) if group else ()
+        items.append(Item(path, label, b"", path, part, "manifest" if keys else "", keys))
+        given.update(f"{group}\0{part}\0".encode("utf-8", "surrogatepass"))
+        if mask and label == TAMPERED:
+            masks[path] = mask
+    if count:
+        more = f"\n  and {count - len(problems):,} more" if count > len(problems) else ""
+        raise InputError(f"{plural(count, 'line')} of {file} can't be used (paths are relative to "
+                         f"{root}; another folder: --data DIR):\n  " + "\n  ".join(problems) + more)
+    if not items:
+        raise InputError(f"{file} lists no pictures: give a line for each, with path and label")
+    plain = all(not item.keys and item.part == NO_PART for item in items)
+    places = {folder(item.path) for item in items}
+    return Read(items, masks, b"" if plain else given.digest(), places | set(map(folder, places)))
+
+
+def _rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Number and values of each line."""
+    try:
+        with open(file, encoding="utf-8-sig", newline="") as stream:
+            if file.suffix.lower() in (".jsonl", ".ndjson", ".json"):
+                for line, text in enumerate(stream, 1):
+                    if text.strip():
+                        yield line, _object(file, line, text)
+                return
+            header = stream.readline()
+            delimiter = max(_DELIMITERS, key=header.count)
+            names = [name.strip().lower()
+                     for name in next(csv.reader([header], delimiter=delimiter), [])]
+            lacking = [name for name in COLUMNS[:2] if name not in names]
+            if lacking:
+                raise InputError(
+                    f"{file} has no column {' and no column '.join(lacking)}: begin it with a line "
+                    f"of the columns' names, like {','.join(COLUMNS)}, of which path and label are "
+                    "required")
+            reader = csv.reader(stream, delimiter=delimiter, strict=True)
+            for values in reader:
+                if any(map(str.strip, values)):
+                    if len(values) > len(names):
+                        raise InputError(f"{file}, line {reader.line_num + 1}: {len(values)} "
+                                         f"values for {len(names)} columns: put values that "
+                                         f"contain '{delimiter}' in double quotes")
+                    yield reader.line_num + 1, dict(zip(names, values, strict=False))
+    except csv.Error as error:
+        raise InputError(f"{file}, line {reader.line_num + 1}: {error}; repair the line") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read the list {file}: {reason(error)}; check --manifest") \
+            from None
+
+
+def _object(file: Path, line: int, text: str) -> dict[str, Any]:
+    try:
+        value = json_data.parse(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise InputError(f"{file}, line {line}: not a JSON object; give one on each line, like "
+                         + json.dumps({"path": "a/1.jpg", "label": "real"}))
+    return value
+
+
+def _text(row: dict[str, Any], name: str) -> str:
+    value = row.get(name)
+    if value is None:
+        return ""
+    if isinstance(value, (dict, list, float)):
+        raise _Problem(f"{name} is {json.dumps(value)[:40]}, not a text")
+    return str(int(value) if isinstance(value, bool) else value).strip()
+
+
+def _label(row: dict[str, Any]) -> int:
+    text = _text(row, "label")
+    if text in ("0", "1"):
+        return (AUTHENTIC, TAMPERED)[int(text)]
+    label = sets.label_of(text)
+    if label is None:
+        raise _Problem(f"label '{printable(text)[:40]}' is unknown: give 0, authentic, real, or "
+                       "1, tampered, fake")
+    return label
+
+
+def _part(row: dict[str, Any]) -> int:
+    text = _text(row, "part")
+    part = parts.part_of(text)
+    if text and part == NO_PART:
+        raise _Problem(f"part '{printable(text)[:40]}' is unknown: give train, validation or test, "
+                       "or leave it empty")
+    return part
+
+
+def _path(row: dict[str, Any], name: str, root: Path) -> bytes:
+    """A path of a row, relative to the root."""
+    text = _text(row, name)
+    if not text or "\0" in text:
+        raise _Problem(f"{name} is empty" if not text else f"{name} has a zero byte")
+    top = os.path.abspath(os.fsencode(root))
+    path = os.path.normpath(os.path.join(top, encoded(text)))
+    if not path.startswith(top.rstrip(b"/") + b"/"):
+        raise _Problem(f"{_shown(path)} is not below {root}: name a folder that has all files with "
+                       "--data DIR")
+    return path[len(top.rstrip(b"/")) + 1:]
+
+
+class _Existing:
+    """Whether files exist below a folder, by listing each folder once instead of asking for each
+    file."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = os.fsencode(root)
+        self._names: dict[bytes, set[bytes]] = {}
+
+    def __call__(self, path: bytes) -> bool:
+        place = folder(path)
+        if place not in self._names:
+            try:
+                self._names[place] = set(os.listdir(os.path.join(self._root, place) or b"."))
+            except OSError:
+                self._names[place] = set()
+        return path.rpartition(b"/")[2] in self._names[place]
+
+
+def _shown(path: bytes) -> str:
+    return printable(os.fsdecode(path))

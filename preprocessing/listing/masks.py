@@ -1,0 +1,171 @@
+"""Ground-truth masks among pictures: by name and place, confirmed by their content."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from itertools import groupby, takewhile
+from typing import NamedTuple
+
+import numpy as np
+
+from preprocessing.listing.item import folder, stem
+from preprocessing.names import VIDEOS, Nth
+
+_SAMPLE = 24  # files of a kind whose content is looked at; fewer are looked at one by one
+_PURE = 0.9  # share of a mask's pixels that are near the ends of the range
+_NEAR = 24  # levels
+_WORDS = rb"(?:ground[-_ ]?truths?|gts?|masks?|msk|edge_?masks?|probe_?mask|donor_?mask)"
+_NAME = re.compile(rb"(.*[^-_ .])[-_ .]+" + _WORDS + rb"(?:[-_ ]?\d{1,2})?", re.DOTALL)
+_PREFIX = re.compile(rb"(?:mask|gt)[-_ ]+(.+)", re.DOTALL)
+_PLACE = re.compile(
+    rb"(?:.*[-_ .])?(?:" + _WORDS + rb"|annotations?|segmentations?|annots?)(?:[-_ .].*)?",
+    re.DOTALL)
+_HINTS = (b"mask", b"msk", b"gt", b"truth", b"annot", b"segm")
+_LOSSLESS = (b".png", b".bmp", b".gif", b".tif", b".tiff")
+# of several masks of a picture, that of the changed region comes first
+_LATER = re.compile(rb"donor|copy|paste|edge|inpaint_mask|segm")
+
+
+class Candidate(NamedTuple):
+    """A file that may be a mask.
+
+    Attributes:
+        path: of the file.
+        picture: stem of the picture that it may belong to, in lower case.
+        why: what makes it a candidate: ``name``, ``place``, or ``pair`` (a picture of the same name
+            with another extension lies beside it).
+    """
+
+    path: bytes
+    picture: bytes
+    why: str
+
+
+@cache
+def is_place(name: bytes) -> bool:
+    """Whether a folder is named like one of masks, or a path has such a folder."""
+    lower = name.lower()
+    return any(hint in lower for hint in _HINTS) and any(
+        _PLACE.fullmatch(part) for part in lower.split(b"/"))
+
+
+def in_place(path: bytes) -> Candidate:
+    """A file in a folder of masks."""
+    name = stem(path.lower())
+    match = _NAME.fullmatch(name) or _PREFIX.fullmatch(name)
+    return Candidate(path, match[1] if match else name, "place")
+
+
+def candidates(paths: Sequence[bytes]) -> dict[bytes, Candidate]:
+    """Files that are named or placed like masks, by path.
+
+    Args:
+        paths: sorted, so that files of a folder with the same stem are neighbours.
+    """
+    found: dict[bytes, Candidate] = {}
+    for path in paths:
+        lower = path.lower()
+        if any(hint in lower for hint in _HINTS):
+            name = stem(lower)
+            if match := _NAME.fullmatch(name) or _PREFIX.fullmatch(name):
+                found[path] = Candidate(path, match[1], "name")
+            elif is_place(folder(path)):
+                found[path] = in_place(path)
+    for _, group in groupby(paths, lambda path: path.rpartition(b".")[0]):
+        same = list(group)
+        if len(same) > 1:
+            for path in same:
+                if path not in found and path.lower().endswith(_LOSSLESS):
+                    found[path] = Candidate(path, stem(path.lower()), "pair")
+    return found
+
+
+def confirmed(found: Iterable[Candidate], paths: Iterable[bytes],
+              read: Callable[[bytes], bool | None]) -> tuple[list[Candidate], list[Candidate]]:
+    """Which candidates are masks.
+
+    A few files of each kind are looked at, and of small kinds all; where none can be read, name and
+    place decide. A file without them (``pair``) must look like a mask.
+
+    Args:
+        found: candidates of a data set.
+        paths: of all its files.
+        read: whether the file at a path has two values; None if it can't be read.
+
+    Returns:
+        The masks, and the candidates that are pictures after all.
+    """
+    found = list(found)
+    masked = {candidate.path for candidate in found}
+    stems = {stem(path.lower()) for path in paths if path not in masked}
+    kinds: dict[tuple[bytes, str, bool], list[Candidate]] = defaultdict(list)
+    for candidate in found:
+        top = folder(candidate.path) if candidate.why == "place" else \
+            candidate.path.partition(b"/")[0]
+        kinds[top, candidate.why, candidate.picture in stems].append(candidate)
+    masks: list[Candidate] = []
+    pictures: list[Candidate] = []
+    for (_, why, _), kind in kinds.items():
+        default = why != "pair"
+        if len(kind) <= _SAMPLE:
+            for candidate in kind:
+                answer = read(candidate.path)
+                (masks if (default if answer is None else answer) else pictures).append(candidate)
+            continue
+        answers = [read(kind[at].path) for at in np.linspace(0, len(kind) - 1, _SAMPLE, dtype=int)]
+        known = [answer for answer in answers if answer is not None]
+        (masks if (2 * sum(known) > len(known) if known else default) else pictures).extend(kind)
+    return masks, pictures
+
+
+def two_valued(path: bytes) -> bool | None:
+    """Whether nearly all pixels of a picture, or of a video's first frame, are at the ends of their
+    range (saved as JPEG, a mask has others along its edges); None if it can't be read."""
+    from preprocessing import picture, video
+
+    try:
+        if path.lower().endswith(VIDEOS):
+            frame = next(iter(video.frames(path, [Nth(1, 10_000)])))
+            if isinstance(frame, picture.Rejected):
+                return None
+            pixels = frame.pixels
+        else:
+            pixels = picture.decode(picture.read(path))
+    except picture.Rejected:
+        return None
+    across, down = (max(1, size // 256) for size in pixels.shape[:2])
+    small = pixels[::across, ::down].reshape(-1, 3).astype(np.int16)
+    pure = (small <= _NEAR) | (small >= small.max(0) - _NEAR)
+    return bool(pure.all(1).mean() >= _PURE)
+
+
+def matched(masks: Iterable[Candidate], pictures: Iterable[bytes]) -> dict[bytes, bytes]:
+    """The mask of each picture that has one: same name, in the nearest folder.
+
+    Args:
+        masks: confirmed.
+        pictures: paths of the pictures that may have a mask.
+    """
+    by_stem: dict[bytes, list[bytes]] = defaultdict(list)
+    for path in pictures:
+        by_stem[stem(path.lower())].append(path)
+    chosen: dict[bytes, tuple[tuple[bool, int], bytes]] = {}
+    for candidate in masks:
+        same = [path for path in by_stem.get(candidate.picture, ())
+                if path.lower().endswith(VIDEOS) == candidate.path.lower().endswith(VIDEOS)]
+        near = [_shared(path, candidate.path) for path in same]
+        for path, distance in zip(same, near, strict=True):
+            if distance == max(near):
+                rank = bool(_LATER.search(candidate.path.lower())), -distance
+                if path not in chosen or rank < chosen[path][0]:
+                    chosen[path] = rank, candidate.path
+    return {path: mask for path, (_, mask) in chosen.items()}
+
+
+def _shared(first: bytes, second: bytes) -> int:
+    """Number of folders that two paths have in common at their beginning."""
+    pairs = zip(first.split(b"/")[:-1], second.split(b"/")[:-1], strict=False)
+    return len(list(takewhile(lambda pair: pair[0] == pair[1], pairs)))

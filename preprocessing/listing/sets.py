@@ -1,0 +1,234 @@
+"""Data sets below a folder: where they are, and which pictures, masks and labels they have."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from hpc_deepfake.core.text import plural
+from preprocessing.listing import masks, parts, walk
+from preprocessing.listing.item import NO_PART, Item, some
+from preprocessing.listing.layouts import LAYOUTS, Reader
+from preprocessing.names import AUTHENTIC, TAMPERED
+
+DEPTH = 3  # levels of folders below the given one that are searched for data sets
+CLASSES = {
+    AUTHENTIC: ("au", "auth", "authentic", "real", "reals", "original", "originals", "pristine",
+                "genuine", "untampered", "4cam_auth", "original_sequences", "celeb-real",
+                "youtube-real"),
+    TAMPERED: ("tp", "sp", "modified tp", "tampered", "fake", "fakes", "forged", "forgery",
+               "forgeries", "manipulated", "spliced", "4cam_splc", "manipulated_sequences",
+               "celeb-synthesis", "deepfakes", "face2face", "faceswap", "faceshifter",
+               "neuraltextures", "deepfakedetection"),
+}
+_LABEL_OF = {name: label for label, names in CLASSES.items() for name in names}
+# DEFACTO: splicing_1_img/img/0_000000195755.tif, made from picture 195755 of MS COCO
+_DEFACTO = re.compile(r"(?:splicing_\d+|copymove|inpainting)_img", re.IGNORECASE)
+_COCO = re.compile(rb"(?:\d{1,6}_|coco_(?:train|val|test)\d{4}_)?0{3}(\d{9})", re.IGNORECASE)
+
+
+class Place(NamedTuple):
+    """A data set.
+
+    Attributes:
+        home: its folder.
+        prefix: path of ``home`` relative to the root, with a final slash unless empty.
+        classes: names of the class folders by label; empty where ``reader`` knows the labels.
+        masks: names of folders of masks beside the class folders.
+        reader: of a published layout.
+        part: of an author's split, that all of it belongs to.
+    """
+
+    home: Path
+    prefix: bytes
+    classes: dict[int, list[str]]
+    masks: list[str]
+    reader: Reader | None = None
+    part: int = NO_PART
+
+
+class Listed(NamedTuple):
+    """What was found.
+
+    Attributes:
+        items: pictures and videos.
+        masks: mask of each tampered picture that has one, paths relative to the root.
+        left: number of other masks.
+    """
+
+    items: list[Item]
+    masks: dict[bytes, bytes]
+    left: int
+
+
+def label_of(name: str) -> int | None:
+    """The label that the name of a folder of a class means; None for other folders."""
+    return TAMPERED if _DEFACTO.fullmatch(name) else _LABEL_OF.get(name.lower())
+
+
+def class_folders(names: Sequence[str]) -> dict[int, list[str]]:
+    """Those of the names that are folders of a class, by label."""
+    folders: dict[int, list[str]] = {AUTHENTIC: [], TAMPERED: []}
+    for name in names:
+        label = label_of(name)
+        if label is not None:
+            folders[label].append(name)
+    return folders
+
+
+def search(folder: Path, notes: list[str], seen: walk.Seen, prefix: bytes = b"", depth: int = 0,
+           part: int = NO_PART, classes: Callable[[Iterable[object]], bool] = all
+           ) -> Iterator[Place]:
+    """The data sets in ``folder`` and up to ``DEPTH`` levels below: folders that contain both
+    classes, or with ``any`` one of them, or have one of ``LAYOUTS``."""
+    if not walk.is_new(folder, seen):
+        return
+    names = [name for name in walk.subfolders(folder, notes) if not name.startswith(".")]
+    folders = class_folders(names)
+    if classes(folders.values()):
+        others = [name for name in names if label_of(name) is None]
+        places = [name for name in others if masks.is_place(os.fsencode(name))]
+        if len(others) > len(places):
+            notes.append(f"{folder}: left out "
+                         + ", ".join(name for name in others if name not in places))
+        yield Place(folder, prefix, folders, places, part=part)
+        return
+    for layout in LAYOUTS:
+        reader = layout(folder, names)
+        if reader:
+            yield Place(folder, prefix, {}, [], reader, part)
+            return
+    if depth == DEPTH:
+        return
+    split = parts.are_parts(names)
+    for name in names:
+        if masks.is_place(os.fsencode(name)):  # classes may be folders of masks too
+            continue
+        below = parts.part_of(name) if split else NO_PART
+        yield from search(folder / name, notes, seen, prefix + os.fsencode(name) + b"/", depth + 1,
+                          part if below == NO_PART else below, classes)
+
+
+def listed(place: Place, notes: list[str], seen: walk.Seen) -> Listed:
+    """The pictures, videos and masks of a data set, in a fixed order."""
+    if place.reader:
+        return _read(place, place.reader, notes, seen)
+    found: list[tuple[bytes, int, int]] = []  # path below home, label, length of the class folder
+    for label, names in place.classes.items():
+        for name in names:
+            top = os.fsencode(name) + b"/"
+            found += [(top + path, label, len(top))
+                      for path in walk.media(place.home / name, notes, seen)]
+    gt = _masks(place, [path for path, _, _ in found], notes)
+    items = [Item(place.prefix + path, label, place.prefix, path[length:], place.part)
+             for path, label, length in found if path not in gt]
+    beside = [candidate for name in place.masks
+              for path in walk.media(place.home / name, notes, seen)
+              for candidate in (masks.in_place(os.fsencode(name) + b"/" + path),)]
+    items = parts.listed(place.home, parts.below_classes(items))
+    if any(_DEFACTO.fullmatch(name) for name in place.classes[TAMPERED]):
+        items = [_defacto(item) for item in items]
+    return _with_masks(place, items, [*gt.values(), *beside])
+
+
+def pictures_of(folder: Path, prefix: bytes, label: int, notes: list[str],
+                seen: walk.Seen) -> Listed:
+    """The pictures and videos of a folder of one class.
+
+    Args:
+        folder: the folder.
+        prefix: path to it from the root, with a final slash.
+        label: of its pictures.
+        notes: gets remarks for the user.
+        seen: folders visited so far.
+    """
+    place = Place(folder, prefix, {}, [])
+    paths = walk.media(folder, notes, seen)
+    gt = _masks(place, paths, notes)
+    items = [Item(prefix + path, label, b"", path) for path in paths if path not in gt]
+    if _DEFACTO.fullmatch(folder.name):
+        items = [_defacto(item) for item in items]
+    return _with_masks(place, items, list(gt.values()))
+
+
+def with_coco(items: list[Item]) -> list[Item]:
+    """Items with the ids of MS COCO's pictures in their names, where others are DEFACTO's, which
+    are made from such pictures."""
+    if not any(item.rule == "DEFACTO" for item in items):
+        return items
+    return [item if item.keys else _defacto(item) for item in items]
+
+
+def _defacto(item: Item) -> Item:
+    match = _COCO.fullmatch(item.path.rpartition(b"/")[2].rpartition(b".")[0])
+    return item._replace(rule="DEFACTO", keys=(f"COCO {int(match[1])}",)) if match else item
+
+
+def _read(place: Place, reader: Reader, notes: list[str], seen: walk.Seen) -> Listed:
+    """The data set of a published layout."""
+    seen.discard(_key(place.home))  # `search` has looked at it, but not listed it
+    paths = walk.media(place.home, notes, seen)
+    items: list[Item] = []
+    gt: dict[bytes, bytes] = {}
+    others: Counter[str] = Counter()
+    verdicts = {path: reader.verdict(path) for path in paths}
+    unnamed = [path for path in paths if not verdicts[path]] if reader.named else paths
+    known = _masks(place, unnamed, notes)
+    present = set(paths)
+    for path in paths:
+        verdict = verdicts[path]
+        if path in known:
+            continue
+        if verdict is None:
+            others[os.fsdecode(path.rpartition(b"/")[0]) or "."] += 1
+            continue
+        items.append(Item(place.prefix + path, verdict.label, place.prefix, path, place.part,
+                          reader.name, verdict.keys))
+        mask = reader.masks(path)
+        if mask in present:
+            gt[place.prefix + path] = place.prefix + mask
+    items.sort(key=lambda item: item.label)  # as of other data sets, the authentic ones first
+    notes.append(f"{place.home}: read as {reader.name}")
+    missing = [path for path in reader.named if path not in present]
+    if missing:
+        notes.append(f"{place.home}: {plural(len(missing), 'file')} that {reader.name}'s list "
+                     f"names not there: {some(missing)}")
+    if others:
+        notes.append(f"{place.home}: {plural(others.total(), 'picture')} left out, not in "
+                     f"{reader.name}'s classes ("
+                     + ", ".join(f"{count} in {name}" for name, count in others.most_common(3))
+                     + ")")
+    by_name = _with_masks(place, items, list(known.values()))
+    return by_name._replace(masks={**by_name.masks, **gt}, left=len(known) - len(
+        {*by_name.masks.values(), *gt.values()} & {place.prefix + path for path in known}))
+
+
+def _key(folder: Path) -> tuple[int, int]:
+    status = os.stat(folder)
+    return status.st_dev, status.st_ino
+
+
+def _masks(place: Place, paths: list[bytes], notes: list[str]) -> dict[bytes, masks.Candidate]:
+    """Masks among the files of a data set, whose paths are relative to its folder."""
+    found = masks.candidates(paths)
+    if not found:
+        return {}
+    top = os.fsencode(place.home)
+    confirmed, rejected = masks.confirmed(
+        found.values(), paths, lambda path: masks.two_valued(os.path.join(top, path)))
+    named = [candidate.path for candidate in rejected if candidate.why != "pair"]
+    if named:
+        notes.append(f"{place.home}: {plural(len(named), 'file')} named or placed like masks "
+                     f"listed as pictures, since they have many colours: {some(sorted(named))}")
+    return {candidate.path: candidate for candidate in confirmed}
+
+
+def _with_masks(place: Place, items: list[Item], found: list[masks.Candidate]) -> Listed:
+    tampered = [item.path[len(place.prefix):] for item in items if item.label == TAMPERED]
+    of = masks.matched(found, tampered) if found else {}
+    return Listed(items, {place.prefix + path: place.prefix + mask for path, mask in of.items()},
+                  len(found) - len(set(of.values())))
