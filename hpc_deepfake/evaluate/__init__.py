@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from argparse import Namespace
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -207,18 +207,28 @@ def _fitted(part: str, same_file: bool | None) -> str:
     return f"{when}fitted on {where}: on others it gains less"
 
 
+def _chosen(options: Namespace, card: model.Card, subject: Subject
+            ) -> tuple[model.Card, Subject, dict[str, Any] | None]:
+    """The card with thresholds that the options' rules choose, what is left to evaluate them on,
+    and their figures on the pictures that chose them."""
+    if not thresholds.are_chosen(options.threshold):
+        return card, subject, None
+    if subject.choosing is not None:
+        place, others = subject.choosing
+        record = f"{place} of {cli.data_of(options)}"
+    else:
+        others, tested = thresholds.halves(subject.material)
+        whole = subject.where.removeprefix("all of ")
+        place, record = "the other half", thresholds.OTHER_HALF + whole
+        subject = replace(subject, where=f"one half of {whole}", material=tested)
+    card = thresholds.choose(options.threshold, others, card, record)
+    return card, subject, thresholds.figures_there(others, card, place)
+
+
 def _finish(options: Namespace, known: Model, subject: Subject) -> int:
     """Choose thresholds where requested; print and write all figures. Returns the exit code."""
-    card, material, where, chosen_on = known.card, subject.material, subject.where, None
-    if thresholds.are_chosen(options.threshold):
-        if subject.choosing is not None:
-            (place, others), of_what = subject.choosing, f" of {cli.data_of(options)}"
-        else:
-            others, material = thresholds.halves(material)
-            of_what = f" of {where.removeprefix('all of ')}"
-            place, where = "the other half", f"one half{of_what}"
-        card = thresholds.choose(options.threshold, others, card, place + of_what)
-        chosen_on = thresholds.figures_there(others, card, place)
+    card, subject, chosen_on = _chosen(options, known.card, subject)
+    material, where = subject.material, subject.where
     evaluation = {**figures.of(material, card), "part": subject.part, "chosen_on": chosen_on,
                   "container": subject.container}
     if evaluation["calibration"]["temperature"]:
@@ -227,7 +237,8 @@ def _finish(options: Namespace, known: Model, subject: Subject) -> int:
     headline = (f"{model.find(options.model)} on {where}, {len(material):,} "
                 f"{only['label'] + ' ' if only else ''}images, {card.feature}:")
     print(headline)
-    for line in (subject.note, protocol.warning(material.paths, material.labels.tolist()),
+    for line in (subject.note, thresholds.note(card, where),
+                 protocol.warning(material.paths, material.labels.tolist()),
                  *(f"caveat: {caveat}" for caveat in evaluation["caveats"])):
         if line:
             print(line)

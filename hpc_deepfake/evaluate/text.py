@@ -56,7 +56,7 @@ def _threshold(evaluation: dict[str, Any]) -> str:
                  f"{percent(chosen[figure])} {name}" for rule, figure, name in _SHOWN
                  if rule in rules]
         why = f"chosen on {chosen['on']} ({chosen['rows']:,} images, {', '.join(there)} there)"
-    elif record.get("on"):
+    elif record.get("on") and decision.how(record):
         why = f"the model's, chosen {decision.how(record)}"
     return f"threshold          {evaluation['threshold']:>7.3f}   {why}"
 

@@ -25,6 +25,7 @@ from preprocessing.catalogue import LABELS
 from preprocessing.names import AUTHENTIC, TAMPERED
 
 SEED = 0  # of the division into two halves
+OTHER_HALF = "the other half of "
 
 
 @dataclass(frozen=True)
@@ -183,6 +184,15 @@ def choose(rules: Rules, material: Material, card: Card, on: str) -> Card:
     return replace(card, threshold=threshold, lower=lower, threshold_chosen={
         **_record(rules), "on": on, "pictures": len(material), "authentic": len(y) - tampered,
         "tampered": tampered})
+
+
+def note(card: Card, where: str) -> str | None:
+    """What to say where the stored thresholds were chosen on the pictures that are evaluated."""
+    on = str((card.threshold_chosen or {}).get("on", ""))
+    if not on or on.removeprefix(OTHER_HALF) != where.removeprefix("all of "):
+        return None
+    which = "half of these pictures" if on.startswith(OTHER_HALF) else "these pictures"
+    return f"(the threshold was chosen on {which}: others would give slightly worse figures)"
 
 
 def figures_there(material: Material, card: Card, on: str) -> dict[str, Any]:

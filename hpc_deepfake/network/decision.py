@@ -64,7 +64,7 @@ def described(card: Card) -> str:
         return ""
     zone = "" if card.lower is None else f", undecided from {card.lower:.3f}"
     return f"tampered from {card.threshold:.3f} on{zone}" + (
-        "" if chosen.get("rule", "given") == "given" else f"; chosen {how(chosen)}")
+        f"; chosen {how(chosen)}" if how(chosen) else "")
 
 
 def caveats(card: Card) -> tuple[str, ...]:
@@ -73,11 +73,13 @@ def caveats(card: Card) -> tuple[str, ...]:
 
 
 def how(chosen: dict[str, Any]) -> str:
-    """Such as ``for a false positive rate up to 5% on the validation part of x.h5``."""
+    """Such as ``for a false positive rate up to 5% on the validation part of x.h5``; empty for
+    given numbers."""
     rules = [_RULES[str(rule["rule"])](finite(rule.get("value")) or 0.0)
              for rule in (chosen, dictionary(chosen.get("lower")))
              if str(rule.get("rule")) in _RULES]
-    return " and ".join(rules) + (f" on {printable(str(chosen['on']))}" if chosen.get("on") else "")
+    where = f" on {printable(str(chosen['on']))}" if chosen.get("on") else ""
+    return " and ".join(rules) + where if rules else ""
 
 
 _RULES: dict[str, Callable[[float], str]] = {

@@ -255,6 +255,10 @@ def test_a_folder_is_divided_into_halves(run, pictures, capsys):
     assert written["rows"] + written["chosen_on"]["rows"] == 60 and written["rows"] > 20
     assert f"on one half of {pictures}, {written['rows']} images" in capsys.readouterr().out
     assert model.read_card(run).threshold_chosen["on"] == f"the other half of {pictures}"
+    evaluated(run, "--data", pictures)
+    assert "(the threshold was chosen on half of these pictures: " in capsys.readouterr().out
+    evaluated(run, "--data", pictures, "--threshold", "0.5")
+    assert "the threshold was chosen" not in capsys.readouterr().out
 
 
 def test_an_archive_without_class_folders(run, pictures, tmp_path, capsys):
