@@ -52,6 +52,7 @@ UNKNOWN = "not a picture or video of a known format"
 _ERROR = "such as a server's error message: download the file again"
 _ZEROS = "zero bytes only: a download or copy that isn't complete; repeat it"
 
+MP4 = Kind(VIDEO, "MP4 or QuickTime")
 HEIC = Kind(PICTURE, "HEIC")  # or AVIF, as some brands are common to both
 
 # where, which bytes, and what it is
@@ -208,7 +209,7 @@ def of_content(start: bytes) -> Kind | None:
         if start.startswith(sign, at) and not (text and len(sign) < 4):  # "BM" begins words too
             return kind
     if start[4:8] == b"ftyp":
-        return _BRANDS.get(start[8:12], Kind(VIDEO, "MP4 or QuickTime"))
+        return _BRANDS.get(start[8:12], MP4)
     if len(start) > 3 * 188 and start[0] == start[188] == start[376] == 0x47:
         return Kind(OTHER, _VIDEO.format("MPEG transport stream"))
     if len(start) > 3 * 192 and start[4] == start[196] == start[388] == 0x47:

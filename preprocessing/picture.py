@@ -19,6 +19,7 @@ from hpc_deepfake.core.log import log
 from hpc_deepfake.core.quiet import Captured
 from hpc_deepfake.core.text import printable
 from preprocessing import jpeg, kinds, reasons
+from preprocessing.boxes import sizes
 
 MAX_BYTES = 512 * 1024**2
 MAX_PIXELS = 120_000_000
@@ -28,7 +29,8 @@ MAX_SCANS = 100  # of a JPEG file; each scan processes all pixels, however few b
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "DIB", "GIF", "WEBP", "JPEG2000", "AVIF")
 _HEIF = "HEIF"  # read by pillow-heif
 _MAX_MODERN = 60_000_000  # pixels of these, whose decoders need twice the memory of the others
-_MODERN = ("JPEG2000", "AVIF", _HEIF)
+_BOXED = ("AVIF", _HEIF)
+_MODERN = ("JPEG2000", *_BOXED)
 
 cv2.setNumThreads(1)  # one core per rank: the ranks are the parallelism
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
@@ -152,8 +154,10 @@ def decode_with_pillow(data: bytes) -> np.ndarray:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with opened(io.BytesIO(data)) as image:
-                _check_size(*image.size,
-                            most=_MAX_MODERN if image.format in _MODERN else MAX_PIXELS)
+                most = _MAX_MODERN if image.format in _MODERN else MAX_PIXELS
+                inner = sizes(data) if image.format in _BOXED else []
+                for width, height in (image.size, *inner):
+                    _check_size(width, height, most)
                 return _colours(image)
     except Rejected:
         raise
@@ -168,6 +172,21 @@ def decode_with_pillow(data: bytes) -> np.ndarray:
         elif text.startswith("decoder error"):
             text = f"its pixels can't be decoded ({text})"
         raise Rejected(reasons.of(data, text)) from None
+
+
+def of_image(image: Image.Image) -> np.ndarray:
+    """Pixels of an image that another program has opened or made by Pillow, as of ``decode``.
+
+    Raises:
+        Rejected: too large, no pixels, values without a fixed range, or a damaged file.
+    """
+    _check_size(*image.size)
+    if image.mode == "F":
+        raise Rejected(reasons.UNBOUNDED)
+    try:
+        return _colours(image)
+    except (OSError, SyntaxError, ValueError, MemoryError) as error:  # read from its file only now
+        raise Rejected(" ".join(str(error).split()) or type(error).__name__) from None
 
 
 @contextmanager

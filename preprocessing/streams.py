@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from preprocessing import kinds
+from preprocessing.boxes import boxes
 
 VIDEO, SOUND = "video", "sound"
 _MOST = 16 << 20  # bytes read of an index
@@ -39,7 +39,7 @@ class Stream(NamedTuple):
 
 
 def of(descriptor: int) -> list[Stream] | None:
-    """The streams of a regular file; None if the index that names them is missing.
+    """The streams of a regular file; None if the index that names them is missing or cut off.
 
     Raises:
         OSError: it can't be read.
@@ -68,28 +68,19 @@ def _mp4(descriptor: int) -> list[Stream] | None:
         elif length == 0:  # to the end of the file
             length = size - at
         if head[4:8] == b"moov":
+            if at + length > size:
+                return None
             movie = os.pread(descriptor, min(length, _MOST), at)[8:]
-            return [_track(body) for kind, body in _boxes(movie) if kind == b"trak"]
+            return [_track(body) for kind, body in boxes(movie) if kind == b"trak"]
         if length < 8:
             return None
         at += length
     return None
 
 
-def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Type and content of the boxes in a box."""
-    at = 0
-    while at + 8 <= len(data):
-        length = int.from_bytes(data[at:at + 4], "big")
-        if length < 8:
-            return
-        yield data[at + 4:at + 8], data[at + 8:at + length]
-        at += length
-
-
 def _track(data: bytes) -> Stream:
-    media = dict(_boxes(dict(_boxes(data)).get(b"mdia", b"")))
-    table = dict(_boxes(dict(_boxes(media.get(b"minf", b""))).get(b"stbl", b"")))
+    media = dict(boxes(dict(boxes(data)).get(b"mdia", b"")))
+    table = dict(boxes(dict(boxes(media.get(b"minf", b""))).get(b"stbl", b"")))
     handler = media.get(b"hdlr", b"")[8:12]
     sizes = table.get(b"stsz", table.get(b"stz2", b""))
     sort = {b"vide": VIDEO, b"soun": SOUND}.get(handler, _name(handler))

@@ -35,6 +35,7 @@ _TRIES = 10  # attempts to find another frame before a video counts as ended
 _TIMEOUT = 60_000  # milliseconds for one frame
 _FRAME_BYTES = 16  # bytes of even an empty frame in a file, with its entry in the index
 _DEFAULT_RATE = 25.0  # frames per second if the container has no plausible rate
+_EMPTY = "it has no frames: an interrupted recording or export; repeat it"
 _NEEDS_MORE = ("AV1", "H.266")  # codecs that OpenCV's FFmpeg knows and can't decode by itself
 
 # read by OpenCV: suppress the messages of FFmpeg, and let it open these formats only
@@ -264,7 +265,7 @@ class _Reader:
             raise Rejected(f"{width:.0f}×{height:.0f} pixels are too many (at most "
                            f"{MAX_PIXELS // 10**6} million, {MAX_SIDE} a side)")
         if width < 1 or height < 1:
-            raise Rejected("no pixels")
+            raise Rejected(_why(self._descriptor) or "no pixels")
         return Claim(int(count) if 0 < count < 1e12 else 0,
                      rate if 0.01 <= rate <= MAX_RATE else _DEFAULT_RATE, int(width), int(height))
 
@@ -370,8 +371,10 @@ def _why(descriptor: int) -> str | None:
     except OSError:
         return None
     if named is None:
-        return ("cut off: its index is missing (moov), as of a recording or download that was "
-                "interrupted; copy it again, or repair it")
+        return ("cut off: its index (moov) isn't there, as of an interrupted recording or "
+                "download: copy it again, or repair it")
+    if not named and kinds.of_content(os.pread(descriptor, kinds.START, 0)) == kinds.MP4:
+        return _EMPTY
     films = [stream for stream in named if stream.sort == streams.VIDEO]
     if not films:
         sounds = [stream.codec for stream in named if stream.sort == streams.SOUND]
@@ -379,7 +382,7 @@ def _why(descriptor: int) -> str | None:
     if films[0].codec == "encrypted":
         return "encrypted (DRM): its frames can't be decoded without its key"
     if films[0].samples == 0:
-        return "it has no frames: an interrupted recording or export; repeat it"
+        return _EMPTY
     if films[0].codec in _NEEDS_MORE:
         return (f"its codec, {films[0].codec}, isn't among those of OpenCV's FFmpeg: convert it "
                 "without loss, such as with ffmpeg -i FILE -c:v ffv1 NEW.mkv")

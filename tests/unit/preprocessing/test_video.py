@@ -170,8 +170,8 @@ def test_broken_files_are_rejected_with_the_reason(tmp_path):
     cases = {"text": (b"this is no video\n" * 9, "text, neither a picture nor a video"),
              "noise": (b"\1\2\3" * 9, "not a video of a known kind"),
              "empty": (b"", "empty file"),
-             "cut": (whole[:len(whole) // 2], "cut off: its index is missing"),
-             "header": (whole[:40], "cut off: its index is missing"),
+             "cut": (whole[:len(whole) // 2], "cut off: its index (moov)"),
+             "header": (whole[:40], "cut off: its index (moov)"),
              "picture": (cv2.imencode(".jpg", np.zeros((9, 9, 3), np.uint8))[1].tobytes(),
                          "a picture (JPEG), not a video: give its name an ending")}
     for name, (data, expected) in cases.items():

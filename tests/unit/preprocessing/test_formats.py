@@ -1,0 +1,310 @@
+"""Formats beyond JPEG, PNG and TIFF: their pixels, and for each kind that isn't read its reason."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import struct
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+from test_picture import encoded, png, scene, sized_jpeg, tiff
+
+from preprocessing import kinds, picture, streams, video
+from preprocessing.ela import Parameters, features
+from preprocessing.picture import Rejected, decode, opened, read
+
+picture._heif()  # Pillow's plugin, also for writing
+MODERN = {"HEIF": {"quality": -1, "chroma": 444}, "AVIF": {"quality": 100, "subsampling": "4:4:4"},
+          "JPEG2000": {}}
+EXIF = {orientation: Image.Exif() for orientation in range(1, 9)}
+for orientation, exif in EXIF.items():
+    exif[0x0112] = orientation
+
+
+def oriented(pixels: np.ndarray, orientation: int) -> Image.Image:
+    """With the tag in the place from which each of Pillow's writers takes it."""
+    image = Image.fromarray(pixels)
+    image.info["exif"] = EXIF[orientation].tobytes()
+    return image
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["HEIF", "AVIF"])
+def test_modern_formats_have_the_stored_pixels(kind, orientation):
+    """Also where the container says how to turn them: libheif turns, and this is undone."""
+    pixels = cv2.GaussianBlur(scene(70, 45), (0, 0), 2)
+    image = oriented(pixels, orientation)
+    data = encoded(image, kind, **MODERN[kind],
+                   **({"exif": EXIF[orientation]} if kind == "AVIF" else {}))
+    assert (b"irot" in data or b"imir" in data) == (orientation > 1)
+    decoded = decode(data)[..., ::-1].astype(int)
+    assert decoded.shape == pixels.shape and np.abs(decoded - pixels).max() <= 4
+    with opened(io.BytesIO(data)) as header:
+        assert header.format == kind and sorted(header.size) == [45, 70]
+
+
+@pytest.mark.parametrize("kind", MODERN)
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "I;16", "1", "CMYK"])
+def test_modern_formats_in_other_modes(kind, mode):
+    """Grey, with alpha, with 16 bits, inks: each a picture, grey ones as grey."""
+    rgb = Image.fromarray(cv2.GaussianBlur(scene(64, 48), (0, 0), 2))
+    high = Image.fromarray((np.arange(48 * 64).reshape(48, 64) * 21).astype(np.uint16))
+    image = high if mode == "I;16" else rgb.convert(mode)
+    if mode == "RGBA":
+        image.putalpha(128)
+    if mode == "1" and kind == "JPEG2000":
+        image = image.convert("L")
+    data = encoded(image, kind, **MODERN[kind])
+    pixels = decode(data)
+    assert pixels.shape == (48, 64, 3) and pixels.dtype == np.uint8 and pixels.flags.c_contiguous
+    grey = high.point(lambda value: value / 256).convert("L") if mode == "I;16" \
+        else image.convert("RGB").convert("L")
+    actual = cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY).astype(int)
+    if mode in ("L", "RGB", "RGBA", "CMYK"):
+        assert np.abs(actual - np.asarray(grey)).max() <= 6
+    for feature in features(data, ("ela", "raw"), Parameters()):
+        assert feature.shape == (128, 128, 3)
+
+
+def test_lossless_jpeg_2000_has_the_pixels_themselves():
+    pixels = scene(70, 45)
+    for options in ({}, {"tile_size": (32, 32)}, {"no_jp2": True}):
+        assert np.array_equal(decode(encoded(pixels, "JPEG2000", **options))[..., ::-1], pixels)
+    sixteen = (np.arange(70 * 45).reshape(45, 70) * 20).astype(np.uint16)
+    data = encoded(Image.fromarray(sixteen), "JPEG2000")
+    assert np.array_equal(decode(data)[..., 0], sixteen >> 8)
+
+
+@pytest.mark.parametrize("kind", ["AVIF", "HEIF", "MPO"])
+def test_of_several_pictures_the_first_is_used(kind):
+    frames = [Image.new("RGB", (64, 48), colour) for colour in ("#c81e3c", "#14b4f0", "#000000")]
+    data = encoded(frames[0], kind, save_all=True, append_images=frames[1:])
+    with opened(io.BytesIO(data)) as image:
+        assert image.n_frames == 3
+    assert np.abs(decode(data)[..., ::-1].astype(int) - (0xC8, 0x1E, 0x3C)).max() <= 6
+
+
+def test_headers_that_lie_about_the_size_are_rejected_before_decoding(monkeypatch):
+    """In the pictures' own headers 100 million pixels, and one million more than is allowed."""
+    monkeypatch.setattr(Image.Image, "crop", lambda *_: pytest.fail("decoded"))
+    heif = bytearray(encoded(scene(64, 48), "HEIF"))
+    avif = bytearray(encoded(scene(64, 48), "AVIF"))
+    jp2 = bytearray(encoded(scene(64, 48), "JPEG2000"))
+    for data, box, form, sides in ((heif, b"ispe", ">4xII", (10_000, 10_000)),
+                                   (avif, b"ispe", ">4xII", (10_000, 10_000)),
+                                   (jp2, b"ihdr", ">II", (6_100, 10_000))):
+        at = data.index(box) + 4
+        data[at:at + struct.calcsize(form)] = struct.pack(form, *sides)
+        with pytest.raises(Rejected, match=r"0 pixels are too many \(at most 60 mill"):
+            decode(bytes(data))
+
+
+def test_a_truncated_modern_picture_is_rejected():
+    for kind, options in MODERN.items():
+        data = encoded(scene(64, 48), kind, **options)
+        for end in (20, len(data) // 3, len(data) - 200):
+            with pytest.raises(Rejected) as caught:
+                decode(data[:end])
+            assert str(caught.value)
+
+
+def test_without_its_package_heic_says_so(monkeypatch):
+    monkeypatch.setattr(picture, "_heif", lambda: False)
+    with pytest.raises(Rejected, match="pip install pillow-heif"):
+        decode(encoded(scene(64, 48), "HEIF"))
+
+
+def changed_jpeg(marker: int, bits: int = 8) -> bytes:
+    """A JPEG whose frame header names another process."""
+    data = bytearray(sized_jpeg(16, 16))
+    at = data.index(b"\xff\xc0")
+    data[at + 1], data[at + 4] = marker, bits
+    return bytes(data)
+
+
+def raw(tags: dict[str, int | list[int]], photometric: int = 2) -> bytes:
+    """A TIFF file of 2×1 pixels as cameras write it."""
+    return tiff(2, 1, [8] * 3, photometric, bytes(6), **tags)
+
+
+WHY = {
+    "12-bit jpeg": (changed_jpeg(0xC1, 12), "a JPEG of 12 bits per value, .* convert it"),
+    "lossless jpeg": (changed_jpeg(0xC3), r"a JPEG of a rare kind \(lossless\)"),
+    "hierarchical jpeg": (changed_jpeg(0xC5), r"a JPEG of a rare kind \(hierarchical\)"),
+    "jpeg-ls": (changed_jpeg(0xF7), r"a JPEG of a rare kind \(JPEG-LS\)"),
+    "float tiff": (encoded(Image.new("F", (9, 9)), "TIFF"), "32-bit or signed .* save the picture"),
+    "64-bit tiff": (tiff(2, 1, [64], 1, bytes(16), t339=3), "32-bit or signed .* no fixed range"),
+    "complex tiff": (tiff(2, 1, [64], 1, bytes(16), t339=6), "32-bit or signed"),
+    "13 bands": (tiff(2, 1, [16] * 13, 1, bytes(52)), "a TIFF of 13 bands, .* export three"),
+    "two bands": (tiff(2, 1, [16] * 2, 1, bytes(8)), "a TIFF of 2 bands"),
+    "lerc tiff": (tiff(2, 1, [8] * 3, 2, bytes(6), t259=34887), r"isn't read \(LERC\): save it"),
+    "dng": (raw({"t50706": 0x00000401}), "a camera's raw picture"),
+    "raw preview": (raw({"t254": 1, "t330": 8}), "a camera's raw picture .* or only its preview"),
+    "filter array": (tiff(2, 1, [8], 32803, bytes(2)), "a camera's raw picture"),
+    "cr2": (b"II*\0\x10\0\0\0CR\2\0" + bytes(90), r"raw picture \(Canon CR2\): develop it"),
+    "cr3": (b"\0\0\0\x18ftypcrx " + bytes(90), "Canon CR3"),
+    "psd": (b"8BPS\0\1" + bytes(90), "a Photoshop document"),
+    "svg": (b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>', "SVG"),
+    "pdf": (b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n", "a PDF document: take its pictures out"),
+    "ico": (encoded(Image.new("RGB", (16, 16)), "ICO"), r"an icon \(ICO\)"),
+    "ppm": (encoded(Image.new("RGB", (2, 2)), "PPM"), r"isn't read \(PPM, PGM or PBM\)"),
+    "jpeg xl": (b"\xff\x0a\xff\1" + bytes(90), r"isn't read \(JPEG XL\)"),
+    "dicom": (bytes(128) + b"DICM" + bytes(90), "medical picture"),
+    "web page": (b"\n<!DOCTYPE html>\n<html><body>Not found", r"a web page \(HTML\), .* download"),
+    "error of a store": (b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', "XML"),
+    "json": (b'{"message": "not found"}', "JSON text, .* download the file again"),
+    "git-lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n",
+                "a Git LFS pointer, .* git lfs pull"),
+    "git-annex": (b"/annex/objects/SHA256E-s9--ab.jpg\n", "a git-annex pointer, .* git annex get"),
+    "base64": (b"data:image/jpeg;base64,/9j/4AAQSkZJRg", "base64 -d"),
+    "zip": (b"PK\3\4\x14\0" + bytes(90), "a ZIP archive .* unpack it"),
+    "encrypted": (b"Salted__" + bytes(range(1, 200)), r"encrypted \(OpenSSL\): decrypt"),
+    "zeros": (bytes(5000), "zero bytes only: a download or copy that isn't complete"),
+    "macOS": (b"\0\5\x16\7\0\2\0\0Mac OS X" + bytes(90), r"AppleDouble, \._NAME"),
+    "iPhone png": (png(1, 1).replace(b"\0\0\0\rIHDR", b"\0\0\0\4CgBIP\0\x20\2" + bytes(7)
+                                     + b"\rIHDR"), "CgBI"),
+    "sound": (b"ID3\4\0\0" + bytes(90), r"sound only \(MP3\)"),
+    "video": (b"\0\0\0\x18ftypisom" + bytes(90), "a video .*, not a picture: give its name"),
+    "text": (b"this is no picture\n", "text, neither a picture nor a video"),
+    "noise": (bytes(range(1, 9)) * 9, "not a picture or video of a known format"),
+}
+
+
+@pytest.mark.parametrize("kind", WHY)
+def test_each_kind_has_a_reason_of_its_own(kind):
+    data, expected = WHY[kind]
+    with pytest.raises(Rejected, match=expected) as caught:
+        decode(data)
+    assert str(caught.value).isprintable()
+
+
+ARITHMETIC = (
+    "ffd8ffe000104a46494600010100000100010000ffdb00831000a0006e0078008c0078006400a0008c008200"
+    "8c00b400aa00a000be00f00190010400f000dc00dc00f001ea015e017201220190024401fe02620258023a01"
+    "fe02300226028002d00398030c028002a8036602b20226023003200442032a036603b603d404060410040602"
+    "6c0302046a04ba046003e804b0039803f2040603deffc9000b080010001001011100ffcc000600101005ffda"
+    "0008010100003f00020b54ffd9")
+
+
+def test_an_arithmetic_coded_jpeg_is_read():
+    """16×16 grey pixels, written by cjpeg -arithmetic of libjpeg-turbo."""
+    assert decode(bytes.fromhex(ARITHMETIC)).shape == (16, 16, 3)
+
+
+def test_a_tiff_with_subpages_that_is_no_preview_is_read():
+    """Photoshop and scientific programs write such files, too."""
+    data = tiff(2, 1, [8] * 3, 2, bytes([1, 2, 3, 4, 5, 6]), t254=0, t330=8)
+    assert decode(data)[0, :, ::-1].tolist() == [[1, 2, 3], [4, 5, 6]]
+
+
+def test_links_to_nothing_say_so(tmp_path):
+    (tmp_path / "gone.jpg").symlink_to("elsewhere.jpg")
+    (tmp_path / "annex.jpg").symlink_to(".git/annex/objects/aB/cD/SHA256E-s9--x.jpg/SHA256E-s9--x")
+    for name, reason in (("gone", "a link to elsewhere.jpg, which isn't there"),
+                         ("annex", "run git annex get FILE")):
+        with pytest.raises(Rejected, match=reason):
+            read(os.fsencode(tmp_path / f"{name}.jpg"))
+
+
+BY_NAME = {
+    "a.jpg": (b"", kinds.PICTURE), "b.HEIC": (b"", kinds.PICTURE), "c.jfif": (b"", kinds.PICTURE),
+    "d.MOV": (b"", kinds.VIDEO), "e.3gp": (b"", kinds.VIDEO), ".hidden.jpg": (b"", "hidden"),
+    "._f.jpg": (b"", "hidden"), "Thumbs.db": (b"", ".db"), "a.xmp": (b"", ".xmp"),
+    "labels.json": (b"", ".json"), "README": (b"", "readme"), "Changes": (b"1.0\n", "text"),
+    ".g.jpg.icloud": (b"", "only in iCloud"), "h.jpg.crdownload": (b"", "isn't complete"),
+    "i.mp4.part": (b"", "isn't complete"), "j.nef": (b"II*\0", r"raw picture .*NEF"),
+    "k.psd": (b"8BPS\0\1", "Photoshop"), "l.tga": (b"\0\0\2", "TGA"), "m": (b"", "empty file"),
+    "n.xyz": (b"\1\2\3", "not a picture or video"), "o.mts": (
+        (b"\0\0\0\0\x47" + bytes(187)) * 9, "AVCHD.*ffmpeg"), "p.html": (b"<html>", ".html"),
+    "q": (b"\0\0\0\x18ftypisom", "give it an ending such as .mp4"),
+    "r": (encoded(scene(9, 9)), kinds.PICTURE),
+    "s.jpg_large": (encoded(scene(9, 9)), kinds.PICTURE),
+    "t": (encoded(scene(9, 9), "AVIF"), kinds.PICTURE),
+    "u.wmv": (b"0&\xb2u\x8ef\xcf\x11" + bytes(90), "WMV"),
+    "v.mp4#frame=1of2": (encoded(scene(9, 9)), "rename it"),
+}
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+def test_what_a_file_in_a_folder_is(tmp_path, name):
+    data, expected = BY_NAME[name]
+    (tmp_path / name).write_bytes(data)
+    kind = kinds.of_file(os.fsencode(tmp_path / name))
+    if kind.sort == kinds.OTHER:
+        assert re.search(expected, kind.text), kind
+    else:
+        assert expected in (kind.sort, kind.text), kind
+
+
+def test_words_that_begin_like_signs_are_text():
+    for text in (b"BMW and others\n", b"MZ\n", b"ID3 tags\n",
+                 b"P1 is a wheel\n", "naïve\n".encode() * 3, b"caf\xc3\xa9" * 900):
+        assert kinds.of_content(text[:kinds.START]) is None and kinds.is_text(text[:kinds.START])
+
+
+def av1(path: Path) -> Path:
+    """A video in AV1: a sequence of AVIF, whose tracks are those of MP4, under MP4's names."""
+    frames = [Image.new("RGB", (64, 48), (20 * number, 50, 90)) for number in range(4)]
+    data = encoded(frames[0], "AVIF", save_all=True, append_images=frames[1:])
+    path.write_bytes(data.replace(b"ftypavis", b"ftypiso6").replace(b"pict", b"vide"))
+    return path
+
+
+def clip(path: Path, kind: str = "mp4v", count: int = 4) -> bytes:
+    writer = cv2.VideoWriter(os.fspath(path), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*kind), 25.0,
+                             (64, 48))
+    for number in range(count):
+        writer.write(np.full((48, 64, 3), 40 * number, np.uint8))
+    writer.release()
+    return path.read_bytes()
+
+
+def why(path: Path) -> str:
+    with pytest.raises(Rejected) as caught:
+        list(video.sample(os.fsencode(path), 2))
+    with pytest.raises(Rejected) as by_rate:
+        list(video.sample(os.fsencode(path), rate=2))
+    assert str(caught.value) == str(by_rate.value)
+    return str(caught.value)
+
+
+def test_videos_say_what_keeps_them_from_being_decoded(tmp_path):
+    whole = clip(tmp_path / "x.mp4")
+    at = whole.index(b"mdat") + 4
+    size = int.from_bytes(whole[at - 8:at - 4], "big") - 8
+    sound = whole.replace(b"vide", b"soun").replace(b"mp4v", b"mp4a")
+    files = {
+        "sound.mp4": (sound, "sound only (AAC), without pictures"),
+        "locked.mp4": (whole[:at] + bytes(size) + whole[at + size:].replace(b"mp4v", b"encv"),
+                       "encrypted (DRM)"),
+        "cut.mp4": (whole[:len(whole) // 2], "cut off: its index (moov)"),
+        "still.mp4": (encoded(scene(32, 32), "AVIF"), "a picture (AVIF), not a video"),
+        "page.mp4": (b"<html><body>404", "a web page (HTML)"),
+        "pointer.mp4": (WHY["git-lfs"][0], "a Git LFS pointer"),
+        "list.mp4": (b"#EXTM3U\n", "text, neither"), "x.wmv": (BY_NAME["u.wmv"][0], "ASF"),
+    }
+    for name, (data, expected) in files.items():
+        (tmp_path / name).write_bytes(data)
+        assert expected in why(tmp_path / name), name
+    assert "codec, AV1, isn't among" in why(av1(tmp_path / "av1.mp4"))
+
+
+def test_an_mp4_without_frames_says_so(tmp_path):
+    assert "it has no frames" in (clip(tmp_path / "x.mp4", count=0) and why(tmp_path / "x.mp4"))
+
+
+def test_the_streams_of_each_container(tmp_path):
+    """As far as the messages need them."""
+    for ending, code, codec in (("mp4", "mp4v", "MPEG-4"), ("mkv", "VP80", "VP8"),
+                                ("avi", "MJPG", "MJPG"), ("mpg", "MPEG", "MPEG")):
+        clip(tmp_path / f"x.{ending}", code)
+        with open(tmp_path / f"x.{ending}", "rb") as file:
+            found = streams.of(file.fileno())
+        assert found is not None
+        assert [stream.sort for stream in found] == [streams.VIDEO], ending
+        assert codec in found[0].codec
