@@ -12,12 +12,12 @@ from hpc_deepfake.core.errors import InputError, reason
 from hpc_deepfake.core.files import whole, write_json
 from hpc_deepfake.core.surroundings import check_keras
 from hpc_deepfake.network.card import Card
-from preprocessing.ela import SIZE
+from preprocessing.ela import FEATURES, SIZE
 
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["Card", "find", "load", "read_card", "save"]
+__all__ = ["Card", "card_for_pictures", "find", "load", "read_card", "save"]
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"  # how a data file begins
 MOST_BYTES = 1 << 30  # of a model file when unpacked: the network has 30 MB
@@ -59,6 +59,20 @@ def read_card(path: Path) -> Card:
     except (OSError, ValueError) as error:
         raise InputError(f"the model's card {file} can't be read ({reason(error)}); training "
                          "writes it beside model.keras: copy both files") from None
+
+
+def card_for_pictures(path: Path) -> Card:
+    """``read_card`` of a model that is to predict pictures as they come.
+
+    Raises:
+        InputError: as ``read_card``; or its feature can't be computed from pictures.
+    """
+    card = read_card(path)
+    if card.feature not in FEATURES:
+        raise InputError(f"{path} was trained on the feature '{card.feature}', and only "
+                         f"{', '.join(FEATURES)} can be computed from pictures: take another "
+                         "--model")
+    return card
 
 
 def load(path: Path) -> keras.Model:

@@ -141,15 +141,11 @@ def _prepare(options: Namespace) -> tuple[Card, list[bytes]]:
     """The model's card and the list of files, both checked; rank 0 only."""
     from hpc_deepfake.network import decision, model
     from hpc_deepfake.predict.maps import make_folder
-    from preprocessing.ela import FEATURES
 
     if options.model is None:
         raise InputError("name the model: --model RUN, a run directory or a .keras file")
-    card = decision.in_use(model.read_card(options.model), options.threshold, options.calibration)
-    if card.feature not in FEATURES:
-        raise InputError(f"{options.model} was trained on the feature '{card.feature}', and "
-                         f"only {', '.join(FEATURES)} can be computed from pictures: take "
-                         "another --model")
+    card = decision.in_use(model.card_for_pictures(options.model), options.threshold,
+                           options.calibration)
     if options.frames and options.frame_rate:
         raise InputError("give either --frames or --frame-rate, not both")
     left = inputs.LeftOut()

@@ -5,13 +5,58 @@ from __future__ import annotations
 import glob
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from argparse import Namespace
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import BinaryIO
 
 from hpc_deepfake.core.errors import InputError
-from preprocessing.names import PICTURES, VIDEOS
+from hpc_deepfake.core.text import plural, printable
+from preprocessing import kinds
+from preprocessing.names import VIDEOS
 
 STDIN = "-"
+_NAMED = 20  # files left out that are named; the others are counted
+_FOR_VIDEOS = ("frames", "frame_rate", "plot_dir")
+_FOR_PICTURES = ("ela_dir", "explain_dir")
+_THUMBNAILS = (b"@eaDir", b"__MACOSX")  # folders that others fill with copies and notes
+
+
+class LeftOut:
+    """Files in folders that are left out, as they are neither pictures nor videos that can be read.
+
+    Attributes:
+        named: path and reason of each that the user may miss.
+        beside: number of all others, such as metadata, by kind.
+    """
+
+    def __init__(self) -> None:
+        self.named: list[tuple[bytes, str]] = []
+        self.beside = Counter[str]()
+
+    def lines(self) -> Iterator[str]:
+        """What to say about them."""
+        if self.named:
+            yield f"note: {plural(len(self.named), 'file')} left out:"
+            for path, reason in islice(self.named, _NAMED):
+                yield f"  {printable(os.fsdecode(path))}: {reason}"
+            more = Counter(os.path.splitext(path)[1].lower() for path, _ in self.named[_NAMED:])
+            if more:
+                yield f"  and {more.total():,} more: {_counts(_endings(more))}"
+        if self.beside:
+            yield f"note: beside the pictures left out: {_counts(self.beside)}"
+
+
+def _endings(counts: Counter[bytes]) -> Counter[str]:
+    return Counter({printable(os.fsdecode(ending)) or "without ending": count
+                    for ending, count in counts.items()})
+
+
+def _counts(counts: Counter[str]) -> str:
+    """Such as ``12 .xmp, 3 hidden``."""
+    shown = [f"{count:,} {name}" for name, count in counts.most_common(5)]
+    return ", ".join(shown) + " …" * (len(counts) > 5)
 
 
 def is_video(path: bytes) -> bool:
@@ -19,7 +64,8 @@ def is_video(path: bytes) -> bool:
     return path.lower().endswith(VIDEOS)
 
 
-def find(words: Sequence[str], stdin: BinaryIO | None = None) -> list[bytes]:
+def find(words: Sequence[str], stdin: BinaryIO | None = None,
+         left: LeftOut | None = None) -> list[bytes]:
     """Files in the order in which they are named; of folders all pictures and videos below, sorted.
 
     A word is an existing file or folder, or else a pattern such as ``'*/photo?.jpg'`` (``**`` for
@@ -32,17 +78,19 @@ def find(words: Sequence[str], stdin: BinaryIO | None = None) -> list[bytes]:
     Args:
         words: from the command line.
         stdin: standard input; that of this process by default.
+        left: gets the files in folders that are left out.
 
     Raises:
-        InputError: a word matches nothing.
+        InputError: a word matches nothing, or standard input has no list of paths.
     """
+    left = LeftOut() if left is None else left
     paths: list[bytes] = []
     for word in words:
         if word == STDIN:
             for path in listed(_stdin() if stdin is None else stdin):
-                paths += _below(path) if os.path.isdir(path) else [path]
+                paths += files(path, left)
         elif os.path.isdir(word):
-            paths += _below(os.fsencode(word))
+            paths += _below(os.fsencode(word), left)
         elif os.path.lexists(word):
             paths.append(os.fsencode(word))
         else:
@@ -52,8 +100,13 @@ def find(words: Sequence[str], stdin: BinaryIO | None = None) -> list[bytes]:
                                  if glob.has_magic(word)
                                  else f"there is no picture or folder '{word}'")
             for path in matches:
-                paths += _below(path) if os.path.isdir(path) else [path]
+                paths += files(path, left)
     return paths
+
+
+def files(path: bytes, left: LeftOut) -> Iterable[bytes]:
+    """All pictures and videos below a folder, sorted; any other path is kept as it is."""
+    return _below(path, left) if os.path.isdir(path) else [path]
 
 
 def _stdin() -> BinaryIO | None:
@@ -65,25 +118,81 @@ def listed(stdin: BinaryIO | None) -> list[bytes]:
     """Paths of a list: NUL-separated if it contains a NUL, else one per line.
 
     Raises:
-        InputError: standard input is closed.
+        InputError: standard input is closed, or is a file's content instead of a list.
     """
     if stdin is None:
         raise InputError("- reads a list of paths from standard input, which is closed: give it "
                          "one, such as find folder -name '*.jpg' -print0 | "
                          "hpc-deepfake predict --model RUN -")
-    data = stdin.read()
+    start = stdin.read(kinds.START).removeprefix(b"\xef\xbb\xbf")  # a byte order mark
+    _require_list(start)
+    data = start + stdin.read()
     if b"\0" in data:
         return [path for path in data.split(b"\0") if path]
     return [path for path in (line.removesuffix(b"\r") for line in data.split(b"\n")) if path]
 
 
-def _below(folder: bytes) -> Iterator[bytes]:
+def _require_list(start: bytes) -> None:
+    """Raise InputError if these are the first bytes of a picture or another file."""
+    kind = kinds.of_content(start)
+    utf16 = start.startswith((b"\xff\xfe", b"\xfe\xff"))
+    first = start.partition(b"\0")[0].partition(b"\n")[0]
+    if not (kind or utf16) or (first and os.path.lexists(first)):
+        return
+    wanted = "- reads a list of paths from standard input, one per line or NUL-separated, "
+    if kind is None:
+        raise InputError(f"{wanted}in UTF-8, but this one is in UTF-16: convert it, such as with "
+                         "iconv -f UTF-16 -t UTF-8")
+    if kind.sort == kinds.OTHER:
+        raise InputError(f"{wanted}but got something else; {kind.text}")
+    raise InputError(f"{wanted}but got the bytes of a {kind.sort} ({kind.text}): name the file "
+                     f"itself, hpc-deepfake predict --model RUN FILE")
+
+
+def _below(folder: bytes, left: LeftOut) -> Iterator[bytes]:
     """Pictures and videos below a folder, sorted; then the folders that can't be listed."""
     unreadable: list[bytes] = []
     for parent, folders, files in os.walk(
             folder, onerror=lambda error: unreadable.append(os.fsencode(error.filename))):
-        folders.sort()
+        hidden = [name for name in folders if name.startswith(b".") or name in _THUMBNAILS]
+        left.beside.update({"hidden folders": len(hidden)} if hidden else {})
+        folders[:] = sorted(set(folders) - set(hidden))
         for name in sorted(files):
-            if not name.startswith(b".") and name.lower().endswith(PICTURES + VIDEOS):
-                yield os.path.join(parent, name)
+            path = os.path.join(parent, name)
+            kind = kinds.of_file(path)
+            if kind.sort in (kinds.PICTURE, kinds.VIDEO):
+                yield path
+            elif kind.sort == kinds.BESIDE:
+                left.beside[kind.text] += 1
+            else:
+                left.named.append((path, kind.text))
     yield from unreadable
+
+
+def idle(options: Namespace, paths: Sequence[bytes]) -> list[str]:
+    """What to say about options that have no effect on these files.
+
+    Raises:
+        InputError: such an option stands beside the names of files, all of the other kind: it can
+            only be a mistake. Of a folder, a pattern, a list or with an option in a configuration
+            file, it needs not be one.
+    """
+    videos = sum(map(is_video, paths))
+    files_named = options.config is None and all(
+        word != STDIN and os.path.lexists(word) and not os.path.isdir(word)
+        for word in options.pictures)
+    lines = []
+    for names, kind, count, advice in (
+            (_FOR_VIDEOS, "video", videos, "leave it out"),
+            (_FOR_PICTURES, "picture", len(paths) - videos,
+             "take its frames out first, such as with ffmpeg -i clip.mp4 frames/%05d.png")):
+        for name in (name for name in names if getattr(options, name) is not None):
+            option = f"--{name.replace('_', '-')}"
+            if not count and files_named:
+                raise InputError(f"{option} is for {kind}s, and no {kind} is named: {advice}")
+            if not count:
+                lines.append(f"note: {option} has no effect: no {kind} among "
+                             f"{plural(len(paths), 'file')}")
+            elif videos and kind == "picture":
+                lines.append(f"note: {option} is for pictures: none of {plural(videos, 'video')}")
+    return lines

@@ -1,0 +1,215 @@
+"""A trained model in Python: what ``hpc_deepfake.load`` returns."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, Union
+
+import numpy as np
+from PIL import Image
+
+from hpc_deepfake.core.log import log
+from hpc_deepfake.data.rows import prefetch
+from hpc_deepfake.network import decision, device, model
+from hpc_deepfake.network.guard import Guard
+from hpc_deepfake.predict import inputs, scoring
+from preprocessing.names import FRAMES
+from preprocessing.picture import Rejected, of_image
+
+if TYPE_CHECKING:
+    from hpc_deepfake.network.card import Card
+    from hpc_deepfake.predict.output import Row
+    from hpc_deepfake.predict.scoring import Prepared
+
+Picture: TypeAlias = Union[str, os.PathLike[str], bytes, np.ndarray, Image.Image]  # noqa: UP007
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model predicts for a picture, a frame of a video or a whole video, as a row of
+    ``hpc-deepfake predict``.
+
+    Attributes:
+        path: of the file; None for a picture from memory.
+        probability: of tampered; None if the file couldn't be read.
+        verdict: ``authentic``, ``tampered``, ``undecided``, ``unlike training``, or
+            ``not read: …``.
+        kind: ``picture``, ``frame`` or ``video``.
+        seconds: a frame's time in its video.
+        unlike: reasons why it is unlike the model's training pictures: its probability means
+            nothing then.
+        notes: what else the model knows of it, such as that it was trained on it.
+    """
+
+    path: str | None
+    probability: float | None
+    verdict: str
+    kind: str
+    seconds: float | None
+    unlike: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+class Model:
+    """A trained model, as of ``hpc_deepfake.load``.
+
+    Attributes:
+        path: of its ``.keras`` file.
+        card: what it knows of itself: its feature, threshold, training pictures and figures.
+        caveats: what must be said beside its verdicts.
+    """
+
+    def __init__(self, run: str | os.PathLike[str], device_choice: str = "auto",
+                 threshold: float | tuple[float, float] | None = None) -> None:
+        """As ``hpc_deepfake.load``."""
+        if device_choice not in device.CHOICES:
+            raise ValueError(f"device is one of {', '.join(device.CHOICES)}, not {device_choice}")
+        self.path = model.find(Path(run))
+        card = model.card_for_pictures(self.path)
+        self.card: Card = decision.in_use(card, _thresholds(threshold))
+        with suppress(RuntimeError):  # TensorFlow is at work already, with its own settings
+            device.start(device_choice)
+        self._network = model.load(self.path)
+        self._guard = Guard.of(card, self.path)
+
+    @property
+    def caveats(self) -> tuple[str, ...]:
+        return decision.caveats(self.card)
+
+    def __repr__(self) -> str:
+        return "\n".join([f"{self.path}: {self.card.feature}", *self.caveats])
+
+    def predict(self, pictures: Picture | Iterable[Picture], *, frames: int = FRAMES,
+                frame_rate: float | None = None) -> Iterator[Prediction]:
+        """Predictions for pictures and videos, with the results of ``hpc-deepfake predict``.
+
+        They are computed as they are asked for, 32 pictures at a time, while the next ones are
+        read: a folder of any size takes no more memory, and ``itertools.islice`` takes the first.
+        A file that can't be read gets a prediction without probability, and the reason.
+
+        Args:
+            pictures: one picture, or any number of them: a path of a picture, of a video or of a
+                folder, whose pictures and videos are all taken, sorted; the contents of a picture
+                file, bytes; an array, uint8 (height, width, 3) red-green-blue or (height, width)
+                grey; or an image of Pillow. Of the last two only the pixels are used, so that less
+                is known about them than about a file.
+            frames: number of frames to predict of each video, evenly spread.
+            frame_rate: frames per second to predict instead.
+
+        Yields:
+            A prediction for each picture, in the order given. For each video one for each frame,
+            then one for all of it.
+
+        Raises:
+            TypeError: of what is given, something is no picture.
+        """
+        for block, prepared in prefetch(self._prepared, _blocks(_flat(pictures))):
+            if prepared is None:
+                rows = scoring.video(self._network, self.card, _path(block[0]), frames, frame_rate,
+                                     self._guard)
+            else:
+                rows = scoring.pictures(self._network, self.card, list(map(_path, block)), prepared)
+            yield from map(_prediction, rows)
+
+    def _prepared(self, block: _Block) -> tuple[_Block, list[Prepared | Rejected] | None]:
+        """A block with its pictures as the network takes them; None for a video, whose frames are
+        read when they are scored."""
+        if _is_video(block[0]):
+            return block, None
+        prepared: list[Prepared | Rejected] = []
+        for item in block:
+            try:
+                prepared.append(self._of(item))
+            except Rejected as reason:
+                prepared.append(reason)
+        return block, prepared
+
+    def _of(self, item: _Item) -> Prepared:
+        if isinstance(item, bytes):
+            return scoring.of_file(item, self.card, self._guard)
+        if isinstance(item.content, bytes):
+            return scoring.of_data(item.content, self.card, self._guard)
+        return scoring.of_pixels(of_image(item.content), self.card, self._guard)
+
+
+class _Memory(NamedTuple):
+    """A picture that has no path: a file's contents, or an image."""
+
+    content: bytes | Image.Image
+
+
+_Item: TypeAlias = bytes | _Memory  # a path, or a picture from memory
+_Block: TypeAlias = list[_Item]  # pictures, or one video
+
+
+def _flat(pictures: object) -> Iterator[_Item]:
+    """All pictures and videos in what ``predict`` was given."""
+    if isinstance(pictures, str | os.PathLike):
+        left = inputs.LeftOut()
+        yield from inputs.files(os.fsencode(pictures), left)
+        for line in left.lines():
+            (log.warning if left.named else log.info)("%s", line)
+    elif isinstance(pictures, bytes | Image.Image):
+        yield _Memory(pictures)
+    elif isinstance(pictures, np.ndarray) and pictures.ndim < 4:
+        if pictures.dtype != np.uint8 or pictures.shape[2:] not in ((), (3,)) or pictures.ndim < 2:
+            raise TypeError(f"an array of {pictures.dtype} {pictures.shape} is no picture: give "
+                            "uint8 (height, width, 3), red-green-blue, or (height, width), grey")
+        if not pictures.size:
+            raise TypeError(f"an array {pictures.shape} has no pixels")
+        yield _Memory(Image.fromarray(pictures.copy()))  # which the caller may use for the next
+    elif isinstance(pictures, Iterable):
+        for picture in pictures:
+            yield from _flat(picture)
+    else:
+        raise TypeError(f"{type(pictures).__name__} is no picture: give a path, the contents of a "
+                        "file, an array or an image of Pillow, or several of them")
+
+
+def _blocks(items: Iterable[_Item]) -> Iterator[_Block]:
+    """Up to ``scoring.BATCH`` pictures, or one video, at a time."""
+    block: _Block = []
+    for item in items:
+        video = _is_video(item)
+        if block and (video or len(block) == scoring.BATCH):
+            yield block
+            block = []
+        if video:
+            yield [item]
+        else:
+            block.append(item)
+    if block:
+        yield block
+
+
+def _is_video(item: _Item) -> bool:
+    return isinstance(item, bytes) and inputs.is_video(item)
+
+
+def _path(item: _Item) -> bytes:
+    """Empty for a picture from memory."""
+    return item if isinstance(item, bytes) else b""
+
+
+def _prediction(row: Row) -> Prediction:
+    return Prediction(os.fsdecode(row.path) if row.path else None, row.probability, row.verdict,
+                      row.kind, row.seconds, row.unlike, row.notes)
+
+
+def _thresholds(threshold: float | tuple[float, float] | None) -> decision.Thresholds | None:
+    """As of ``decision.in_use``.
+
+    Raises:
+        ValueError: they aren't in order, or outside of 0 to 1.
+    """
+    if threshold is None:
+        return None
+    lower, upper = threshold if isinstance(threshold, tuple) else (None, threshold)
+    if not 0 <= (upper if lower is None else lower) <= upper <= 1:
+        raise ValueError(f"threshold {threshold}: give a probability from 0 to 1, or two of them, "
+                         "the lower one first, for undecided in between")
+    return lower, upper
