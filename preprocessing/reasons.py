@@ -14,9 +14,9 @@ RAW = ("a camera's raw picture (such as DNG, NEF or ARW), or only its preview: d
        "or PNG, such as with darktable or RawTherapee")
 _AGAIN = "copy or download it again"
 _LOSSLESS = "convert it without loss, to PNG or 16-bit TIFF, such as with ImageMagick or GDAL"
-_PROCESSES = {0xC3: "lossless", 0xCB: "lossless, arithmetic-coded", 0xF7: "JPEG-LS",
-              **dict.fromkeys((0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF), "hierarchical"),
-              **dict.fromkeys((0xC9, 0xCA), "arithmetic-coded")}
+# processes that libjpeg-turbo doesn't decode; lossless and arithmetic-coded ones it does
+_PROCESSES = {0xCB: "lossless and arithmetic-coded", 0xF7: "JPEG-LS",
+              **dict.fromkeys((0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF), "hierarchical")}
 # tags and values of TIFF 6.0, its supplements and DNG 1.7
 SUBFILE, BITS, _COMPRESSION, PHOTOMETRIC, _SAMPLES, SUBIFDS, _FORMAT, _DNG = (
     254, 258, 259, 262, 277, 330, 339, 50706)

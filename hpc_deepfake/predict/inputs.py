@@ -155,7 +155,7 @@ def _below(folder: bytes, left: LeftOut) -> Iterator[bytes]:
     for parent, folders, files in os.walk(
             folder, onerror=lambda error: unreadable.append(os.fsencode(error.filename))):
         hidden = [name for name in folders if name.startswith(b".") or name in _THUMBNAILS]
-        left.beside.update({"hidden folders": len(hidden)} if hidden else {})
+        left.beside.update({"hidden": len(hidden)} if hidden else {})
         folders[:] = sorted(set(folders) - set(hidden))
         for name in sorted(files):
             path = os.path.join(parent, name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -127,12 +128,7 @@ def parse_names(path: bytes, folder: Path) -> None:
         if isinstance(moment, names.Nth):
             assert 1 <= moment.number <= moment.parts
     names.parse_path(unquote_to_bytes(path))
-    inputs.listed(_Stdin(path))
-
-
-class _Stdin:
-    def __init__(self, content: bytes) -> None:
-        self.read = lambda: content
+    inputs.listed(io.BytesIO(path))
 
 
 def account(parse: Callable[[str], list[Usage]]) -> Callable[[str, Path], None]:

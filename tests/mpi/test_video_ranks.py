@@ -121,8 +121,8 @@ def test_broken_videos_are_listed_with_their_reasons(reference):
     assert len(reasons) == 9
     for number in (1, 2, 3):
         assert "FFmpeg can't open it" in reasons[f"fake/cut.mp4#frame={number}of3"]
-        assert "not a video of a known kind" in reasons[f"fake/text.mp4#frame={number}of3"]
-        assert reasons[f"fake/none.avi#frame={number}of3"] == "no frames that can be decoded"
+        assert "text, neither a picture nor a video" in reasons[f"fake/text.mp4#frame={number}of3"]
+        assert "no frames that can be decoded" in reasons[f"fake/none.avi#frame={number}of3"]
 
 
 def test_all_frames_of_a_video_are_in_one_part(data, tmp_path):

@@ -188,7 +188,8 @@ def test_every_format_has_the_networks_predictions(network, tree, capsys, form):
         assert score is None or score == pytest.approx(expected(tree / name), abs=6e-4)
     assert verdicts[:3] == ["authentic", "tampered", "authentic"]
     assert verdicts[3].startswith("not read: empty file")
-    first, last = err.splitlines()
+    note, first, last = err.splitlines()
+    assert note == "note: beside the pictures left out: 1 hidden, 1 .txt"
     assert first.startswith("4 pictures, ") and first.endswith(" images/s on 1 rank")
     assert last == "1 of 5 could not be read"
 

@@ -119,6 +119,31 @@ def test_without_its_package_heic_says_so(monkeypatch):
         decode(encoded(scene(64, 48), "HEIF"))
 
 
+def lossless_jpeg(values: np.ndarray, bits: int = 8) -> bytes:
+    """A grey lossless JPEG (ITU-T T.81 annex H): differences to the left neighbour, coded by their
+    number of bits in four bits each."""
+    before = np.full(values.shape, 1 << (bits - 1))
+    before[:, 1:], before[1:, 0] = values[:, :-1], values[:-1, 0]
+    coded = ""
+    for step in (values.astype(int) - before).ravel().tolist():
+        size = abs(step).bit_length()
+        bits_of_step = step + (step < 0) * ((1 << size) - 1)
+        coded += f"{size:04b}" + (f"{bits_of_step:0{size}b}" if size else "")
+    coded += "1" * (-len(coded) % 8)
+    body = int(coded, 2).to_bytes(len(coded) // 8, "big").replace(b"\xff", b"\xff\0")
+    sizes = bytes(range(bits + 1))
+    segments = {0xC3: struct.pack(">BHHB3B", bits, *values.shape, 1, 1, 0x11, 0),
+                0xC4: bytes([0, 0, 0, 0, len(sizes)]) + bytes(12) + sizes,
+                0xDA: bytes([1, 1, 0, 1, 0, 0])}
+    return b"\xff\xd8" + b"".join(struct.pack(">BBH", 0xFF, marker, len(content) + 2) + content
+                                  for marker, content in segments.items()) + body + b"\xff\xd9"
+
+
+def test_a_lossless_jpeg_is_read():
+    values = scene(16, 16)[..., 0]
+    assert np.array_equal(decode(lossless_jpeg(values))[..., 0], values)
+
+
 def changed_jpeg(marker: int, bits: int = 8) -> bytes:
     """A JPEG whose frame header names another process."""
     data = bytearray(sized_jpeg(16, 16))
@@ -134,7 +159,9 @@ def raw(tags: dict[str, int | list[int]], photometric: int = 2) -> bytes:
 
 WHY = {
     "12-bit jpeg": (changed_jpeg(0xC1, 12), "a JPEG of 12 bits per value, .* convert it"),
-    "lossless jpeg": (changed_jpeg(0xC3), r"a JPEG of a rare kind \(lossless\)"),
+    "12-bit lossless jpeg": (lossless_jpeg(np.arange(256).reshape(16, 16) * 16, 12),
+                             "a JPEG of 12 bits per value"),
+    "cut lossless jpeg": (changed_jpeg(0xC3), r"damaged \(broken data stream .* copy"),
     "hierarchical jpeg": (changed_jpeg(0xC5), r"a JPEG of a rare kind \(hierarchical\)"),
     "jpeg-ls": (changed_jpeg(0xF7), r"a JPEG of a rare kind \(JPEG-LS\)"),
     "float tiff": (encoded(Image.new("F", (9, 9)), "TIFF"), "32-bit or signed .* save the picture"),
