@@ -74,18 +74,13 @@ def _undecided(evaluation: dict[str, Any]) -> str:
 
 
 def _rates(evaluation: dict[str, Any]) -> list[str]:
-    false, rows = evaluation["rates"]["false_positive"], evaluation["rows"]
-    if false is None or evaluation["rates"]["recall"] is None:
-        return []
-    tampered = evaluation["tp"] + evaluation["fn"] + (evaluation["undecided"] or {}).get(
-        "tampered", 0)
+    false = evaluation["rates"]["false_positive"]
     text = [f"false positives    {percent(false['value']):>7}   of authentic images predicted "
             f"tampered{one_class.between(false['interval'])}"]
     for other in evaluation["precision_at"]:
         share = f"{other['tampered']:.0%}"
-        text.append(f"{f'precision at {share}':<18} {percent(other['precision']):>7}   if {share} "
-                    f"of the images were tampered, not {percent(tampered / rows)} as here"
-                    + one_class.between(other["interval"]))
+        text.append(f"{f'precision at {share}':<18} {percent(other['precision']):>7}   where "
+                    f"{share} are tampered{one_class.between(other['interval'])}")
     return text
 
 

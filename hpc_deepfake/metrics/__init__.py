@@ -94,12 +94,15 @@ def table(figures: Mapping[str, float | int | None],
     def percent(name: str) -> str:
         return text.percent(figures[name])
 
+    counts = [figures[name] for name in ("tp", "fn", "fp", "tn")]
+    tampered, decided = (sum(count or 0 for count in counts[:end]) for end in (2, 4))
+    balance = f"where {text.percent(tampered / decided)} are tampered; " if decided else ""
     return "\n".join([
         f"accuracy           {percent('accuracy'):>7}   {between('accuracy', '.1%')}majority class "
         f"{percent('majority')}",
         f"balanced accuracy  {percent('balanced_accuracy'):>7}",
-        f"precision          {percent('precision'):>7}   recall {percent('recall')}, "
-        f"F1 {percent('f1')}",
+        f"precision          {percent('precision'):>7}   {balance}recall {percent('recall')}, F1 "
+        f"{percent('f1')}",
         f"ROC-AUC            {text.number(figures['auc']):>7}   {between('auc', '.3f')}"
         "0.5 is chance",
         f"loss               {text.number(figures['loss']):>7}   cross-entropy",

@@ -124,7 +124,8 @@ def test_precision_at_other_balances_and_false_positives():
         low, high = other["interval"]
         assert low < other["precision"] < high
     lines = text.lines({**shown, "chosen_on": None, "container": None})
-    assert f"precision at 10%     {expected:.1%}   if 10% of the images were tampered, not 50.0%" \
+    assert f"precision at 10%     {expected:.1%}   where 10% are tampered; 95%: " in lines
+    assert f"precision            {shown['precision']:.1%}   where 50.0% are tampered; recall " \
         in lines
     assert f"false positives      {false:.1%}   of authentic images predicted tampered; 95%:" \
         in lines
