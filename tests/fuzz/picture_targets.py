@@ -15,12 +15,16 @@ from PIL import Image
 from targets import MIB, Target
 
 from hpc_deepfake.audit import facts
-from preprocessing import ela, video
+from preprocessing import ela, kinds, picture, streams, video
 from preprocessing.names import At, evenly
 from preprocessing.picture import Rejected
 
 MARKERS = [b"\xff\xd8", b"\xff\xc0", b"\xff\xc2", b"\xff\xda", b"\xff\xd9", b"\xff\xc4",
            b"\xff\xe1", b"IHDR", b"IDAT", b"acTL", b"II*\0", b"MM\0*", b"VP8 ", b"VP8X", b"GIF89a"]
+BOXES_OF_PICTURES = [b"ispe", b"irot", b"imir", b"clap", b"iloc", b"iref", b"grid", b"av01",
+                     b"hvcC", b"ihdr", b"colr", b"pclr", b"jp2c", b"\xff\x51", b"\xff\x52", b"\xff\x90"]
+HEADS = [b"<!DOCTYPE html>", b"<svg ", b"{}", b"version https://git-lfs.github.com/spec/v1\n",
+         b"/annex/objects/", b"%PDF-", b"8BPS", b"P6\n#\n", b"\xff\xfea\0", b"PK\3\4", b"\0" * 99]
 BOXES = [b"moov", b"mdat", b"stsz", b"stco", b"stts", b"ftyp", b"free", b"idx1", b"RIFF", b"LIST",
          b"movi", b"00dc"]
 
@@ -28,6 +32,7 @@ BOXES = [b"moov", b"mdat", b"stsz", b"stco", b"stts", b"ftyp", b"free", b"idx1",
 @cache
 def pictures() -> list[bytes]:
     """A small picture in each format and mode that differs in decoding."""
+    picture._heif()  # for writing
     noise = np.random.default_rng(0).integers(0, 256, (24, 32, 4), np.uint8)
     colour, made = Image.fromarray(noise[..., :3]), []
     for image, kind, how in [
@@ -41,11 +46,15 @@ def pictures() -> list[bytes]:
                                                          {"compression": "group4"}),
             (Image.fromarray(noise[..., 0].astype(np.float32)), "TIFF", {}),
             (colour, "BMP", {}), (colour.convert("P"), "GIF", {}), (colour, "WEBP", {}),
-            (colour, "WEBP", {"lossless": True})]:
+            (colour, "WEBP", {"lossless": True}), (colour, "JPEG2000", {}),
+            (colour, "JPEG2000", {"no_jp2": True, "tile_size": (16, 16)}),
+            (Image.fromarray(noise), "AVIF", {"speed": 10}), (colour, "HEIF", {"quality": 50}),
+            (colour, "MPO", {"save_all": True, "append_images": [colour]})]:
         file = io.BytesIO()
         exif = Image.Exif()
         exif[305], exif[274] = "software", 6
-        image.save(file, kind, **how, **({"exif": exif} if kind in ("JPEG", "TIFF") else {}))
+        tagged = {"exif": exif} if kind in ("JPEG", "TIFF", "AVIF") else {}
+        image.save(file, kind, **how, **tagged)
         made.append(file.getvalue())
     return made
 
@@ -67,9 +76,19 @@ def videos() -> list[bytes]:
     return made or [b"RIFF\0\0\0\0AVI "]
 
 
+def check_kind(path: Path) -> None:
+    """What a file without an ending is, in words that can be shown."""
+    kind = kinds.of_file(os.fspath(path).encode())
+    assert kind.text.isprintable()
+    for wanted in (kinds.PICTURE, kinds.VIDEO):
+        reason = kinds.reason(path.read_bytes()[:kinds.START], wanted)
+        assert reason is None or reason.isprintable()
+
+
 def read_picture(data: bytes, folder: Path) -> None:
     path = folder / "picture"
     path.write_bytes(data)
+    check_kind(path)
     facts.columns([facts.read(os.fspath(path))])
     made = ela.features_of_file(os.fspath(path), ("ela", "raw", "gray_bits"), ela.Parameters())
     assert [one.shape for one in made] == [(ela.SIZE, ela.SIZE, 3)] * 3
@@ -79,6 +98,9 @@ def read_video(data: bytes, folder: Path) -> None:
     path = os.fspath(folder / "clip")
     Path(path).write_bytes(data)
     facts.read(path)
+    check_kind(Path(path))
+    with open(path, "rb") as file:
+        streams.of(file.fileno())
     video.moments(path, rate=2.0)
     for frame in [*video.frames(path, evenly(3)), *video.frames(path, [At(0), At(80), At(9000)])]:
         assert isinstance(frame, Rejected) or frame.pixels.shape[2:] == (3,)
@@ -86,8 +108,11 @@ def read_video(data: bytes, folder: Path) -> None:
 
 
 TARGETS = [
-    Target("pictures", partial(damaged_bytes, seeds=pictures, tokens=MARKERS), read_picture,
+    Target("pictures", partial(damaged_bytes, seeds=pictures,
+                               tokens=[*MARKERS, *BOXES_OF_PICTURES]), read_picture,
            (Rejected,), seconds=30, memory=2048 * MIB),
+    Target("kinds of files", partial(damaged_bytes, seeds=HEADS, tokens=[*HEADS, *MARKERS]),
+           read_picture, (Rejected,), seconds=30, memory=2048 * MIB, share=0.5),
     Target("videos", partial(damaged_bytes, seeds=videos, tokens=BOXES), read_video, (Rejected,),
            seconds=60, memory=1024 * MIB, share=0.2),
 ]
