@@ -38,6 +38,8 @@ def answers(worlds: Worlds, data_file: Path, pictures: Path,
         if number % 20 == 3:
             file.write_text("no picture")
     model = ["--model", str(folder / "run")]
+    unknown = folder / "unknown"  # it may have been trained on any data file
+    shutil.copytree(folder / "run", unknown, ignore=shutil.ignore_patterns("config.json"))
     cases = {"part": ["--data", str(data_file), "--part", "train", *model],
              "few": ["--data", str(data_file), "--part", "test", "--no-container", *model],
              "auto": ["--data", str(data_file), "--threshold", "auto", *model],
@@ -47,7 +49,7 @@ def answers(worlds: Worlds, data_file: Path, pictures: Path,
              "bad": ["--data", str(bad), *model],
              "damaged": ["--data", str(damaged), "--part", "train", *model],
              "other part": ["--data", str(data_file), "--threshold", "auto", "--part", "train",
-                            *model],
+                            "--model", str(unknown)],
              "no model": ["--data", str(data_file), "--model", "nowhere"],
              "one rank": ["broken", "--data", str(data_file), *model]}
     (folder / "requests.json").write_text(json.dumps(list(cases.values())))
