@@ -28,7 +28,7 @@ from hpc_deepfake.evaluate import material
 from hpc_deepfake.network import model
 
 # the watchdog's, about the time before, on a slow machine
-STALLS = re.compile(r"^rank \d+ on \S+ (continues|is waited for).*\n", re.MULTILINE)
+STALLS = re.compile(r"^rank \d+ on \S+ (continues|is waited for|has been starting).*\n", re.MULTILINE)
 
 
 def answer(arguments: list[str], comm: Comm | None) -> dict[str, Any]:
