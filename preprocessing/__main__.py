@@ -14,7 +14,7 @@ import time
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Sequence
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
@@ -29,25 +29,27 @@ from hpc_deepfake.core.options import (
     Parser,
     add_stall_limits,
     at_least,
-    between,
     default_data,
     seed,
 )
 from hpc_deepfake.core.stop import EXIT_STOPPED, StopFlag
 from hpc_deepfake.core.streams import work_matters
 from hpc_deepfake.core.text import plural
-from preprocessing import ela, extract, protocol, split, store, unreadable, video
-from preprocessing.catalogue import LABELS, Catalogue, scan, scan_pair
+from preprocessing import ela, extract, origin, protocol, split, store, unreadable
+from preprocessing.catalogue import LABELS, Catalogue, with_copies
 from preprocessing.integrity import damage, damaged_columns
-from preprocessing.names import FRAMES
+from preprocessing.listing import options as listing
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
 
+SPLIT = "80/20"  # default
 _EXAMPLES = """examples:
   mpirun -np 8 python -m preprocessing --data /scratch/CASIA2 --out casia2.h5
   mpirun -np 8 python -m preprocessing --data CASIA2 --split 70/10/20 --seed 7
   mpirun -np 8 python -m preprocessing --authentic CASIA1 --tampered CASIA2 --out mixed.h5
+  mpirun -np 8 python -m preprocessing --manifest mine/list.csv --out mine.h5
+  mpirun -np 8 python -m preprocessing --data frames --group-by folder --out frames.h5
 
 If it is stopped, run the same command again: it resumes where it stopped. On SIGTERM or SIGUSR1 the
 ranks stop after their current block.
@@ -58,15 +60,16 @@ exit codes: 0 done; 2 wrong usage or input, or too many rejected pictures; 75 st
 def parser() -> Parser:
     """The command line."""
     cli = Parser(prog="python -m preprocessing", epilog=_EXAMPLES, description=(
-        "Compute error level analysis (ELA) features of every picture of CASIA 1, CASIA 2 or a "
-        "pair of folders such as real/ and fake/, on all ranks, into one shared HDF5 file, the "
-        "data file that training reads."))
+        "Compute error level analysis (ELA) features of every picture of a data set (CASIA, other "
+        "published ones, a pair of folders such as real/ and fake/, or a list of files), on all "
+        "ranks, into one shared HDF5 file, the data file that training reads."))
     cli.add_argument("--data", type=Path, metavar="DIR",
                      help="folder with one or more data sets (default: $HPC_DEEPFAKE_DATA or data)")
     cli.add_argument("--authentic", type=Path, metavar="DIR",
                      help="folder of authentic pictures; use it with --tampered instead of --data")
     cli.add_argument("--tampered", type=Path, metavar="DIR",
                      help="folder of tampered pictures; use it with --authentic")
+    listing.add(cli)
     cli.add_argument("--out", type=Path, metavar="FILE",
                      help="data file to write (default: features.h5 in the data folder)")
     cli.add_argument("--features", nargs="+", choices=sorted(ela.FEATURES), metavar="NAME",
@@ -77,12 +80,9 @@ def parser() -> Parser:
     cli.add_argument("--reencode", type=at_least(1), metavar="Q",
                      help="first encode every picture as JPEG of this quality, in memory, so that "
                           "file formats do not give the classes away")
-    cli.add_argument("--frames-per-video", type=at_least(1), metavar="N",
-                     help=f"use N evenly spaced frames of each video (default: {FRAMES})")
-    cli.add_argument("--frame-rate", type=between(0.001, video.MAX_RATE), metavar="R",
-                     help="use R frames per second of each video instead")
-    cli.add_argument("--split", default="80/20", metavar="P/P[/P]",
-                     help="percentages of train/validation or train/validation/test")
+    cli.add_argument("--split", metavar="P/P[/P]",
+                     help="percentages of train/validation or train/validation/test, also instead "
+                          f"of a split that the data's author made (default: {SPLIT})")
     cli.add_argument("--split-by", choices=("group", "image"), default="group",
                      help="group: pictures of the same source stay in the same part; image: split "
                           "picture by picture, which gives results that are too good")
@@ -110,81 +110,116 @@ def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
     options = parser().parse(argv)
     watchdog.limits(options.stall_warning, options.stall_limit)
     watchdog.enter("listing the pictures")
-    catalogues: list[Catalogue] = []  # one on rank 0, which keeps it to itself
+    began = time.perf_counter()
+    listed: list[Catalogue] = []  # one on rank 0, which keeps it to itself
 
-    def prepare() -> tuple[store.Header, float]:
-        catalogue, header, seconds = _prepare(comm.size, options)
-        catalogues.append(catalogue)
-        return header, seconds
+    def list_pictures() -> bool:
+        listed.append(_list(options))
+        return options.group_by == "auto" and not output(options).exists()
 
-    header, list_seconds = mpi.on_root(comm, prepare)
-    catalogue = catalogues[0] if catalogues else None
-    result = extract.run(comm, header, catalogue, options.writer, stop)
+    if mpi.on_root(comm, list_pictures):
+        listed = [same for same in [with_copies(listed[0] if listed else None, comm)] if same]
+    watchdog.enter("opening the data file")
+    header = mpi.on_root(comm, lambda: _prepare(comm.size, options, listed[0]))
+    list_seconds = time.perf_counter() - began
+    result = extract.run(comm, header, listed[0] if listed else None, options.writer, stop)
     watchdog.enter("writing the reports")
-    return mpi.on_root(comm, lambda: _finish(comm.size, options, catalogues[0], header, result,
+    return mpi.on_root(comm, lambda: _finish(comm.size, options, listed[0], header, result,
                                              list_seconds))
 
 
-def _prepare(ranks: int, options: Namespace) -> tuple[Catalogue, store.Header, float]:
-    """List the pictures, split them, and create or open the file. Returns also the seconds."""
-    start = time.perf_counter()
+def _list(options: Namespace) -> Catalogue:
+    """Check the options, and list the pictures."""
     for option in ("quality", "reencode"):
         if (getattr(options, option) or 0) > 100:
             raise InputError(f"--{option} {getattr(options, option)}: JPEG quality is at most 100")
     _check_place(options)
-    fractions = split.parse_fractions(options.split)
+    split.parse_fractions(options.split or SPLIT)
     allowed_rejects(options.max_rejects, 0)
-    if options.frames_per_video and options.frame_rate:
-        raise InputError("give either --frames-per-video or --frame-rate, not both")
-    if (options.frames_per_video or 0) > video.MAX_SAMPLED:
-        raise InputError(f"--frames-per-video {options.frames_per_video}: give at most "
-                         f"{video.MAX_SAMPLED:,}")
-    moments = partial(video.moments, count=options.frames_per_video or FRAMES,
-                      rate=options.frame_rate)
-    if (options.authentic is None) != (options.tampered is None):
-        raise InputError("--authentic and --tampered go together: give both")
-    if options.authentic is not None:
-        if options.data is not None:
-            raise InputError("give either --data, or --authentic and --tampered")
-        catalogue = scan_pair(options.authentic, options.tampered, moments)
-    else:
-        catalogue = scan(options.data or default_data(), moments)
+    return listing.catalogue_of(options, options.data or default_data())
+
+
+def _prepare(ranks: int, options: Namespace, catalogue: Catalogue) -> store.Header:
+    """Split the pictures, and create or open the file."""
     for note in catalogue.notes:
         log.info(f"note: {note}")
     protocol.warn(catalogue.paths, catalogue.labels)
-    features = tuple(sorted(set(options.features)))
     if options.reencode == options.quality:
         log.warning(f"note: --reencode {options.reencode} is also ELA's quality (--quality): a "
                     "second compression of the same quality changes hardly anything, so that ELA "
                     "shows little; change one of them")
-    parameters = ela.Parameters(options.quality, reencode=options.reencode)
-    recipe = store.Recipe(features, parameters, options.split, options.split_by, options.seed,
-                          catalogue.digest(), len(catalogue), catalogue.sample)
     out = output(options)
     _hold(out)
-    if out.exists():
-        if not os.access(out, os.W_OK):
-            raise InputError(f"cannot write {out}: Permission denied; "
-                             "choose another place with --out")
-        header = store.open_header(out)
+    header = store.open_header(out) if _is_there(out) else None
+    if catalogue.parts is not None and (options.split or _older(header)):
+        log.info(f"note: the split {options.split or SPLIT} replaces the author's")
+        catalogue = replace(catalogue, parts=None)
+    parameters = ela.Parameters(options.quality, reencode=options.reencode)
+    recipe = store.Recipe(
+        tuple(sorted(set(options.features))), parameters, *_split_of(options, catalogue),
+        options.seed, catalogue.digest(), len(catalogue),
+        bool(origin.drawn(catalogue.roots.values(), catalogue.paths)), options.group_by,
+        catalogue.given)
+    if header is not None:
         unreadable.require_unused(out)
         store.check_same(header, recipe)
         if problem := damaged_columns(header):
             raise InputError(damage(header, problem))
         log.info(f"resuming {out}")
     else:
-        parts = split.by_group(catalogue.labels, catalogue.groups, fractions, options.seed) \
-            if options.split_by == "group" \
-            else split.by_image(catalogue.labels, fractions, options.seed)
-        _check_parts(catalogue.labels, parts, len(fractions))
-        store.create(out, catalogue, parts, recipe)
+        store.create(out, catalogue, _parts(options, catalogue), recipe)
         header = store.open_header(out)
     counts = " + ".join(f"{(catalogue.labels == label).sum():,} {name}"
                         for label, name in enumerate(LABELS))
-    groups = int(catalogue.groups.max()) + 1
-    print(f"{len(catalogue):,} images ({counts}) in {groups:,} groups of common source; "
-          f"{', '.join(features)} on {plural(ranks, 'rank')} → {out}", flush=True)
-    return catalogue, header, time.perf_counter() - start
+    groups = np.array(header.array("group"))
+    print(f"{len(catalogue):,} images ({counts}) in {int(groups.max()) + 1:,} groups of common "
+          f"source; {', '.join(recipe.features)} on {plural(ranks, 'rank')} → {out}", flush=True)
+    if np.array_equal(groups, catalogue.groups):
+        print(f"groups: {catalogue.grouped()}", flush=True)
+    return header
+
+
+def _is_there(out: Path) -> bool:
+    if out.exists() and not os.access(out, os.W_OK):
+        raise InputError(f"cannot write {out}: Permission denied; choose another place with --out")
+    return out.exists()
+
+
+def _older(header: store.Header | None) -> bool:
+    """Whether a file was split by percentages, as all were before the splits of authors were
+    kept."""
+    return header is not None and header.attributes.get("split") == SPLIT
+
+
+def _split_of(options: Namespace, catalogue: Catalogue) -> tuple[str, str]:
+    """What the data file says about its split: the parts, and by what they were made."""
+    chosen = options.split or SPLIT
+    if catalogue.parts is None:
+        return chosen, options.split_by
+    return split.described(catalogue.parts, chosen), catalogue.parts_from
+
+
+def _parts(options: Namespace, catalogue: Catalogue) -> np.ndarray:
+    """Part of each row, uint8 (N); notes what may be wrong with it."""
+    fractions = split.parse_fractions(options.split or SPLIT)
+    labels, groups = catalogue.labels, catalogue.groups
+    if catalogue.parts is not None:
+        parts = split.completed(catalogue.parts, labels, groups, fractions, options.seed)
+        if (moved := int((parts != catalogue.parts).sum())):
+            log.info(f"note: {plural(moved, 'image')} that the author's split leaves to training "
+                     "or says nothing about are in other parts: "
+                     + ", ".join(f"{int((parts == part).sum()):,} {name}" for part, name
+                                 in enumerate(split.PARTS) if (parts == part).any()))
+        if (shared := split.straddling(parts, groups)):
+            log.warning(f"note: {plural(shared, 'group')} of common source are in several parts of "
+                        "the author's split, which is kept, so its figures may be too good; "
+                        "--split 80/20 splits by group instead")
+    elif options.split_by == "group":
+        parts = split.by_group(labels, groups, fractions, options.seed)
+    else:
+        parts = split.by_image(labels, fractions, options.seed)
+    _check_parts(labels, parts, max(int(parts.max()) + 1, len(fractions)))
+    return parts
 
 
 def _hold(out: Path) -> None:
@@ -205,7 +240,7 @@ def _check_place(options: Namespace) -> None:
     """Raise InputError where the folder of pictures and the data file are mixed up."""
     out, data = output(options), options.data
     if out.is_dir():
-        pictures = "" if data or options.authentic else \
+        pictures = "" if data or options.authentic or options.manifest else \
             f", and the folder of pictures with --data, like --data {shlex.quote(str(out))}"
         raise InputError(f"--out {out} is a folder: name the data file to write, like "
                          f"--out {shlex.quote(str(out / 'features.h5'))}{pictures}")
@@ -218,11 +253,11 @@ def output(options: Namespace) -> Path:
     """Path of the data file.
 
     Raises:
-        InputError: ``--authentic`` and ``--tampered`` without ``--out``.
+        InputError: ``--authentic`` and ``--tampered``, or ``--manifest``, without ``--out``.
     """
     if options.out is not None:
         return options.out
-    if options.authentic is not None:
+    if options.authentic is not None or options.manifest is not None:
         raise InputError("name the data file with --out FILE.h5")
     return (options.data or default_data()) / "features.h5"
 
@@ -268,7 +303,9 @@ def _finish(ranks: int, options: Namespace, catalogue: Catalogue, header: store.
             "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "images": images,
             "seconds": {"list": list_seconds, "wall": result.wall,
                         "by_rank": [tally.seconds for tally in result.tallies]},
-            "notes": catalogue.notes, "rejected": len(rejects)})
+            "notes": catalogue.notes, "groups": catalogue.grouped(),
+            "manifest": str(options.manifest.resolve()) if options.manifest else None,
+            "rejected": len(rejects)})
     print(_table(result, images, len(rejects), list_seconds))
     if rejects:
         for reason, count in Counter(reason for _, reason in with_reasons).most_common(3):

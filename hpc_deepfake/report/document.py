@@ -18,7 +18,9 @@ _FILES = {"predictions.csv": "probability of each validation and test picture",
           "metrics.jsonl": "figures of each epoch", "summary.json": "final figures",
           "config.json": "options of the last start",
           "environment.json": "versions, hosts and devices of the last start",
-          "model.keras": "the best weights", "model.json": "how to use them",
+          "model.keras": "the best weights",
+          "model.json": "how to use them, and what they were trained on",
+          "model.pictures.h5": "digests and thumbnails of the training pictures",
           "checkpoints": "to resume the run from"}
 
 

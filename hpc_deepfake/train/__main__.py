@@ -16,7 +16,8 @@ import resource
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -97,6 +98,7 @@ def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
     watchdog.enter("opening the run directory")
     run, loaded = run_directory(comm, options, settings, data)
     timeline = _timeline(comm, options, run)
+    _check_tensorboard(comm, options, run)
     watchdog.enter("starting the strategy", shared=True)
     with quiet_stderr():
         strategies.prepare(options.strategy, comm, device.gpu, layout, options.stall_warning,
@@ -108,6 +110,7 @@ def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
         timeline.follow_horovod()
     watchdog.enter("building the network")
     _write_records(comm, options, run, data, device, local_rank)
+    trained_on = _provenance(comm, options, settings, run, data)
     strategy = _strategy(strategy_class, comm, options, settings, layout, run)
     if run is not None:
         print(messages.headline(comm.size, strategy.share[1], options, settings, data, device),
@@ -115,9 +118,11 @@ def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
     limits = Limits(options.epochs, options.patience, options.checkpoint_minutes * 60,
                     options.keep)
     slow = options.slow_factor if comm.rank == options.slow_rank else 1.0
-    trainer = Trainer(comm, strategy, data, settings, limits, run, stop, slow, timeline)
+    trainer = Trainer(comm, strategy, data, settings, limits, run, stop, slow, timeline,
+                      trained_on)
     trainer.restore(loaded)
     del loaded
+    mpi.on_root(comm, lambda: _show_course(options, run, trainer))
     started = time.perf_counter()
     summary = trainer.train()
     mpi.meet(comm, "gathering what the ranks used")
@@ -163,6 +168,40 @@ def _strategy(strategy_class: StrategyClass, comm: Comm, options: Namespace, set
     return strategy_class(model, settings, comm, layout)
 
 
+def _provenance(comm: Comm, options: Namespace, settings: Settings, run: RunDir | None,
+                data: DataFile) -> Callable[[], dict[str, Any] | None]:
+    """Write the list of the pictures that the run is trained on; collective. Returns what gives
+    ``Card.trained_on``, on rank 0; a resumed run has both already."""
+    from hpc_deepfake.data.rows import first_rows
+    from hpc_deepfake.network import model
+    from hpc_deepfake.network.pictures import beside
+    from hpc_deepfake.train import provenance
+    from hpc_deepfake.train.saving import Later
+
+    rows = first_rows(data.rows("train"), settings.rows, settings.seed), data.rows("validation")
+    known: dict[str, Any] | None = None
+
+    def missing() -> bool:
+        nonlocal known
+        if run is None or not options.resume:
+            return True
+        with suppress(InputError):  # none yet, or of an earlier version
+            known = model.read_card(run.path).trained_on
+        return not beside(run.path).is_file()
+
+    if not options.synthetic and mpi.on_root(comm, missing):
+        listed = provenance.pictures(comm, data, *rows)
+
+        def write() -> None:
+            if run is not None and listed is not None:
+                listed.write(run.path / "model.keras")
+
+        mpi.on_root(comm, write)
+    if run is None or known is not None:
+        return lambda: known
+    return Later(partial(provenance.trained_on, data, options.data, *rows))
+
+
 def _finish(options: Namespace, run: RunDir, data: DataFile, trainer: Trainer,
             summary: dict[str, Any]) -> None:
     """Write and print the results of a finished run, on rank 0."""
@@ -204,6 +243,31 @@ def _timeline(comm: Comm, options: Namespace, run: RunDir | None) -> Timeline | 
     options.timeline = mpi.on_root(comm, writable)
     Timeline.prepare()
     return Timeline(comm, options.timeline)
+
+
+def _check_tensorboard(comm: Comm, options: Namespace, run: RunDir | None) -> None:
+    """Check the folder of ``--tensorboard``; collective."""
+    def check() -> None:
+        if run is not None and options.tensorboard is not None:
+            from hpc_deepfake.train import tensorboard
+
+            if options.tensorboard == IN_RUN:
+                options.tensorboard = run.path / "tensorboard"
+            tensorboard.check(options.tensorboard, options.resume)
+
+    mpi.on_root(comm, check)
+
+
+def _show_course(options: Namespace, run: RunDir | None, trainer: Trainer) -> None:
+    """Have a trainer show its course in TensorBoard, on rank 0, from where it is."""
+    if run is not None and options.tensorboard is not None:
+        from hpc_deepfake.network.optimizer import schedule_of
+        from hpc_deepfake.train.tensorboard import Board
+
+        trainer.board = Board(
+            options.tensorboard, trainer.state,
+            schedule_of(trainer.settings, trainer.strategy.share[1]), vars(options), trainer.data,
+            trainer.settings.seed)
 
 
 def resource_usage(device: Device) -> dict[str, float]:

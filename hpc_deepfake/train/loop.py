@@ -17,10 +17,10 @@ from hpc_deepfake.core import mpi, watchdog
 from hpc_deepfake.core.progress import Line
 from hpc_deepfake.core.stop import StopFlag
 from hpc_deepfake.data.rows import DataFile, epoch_order, first_rows, prefetch, share
-from hpc_deepfake.network.model import Card, save
+from hpc_deepfake.network.model import save
 from hpc_deepfake.network.settings import Settings
 from hpc_deepfake.strategies.base import SAVE, STOP, Batch, Done
-from hpc_deepfake.train import checkpoint, messages
+from hpc_deepfake.train import checkpoint, messages, provenance
 from hpc_deepfake.train.divergence import Divergence
 from hpc_deepfake.train.rundir import RunDir
 from hpc_deepfake.train.saving import Saver
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from mpi4py.MPI import Comm
 
     from hpc_deepfake.strategies.base import Strategy
+    from hpc_deepfake.train.tensorboard import Board
     from hpc_deepfake.train.timeline import Timeline
 
 EVALUATION_BATCH = 64
@@ -119,12 +120,16 @@ class Trainer:
         validation: its validation rows.
         state: how far the run is.
         best: on rank 0 the weights of the best epoch; empty before the first.
+        validated: probabilities of the validation rows by the best weights; None: unknown, before
+            the first epoch, or in a checkpoint of an earlier version.
         probabilities: of validation and test rows by the best weights, once training is finished.
+        board: shows the course of the run, on rank 0 and if it is asked for.
     """
 
     def __init__(self, comm: Comm, strategy: Strategy, data: DataFile, settings: Settings,
                  limits: Limits, run: RunDir | None, stop: StopFlag,
-                 slow: float = 1.0, timeline: Timeline | None = None) -> None:
+                 slow: float = 1.0, timeline: Timeline | None = None,
+                 trained_on: Callable[[], dict[str, Any] | None] = lambda: None) -> None:
         """
         Args:
             comm: all ranks.
@@ -136,6 +141,7 @@ class Trainer:
             stop: true once this rank has received a signal to stop.
             slow: factor by which this rank's computation is prolonged, for studies.
             timeline: records the phases.
+            trained_on: on rank 0 gives ``Card.trained_on``.
         """
         self.comm, self.strategy, self.data = comm, strategy, data
         self.settings, self.limits = settings, limits
@@ -145,7 +151,10 @@ class Trainer:
         self.validation = data.rows("validation")
         self.state = State()
         self.best: list[np.ndarray] = []
+        self.validated: np.ndarray | None = None
         self.probabilities: dict[str, np.ndarray] = {}
+        self.board: Board | None = None
+        self._trained_on = trained_on
         self._divergence = Divergence(comm, strategy, settings, run.path if run else None,
                                       self._keep_best)
         self._saver = Saver(comm)
@@ -174,9 +183,11 @@ class Trainer:
                 finished = self._epoch() and self._end_of_epoch()
             self.save_checkpoint()
             summary = self._finish() if finished else None
+            self._on_board(lambda board: board.flush())
             self._saver.settle()
         finally:
             self._saver.join()
+            self._on_board(lambda board: board.close())
         return summary
 
     def _finish(self) -> dict[str, Any]:
@@ -186,9 +197,13 @@ class Trainer:
             self.strategy.restore(self.best)
         else:
             self.best = self.strategy.whole()
-        if self.run is not None and (self._model_due() or not self.state.best_epoch):
+        summary = self._summary()
+        due = self._model_due() or not self.state.best_epoch or self.validated is None
+        if self.validated is None:
+            self.validated = self.probabilities.get("validation")
+        if self.run is not None and due:
             self._saver.start(self._write_model())
-        return self._summary()
+        return summary
 
     def _is_over(self) -> bool:
         return self.state.epoch > self.limits.epochs or self._patience_over()
@@ -242,7 +257,7 @@ class Trainer:
                     watchdog.advance(doing)
                 self._clock.dawdle()
                 done = strategy.step(batches, len(steps[number]), first + number, self._wishes())
-                state.add(done)
+                self._count(done)
                 self._clock.stepped(first + number, done.waited, strategy.idle)
             watchdog.advance()
             watchdog.started()
@@ -253,10 +268,20 @@ class Trainer:
         watchdog.started()
         watchdog.enter(f"ending a round of steps (epoch {state.epoch})")
         settled, spent = strategy.settle(self._clock.end())
-        state.add(settled)
+        self._count(settled)
         for stage, seconds in spent.items():
             state.seconds[stage] += seconds
         return settled if settled.wishes else done
+
+    def _count(self, done: Done) -> None:
+        """Count steps of this epoch."""
+        self.state.add(done)
+        self._on_board(lambda board: board.steps(self.state.step, done))
+
+    def _on_board(self, write: Callable[[Board], None]) -> None:
+        """Write on the board, if there is one; an error is kept, as that of any file."""
+        if self.board is not None:
+            self._saver.now(partial(write, self.board))
 
     def _show(self, line: Line, done: int, rows: int) -> None:
         """Show the progress within the epoch, on a terminal only."""
@@ -282,7 +307,8 @@ class Trainer:
         state = self.state
         self._divergence.check_weights(state.step, state.best_epoch)
         began = time.perf_counter()
-        figures, asked = self._evaluate(self.validation)
+        probabilities, asked = self._probabilities(self.validation)
+        figures = metrics.evaluate(probabilities, self.data.labels[self.validation])
         state.seconds["evaluate"] = time.perf_counter() - began
         self._note("evaluate", began, time.perf_counter())
         value = figures[self.settings.monitor.removeprefix("val_")]
@@ -290,7 +316,7 @@ class Trainer:
         if best:
             state.best, state.best_epoch = value, state.epoch
             began = time.perf_counter()
-            self.best = self.strategy.whole()
+            self.best, self.validated = self.strategy.whole(), probabilities
             state.seconds["checkpoint"] += time.perf_counter() - began
             self._note("checkpoint", began, time.perf_counter())
         training = sum(state.seconds[stage] for stage in ("input", "compute", "communication"))
@@ -305,6 +331,8 @@ class Trainer:
         state.next_epoch()
         if self.run is not None:
             self._saver.now(partial(self.run.append, "metrics.jsonl", line))
+            self._on_board(lambda board: board.epoch(line, probabilities,
+                                                     self.data.labels[self.validation]))
             print(messages.epoch(line, self.limits.epochs), flush=True)
         if asked.save or not self.limits.checkpoint_seconds:
             self.save_checkpoint()
@@ -319,11 +347,6 @@ class Trainer:
         self.state.wall += now - self._wall_until
         self._wall_until = now
         return self.state.wall
-
-    def _evaluate(self, rows: np.ndarray) -> tuple[dict[str, Any], Done]:
-        """Figures over all ``rows``, and what the ranks were asked for."""
-        probabilities, asked = self._probabilities(rows)
-        return metrics.evaluate(probabilities, self.data.labels[rows]), asked
 
     def _probabilities(self, rows: np.ndarray) -> tuple[np.ndarray, Done]:
         """Probabilities of ``rows``, and what the ranks were asked for; the same on all ranks.
@@ -362,9 +385,10 @@ class Trainer:
         if self.run is not None:
             meta = {"state": asdict(self.state), "settings": self.settings.as_dict(),
                     "data": self.data.header.attributes, "ranks": self.comm.size,
-                    "tensors": len(state)}
+                    "tensors": len(state), "validated": self.validated is not None}
+            arrays = state + self.best + ([] if self.validated is None else [self.validated])
             write = partial(checkpoint.save, self.run.path / "checkpoints", self.state.step,
-                            state + self.best, meta, self.limits.keep)
+                            arrays, meta, self.limits.keep)
             self._saver.start(write, *([self._write_model()] if self._model_due() else []))
         self._saved, self._saved_state = time.monotonic(), current
         self.state.seconds["checkpoint"] += time.perf_counter() - began
@@ -379,6 +403,7 @@ class Trainer:
             self.state = State(**meta["state"])
             self._saved_state = (self.state.epoch, self.state.rows_done)
             self.best = loaded[0][meta["tensors"]:] if loaded else []
+            self.validated = self.best.pop() if self.best and meta.get("validated") else None
         self.strategy.load(loaded and loaded[0][:meta["tensors"]])
 
     def _keep_best(self) -> None:
@@ -394,10 +419,11 @@ class Trainer:
 
     def _write_model(self) -> Callable[[], None]:
         """What writes ``model.keras`` with the best weights, on rank 0."""
-        self._model_epoch = self.state.best_epoch
-        card = Card(self.settings.feature, self.data.header.parameters)
-        best, path = self.best, Path(self.run.path if self.run else "") / "model.keras"
-        return lambda: save(self.strategy.keras_model(best), card, path)
+        self._model_epoch = epoch = self.state.best_epoch
+        best, validated = self.best, self.validated
+        path = Path(self.run.path if self.run else "") / "model.keras"
+        return lambda: save(self.strategy.keras_model(best), provenance.card(
+            self.data, self.validation, validated, epoch, self._trained_on()), path)
 
     def _summary(self) -> dict[str, Any]:
         state = self.state

@@ -4,12 +4,39 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from hpc_deepfake.core import mpi, watchdog
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
+
+T = TypeVar("T")
+
+
+class Later(Generic[T]):
+    """A value that a thread computes while training continues. The thread calls nothing of MPI, and
+    doesn't hold up the end of the program."""
+
+    def __init__(self, compute: Callable[[], T]) -> None:
+        self._value: T
+        self._error: Exception | None = None
+
+        def work() -> None:
+            try:
+                self._value = compute()
+            except Exception as error:
+                self._error = error
+
+        self._thread = threading.Thread(target=work, name="later", daemon=True)
+        self._thread.start()
+
+    def __call__(self) -> T:
+        """The value, once it is there; raises what computing it raised."""
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        return self._value
 
 
 class Saver:

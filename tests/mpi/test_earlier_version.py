@@ -20,6 +20,9 @@ from worlds import Worlds
 
 from hpc_deepfake.core.json_data import finite
 from hpc_deepfake.data import verify
+from hpc_deepfake.network.card import UNKNOWN
+from hpc_deepfake.network.model import read_card
+from hpc_deepfake.network.pictures import Pictures
 from hpc_deepfake.report import write as write_report
 from hpc_deepfake.train import checkpoint, predictions, records
 from preprocessing.integrity import damaged_rows
@@ -64,6 +67,12 @@ def test_the_run(earlier: Path, tmp_path: Path) -> None:
     assert "50.0%" in (tmp_path / "report.html").read_text()
 
 
+def test_its_card_says_that_it_knows_nothing(earlier: Path) -> None:
+    card = read_card(earlier / "run")
+    assert card.caveats == [UNKNOWN] and card.temperature == 1
+    assert Pictures.read(earlier / "run") is None
+
+
 def test_the_model(earlier: Path, found: Callable[..., dict[str, np.ndarray]]) -> None:
     """It gives the same pictures the same probabilities, on any processor."""
     probabilities = found("scores.py", 1, str(earlier / "features.h5"),
@@ -82,3 +91,9 @@ def test_the_run_is_resumed(earlier: Path, worlds: Worlds) -> None:
     *_, line = read_lines(run / "metrics.jsonl")
     assert {name: line[name] for name in EXPECTED["epoch_2"]} \
         == pytest.approx(EXPECTED["epoch_2"], rel=1e-3)
+    card = read_card(run)  # of that version's best epoch, or of a new one
+    assert card.trained_on is not None and card.trained_on["formats"] is None, "not in the file"
+    assert card.validation is not None and card.validation["rows"] == 4
+    listed = Pictures.read(run)
+    assert listed is not None and len(listed) == card.trained_on["train"] + 4
+    assert not listed.digest.any() and listed.row.any()

@@ -18,8 +18,11 @@ from speed import limit
 from worlds import Worlds
 
 from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.network import model
+from hpc_deepfake.network.pictures import Pictures
 from hpc_deepfake.report import summary
 from hpc_deepfake.train import checkpoint, divergence
+from preprocessing.store import open_header
 
 HERE = Path(__file__).parent
 pytestmark = [pytest.mark.mpi, pytest.mark.slow]
@@ -82,6 +85,63 @@ def test_a_resumed_run_is_the_undisturbed_one_bit_for_bit(
                        "pipeline"):
             one.pop(timing, None), other.pop(timing, None)
         assert one == other
+    _check_curves(tmp_path / "parts", lines[1], strategy)
+    for name in ("model.json", "model.pictures.h5"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "parts" / name).read_bytes()
+    card = model.read_card(tmp_path / "parts")
+    assert card.validation is not None and card.validation["epoch"] == min(
+        lines[0], key=lambda line: line["val_loss"])["epoch"]
+    assert card.trained_on is not None and card.trained_on["likeness"]["pictures"] \
+        == card.trained_on["train"] > 0
+    _check_list(tmp_path / "parts", data_file)
+
+
+def _check_curves(run: Path, lines: list[dict], strategy: str) -> None:
+    """The event files of three processes have each point once, and those of the metrics."""
+    from hpc_deepfake.train import events
+
+    points: dict[str, dict[tuple[str, int], float]] = {}
+    for part in ("train", "validation"):
+        read = [event for file in events.found(run / "tensorboard" / part)
+                for event in events.read(file)]
+        assert [bool(event.session_log.status) for event in read if not event.summary.value] == [
+            False, False, True, False, True], "file versions, and what a resumed run drops"
+        values = [(value.tag, event.step) for event in read for value in event.summary.value]
+        assert len(values) == len(set(values))
+        points[part] = {(value.tag, event.step): value.simple_value
+                        for event in read for value in event.summary.value}
+    for line in lines:
+        step = line["step"]
+        assert points["train"]["epoch/loss", step] == pytest.approx(line["loss"])
+        assert points["train"]["seconds/compute", step] > 0
+        assert points["validation"]["epoch/auc", step] == pytest.approx(line["val_auc"])
+        assert {("roc", step), ("precision_recall", step)} <= points["validation"].keys()
+        assert (("pictures", step) in points["validation"]) == line["best"]
+    steps = [step for tag, step in points["train"] if tag == "step/loss"]
+    last = lines[-1]["step"]
+    assert steps == sorted(steps) and steps[-1] == last
+    if strategy not in ("async", "local-sgd"):  # which report several steps at once
+        assert steps == list(range(1, last + 1))
+        for line, before in zip(lines, [0, *(line["step"] for line in lines)], strict=False):
+            rows = np.array([points["train"]["step/accuracy", step]
+                             for step in range(before + 1, line["step"] + 1)])
+            assert rows.min() <= line["accuracy"] <= rows.max()
+    rates = [points["train"]["step/learning_rate", step] for step in steps]
+    assert rates[-1] == pytest.approx(1e-4 / (1 + 1e-6 * (last - 1))) and rates[0] < rates[-1]
+
+
+def _check_list(run: Path, data_file: Path) -> None:
+    """The list of training pictures has those of the data file, whatever the number of ranks."""
+    listed, header = Pictures.read(run), open_header(data_file)
+    assert listed is not None
+    rows = np.flatnonzero(np.array(header.array("split")) < 2)
+    assert np.array_equal(listed.digest, header.array("digest")[rows])
+    assert np.array_equal(listed.part, header.array("split")[rows])
+    ela, raw = header.array("ela"), header.array("raw")
+    expected = Pictures.of(ela[rows], raw[rows], None, listed.part)
+    assert np.array_equal(listed.row, expected.row)
+    assert np.array_equal(listed.thumb, expected.thumb)
+    assert np.array_equal(listed.hash, expected.hash)
 
 
 def test_a_signal_stops_all_ranks_with_a_checkpoint(data_file: Path, tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def test_run_directory_has_the_documented_files(run):
     """And no temporary ones; checkpoints of both epochs."""
     assert sorted(path.name for path in run.iterdir()) == [
         "checkpoints", "config.json", "environment.json", "metrics.jsonl", "model.json",
-        "model.keras", "predictions.csv", "report.html", "summary.json"]
+        "model.keras", "model.pictures.h5", "predictions.csv", "report.html", "summary.json"]
     assert [path.name for path in checkpoint.found(run / "checkpoints")] == [
         "step-000000010.npz", "step-000000005.npz"]
 
@@ -150,7 +150,12 @@ def test_summary_is_that_of_the_best_epoch(run, data_file):
         (parts == part).sum() for part in range(3)]
     for name, value in summary["validation"].items():
         assert value == pytest.approx(best[f"val_{name}"], rel=1e-5), name
-    assert read(run, "model.json")["feature"] == "ela"
+    card = read(run, "model.json")
+    assert card["feature"] == "ela" and card["validation"].pop("epoch") == best["epoch"]
+    low, high = card["validation"].pop("intervals")["accuracy"]
+    assert low <= summary["validation"]["accuracy"] <= high
+    assert card["validation"] == pytest.approx(summary["validation"], rel=1e-5)
+    assert card["trained_on"]["sample"] and card["trained_on"]["formats"] == {"JPEG": 36}
 
 
 def test_output_of_training(run):
@@ -359,7 +364,7 @@ def test_difficult_names_and_unreadable_files(answers, form):
         verdicts = {line.rpartition("/")[2]: line.split(None, 1)[1].partition("  ")[0]
                     for line in rows}
     assert len(rows) == 9
-    assert verdicts["empty.jpg"] == "not read: empty file"
+    assert verdicts["empty.jpg"] == "not read: empty file: copy or download it again"
     assert verdicts["text.png"].startswith("not read: ")
     assert {"-dash.jpg", 'quote",comma.JPG', "deep.jpg", r"not\xffutf8.jpg" if "json" not in form
             else r"not\udcffutf8.jpg"} <= set(verdicts) or r"not\udcffutf8.jpg" in verdicts

@@ -49,7 +49,7 @@ def test_a_picture_in_both_parts_counts_as_trained_on() -> None:
 def test_a_picture_saved_again_and_one_of_the_same_scene(known: Pictures) -> None:
     again = cv2.imdecode(cv2.imencode(".jpg", RAW[1], (cv2.IMWRITE_JPEG_QUALITY, 60))[1],
                          cv2.IMREAD_COLOR)
-    assert not np.array_equal(again, RAW[1])
+    assert again is not None and not np.array_equal(again, RAW[1])
     assert known.seen(None, None, again) == "looks like a picture trained on"
     forged = RAW[4].copy()
     forged[40:80, 40:80] = 255 - forged[40:80, 40:80]

@@ -181,6 +181,21 @@ def test_a_stopped_run_resumes_from_its_checkpoint(train, tmp_path, steps):
     assert summary.pop("epochs_before") == meta["state"]["epoch"] - 1
     assert whole.pop("epochs_before") == 0
     assert summary == whole
+    quality = QUALITY[whole["best_epoch"] - 1]  # of the best epoch's probabilities, in the card
+    assert trainer.validated.tolist() == pytest.approx([1 - quality, quality] * 3)
+
+
+def test_a_checkpoint_of_an_earlier_version_has_no_probabilities(train, tmp_path):
+    """They are computed at the end, with the best weights."""
+    run = RunDir(tmp_path / "run")
+    train(QUALITY, 4, run=run).train()
+    arrays, meta, _ = checkpoint.load_newest(run.path / "checkpoints")
+    assert meta.pop("validated")
+    trainer = train(QUALITY, 5, run=RunDir(tmp_path / "run", resume=True))
+    trainer.restore((arrays[:-1], meta))
+    assert trainer.validated is None and len(trainer.best) == 1
+    trainer.train()
+    assert trainer.validated.tolist() == pytest.approx([0.3, 0.7] * 3)
 
 
 def test_dropout_seed_is_a_function_of_its_arguments():

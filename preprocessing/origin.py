@@ -1,0 +1,53 @@
+"""Where pictures are from: the data sets that they belong to, and whether they were drawn."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from preprocessing.catalogue import SAMPLE_MARK
+from preprocessing.listing.sets import CLASSES, DEPTH
+
+_CLASSES = {name.encode() for names in CLASSES.values() for name in names}
+
+
+def data_sets(paths: Sequence[bytes], labels: Sequence[int], rest: str) -> list[dict[str, Any]]:
+    """The data sets of pictures by the folders above those of the classes, with the numbers of
+    ``pictures``, ``authentic`` and ``tampered`` of each ``name``, sorted.
+
+    Args:
+        paths: as in the catalogue.
+        labels: of the same pictures.
+        rest: name of the data set at the root, or where no folder is named like a class.
+    """
+    homes = [_home(path).decode("utf-8", "backslashreplace") or rest for path in paths]
+    tampered = Counter(home for home, label in zip(homes, labels, strict=True) if label)
+    return [{"name": name, "pictures": count, "authentic": count - tampered[name],
+             "tampered": tampered[name]} for name, count in sorted(Counter(homes).items())]
+
+
+def drawn(roots: Iterable[Path], paths: Iterable[bytes]) -> bool | None:
+    """Whether pictures are sample pictures that this project has drawn, by the mark in the folder
+    of their data set; None: the folders are gone.
+
+    Args:
+        roots: folders of the catalogue.
+        paths: as in the catalogue.
+    """
+    inside = {b"/".join(folders[:depth]) for folders in {tuple(path.split(b"/")[:-1])
+                                                         for path in paths}
+              for depth in range(1, min(len(folders), DEPTH + 1) + 1)}
+    places = {place for root in roots if root.is_dir()
+              for place in (root, root.parent, *(root / os.fsdecode(name) for name in inside))}
+    return any((place / SAMPLE_MARK).exists() for place in places) if places else None
+
+
+def _home(path: bytes) -> bytes:
+    """The folder of a picture's data set, relative to the root; empty for the root itself, or where
+    no folder is named like a class."""
+    folders = path.split(b"/")[:-1]
+    place = next((place for place, name in enumerate(folders) if name.lower() in _CLASSES), 0)
+    return b"/".join(folders[:place])

@@ -1,0 +1,34 @@
+"""Where pictures are from: names of data sets, and drawn pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from preprocessing import origin
+from preprocessing.catalogue import SAMPLE_MARK
+
+
+def test_data_sets_are_named_by_the_folders_above_the_classes() -> None:
+    paths = [b"CASIA2/Au/a.jpg", b"CASIA2/Tp/deep/b.jpg", b"x/y/Fake/c.png", b"real/d.jpg",
+             b"scene1/e.jpg"]
+    assert origin.data_sets(paths, [0, 1, 1, 0, 0], "whole") == [
+        {"name": "CASIA2", "pictures": 2, "authentic": 1, "tampered": 1},
+        {"name": "whole", "pictures": 2, "authentic": 2, "tampered": 0},
+        {"name": "x/y", "pictures": 1, "authentic": 0, "tampered": 1}]
+
+
+@pytest.mark.parametrize("marked, roots, paths, drawn", [
+    ("sample", [""], [b"sample/Au/a.jpg", b"mine/real/b.jpg"], True),
+    ("sample", [""], [b"mine/real/b.jpg"], False),
+    ("sample", ["sample"], [b"Au/a.jpg"], True),
+    ("sample", ["sample/Au", "mine/fake"], [b"authentic/a.jpg", b"tampered/b.jpg"], True),
+    ("a/b/sample", [""], [b"a/b/sample/Tp/x/y/z/a.jpg"], True),
+    ("sample", ["gone"], [b"sample/Au/a.jpg"], None)])
+def test_drawn_pictures(tmp_path: Path, marked: str, roots: list[str], paths: list[bytes],
+                        drawn: bool | None) -> None:
+    for folder in ("data/sample/Au", "data/mine/fake", f"data/{marked}"):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+    (tmp_path / "data" / marked / SAMPLE_MARK).touch()
+    assert origin.drawn([tmp_path / "data" / root for root in roots], paths) is drawn
