@@ -57,7 +57,10 @@ def apply(probabilities: np.ndarray | float, temperature: float) -> np.ndarray:
         float64, of the same shape.
     """
     p = np.asarray(probabilities, np.float64)
-    return p if temperature == 1 else _sigmoid(_log_odds(p) / temperature)
+    if temperature == 1:
+        return p
+    with np.errstate(over="ignore"):  # of impossible temperatures, which become 0, ½ and 1
+        return _sigmoid(_log_odds(p) / temperature)
 
 
 def _log_odds(p: np.ndarray) -> np.ndarray:

@@ -21,7 +21,7 @@ from hpc_deepfake.compare import folder as compare_folder
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.files import write_json
 from hpc_deepfake.jobs.accounting import account, table
-from hpc_deepfake.network import model
+from hpc_deepfake.network import decision, model
 from hpc_deepfake.report import summary, write
 from hpc_deepfake.scaling import model as models
 from hpc_deepfake.scaling import predicting, reporting, study, tables
@@ -108,6 +108,10 @@ def read_card(run: Path) -> None:
     card.parameters.as_dict()
     assert 0 <= card.threshold <= 1 and 1 <= card.parameters.quality <= 100
     assert card.temperature > 0 and all(card.caveats + [card.source]) and card.as_dict()
+    for calibration in ("stored", "off"):
+        used = decision.in_use(card, calibration=calibration)
+        assert all(map(str.isprintable, decision.caveats(used)))
+        assert decision.verdict(used, float(decision.calibrated(used, np.array(0.7))))
 
 
 def report_job(run: Path) -> None:

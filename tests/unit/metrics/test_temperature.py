@@ -44,6 +44,8 @@ def test_one_half_and_the_order_stay():
         assert after[2] < after[3] == 0.5 < after[4] and (np.diff(after) >= 0).all()
         assert temperature.apply(after, 1 / value)[2:6] == pytest.approx(p[2:6], abs=1e-12)
     assert temperature.apply(p, 1).tolist() == p.tolist()
+    assert temperature.apply([0.2, 0.5, 0.9], 1e-320).tolist() == [0, 0.5, 1]
+    assert temperature.apply([0.2, 0.5, 0.9], 1e308).tolist() == [0.5] * 3
     assert float(temperature.apply(0.8, 2)) == pytest.approx(2 / 3)  # odds of 4, and of 2
 
 
