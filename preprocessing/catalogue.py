@@ -20,7 +20,7 @@ from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.text import plural
 from preprocessing.listing import copies, groups, manifest, parts, sets, walk
 from preprocessing.listing.groups import components
-from preprocessing.listing.item import NO_PART, Item, locate, some, stem
+from preprocessing.listing.item import NO_PART, Item, locate, some
 from preprocessing.names import (
     AUTHENTIC,
     FRAMES,
@@ -29,7 +29,6 @@ from preprocessing.names import (
     Moment,
     evenly,
     frame_path,
-    parse,
     parse_path,
 )
 
@@ -59,11 +58,11 @@ class Catalogue:
         notes: remarks about the list for the user.
         parts: uint8 (N), the author's split: 0 train, 1 validation, 2 test, ``NO_PART`` where it
             says nothing; None without one.
-        parts_from: where ``parts`` come from: ``folders`` or ``manifest``.
+        parts_from: where ``parts`` come from: ``folder`` or ``manifest``.
         masks: path of the ground-truth mask of each tampered picture or video that has one, by its
             file's path; both relative to the same root.
         rules: what grouped each row, such as ``folder``; empty if unknown.
-        given: what else the user has given about the rows (groups and parts of a list of files).
+        given: digest of the groups and parts of a list of files, hexadecimal; empty without.
         sample: whether any of the pictures were drawn by this project (``SAMPLE_MARK``).
     """
 
@@ -76,7 +75,7 @@ class Catalogue:
     parts_from: str = ""
     masks: dict[bytes, bytes] = field(default_factory=dict)
     rules: list[str] = field(default_factory=list)
-    given: bytes = b""
+    given: str = ""
     sample: bool = False
 
     def __len__(self) -> int:
@@ -88,11 +87,9 @@ class Catalogue:
                 for path, file in ((path, parse_path(path)[0]) for path in self.paths)]
 
     def digest(self) -> str:
-        """SHA-256 over paths and labels in row order, and over what a list of files says about
-        groups and parts, hexadecimal."""
+        """SHA-256 over paths and labels in row order, hexadecimal."""
         sha = hashlib.sha256(self.labels.tobytes())
         sha.update(b"\0".join(self.paths))
-        sha.update(self.given)
         return sha.hexdigest()
 
     def grouped(self) -> str:
@@ -268,7 +265,7 @@ def _nothing(data: Path, notes: list[str]) -> str:
 
 def _catalogue(roots: dict[str, Path], listed: Sequence[sets.Listed], moments: Moments,
                group_by: str, notes: list[str], one_class: bool = False,
-               parts_from: str = "folders") -> Catalogue:
+               parts_from: str = "folder") -> Catalogue:
     items = sets.with_coco([item for each in listed for item in each.items])
     missing = set(range(2)) - {item.label for item in items}
     if missing and not one_class:
@@ -287,7 +284,6 @@ def _catalogue(roots: dict[str, Path], listed: Sequence[sets.Listed], moments: M
     items, parts_found = _parts(items, parts_from, notes)
     keys = groups.keys_of(items, partial(locate, roots), group_by)
     notes += keys.notes
-    _contradictions(items, notes)
     paths, counts = _rows(items, roots, moments, notes)
     labels = np.repeat(np.fromiter((item.label for item in items), np.uint8, len(items)), counts)
     if not paths:
@@ -325,23 +321,9 @@ def _parts(items: list[Item], parts_from: str,
     """The author's split, uint8 (number of items); None if there is none, as with one part only."""
     found = np.fromiter((item.part for item in items), np.uint8, len(items))
     present = set(found.tolist()) - {NO_PART}
-    if not present or (parts_from == "folders" and len(present) < 2):
+    if not present or (parts_from == "folder" and len(present) < 2):
         return items, None
-    notes.append(f"the author's split is kept ({parts_from}): " + ", ".join(
-        f"{plural(int((found == part).sum()), 'file')} in the {parts.names_of({part})} part"
-        for part in sorted(present))
-        + (f", {plural(int((found == NO_PART).sum()), 'file')} in none"
-           if (found == NO_PART).any() else ""))
+    notes.append(f"the author's split, by {parts_from}, is kept unless --split is given: "
+                 + ", ".join(f"{int((found == part).sum()):,} {parts.names_of({part}) or 'in none'}"
+                             for part in sorted({*present, *found.tolist()})) + " (files)")
     return items, found
-
-
-def _contradictions(items: Sequence[Item], notes: list[str]) -> None:
-    """Note names of CASIA's that say another class than the folder."""
-    contrary = []
-    for item in items:
-        parsed = parse(os.fsdecode(stem(item.path)))
-        if parsed and parsed.label != item.label:
-            contrary.append(item.path)
-    if contrary:
-        notes.append(f"{plural(len(contrary), 'name')} in the folder of the other class, labelled "
-                     f"by the folder: {some(contrary)}")

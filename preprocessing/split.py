@@ -8,6 +8,7 @@ from hpc_deepfake.core.errors import InputError
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
 PARTS = ("train", "validation", "test")
+AUTHOR = "author's"  # begins the description of a split that the author of the data made
 
 
 def parse_fractions(text: str) -> tuple[float, ...]:
@@ -93,6 +94,58 @@ def by_image(labels: np.ndarray, fractions: tuple[float, ...], seed: int) -> np.
         rows = random.permutation(np.flatnonzero(labels == label))
         parts[rows] = _fill(len(rows), [fraction * len(rows) for fraction in fractions])
     return parts
+
+
+def completed(given: np.ndarray, labels: np.ndarray, groups: np.ndarray,
+              fractions: tuple[float, ...], seed: int) -> np.ndarray:
+    """An author's split, with the rows that it says nothing about divided by group; where it has no
+    validation part, which selects the best epoch, that is taken from the training part.
+
+    Args:
+        given: uint8 (N), part of each row; another value where the author says nothing.
+        labels: uint8 (N), 0 authentic, 1 tampered.
+        groups: int32 (N), numbered from 0.
+        fractions: of train and validation part, and a test part that is used where the author has
+            none; they add up to 1.
+        seed: of the random order.
+
+    Returns:
+        uint8 (N): 0 train, 1 validation, 2 test.
+    """
+    parts = given.copy()
+    rest = given >= len(PARTS)
+    if not (given == VALIDATION).any():
+        rest |= given == TRAIN
+    if rest.any():
+        shares = fractions[:2] if (given == TEST).any() else fractions
+        numbers = np.unique(groups[rest], return_inverse=True)[1]
+        parts[rest] = by_group(labels[rest], numbers, tuple(
+            share / sum(shares) for share in shares), seed)
+    return parts
+
+
+def described(given: np.ndarray, text: str) -> str:
+    """An author's split as a text for the data file, such as ``author's train/test, rest 80/20``.
+
+    Args:
+        given: as in ``completed``.
+        text: percentages for the rest.
+    """
+    names = "/".join(name for part, name in enumerate(PARTS) if (given == part).any())
+    complete = (given < len(PARTS)).all() and (given == VALIDATION).any()
+    return f"{AUTHOR} {names}" + ("" if complete else f", rest {text}")
+
+
+def straddling(parts: np.ndarray, groups: np.ndarray) -> int:
+    """Number of groups with rows in several parts.
+
+    Args:
+        parts: uint8 (N).
+        groups: int32 (N), numbered from 0.
+    """
+    present = np.zeros((int(groups.max()) + 1, int(parts.max()) + 1), bool)
+    present[groups, parts] = True
+    return int((present.sum(1) > 1).sum())
 
 
 def _fill(count: int, room: list[float]) -> np.ndarray:

@@ -49,6 +49,8 @@ class Recipe:
         digest: ``Catalogue.digest()``.
         rows: number of rows.
         sample: whether pictures were drawn by this project.
+        group_by: what groups were made of, ``auto`` or as the user chose.
+        given: ``Catalogue.given``.
     """
 
     features: tuple[str, ...]
@@ -59,13 +61,18 @@ class Recipe:
     digest: str
     rows: int
     sample: bool = False
+    group_by: str = "auto"
+    given: str = ""
 
     def attributes(self) -> dict[str, str]:
-        """The attributes of the file: JSON text by name. ``sample`` only where it is true."""
+        """The attributes of the file: JSON text by name. ``sample``, ``group_by`` and ``given``
+        only where they are not the default."""
         values = {"schema": SCHEMA, "rows": self.rows, "features": list(self.features),
                   "ela": self.parameters.as_dict(), "split": self.split,
                   "split_by": self.split_by, "seed": self.seed, "files": self.digest,
-                  **({"sample": True} if self.sample else {})}
+                  **({"sample": True} if self.sample else {}),
+                  **({"group_by": self.group_by} if self.group_by != "auto" else {}),
+                  **({"given": self.given} if self.given else {})}
         return {name: json.dumps(value, sort_keys=True) for name, value in values.items()}
 
 
@@ -286,13 +293,18 @@ def _damaged(path: Path, error: Exception) -> str:
            "Move it away and run preprocessing again"
 
 
+_RARE = ("group_by", "given")  # attributes that most files don't have
+
+
 def check_same(header: Header, recipe: Recipe) -> None:
     """Raise InputError unless the file was made by this recipe."""
     expected = {key: json.loads(value) for key, value in recipe.attributes().items()}
     meaning = {"files": "list of pictures", "rows": "number of pictures",
-               "ela": "ELA parameters"}
-    differing = [meaning.get(key, key) for key in expected  # earlier versions stored no "sample"
-                 if expected[key] != header.attributes.get(key) and key != "sample"]
+               "ela": "ELA parameters", "given": "groups and parts of the list of files",
+               "group_by": "--group-by"}
+    differing = [meaning.get(key, key) for key in {**dict.fromkeys(_RARE), **expected}
+                 if expected.get(key) != header.attributes.get(key)
+                 and key != "sample"]  # which earlier versions did not store
     if differing:
         raise InputError(f"{header.path} differs in: {', '.join(differing)}. "
                          "Choose another --out, or delete that file to create it again")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from hpc_deepfake.core.json_data import dictionary, finite, items
 from hpc_deepfake.report.collect import Content
+from preprocessing.split import AUTHOR
 
 _REPLACED = ("--data", "--run")  # new values
 _DROPPED = ("--resume",)
@@ -53,9 +54,14 @@ def _preprocessing(content: Content) -> list[str]:
         return []
     ranks = finite(made.get("ranks")) or 1
     parameters = content.header.parameters
+    if isinstance(made.get("manifest"), str):
+        source += ["--manifest", made["manifest"]]
     again = {} if parameters.reencode is None else {"--reencode": parameters.reencode}
-    options = {"--quality": parameters.quality, **again, "--split": attributes.get("split"),
-               "--split-by": attributes.get("split_by"), "--seed": attributes.get("seed")}
+    by = {"--group-by": attributes["group_by"]} if "group_by" in attributes else {}
+    split = {} if str(attributes.get("split")).startswith(AUTHOR) else {
+        "--split": attributes.get("split"), "--split-by": attributes.get("split_by")}
+    options = {"--quality": parameters.quality, **again, **by, **split,
+               "--seed": attributes.get("seed")}
     launch = ["mpirun", "-np", f"{ranks:.0f}"] if ranks > 1 else []
     return ["# the data file", _join([
         *launch, "python", "-m", "preprocessing", *source, "--out", str(content.header.path),

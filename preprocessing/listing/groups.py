@@ -78,12 +78,16 @@ def keys_of(items: Sequence[Item], files: Callable[[bytes], bytes], by: str = "a
     """
     result = Keys([()] * len(items), [""] * len(items), [])
     others: dict[bytes, list[int]] = defaultdict(list)
+    contrary: list[bytes] = []
     unknown: list[bytes] = []
     for row, item in enumerate(items):
         name = os.fsdecode(stem(item.path))
+        parsed = parse(name)
+        if parsed and parsed.label != item.label:
+            contrary.append(item.path)
         if item.keys:
             result.keys[row], result.rules[row] = item.keys, item.rule
-        elif parsed := parse(name):
+        elif parsed:
             result.keys[row], result.rules[row] = parsed.sources, CASIA
         else:
             if like_casia(name):
@@ -100,6 +104,9 @@ def keys_of(items: Sequence[Item], files: Callable[[bytes], bytes], by: str = "a
     if by != "name":
         for home, rows in others.items():
             _join(result, items, home, rows, by, files)
+    if contrary:
+        result.notes.append(f"{plural(len(contrary), 'name')} in the folder of the other class, "
+                            f"labelled by the folder: {some(contrary)}")
     if unknown:
         result.notes.append(
             f"{plural(len(unknown), 'name')} like CASIA's not understood, so the pictures' sources "

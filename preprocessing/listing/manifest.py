@@ -28,13 +28,13 @@ class Read(NamedTuple):
     Attributes:
         items: pictures and videos, in the order of the list.
         masks: mask by path of the picture, both relative to the root.
-        given: digest of groups and parts; empty where the list has none.
+        given: digest of groups and parts, hexadecimal; empty where the list has none.
         folders: of the pictures, and those above them, relative to the root.
     """
 
     items: list[Item]
     masks: dict[bytes, bytes]
-    given: bytes
+    given: str
     folders: set[bytes]
 
 
@@ -99,7 +99,7 @@ def read(file: Path, root: Path) -> Read:
         raise InputError(f"{file} lists no pictures: give a line for each, with path and label")
     plain = all(not item.keys and item.part == NO_PART for item in items)
     places = {folder(item.path) for item in items}
-    return Read(items, masks, b"" if plain else given.digest(), places | set(map(folder, places)))
+    return Read(items, masks, "" if plain else given.hexdigest(), places | set(map(folder, places)))
 
 
 def _rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -23,7 +23,7 @@ _PREFIX = re.compile(rb"(?:mask|gt)[-_ ]+(.+)", re.DOTALL)
 _PLACE = re.compile(
     rb"(?:.*[-_ .])?(?:" + _WORDS + rb"|annotations?|segmentations?|annots?)(?:[-_ .].*)?",
     re.DOTALL)
-_HINTS = (b"mask", b"msk", b"gt", b"truth", b"annot", b"segm")
+_HINT = re.compile(rb"mask|msk|gt|truth|annot|segm", re.IGNORECASE)
 _LOSSLESS = (b".png", b".bmp", b".gif", b".tif", b".tiff")
 # of several masks of a picture, that of the changed region comes first
 _LATER = re.compile(rb"donor|copy|paste|edge|inpaint_mask|segm")
@@ -47,9 +47,8 @@ class Candidate(NamedTuple):
 @cache
 def is_place(name: bytes) -> bool:
     """Whether a folder is named like one of masks, or a path has such a folder."""
-    lower = name.lower()
-    return any(hint in lower for hint in _HINTS) and any(
-        _PLACE.fullmatch(part) for part in lower.split(b"/"))
+    return _HINT.search(name) is not None and any(
+        _PLACE.fullmatch(part) for part in name.lower().split(b"/"))
 
 
 def in_place(path: bytes) -> Candidate:
@@ -67,9 +66,8 @@ def candidates(paths: Sequence[bytes]) -> dict[bytes, Candidate]:
     """
     found: dict[bytes, Candidate] = {}
     for path in paths:
-        lower = path.lower()
-        if any(hint in lower for hint in _HINTS):
-            name = stem(lower)
+        if _HINT.search(path):
+            name = stem(path.lower())
             if match := _NAME.fullmatch(name) or _PREFIX.fullmatch(name):
                 found[path] = Candidate(path, match[1], "name")
             elif is_place(folder(path)):

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from pathlib import Path
 from typing import NoReturn
 
 from hpc_deepfake.core import watchdog
 from hpc_deepfake.core.errors import InputError
-from hpc_deepfake.core.text import plural
-from preprocessing.names import PICTURES, VIDEOS
+from preprocessing.leftout import LeftOut
 
 Seen = set[tuple[int, int]]  # device and inode of folders
 
@@ -54,7 +52,7 @@ def media(folder: Path, notes: list[str], seen: Seen) -> list[bytes]:
 
     top = os.fsencode(folder)
     found: list[bytes] = []
-    others: Counter[str] = Counter()
+    left = LeftOut()
     for current, folders, files in os.walk(top, followlinks=True, onerror=fail):
         if not is_new(current, seen):
             folders.clear()
@@ -63,17 +61,7 @@ def media(folder: Path, notes: list[str], seen: Seen) -> list[bytes]:
         watchdog.advance()
         inside = current[len(top):].lstrip(b"/")
         for name in files:
-            if name.startswith(b"."):
-                continue
-            if name.lower().endswith(_MEDIA):
+            if not left.takes(os.path.join(current, name)):
                 found.append(inside + b"/" + name if inside else name)
-            else:
-                others[os.fsdecode(os.path.splitext(name.lower())[1]) or "no extension"] += 1
-    if others:
-        kinds = ", ".join(f"{count} {kind}" for kind, count in others.most_common(4))
-        notes.append(f"{folder}: {plural(others.total(), 'file')} left out, not named like "
-                     f"pictures or videos ({kinds})")
+    notes += [f"{folder}: {note}" for note in left.notes()]
     return sorted(found)
-
-
-_MEDIA = PICTURES + VIDEOS
