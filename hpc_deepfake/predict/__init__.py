@@ -20,6 +20,7 @@ from hpc_deepfake.core.options import Parser, add_calibration, at_least, between
 from hpc_deepfake.core.streams import work_matters
 from hpc_deepfake.core.text import plural, printable
 from hpc_deepfake.predict import inputs, output
+from preprocessing.leftout import LeftOut
 from preprocessing.names import FRAMES
 
 if TYPE_CHECKING:
@@ -148,14 +149,14 @@ def _prepare(options: Namespace) -> tuple[Card, list[bytes]]:
                            options.calibration)
     if options.frames and options.frame_rate:
         raise InputError("give either --frames or --frame-rate, not both")
-    left = inputs.LeftOut()
+    left = LeftOut()
     paths = inputs.find(options.pictures, left=left)
-    for line in left.lines():
-        log.info("%s", line)
+    for note in left.notes():
+        log.info("note: %s", note)
     if not paths:
         raise InputError("no pictures in " + ", ".join(options.pictures))
-    for line in inputs.idle(options, paths):
-        log.info("%s", line)
+    for note in inputs.idle(options, paths):
+        log.info("note: %s", note)
     for name in ("ela_dir", "explain_dir", "plot_dir"):
         if getattr(options, name) is not None:
             make_folder(f"--{name.replace('_', '-')}", getattr(options, name))

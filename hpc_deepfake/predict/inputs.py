@@ -6,57 +6,19 @@ import glob
 import os
 import sys
 from argparse import Namespace
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
 from typing import BinaryIO
 
 from hpc_deepfake.core.errors import InputError
-from hpc_deepfake.core.text import plural, printable
+from hpc_deepfake.core.text import plural
 from preprocessing import kinds
+from preprocessing.leftout import LeftOut
 from preprocessing.names import VIDEOS
 
 STDIN = "-"
-_NAMED = 20  # files left out that are named; the others are counted
 _FOR_VIDEOS = ("frames", "frame_rate", "plot_dir")
 _FOR_PICTURES = ("ela_dir", "explain_dir")
 _THUMBNAILS = (b"@eaDir", b"__MACOSX")  # folders that others fill with copies and notes
-
-
-class LeftOut:
-    """Files in folders that are left out, as they are neither pictures nor videos that can be read.
-
-    Attributes:
-        named: path and reason of each that the user may miss.
-        beside: number of all others, such as metadata, by kind.
-    """
-
-    def __init__(self) -> None:
-        self.named: list[tuple[bytes, str]] = []
-        self.beside = Counter[str]()
-
-    def lines(self) -> Iterator[str]:
-        """What to say about them."""
-        if self.named:
-            yield f"note: {plural(len(self.named), 'file')} left out:"
-            for path, reason in islice(self.named, _NAMED):
-                yield f"  {printable(os.fsdecode(path))}: {reason}"
-            more = Counter(os.path.splitext(path)[1].lower() for path, _ in self.named[_NAMED:])
-            if more:
-                yield f"  and {more.total():,} more: {_counts(_endings(more))}"
-        if self.beside:
-            yield f"note: beside the pictures left out: {_counts(self.beside)}"
-
-
-def _endings(counts: Counter[bytes]) -> Counter[str]:
-    return Counter({printable(os.fsdecode(ending)) or "without ending": count
-                    for ending, count in counts.items()})
-
-
-def _counts(counts: Counter[str]) -> str:
-    """Such as ``12 .xmp, 3 hidden``."""
-    shown = [f"{count:,} {name}" for name, count in counts.most_common(5)]
-    return ", ".join(shown) + " …" * (len(counts) > 5)
 
 
 def is_video(path: bytes) -> bool:
@@ -155,17 +117,13 @@ def _below(folder: bytes, left: LeftOut) -> Iterator[bytes]:
     for parent, folders, files in os.walk(
             folder, onerror=lambda error: unreadable.append(os.fsencode(error.filename))):
         hidden = [name for name in folders if name.startswith(b".") or name in _THUMBNAILS]
-        left.beside.update({"hidden": len(hidden)} if hidden else {})
+        if hidden:
+            left.beside["hidden"] += len(hidden)
         folders[:] = sorted(set(folders) - set(hidden))
         for name in sorted(files):
             path = os.path.join(parent, name)
-            kind = kinds.of_file(path)
-            if kind.sort in (kinds.PICTURE, kinds.VIDEO):
+            if not left.takes(path):
                 yield path
-            elif kind.sort == kinds.BESIDE:
-                left.beside[kind.text] += 1
-            else:
-                left.named.append((path, kind.text))
     yield from unreadable
 
 
@@ -191,8 +149,8 @@ def idle(options: Namespace, paths: Sequence[bytes]) -> list[str]:
             if not count and files_named:
                 raise InputError(f"{option} is for {kind}s, and no {kind} is named: {advice}")
             if not count:
-                lines.append(f"note: {option} has no effect: no {kind} among "
+                lines.append(f"{option} has no effect: no {kind} among "
                              f"{plural(len(paths), 'file')}")
             elif videos and kind == "picture":
-                lines.append(f"note: {option} is for pictures: none of {plural(videos, 'video')}")
+                lines.append(f"{option} is for pictures: none of {plural(videos, 'video')}")
     return lines

@@ -17,6 +17,7 @@ from hpc_deepfake.data.rows import prefetch
 from hpc_deepfake.network import decision, device, model
 from hpc_deepfake.network.guard import Guard
 from hpc_deepfake.predict import inputs, scoring
+from preprocessing.leftout import LeftOut
 from preprocessing.names import FRAMES
 from preprocessing.picture import Rejected, of_image
 
@@ -149,10 +150,10 @@ _Block: TypeAlias = list[_Item]  # pictures, or one video
 def _flat(pictures: object) -> Iterator[_Item]:
     """All pictures and videos in what ``predict`` was given."""
     if isinstance(pictures, str | os.PathLike):
-        left = inputs.LeftOut()
+        left = LeftOut()
         yield from inputs.files(os.fsencode(pictures), left)
-        for line in left.lines():
-            (log.warning if left.named else log.info)("%s", line)
+        for note in left.notes():
+            (log.warning if left.named else log.info)("%s", note)
     elif isinstance(pictures, bytes | Image.Image):
         yield _Memory(pictures)
     elif isinstance(pictures, np.ndarray) and pictures.ndim < 4:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.predict import inputs
+from preprocessing.leftout import LeftOut
 
 GREY = Image.new("RGB", (32, 32), "grey")
 
@@ -45,29 +46,31 @@ def folder(tmp_path, monkeypatch) -> Path:
 
 def test_a_folder_gives_its_pictures_and_says_what_is_left_out(folder):
     """Each file that may be missed with its reason; what goes with pictures is counted."""
-    left = inputs.LeftOut()
+    left = LeftOut()
     found = inputs.find(["in"], left=left)
     assert [os.path.basename(path) for path in found] == TAKEN
-    assert list(left.lines()) == [
-        "note: 5 files left out:",
+    named, beside = left.notes()
+    assert named.splitlines() == [
+        "5 files left out:",
         "  in/j.psd: a Photoshop document (PSD): export it as PNG or TIFF",
         "  in/k.jpg.crdownload: a download or copy that isn't complete (.crdownload): finish it, "
         "or remove it",
         "  in/l: a web page (HTML), as a server sends instead of a file: download the file itself",
         "  in/m.dng: a camera's raw picture (DNG): develop it to TIFF or PNG, such as with "
         "darktable or RawTherapee",
-        r"  in/n\n: not a picture or video of a known format",
-        "note: beside the pictures left out: 4 hidden, 2 .xmp, 1 .db, 1 .txt"]
+        r"  in/n\n: not a picture or video of a known format"]
+    assert beside == "beside the pictures left out: 4 hidden, 2 .xmp, 1 .db, 1 .txt"
 
 
 def test_a_long_list_of_files_left_out_is_cut(tmp_path):
     for number in range(31):
         (tmp_path / f"{number:02d}.nef").touch()
     (tmp_path / "99").write_bytes(b"\1\2")
-    left = inputs.LeftOut()
+    left = LeftOut()
     assert inputs.find([os.fspath(tmp_path)], left=left) == []
-    first, *shown, more = left.lines()
-    assert first == "note: 32 files left out:" and len(shown) == 20
+    note, = left.notes()
+    first, *shown, more = note.splitlines()
+    assert first == "32 files left out:" and len(shown) == 20
     assert more == "  and 12 more: 11 .nef, 1 without ending"
 
 
@@ -124,7 +127,7 @@ def test_options_without_effect_on_the_named_files_are_refused(folder, name, wor
     for source in (options("in", **{name: 1}), options("in/*.x", **{name: 1}),
                    options("-", **{name: 1}), options(word, config=Path("x"), **{name: 1})):
         line, = inputs.idle(source, [os.fsencode(word)])
-        assert line.startswith(f"note: --{name.replace('_', '-')} has no effect: no ")
+        assert line.startswith(f"--{name.replace('_', '-')} has no effect: no ")
 
 
 def test_options_among_pictures_and_videos(folder):
@@ -132,5 +135,5 @@ def test_options_among_pictures_and_videos(folder):
     both = [b"in/a.jpg", b"in/i.3gp"]
     assert inputs.idle(options("in", frames=3, plot_dir=1), both) == []
     assert inputs.idle(options("in", ela_dir=1), both) == [
-        "note: --ela-dir is for pictures: none of 1 video"]
+        "--ela-dir is for pictures: none of 1 video"]
     assert inputs.idle(options("in"), both) == inputs.idle(options("in/a.jpg"), both[:1]) == []

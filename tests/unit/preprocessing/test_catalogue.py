@@ -187,7 +187,7 @@ def test_names_that_look_like_frames_are_distinct(small):
     assert listing.encoded() == [
         b"real/a.mp4#frame=1of1", b"real/a.mp4%23frame%3D1of1.jpg",
         b"real/a.mp4%23frame%3D1of1/b.avi#frame=1of1", b"fake/x%23y.avi#frame=1of1"]
-    assert any("1 file left out, not named like pictures or videos (1 .mp4#frame=1of1)" in note
+    assert any("1 file left out:" in note and "real/c.mp4#frame=1of1: empty file" in note
                for note in listing.notes)
     for encoded in listing.encoded():
         assert (top / unquote(encoded.decode().partition("#")[0])).is_file()
@@ -234,7 +234,7 @@ def test_masks_and_other_files_are_left_out_with_a_note(small):
                            b"Tp/Tp_D_CRN_S_N_ani00009_art00014_11818.tif"]
     notes = "\n".join(listing.notes)
     assert "2 ground-truth masks, not counted as pictures: 1 of tampered pictures" in notes
-    assert "1 .db" in notes and "1 no extension" in notes
+    assert "1 .db" in notes and "1 readme" in notes and "1 hidden" in notes
 
 
 def test_names_that_are_not_utf_8(tmp_path):

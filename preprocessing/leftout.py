@@ -1,0 +1,57 @@
+"""Files in folders that are no pictures or videos that can be read: what to say about them."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from itertools import islice
+
+from hpc_deepfake.core.text import plural, printable
+from preprocessing import kinds
+
+_NAMED = 20  # files that are named; the others are counted
+
+
+class LeftOut:
+    """Files that are left out.
+
+    Attributes:
+        named: path and reason of each that the user may miss.
+        beside: number of all others, such as metadata, by kind.
+    """
+
+    def __init__(self) -> None:
+        self.named: list[tuple[bytes, str]] = []
+        self.beside = Counter[str]()
+
+    def takes(self, path: bytes) -> bool:
+        """Whether the file isn't to be decoded; it is then kept here."""
+        kind = kinds.of_file(path)
+        if kind.sort == kinds.BESIDE:
+            self.beside[kind.text] += 1
+        elif kind.sort == kinds.OTHER:
+            self.named.append((path, kind.text))
+        return kind.sort in (kinds.BESIDE, kinds.OTHER)
+
+    def notes(self) -> Iterator[str]:
+        """What to say: a note on those that may be missed, of several lines, and one on the others.
+        """
+        if self.named:
+            lines = [f"{plural(len(self.named), 'file')} left out:"]
+            lines += [f"  {printable(os.fsdecode(path))}: {reason}"
+                      for path, reason in islice(self.named, _NAMED)]
+            more = Counter(os.path.splitext(path)[1].lower() for path, _ in self.named[_NAMED:])
+            if more:
+                lines.append(f"  and {more.total():,} more: " + _counts(Counter(
+                    {printable(os.fsdecode(ending)) or "without ending": count
+                     for ending, count in more.items()})))
+            yield "\n".join(lines)
+        if self.beside:
+            yield f"beside the pictures left out: {_counts(self.beside)}"
+
+
+def _counts(counts: Counter[str]) -> str:
+    """Such as ``12 .xmp, 3 hidden``."""
+    shown = [f"{count:,} {name}" for name, count in counts.most_common(5)]
+    return ", ".join(shown) + " …" * (len(counts) > 5)
