@@ -63,17 +63,19 @@ def statistics(row: np.ndarray) -> np.ndarray:
     Args:
         row: uint8 (S, S, 3), S at least 16.
     """
-    pixels = row.astype(np.float32)
-    grey = pixels.mean(2)
+    planes = np.ascontiguousarray(row.transpose(2, 0, 1), np.float32)  # sums over planes are fast
+    grey = (planes[0] + planes[1] + planes[2]) / np.float32(3)
+    colour = np.maximum(np.maximum(planes[0], planes[1]), planes[2]) \
+        - np.minimum(np.minimum(planes[0], planes[1]), planes[2])
     across, down = np.diff(grey, axis=1), np.diff(grey, axis=0)
     steps = np.abs(across).mean(), np.abs(down).mean()
     root = np.sqrt((np.square(across).mean() + np.square(down).mean()) / 2)
     side = len(grey) // _BLOCK
-    within = np.log1p(np.sort(
-        grey[:side * _BLOCK, :side * _BLOCK].reshape(side, _BLOCK, side, _BLOCK).std((1, 3)),
-        axis=None))
+    blocks = grey[:side * _BLOCK, :side * _BLOCK].reshape(side, _BLOCK, side, _BLOCK)
+    blocks = np.ascontiguousarray(blocks.swapaxes(1, 2)).reshape(side * side, _BLOCK * _BLOCK)
+    within = np.log1p(np.sort(blocks.std(1)))
     values = {
-        "colour": np.log1p((pixels.max(2) - pixels.min(2)).mean()),
+        "colour": np.log1p(colour.mean()),
         "steps": np.log1p(sum(steps)),
         "direction": np.log1p(steps[0]) - np.log1p(steps[1]),
         "evenness": (sum(steps) + 0.5) / (2 * root + 0.5),
@@ -187,12 +189,13 @@ class Distribution:
         size = len(STATISTICS)
         mean, deviation = (_numbers(stored[name], size) for name in ("mean", "deviation"))
         correlation = np.zeros((size, size))
-        for place, row in enumerate(stored["correlation"]):
+        for place, row in zip(range(size), stored["correlation"], strict=True):
             correlation[place, :place + 1] = correlation[:place + 1, place] = \
                 _numbers(row, place + 1)
-        if not (deviation > 0).all():
-            raise ValueError("a deviation that is not above 0")
-        return cls(mean, deviation, correlation, float(stored["limit"]))
+        limit = float(stored["limit"])
+        if not (deviation > 0).all() or not math.isfinite(limit):
+            raise ValueError("a deviation that is not above 0, or an infinite limit")
+        return cls(mean, deviation, correlation, limit)
 
 
 @dataclass(frozen=True)
