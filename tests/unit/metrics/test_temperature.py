@@ -49,11 +49,12 @@ def test_one_half_and_the_order_stay():
     assert float(temperature.apply(0.8, 2)) == pytest.approx(2 / 3)  # odds of 4, and of 2
 
 
-def test_a_small_part_that_is_separated_has_a_moderate_temperature():
-    """With labels 0 and 1 it would be the lowest one: 60% would become 100%."""
-    fitted = temperature.fit([0.3, 0.35, 0.6, 0.7], [0, 0, 1, 1])
-    assert 0.2 < fitted < 1
-    assert temperature.fit([0.9, 0.8, 0.1], [0, 0, 1]) == temperature.LIMITS[1], "knows nothing"
+def test_the_limits():
+    """Of a small part that is separated, 60% does not become 100%."""
+    low, high = temperature.LIMITS
+    assert temperature.fit([0.3, 0.35, 0.6, 0.7], [0, 0, 1, 1]) == pytest.approx(low)
+    assert temperature.apply(0.6, low) < 0.85
+    assert temperature.fit([0.9, 0.8, 0.1], [0, 0, 1]) == pytest.approx(high), "knows nothing"
 
 
 @pytest.mark.parametrize(("p", "y"), [([0.2, 0.9], [1, 1]), ([0.2, np.nan], [0, 1]), ([], [])])
