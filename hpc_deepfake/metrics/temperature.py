@@ -14,7 +14,7 @@ def fit(probabilities: np.ndarray, labels: np.ndarray) -> float:
     of ``apply(probabilities, temperature)`` (Guo et al. 2017, "On calibration of modern neural
     networks").
 
-    Of a part that the model separates without an error it would be zero: then the lower limit holds.
+    Where the model separates the classes it would be zero, and the lower limit is taken.
 
     Args:
         probabilities: of tampered, float (n).
