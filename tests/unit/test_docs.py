@@ -12,7 +12,8 @@ from hpc_deepfake.core.options import Parser
 from hpc_deepfake.train.options import parser as train_parser
 from preprocessing.__main__ import parser as preprocessing_parser
 
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("env/*.md")])
+PAGES = sorted(page for folder in ("", "docs/", "env/", "examples/")
+               for page in ROOT.glob(f"{folder}*.md"))
 
 
 def anchors(page: Path) -> set[str]:
@@ -48,7 +49,7 @@ def test_variables_named_in_the_cluster_guide_are_those_of_the_scripts() -> None
     assert named == {"PICTURES", *re.findall(r"^([A-Z_]+)=\$\{", written, re.MULTILINE)}
 
 
-FOLDERS = "hpc_deepfake|preprocessing|jobs|benchmarks|tests|env|docs|configs"
+FOLDERS = "hpc_deepfake|preprocessing|jobs|benchmarks|tests|env|docs|configs|examples"
 PATHS = re.compile(rf"(?<![\w/.-])((?:{FOLDERS})/[\w./-]+)")
 
 
