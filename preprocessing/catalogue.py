@@ -31,6 +31,7 @@ from preprocessing.names import (
     frame_path,
     parse_path,
 )
+from preprocessing.split import PARTS
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
@@ -91,6 +92,23 @@ class Catalogue:
         sha = hashlib.sha256(self.labels.tobytes())
         sha.update(b"\0".join(self.paths))
         return sha.hexdigest()
+
+    def only(self, part: int) -> Catalogue:
+        """The rows of a part of the author's split; the groups keep their numbers.
+
+        Raises:
+            InputError: there is no such split, or nothing in that part.
+        """
+        where = ", ".join(map(str, self.roots.values()))
+        if self.parts is None or not (self.parts == part).any():
+            others = "" if self.parts is None else \
+                f", but {parts.names_of(set(self.parts.tolist()))}"
+            raise InputError(f"{where} is a folder and has no {PARTS[part]} part{others}: omit "
+                             "--part, or run preprocessing on it and name its output with --data")
+        rows = np.flatnonzero(self.parts == part).tolist()
+        return replace(self, paths=[self.paths[row] for row in rows], labels=self.labels[rows],
+                       groups=self.groups[rows], parts=self.parts[rows],
+                       rules=[self.rules[row] for row in rows])
 
     def grouped(self) -> str:
         """What each rule grouped, as text; empty if that is unknown."""

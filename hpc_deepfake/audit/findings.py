@@ -195,11 +195,14 @@ def labels(rows: Rows, parsed: Sequence[Name | None], same: Sequence[Sequence[in
     twice = [(first, second) for first, second in _of_other_bytes(pairs.copies, same)
              if rows.labels[first] != rows.labels[second]]
     named = sum(name is not None for name in parsed)
+    others = len(parsed) - named
     records = [
         _listing("names", contrary, rows, WARN, "imply another class than the folder",
                  "move them to the right folder") if contrary else
-        Record("names", f"{named:,} CASIA names agree with their folders" if named else
-               "not CASIA names: they can't confirm the labels", OK if named else INFO),
+        Record("names", (f"{named:,} CASIA names agree with their folders"
+                         + (f"; {others:,} other names can't confirm the labels" if others else ""))
+               if named else "not CASIA names: they can't confirm the labels",
+               OK if named and not others else INFO),
         Record("same bytes", f"{plural(len(split), 'set')} with both labels"
                + (f": {_sets(split, rows)}" if split else ""), FAIL if split else OK,
                "one of the two labels is wrong" if split else "",
@@ -209,6 +212,12 @@ def labels(rows: Rows, parsed: Sequence[Name | None], same: Sequence[Sequence[in
                "look at them: a label is wrong, or the change is too small to be seen at "
                "32×32 pixels" if twice else "",
                {"pairs": [_listed(pair, rows) for pair in twice[:_LISTED]]})]
+    unknown = leaks.not_understood(rows.paths, parsed)
+    if unknown:
+        records.append(_listing(
+            "like CASIA's", unknown, rows, WARN, "names like CASIA's are not understood, so what "
+            "these pictures were made from, and whether the split separates it, is not known",
+            "name them as CASIA does, or name their groups with --manifest"))
     if orphans:
         records.append(_listing("unknown sources", orphans, rows, INFO,
                                 "tampered pictures name a source that isn't among the authentic",

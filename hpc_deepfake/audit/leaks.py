@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from preprocessing.names import TAMPERED, Name, parse, parse_path
+from preprocessing.names import TAMPERED, Name, like_casia, parse, parse_path
 from preprocessing.split import PARTS
 
 
@@ -16,6 +16,13 @@ def names(paths: Sequence[bytes]) -> list[Name | None]:
     """Each path parsed as a CASIA name; None if it isn't one."""
     files = (parse_path(path)[0] for path in paths)
     return [parse(os.fsdecode(file.rpartition(b".")[0].rpartition(b"/")[2])) for file in files]
+
+
+def not_understood(paths: Sequence[bytes], parsed: Sequence[Name | None]) -> list[int]:
+    """Rows with a name like CASIA's that isn't understood, so that its source is unknown."""
+    return [row for row, (path, name) in enumerate(zip(paths, parsed, strict=True))
+            if name is None and like_casia(os.fsdecode(
+                parse_path(path)[0].rpartition(b".")[0].rpartition(b"/")[2]))]
 
 
 def shared(parsed: Sequence[Name | None], groups: np.ndarray,

@@ -32,8 +32,10 @@ from hpc_deepfake.evaluate.options import parser
 from hpc_deepfake.evaluate.thresholds import Plan
 from hpc_deepfake.network import decision, model
 from preprocessing import protocol
-from preprocessing.catalogue import Catalogue, scan, scan_pair
+from preprocessing.catalogue import Catalogue, with_copies
 from preprocessing.ela import FEATURES
+from preprocessing.listing import options as listing
+from preprocessing.split import PARTS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -131,19 +133,15 @@ def _file(options: Namespace, known: Model, comm: Comm | None) -> int:
 
 def _catalogue(options: Namespace, card: model.Card) -> Catalogue:
     """The pictures of a folder; prints notes about them."""
-    folder = cli.folder_name(options)
-    if options.part not in (None, "all"):
-        raise InputError(f"{folder} is a folder and has no {options.part} part: omit "
-                         "--part, or run preprocessing on it and name its output with --data")
     if card.feature not in FEATURES:
         raise InputError(f"{options.model} was trained on the feature '{card.feature}', and "
                          f"only {', '.join(FEATURES)} can be computed from pictures: name a data "
                          "file with that feature, or another --model")
-    catalogue = scan_pair(options.authentic, options.tampered) \
-        if options.authentic or options.tampered else scan(cli.data_of(options), one_class=True)
+    catalogue = listing.catalogue_of(options, cli.data_of(options), one_class=True)
     for note in catalogue.notes:
         print(f"note: {note}", flush=True)
-    return catalogue
+    return catalogue if options.part in (None, "all") else \
+        catalogue.only(PARTS.index(options.part))
 
 
 def _folder(options: Namespace, known: Model, catalogue: Catalogue, comm: Comm | None) -> int:
@@ -154,10 +152,14 @@ def _folder(options: Namespace, known: Model, catalogue: Catalogue, comm: Comm |
                                  "file system that all nodes see, or evaluate on one node")
 
     mpi.together(comm, visible)
+    part = options.part or "all"
+    if options.group_by == "auto":
+        catalogue = with_copies(catalogue, comm) or catalogue
     material, rejected = of_folder(_network(options, comm), known.card, catalogue, comm)
 
     def finish() -> int:
-        _finish(options, known, Subject(f"all of {cli.folder_name(options)}", material, "all"))
+        what = "all" if part == "all" else f"the {part} part"
+        _finish(options, known, Subject(f"{what} of {cli.folder_name(options)}", material, part))
         for path, reason in rejected[:3]:
             log.warning("not read: %s: %s", printable(os.fsdecode(path)), reason)
         if rejected:

@@ -11,12 +11,14 @@ from hpc_deepfake.core.options import Parser, add_calibration, default_data
 from hpc_deepfake.core.outputs import check_file
 from hpc_deepfake.evaluate import thresholds
 from hpc_deepfake.network import model
+from preprocessing.listing import options as listing
 
 _EXAMPLES = """examples:
   hpc-deepfake evaluate --model runs/first --data casia2.h5 --part test
   hpc-deepfake evaluate --model runs/first --data casia2.h5 --threshold auto --plots plots
   hpc-deepfake evaluate --model runs/first --data other/pictures --json result.json
   hpc-deepfake evaluate --model runs/first --authentic archive/ --threshold fpr=0.05
+  hpc-deepfake evaluate --model runs/first --manifest other/list.csv --part test
   hpc-deepfake evaluate --model runs/first --data casia2.h5 --threshold fnr=0.05,fpr=0.05 \\
       --save-threshold
   mpirun -np 4 hpc-deepfake evaluate --model runs/first --data casia2.h5 --part test
@@ -42,9 +44,10 @@ def parser() -> Parser:
                           "many of them are called tampered at which threshold")
     cli.add_argument("--tampered", type=Path, metavar="DIR",
                      help="folder of tampered pictures, with --authentic or alone")
+    listing.add(cli)
     cli.add_argument("--part", choices=("validation", "test", "train", "all"),
-                     help="part of the data file to evaluate (default: validation; where a "
-                          "threshold is chosen, test)")
+                     help="part to evaluate (default: of a data file validation, or test where a "
+                          "threshold is chosen; of a folder all; its author's split has parts too)")
     cli.add_argument("--threshold", type=thresholds.parse, metavar="RULE[,RULE]",
                      help="probability from which a picture is predicted tampered: a number from 0 "
                           "to 1; or auto (best balanced accuracy), fpr=RATE or fnr=RATE (at most "
@@ -75,14 +78,15 @@ def data_of(options: Namespace) -> Path:
 
 def is_folder(options: Namespace) -> bool:
     """Whether pictures are evaluated, rather than a data file."""
-    return bool(options.authentic or options.tampered) or data_of(options).is_dir()
+    return bool(options.authentic or options.tampered or options.manifest) \
+        or data_of(options).is_dir()
 
 
 def folder_name(options: Namespace) -> str:
     """The folder or folders of pictures, for messages."""
     names = [f"{getattr(options, label)} ({label})" for label in ("authentic", "tampered")
              if getattr(options, label)]
-    return " and ".join(names) or str(data_of(options))
+    return " and ".join(names) or str(options.manifest or data_of(options))
 
 
 def check(options: Namespace) -> None:
