@@ -32,7 +32,7 @@ _RAW = "a camera's raw picture{}: develop it to TIFF or PNG, such as with darkta
 _NOT_READ = "a picture of a format that isn't read ({}): " + _TIFF
 _UNFINISHED = "a download or copy that isn't complete ({}): finish it, or remove it"
 _ARCHIVE = "{}: unpack it, and name what is in it"
-_SOUND = "sound only ({}), without pictures"
+_SOUND = "sound only ({}), without pictures: remove it"
 _ENCRYPTED = "encrypted ({}): decrypt it first"
 _VIDEO = "a video of a kind that isn't read ({}): copy its frames unchanged into another file, " \
          "such as with ffmpeg -i FILE -c copy NEW.mkv"

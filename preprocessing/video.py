@@ -378,7 +378,7 @@ def _why(descriptor: int) -> str | None:
     films = [stream for stream in named if stream.sort == streams.VIDEO]
     if not films:
         sounds = [stream.codec for stream in named if stream.sort == streams.SOUND]
-        return f"sound only ({', '.join(sounds)}), without pictures" if sounds else None
+        return f"sound only ({', '.join(sounds)}), without pictures: remove it" if sounds else None
     if films[0].codec == "encrypted":
         return "encrypted (DRM): its frames can't be decoded without its key"
     if films[0].samples == 0:

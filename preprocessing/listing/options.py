@@ -11,7 +11,7 @@ from hpc_deepfake.core.options import at_least, between
 from preprocessing import video
 from preprocessing.catalogue import Catalogue, scan, scan_manifest, scan_pair
 from preprocessing.listing.groups import BY
-from preprocessing.names import FRAMES
+from preprocessing.names import FRAMES, parse_path
 
 
 def add(cli: _ActionsContainer) -> None:
@@ -61,7 +61,12 @@ def catalogue_of(options: Namespace, data: Path, one_class: bool = False) -> Cat
         if options.data and not options.data.is_dir():
             raise InputError(f"--data {options.data} is no folder: with --manifest, name the "
                              "folder that its paths are relative to")
-        return scan_manifest(options.manifest, options.data, moments, one_class, options.group_by)
-    if any(pair):
-        return scan_pair(*pair, moments, options.group_by)
-    return scan(data, moments, one_class, options.group_by)
+        found = scan_manifest(options.manifest, options.data, moments, one_class, options.group_by)
+    elif any(pair):
+        found = scan_pair(*pair, moments, options.group_by)
+    else:
+        found = scan(data, moments, one_class, options.group_by)
+    for name in ("frames_per_video", "frame_rate"):
+        if getattr(options, name) and not any(parse_path(path)[1] for path in found.paths):
+            found.notes.append(f"--{name.replace('_', '-')} has no effect: there are no videos")
+    return found
