@@ -251,9 +251,19 @@ def test_a_threshold_of_raw_probabilities_is_stored_calibrated(run, data_file):
     assert card.threshold == pytest.approx(2 / 3) and card.lower == pytest.approx(1 / 3)
 
 
-def test_a_folder_is_divided_into_halves(run, pictures, capsys):
+def test_a_folder_is_divided_into_halves(run, pictures, data_file, capsys):
+    """The threshold is the best one of the first half, and the figures are those of the second."""
     written = evaluated(run, "--data", pictures, "--threshold", "auto", "--save-threshold")
-    assert written["rows"] + written["chosen_on"]["rows"] == 60 and written["rows"] > 20
+    header = open_header(data_file)
+    first, second = thresholds.halves(material(
+        np.array(header.array("label")), probabilities(np.array(header.array("ela"))),
+        np.array(header.array("group"))))
+    best = curves.youden(temperature.apply(first.probabilities, 2), first.labels)
+    assert written["threshold"] == pytest.approx(best, abs=1e-6)
+    figures_there = metrics.evaluate(temperature.apply(second.probabilities, 2), second.labels,
+                                     best)
+    assert all(written[name] == figures_there[name] for name in ("rows", "tp", "fp", "tn", "fn"))
+    assert written["chosen_on"]["rows"] == len(first)
     assert f"on one half of {pictures}, {written['rows']} images" in capsys.readouterr().out
     assert model.read_card(run).threshold_chosen["on"] == f"the other half of {pictures}"
     evaluated(run, "--data", pictures)
