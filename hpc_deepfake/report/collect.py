@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from hpc_deepfake import metrics
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.json_data import dictionary, finite
 from hpc_deepfake.metrics.intervals import bootstrap
+from hpc_deepfake.network import model as network
+from hpc_deepfake.network.card import Card
 from hpc_deepfake.train import divergence, predictions, records
 from hpc_deepfake.train.predictions import Predictions
 from hpc_deepfake.train.records import Records
@@ -56,6 +59,7 @@ class Content:
         container: figures of the container baseline, over the validation part.
         no_container: why there is no container baseline.
         notes: what a reader must know before the figures.
+        card: of the model; None if there is none yet, or it can't be read.
     """
 
     records: Records
@@ -64,6 +68,7 @@ class Content:
     container: dict[str, Any] | None
     no_container: str
     notes: list[str] = field(default_factory=list)
+    card: Card | None = None
 
 
 def collect(run: Path, part: str = "both", *, model: bool = True,
@@ -111,7 +116,11 @@ def collect(run: Path, part: str = "both", *, model: bool = True,
     if header is not None:
         warning = protocol.warning(header.array("path"), header.array("label").tolist())
         notes += [warning.removeprefix("warning: ")] if warning else []
-    return Content(run_records, parts, header, *_container(header, large), notes)
+    card = None
+    with suppress(InputError):
+        card = network.read_card(run)
+        notes = [*(f"Model: {caveat}" for caveat in card.caveats), *notes]
+    return Content(run_records, parts, header, *_container(header, large), notes, card)
 
 
 def _header(run_records: Records) -> tuple[Header | None, str]:

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from hpc_deepfake.core.json_data import dictionary
-from hpc_deepfake.report import course, pictures, repeat
+from hpc_deepfake.report import course, pictures, repeat, trained_on
 from hpc_deepfake.report.answer import head
 from hpc_deepfake.report.collect import Content
 from hpc_deepfake.report.results import results
@@ -38,7 +38,8 @@ def document(content: Content, out: Path) -> str:
         sections.append(("Examples", join([
             paragraph(f"Of the {name} part."),
             pictures.gallery(predictions, records.threshold, content.header, feature)])))
-    sections += [("Time", course.time(content)), ("Settings", _settings(content)),
+    sections += [("What the model was trained on", trained_on.section(content.card)),
+                 ("Time", course.time(content)), ("Settings", _settings(content)),
                  ("Environment", _environment(content)),
                  ("Repeat the run", commands(repeat.commands(content))),
                  ("Files", _files(records.path, out))]

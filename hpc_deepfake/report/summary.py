@@ -12,6 +12,8 @@ from hpc_deepfake.core.errors import InputError, reason
 from hpc_deepfake.core.json_data import dictionary, finite
 from hpc_deepfake.core.options import Parser
 from hpc_deepfake.core.text import count, number, percent, plural
+from hpc_deepfake.network import model
+from hpc_deepfake.network.card import Card
 from hpc_deepfake.train import divergence
 
 _TEXTS, _NUMBERS = ("feature", "strategy"), ("ranks", "epochs", "images_per_s")
@@ -26,7 +28,8 @@ def parser() -> Parser:
     """The command line."""
     cli = Parser(prog="hpc-deepfake summary", config=False, epilog=_EXAMPLES, description=(
         "Print finished runs as a table: accuracy and AUC of each part beside the majority\n"
-        "class, and the speed of training and preprocessing."))
+        "class, and the speed of training and preprocessing; below it what the models were\n"
+        "trained on, and what they are not to be used for."))
     cli.add_argument("runs", nargs="+", type=Path, metavar="RUN",
                      help="run directory of a finished training")
     return cli
@@ -53,11 +56,13 @@ def _read(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} holds no finished run ({reason(error)}): name the directory of a "
                          "training that has finished") from None
     run: dict[str, Any] = {
-        "run": path, "data": str(config.get("data")), "made": {},
+        "run": path, "data": str(config.get("data")), "made": {}, "card": None,
         **{name: summary[name] for name in (*_TEXTS, *_NUMBERS)},
         **{part: dictionary(summary[part]) for part in ("validation", "test") if part in summary}}
     with suppress(OSError, ValueError):  # not a file of the run
         run["made"] = dictionary(json_data.read(Path(f"{run['data']}.json")))
+    with suppress(InputError):
+        run["card"] = model.read_card(path)
     return run
 
 
@@ -78,6 +83,7 @@ def table(runs: list[dict[str, Any]]) -> str:
     lines += dict.fromkeys(baselines)
     lines.append("The validation part also selected the epoch; a test part (--split 70/10/20) "
                  "didn't.")
+    lines += _models(runs)
     for data in dict.fromkeys(run["data"] for run in runs):
         made = next(run["made"] for run in runs if run["data"] == data)
         images, wall, ranks = (finite(value) for value in (
@@ -87,3 +93,17 @@ def table(runs: list[dict[str, Any]]) -> str:
                          f"on {plural(round(ranks), 'rank')} ({made.get('writer')}), "
                          f"{Path(data).name}")
     return "\n".join(lines)
+
+
+def _models(runs: list[dict[str, Any]]) -> list[str]:
+    """What the models were trained on, and their caveats; once for runs of which the same holds."""
+    names: dict[tuple[str, ...], list[str]] = {}
+    for run in runs:
+        card: Card | None = run["card"]
+        if card is not None:
+            names.setdefault((card.source, *card.caveats), []).append(run["run"].name)
+    lines = []
+    for (source, *caveats), of in names.items():
+        lines.append(f"{', '.join(of)}: trained on {source}")
+        lines += [f"  {caveat}" for caveat in caveats]
+    return lines
