@@ -99,6 +99,15 @@ def kind_of(start: bytes) -> str:
     return next((kind for begin, kind in _STARTS if start.startswith(begin)), FORMATS[0])
 
 
+def kind_of_file(path: bytes | str) -> str:
+    """``kind_of`` of a regular file; ``unknown`` if it can't be read."""
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as start:
+            return kind_of(start.read(16))
+    except OSError:
+        return FORMATS[0]
+
+
 def quality_of(table: Sequence[int] | np.ndarray) -> int:
     """The quality, 1 to 100, whose luminance table of the Independent JPEG Group is nearest.
 

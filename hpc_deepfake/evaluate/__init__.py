@@ -17,7 +17,7 @@ from hpc_deepfake.core.log import log
 from hpc_deepfake.core.streams import work_matters
 from hpc_deepfake.core.text import printable
 from hpc_deepfake.data.rows import DataFile
-from hpc_deepfake.evaluate import figures, plots, text, thresholds
+from hpc_deepfake.evaluate import figures, plots, text, thresholds, unlike
 from hpc_deepfake.evaluate import options as cli
 from hpc_deepfake.evaluate.material import (
     Material,
@@ -31,6 +31,7 @@ from hpc_deepfake.evaluate.material import (
 from hpc_deepfake.evaluate.options import parser
 from hpc_deepfake.evaluate.thresholds import Plan
 from hpc_deepfake.network import decision, model
+from hpc_deepfake.network.guard import Guard
 from preprocessing import protocol
 from preprocessing.catalogue import Catalogue, with_copies
 from preprocessing.ela import FEATURES
@@ -122,7 +123,8 @@ def _file(options: Namespace, known: Model, comm: Comm | None) -> int:
     choosing = None
     if others is not None:
         choosing = f"the {plan.chosen_on} part", of_rows(network, data, others, comm)
-    material = of_rows(network, data, rows, comm)
+    guard = mpi.together(comm, lambda: Guard.of(card, options.model, pictures=False))
+    material = of_rows(network, data, rows, comm, guard)
     container = None if options.no_container else _container(path, comm)
     subject = Subject(f"the {plan.part} part of {data.header.path}", material, plan.part, choosing,
                       _overlap(plan.part, known.trained), container,
@@ -155,7 +157,8 @@ def _folder(options: Namespace, known: Model, catalogue: Catalogue, comm: Comm |
     part = options.part or "all"
     if options.group_by == "auto":
         catalogue = with_copies(catalogue, comm) or catalogue
-    material, rejected = of_folder(_network(options, comm), known.card, catalogue, comm)
+    guard = mpi.together(comm, lambda: Guard.of(known.card, options.model, pictures=False))
+    material, rejected = of_folder(_network(options, comm), known.card, catalogue, comm, guard)
 
     def finish() -> int:
         what = "all" if part == "all" else f"the {part} part"
@@ -232,7 +235,7 @@ def _finish(options: Namespace, known: Model, subject: Subject) -> int:
     card, subject, chosen_on = _chosen(options, known.card, subject)
     material, where = subject.material, subject.where
     evaluation = {**figures.of(material, card), "part": subject.part, "chosen_on": chosen_on,
-                  "container": subject.container}
+                  "container": subject.container, "unlike": unlike.figures(material, card)}
     if evaluation["calibration"]["temperature"]:
         evaluation["calibration"]["temperature"]["fitted"] = subject.fitted
     only = evaluation["one_class"]
@@ -244,7 +247,9 @@ def _finish(options: Namespace, known: Model, subject: Subject) -> int:
                  *(f"caveat: {caveat}" for caveat in evaluation["caveats"])):
         if line:
             print(line)
-    print(text.lines(evaluation), flush=True)
+    for line in (text.lines(evaluation), unlike.line(evaluation["unlike"], len(material))):
+        if line:
+            print(line, flush=True)
     if options.json is not None:
         cli.write("--json", options.json, lambda: write_json(options.json, evaluation))
     if options.plots is not None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain, groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import unquote_to_bytes
 
 import numpy as np
@@ -17,13 +17,18 @@ from hpc_deepfake.core import json_data, mpi, watchdog
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.progress import Count, Line, Progress
 from hpc_deepfake.data.rows import DataFile, open_data, prefetch, share
+from hpc_deepfake.evaluate import unlike
+from hpc_deepfake.network.guard import Guard
 from hpc_deepfake.network.model import Card, find
 from hpc_deepfake.network.scoring import require_finite
+from preprocessing import facts
 from preprocessing.catalogue import Catalogue, locate
 from preprocessing.ela import features_of_pixels
+from preprocessing.facts import Facts
 from preprocessing.integrity import require_intact
 from preprocessing.names import Moment, parse_path
 from preprocessing.picture import Rejected, decode, read
+from preprocessing.sample import is_drawn
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
@@ -42,6 +47,8 @@ class Material:
         groups: numbers of the groups of common source, int32 (n).
         group_sizes: pictures in the row's group over all parts, int64 (n).
         probabilities: of tampered, float32 (n).
+        marked: whether they are unlike the model's training pictures, bool (n); None: it wasn't
+            asked.
     """
 
     paths: list[bytes]
@@ -49,6 +56,12 @@ class Material:
     groups: np.ndarray
     group_sizes: np.ndarray
     probabilities: np.ndarray
+    marked: np.ndarray | None = None
+
+    @property
+    def unlike(self) -> np.ndarray:
+        """``marked``, where none is if it wasn't asked."""
+        return np.zeros(len(self), bool) if self.marked is None else self.marked
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -57,7 +70,7 @@ class Material:
         """Those of the pictures, bool (n)."""
         return Material([path for path, take in zip(self.paths, chosen, strict=True) if take],
                         self.labels[chosen], self.groups[chosen], self.group_sizes[chosen],
-                        self.probabilities[chosen])
+                        self.probabilities[chosen], self.unlike[chosen])
 
 
 def open_file(path: Path, card: Card) -> DataFile:
@@ -87,13 +100,16 @@ def rows_of(data: DataFile, part: str) -> np.ndarray:
     return rows
 
 
-def of_rows(network: Any, data: DataFile, rows: np.ndarray, comm: Comm | None = None) -> Material:
-    """Material from rows of a data file, int64 (n); with ``comm`` collective."""
+def of_rows(network: Any, data: DataFile, rows: np.ndarray, comm: Comm | None = None,
+            guard: Guard | None = None) -> Material:
+    """Material from rows of a data file, int64 (n); with ``comm`` collective. ``guard``: what the
+    model knows of its training pictures; None: it isn't asked."""
     groups = np.array(data.header.array("group"))
     sizes = np.bincount(groups[data.usable], minlength=groups.max() + 1)
     paths = data.paths[rows].tolist()
     return Material([unquote_to_bytes(path) for path in paths], data.labels[rows], groups[rows],
-                    sizes[groups[rows]], probabilities(network, data, rows, comm))
+                    sizes[groups[rows]], probabilities(network, data, rows, comm),
+                    None if guard is None else unlike.of_rows(guard, data, rows, comm))
 
 
 def probabilities(network: Any, data: DataFile, rows: np.ndarray,
@@ -122,10 +138,10 @@ def probabilities(network: Any, data: DataFile, rows: np.ndarray,
     return _finite(comm, mpi.concatenate(comm, _shared(comm, len(rows), score)))
 
 
-def of_folder(network: Any, card: Card, catalogue: Catalogue,
-              comm: Comm | None = None) -> tuple[Material, list[tuple[bytes, str]]]:
+def of_folder(network: Any, card: Card, catalogue: Catalogue, comm: Comm | None = None,
+              guard: Guard | None = None) -> tuple[Material, list[tuple[bytes, str]]]:
     """Material from a folder of pictures, prepared now in the same way as the training data; with
-    ``comm`` collective.
+    ``comm`` collective. ``guard``: as in ``of_rows``.
 
     Returns:
         The material, and the pictures that can't be used, each with the reason.
@@ -135,36 +151,39 @@ def of_folder(network: Any, card: Card, catalogue: Catalogue,
     """
     blocks = _dealt(np.arange(len(catalogue)), comm)
     kept: list[int] = []
+    marked: list[bool] = []
     rejected: list[tuple[bytes, str]] = []
 
-    def load(block: np.ndarray) -> list[np.ndarray | Rejected]:
-        return list(_features(card, catalogue.roots, [catalogue.paths[row] for row in block]))
+    def load(block: np.ndarray) -> list[tuple[np.ndarray, bool] | Rejected]:
+        return list(_features(card, guard, catalogue.roots,
+                              [catalogue.paths[row] for row in block]))
 
     def score(advance: Callable[[int], None]) -> np.ndarray:
         scores = []
         for block, loaded in zip(blocks, prefetch(load, blocks), strict=True):
             features = []
-            for row, feature in zip(block.tolist(), loaded, strict=True):
-                if isinstance(feature, Rejected):
-                    rejected.append((catalogue.paths[row], str(feature)))
+            for row, picture in zip(block.tolist(), loaded, strict=True):
+                if isinstance(picture, Rejected):
+                    rejected.append((catalogue.paths[row], str(picture)))
                 else:
                     kept.append(row)
-                    features.append(feature)
+                    features.append(picture[0])
+                    marked.append(picture[1])
             if features:
                 scores.append(network.predict_on_batch(np.stack(features))[:, 1])
             advance(len(block))
         return _joined(scores)
 
     scores = _finite(comm, mpi.concatenate(comm, _shared(comm, len(catalogue), score)))
-    kept, rejected = ([*chain(*parts)] for parts in zip(*mpi.gather(comm, (kept, rejected)),
-                                                         strict=True))
+    kept, marked, rejected = ([*chain(*parts)] for parts in zip(*mpi.gather(
+        comm, (kept, marked, rejected)), strict=True))
     if not kept:
         path, reason = rejected[0]
         raise InputError(f"none of the {len(catalogue):,} pictures can be used; the first: "
                          f"{os.fsdecode(path)}: {reason}", everywhere=True)
     groups = catalogue.groups[kept]
     return Material([catalogue.paths[row] for row in kept], catalogue.labels[kept], groups,
-                    np.bincount(groups)[groups], scores), rejected
+                    np.bincount(groups)[groups], scores, np.array(marked, bool)), rejected
 
 
 def _dealt(rows: np.ndarray, comm: Comm | None) -> list[np.ndarray]:
@@ -210,19 +229,35 @@ def _finite(comm: Comm | None, scores: np.ndarray) -> np.ndarray:
     return mpi.together(comm, partial(require_finite, scores))
 
 
-def _features(card: Card, roots: dict[str, Path],
-              paths: Sequence[bytes]) -> Iterator[np.ndarray | Rejected]:
-    """The feature of each picture or frame, or why it can't be used."""
+class _Loaded(NamedTuple):
+    """A picture or frame: pixels, uint8 (height, width, 3) blue-green-red, facts of its file, and
+    whether ``hpc-deepfake sample`` drew it."""
+
+    pixels: np.ndarray
+    facts: Facts
+    drawn: bool
+
+
+def _features(card: Card, guard: Guard | None, roots: dict[str, Path],
+              paths: Sequence[bytes]) -> Iterator[tuple[np.ndarray, bool] | Rejected]:
+    """The feature of each picture or frame, and whether it is unlike the training pictures; or why
+    it can't be used."""
     for file, rows in groupby(map(parse_path, paths), lambda parsed: parsed[0]):
-        for pixels in _pixels(locate(roots, file), [moment for _, moment in rows]):
+        for loaded in _pixels(locate(roots, file), [moment for _, moment in rows]):
             try:
-                yield pixels if isinstance(pixels, Rejected) else features_of_pixels(
-                    pixels, (card.feature,), card.parameters)[0]
+                yield loaded if isinstance(loaded, Rejected) else _feature(card, guard, loaded)
             except Rejected as reason:
                 yield reason
 
 
-def _pixels(file: bytes, moments: Sequence[Moment | None]) -> Iterator[np.ndarray | Rejected]:
+def _feature(card: Card, guard: Guard | None, loaded: _Loaded) -> tuple[np.ndarray, bool]:
+    if guard is None:
+        return features_of_pixels(loaded.pixels, (card.feature,), card.parameters)[0], False
+    feature, raw = guard.features(loaded.pixels, card)
+    return feature, bool(guard.unlike(feature, raw, loaded.facts, loaded.drawn))
+
+
+def _pixels(file: bytes, moments: Sequence[Moment | None]) -> Iterator[_Loaded | Rejected]:
     """A file's pixels for each moment, where None stands for a picture."""
     in_video = [moment for moment in moments if moment is not None]
     if not in_video:
@@ -230,13 +265,20 @@ def _pixels(file: bytes, moments: Sequence[Moment | None]) -> Iterator[np.ndarra
         return
     from preprocessing.video import frames
 
+    kind = None
     for frame in frames(file, in_video):
-        yield frame if isinstance(frame, Rejected) else frame.pixels
+        if isinstance(frame, Rejected):
+            yield frame
+            continue
+        kind = kind or facts.kind_of_file(file)
+        yield _Loaded(frame.pixels, Facts(frame.pixels.shape[1], frame.pixels.shape[0], kind),
+                      False)
 
 
-def _decoded(path: bytes) -> np.ndarray | Rejected:
+def _decoded(path: bytes) -> _Loaded | Rejected:
     try:
-        return decode(read(path), path)
+        data = read(path)
+        return _Loaded(decode(data, path), facts.of(data), is_drawn(data))
     except Rejected as reason:
         return reason
 

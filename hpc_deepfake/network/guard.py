@@ -12,8 +12,10 @@ from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.network.card import Card
 from hpc_deepfake.network.likeness import Profile
 from hpc_deepfake.network.pictures import COPIED, OF_SCENE, Pictures, row_digest
+from preprocessing.ela import features_of_pixels
 from preprocessing.facts import Facts
 
+RAW = "raw"
 UNLIKE = "unlike training"  # the verdict
 NOT_DRAWN = "not drawn by hpc-deepfake sample, as all training pictures are"
 
@@ -33,8 +35,13 @@ class Guard:
     pictures: Pictures | None = None
 
     @classmethod
-    def of(cls, card: Card, model: Path) -> Guard:
+    def of(cls, card: Card, model: Path, pictures: bool = True) -> Guard:
         """Of a model and its card.
+
+        Args:
+            card: of the model.
+            model: its file or run directory.
+            pictures: whether to read the list of its training pictures.
 
         Raises:
             InputError: the card or the file of training pictures is damaged.
@@ -45,7 +52,22 @@ class Guard:
         except ValueError as error:
             raise InputError(f"the card of the model {model}: {error}; copy model.json from the "
                              "training again") from None
-        return cls(profile, card.sample, Pictures.read(model))
+        return cls(profile, card.sample, Pictures.read(model) if pictures else None)
+
+    def features(self, pixels: np.ndarray, card: Card) -> tuple[np.ndarray, np.ndarray | None]:
+        """The model's feature of a picture, and its feature ``raw``, each uint8 (S, S, 3); None
+        where that is the model's.
+
+        Args:
+            pixels: uint8 (height, width, 3), blue-green-red.
+            card: of the model.
+
+        Raises:
+            Rejected: the picture can't be used.
+        """
+        feature, *raw = features_of_pixels(
+            pixels, tuple(dict.fromkeys((card.feature, RAW))), card.parameters)
+        return feature, raw[0] if raw else None
 
     def unlike(self, row: np.ndarray, raw: np.ndarray | None = None, facts: Facts | None = None,
                drawn: bool | None = None) -> tuple[str, ...]:

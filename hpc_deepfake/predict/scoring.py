@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from preprocessing.video import Frame
 
 BATCH = 32
-RAW = "raw"
 
 
 @dataclass(frozen=True)
@@ -101,13 +100,11 @@ def of_pixels(pixels: np.ndarray, card: Card, guard: Guard | None = None,
     Raises:
         Rejected: it can't be used, and why.
     """
-    names = (card.feature,) if guard is None or card.feature == RAW else (card.feature, RAW)
-    feature, *others = features_of_pixels(pixels, names, card.parameters)
     if guard is None:
-        return Prepared(feature)
-    raw = others[0] if others else None
+        return Prepared(features_of_pixels(pixels, (card.feature,), card.parameters)[0])
+    feature, raw = guard.features(pixels, card)
     return Prepared(feature, guard.unlike(feature, raw, known, drawn),
-                    guard.seen(digest, feature, feature if card.feature == RAW else raw))
+                    guard.seen(digest, feature, feature if raw is None else raw))
 
 
 def prepare(block: Block, card: Card, guard: Guard | None = None) -> list[Prepared | Rejected]:
@@ -181,8 +178,7 @@ def video(network: Any, card: Card, path: bytes, count: int, rate: float | None,
 def _file(path: bytes) -> tuple[str, bytes]:
     """Format and digest of a video file."""
     try:
-        with open(path, "rb") as start:
-            return facts.kind_of(start.read(16)), facts.digest_of_file(path)
+        return facts.kind_of_file(path), facts.digest_of_file(path)
     except OSError as error:
         raise Rejected(f"cannot be read: {error.strerror}") from None
 
