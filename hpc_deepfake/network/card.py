@@ -77,7 +77,7 @@ class Card:
     @property
     def sample(self) -> bool:
         """Whether it was trained on this project's drawn sample pictures."""
-        return bool((self.trained_on or {}).get("sample"))
+        return (self.trained_on or {}).get("sample") is True
 
     @property
     def caveats(self) -> list[str]:

@@ -26,7 +26,7 @@ from hpc_deepfake import report as command
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.data.rows import open_data
 from hpc_deepfake.metrics.intervals import bootstrap
-from hpc_deepfake.report import collect, pictures, repeat
+from hpc_deepfake.report import collect, pictures, repeat, summary
 from hpc_deepfake.report.results import wilson
 from hpc_deepfake.train import predictions
 from preprocessing import store
@@ -126,6 +126,41 @@ def page(run: Path, part: str = "both", **options: object) -> Page:
 def cells(page: Page, first: str) -> list[list[str]]:
     """The other cells of each table row whose first cell is ``first``."""
     return [row[1:] for row in page.cells if row and row[0] == first]
+
+
+CARD = {"feature": "ela", "threshold": 0.5, "parameters": {}, "temperature": 1.25, "trained_on": {
+    "data": [{"name": "<CASIA2>", "pictures": 11, "authentic": 5, "tampered": 6}], "sample": True,
+    "train": 7, "validation": 4, "width": [240, 384, 900], "height": None, "formats": {"JPEG": 7},
+    "qualities": {"min": 80, "median": 80, "max": 80}}, "validation": {
+        "epoch": 2, "accuracy": 0.5, "auc": 0.75, "intervals": {"auc": [0.5, 1.0]}}}
+
+
+@pytest.mark.parametrize(("card", "said", "rows"), [
+    (CARD, ["trained on drawn sample pictures; not for photographs", "hardly better than chance"],
+     {"<CASIA2>": ["11", "5", "6"], "formats": ["JPEG 7"], "JPEG quality": ["80"],
+      "width": ["240 to 900 pixels, median 384"], "height": ["unknown"],
+      "drawn by this project": ["yes"],
+      "validation, epoch 2": ["accuracy 50.0%, ROC-AUC 0.750 (95%: 0.500 to 1.000)"]}),
+    ({**CARD, "trained_on": None}, ["does not say what it was trained on"], {}),
+    ({**CARD, "trained_on": {"random": True}}, ["trained on random pixels", "hardly"], {}),
+    ({**CARD, "trained_on": {"sample": [1], "data": 3, "width": "wide", "formats": [1]},
+      "validation": {"intervals": [1]}, "threshold_chosen": {"rule": 3}}, [],
+     {"formats": ["unknown"], "drawn by this project": ["unknown"]})])
+def test_what_the_model_was_trained_on(build, capsys, card, said, rows):
+    """On the page and in the summary, whatever the card holds."""
+    run = build()
+    (run / "model.keras").write_bytes(b"")
+    (run / "model.json").write_text(json.dumps(card))
+    parsed = page(run)
+    words = " ".join(unescape(re.sub(r"<[^>]+>", " ", (run / "report.html").read_text())).split())
+    head = words[:words.index("What the model was trained on")]
+    summary.main([str(run)])
+    printed = capsys.readouterr().out
+    assert head.count("Model: ") == len(said) and "trained on" in printed
+    for caveat in said:
+        assert f"Model: {caveat}" in head and f"\n  {caveat}" in printed
+    for first, expected in rows.items():
+        assert cells(parsed, first) == [expected], first
 
 
 def test_the_result_stands_beside_both_baselines(build):
