@@ -30,12 +30,17 @@ def are_parts(names: Sequence[str]) -> bool:
 
 def below_classes(items: list[Item]) -> list[Item]:
     """Items of a data set whose class folders are divided into parts (``real/train/…``), with their
-    parts; the same items if they aren't."""
+    parts, each of which is a data set of its own; the same items if they aren't."""
     firsts = {item.inside.partition(b"/")[0] for item in items}
     if not are_parts([os.fsdecode(name) for name in firsts]) \
             or any(part_of(name) == NO_PART for name in firsts):
         return items
-    return [item._replace(part=part_of(item.inside.partition(b"/")[0])) for item in items]
+    divided = []
+    for item in items:
+        name, _, inside = item.inside.partition(b"/")
+        divided.append(item._replace(home=item.home + name.lower() + b"/", inside=inside,
+                                     part=part_of(name)))
+    return divided
 
 
 def listed(home: Path, items: list[Item]) -> list[Item]:

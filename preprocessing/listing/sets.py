@@ -129,7 +129,7 @@ def listed(place: Place, notes: list[str], seen: walk.Seen) -> Listed:
     beside = [candidate for name in place.masks
               for path in walk.media(place.home / name, notes, seen)
               for candidate in (masks.in_place(os.fsencode(name) + b"/" + path),)]
-    items = parts.listed(place.home, parts.below_classes(items))
+    items = parts.below_classes(parts.listed(place.home, items))
     if any(_DEFACTO.fullmatch(name) for name in place.classes[TAMPERED]):
         items = [_defacto(item) for item in items]
     return _with_masks(place, items, [*gt.values(), *beside])

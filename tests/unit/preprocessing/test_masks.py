@@ -1,0 +1,124 @@
+"""Masks among pictures: recognised by name, place and content, matched, never counted."""
+
+from __future__ import annotations
+
+import os
+
+import cv2
+import pytest
+from picture_trees import fill, mask, scene
+
+from preprocessing.catalogue import scan
+from preprocessing.listing.masks import candidates, is_place, two_valued
+
+
+def counts(listing) -> list[int]:
+    """Authentic and tampered pictures, and tampered ones with a mask."""
+    return [int((listing.labels == 0).sum()), int((listing.labels == 1).sum()), len(listing.masks)]
+
+
+def note(listing, word: str) -> str:
+    return next(text for text in listing.notes if word in text)
+
+
+@pytest.mark.parametrize(("picture", "masks"), [
+    ("fake/{}.jpg", ["fake/{}_mask.png"]), ("fake/{}.jpg", ["fake/{}_gt.png"]),
+    ("fake/{}.jpg", ["fake/{}-groundtruth.bmp"]), ("fake/{}.tif", ["fake/{}.png"]),
+    ("fake/{}.jpg", ["fake/masks/{}.png", "fake/Groundtruth/{}.png"]),
+    ("fake/a/{}.jpg", ["fake/a/edgemask/{}_edgemask.jpg"]), ("fake/{}.jpg", ["masks/{}.png"]),
+    ("fake/{}.jpg", ["ground truth/fake/{}_gt.png"]), ("fake/{}.jpg", ["fake/mask_{}.png"]),
+    ("fake/{}.jpg", ["fake_mask/{}_mask_1.png"])])
+def test_masks_beside_and_inside_the_classes(tmp_path, picture, masks):
+    files = {f"real/{number}.jpg": scene(number) for number in range(4)}
+    for number in range(4):
+        files[picture.format(number)] = scene(10 + number)
+        files.update((path.format(number), mask(number)) for path in masks)
+    listing = scan(fill(tmp_path, files))
+    assert counts(listing) == [4, 4, 4]
+    assert {os.fsdecode(mask) for mask in listing.masks.values()} <= {
+        path.format(number) for number in range(4) for path in masks}
+    assert listing.masks[picture.format(2).encode()] in {path.format(2).encode() for path in masks}
+    assert f"{4 * len(masks)} ground-truth masks, not counted as pictures: 4 of tampered" in \
+        note(listing, "masks")
+    assert all(b"mask" not in path and b"gt" not in path for path in listing.paths)
+
+
+def test_photographs_named_like_masks_are_pictures(tmp_path):
+    """A person in a mask has many colours; a real mask beside it is none of a picture's."""
+    listing = scan(fill(tmp_path, {
+        "real/surgical_mask.jpg": scene(1), "real/carnival_mask_2.png": scene(2),
+        "real/masks/venice.jpg": scene(3), "real/1.jpg": scene(4), "real/1.png": scene(4),
+        "fake/a.jpg": scene(5), "fake/a_mask.png": mask()}))
+    assert counts(listing) == [5, 1, 1]
+    assert "3 files named or placed like masks listed as pictures" in note(listing, "many colours")
+
+
+def test_of_many_files_a_sample_decides(tmp_path):
+    """Thirty of a kind: not all are looked at, but photographs are not taken for masks."""
+    files = {f"real/{number}.jpg": None for number in range(30)}
+    files |= {f"fake/{number}.jpg": None for number in range(30)}
+    photographs = fill(tmp_path / "a", files | {
+        f"fake/{number}_mask.jpg": scene(number) for number in range(30)})
+    assert counts(scan(photographs)) == [30, 60, 0]
+    assert counts(scan(fill(tmp_path / "b", files | {
+        f"fake/{number}_mask.jpg": mask(number) for number in range(30)}))) == [30, 30, 30]
+
+
+def test_videos_of_masks(tmp_path):
+    """FaceForensics++: of several methods with the same names, each has the masks of its own."""
+    top = "manipulated_sequences"
+    listing = scan(fill(tmp_path, dict.fromkeys([
+        "original_sequences/youtube/c23/videos/000.mp4",
+        *(f"{top}/{method}/{kind}/videos/000_003.mp4" for method in ("Deepfakes", "FaceSwap")
+          for kind in ("c23", "c40", "masks"))])))
+    assert listing.masks == {
+        f"{top}/{method}/{kind}/videos/000_003.mp4".encode():
+        f"{top}/{method}/masks/videos/000_003.mp4".encode()
+        for method in ("Deepfakes", "FaceSwap") for kind in ("c23", "c40")}
+    assert sum(path.endswith(b"#frame=1of10") for path in listing.paths) == 5
+
+
+def test_of_several_masks_the_changed_region_is_taken(tmp_path):
+    listing = scan(fill(tmp_path, {
+        "authentic/000000000001.jpg": None, "splicing_1_img/img/0_000000000001.tif": None,
+        "splicing_1_annotations/donor_mask/0_000000000001.tif": mask(),
+        "splicing_1_annotations/probe_mask/0_000000000001.jpg": mask()}))
+    assert listing.masks == {b"splicing_1_img/img/0_000000000001.tif":
+                             b"splicing_1_annotations/probe_mask/0_000000000001.jpg"}
+
+
+def test_masks_of_authentic_pictures_are_left_out(tmp_path):
+    listing = scan(fill(tmp_path, {
+        "4cam_auth/a.tif": None, "4cam_auth/edgemask/a_edgemask.jpg": mask(),
+        "4cam_splc/b.tif": None, "4cam_splc/edgemask/b_edgemask_3.jpg": mask()}))
+    assert counts(listing) == [1, 1, 1]
+    assert "1 of tampered pictures (4cam_splc/edgemask/b_edgemask_3.jpg), 1 others" in \
+        note(listing, "masks")
+
+
+@pytest.mark.parametrize(("name", "is_one"), [
+    ("masks", True), ("Groundtruth", True), ("CASIA 2 Groundtruth", True), ("edgemask", True),
+    ("probe_mask", True), ("GT", True), ("Tp_gt", True), ("splicing_1_annotations", True),
+    ("binary-masks", True), ("real", False), ("gtx", False), ("masked", False),
+    ("maskenball", False), ("agt", False), ("train", False)])
+def test_names_of_folders_of_masks(name, is_one):
+    assert is_place(name.encode()) == is_one
+
+
+def test_names_of_masks():
+    paths = [b"a/1_mask.png", b"a/masked.png", b"a/unmask.png", b"a/x_gt2.png", b"a/mgt.png",
+             b"a/_mask.png", b"a/mask.png"]
+    assert {path: found.picture for path, found in candidates(paths).items()} == {
+        b"a/1_mask.png": b"1", b"a/x_gt2.png": b"x"}
+
+
+@pytest.mark.parametrize(("ending", "quality"), [(".png", None), (".jpg", 90), (".jpg", 40)])
+def test_two_values_survive_jpeg(tmp_path, ending, quality):
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality] if quality else []
+    large = {name: cv2.resize(pixels, (320, 240), interpolation=cv2.INTER_NEAREST)
+             for name, pixels in (("mask", mask()), ("photograph", scene(1)))}
+    for name, pixels in large.items():
+        path = os.fspath(tmp_path / f"{name}{ending}")
+        cv2.imwrite(path, pixels, options)
+        assert two_valued(path.encode()) == (name == "mask")
+    assert two_valued(b"/nowhere.png") is None
