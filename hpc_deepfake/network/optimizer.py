@@ -43,6 +43,16 @@ class Schedule:
         start = 1 / self.scale
         return rate * (start + (1 - start) * tf.minimum(t / self.warmup, 1))
 
+    def number(self, step: int) -> float:
+        """``at``, without TensorFlow."""
+        rate = self.rate * (self.scale or 1.0) / (1 + self.decay * step)
+        if not self.warmup:
+            return rate
+        if self.scale is None:
+            return rate * min((step + 1) / self.warmup, 1)
+        start = 1 / self.scale
+        return rate * (start + (1 - start) * min(step / self.warmup, 1))
+
 
 class Adam:
     """Adam (Kingma & Ba 2015)."""
@@ -99,6 +109,10 @@ OPTIMIZERS: dict[str, type[Adam] | type[SGD]] = {"adam": Adam, "sgd": SGD}
 
 def optimizer_of(settings: Settings, variables: Sequence[tf.Variable], shares: int) -> Optimizer:
     """The optimizer of the settings for ``variables``, on ``shares`` data parallel shares."""
-    return OPTIMIZERS[settings.optimizer](variables, Schedule(
-        settings.learning_rate, settings.decay, settings.rate_scale(shares),
-        settings.warmup_steps))
+    return OPTIMIZERS[settings.optimizer](variables, schedule_of(settings, shares))
+
+
+def schedule_of(settings: Settings, shares: int) -> Schedule:
+    """The learning rates of the settings on ``shares`` data parallel shares."""
+    return Schedule(settings.learning_rate, settings.decay, settings.rate_scale(shares),
+                    settings.warmup_steps)

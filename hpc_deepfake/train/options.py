@@ -30,6 +30,7 @@ examples:
   mpirun -np 8 python -m hpc_deepfake.train --data casia2.h5 --run runs/first
   mpirun -np 8 python -m hpc_deepfake.train --data casia2.h5 --run runs/first --resume
   mpirun -np 4 python -m hpc_deepfake.train --data casia2.h5 --feature raw --device gpu
+  mpirun -np 8 python -m hpc_deepfake.train --data casia2.h5 --run runs/first --tensorboard
   mpirun -np 8 python -m hpc_deepfake.train --data /lustre/casia2.h5 --stage /tmp
   mpirun -np 2 python -m hpc_deepfake.train --config run.toml --epochs 5
   mpirun -np 9 python -m hpc_deepfake.train --data casia2.h5 --strategy async --servers 1
@@ -44,7 +45,7 @@ and write a checkpoint.
 exit codes: 0 done; 2 wrong usage or input; 3 diverged, needs other options; 75 stopped by a
 signal, continue with --resume; any other code: a fault"""
 
-IN_RUN = Path()  # the value of --timeline without a file
+IN_RUN = Path()  # the value of --timeline and --tensorboard without a place
 
 
 def check(options: Namespace, ranks: int) -> str:
@@ -204,7 +205,10 @@ def _add_checkpoints(cli: Parser) -> None:
 
 
 def _add_studies(cli: Parser) -> None:
-    studies = cli.add_argument_group("traces and performance studies")
+    studies = cli.add_argument_group("curves, traces and performance studies")
+    studies.add_argument("--tensorboard", type=Path, nargs="?", const=IN_RUN, metavar="DIR",
+                         help="write curves and pictures for TensorBoard (without DIR: "
+                              "tensorboard in the run directory)")
     studies.add_argument("--timeline", type=Path, nargs="?", const=IN_RUN, metavar="FILE",
                          help="trace the phases of every rank and Horovod's operations, for "
                               "https://ui.perfetto.dev (without FILE: timeline.json in the run "

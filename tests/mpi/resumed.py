@@ -3,7 +3,7 @@
     mpirun -np N python tests/mpi/resumed.py DATA FOLDER STRATEGY [OPTIONS OF TRAIN]
 
 One process runs them all, since starting TensorFlow takes seconds: FOLDER/whole is undisturbed,
-FOLDER/parts is stopped in mid-epoch and again at an epoch's end.
+FOLDER/parts is stopped in mid-epoch and again at an epoch's end, and writes for TensorBoard.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ def program(comm: Comm) -> int:
         return train.main(comm, [
             "--data", data, "--run", str(folder / name), "--epochs", "3", "--batch-size", "3",
             "--device", "cpu", "--threads", "1", "--warmup-steps", "4", "--strategy", strategy,
-            "--sync-every", "2", "--max-staleness", "0", *options, *more])
+            "--sync-every", "2", "--max-staleness", "0", *options, *more,
+            *["--tensorboard"] * (name == "parts")])
 
     with mock.patch.object(kind, "step", step):
         workers = 1 if strategy in ("async", "mesh") else comm.size
