@@ -27,6 +27,7 @@ COMMANDS = {
     "evaluate": ("hpc_deepfake.evaluate", IF_LAUNCHED, "compute accuracy, AUC and more of a model"),
     "predict": ("hpc_deepfake.predict", IF_LAUNCHED, "tell which pictures or videos are tampered"),
     "export": ("hpc_deepfake.export", False, "write a model for TensorFlow, TFLite or ONNX"),
+    "inspect": ("hpc_deepfake.inspect", False, "write a page about a picture: traces of editing"),
     "report": ("hpc_deepfake.report", False, "write the page of one run, for a web browser"),
     "compare": ("hpc_deepfake.compare", False, "compare training methods under equal conditions"),
     "sweep": ("hpc_deepfake.sweep", False, "train with many combinations of options, rank them"),

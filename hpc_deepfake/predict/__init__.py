@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from hpc_deepfake.network.card import Card
     from hpc_deepfake.network.guard import Guard
+    from hpc_deepfake.predict.library import Model as Model
     from hpc_deepfake.predict.output import Row
     from hpc_deepfake.predict.scoring import Block, Prepared
     from preprocessing.picture import Rejected
@@ -202,13 +203,14 @@ def _score(options: Namespace, card: Card, network: Any, guard: Guard, block: Bl
                              options.frame_rate, guard)
         if options.plot_dir is not None and rows[-1].probability is not None:
             from hpc_deepfake.predict.clip import plot
+            from hpc_deepfake.predict.output import remarks
 
             frames = [(row.seconds, row.probability) for row in rows
                       if row.seconds is not None and row.probability is not None]
             seconds, probabilities = zip(*frames, strict=True)
             plot(seconds, probabilities, card.threshold,
                  options.plot_dir / maps.file_name(block.first, rows[-1].path),
-                 printable(rows[-1].name))
+                 printable(rows[-1].name), remarks(rows[-1], card))
         return rows
     rows = scoring.pictures(network, card, block.paths, prepared)
     for number, row in enumerate(rows, block.first):

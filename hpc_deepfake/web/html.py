@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Iterable, Sequence
 from html import escape
 
@@ -87,33 +89,40 @@ def commands(lines: Sequence[str]) -> Html:
     return Html(f"<pre><code>{join(lines, chr(10))}</code></pre>")
 
 
-def page(title: str, head: object, sections: Sequence[tuple[str, Html]]) -> str:
-    """The whole document. It has no scripts and fetches nothing; its content security policy
-    forbids both.
+def page(title: str, head: object, sections: Sequence[tuple[str, Html]], *, style: str = "",
+         script: str = "") -> str:
+    """The whole document. It fetches nothing and has no script but the given one; its content
+    security policy forbids any other.
 
     Args:
         title: shown by the browser.
         head: shown above the list of contents.
         sections: title and content of each section.
+        style: more rules for the style sheet.
+        script: JavaScript of this project, run when the page is there.
     """
+    policy = _POLICY
+    if script:
+        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        policy += f"; script-src 'sha256-{digest}'"
     contents = join((Html(f'<a href="#{anchor(name)}">{text(name)}</a>') for name, _ in sections),
                     " ")
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <title>{text(title)}</title>
 <style>
-{STYLE}</style>
+{STYLE}{style}</style>
 </head>
 <body>
 <header>{text(head)}<nav aria-label="Sections">{contents}</nav></header>
 <main>
 {join((section(name, content) for name, content in sections), chr(10))}
-</main>
+</main>{f"<script>{script}</script>" if script else ""}
 </body>
 </html>
 """
