@@ -205,15 +205,19 @@ def _parts(options: Namespace, catalogue: Catalogue) -> np.ndarray:
     labels, groups = catalogue.labels, catalogue.groups
     if catalogue.parts is not None:
         parts = split.completed(catalogue.parts, labels, groups, fractions, options.seed)
-        if (moved := int((parts != catalogue.parts).sum())):
-            log.info(f"note: {plural(moved, 'image')} that the author's split leaves to training "
-                     "or says nothing about are in other parts: "
-                     + ", ".join(f"{int((parts == part).sum()):,} {name}" for part, name
-                                 in enumerate(split.PARTS) if (parts == part).any()))
+        sizes = ", ".join(f"{int((parts == part).sum()):,} {name}"
+                          for part, name in enumerate(split.PARTS) if (parts == part).any())
+        if (without := int((catalogue.parts >= len(split.PARTS)).sum())):
+            log.info(f"note: {plural(without, 'image')} without a part divided by "
+                     f"{options.split or SPLIT}: {sizes} in all")
+        elif not np.array_equal(parts, catalogue.parts):
+            log.info("note: the author's split has no validation part, which selects the best "
+                     f"epoch, so it is taken from the training part: {sizes}")
         if (shared := split.straddling(parts, groups)):
-            log.warning(f"note: {plural(shared, 'group')} of common source are in several parts of "
-                        "the author's split, which is kept, so its figures may be too good; "
-                        "--split 80/20 splits by group instead")
+            log.warning(f"note: {plural(shared, 'group')} of common source "
+                        f"{'is' if shared == 1 else 'are'} in several parts of the author's split, "
+                        "which is kept, so its figures may be too good; --split 80/20 splits by "
+                        "group instead")
     elif options.split_by == "group":
         parts = split.by_group(labels, groups, fractions, options.seed)
     else:

@@ -244,6 +244,9 @@ def with_copies(catalogue: Catalogue | None, comm: Comm | None = None) -> Catalo
     joined = components((*key, *by_group.get(group, ())) for key, group in zip(
         keys, catalogue.groups.tolist(), strict=True))
     paths = list(rows)
+    same = {paths[member] for members in found for member in members}
+    rules = [groups.BYTES if rule == groups.NAME and parse_path(path)[0] in same else rule
+             for rule, path in zip(catalogue.rules, catalogue.paths)]
     notes = [f"{plural(sum(map(len, found)), 'file')} in {plural(len(found), 'set')} of the same "
              "bytes, each set in one group: "
              + some([b" = ".join(paths[member] for member in members[:2]) for members in found], 2)]
@@ -254,7 +257,7 @@ def with_copies(catalogue: Catalogue | None, comm: Comm | None = None) -> Catalo
                      "is wrong: "
                      + some([b" = ".join(paths[member] for member in members[:2])
                              for members in both], 2))
-    return replace(catalogue, groups=joined, notes=[*catalogue.notes, *notes])
+    return replace(catalogue, groups=joined, rules=rules, notes=[*catalogue.notes, *notes])
 
 
 def is_sample(folder: Path) -> bool:

@@ -18,6 +18,7 @@ from preprocessing.names import VIDEOS, like_casia, parse
 
 BY = ("auto", "name", "series", "folder")
 CASIA, FOLDER, SERIES, NAME = "CASIA's names", "folder", "numbered series", "name"
+BYTES = "equal bytes"
 _MANY = 20  # folders that may be groups whatever is in them, if none has a larger share than:
 _LARGE = 0.1
 _MOSTLY = 0.9  # share of a folder's pictures that makes it a series

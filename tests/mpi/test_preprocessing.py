@@ -226,6 +226,49 @@ def test_another_list_or_other_parameters_for_the_same_file_are_rejected(picture
     assert (tmp_path / "x.h5").read_bytes() == before
 
 
+def test_folders_as_they_come_at_any_number_of_ranks(pictures, tmp_path):
+    """An author's train and test folders, a copy under another name, a mask: the same bytes from
+    one process and three ranks, which look for copies together; --split replaces that split."""
+    for part, first in (("train", 0), ("test", 12)):
+        for label, folder in (("real", "Au"), ("fake", "Tp")):
+            (tmp_path / "data" / part / label).mkdir(parents=True)
+            for at, name in enumerate(sorted(os.listdir(pictures / folder))[first:first + 6]):
+                shutil.copy(pictures / folder / name,
+                            tmp_path / "data" / part / label / f"{label}{at}.jpg")
+    data = tmp_path / "data"
+    shutil.copy(data / "train/real/real3.jpg", data / "train/real/holiday.jpg")
+    shutil.copy(data / "train/real/real4.jpg", data / "test/real/again.jpg")
+    (data / "test/fake/fake1_mask.png").write_bytes(b"")
+    alone = preprocess("--data", data, "--out", "1.h5", ranks=0, cwd=tmp_path)
+    many = preprocess("--data", data, "--out", "3.h5", ranks=3, cwd=tmp_path)
+    assert (tmp_path / "1.h5").read_bytes() == (tmp_path / "3.h5").read_bytes()
+    for done in (alone, many):
+        assert "author's split, by folder, is kept unless --split is given: 13 train, 13 test" in \
+            done.stderr
+        assert "1 group of common source is in several parts" in done.stderr
+        assert "4 files in 2 sets of the same bytes" in done.stderr
+        assert "1 ground-truth mask, not counted as pictures" in done.stderr
+        assert "no validation part, which selects the best epoch, so it is taken from" in \
+            done.stderr
+        assert "groups: 22 images in 22 groups by name, 4 images in 2 groups by equal bytes" in \
+            done.stdout
+    header = open_header(tmp_path / "3.h5")
+    assert header.attributes["split"] == "author's train/test, rest 80/20"
+    paths = header.array("path").tolist()
+    part = dict(zip(paths, header.array("split").tolist(), strict=True))
+    group = dict(zip(paths, header.array("group").tolist(), strict=True))
+    assert {path for path in paths if path.startswith(b"test/")} == {
+        path for path in paths if part[path] == 2}
+    assert 2 <= list(part.values()).count(1) <= 4
+    assert group[b"train/real/holiday.jpg"] == group[b"train/real/real3.jpg"]
+    assert part[b"train/real/holiday.jpg"] == part[b"train/real/real3.jpg"]
+    other = preprocess("--data", data, "--out", "s.h5", "--split", "70/10/20", "--group-by", "name",
+                       ranks=0, cwd=tmp_path)
+    assert "the split 70/10/20 replaces the author's" in other.stderr
+    assert "same bytes" not in other.stderr
+    assert open_header(tmp_path / "s.h5").attributes["split"] == "70/10/20"
+
+
 def test_rejected_pictures(pictures, tmp_path):
     """Reasons are listed and kept on a resume, and a repaired picture is included."""
     clean = few(pictures, tmp_path / "clean", 10)

@@ -165,6 +165,7 @@ def test_copies_are_grouped_by_content(tmp_path):
     assert number(joined) == 6
     assert group(joined, "real/x.jpg") == group(joined, "real/holiday.jpg") \
         == group(joined, "fake/q.jpg")
+    assert joined.grouped() == "5 images in 5 groups by name, 3 images in 1 group by equal bytes"
     texts = "\n".join(joined.notes)
     assert "3 files in 1 set of the same bytes" in texts
     assert "1 set of the same bytes in both classes, so one label is wrong" in texts

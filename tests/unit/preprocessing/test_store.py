@@ -259,6 +259,17 @@ def test_another_recipe_is_rejected_with_the_differences(tmp_path, changes, name
         check_same(header, recipe(**expected))
 
 
+@pytest.mark.parametrize(("rare", "named"), [({"group_by": "name"}, "--group-by"),
+                                             ({"given": "ab"}, "groups and parts of the list")])
+def test_attributes_that_few_files_have_are_compared_both_ways(tmp_path, rare, named):
+    plain, other = (open_header(create(tmp_path / f"{len(changes)}.h5", **changes))
+                    for changes in ({}, rare))
+    check_same(other, recipe(5, **rare))
+    for header, changes in ((plain, rare), (other, {})):
+        with pytest.raises(InputError, match=f"differs in: {named}"):
+            check_same(header, recipe(5, **changes))
+
+
 def test_an_unavailable_writer_is_rejected(tmp_path, monkeypatch):
     header = open_header(create(tmp_path / "x.h5"))
     monkeypatch.setattr(h5py, "get_config", lambda: type("Config", (), {"mpi": False}))
