@@ -210,7 +210,8 @@ def _score(options: Namespace, card: Card, network: Any, guard: Guard, block: Bl
             seconds, probabilities = zip(*frames, strict=True)
             plot(seconds, probabilities, card.threshold,
                  options.plot_dir / maps.file_name(block.first, rows[-1].path),
-                 printable(rows[-1].name), remarks(rows[-1], card))
+                 printable(rows[-1].name) + f": {rows[-1].verdict}" * bool(rows[-1].unlike),
+                 remarks(rows[-1], card))
         return rows
     rows = scoring.pictures(network, card, block.paths, prepared)
     for number, row in enumerate(rows, block.first):

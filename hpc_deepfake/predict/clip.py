@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import wrap
 
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.files import whole
 from hpc_deepfake.core.text import printable
 
 _SIZE = (8, 3)  # inches
+_LINE, _COLUMNS = 0.13, 120  # of remarks: height in inches, characters
 _BELOW, _ABOVE = "#1b6ca8", "#c8553d"
 
 
@@ -30,7 +32,7 @@ def verdict(probabilities: Sequence[float]) -> float:
 
 
 def plot(seconds: Sequence[float], probabilities: Sequence[float], threshold: float,
-         path: str | os.PathLike[str], title: str) -> None:
+         path: str | os.PathLike[str], title: str, remarks: Sequence[str] = ()) -> None:
     """Draw the frames' probabilities over time, with the video's mean and the threshold.
 
     Args:
@@ -39,6 +41,7 @@ def plot(seconds: Sequence[float], probabilities: Sequence[float], threshold: fl
         threshold: probability from which a picture is called tampered.
         path: of the plot; its extension determines the format.
         title: usually the video's name.
+        remarks: lines below the plot, such as the caveats of the model.
 
     Raises:
         InputError: the file can't be written there, or not in that format.
@@ -62,6 +65,10 @@ def plot(seconds: Sequence[float], probabilities: Sequence[float], threshold: fl
     axes.set_title(printable(title), fontsize=10, parse_math=False)
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, fontsize=9)
     axes.spines[["top", "right"]].set_visible(False)
+    if remarks:
+        lines = [line for remark in remarks for line in wrap(printable(remark), _COLUMNS)]
+        figure.set_size_inches(_SIZE[0], _SIZE[1] + _LINE * len(lines))
+        figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=8, parse_math=False)
     path = Path(path)
     kind = path.suffix.lower().removeprefix(".") or "png"
     kinds = figure.canvas.get_supported_filetypes()

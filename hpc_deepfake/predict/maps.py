@@ -17,11 +17,10 @@ from PIL import Image, ImageDraw, ImageFont
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.files import whole
 from hpc_deepfake.core.text import percent, printable
-from hpc_deepfake.network import decision
 from hpc_deepfake.network.card import Card
 from hpc_deepfake.network.guard import UNLIKE
 from hpc_deepfake.predict.explain import STRIDE, occlusion
-from hpc_deepfake.predict.output import Row
+from hpc_deepfake.predict.output import Row, remarks
 from preprocessing.ela import error_level, features_of_pixels, recompress
 
 SIDE = 400  # longer side of a panel, pixels
@@ -170,18 +169,16 @@ def _overlay(pixels: np.ndarray, effect: np.ndarray) -> np.ndarray:
 
 
 def _compose(row: Row, card: Card, panels: list[Panel],
-             remarks: Sequence[str] = ()) -> Image.Image:
+             legend: Sequence[str] = ()) -> Image.Image:
     """Panels side by side, with the verdict and the picture's name above, their lines below, and at
-    the bottom the remarks, what is unusual about the picture, and the caveats of the model."""
+    the bottom the legend and what must be said beside the verdict."""
     width = max(260, *(panel.pixels.shape[1] for panel in panels))
     height = max(panel.pixels.shape[0] for panel in panels)
     total = len(panels) * (width + _MARGIN) + _MARGIN
     large, small = _font(17), _font(12)
     rows = max(len(panel.lines) + panel.scale for panel in panels)
     below = _HEAD + height + 4 + rows * _LINE + 6
-    bottom = [line for text in (*remarks, *(f"This picture: {reason}"
-                                            for reason in (*row.unlike, *row.notes)),
-                                *(f"The model: {caveat}" for caveat in decision.caveats(card)))
+    bottom = [line for text in (*legend, *remarks(row, card))
               for line in _wrapped(text, total - 2 * _MARGIN, small)]
     image = Image.new("RGB", (total, below + len(bottom) * _LINE + 4), "white")
     draw = ImageDraw.Draw(image)

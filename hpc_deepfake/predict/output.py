@@ -6,11 +6,14 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 from urllib.parse import quote_from_bytes
 
 from hpc_deepfake.core import csv_lines
 from hpc_deepfake.core.text import percent, printable
+
+if TYPE_CHECKING:
+    from hpc_deepfake.network.card import Card
 
 FORMATS = ("table", "csv", "json")
 _VERDICT = 15  # width of the column
@@ -44,6 +47,14 @@ class Row:
         """The path as text, whatever its bytes; those that aren't UTF-8 as ``\\udcff``."""
         text = os.fsdecode(self.path).encode(errors="backslashreplace").decode()
         return text if self.seconds is None else f"{text}#{self.seconds:.2f}"
+
+
+def remarks(row: Row, card: Card) -> list[str]:
+    """What must be said beside a verdict, as lines of a picture that shows it."""
+    from hpc_deepfake.network import decision  # imported late: --help stays fast
+
+    return [*(f"{row.kind}: {reason}" for reason in (*row.unlike, *row.notes)),
+            *(f"model: {caveat}" for caveat in decision.caveats(card))]
 
 
 def _is_utf8(name: bytes) -> bool:

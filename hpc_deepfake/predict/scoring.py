@@ -170,8 +170,8 @@ def video(network: Any, card: Card, path: bytes, count: int, rate: float | None,
         return [*rows, Row(path, None, f"not read: {reason}", "video")]
     unlike = [row.unlike for row in rows if row.unlike]
     return [*rows, judged(card, path, verdict(scores), Prepared(
-        np.empty(0), (f"{len(unlike)} of {plural(len(rows), 'frame')}, the first: "
-                      f"{'; '.join(unlike[0])}",) if 2 * len(unlike) > len(rows) else (),
+        np.empty(0), (f"{len(unlike)} of {plural(len(rows), 'frame')} unlike the training "
+                      f"pictures, the first: {'; '.join(unlike[0])}",) if 2 * len(unlike) > len(rows) else (),
         tuple(dict.fromkeys(note for row in rows for note in row.notes))), "video")]
 
 

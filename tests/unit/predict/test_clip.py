@@ -7,6 +7,7 @@ import os
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.predict import clip
@@ -40,3 +41,16 @@ def test_plot_shows_frames_above_and_below_the_threshold(tmp_path):
         clip.plot([0.0, 1.0], [0.1, 0.9], threshold, tmp_path / "x.png", "x")
         pixels = cv2.imread(os.fspath(tmp_path / "x.png")).astype(int)
         assert (np.abs(pixels - red).sum(2) < 10).any() == expected
+
+
+def test_plot_says_what_the_model_is_not_for(tmp_path):
+    """Below the curves, which keep their height; any text is shown as it is."""
+    heights = []
+    for remarks in ((), ("model: not for photographs $x$", "video: 3 of 3 frames " * 12)):
+        path = tmp_path / f"{len(remarks)}.png"
+        clip.plot([0, 1], [0.2, 0.9], 0.5, path, "x", remarks)
+        with Image.open(path) as image:
+            heights.append(image.size[1])
+            pixels = np.asarray(image.convert("L"))
+    assert heights[1] > heights[0] + 3 * 10
+    assert pixels[-60:].min() < 100  # text
