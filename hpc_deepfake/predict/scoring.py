@@ -169,10 +169,12 @@ def video(network: Any, card: Card, path: bytes, count: int, rate: float | None,
     except Rejected as reason:
         return [*rows, Row(path, None, f"not read: {reason}", "video")]
     unlike = [row.unlike for row in rows if row.unlike]
-    return [*rows, judged(card, path, verdict(scores), Prepared(
+    most = 2 * len(unlike) > len(rows)
+    whole = Prepared(
         np.empty(0), (f"{len(unlike)} of {plural(len(rows), 'frame')} unlike the training "
-                      f"pictures, the first: {'; '.join(unlike[0])}",) if 2 * len(unlike) > len(rows) else (),
-        tuple(dict.fromkeys(note for row in rows for note in row.notes))), "video")]
+                      f"pictures, the first: {'; '.join(unlike[0])}",) if most else (),
+        tuple(dict.fromkeys(note for row in rows for note in row.notes)))
+    return [*rows, judged(card, path, verdict(scores), whole, "video")]
 
 
 def _file(path: bytes) -> tuple[str, bytes]:

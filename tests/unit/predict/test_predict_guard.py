@@ -132,8 +132,9 @@ def test_frames_of_a_video_and_the_video(card, tmp_path, capsys) -> None:
         assert run("--frames", "3", "--format", "json", path) == 0
         rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
         assert [row["verdict"] for row in rows] == [verdict] * 4
-        assert rows[-1]["unlike"] == (["3 of 3 frames unlike the training pictures, the first: "
-                                       "the file is AVI, all training pictures are JPEG"] if len(rows[0]["unlike"]) else [])
+        assert rows[-1]["unlike"] == [
+            "3 of 3 frames unlike the training pictures, the first: the file is AVI, all training "
+            "pictures are JPEG"] * bool(rows[0]["unlike"])
     assert run("--frames", "3", path) == 0
 
 
