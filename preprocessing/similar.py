@@ -11,6 +11,7 @@ THUMB = 32  # side of the thumbnails that are compared, pixels
 DISTANCE = 10  # maximum number of hash bits in which two candidates differ
 COPY = 10  # maximum difference of a copy at any pixel, grey levels
 SCENE = 3  # maximum median difference of two pictures of the same scene, grey levels
+PLAIN = 16  # grey levels: thumbnails of a smaller range look like those of any plain picture
 _HASH = (9, 8)  # pixels across and down: 8 × 8 comparisons of neighbours
 _BLOCK = 1024
 

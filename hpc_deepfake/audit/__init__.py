@@ -7,10 +7,11 @@ import time
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from hpc_deepfake.audit import baseline, duplicates, facts, findings, leaks, shortcuts
+from hpc_deepfake.audit import baseline, common, duplicates, facts, findings, leaks, shortcuts
 from hpc_deepfake.audit.baseline import container_baseline
 from hpc_deepfake.audit.report import FAIL, WARN, Report
 from hpc_deepfake.audit.rows import Rows, facts_of, files_of, open_rows, stored_roots
@@ -28,6 +29,7 @@ _EXAMPLES = """examples:
   hpc-deepfake audit casia2.h5
   hpc-deepfake audit casia2.h5 --data /scratch/CASIA2 --json audit.json
   hpc-deepfake audit mixed.h5 --authentic CASIA1 --tampered CASIA2
+  hpc-deepfake audit casia1.h5 casia2.h5
 
 Each line of the output: a verdict, the subject and the result; below it, what to do.
   ok    no problem
@@ -44,8 +46,10 @@ def parser() -> Parser:
     cli = Parser(prog="hpc-deepfake audit", epilog=_EXAMPLES, description=(
         "Check a data file before training on it: how well trivial facts of the picture\n"
         "files predict the label, which pictures share a source across the split, which\n"
-        "are duplicates, and which labels look wrong."))
-    cli.add_argument("file", type=Path, metavar="FILE", help="data file to audit")
+        "are duplicates, and which labels look wrong. Of several data files: which pictures\n"
+        "they have in common."))
+    cli.add_argument("files", nargs="+", type=Path, metavar="FILE",
+                     help="data file to audit; two or more: find their common pictures")
     cli.add_argument("--data", type=Path, metavar="DIR",
                      help="folder of its pictures (default: the folder recorded in FILE.json)")
     cli.add_argument("--authentic", type=Path, metavar="DIR",
@@ -67,7 +71,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser().parse(argv)
     if options.json is not None:
         work_matters()
-    check_file("--json", options.json, "JSON", (options.file, Path(f"{options.file}.json")))
+    check_file("--json", options.json, "JSON", [
+        path for file in options.files for path in (file, Path(f"{file}.json"))])
+    options.file = options.files[0]
+    if len(options.files) > 1:
+        return _common(options)
     began = time.perf_counter()
     rows = open_rows(options.file)
     if not len(rows):
@@ -95,8 +103,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     report.section("labels", findings.labels(rows, parsed, same, pairs))
     print(_verdict(report, time.perf_counter() - began), flush=True)
     if options.json is not None:
-        _write(options, rows, report)
+        _write(options, {"file": str(options.file), "rows": len(rows),
+                         "majority": findings.majority(rows.labels)}, report)
     return int(options.strict and any(record.bad for record in report.records))
+
+
+def _common(options: Namespace) -> int:
+    """Compare several data files. Returns the exit code."""
+    if any(value is not None for value in (options.data, options.authentic, options.tampered)):
+        raise InputError("--data, --authentic and --tampered name the pictures of one FILE: audit "
+                         "each file alone, or leave these options out to compare the files")
+    began = time.perf_counter()
+    report = common.audit(options.files)
+    found = report.count(FAIL) + report.count(WARN)
+    print(f"audit: {report.count(FAIL)} FAIL, {report.count(WARN)} warn, in "
+          f"{time.perf_counter() - began:.1f} s: " + (
+              "figures on one of these files don't stand for themselves where a model was trained "
+              "on another" if found else "no common pictures were found"), flush=True)
+    if options.json is not None:
+        _write(options, {"files": [str(path) for path in options.files]}, report)
+    return int(options.strict and bool(found))
 
 
 def _roots(options: Namespace) -> dict[str, Path]:
@@ -153,12 +179,10 @@ def _verdict(report: Report, seconds: float) -> str:
     return f"audit: {fails} FAIL, {warns} warn, in {seconds:.1f} s: {meaning}"
 
 
-def _write(options: Namespace, rows: Rows, report: Report) -> None:
+def _write(options: Namespace, subject: dict[str, Any], report: Report) -> None:
     try:
-        write_json(options.json, {
-            "file": str(options.file), "rows": len(rows),
-            "majority": findings.majority(rows.labels), "fails": report.count(FAIL),
-            "warnings": report.count(WARN), "sections": report.as_dict()})
+        write_json(options.json, {**subject, "fails": report.count(FAIL),
+                                  "warnings": report.count(WARN), "sections": report.as_dict()})
     except OSError as error:
         raise InputError(f"cannot write --json {options.json}: {error.strerror}; choose another "
                          "file") from None

@@ -20,14 +20,13 @@ from hpc_deepfake.core.errors import InputError, reason
 from hpc_deepfake.core.files import whole
 from preprocessing import hdf5, similar
 from preprocessing.facts import DIGEST
-from preprocessing.similar import COPY, SCENE
+from preprocessing.similar import COPY, PLAIN, SCENE
 from preprocessing.split import TRAIN, VALIDATION
 from preprocessing.store import allocate
 
 SUFFIX = ".pictures.h5"
 THUMB = 16  # side of the thumbnails, pixels
 MOST_THUMBNAILS = 100_000  # with more pictures there are none, since each has 768 bytes
-_PLAIN = 16  # grey levels: thumbnails of a smaller range look like those of any plain picture
 _KINDS: dict[str, tuple[int, ...]] = {  # all uint8
     "digest": (DIGEST,), "row": (DIGEST,), "part": (), "hash": (8,), "thumb": (THUMB, THUMB, 3)}
 
@@ -176,7 +175,7 @@ def row_digest(row: np.ndarray) -> bytes:
 
 
 def _is_plain(thumb: np.ndarray) -> bool:
-    return int(thumb.max()) - int(thumb.min()) < _PLAIN
+    return int(thumb.max()) - int(thumb.min()) < PLAIN
 
 
 def _column(path: Path, dataset: hdf5.Dataset, shape: tuple[int, ...]) -> np.ndarray:
