@@ -216,7 +216,12 @@ def run(program: Callable[[Comm], int], before: Callable[[], object] | None = No
     except SystemExit as leave:
         ending = leave
     with surroundings.for_mpi():
-        from mpi4py import MPI
+        try:
+            from mpi4py import MPI
+        except RuntimeError as error:  # of mpi4py's wheel, which takes the library that it finds
+            reason = str(error).partition("\n")[0]
+            raise InputError(f"mpi4py finds no MPI to start ({reason}): install one, such as with "
+                             "apt-get install openmpi-bin, or load its module") from None
 
     end: dict[str, Any] = {"limit": 0, "code": 0}
     # the first to be registered is the last to be called

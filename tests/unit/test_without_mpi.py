@@ -129,3 +129,17 @@ def test_a_command_that_needs_ranks_says_what_is_missing(command, tmp_path):
     assert process.stderr.startswith("error: this command runs on the ranks of MPI, and the package"
                                      " mpi4py isn't installed in ")
     assert "env/setup.sh" in process.stderr and process.stderr.count("\n") == 1
+
+
+def test_mpi4py_without_an_mpi_library_is_one_message(tmp_path):
+    """As its wheel, which looks for one when ``mpi4py.MPI`` is imported, says it."""
+    command = COMMAND.replace('name.partition(".")[0] in ("mpi4py", "horovod")',
+                              'name == "mpi4py.MPI"').replace(
+        'ModuleNotFoundError(f"No module named {name!r}", name=name)',
+        'RuntimeError("cannot load MPI library\\nlibmpi.so.40: cannot open shared object file")')
+    process = subprocess.run([sys.executable, "-c", command, "sample", "--out", "x"], cwd=tmp_path,
+                             capture_output=True, text=True, timeout=limit(60),
+                             env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert (process.returncode, process.stderr) == (2, (
+        "error: mpi4py finds no MPI to start (cannot load MPI library): install one, such as with "
+        "apt-get install openmpi-bin, or load its module\n"))
