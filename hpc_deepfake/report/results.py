@@ -65,11 +65,14 @@ def _matrix(part: Part, beside: str) -> Html:
 
 def _figures(content: Content, part: Part) -> Html:
     figures = part.figures
+    tampered, others = (sum(finite(figures.get(name)) or 0 for name in names)
+                        for names in (("tp", "fn"), ("tn", "fp")))
+    balance = "share of those predicted tampered that are tampered, where " \
+        f"{percent(tampered / (tampered + others))} of all are" if tampered + others else ""
     rows = [("accuracy", percent(figures.get("accuracy")), baselines(content, part)),
             ("balanced accuracy", percent(figures.get("balanced_accuracy")),
              f"50% for a constant prediction; {container(content, part)}"),
-            ("precision", percent(figures.get("precision")),
-             "share of those predicted tampered that are tampered"),
+            ("precision", percent(figures.get("precision")), balance),
             ("recall", percent(figures.get("recall")),
              "share of the tampered ones that are detected"),
             ("F1", percent(figures.get("f1")), "harmonic mean of precision and recall"),

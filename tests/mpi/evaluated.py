@@ -27,8 +27,9 @@ from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.evaluate import material
 from hpc_deepfake.network import model
 
-# the watchdog's, about the time before, on a slow machine
-STALLS = re.compile(r"^rank \d+ on \S+ (continues|is waited for|has been starting).*\n", re.MULTILINE)
+# what a slow machine prints in between: notes of the watchdog, and progress
+STALLS = re.compile(r"^(rank \d+ on \S+ (continues|is waited for|has been starting)"
+                    r"|\d+ of \d+ images \(\d+%\)).*\n", re.MULTILINE)
 
 
 def answer(arguments: list[str], comm: Comm | None) -> dict[str, Any]:
