@@ -23,7 +23,8 @@ _FIXED = {"data": "all trials have the same --data",
           "seed": "use --repeats, which trains with consecutive seeds",
           "device": "all trials compute on the same one: give it after --",
           "monitor": "the trials are ranked by it: give it after --",
-          "timeline": "give it after --", "trace": "it is one file"}
+          "timeline": "give it after --", "trace": "it is one file",
+          "tensorboard": "give it after --, without DIR"}
 _MOST_DRAWS = 1000  # in vain, for a combination that is new
 
 Value = Any  # of an option: a number, a text, or whether a switch is given

@@ -115,17 +115,22 @@ def found(folder: Path) -> list[Path]:
 
 
 def read(path: Path) -> Iterator[Any]:
-    """The events of a file; without an incomplete one at its end."""
+    """The events of a file, up to an incomplete or damaged one."""
     return (event for event, _ in _records(path.read_bytes()))
 
 
 def keep(path: Path, wanted: Callable[[Any], bool]) -> None:
-    """Drop the other events of a file, and an incomplete one at its end."""
-    before = path.read_bytes()
-    after = b"".join(record for event, record in _records(before) if wanted(event))
-    if after != before:
-        with files.whole(path) as temporary:
-            temporary.write_bytes(after)
+    """Drop the other events of a file, and all from an incomplete or damaged one on.
+
+    Raises:
+        OutputError: the file can't be read or written.
+    """
+    with files.writing(path):
+        before = path.read_bytes()
+        after = b"".join(record for event, record in _records(before) if wanted(event))
+        if after != before:
+            with files.whole(path) as temporary:
+                temporary.write_bytes(after)
 
 
 def _records(content: bytes) -> Iterator[tuple[Any, bytes]]:
@@ -135,7 +140,11 @@ def _records(content: bytes) -> Iterator[tuple[Any, bytes]]:
         end = at + 12 + struct.unpack_from("<Q", content, at)[0] + 4
         if end > len(content):
             return
-        yield _Event.FromString(content[at + 12:end - 4]), content[at:end]
+        try:
+            event = _Event.FromString(content[at + 12:end - 4])
+        except Exception:  # DecodeError, which has no public base class
+            return
+        yield event, content[at:end]
         at = end
 
 

@@ -17,7 +17,7 @@ import pytest
 from conftest import read_lines
 from speed import limit
 
-from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.errors import InputError, OutputError
 from hpc_deepfake.core.files import write_json
 from hpc_deepfake.core.stop import SIGNALS, StopFlag
 from hpc_deepfake.network.settings import Settings
@@ -556,3 +556,29 @@ def test_the_resumed_run_of_a_diverged_one_says_so(tmp_path, caplog):
     run_directory(MPI.COMM_SELF, options, Settings(), None)
     assert "this run diverged at step 1,234" in caplog.text
     assert divergence.recorded(tmp_path) is None
+
+
+def test_a_board_that_cannot_be_written_ends_the_run(train, tmp_path):
+    """As any file of the run: all ranks learn of it where they meet."""
+    calls = []
+
+    class Board:
+        def steps(self, step, done):
+            calls.extend([step] * bool(done.rows))
+            if step == 5:
+                raise OutputError("events", OSError(28, ""))
+
+        def epoch(self, line, probabilities, labels):
+            assert probabilities.shape == labels.shape == (6,) and line["epoch"] == 1
+
+        def flush(self):
+            raise AssertionError("after an error nothing more is written")
+
+        close = flush
+
+    trainer = train(QUALITY, 4, run=RunDir(tmp_path / "run"))
+    trainer.board = Board()
+    with pytest.raises(InputError, match="cannot write events: No space left"):
+        trainer.train()
+    assert calls == [1, 2, 3, 4, 5]
+    assert checkpoint.load_newest(tmp_path / "run" / "checkpoints")[1]["state"]["epoch"] == 2

@@ -139,6 +139,20 @@ def test_numbers_that_are_not_finite_are_left_out(tmp_path: Path) -> None:
     assert not places(tmp_path / "validation")
 
 
+def test_damaged_event_is_dropped_with_what_follows(tmp_path: Path) -> None:
+    from hpc_deepfake.train import events
+
+    write(board(tmp_path), range(1, 4), {})
+    file, = events.found(tmp_path / "train")
+    whole = file.read_bytes()
+    at = whole.rindex(b"step/loss") - 4
+    file.write_bytes(whole[:at] + b"\xff" * 8 + whole[at + 8:])
+    resumed = board(tmp_path, State(step=3, epoch=1, rows_done=12))
+    resumed.close()
+    assert places(tmp_path / "train").count(("step/loss", 2)) == 1
+    assert ("step/loss", 3) not in places(tmp_path / "train")
+
+
 def test_half_an_event_at_the_end_is_dropped(tmp_path: Path) -> None:
     """A killed run was writing it."""
     from hpc_deepfake.train import events
