@@ -69,6 +69,8 @@ def test_no_false_positive_of_20_is_not_a_precision_of_1():
     low, high = prevalence.interval(0.9, 1e6, 0.1, 1e6, 0.01)
     assert low == pytest.approx(0.0833, abs=1e-3) == high
     assert prevalence.interval(0.9, 1, 0.1, 50, 0.01) is None
+    few = prevalence.interval(0.5, 10, 0.1, 1e9, 0.5)  # ends of the recall alone: 0.2 and 0.8
+    assert few == pytest.approx((0.2 / 0.3, 0.8 / 0.9), abs=0.02)
 
 
 def test_the_interval_of_the_precision_covers():
