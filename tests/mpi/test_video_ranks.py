@@ -120,7 +120,7 @@ def test_broken_videos_are_listed_with_their_reasons(reference):
     reasons = dict(rows)
     assert len(reasons) == 9
     for number in (1, 2, 3):
-        assert "FFmpeg can't open it" in reasons[f"fake/cut.mp4#frame={number}of3"]
+        assert "cut off: its index" in reasons[f"fake/cut.mp4#frame={number}of3"]
         assert "text, neither a picture nor a video" in reasons[f"fake/text.mp4#frame={number}of3"]
         assert "no frames that can be decoded" in reasons[f"fake/none.avi#frame={number}of3"]
 
