@@ -41,6 +41,13 @@ def load(run: str | os.PathLike[str], *, device: str = "auto",
             something else; or there is no such device.
         ValueError: ``device`` or ``threshold`` is none.
     """
-    from hpc_deepfake.predict.library import Model  # with TensorFlow: not on import
+    import cv2
+    from PIL import Image
 
+    # which the programs set for themselves; here they are the caller's
+    pixels, threads = Image.MAX_IMAGE_PIXELS, cv2.getNumThreads()
+    from hpc_deepfake.predict.library import Model
+
+    Image.MAX_IMAGE_PIXELS = pixels
+    cv2.setNumThreads(threads)
     return Model(run, device, threshold)

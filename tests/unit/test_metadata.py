@@ -68,3 +68,11 @@ def test_every_imported_package_is_required() -> None:
 def test_setup_py_keeps_the_metadata() -> None:
     """pyproject.toml has no [project] table, which would silently replace that of setup.py."""
     assert "project" not in tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def test_every_module_is_installed() -> None:
+    """A folder without ``__init__.py`` would be left out, and nobody would miss it in a clone."""
+    folders = {file.parent.relative_to(ROOT) for package in ("hpc_deepfake", "preprocessing")
+               for file in (ROOT / package).rglob("*.py")}
+    assert folders
+    assert [str(folder) for folder in folders if not (ROOT / folder / "__init__.py").exists()] == []

@@ -115,6 +115,7 @@ def test_pictures_are_taken_as_they_are_asked_for(loaded):
         buffer = np.zeros((16, 16, 3), np.uint8)
         while True:
             taken += 1
+            assert taken < 1000, "read to the end"
             buffer[:] = taken % 200
             yield buffer
 
@@ -165,10 +166,26 @@ def test_what_must_be_said_is_part_of_the_model(loaded):
     assert loaded.caveats and all(caveat in repr(loaded) for caveat in loaded.caveats)
 
 
-def test_the_import_is_light():
-    """Nothing but Python's own modules."""
-    program = "import sys; before = set(sys.modules); import hpc_deepfake; " \
-        "print(*{name.partition('.')[0] for name in set(sys.modules) - before})"
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True,
-                          timeout=limit(60))
-    assert set(done.stdout.split()) - sys.stdlib_module_names == {"hpc_deepfake"}, done.stderr
+PROGRAM = """
+import sys
+before = set(sys.modules)
+import hpc_deepfake
+print(*{name.partition(".")[0] for name in set(sys.modules) - before})
+import cv2
+from PIL import Image
+Image.MAX_IMAGE_PIXELS = 12345
+cv2.setNumThreads(3)
+try:
+    hpc_deepfake.load("nowhere")
+except hpc_deepfake.core.errors.InputError:
+    print(Image.MAX_IMAGE_PIXELS, cv2.getNumThreads(), "tensorflow" in sys.modules)
+"""
+
+
+def test_the_import_is_light_and_the_callers_settings_stay(tmp_path):
+    """It loads nothing but Python's own modules; a wrong path is said before TensorFlow starts."""
+    done = subprocess.run([sys.executable, "-c", PROGRAM], cwd=tmp_path, capture_output=True,
+                          text=True, timeout=limit(60), env={**os.environ, "PYTHONPATH": str(ROOT)})
+    imported, settings = done.stdout.splitlines()
+    assert set(imported.split()) - sys.stdlib_module_names == {"hpc_deepfake"}, done.stderr
+    assert settings == "12345 3 False"
