@@ -17,7 +17,7 @@ from hpc_deepfake.core.log import log
 from hpc_deepfake.core.streams import work_matters
 from hpc_deepfake.core.text import printable
 from hpc_deepfake.data.rows import DataFile
-from hpc_deepfake.evaluate import figures, plots, text, thresholds, unlike
+from hpc_deepfake.evaluate import common, figures, plots, text, thresholds, unlike
 from hpc_deepfake.evaluate import options as cli
 from hpc_deepfake.evaluate.material import (
     Material,
@@ -123,7 +123,8 @@ def _file(options: Namespace, known: Model, comm: Comm | None) -> int:
     choosing = None
     if others is not None:
         choosing = f"the {plan.chosen_on} part", of_rows(network, data, others, comm)
-    guard = mpi.together(comm, lambda: Guard.of(card, options.model, pictures=False))
+    told = bool(known.trained) and plan.part != "test"  # by the note on this part
+    guard = mpi.together(comm, lambda: Guard.of(card, options.model, pictures=not told))
     material = of_rows(network, data, rows, comm, guard)
     container = None if options.no_container else _container(path, comm)
     subject = Subject(f"the {plan.part} part of {data.header.path}", material, plan.part, choosing,
@@ -157,7 +158,7 @@ def _folder(options: Namespace, known: Model, catalogue: Catalogue, comm: Comm |
     part = options.part or "all"
     if options.group_by == "auto":
         catalogue = with_copies(catalogue, comm) or catalogue
-    guard = mpi.together(comm, lambda: Guard.of(known.card, options.model, pictures=False))
+    guard = mpi.together(comm, lambda: Guard.of(known.card, options.model))
     material, rejected = of_folder(_network(options, comm), known.card, catalogue, comm, guard)
 
     def finish() -> int:
@@ -235,7 +236,8 @@ def _finish(options: Namespace, known: Model, subject: Subject) -> int:
     card, subject, chosen_on = _chosen(options, known.card, subject)
     material, where = subject.material, subject.where
     evaluation = {**figures.of(material, card), "part": subject.part, "chosen_on": chosen_on,
-                  "container": subject.container, "unlike": unlike.figures(material, card)}
+                  "container": subject.container, "unlike": unlike.figures(material, card),
+                  "common": common.figures(material, card)}
     if evaluation["calibration"]["temperature"]:
         evaluation["calibration"]["temperature"]["fitted"] = subject.fitted
     only = evaluation["one_class"]
@@ -247,7 +249,8 @@ def _finish(options: Namespace, known: Model, subject: Subject) -> int:
                  *(f"caveat: {caveat}" for caveat in evaluation["caveats"])):
         if line:
             print(line)
-    for line in (text.lines(evaluation), unlike.line(evaluation["unlike"], len(material))):
+    for line in (text.lines(evaluation), unlike.line(evaluation["unlike"], len(material)),
+                 common.line(evaluation["common"], len(material))):
         if line:
             print(line, flush=True)
     if options.json is not None:

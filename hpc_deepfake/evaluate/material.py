@@ -17,7 +17,7 @@ from hpc_deepfake.core import json_data, mpi, watchdog
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.progress import Count, Line, Progress
 from hpc_deepfake.data.rows import DataFile, open_data, prefetch, share
-from hpc_deepfake.evaluate import unlike
+from hpc_deepfake.evaluate import common, unlike
 from hpc_deepfake.network.guard import Guard
 from hpc_deepfake.network.model import Card, find
 from hpc_deepfake.network.scoring import require_finite
@@ -49,6 +49,8 @@ class Material:
         probabilities: of tampered, float32 (n).
         marked: whether they are unlike the model's training pictures, bool (n); None: it wasn't
             asked.
+        seen: what the model's training has to do with them, indices into ``pictures.RELATIONS``,
+            uint8 (n); None: unknown.
     """
 
     paths: list[bytes]
@@ -57,6 +59,7 @@ class Material:
     group_sizes: np.ndarray
     probabilities: np.ndarray
     marked: np.ndarray | None = None
+    seen: np.ndarray | None = None
 
     @property
     def unlike(self) -> np.ndarray:
@@ -70,7 +73,8 @@ class Material:
         """Those of the pictures, bool (n)."""
         return Material([path for path, take in zip(self.paths, chosen, strict=True) if take],
                         self.labels[chosen], self.groups[chosen], self.group_sizes[chosen],
-                        self.probabilities[chosen], self.unlike[chosen])
+                        self.probabilities[chosen], self.unlike[chosen],
+                        None if self.seen is None else self.seen[chosen])
 
 
 def open_file(path: Path, card: Card) -> DataFile:
@@ -109,7 +113,9 @@ def of_rows(network: Any, data: DataFile, rows: np.ndarray, comm: Comm | None = 
     paths = data.paths[rows].tolist()
     return Material([unquote_to_bytes(path) for path in paths], data.labels[rows], groups[rows],
                     sizes[groups[rows]], probabilities(network, data, rows, comm),
-                    None if guard is None else unlike.of_rows(guard, data, rows, comm))
+                    None if guard is None else unlike.of_rows(guard, data, rows, comm),
+                    None if guard is None or guard.pictures is None else
+                    common.of_rows(guard, data, rows, comm))
 
 
 def probabilities(network: Any, data: DataFile, rows: np.ndarray,
@@ -152,9 +158,10 @@ def of_folder(network: Any, card: Card, catalogue: Catalogue, comm: Comm | None 
     blocks = _dealt(np.arange(len(catalogue)), comm)
     kept: list[int] = []
     marked: list[bool] = []
+    seen: list[int] = []
     rejected: list[tuple[bytes, str]] = []
 
-    def load(block: np.ndarray) -> list[tuple[np.ndarray, bool] | Rejected]:
+    def load(block: np.ndarray) -> list[_Feature | Rejected]:
         return list(_features(card, guard, catalogue.roots,
                               [catalogue.paths[row] for row in block]))
 
@@ -167,23 +174,26 @@ def of_folder(network: Any, card: Card, catalogue: Catalogue, comm: Comm | None 
                     rejected.append((catalogue.paths[row], str(picture)))
                 else:
                     kept.append(row)
-                    features.append(picture[0])
-                    marked.append(picture[1])
+                    features.append(picture.row)
+                    marked.append(picture.unlike)
+                    seen.append(picture.seen)
             if features:
                 scores.append(network.predict_on_batch(np.stack(features))[:, 1])
             advance(len(block))
         return _joined(scores)
 
     scores = _finite(comm, mpi.concatenate(comm, _shared(comm, len(catalogue), score)))
-    kept, marked, rejected = ([*chain(*parts)] for parts in zip(*mpi.gather(
-        comm, (kept, marked, rejected)), strict=True))
+    kept, marked, seen, rejected = ([*chain(*parts)] for parts in zip(*mpi.gather(
+        comm, (kept, marked, seen, rejected)), strict=True))
     if not kept:
         path, reason = rejected[0]
         raise InputError(f"none of the {len(catalogue):,} pictures can be used; the first: "
                          f"{os.fsdecode(path)}: {reason}", everywhere=True)
     groups = catalogue.groups[kept]
     return Material([catalogue.paths[row] for row in kept], catalogue.labels[kept], groups,
-                    np.bincount(groups)[groups], scores, np.array(marked, bool)), rejected
+                    np.bincount(groups)[groups], scores, np.array(marked, bool),
+                    np.array(seen, np.uint8) if guard is not None and guard.pictures is not None
+                    else None), rejected
 
 
 def _dealt(rows: np.ndarray, comm: Comm | None) -> list[np.ndarray]:
@@ -230,18 +240,28 @@ def _finite(comm: Comm | None, scores: np.ndarray) -> np.ndarray:
 
 
 class _Loaded(NamedTuple):
-    """A picture or frame: pixels, uint8 (height, width, 3) blue-green-red, facts of its file, and
-    whether ``hpc-deepfake sample`` drew it."""
+    """A picture or frame: pixels, uint8 (height, width, 3) blue-green-red, facts of its file,
+    whether ``hpc-deepfake sample`` drew it, and ``facts.digest`` of the file."""
 
     pixels: np.ndarray
     facts: Facts
     drawn: bool
+    digest: bytes
+
+
+class _Feature(NamedTuple):
+    """A picture's feature, uint8 (S, S, 3), whether it is unlike the training pictures, and what
+    the model's training has to do with it, an index into ``pictures.RELATIONS``."""
+
+    row: np.ndarray
+    unlike: bool
+    seen: int
 
 
 def _features(card: Card, guard: Guard | None, roots: dict[str, Path],
-              paths: Sequence[bytes]) -> Iterator[tuple[np.ndarray, bool] | Rejected]:
-    """The feature of each picture or frame, and whether it is unlike the training pictures; or why
-    it can't be used."""
+              paths: Sequence[bytes]) -> Iterator[_Feature | Rejected]:
+    """The feature of each picture or frame, and what the guard says of it; or why it can't be
+    used."""
     for file, rows in groupby(map(parse_path, paths), lambda parsed: parsed[0]):
         for loaded in _pixels(locate(roots, file), [moment for _, moment in rows]):
             try:
@@ -250,11 +270,13 @@ def _features(card: Card, guard: Guard | None, roots: dict[str, Path],
                 yield reason
 
 
-def _feature(card: Card, guard: Guard | None, loaded: _Loaded) -> tuple[np.ndarray, bool]:
+def _feature(card: Card, guard: Guard | None, loaded: _Loaded) -> _Feature:
     if guard is None:
-        return features_of_pixels(loaded.pixels, (card.feature,), card.parameters)[0], False
+        return _Feature(features_of_pixels(loaded.pixels, (card.feature,), card.parameters)[0],
+                        False, 0)
     feature, raw = guard.features(loaded.pixels, card)
-    return feature, bool(guard.unlike(feature, raw, loaded.facts, loaded.drawn))
+    return _Feature(feature, bool(guard.unlike(feature, raw, loaded.facts, loaded.drawn)),
+                    guard.relation(loaded.digest, feature, raw))
 
 
 def _pixels(file: bytes, moments: Sequence[Moment | None]) -> Iterator[_Loaded | Rejected]:
@@ -265,20 +287,28 @@ def _pixels(file: bytes, moments: Sequence[Moment | None]) -> Iterator[_Loaded |
         return
     from preprocessing.video import frames
 
-    kind = None
+    kind, digest = None, b""
     for frame in frames(file, in_video):
         if isinstance(frame, Rejected):
             yield frame
             continue
-        kind = kind or facts.kind_of_file(file)
+        if kind is None:
+            kind, digest = facts.kind_of_file(file), _digest_of_video(file)
         yield _Loaded(frame.pixels, Facts(frame.pixels.shape[1], frame.pixels.shape[0], kind),
-                      False)
+                      False, digest)
+
+
+def _digest_of_video(file: bytes) -> bytes:
+    try:
+        return facts.digest_of_file(file)
+    except OSError:  # gone since its frames were read
+        return b""
 
 
 def _decoded(path: bytes) -> _Loaded | Rejected:
     try:
         data = read(path)
-        return _Loaded(decode(data, path), facts.of(data), is_drawn(data))
+        return _Loaded(decode(data, path), facts.of(data), is_drawn(data), facts.digest(data))
     except Rejected as reason:
         return reason
 

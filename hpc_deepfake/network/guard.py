@@ -11,7 +11,7 @@ import numpy as np
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.network.card import Card
 from hpc_deepfake.network.likeness import Profile
-from hpc_deepfake.network.pictures import COPIED, OF_SCENE, Pictures, row_digest
+from hpc_deepfake.network.pictures import COPIED, OF_SCENE, RELATIONS, Pictures, row_digest
 from preprocessing.ela import features_of_pixels
 from preprocessing.facts import Facts
 
@@ -28,11 +28,13 @@ class Guard:
         profile: what they have in common; without figures if the model doesn't say.
         sample: whether all of them were drawn by ``hpc-deepfake sample``.
         pictures: the pictures themselves; None: the model doesn't say.
+        feature: that the model reads.
     """
 
     profile: Profile
     sample: bool = False
     pictures: Pictures | None = None
+    feature: str = ""
 
     @classmethod
     def of(cls, card: Card, model: Path, pictures: bool = True) -> Guard:
@@ -52,7 +54,8 @@ class Guard:
         except ValueError as error:
             raise InputError(f"the card of the model {model}: {error}; copy model.json from the "
                              "training again") from None
-        return cls(profile, card.sample, Pictures.read(model) if pictures else None)
+        return cls(profile, card.sample, Pictures.read(model) if pictures else None,
+                   card.feature)
 
     def features(self, pixels: np.ndarray, card: Card) -> tuple[np.ndarray, np.ndarray | None]:
         """The model's feature of a picture, and its feature ``raw``, each uint8 (S, S, 3); None
@@ -91,7 +94,13 @@ class Guard:
             row: the model's feature, uint8 (S, S, 3).
             raw: the feature ``raw``.
         """
-        found = self.pictures and self.pictures.seen(digest, row_digest(row), raw)
+        found = RELATIONS[self.relation(digest, row, raw)]
         if not found:
             return ()
         return (f"it {'' if found.startswith((COPIED, OF_SCENE)) else 'was '}{found}",)
+
+    def relation(self, digest: bytes | None, row: np.ndarray, raw: np.ndarray | None = None) -> int:
+        """As ``seen``, as an index into ``pictures.RELATIONS``."""
+        shown = row if self.feature == RAW else raw
+        return 0 if self.pictures is None else \
+            self.pictures.relation(digest, row_digest(row), shown)

@@ -31,7 +31,10 @@ _KINDS: dict[str, tuple[int, ...]] = {  # all uint8
     "digest": (DIGEST,), "row": (DIGEST,), "part": (), "hash": (8,), "thumb": (THUMB, THUMB, 3)}
 
 SAME, COPIED, OF_SCENE = "", "looks like a picture ", "shows the scene of a picture "
-_WORDS = {TRAIN: "trained on", VALIDATION: "used for validation"}
+_WAYS = (SAME, COPIED, OF_SCENE)
+WORDS = {TRAIN: "trained on", VALIDATION: "used for validation"}
+# What a training has to do with a picture, by ``Pictures.relation``; 0: nothing that is known
+RELATIONS = ("", *(way + words for words in WORDS.values() for way in _WAYS))
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,8 @@ class Pictures:
             if [lengths[name] for name in _KINDS] != [count] * 3 + [thumbs] * 2 \
                     or thumbs not in (0, count):
                 raise ValueError(f"lengths {lengths}")
+            if not np.isin(columns["part"], list(WORDS)).all():
+                raise ValueError("impossible parts")
             return cls(**columns)
         except (OSError, ValueError, KeyError) as error:
             raise InputError(f"{path}, the list of the model's training pictures, can't be read "
@@ -110,8 +115,7 @@ class Pictures:
                 else:  # HDF5 has no place for nothing
                     file.create_dataset(field.name, data=column, track_times=False)
 
-    def seen(self, digest: bytes | None, row: bytes | None,
-             raw: np.ndarray | None) -> str | None:
+    def relation(self, digest: bytes | None, row: bytes | None, raw: np.ndarray | None) -> int:
         """What this model's training has to do with a picture.
 
         Args:
@@ -121,26 +125,31 @@ class Pictures:
                 pictures of the same scene; None: neither is looked for.
 
         Returns:
-            None: nothing that is known. Else words such as ``trained on``, ``used for
-            validation``, ``looks like a picture trained on`` or ``shows the scene of a picture
-            used for validation``.
+            An index into ``RELATIONS``.
         """
         for known, value in ((self._by_digest, digest), (self._by_row, row)):
             if value is not None and value in known:
-                return _WORDS[known[value]]
-        return None if raw is None or not len(self.thumb) else self._alike(raw)
+                return _relation(known[value], SAME)
+        return 0 if raw is None or not len(self.thumb) else self._alike(raw)
 
-    def _alike(self, raw: np.ndarray) -> str | None:
+    def seen(self, digest: bytes | None, row: bytes | None,
+             raw: np.ndarray | None) -> str | None:
+        """``relation`` as words, such as ``trained on``, ``used for validation``, ``looks like a
+        picture trained on`` or ``shows the scene of a picture used for validation``; None: nothing
+        that is known."""
+        return RELATIONS[self.relation(digest, row, raw)] or None
+
+    def _alike(self, raw: np.ndarray) -> int:
         small = similar.thumbnail(raw, THUMB)[None]
         if _is_plain(small[0]):
-            return None
+            return 0
         bits = np.packbits(similar.hashes(small), axis=1)
         near = np.flatnonzero(np.bitwise_count(self.hash ^ bits).sum(1) <= similar.DISTANCE)
         largest, median = similar.changes(self.thumb[near], np.repeat(small, len(near), 0))
-        for matching, words in ((near[largest <= COPY], COPIED), (near[median <= SCENE], OF_SCENE)):
+        for matching, way in ((near[largest <= COPY], COPIED), (near[median <= SCENE], OF_SCENE)):
             if len(matching):
-                return words + _WORDS[int(self.part[matching].min())]
-        return None
+                return _relation(int(self.part[matching].min()), way)
+        return 0
 
     @cached_property
     def _by_digest(self) -> Mapping[bytes, int]:
@@ -172,6 +181,10 @@ def row_digest(row: np.ndarray) -> bytes:
     if row.min() == row.max():
         return bytes(DIGEST)
     return hashlib.sha256(np.ascontiguousarray(row).data).digest()[:DIGEST]
+
+
+def _relation(part: int, way: str) -> int:
+    return RELATIONS.index(way + WORDS[part])
 
 
 def _is_plain(thumb: np.ndarray) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -83,12 +84,15 @@ def test_the_file_is_read_back_and_has_the_same_bytes_again(
     assert beside(model).read_bytes() == first
 
 
-@pytest.mark.parametrize("damage", ["cut", "text", "missing", "other length", "other type"])
+@pytest.mark.parametrize("damage", ["cut", "text", "missing", "other length", "other type",
+                                    "part"])
 def test_a_damaged_file_is_an_input_error(tmp_path: Path, known: Pictures, damage: str) -> None:
     known.write(tmp_path / "model.keras")
     path = beside(tmp_path)
     if damage == "cut":
         path.write_bytes(path.read_bytes()[:-4000])
+    elif damage == "part":
+        replace(known, part=PARTS + 1).write(tmp_path / "model.keras")
     elif damage == "text":
         path.write_text("pictures")
     else:
