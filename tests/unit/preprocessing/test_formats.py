@@ -15,6 +15,7 @@ from PIL import Image
 from test_picture import encoded, png, scene, sized_jpeg, tiff
 
 from preprocessing import kinds, picture, streams, video
+from preprocessing.boxes import sizes
 from preprocessing.ela import Parameters, features
 from preprocessing.picture import Rejected, decode, opened, read
 
@@ -102,6 +103,30 @@ def test_headers_that_lie_about_the_size_are_rejected_before_decoding(monkeypatc
         data[at:at + struct.calcsize(form)] = struct.pack(form, *sides)
         with pytest.raises(Rejected, match=r"0 pixels are too many \(at most 60 mill"):
             decode(bytes(data))
+
+
+@pytest.mark.parametrize(("kind", "box", "form"), [("HEIF", b"ispe", ">4xII"),
+                                                   ("JPEG2000", b"ihdr", ">II")])
+def test_data_larger_than_their_header_says_are_rejected(kind, box, form):
+    data = bytearray(encoded(scene(640, 480), kind))
+    at = data.index(box) + 4
+    data[at:at + struct.calcsize(form)] = struct.pack(form, 64, 64)
+    with pytest.raises(Rejected) as caught:
+        decode(bytes(data))
+    assert str(caught.value)
+
+
+def test_a_part_of_a_larger_picture_counts_as_the_whole():
+    """A crop (clap), as encoders write it where sides aren't multiples of 64: here of a picture of
+    which the header then says that it is huge."""
+    data = bytearray(encoded(scene(70, 45), "HEIF"))
+    with opened(io.BytesIO(data)) as image:
+        assert image.size == (70, 45)
+    assert sizes(bytes(data)) != [(70, 45)], "nothing is cropped"
+    at = data.index(b"ispe") + 8
+    data[at:at + 8] = struct.pack(">II", 20_000, 20_000)
+    with pytest.raises(Rejected, match="20000×20000 pixels are too many"):
+        decode(bytes(data))
 
 
 def test_a_truncated_modern_picture_is_rejected():
