@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
+import subprocess
 import sys
 import tomllib
+from pathlib import Path
 
 import yaml
 from conftest import ROOT
+from speed import limit
 
 from hpc_deepfake import __version__
 
@@ -63,6 +67,21 @@ def test_every_imported_package_is_required() -> None:
     of_keras = required.pop("export")  # imported by Keras, or by name
     assert third_party == set().union(*required.values()) and not third_party & of_keras
     assert not required[""] & {"mpi4py", "horovod"}, "without MPI and a compiler"
+
+
+def test_the_package_of_tensorflow_can_be_chosen(tmp_path: Path) -> None:
+    """pip check fails in an environment that has the one and where the other is required."""
+    for chosen in ("", "tensorflow"):
+        done = subprocess.run(
+            [sys.executable, "setup.py", "-q", "egg_info", "--egg-base", tmp_path], cwd=ROOT,
+            env={**os.environ, "HPC_DEEPFAKE_TENSORFLOW": chosen}, capture_output=True, text=True,
+            timeout=limit(60))
+        assert done.returncode == 0, done.stderr
+        text = (tmp_path / "hpc_deepfake.egg-info" / "requires.txt").read_text(encoding="utf-8")
+        assert bool(re.search(r"^tensorflow-cpu", text, re.MULTILINE)) == (not chosen)
+        assert bool(re.search(r"^tensorflow$", text, re.MULTILINE)) == bool(chosen)
+    assert "export HPC_DEEPFAKE_TENSORFLOW=tensorflow" in (ROOT / "env" / "setup.sh").read_text(
+        encoding="utf-8")
 
 
 def test_setup_py_keeps_the_metadata() -> None:
