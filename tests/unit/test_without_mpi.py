@@ -64,7 +64,7 @@ cells = runpy.run_path(notebook[0])["run"](Path(notebook[1]), values)
 print(json.dumps({"ends": ends, "loaded": loaded[0], "cells": cells}), file=sys.__stdout__)
 """
 NOTEBOOK = ROOT / "examples" / "predict.ipynb"
-NAMES = ("predict", "evaluate", "evaluate a folder", "audit", "verify")
+NAMES = ("predict", "evaluate", "evaluate a folder", "inspect", "audit", "verify")
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +76,7 @@ def done(data_file: Path, pictures: Path, tmp_path_factory: pytest.TempPathFacto
     commands = [["predict", "--model", run, *cpu, "--format", "json", str(pictures / "Tp")],
                 ["evaluate", "--model", run, *cpu, "--data", str(data_file), "--part", "test"],
                 ["evaluate", "--model", run, *cpu, "--data", str(pictures)],
+                ["inspect", "--model", run, str(min((pictures / "Tp").iterdir()))],
                 ["audit", str(data_file)], ["verify", str(data_file)]]
     words = [run, [str(ROOT / "docs" / "run_notebook.py"), str(NOTEBOOK)],
              {"RUN": run, "PICTURES": str(pictures)}, *commands]
@@ -90,7 +91,7 @@ def done(data_file: Path, pictures: Path, tmp_path_factory: pytest.TempPathFacto
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "words"), [
     ("predict", '"probability": 0.'), ("evaluate", "ROC-AUC"), ("evaluate a folder", "ROC-AUC"),
-    ("audit", "0 FAIL"), ("verify", "0 damaged")])
+    ("inspect", ".html"), ("audit", "0 FAIL"), ("verify", "0 damaged")])
 def test_a_command_runs(done, name, words):
     code, out, err = done[name]
     assert code == 0 and words in out, err
