@@ -1,6 +1,6 @@
 """How many pictures does a model mark as unlike its training pictures, and what does that change?
 
-    python benchmarks/guard.py --model RUN --photos DIR [DIR …] [--own DIR] [--count 200]
+    python benchmarks/guard.py --model RUN --photos DIR [DIR …] [--own DIR | --like DIR]
 
 Takes COUNT photographs from each folder (evenly from its sorted list) and COUNT pictures of the
 model's own kind: of ``--own``, or, for a model trained on drawn sample pictures, authentic ones
@@ -9,8 +9,11 @@ The photographs are also saved again with sizes and JPEG qualities of the sample
 94 to 98), from other sizes and qualities, and as PNG; beside them stand things that are no
 photographs: blank pages, screenshots, thumbnails, noise.
 
-Rows marked "by texture" leave out what the file says (format, size, quality, the mark of drawn
-pictures): what is left for a model and photographs that agree in all that.
+With ``--like DIR`` half of that folder's pictures stand for the training pictures, the other half
+for the model's own kind, and drawn pictures for others: for a model of photographs.
+
+The column "by texture" leaves out what the file says (format, size, quality, the mark of drawn
+pictures): what remains where photographs agree with the training pictures in all that.
 
 Photographs are not part of this project. What docs/predict.md shows was measured with
 https://github.com/BIDS/BSDS500 and https://github.com/EliSchwartz/imagenet-sample-images.
@@ -34,7 +37,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from hpc_deepfake.network import decision, model
+from hpc_deepfake.network.card import Card
 from hpc_deepfake.network.guard import Guard
+from hpc_deepfake.network.likeness import Profile
 from hpc_deepfake.predict import scoring
 from preprocessing import facts
 from preprocessing.names import PICTURES
@@ -107,7 +112,7 @@ def odd() -> Iterator[bytes]:
                 yield saved(np.ascontiguousarray(pixels, np.uint8), suffix, 96)
 
 
-def measured(network: Any, card: Any, guard: Guard, contents: list[bytes]) -> dict[str, int]:
+def measured(network: Any, card: Card, guard: Guard, contents: list[bytes]) -> dict[str, int]:
     """Numbers of pictures: all, marked, marked by texture alone, tampered without and with."""
     prepared, textures = [], 0
     only = replace(guard, sample=False)
@@ -127,20 +132,35 @@ def measured(network: Any, card: Any, guard: Guard, contents: list[bytes]) -> di
             "tampered": sum(row.verdict == "tampered" for row in rows)}
 
 
+def profile_of(contents: list[bytes], card: Card) -> Profile:
+    """The profile of a model that was trained on these pictures, each a source of its own."""
+    features = [Guard(Profile(0)).features(pixels, card) for pixels in decoded(contents)]
+    raw = [shown for _, shown in features if shown is not None]
+    return Profile.of(np.stack([row for row, _ in features]), [*map(facts.of, contents)],
+                      np.stack(raw) if raw else None)
+
+
 def main() -> None:
     cli = argparse.ArgumentParser(description=__doc__,
                                   formatter_class=argparse.RawDescriptionHelpFormatter)
     cli.add_argument("--model", type=Path, required=True, help="run directory of a trained model")
     cli.add_argument("--photos", type=Path, nargs="+", required=True, help="folders")
     cli.add_argument("--own", type=Path, help="authentic pictures of the model's kind, held out")
+    cli.add_argument("--like", type=Path, help="pictures to take for the training pictures")
     cli.add_argument("--count", type=int, default=200, help="pictures of each kind")
     cli.add_argument("--json", type=Path, help="also write the figures to this file")
     options = cli.parse_args()
     card, network = model.read_card(options.model), model.load(options.model)
-    guard = Guard.of(card, options.model)
-    results = {"the model's own kind, held out": measured(
-        network, card, guard,
-        files(options.own, options.count) if options.own else drawn(options.count))}
+    results = {}
+    if options.like:
+        pictures = files(options.like, 1 << 30)
+        guard = Guard(profile_of(pictures[::2], card))
+        own = pictures[1::2][:options.count]
+        results["drawn pictures"] = measured(network, card, guard, drawn(options.count))
+    else:
+        guard = Guard.of(card, options.model)
+        own = files(options.own, options.count) if options.own else drawn(options.count)
+    results["the model's own kind, held out"] = measured(network, card, guard, own)
     random = np.random.default_rng(0)
     for folder in options.photos:
         photos = files(folder, options.count)
@@ -150,7 +170,8 @@ def main() -> None:
             results[f"{folder.name}, {name}"] = measured(
                 network, card, guard, [variant(picture, random) for picture in pixels])
     results["no photographs"] = measured(network, card, guard, list(odd()))
-    print("| authentic pictures | | marked | by texture | called tampered | with the guard |")
+    print("| authentic pictures | number | unlike training | by texture "
+          "| tampered without the guard | with it |")
     print("|---|---|---|---|---|---|")
     for name, row in results.items():
         print(f"| {name} | {' | '.join(f'{value:,}' for value in row.values())} |")
