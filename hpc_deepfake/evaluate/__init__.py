@@ -103,13 +103,12 @@ def _finish(options: Namespace, known: Model, subject: Subject) -> int:
     print(headline)
     for line in (subject.note, thresholds.note(card, where),
                  protocol.warning(material.paths, material.labels.tolist()),
-                 *(f"caveat: {caveat}" for caveat in evaluation["caveats"])):
-        if line:
-            print(line)
-    for line in (text.lines(evaluation), unlike.line(evaluation["unlike"], len(material)),
+                 *(f"caveat: {caveat}" for caveat in evaluation["caveats"]),
+                 unlike.line(evaluation["unlike"], len(material)),
                  common.line(evaluation["common"], len(material))):
         if line:
-            print(line, flush=True)
+            print(line)
+    print(text.lines(evaluation), flush=True)
     if options.json is not None:
         cli.write("--json", options.json, lambda: write_json(options.json, evaluation))
     if options.plots is not None:
