@@ -162,6 +162,15 @@ def test_thresholds_and_wrong_arguments(loaded, tmp_path):
         hpc_deepfake.load(tmp_path / "nowhere")
 
 
+def test_tensorflow_at_work_already_keeps_its_settings(loaded, monkeypatch, folder):
+    """It refuses others, such as a number of threads, once it has computed something."""
+    def refuses(*_: object) -> None:
+        raise RuntimeError("Intra op parallelism cannot be modified after initialization.")
+
+    monkeypatch.setattr(device, "start", refuses)
+    assert next(hpc_deepfake.load(loaded.path).predict(folder)).probability is not None
+
+
 def test_what_must_be_said_is_part_of_the_model(loaded):
     assert loaded.caveats and all(caveat in repr(loaded) for caveat in loaded.caveats)
 
