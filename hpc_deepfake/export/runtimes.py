@@ -7,9 +7,10 @@ import importlib
 import importlib.metadata
 import importlib.util
 import os
+import tempfile
 import warnings
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,9 @@ from hpc_deepfake.export.portable import INPUT, OUTPUT
 
 if TYPE_CHECKING:
     import keras
+
+
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES)
 
 
 @dataclass(frozen=True)
@@ -70,18 +74,19 @@ class Runtime:
             InputError: the converter doesn't know an operation of the model.
             OSError: as of any file.
         """
-        import tensorflow as tf
-
-        with warnings.catch_warnings():  # of the converters, about NumPy and themselves
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(), _temporary_files(path.parent):
+            warnings.simplefilter("ignore")  # of the converters, about NumPy and themselves
             try:
                 self.convert(model, path)
-            except (OSError, tf.errors.ResourceExhaustedError) as error:
-                raise OSError(*_of_disk(error)) from error
+            except OSError:
+                raise
             except Exception as error:
-                raise InputError(f"this network can't be converted for {self.title}: "
-                                 f"{str(error).strip() or type(error).__name__}; choose another "
-                                 "runtime with --to") from error
+                text = str(error).strip() or type(error).__name__
+                for number in _DISK:  # TensorFlow's errors have the system's text
+                    if os.strerror(number) in text:
+                        raise OSError(number, os.strerror(number)) from error
+                raise InputError(f"this network can't be converted for {self.title}: {text}; "
+                                 "choose another runtime with --to") from error
 
 
 def version(package: str) -> str | None:
@@ -149,10 +154,14 @@ def _run_onnx(path: Path, features: np.ndarray) -> np.ndarray:
     return np.asarray(session.run([OUTPUT], {INPUT: features})[0])
 
 
-def _of_disk(error: Exception) -> tuple[int, str]:
-    """Number and text of an error that TensorFlow or the system reports for a file."""
-    number = getattr(error, "errno", None) or errno.ENOSPC
-    return number, os.strerror(number)
+@contextmanager
+def _temporary_files(folder: Path) -> Iterator[None]:
+    """Have converters write theirs, as large as the model, where the model will be."""
+    before, tempfile.tempdir = tempfile.tempdir, os.path.abspath(folder)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
 
 
 _USE_SAVED_MODEL = """\

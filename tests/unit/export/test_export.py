@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import runpy
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
@@ -224,16 +225,18 @@ def test_network_that_a_converter_does_not_know_is_refused(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("text", ["No space left on device", "File too large"])
 def test_full_disk_is_told_and_leaves_nothing(
-        run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     import tensorflow as tf
 
     def fill(_: object, path: Path) -> None:
         path.mkdir()
-        raise tf.errors.ResourceExhaustedError(None, None, "model; No space left on device")
+        assert Path(tempfile.mkdtemp()).parent == path.parent, "as large as the model"
+        raise tf.errors.UnknownError(None, None, f"tempstate42; {text} [Op:SaveV2]")
 
     altered(monkeypatch, convert=fill)
-    with pytest.raises(OutputError, match="No space left on device; make room"):
+    with pytest.raises(OutputError, match=f"write {tmp_path / 'out'}: {text}; make room"):
         exported(run, "savedmodel", tmp_path / "out")
     assert not list(tmp_path.iterdir())
 
