@@ -22,6 +22,14 @@ def percent(value: object) -> str:
     return number(value, ".1%")
 
 
+def probability(value: float) -> str:
+    """A probability such as 0.737, with more digits where it would be 0 or 1, such as 0.99997."""
+    digits = 3
+    while digits < 9 and 0 < value < 1 and round(value, digits - 1) in (0, 1):
+        digits += 1
+    return f"{value:.{digits}f}"
+
+
 def count(value: object) -> str:
     """A count such as 7,392,962; a dash if it is not a finite number."""
     return number(value, ",.0f")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hpc_deepfake.core.text import percent
+from hpc_deepfake.core.text import percent, probability
 from hpc_deepfake.metrics import curves, proportions
 from preprocessing.catalogue import LABELS
 
@@ -60,7 +60,7 @@ def lines(shown: dict[str, Any], count: int) -> list[str]:
     if shown["thresholds"]:
         text.append("at other thresholds" if shown["label"] == LABELS[0] else
                     "at other thresholds (of tampered images)")
-        text += [f"  at {other['threshold']:<12.4f} {percent(other['share']):>9}   "
+        text += [f"  at {probability(other['threshold']):<12} {percent(other['share']):>9}   "
                  f"{other['predicted']:,} of {count:,}{between(other['interval'])}"
                  for other in shown["thresholds"]]
     if shown["interval"] is not None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from hpc_deepfake import metrics
 from hpc_deepfake.core.files import whole
-from hpc_deepfake.core.text import number, percent, printable
+from hpc_deepfake.core.text import number, percent, printable, probability
 from hpc_deepfake.evaluate.material import Material
 from hpc_deepfake.metrics import calibration, curves
 from hpc_deepfake.network import decision
@@ -52,7 +52,7 @@ def save(path: Path, material: Material, card: Card, title: str) -> None:
     roc.plot([0, 1], [0, 1], color=_GREY, linestyle="--", linewidth=1, label="chance")
     if figures["auc"] is not None:  # both classes exist
         roc.plot(np.mean(np.asarray(probabilities)[~tampered] >= threshold), figures["recall"],
-                 "o", color=_RED, label=f"threshold {threshold:.3f}")
+                 "o", color=_RED, label=f"threshold {probability(threshold)}")
     roc.set(title="ROC", xlabel="false positive rate", ylabel="true positive rate")
 
     recall, precision_at, _ = curves.precision_recall(probabilities, labels)
@@ -62,7 +62,7 @@ def save(path: Path, material: Material, card: Card, title: str) -> None:
                       label=f"always predicting tampered: {percent(share)}")
     if figures["precision"] is not None and figures["recall"] is not None:
         precision.plot(figures["recall"], figures["precision"], "o", color=_RED,
-                       label=f"threshold {threshold:.3f}")
+                       label=f"threshold {probability(threshold)}")
     precision.set(title="Precision over recall", xlabel="recall", ylabel="precision")
 
     points = calibration.reliability(probabilities, labels)

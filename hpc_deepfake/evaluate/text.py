@@ -6,7 +6,7 @@ from typing import Any
 
 from hpc_deepfake import metrics
 from hpc_deepfake.core.json_data import dictionary
-from hpc_deepfake.core.text import number, percent
+from hpc_deepfake.core.text import number, percent, probability
 from hpc_deepfake.evaluate import one_class
 from hpc_deepfake.evaluate.breakdown import FEW
 from hpc_deepfake.metrics.intervals import RESAMPLES
@@ -58,7 +58,7 @@ def _threshold(evaluation: dict[str, Any]) -> str:
         why = f"chosen on {chosen['on']} ({chosen['rows']:,} images, {', '.join(there)} there)"
     elif record.get("on") and decision.how(record):
         why = f"the model's, chosen {decision.how(record)}"
-    return f"threshold          {evaluation['threshold']:>7.3f}   {why}"
+    return f"threshold          {probability(evaluation['threshold']):>7}   {why}"
 
 
 _SHOWN = (("youden", "balanced_accuracy", "balanced accuracy"),
@@ -70,7 +70,7 @@ def _undecided(evaluation: dict[str, Any]) -> str:
     count, rows = sum(evaluation["undecided"].values()), evaluation["rows"]
     others = "" if evaluation["one_class"] else "; accuracy, precision, recall, F1: of the others"
     return (f"undecided          {percent(count / rows):>7}   {count:,} of {rows:,} images, from "
-            f"{evaluation['lower']:.3f} on{others}")
+            f"{probability(evaluation['lower'])} on{others}")
 
 
 def _rates(evaluation: dict[str, Any]) -> list[str]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from hpc_deepfake.core.json_data import dictionary, finite
 from hpc_deepfake.core.text import printable
+from hpc_deepfake.core.text import probability as probability_text
 from hpc_deepfake.metrics import temperature
 from hpc_deepfake.network.card import Card
 from preprocessing.catalogue import LABELS
@@ -62,8 +63,8 @@ def described(card: Card) -> str:
     chosen = card.threshold_chosen or {}
     if card.lower is None and card.threshold == 0.5 and not chosen:
         return ""
-    zone = "" if card.lower is None else f", undecided from {card.lower:.3f}"
-    return f"tampered from {card.threshold:.3f} on{zone}" + (
+    zone = "" if card.lower is None else f", undecided from {probability_text(card.lower)}"
+    return f"tampered from {probability_text(card.threshold)} on{zone}" + (
         f"; chosen {how(chosen)}" if how(chosen) else "")
 
 

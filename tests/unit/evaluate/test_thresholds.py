@@ -170,7 +170,7 @@ def test_an_archive_by_hand():
     assert [(round(at["threshold"], 9), at["predicted"]) for at in shown["thresholds"]] == [
         (0.99, 1), (0.98, 2), (0.95, 5), (0.9, 10), (0.8, 20), (0.5, 50)]
     lines = one_class.lines(shown, 100)
-    assert "  at 0.9500            5.0%   5 of 100; 95%: 2.2% to 11.2%" in lines
+    assert "  at 0.950             5.0%   5 of 100; 95%: 2.2% to 11.2%" in lines
     assert lines[0].startswith("false positives      30.0%   30 of 100 authentic images")
     few = one_class.figures(p[:20], np.arange(20), 1, 0.7)
     assert [at["share"] for at in few["thresholds"]] == [0.95, 0.9, 0.8, 0.5], "of tampered ones"
