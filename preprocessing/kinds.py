@@ -53,6 +53,7 @@ _ERROR = "such as a server's error message: download the file again"
 _ZEROS = "zero bytes only: a download or copy that isn't complete; repeat it"
 
 MP4 = Kind(VIDEO, "MP4 or QuickTime")
+AVIF = Kind(PICTURE, "AVIF")
 HEIC = Kind(PICTURE, "HEIC")  # or AVIF, as some brands are common to both
 
 # where, which bytes, and what it is
@@ -130,7 +131,7 @@ _SIGNS: tuple[tuple[int, bytes, Kind], ...] = tuple(
     }.items() for at, sign, text in signs)
 _TIFF_SIGNS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # major brands (ISO/IEC 14496-12, 4.3) of files that are no video of the usual kind
-_BRANDS = {b"avif": Kind(PICTURE, "AVIF"), b"avis": Kind(PICTURE, "AVIF"), **dict.fromkeys(
+_BRANDS = {b"avif": AVIF, b"avis": AVIF, **dict.fromkeys(
     (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"),
     HEIC), b"crx ": Kind(OTHER, _RAW.format(" (Canon CR3)")), **dict.fromkeys(
     (b"M4A ", b"M4B ", b"M4P "), Kind(OTHER, _SOUND.format("MPEG-4 audio"))),

@@ -7,13 +7,13 @@ import os
 import stat
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
-from PIL import AvifImagePlugin, Image
+from PIL import Image
 
 from hpc_deepfake.core.log import log
 from hpc_deepfake.core.quiet import Captured
@@ -26,7 +26,7 @@ MAX_PIXELS = 120_000_000
 MAX_SIDE = 65_500  # limit of libjpeg
 MAX_SCANS = 100  # of a JPEG file; each scan processes all pixels, however few bytes it has
 # EPS starts a program; MPO is a JPEG file that contains others
-FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "DIB", "GIF", "WEBP", "JPEG2000", "AVIF")
+FORMATS: tuple[str, ...] = ("JPEG", "PNG", "TIFF", "BMP", "DIB", "GIF", "WEBP", "JPEG2000")
 _HEIF = "HEIF"  # read by pillow-heif
 _MAX_MODERN = 60_000_000  # pixels of these, whose decoders need twice the memory of the others
 _BOXED = ("AVIF", _HEIF)
@@ -35,7 +35,11 @@ _MODERN = ("JPEG2000", *_BOXED)
 cv2.setNumThreads(1)  # one core per rank: the ranks are the parallelism
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 Image.MAX_IMAGE_PIXELS = None  # checked by _check_size, before decoding
-AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+with suppress(ImportError):  # a site's own Pillow may be older than 11.3
+    from PIL import AvifImagePlugin
+
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+    FORMATS += ("AVIF",)
 
 _STRIP = 1 << 22  # pixels converted at a time
 _TIFF_ORIENTATION, _TIFF_TILE = 274, (322, 323)  # tags of TIFF 6.0
@@ -169,6 +173,8 @@ def decode_with_pillow(data: bytes) -> np.ndarray:
             text = kinds.UNKNOWN
             if kinds.of_content(data[:kinds.START]) == kinds.HEIC and not _heif():
                 text = "a HEIC picture, which needs another package: pip install pillow-heif"
+            elif kinds.of_content(data[:kinds.START]) == kinds.AVIF and "AVIF" not in FORMATS:
+                text = "an AVIF picture, which needs a newer Pillow: pip install 'pillow>=11.3'"
         elif text.startswith("decoder error"):
             text = f"its pixels can't be decoded ({text})"
         raise Rejected(reasons.of(data, text)) from None

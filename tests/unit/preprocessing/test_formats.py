@@ -6,6 +6,8 @@ import io
 import os
 import re
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -142,6 +144,27 @@ def test_without_its_package_heic_says_so(monkeypatch):
     monkeypatch.setattr(picture, "_heif", lambda: False)
     with pytest.raises(Rejected, match="pip install pillow-heif"):
         decode(encoded(scene(64, 48), "HEIF"))
+
+
+OLD_PILLOW = """
+import sys
+sys.modules["PIL.AvifImagePlugin"] = None  # as in Pillow before 11.3
+from preprocessing import picture
+for path in sys.argv[1:]:
+    try:
+        print(picture.decode(picture.read(path)).shape)
+    except picture.Rejected as reason:
+        print(reason)
+"""
+
+
+def test_an_older_pillow_of_a_site_reads_all_but_avif(tmp_path):
+    for kind in ("PNG", "AVIF"):
+        (tmp_path / kind).write_bytes(encoded(scene(64, 48), kind))
+    done = subprocess.run([sys.executable, "-c", OLD_PILLOW, tmp_path / "PNG", tmp_path / "AVIF"],
+                          capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [
+        "(48, 64, 3)", "an AVIF picture, which needs a newer Pillow: pip install 'pillow>=11.3'"]
 
 
 def lossless_jpeg(values: np.ndarray, bits: int = 8) -> bytes:
