@@ -170,11 +170,7 @@ def decode_with_pillow(data: bytes) -> np.ndarray:
     except Exception as error:  # Pillow raises many kinds of exceptions for damaged files
         text = " ".join(str(error).split()) or type(error).__name__
         if "cannot identify image file" in text:
-            text = kinds.UNKNOWN
-            if kinds.of_content(data[:kinds.START]) == kinds.HEIC and not _heif():
-                text = "a HEIC picture, which needs another package: pip install pillow-heif"
-            elif kinds.of_content(data[:kinds.START]) == kinds.AVIF and "AVIF" not in FORMATS:
-                text = "an AVIF picture, which needs a newer Pillow: pip install 'pillow>=11.3'"
+            text = _unknown(data[:kinds.START])
         elif text.startswith("decoder error"):
             text = f"its pixels can't be decoded ({text})"
         raise Rejected(reasons.of(data, text)) from None
@@ -193,6 +189,19 @@ def of_image(image: Image.Image) -> np.ndarray:
         return _colours(image)
     except (OSError, SyntaxError, ValueError, MemoryError) as error:  # read from its file only now
         raise Rejected(" ".join(str(error).split()) or type(error).__name__) from None
+
+
+def _unknown(start: bytes) -> str:
+    """Why no reader of Pillow accepts a file that begins like this."""
+    kind = kinds.of_content(start)
+    if kind == kinds.HEIC and not _heif():
+        return "a HEIC picture, which needs another package: pip install pillow-heif"
+    if kind == kinds.AVIF and "AVIF" not in FORMATS:
+        return "an AVIF picture, which needs a newer Pillow: pip install 'pillow>=11.3'"
+    if kind is None:
+        return kinds.UNKNOWN
+    return (f"damaged: it begins like a picture ({kind.text}), but can't be opened: copy or "
+            "download it again")
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -95,13 +96,15 @@ def _tags(data: bytes) -> Mapping[int, Any] | None:
     if not data.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
         return None
     try:
-        directory = ImageFileDirectory_v2(data[:16 if 43 in data[2:4] else 8])
-        file = io.BytesIO(data)
-        file.seek(directory.next)
-        directory.load(file)
-        return {tag: directory[tag] for tag in (
-            SUBFILE, BITS, _COMPRESSION, PHOTOMETRIC, _SAMPLES, SUBIFDS, _FORMAT, _DNG)
-            if tag in directory}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            directory = ImageFileDirectory_v2(data[:16 if 43 in data[2:4] else 8])
+            file = io.BytesIO(data)
+            file.seek(directory.next)
+            directory.load(file)
+            return {tag: directory[tag] for tag in (
+                SUBFILE, BITS, _COMPRESSION, PHOTOMETRIC, _SAMPLES, SUBIFDS, _FORMAT, _DNG)
+                if tag in directory}
     except Exception:  # Pillow raises many kinds of exceptions for damaged files
         return None
 

@@ -245,6 +245,7 @@ WHY = {
                                      + b"\rIHDR"), "CgBI"),
     "sound": (b"ID3\4\0\0" + bytes(90), r"sound only \(MP3\)"),
     "video": (b"\0\0\0\x18ftypisom" + bytes(90), "a video .*, not a picture: give its name"),
+    "cut tiff": (b"II*\0\x08\0\0\0\x12\0" + bytes(20), r"damaged: .* \(TIFF\), .* again$"),
     "text": (b"this is no picture\n", "text, neither a picture nor a video"),
     "noise": (bytes(range(1, 9)) * 9, "not a picture or video of a known format"),
 }
