@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from html.parser import HTMLParser
 
-VOID = {"meta", "br", "img"}
+VOID = {"meta", "br", "img", "input"}
 _INLINE = "data:image/jpeg;base64,"
 
 
@@ -45,7 +45,7 @@ class Page(HTMLParser):
         assert self.open and self.open.pop() == tag, f"</{tag}> closes another element"
 
     def handle_data(self, data):
-        if self.open and self.open[-1] not in ("style", "title"):
+        if self.open and self.open[-1] not in ("style", "title", "script"):
             self.words.append(data)
             if "td" in self.open or "th" in self.open:
                 self.cells[-1][-1] += data
@@ -60,14 +60,15 @@ class Page(HTMLParser):
                 if kind == tag and name in attributes]
 
 
-def check_alone(page: Page, html: str) -> None:
-    """The page has no scripts, loads nothing from outside, and all its internal links resolve."""
+def check_alone(page: Page, html: str, also: frozenset[str] = frozenset()) -> None:
+    """The page has no scripts, loads nothing from outside, and all its internal links resolve; its
+    elements are the usual ones, and those in ``also``."""
     kinds = {tag for tag, _ in page.elements}
     assert kinds <= {
         "html", "head", "meta", "title", "style", "body", "header", "nav", "a", "main", "section",
         "h1", "h2", "h3", "p", "ul", "li", "b", "span", "bdi", "figure", "figcaption", "div", "svg",
         "path", "text", "circle", "rect", "table", "caption", "thead", "tbody", "tr", "th", "td",
-        "details", "summary", "img", "br", "dl", "dt", "dd", "pre", "code"}
+        "details", "summary", "img", "br", "dl", "dt", "dd", "pre", "code"} | also
     for _, attributes in page.elements:
         assert not {name for name in attributes if name.startswith("on")}
         assert attributes.get("src", _INLINE).startswith(_INLINE)
@@ -75,6 +76,7 @@ def check_alone(page: Page, html: str) -> None:
         assert link.startswith("#") or not re.match(r"[a-z]+:|//", link, re.IGNORECASE)
     ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
+    ids = [name for name in ids if not name.startswith("layer-")]  # of controls
     assert {f"#{name}" for name in ids} == {link for link in page.attributes("a", "href")
                                            if link.startswith("#")}
     assert "url(" not in html and "@import" not in html and "://" not in html

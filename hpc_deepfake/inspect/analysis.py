@@ -16,7 +16,9 @@ from preprocessing.ela import Parameters, error_level
 from preprocessing.picture import Rejected, decode
 
 T = TypeVar("T")
-_SMALLEST = 48  # pixels: shorter side from which compression is analysed
+SMALLEST = 48  # pixels: shorter side from which compression is analysed
+_LEVELS = 24  # of luminance, in a sixteenth of the pixels; fewer have a drawing or a palette
+LOSSY = ("AVIF", "HEIF", "WEBP", "JPEG2000")  # whose own compression covers, or looks like, JPEG's
 ELA = Parameters()
 
 
@@ -70,7 +72,8 @@ def analyse(data: bytes, path: bytes | None = None) -> Analysis:
     table = said.tables.get(0) if said.format in ("JPEG", "MPO") and luma is not None else None
     quality = None if table is None else tables.quality_of(table)
     short = min(luma.shape)
-    grid = (0, 0) if table is not None or short < _SMALLEST else blocks.grid(luma)
+    plain = said.format not in LOSSY and len(np.unique(luma[::4, ::4])) >= _LEVELS
+    grid = (0, 0) if table is not None or short < SMALLEST else blocks.grid(luma)
     step = blocks.step_for(*luma.shape)
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         def later(work: Callable[[], T]) -> Callable[[], T]:
@@ -80,7 +83,7 @@ def analyse(data: bytes, path: bytes | None = None) -> Analysis:
         noisy = later(lambda: noise.analyse(luma) if short >= noise.LEAST else None)
         levels = later(lambda: _levels(pixels))
         history = later(lambda: _compression(luma, table, quality, grid, step)
-                        if short >= _SMALLEST else (None, None))
+                        if short >= SMALLEST and plain else (None, None))
         small = thumbnail.compare(said.thumbnail, pixels) if said.thumbnail else None
         twice, ghost = history()
         return Analysis(said, pixels, levels(), quality, grid, step, twice, ghost, copies(),
@@ -96,8 +99,10 @@ def _levels(pixels: np.ndarray) -> np.ndarray | None:
 
 def _compression(luma: np.ndarray, table: np.ndarray | None, quality: tables.Quality | None,
                  grid: tuple[int, int], step: int) -> tuple[double.Double, ghosts.Ghosts]:
+    other = [(offset + blocks.SIDE // 2) % blocks.SIDE for offset in grid]
     values = blocks.coefficients(luma, step, *grid)
-    shifted = blocks.coefficients(luma, step, *((offset + 4) % blocks.SIDE for offset in grid))
-    steps = np.ones((8, 8), int) if table is None else table
-    return (double.analyse(values, shifted, steps),
-            ghosts.analyse(values, None if quality is None else quality.quality))
+    history = double.analyse(
+        values, blocks.coefficients(luma, step, *other),
+        np.ones((8, 8), int) if table is None else table,
+        blocks.clipped(luma, step, *grid), blocks.clipped(luma, step, *other))
+    return history, ghosts.analyse(values, history.quality if quality is None else quality.quality)

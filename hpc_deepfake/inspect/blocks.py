@@ -71,6 +71,16 @@ def coefficients(luma: np.ndarray, step: int = 1, down: int = 0, across: int = 0
     return (values.reshape(-1, SIDE) @ _BASIS.T).reshape(rows, SIDE, columns, SIDE)
 
 
+def clipped(luma: np.ndarray, step: int = 1, down: int = 0, across: int = 0) -> np.ndarray:
+    """Which blocks have black or white pixels, bool (rows, columns): there the coefficients are no
+    longer those of the file. The arguments are those of ``coefficients``."""
+    luma = luma[down:, across:]
+    rows, columns = luma.shape[0] // SIDE, luma.shape[1] // SIDE
+    parts = luma[:rows * SIDE, :columns * SIDE].reshape(rows, SIDE, columns, SIDE)
+    parts = parts[::step, :, ::step]
+    return np.asarray((parts.min((1, 3)) == 0) | (parts.max((1, 3)) == 255))
+
+
 def grid(luma: np.ndarray) -> tuple[int, int]:
     """Rows and columns before the first whole block of an earlier JPEG compression: where steps
     between neighbouring pixels are largest (Z. Fan and R. L. de Queiroz, "Identification of Bitmap

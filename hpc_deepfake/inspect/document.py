@@ -8,7 +8,7 @@ import numpy as np
 from hpc_deepfake import __version__
 from hpc_deepfake.core.text import percent, plural
 from hpc_deepfake.inspect import view
-from hpc_deepfake.inspect.analysis import ELA, Analysis
+from hpc_deepfake.inspect.analysis import ELA, LOSSY, SMALLEST, Analysis
 from hpc_deepfake.inspect.double import FOUND, Frequency
 from hpc_deepfake.inspect.findings import CLONES, COMPRESSION, FILE, GHOSTS, findings
 from hpc_deepfake.inspect.tables import quality_of
@@ -56,7 +56,10 @@ _STYLE = """
 .stands-out li { margin: .25rem 0; }
 .maps { display: grid; gap: .8rem; margin: .8rem 0;
   grid-template-columns: repeat(auto-fill, minmax(min(46%, 11rem), 1fr)); }
-.map { max-width: 30rem; }
+.beside { display: grid; gap: 0 2.4rem; align-items: start; margin: .8rem 0 0;
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); }
+.beside .grid > *, #jpeg-ghosts .grid > * { margin-bottom: .6rem; }
+.map { max-width: 30rem; margin-bottom: .8rem; }
 .map figcaption { margin-bottom: .4rem; }
 .map img, .maps img, .side img { display: block; width: 100%; height: auto; border-radius: 3px; }
 .maps figcaption { font-size: .85rem; margin-top: .25rem; }
@@ -315,7 +318,7 @@ def _double(analysis: Analysis, shown: View) -> Html:
         "Popescu and Farid 2004; Lin et al. 2009; Bianchi and Piva 2012 "
         "(doi:10.1109/TIFS.2012.2187516).")
     if history is None:
-        return join([paragraph("The picture is too small to be analysed."), words])
+        return join([paragraph(_why_not(analysis)), words])
     jpeg = analysis.quality is not None
     if not history.found:
         answer = "No traces of an earlier compression with other steps were found." if jpeg else \
@@ -332,11 +335,21 @@ def _double(analysis: Analysis, shown: View) -> Html:
         if history.without is not None:
             answer += " One area lacks them: see “earlier compression” on the picture."
     best = max(history.frequencies, key=lambda one: one.gain)
-    charts = [_histogram(best, history.found)]
+    charts = [Html(f'<div class="grid">{_histogram(best, history.found)}</div>')]
     if history.likely is not None:
         charts.append(_map(shown.map(_large(view.grey(history.likely, 0, 1), analysis), 300_000),
                            "Blocks with traces (white) and without (black)"))
-    return join([paragraph(answer), Html(f'<div class="grid">{join(charts)}</div>'), words])
+    return join([paragraph(answer), Html(f'<div class="beside">{join(charts)}</div>'), words])
+
+
+def _why_not(analysis: Analysis) -> str:
+    """Why compression could not be analysed."""
+    if analysis.said.format in LOSSY:
+        return (f"The compression of {analysis.said.format} itself covers traces of JPEG, or looks "
+                "like them: not analysed.")
+    if min(analysis.pixels.shape[:2]) < SMALLEST:
+        return "The picture is too small to be analysed."
+    return "It has too few grey levels to be analysed: a drawing, or a palette of few colours."
 
 
 def _histogram(one: Frequency, found: bool) -> Html:
@@ -384,7 +397,7 @@ def _ghosts(analysis: Analysis, shown: View) -> Html:
         "are dark by nature.", "H. Farid, Exposing Digital Forgeries from JPEG Ghosts, IEEE TIFS "
         "2009 (doi:10.1109/TIFS.2008.2012215); here of luminance, on one grid.")
     if analysis.ghosts is None:
-        return join([paragraph("The picture is too small to be analysed."), words])
+        return join([paragraph(_why_not(analysis)), words])
     ghosts = analysis.ghosts
     answer = "No area has a dip at a quality at which the rest has none."
     if ghosts.ghost is not None:

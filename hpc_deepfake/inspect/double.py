@@ -28,8 +28,9 @@ LARGEST_STEP = 60  # of the first compression
 # standard deviation of a coefficient after rounding pixels to whole levels: between two
 # compressions, with a conversion of colours; after one
 _SIGMA, _SIGMA_ONCE = 0.5, 0.3
-FOUND = 0.008  # gain, in nats for each coefficient, that counts
-ENOUGH = 10  # gain, in nats, over all coefficients of a frequency
+FOUND = 0.012  # gain, in nats for each coefficient, that counts
+FOUND_ALONE = 0.1  # the same for a picture that isn't a JPEG file
+ENOUGH = 25  # gain, in nats, over all coefficients of a frequency
 _SHARES = np.linspace(0.05, 1, 20)
 _BINS = 120  # histogram bins on each side of zero
 
@@ -85,7 +86,8 @@ class Double:
     without: np.ndarray | None
 
 
-def analyse(values: np.ndarray, shifted: np.ndarray, table: np.ndarray) -> Double:
+def analyse(values: np.ndarray, shifted: np.ndarray, table: np.ndarray,
+            clipped: np.ndarray | None = None, shifted_clipped: np.ndarray | None = None) -> Double:
     """Look for an earlier compression on the same grid.
 
     Args:
@@ -93,19 +95,27 @@ def analyse(values: np.ndarray, shifted: np.ndarray, table: np.ndarray) -> Doubl
         shifted: those on a grid shifted by half a block.
         table: int (8, 8): the file's quantisation steps for luminance; all 1 for a picture that is
             not a JPEG file.
+        clipped: bool (rows, columns): blocks of ``values`` that are left out.
+        shifted_clipped: those of ``shifted`` that are.
     """
+    use, use_shifted = (np.True_ if dropped is None else ~dropped
+                        for dropped in (clipped, shifted_clipped))
     places = [(down, across) for down, across in FREQUENCIES]
-    results = [frequency(values[:, down, :, across], shifted[:, down, :, across],
+    results = [frequency(values[:, down, :, across][use].ravel(),
+                         shifted[:, down, :, across][use_shifted].ravel(),
                          int(table[down, across]), (down, across)) for down, across in places]
     gain = float(np.median([result.gain for result in results]))
     counted = int(np.median([result.counts.sum() - result.counts[len(result.counts) // 2]
                              for result in results]))
-    found = gain >= FOUND and gain * counted >= ENOUGH
+    least = FOUND if table.max() > 1 else FOUND_ALONE
+    found = gain >= least and gain * counted >= ENOUGH
     clear = [result for result in results if result.gain >= FOUND]
     if not found:
         return Double(results, gain, False, 0.0, None, None, None)
     share = float(np.median([result.share for result in clear]))
     likely = _likely(values, clear, share)
+    if clipped is not None:
+        likely[clipped] = 0.5
     return Double(results, gain, True, share, _quality(clear), likely, _without(likely))
 
 
@@ -118,9 +128,8 @@ def _likely(values: np.ndarray, clear: list[Frequency], share: float) -> np.ndar
         ratio[bins] = 0
         place = np.rint(values[:, down, :, across] / result.step).astype(int).clip(-bins, bins)
         odds += ratio[place + bins].clip(-4, 4).astype(np.float32)
-    odds = cv2.blur(odds, (3, 3))
     prior = np.log(min(max(share, 0.1), 0.9) / (1 - min(max(share, 0.1), 0.9)))
-    return np.asarray(1 / (1 + np.exp(-(odds + prior).clip(-30, 30))), np.float32)
+    return np.asarray(1 / (1 + np.exp(-(cv2.blur(odds, (3, 3)) + prior).clip(-30, 30))), np.float32)
 
 
 def _without(likely: np.ndarray) -> np.ndarray | None:
@@ -153,7 +162,7 @@ def frequency(values: np.ndarray, shifted: np.ndarray, step: int, place: tuple[i
     """
     bins = int(min(_BINS, REACH // step))
     counts = _histogram(np.rint(values / step), bins)
-    fine = _histogram(np.rint(shifted), REACH).astype(float)
+    fine: np.ndarray = _histogram(np.rint(shifted), REACH).astype(float)
     smooth: np.ndarray = np.convolve(fine + fine[::-1], np.ones(3) / 3, "same")  # and symmetric
     single = _expected(smooth, 1, step, bins)
     scale = counts.sum()
@@ -191,10 +200,12 @@ def _expected(fine: np.ndarray, first: int, step: int, bins: int) -> np.ndarray:
         step: the second step.
         bins: on each side of 0.
     """
-    values = np.arange(-REACH, REACH + 1)
-    rounded = (np.rint(values / first) * first).astype(int)
-    mass = np.bincount(np.abs(rounded).clip(0, REACH) * np.sign(rounded) + REACH, fine,
-                       2 * REACH + 1)
+    # what is rounded to each multiple of the first step, also within a bin of the histogram
+    most = REACH // first
+    total = np.interp((np.arange(-most, most + 2) - 0.5) * first,
+                      np.arange(-REACH, REACH + 2) - 0.5, np.concatenate(([0], np.cumsum(fine))))
+    mass = np.zeros(2 * REACH + 1)
+    mass[REACH - most * first:REACH + most * first + 1:first] = np.diff(total)
     edges = (np.arange(-bins, bins + 2) - 0.5) * step
     # below an edge: all that is more than 3 levels below it, and a part of what is nearer
     near = np.floor(edges).astype(int)[:, None] + np.arange(-2, 4)

@@ -67,11 +67,13 @@ def analyse(values: np.ndarray, own: int | None = None) -> Ghosts:
     """Compress the luminance again at all ``QUALITIES``, on the same grid, and compare.
 
     The DCT is orthonormal, so squared differences of coefficients are those of pixels, except for
-    the rounding of pixels.
+    the rounding of pixels. The mean of each block is left out: in smooth places nothing else is
+    there, and it is a multiple of many steps by chance.
 
     Args:
         values: DCT coefficients from ``blocks.coefficients``.
-        own: quality of the file's luminance table; None: it is not a JPEG file.
+        own: quality of the file's luminance table, or of an earlier one of the whole picture if it
+            is not a JPEG file; None: there is none.
     """
     steps = [tables.ijg(quality).astype(np.float32)[:, None, :] for quality in QUALITIES]
     energy = np.empty((len(QUALITIES), values.shape[0], values.shape[2]), np.float32)
@@ -79,6 +81,7 @@ def analyse(values: np.ndarray, own: int | None = None) -> Ghosts:
         part = values[top:top + _CHUNK]
         for number, step in enumerate(steps):
             error = part / step
+            error[:, 0, :, 0] = 0
             error -= np.rint(error)
             error *= step
             np.einsum("ruck,ruck->rc", error, error, out=energy[number, top:top + _CHUNK])
@@ -93,8 +96,10 @@ def _ghost(smooth: np.ndarray, own: int | None) -> Ghost | None:
     best: Ghost | None = None
     dips = {number: depth(smooth, number)
             for number in range(_APART, len(QUALITIES) - _APART)}
-    whole = any(np.median(dip) > _DIP for number, dip in dips.items()
-                if own is None or abs(QUALITIES[number] - own) > _OWN)
+    if own is not None:  # at which the picture changes only where it is clipped
+        dips = {number: dip for number, dip in dips.items()
+                if abs(QUALITIES[number] - own) > _OWN}
+    whole = any(np.median(dip) > _DIP for dip in dips.values())
     for number, dip in dips.items():
         mask = (cv2.medianBlur((dip > _DIP).astype(np.uint8), 5) > 0)
         count, labels, areas, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))

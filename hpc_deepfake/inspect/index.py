@@ -47,7 +47,8 @@ def index(entries: Sequence[Entry]) -> str:
     head = join([Html("<h1>Inspected pictures</h1>"), paragraph(count, class_="soft"), paragraph(
         "What stands out is a measurement, not a proof; each page says what it can't show.",
         class_="note")])
-    return html.page("Inspected pictures", head, sections, style=_STYLE)
+    return html.page("Inspected pictures", head, sections,
+                     style=_STYLE + "nav { display: none; }\n" * (len(sections) == 1))
 
 
 def _verdict(entry: Entry) -> Html:
