@@ -158,7 +158,7 @@ def _prepare(ranks: int, options: Namespace, catalogue: Catalogue) -> store.Head
     recipe = store.Recipe(
         tuple(sorted(set(options.features))), parameters, *_split_of(options, catalogue),
         options.seed, catalogue.digest(), len(catalogue),
-        bool(origin.drawn(catalogue.roots.values(), catalogue.paths)), options.group_by,
+        bool(origin.drawn(catalogue.roots, catalogue.paths)), options.group_by,
         catalogue.given)
     if header is not None:
         unreadable.require_unused(out)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from preprocessing.catalogue import SAMPLE_MARK
+from preprocessing.catalogue import SAMPLE_MARK, locate
 from preprocessing.listing.sets import CLASSES, DEPTH
+from preprocessing.sample import is_drawn
 
+_LOOKED_AT = 8  # files
+_HEAD = 1 << 12  # bytes of a file, in which the mark is
 _CLASSES = {name.encode() for names in CLASSES.values() for name in names}
 
 
@@ -29,20 +32,33 @@ def data_sets(paths: Sequence[bytes], labels: Sequence[int], rest: str) -> list[
              "tampered": tampered[name]} for name, count in sorted(Counter(homes).items())]
 
 
-def drawn(roots: Iterable[Path], paths: Iterable[bytes]) -> bool | None:
+def drawn(roots: dict[str, Path], paths: Sequence[bytes]) -> bool | None:
     """Whether pictures are sample pictures that this project has drawn, by the mark in the folder
-    of their data set; None: the folders are gone.
+    of their data set, or in some of the files, which may have been copied; None: the folders are
+    gone.
 
     Args:
-        roots: folders of the catalogue.
+        roots: of the catalogue.
         paths: as in the catalogue.
     """
     inside = {b"/".join(folders[:depth]) for folders in {tuple(path.split(b"/")[:-1])
                                                          for path in paths}
               for depth in range(1, min(len(folders), DEPTH + 1) + 1)}
-    places = {place for root in roots if root.is_dir()
+    places = {place for root in roots.values() if root.is_dir()
               for place in (root, root.parent, *(root / os.fsdecode(name) for name in inside))}
-    return any((place / SAMPLE_MARK).exists() for place in places) if places else None
+    if not places:
+        return None
+    return any((place / SAMPLE_MARK).exists() for place in places) or any(
+        _is_drawn(roots, path) for path in paths[::-(-len(paths) // _LOOKED_AT) or 1])
+
+
+def _is_drawn(roots: dict[str, Path], path: bytes) -> bool:
+    try:
+        with open(os.open(locate(roots, path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC),
+                  "rb") as file:
+            return is_drawn(file.read(_HEAD))
+    except (OSError, KeyError, ValueError):  # a frame of a video, or gone
+        return False
 
 
 def _home(path: bytes) -> bytes:

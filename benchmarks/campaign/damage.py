@@ -81,9 +81,10 @@ def unfinished_file(scene: Scene) -> Expected | None:
 
 
 def record(scene: Scene) -> Expected | None:
-    names = ["run/metrics.jsonl", "run/metrics.jsonl", "run/config.json", "run/environment.json",
-             "run/model.json", "run/model.keras"] if scene.program.group != "preprocessing" \
-        else ["features.h5.json", "features.h5.rejects.csv"]
+    names = ["features.h5.json", "features.h5.rejects.csv"] \
+        if scene.program.group == "preprocessing" else [
+            "run/metrics.jsonl", "run/metrics.jsonl", "run/config.json", "run/environment.json",
+            "run/model.json", "run/model.keras", "run/model.pictures.h5"]
     paths = [path for name in names if (path := scene.place.folder / name).exists()
              and path.stat().st_size]
     if not paths:

@@ -106,14 +106,18 @@ class Pictures:
 
     def write(self, model: Path) -> None:
         """Write the file beside a model file whole; the same bytes for the same pictures."""
-        with whole(beside(model)) as temporary, h5py.File(
-                temporary, "w", locking=False) as file:
+        # in memory first: the system says more plainly than HDF5 why a file can't be written
+        with h5py.File(SUFFIX, "w", driver="core", backing_store=False) as file:
             for field in fields(self):
                 column = getattr(self, field.name)
                 if column.size:
                     allocate(file, field.name, column.shape, column.dtype)[...] = column
                 else:  # HDF5 has no place for nothing
                     file.create_dataset(field.name, data=column, track_times=False)
+            file.flush()
+            content = file.id.get_file_image()
+        with whole(beside(model)) as temporary:
+            temporary.write_bytes(content)
 
     def relation(self, digest: bytes | None, row: bytes | None, raw: np.ndarray | None) -> int:
         """What this model's training has to do with a picture.

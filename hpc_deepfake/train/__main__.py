@@ -174,7 +174,7 @@ def _provenance(comm: Comm, options: Namespace, settings: Settings, run: RunDir 
     ``Card.trained_on``, on rank 0; a resumed run has both already."""
     from hpc_deepfake.data.rows import first_rows
     from hpc_deepfake.network import model
-    from hpc_deepfake.network.pictures import beside
+    from hpc_deepfake.network.pictures import Pictures
     from hpc_deepfake.train import provenance
     from hpc_deepfake.train.saving import Later
 
@@ -185,9 +185,12 @@ def _provenance(comm: Comm, options: Namespace, settings: Settings, run: RunDir 
         nonlocal known
         if run is None or not options.resume:
             return True
-        with suppress(InputError):  # none yet, or of an earlier version
+        listed = None
+        with suppress(InputError):  # none yet, damaged, or of an earlier version
+            listed = Pictures.read(run.path)
+        with suppress(InputError):
             known = model.read_card(run.path).trained_on
-        return not beside(run.path).is_file()
+        return listed is None
 
     if not options.synthetic and mpi.on_root(comm, missing):
         listed = provenance.pictures(comm, data, *rows)

@@ -136,7 +136,7 @@ def _sample(data: DataFile, roots: dict[str, Path], paths: list[bytes]) -> bool 
     header = data.header
     if header.has_facts or header.attributes.get("sample"):
         return bool(header.attributes.get("sample"))
-    return origin.drawn(roots.values(), paths)
+    return origin.drawn(roots, paths)
 
 
 def card(data: DataFile, validation: np.ndarray, probabilities: np.ndarray | None, epoch: int,

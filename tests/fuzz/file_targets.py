@@ -22,6 +22,7 @@ from hpc_deepfake.audit.rows import open_rows
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.data import verify
 from hpc_deepfake.data.rows import DataFile, check_trainable, open_data
+from hpc_deepfake.network.pictures import Pictures, beside
 from hpc_deepfake.network.settings import Settings
 from hpc_deepfake.train import checkpoint, resume
 from hpc_deepfake.train.checkpoint import load_newest
@@ -226,7 +227,31 @@ def read_model(data: bytes, folder: Path) -> None:
     model.load(folder / "model.keras")
 
 
+@cache
+def training_pictures() -> list[bytes]:
+    """Lists of training pictures, with and without thumbnails."""
+    rows = np.random.default_rng(0).integers(0, 256, (ROWS, SIZE, SIZE, 3), np.uint8)
+    with tempfile.TemporaryDirectory() as folder:
+        model, made = Path(folder) / "model.keras", []
+        for raw in (rows, None):
+            Pictures.of(rows, raw, None, np.arange(ROWS, dtype=np.uint8) % 2).write(model)
+            made.append(beside(model).read_bytes())
+    return made
+
+
+def read_training_pictures(data: bytes, folder: Path) -> None:
+    model = folder / "model.keras"
+    beside(model).write_bytes(data)
+    known = Pictures.read(model)
+    assert known is not None
+    known.seen(bytes(16), b"x" * 16, np.arange(SIZE * SIZE * 3, dtype=np.uint8).reshape(
+        SIZE, SIZE, 3))
+
+
 TARGETS = [
+    Target("lists of training pictures", partial(damaged_bytes, seeds=training_pictures, tokens=[
+        b"OHDR", b"TREE", b"SNOD", b"HEAP", b"\x89HDF"]), read_training_pictures,
+        memory=1024 * MIB),
     Target("bytes of data files", partial(damaged_bytes, seeds=lambda: [data_file()], tokens=[
         b"OHDR", b"TREE", b"SNOD", b"HEAP", b"GCOL", b"\x89HDF"]), read_data,
         memory=1024 * MIB, share=2),

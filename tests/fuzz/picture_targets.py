@@ -16,6 +16,7 @@ from targets import MIB, Target
 
 from hpc_deepfake.audit import facts
 from preprocessing import ela, kinds, picture, streams, video
+from preprocessing import facts as heads
 from preprocessing.names import At, evenly
 from preprocessing.picture import Rejected
 
@@ -90,6 +91,9 @@ def read_picture(data: bytes, folder: Path) -> None:
     path.write_bytes(data)
     check_kind(path)
     facts.columns([facts.read(os.fspath(path))])
+    known = heads.of(data)
+    assert known.format in heads.FORMATS and 0 <= known.quality <= 100
+    heads.put(heads.empty(1), 0, known, heads.digest(data))
     made = ela.features_of_file(os.fspath(path), ("ela", "raw", "gray_bits"), ela.Parameters())
     assert [one.shape for one in made] == [(ela.SIZE, ela.SIZE, 3)] * 3
 

@@ -20,15 +20,27 @@ def test_data_sets_are_named_by_the_folders_above_the_classes() -> None:
 
 
 @pytest.mark.parametrize("marked, roots, paths, drawn", [
-    ("sample", [""], [b"sample/Au/a.jpg", b"mine/real/b.jpg"], True),
-    ("sample", [""], [b"mine/real/b.jpg"], False),
-    ("sample", ["sample"], [b"Au/a.jpg"], True),
-    ("sample", ["sample/Au", "mine/fake"], [b"authentic/a.jpg", b"tampered/b.jpg"], True),
-    ("a/b/sample", [""], [b"a/b/sample/Tp/x/y/z/a.jpg"], True),
-    ("sample", ["gone"], [b"sample/Au/a.jpg"], None)])
-def test_drawn_pictures(tmp_path: Path, marked: str, roots: list[str], paths: list[bytes],
+    ("sample", {"": ""}, [b"sample/Au/a.jpg", b"mine/real/b.jpg"], True),
+    ("sample", {"": ""}, [b"mine/real/b.jpg"], False),
+    ("sample", {"": "sample"}, [b"Au/a.jpg"], True),
+    ("sample", {"authentic": "sample/Au", "tampered": "mine/fake"},
+     [b"authentic/a.jpg", b"tampered/b.jpg"], True),
+    ("a/b/sample", {"": ""}, [b"a/b/sample/Tp/x/y/z/a.jpg"], True),
+    ("sample", {"": "gone"}, [b"sample/Au/a.jpg"], None)])
+def test_drawn_pictures(tmp_path: Path, marked: str, roots: dict[str, str], paths: list[bytes],
                         drawn: bool | None) -> None:
     for folder in ("data/sample/Au", "data/mine/fake", f"data/{marked}"):
         (tmp_path / folder).mkdir(parents=True, exist_ok=True)
     (tmp_path / "data" / marked / SAMPLE_MARK).touch()
-    assert origin.drawn([tmp_path / "data" / root for root in roots], paths) is drawn
+    folders = {name: tmp_path / "data" / root for name, root in roots.items()}
+    assert origin.drawn(folders, paths) is drawn
+
+
+def test_drawn_pictures_that_were_copied_elsewhere(pictures: Path) -> None:
+    """Their files say it, even where most of the others aren't drawn; without the mark."""
+    assert not (pictures / SAMPLE_MARK).exists()
+    paths = [b"Au/%b" % path.name.encode() for path in sorted((pictures / "Au").iterdir())]
+    assert origin.drawn({"": pictures}, paths) is True
+    assert origin.drawn({"": pictures}, [b"Au/gone.jpg", *paths[:1]] * 20) is True
+    assert origin.drawn({"": pictures}, [b"Au/gone.jpg", b"a\0b.jpg"]) is False
+    assert origin.drawn({"authentic": pictures}, [b"elsewhere/a.jpg"]) is False
