@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from hpc_deepfake.core.json_data import dictionary
+from hpc_deepfake.core.text import printable
 from preprocessing.facts import FORMATS, Facts
 
 UNKNOWN = FORMATS[0]
@@ -28,6 +29,7 @@ _FOLDS = 5  # of the cross-validation that chooses the limits
 _SHRINKAGE = 0.05  # of correlations towards none, so that few pictures give a stable inverse
 _SIDES = 2  # a picture may be this factor smaller or larger than all training pictures
 _QUALITY = 3  # a JPEG quality may be this much outside of that of the training pictures
+_LEAST_DEVIATION, _MOST = 1e-3, 1e6  # of statistics, most of which are logarithms
 _FAR = 3  # standard deviations from which one statistic is named as the reason
 _BLOCK = 8
 
@@ -143,7 +145,7 @@ class Distribution:
 
     @classmethod
     def _fitted(cls, values: np.ndarray) -> Distribution:
-        mean, deviation = values.mean(0), values.std(0) + 1e-3
+        mean, deviation = values.mean(0), values.std(0) + _LEAST_DEVIATION
         scaled = (values - mean) / deviation
         correlation = scaled.T @ scaled / len(scaled)
         return cls(mean, deviation,
@@ -193,8 +195,10 @@ class Distribution:
             correlation[place, :place + 1] = correlation[:place + 1, place] = \
                 _numbers(row, place + 1)
         limit = float(stored["limit"])
-        if not (deviation > 0).all() or not math.isfinite(limit):
-            raise ValueError("a deviation that is not above 0, or an infinite limit")
+        if (deviation < _LEAST_DEVIATION).any() or (np.abs(mean) > _MOST).any() \
+                or (np.abs(correlation) > 1.001).any() or not 0 <= limit < _MOST:
+            raise ValueError("impossible statistics")
+        np.linalg.cholesky(correlation)  # an error unless it is positive definite
         return cls(mean, deviation, correlation, limit)
 
 
@@ -270,7 +274,7 @@ class Profile:
     def _unlike_facts(self, facts: Facts) -> Iterator[str]:
         if self.formats and facts.format not in (UNKNOWN, *self.formats):
             yield (f"the file is {facts.format}, all training pictures are "
-                   f"{' or '.join(sorted(self.formats))}")
+                   f"{printable(' or '.join(sorted(self.formats)))}")
         if self.sides and facts.width and facts.height:
             least, most = self.sides
             if min(facts[:2]) * _SIDES < least:
@@ -308,7 +312,8 @@ class Profile:
                 _pair(values["sides"]), _pair(values["qualities"]), float(values["blank"]),
                 {name: Distribution.from_dict(known)
                  for name, known in values["distributions"].items()})
-        except (AttributeError, KeyError, TypeError, ValueError, np.linalg.LinAlgError) as error:
+        except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError,
+                np.linalg.LinAlgError) as error:
             raise ValueError(f"the likeness is damaged or of another version ({error!r})"
                              ) from None
 

@@ -22,6 +22,7 @@ from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.files import write_json
 from hpc_deepfake.jobs.accounting import account, table
 from hpc_deepfake.network import decision, model
+from hpc_deepfake.network.guard import Guard
 from hpc_deepfake.report import summary, write
 from hpc_deepfake.scaling import model as models
 from hpc_deepfake.scaling import predicting, reporting, study, tables
@@ -30,6 +31,7 @@ from hpc_deepfake.scaling.series import all_series
 from hpc_deepfake.sweep import plan as plans
 from hpc_deepfake.train import predictions, records
 from hpc_deepfake.train.rundir import RunDir
+from preprocessing.facts import Facts
 
 RUN: dict[str, Any] = json.loads((Path(__file__).parent / "seeds" / "run.json").read_text())
 CSV = ["0", "validation", "test", "row", "part", "path", "label", "probability", ",", '"', "\n",
@@ -38,6 +40,8 @@ MICROBENCH = {"ranks": 4, "rows": [
     *({"what": what, "size": size, "latency_us": {"mean": 5.0 + size / 1e3}}
       for what in ("allreduce", "alltoall", "sendrecv") for size in (8, 1 << 20)),
     {"what": "files", "read_mb_per_s": 900.0}]}
+ROWS = (np.zeros((128, 128, 3), np.uint8),
+        np.random.default_rng(0).integers(0, 256, (128, 128, 3), np.uint8))
 BEGUN = {"data": "0" * 64, "threads": 2}
 TRAINED = sorted(set(RUN) - {"features.h5.json"})
 
@@ -112,6 +116,10 @@ def read_card(run: Path) -> None:
         used = decision.in_use(card, calibration=calibration)
         assert all(map(str.isprintable, decision.caveats(used)))
         assert decision.verdict(used, float(decision.calibrated(used, np.array(0.7))))
+    guard = Guard.of(card, run)
+    for row in ROWS:
+        reasons = guard.unlike(row, row, Facts(20, 4000, "PNG"), drawn=False)
+        assert all(map(str.isprintable, reasons))
 
 
 def report_job(run: Path) -> None:

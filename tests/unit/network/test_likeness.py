@@ -89,7 +89,8 @@ def test_a_blank_picture(profile: Profile) -> None:
 def test_a_profile_is_stored_as_json_and_read_again(profile: Profile) -> None:
     rows, raw = textures(40), textures(40, 5, grain=3)
     for known in (profile, Profile.of(rows, None, raw, np.arange(40) // 4), Profile(0),
-                  Profile.of(textures(LEAST - 1), [OWN] * (LEAST - 1))):
+                  Profile.of(textures(LEAST - 1), [OWN] * (LEAST - 1)),
+                  Profile.of(np.repeat(rows[:1], 40, axis=0))):  # all alike
         text = json.dumps(known.as_dict())
         again = Profile.from_dict(json.loads(text))
         assert json.dumps(again.as_dict()) == text
@@ -103,7 +104,10 @@ def test_a_profile_is_stored_as_json_and_read_again(profile: Profile) -> None:
     ((), []), (("sides",), [1]), (("sides",), "ab"), (("formats",), ["JPEG"]), (("blank",), None),
     (("distributions",), [1]), (("distributions", "feature"), None),
     (("distributions", "feature", "mean"), "1 2 3"),
-    (("distributions", "feature", "limit"), "far"),
+    (("distributions", "feature", "limit"), "far"), (("pictures",), float("inf")),
+    (("distributions", "feature", "mean"), "1e300 " * 11),
+    (("distributions", "feature", "correlation"), [
+        "0.9 " * place + "0.1" for place in range(11)]),
     (("distributions", "feature", "deviation"), "0 " * 11),
     (("distributions", "feature", "correlation"), ["1 " * (place + 1) for place in range(11)]),
     (("distributions", "feature", "correlation"), ["nan " * (place + 1) for place in range(11)]),
