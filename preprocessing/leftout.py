@@ -11,6 +11,7 @@ from hpc_deepfake.core.text import plural, printable
 from preprocessing import kinds
 
 _NAMED = 20  # files that are named; the others are counted
+_THUMBNAILS = (b"@eaDir", b"__MACOSX")  # folders that a NAS or macOS fills with copies and notes
 
 
 class LeftOut:
@@ -24,6 +25,15 @@ class LeftOut:
     def __init__(self) -> None:
         self.named: list[tuple[bytes, str]] = []
         self.beside = Counter[str]()
+
+    def entered(self, folders: list[bytes]) -> list[bytes]:
+        """Those of the names of folders that are looked into, sorted; hidden ones and those of
+        thumbnails aren't."""
+        entered = sorted(name for name in folders
+                         if not name.startswith(b".") and name not in _THUMBNAILS)
+        if len(entered) < len(folders):
+            self.beside["hidden"] += len(folders) - len(entered)
+        return entered
 
     def takes(self, path: bytes) -> bool:
         """Whether the file isn't to be decoded; it is then kept here."""

@@ -18,7 +18,6 @@ from preprocessing.names import VIDEOS
 STDIN = "-"
 _FOR_VIDEOS = ("frames", "frame_rate", "plot_dir")
 _FOR_PICTURES = ("ela_dir", "explain_dir")
-_THUMBNAILS = (b"@eaDir", b"__MACOSX")  # folders that others fill with copies and notes
 
 
 def is_video(path: bytes) -> bool:
@@ -116,10 +115,7 @@ def _below(folder: bytes, left: LeftOut) -> Iterator[bytes]:
     unreadable: list[bytes] = []
     for parent, folders, files in os.walk(
             folder, onerror=lambda error: unreadable.append(os.fsencode(error.filename))):
-        hidden = [name for name in folders if name.startswith(b".") or name in _THUMBNAILS]
-        if hidden:
-            left.beside["hidden"] += len(hidden)
-        folders[:] = sorted(set(folders) - set(hidden))
+        folders[:] = left.entered(folders)
         for name in sorted(files):
             path = os.path.join(parent, name)
             if not left.takes(path):

@@ -57,7 +57,7 @@ def media(folder: Path, notes: list[str], seen: Seen) -> list[bytes]:
         if not is_new(current, seen):
             folders.clear()
             continue
-        folders.sort()
+        folders[:] = left.entered(folders)
         watchdog.advance()
         inside = current[len(top):].lstrip(b"/")
         for name in files:

@@ -237,6 +237,7 @@ def test_contradictions_are_reported_and_the_folder_decides(small):
 
 def test_masks_and_other_files_are_left_out_with_a_note(small):
     top = small("Au/Au_ani_00001.jpg", "Au/Thumbs.db", "Au/.hidden.jpg", "Au/README",
+                "Au/.thumbnails/1.jpg", "Au/@eaDir/2.jpg",
                 "Tp/Tp_D_CRN_S_N_ani00009_art00014_11818.tif", "Tp/._junk.jpg",
                 "Tp/Tp_D_CRN_S_N_ani00009_art00014_11818_gt.png",
                 "CASIA 2 Groundtruth/Tp_D_CRN_S_N_ani00009_art00014_11818_gt.png")
@@ -245,7 +246,7 @@ def test_masks_and_other_files_are_left_out_with_a_note(small):
                            b"Tp/Tp_D_CRN_S_N_ani00009_art00014_11818.tif"]
     notes = "\n".join(listing.notes)
     assert "2 ground-truth masks, not counted as pictures: 1 of tampered pictures" in notes
-    assert "1 .db" in notes and "1 readme" in notes and "1 hidden" in notes
+    assert "1 .db" in notes and "1 readme" in notes and "3 hidden" in notes
 
 
 def test_names_that_are_not_utf_8(tmp_path):
