@@ -54,7 +54,10 @@ evaluate() {
   hpc-deepfake job submit $job_scheduler evaluate --gpus-per-node 1 --ranks-per-node 1 --cpus-per-rank 8 --var DEVICE=gpu --var RUN=$(printf %q "$run")${DATA:+ --var DATA=$(printf %q "$DATA")}"
     stage_environment
     part=$(option part)
-    [[ $(option threshold) != auto ]] || part='test' # a chosen threshold is evaluated on that part only
+    case $(option threshold) in
+        *auto* | *fpr=* | *fnr=*) part=${part:-threshold} ;; # of the test part, or of a half
+    esac
+    [[ -z $(option authentic)$(option tampered) ]] || part=${part:-all}
     work evaluation "${python[@]}" -m hpc_deepfake.cli evaluate ${CONFIG:+--config "$CONFIG"} \
         ${DATA:+--data "$DATA"} --device "$DEVICE" \
         --json "$run/evaluation-${part:-validation}.json" "${job_args[@]}" --model "$run"

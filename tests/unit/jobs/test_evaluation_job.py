@@ -153,3 +153,10 @@ def test_a_gpu_without_gpus_is_one_message(bin_path: Path, tmp_path: Path) -> No
     launched = (tmp_path / "launched").read_text()
     assert "--ntasks=4 " in launched and "--cpus-per-task=2 " in launched
     assert " evaluate --data f.h5 --device gpu --json my run/evaluation-validation.json" in launched
+    for words, name in (("--threshold fnr=0.1,fpr=0.05", "threshold"),
+                        ("--threshold=0.7", "validation"),
+                        ("--threshold auto --part validation", "validation"),
+                        ("--authentic archive", "all")):
+        run_script(script, *words.split(), bin_path=bin_path, cwd=tmp_path, **job)
+        assert f"/evaluation-{name}.json {words.split()[0]}" in \
+            (tmp_path / "launched").read_text().splitlines()[-1]
