@@ -26,7 +26,7 @@ from hpc_deepfake.network.pictures import Pictures, beside
 from hpc_deepfake.network.settings import Settings
 from hpc_deepfake.train import checkpoint, resume
 from hpc_deepfake.train.checkpoint import load_newest
-from preprocessing import catalogue, facts, protocol, split, store
+from preprocessing import catalogue, facts, names, protocol, split, store
 from preprocessing.catalogue import Catalogue
 from preprocessing.ela import Parameters
 from preprocessing.integrity import damaged_rows
@@ -168,8 +168,12 @@ def read_meta(text: bytes, folder: Path) -> None:
 
 
 NAMES = [b"Au_ani_00001.jpg", b"Tp_D_CRN_S_N_cha00063_art00014_11818.tif", b"0001.png", b"a_gt.png",
-         b"000_003.mp4", b"clip.avi#frame=1of2", b"x.jpg", b".hidden.jpg", b"%41.jpg", b"\xff.bmp"]
-FOLDERS = ["Au", "Tp", "real", "fake", "Au ", "authentic", "TAMPERED", "x", "\udcff"]
+         b"000_003.mp4", b"clip.avi#frame=1of2", b"x.jpg", b".hidden.jpg", b"%41.jpg", b"\xff.bmp",
+         b"0002.png", b"1.tif", b"1t.tif", b"a_orig.jpg", b"a_mask.png", b"au_ani_00001 (1).jpg",
+         b"v1_frame_2.png", b"id0_id1_0000.mp4", b"metadata.json", b"0_000000000071.tif"]
+FOLDERS = ["Au", "Tp", "real", "fake", "Au ", "authentic", "TAMPERED", "x", "\udcff", "train",
+           "test", "masks", "image", "mask", "000", "000_003", "splicing_1_img", "reference",
+           "Celeb-real"]
 
 
 def tree_of_names(choose: Choices) -> list[tuple[str, bytes, int]]:
@@ -198,7 +202,9 @@ def read_names(files: list[tuple[str, bytes, int]], folder: Path) -> None:
             os.mkfifo(path)
         else:
             os.symlink(top if kind == 1 else "/nowhere", path)
-    listed = catalogue.scan(top)
+    listed = catalogue.with_copies(catalogue.scan(top))
+    assert " by " in listed.grouped() and len(listed.rules) == len(listed)
+    assert set(listed.masks) <= {names.parse_path(path)[0] for path in listed.paths}
     for path, stored in zip(listed.paths, listed.encoded(), strict=True):
         assert unquote_to_bytes(stored) == path and stored.isascii()
         catalogue.locate(listed.roots, path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from importlib import import_module
@@ -38,6 +39,7 @@ from hpc_deepfake.train.timeline import horovod_events, summary
 from hpc_deepfake.train.timeline import text as timeline_text
 from preprocessing import names
 from preprocessing.__main__ import allowed_rejects
+from preprocessing.catalogue import scan, scan_manifest
 from preprocessing.listing.ids import of_video
 from preprocessing.split import parse_fractions
 
@@ -117,6 +119,44 @@ TOML = [path.read_text() for path in sorted((ROOT / "configs").glob("*.toml"))] 
 TOML_WORDS = ["[", "]", "{", "}", "[a]\n", "[[a]]\n", "'''", '"""', "= true\n", "= []\n", "= {}\n",
               "= 1979-05-27T07:32:00Z\n", "= 0x1F\n", "= inf\n", "= -nan\n", "a.b = 1\n",
               "[" * 5000,               "epochs = ", "data = ", "features = "]
+
+
+LISTS = {
+    "list.csv": ["path,label,mask,group,part\na/1.jpg,real,m/1.png,x,train\na/2.jpg,1,,x,test\n",
+                 "path;label\n\"a/1.jpg\";0\n./a/2.jpg;FAKE\n"],
+    "list.jsonl": ['{"path": "a/1.jpg", "label": 0, "group": 3}\n\n{"path": "a/2.jpg", '
+                   '"label": true}\n'],
+    "metadata.json": ['{"1.mp4": {"label": "REAL", "original": null}, "2.mp4": {"label": "FAKE", '
+                      '"original": "1.mp4"}}'],
+    "reference/splice/x-ref.csv": ["ProbeFileName|ProbeMaskFileName|BaseFileName|IsTarget\n"
+                                   "a/1.jpg|||N\na/2.jpg|m/1.png|a/1.jpg|Y\n"],
+    "List_of_testing_videos.txt": ["1 real/1.mp4\n0 fake/2.mp4\n"],
+    "train.json": ['[["000", "003"], ["004", "871"]]']}
+LIST_TOKENS = [",", '"', "\n", "|", ";", "\0", "\ud800", "../", "path", "label", "real", "[" * 5000,
+               "1e999", "\ufeff", "/", "part,", "'"]
+
+
+def list_of_files(choose: Choices) -> tuple[str, str]:
+    """Name and damaged text of a list that says something about pictures."""
+    name = choose.one_of(sorted(LISTS))
+    return name, damaged_text(choose, LISTS[name], LIST_TOKENS)
+
+
+def read_list_of_files(value: tuple[str, str], folder: Path) -> None:
+    name, text = value
+    top = folder / "listed"
+    shutil.rmtree(top, ignore_errors=True)
+    for path in (name, "a/1.jpg", "a/2.jpg", "m/1.png", "1.mp4", "2.mp4", "real/1.mp4",
+                 "fake/2.mp4", "original/000.mp4", "deepfakes/000_003.mp4"):
+        if path == name or path[0] in "am" or name in ("List_of_testing_videos.txt", "train.json",
+                                                       "metadata.json"):
+            (top / path).parent.mkdir(parents=True, exist_ok=True)
+            (top / path).touch()
+    (top / name).write_text(text, encoding="utf-8", errors="surrogatepass", newline="")
+    listed = scan_manifest(top / name) if name.startswith("list.") else scan(top)
+    assert len(listed) == len(listed.groups) == len(listed.labels)
+    assert listed.parts is None or len(listed.parts) == len(listed)
+    assert all((top / os.fsdecode(names.parse_path(path)[0])).is_file() for path in listed.paths)
 
 
 def parse_names(path: bytes, folder: Path) -> None:
@@ -259,6 +299,7 @@ def read_programs(text: str, folder: Path) -> None:
 TARGETS = [
     Target("names and lists of paths", partial(damaged_bytes, seeds=NAMES, tokens=FRAMES),
            parse_names, share=2),
+    Target("lists of files and labels", list_of_files, read_list_of_files, share=0.6),
     Target("numbers on the command line", number, read_number, (InputError, SystemExit)),
     Target("TOML files of options", toml_file, read_toml, (InputError, SystemExit), share=0.3),
     Target("job scripts and options", job_script, read_script, (InputError, SystemExit), share=0.6),

@@ -359,7 +359,7 @@ def test_names_that_are_not_utf_8_are_kept_everywhere(pictures, tmp_path):
     done = preprocess("--data", data, "--out", "x.h5", "--max-rejects", "9", cwd=tmp_path)
     assert "left out mask\\udcff" in done.stderr
     listed = (tmp_path / "x.h5.rejects.csv").read_text(encoding="utf-8")
-    assert "Au/caf\\xe9.jpg,not a picture" in listed
+    assert 'Au/caf\\xe9.jpg,"text, neither a picture nor a video"' in listed
     assert b"Au/caf%E9.jpg" in open_header(tmp_path / "x.h5").array("path").tolist()
 
 
