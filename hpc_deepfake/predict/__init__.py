@@ -211,7 +211,7 @@ def _score(options: Namespace, card: Card, network: Any, guard: Guard, block: Bl
             plot(seconds, probabilities, card.threshold,
                  options.plot_dir / maps.file_name(block.first, rows[-1].path),
                  printable(rows[-1].name) + f": {rows[-1].verdict}" * bool(rows[-1].unlike),
-                 remarks(rows[-1], card))
+                 remarks(rows[-1], card), card.lower)
         return rows
     rows = scoring.pictures(network, card, block.paths, prepared)
     for number, row in enumerate(rows, block.first):
@@ -232,11 +232,11 @@ def _remarks(done: Counter[str]) -> Iterator[str]:
     """What must not be overlooked in a long list."""
     files = done["picture"] + done["video"]
     if done["unlike"]:
-        yield (f"{done['unlike']:,} of {files:,} unlike the pictures that the model was trained "
-               "on: no verdict on them")
+        yield (f"unlike the pictures that the model was trained on, so without a verdict: "
+               f"{done['unlike']:,} of {files:,}")
     if done["seen"]:
-        yield (f"{done['seen']:,} of {files:,} were used in training: predictions on them don't "
-               "show what the model does on others")
+        yield (f"used in training or like those that were: {done['seen']:,} of {files:,}; "
+               "predictions on them don't show what the model does on others")
 
 
 def _closing(done: Counter[str], seconds: float, ranks: int) -> str:

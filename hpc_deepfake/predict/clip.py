@@ -13,7 +13,7 @@ from hpc_deepfake.core.text import printable
 
 _SIZE = (8, 3)  # inches
 _LINE, _COLUMNS = 0.13, 120  # of remarks: height in inches, characters
-_BELOW, _ABOVE = "#1b6ca8", "#c8553d"
+_BELOW, _ABOVE, _BETWEEN = "#1b6ca8", "#c8553d", "#8a8a8a"
 
 
 def verdict(probabilities: Sequence[float]) -> float:
@@ -32,8 +32,9 @@ def verdict(probabilities: Sequence[float]) -> float:
 
 
 def plot(seconds: Sequence[float], probabilities: Sequence[float], threshold: float,
-         path: str | os.PathLike[str], title: str, remarks: Sequence[str] = ()) -> None:
-    """Draw the frames' probabilities over time, with the video's mean and the threshold.
+         path: str | os.PathLike[str], title: str, remarks: Sequence[str] = (),
+         lower: float | None = None) -> None:
+    """Draw the frames' probabilities over time, with the video's mean and the thresholds.
 
     Args:
         seconds: of the frames, in order.
@@ -42,6 +43,8 @@ def plot(seconds: Sequence[float], probabilities: Sequence[float], threshold: fl
         path: of the plot; its extension determines the format.
         title: usually the video's name.
         remarks: lines below the plot, such as the caveats of the model.
+        lower: probability from which to below ``threshold`` a picture is undecided; None: there is
+            no such zone.
 
     Raises:
         InputError: the file can't be written there, or not in that format.
@@ -53,13 +56,19 @@ def plot(seconds: Sequence[float], probabilities: Sequence[float], threshold: fl
     FigureCanvasAgg(figure)  # needs no screen
     axes = figure.subplots()
     mean = verdict(probabilities)
+
+    def colour(probability: float) -> str:
+        if probability >= threshold:
+            return _ABOVE
+        return _BELOW if probability < (threshold if lower is None else lower) else _BETWEEN
+
+    if lower is not None:
+        axes.axhspan(lower, threshold, color="grey", alpha=0.12, linewidth=0, label="undecided")
     axes.axhline(threshold, color="grey", linestyle="--", linewidth=1,
                  label=f"threshold {threshold:.1%}")
-    axes.axhline(mean, color=_ABOVE if mean >= threshold else _BELOW, linewidth=1,
-                 label=f"mean {mean:.1%}")
+    axes.axhline(mean, color=colour(mean), linewidth=1, label=f"mean {mean:.1%}")
     axes.plot(seconds, probabilities, color="black", linewidth=0.8, zorder=2)
-    axes.scatter(seconds, probabilities, 22, zorder=3, color=[
-        _ABOVE if probability >= threshold else _BELOW for probability in probabilities])
+    axes.scatter(seconds, probabilities, 22, zorder=3, color=[*map(colour, probabilities)])
     axes.set(xlabel="time, s", ylabel="probability of tampered", ylim=(-0.03, 1.03))
     # parse_math=False: a file name is not a formula
     axes.set_title(printable(title), fontsize=10, parse_math=False)

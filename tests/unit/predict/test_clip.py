@@ -43,6 +43,15 @@ def test_plot_shows_frames_above_and_below_the_threshold(tmp_path):
         assert (np.abs(pixels - red).sum(2) < 10).any() == expected
 
 
+def test_plot_shows_undecided_frames(tmp_path):
+    """Neither red nor blue between the thresholds."""
+    colours = np.array([[0x3D, 0x55, 0xC8], [0xA8, 0x6C, 0x1B]])  # of clip._ABOVE and _BELOW
+    for lower, expected in ((0.05, [False, False]), (0.5, [False, True]), (None, [False, True])):
+        clip.plot([0.0, 1.0], [0.1, 0.9], 0.95, tmp_path / "x.png", "x", lower=lower)
+        pixels = cv2.imread(os.fspath(tmp_path / "x.png")).astype(int)
+        assert [(np.abs(pixels - colour).sum(2) < 10).any() for colour in colours] == expected
+
+
 def test_plot_says_what_the_model_is_not_for(tmp_path):
     """Below the curves, which keep their height; any text is shown as it is."""
     heights = []
