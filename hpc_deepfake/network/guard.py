@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.json_data import items
 from hpc_deepfake.network.card import Card
 from hpc_deepfake.network.likeness import Profile
 from hpc_deepfake.network.pictures import COPIED, OF_SCENE, RELATIONS, Pictures, row_digest

@@ -168,3 +168,11 @@ def test_a_photograph_is_unlike_drawn_pictures(pictures: Path, tmp_path: Path) -
     assert first == module.NOT_DRAWN
     assert any(reason.startswith("its pixels have ") for reason in others)
     assert not guard.unlike(*features(drawn, ("ela", "raw"), parameters), drawn=is_drawn(drawn))
+
+
+@pytest.mark.parametrize(("names", "marked"), [(["sample"], True), (["photos", "sample"], False)])
+def test_drawn_pictures_beside_others(names: list[str], marked: bool) -> None:
+    """A model of both knows more than drawn pictures."""
+    card = Card("raw", Parameters(), trained_on={
+        "sample": True, "data": [{"name": name} for name in names]})
+    assert bool(Guard.of(card, Path("run")).unlike(textures(1)[0], drawn=False)) is marked
