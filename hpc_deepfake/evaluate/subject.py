@@ -103,7 +103,9 @@ def of_pictures(options: Namespace, known: Model, catalogue: Catalogue,
     mpi.together(comm, visible)
     part = options.part or "all"
     if options.group_by == "auto":
-        catalogue = with_copies(catalogue, comm) or catalogue
+        listed, catalogue = catalogue, with_copies(catalogue, comm) or catalogue
+        for note in catalogue.notes[len(listed.notes):]:  # rank 0 has some
+            print(f"note: {note}", flush=True)
     guard = mpi.together(comm, lambda: Guard.of(known.card, options.model))
     material, rejected = of_folder(_network(options, comm), known.card, catalogue, comm, guard)
     what = "all" if part == "all" else f"the {part} part"

@@ -156,6 +156,10 @@ def _check_input(values: Mapping[str, str], given: Namespace, program: str,
                  folder: Path) -> None:
     """Raise InputError if a file or a folder that a program reads is not there."""
     pictures = program == "preprocess"
+    manifest: Path | None = getattr(given, "manifest", None)
+    if manifest is not None and not (folder / manifest).is_file():
+        raise InputError(f"--manifest {manifest}: there is no such list of files"
+                         f"{'' if manifest.is_absolute() else f' in {folder}'}. Name another one")
     for option in ("data", "authentic", "tampered") if pictures else ("data", "model"):
         path: Path | None = getattr(given, option, None)
         if path is None or ((folder / path).is_dir() if pictures else (folder / path).exists()):

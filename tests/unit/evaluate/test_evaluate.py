@@ -187,6 +187,28 @@ def test_a_folder_has_no_parts(network, pictures):
         run(network, pictures, "--part", "test")
 
 
+def test_a_part_of_an_authors_split_and_a_list_of_files(network, pictures, tmp_path, capsys):
+    """Without a data file: the author's test pictures only, and those that a list names."""
+    folder = tmp_path / "folder"
+    for label, name in (("real", "Au"), ("fake", "Tp")):
+        for at, file in enumerate(sorted((pictures / name).iterdir())[:6]):
+            place = folder / ("test" if at % 3 else "train") / label
+            place.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, place)
+    shutil.copy(file, place / "renamed.jpg")
+    assert run(network, folder, "--part", "test") == 0
+    out = capsys.readouterr().out
+    assert f"on the test part of {folder}, 9 images" in out
+    assert "note: 2 files in 1 set of the same bytes" in out
+    file = tmp_path / "list.jsonl"
+    file.write_text("".join(json.dumps({"path": os.fspath(path), "label": label}) + "\n"
+                            for label in ("real", "fake")
+                            for path in sorted((folder / "test" / label).iterdir())[:3]))
+    assert run(network, folder, "--manifest", file, "--group-by", "name") == 0
+    out = capsys.readouterr().out
+    assert f"on all of {file}, 6 images" in out and "same bytes" not in out
+
+
 def test_plots(network, data_file, tmp_path, capsys):
     """One PNG; a folder that can't be created is an error before anything is computed."""
     assert run(network, data_file, "--plots", tmp_path / "a" / "b") == 0
