@@ -55,8 +55,9 @@ class Guard:
         except ValueError as error:
             raise InputError(f"the card of the model {model}: {error}; copy model.json from the "
                              "training again") from None
-        return cls(profile, card.sample, Pictures.read(model) if pictures else None,
-                   card.feature)
+        # beside other data sets, drawn pictures are not all that it knows
+        only = card.sample and len(items((card.trained_on or {}).get("data"))) <= 1
+        return cls(profile, only, Pictures.read(model) if pictures else None, card.feature)
 
     def features(self, pixels: np.ndarray, card: Card) -> tuple[np.ndarray, np.ndarray | None]:
         """The model's feature of a picture, and its feature ``raw``, each uint8 (S, S, 3); None
