@@ -150,10 +150,11 @@ _UNSIGNED = (b".tga", b".pct", b".pict")  # formats whose files have no sign at 
 _BESIDE_NAMES = {b"thumbs.db", b"ehthumbs.db", b"desktop.ini", b"icon\r", b"readme", b"license",
                  b"licence", b"copying", b"makefile", b"checksums", b"md5sums", b"sha256sums"}
 _BESIDE_ENDINGS = set(
-    b".aae .bak .bib .c .cfg .cfg .ckpt .conf .cpp .css .csv .cube .db .dop .dvc .exif .gpx .h .h5 "
-    b".hdf5 .htm .html .icc .icm .ini .ipynb .js .json .jsonl .keras .lock .log .lrv .m .mat .md "
-    b".md5 .nfo .npy .npz .onnx .pkl .pp3 .pt .pth .pto .py .rst .sh .sha1 .sha256 .sig .sqlite "
-    b".srt .tex .thm .toml .torrent .tsv .txt .url .vtt .webloc .xmp .xml .yaml .yml".split())
+    b".aac .aae .bak .bib .c .cfg .ckpt .conf .cpp .css .csv .cube .db .dop .dvc .exif .flac "
+    b".gpx .h .h5 .hdf5 .htm .html .icc .icm .ini .ipynb .js .json .jsonl .keras .lock .log .lrv "
+    b".m .m4a .mat .md .md5 .mp3 .nfo .npy .npz .onnx .opus .pkl .pp3 .pt .pth .pto .py .rst .sh "
+    b".sha1 .sha256 .sig .sqlite .srt .tex .thm .toml .torrent .tsv .txt .url .vtt .wav .webloc "
+    b".wma .xml .xmp .yaml .yml".split())
 
 
 def of_file(path: bytes) -> Kind:
