@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from test_audit import audit, data_file, line
 
-from preprocessing import facts, store
+from preprocessing import facts, similar, store
 
 
 def add_facts(path: Path, folder: Path) -> Path:
@@ -85,7 +85,8 @@ def test_files_from_before_are_compared_by_their_pictures(two, tmp_path, capsys)
     assert "7 pictures of" in line(found, "unknown files")
 
 
-def test_names_count_where_they_stand_for_the_same_pictures(tmp_path, pictures, capsys):
+def test_names_count_where_they_stand_for_the_same_pictures(tmp_path, pictures, capsys,
+                                                            monkeypatch):
     """Parts of two data sets with CASIA's names: one picture in both says that they agree."""
     authentic, tampered = (sorted((pictures / name).iterdir()) for name in ("Au", "Tp"))
     for name, au, tp in (("a", authentic[:6], tampered[:6]), ("b", authentic[5:9], tampered[6:])):
@@ -100,15 +101,22 @@ def test_names_count_where_they_stand_for_the_same_pictures(tmp_path, pictures, 
     for file in (tmp_path / "b/Au").iterdir():  # the same names for other pictures
         shutil.copy(authentic[20], file)
     files[1] = add_facts(data_file(tmp_path / "b"), tmp_path / "b")
-    assert "stand for different pictures" in line(audit(capsys, *files)[1], "names")
+    monkeypatch.setattr(similar, "SCENE", -1)  # only names are left
+    out = audit(capsys, *files)[1]
+    assert "stand for different pictures" in line(out, "names")
+    assert line(out, "same source") == "ok same source none"
 
 
 def test_nothing_in_common(two, tmp_path, pictures, capsys):
-    (tmp_path / "c/real").mkdir(parents=True)
-    (tmp_path / "c/fake").mkdir()
-    shutil.copy(sorted((pictures / "Au").iterdir())[25], tmp_path / "c/real/1.jpg")
-    Image.new("RGB", (200, 200), "white").save(tmp_path / "c/fake/blank.png")
-    code, out, _ = audit(capsys, two[1], data_file(tmp_path / "c"), "--strict")
+    """Blank pages look alike, and are no common pictures."""
+    files = []
+    for name, at, size in (("c", 25, 200), ("d", 20, 300)):
+        for folder in ("real", "fake"):
+            (tmp_path / name / folder).mkdir(parents=True)
+        shutil.copy(sorted((pictures / "Au").iterdir())[at], tmp_path / name / "real/1.jpg")
+        Image.new("RGB", (size, size), "white").save(tmp_path / name / "fake/blank.png")
+        files.append(data_file(tmp_path / name))
+    code, out, _ = audit(capsys, *files, "--strict")
     assert code == 0 and "no common pictures were found" in out
 
 

@@ -47,7 +47,8 @@ for encoding, arguments in json.loads(sys.stdin.read()):
 json.dump(results, open("results.json", "w"))
 """
 TRAIN = ["--epochs", "2", "--batch-size", "8", "--device", "cpu", "--checkpoint-minutes", "0"]
-DONE_60 = re.compile(r"60 pictures, [\d.,]+ images/s on 1 rank\n")
+DONE_60 = re.compile(  # the 36 training and the 12 validation pictures are recognised
+    r"60 pictures, [\d.,]+ images/s on 1 rank\nused in training .*: 48 of 60; .*\n")
 HIDDEN = {"MY_TOKEN": "hush-1", "OMPI_MCA_orte_hnp_uri": "hush-2",
           "AWS_SECRET_ACCESS_KEY": "hush-3", "USER": "hush-4", "SLURM_JWT": "hush-5"}
 
@@ -293,16 +294,19 @@ def rows_of(text: str) -> dict[str, float]:
 
 
 def stored(data_file: Path, pictures: Path, run: Path, folder: Path) -> dict[str, float]:
-    """Probability of each row of the data file, by the picture's path."""
+    """Calibrated probability of each row of the data file, by the picture's path."""
     program = """
 import json, sys
 from pathlib import Path
 import numpy as np
 from hpc_deepfake import evaluate
 from hpc_deepfake.data.rows import open_data
+from hpc_deepfake.metrics import temperature
 from hpc_deepfake.network import model
 rows = open_data(Path(sys.argv[1]), "ela")
-probabilities = evaluate.probabilities(model.load(Path(sys.argv[2])), rows, np.arange(60))
+run = Path(sys.argv[2])
+probabilities = temperature.apply(evaluate.probabilities(model.load(run), rows, np.arange(60)),
+                                  model.read_card(run).temperature)
 Path("stored.json").write_text(json.dumps(probabilities.tolist()))
 """
     subprocess.run([sys.executable, "-c", program, data_file, run], cwd=folder, check=True,

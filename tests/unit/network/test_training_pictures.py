@@ -43,8 +43,9 @@ def test_the_same_file_and_the_same_pixels_in_another_file(known: Pictures) -> N
 
 
 def test_a_picture_in_both_parts_counts_as_trained_on() -> None:
-    twice = Pictures.of(ROWS[:2], None, DIGESTS[[0, 0]], np.array([VALIDATION, TRAIN], np.uint8))
-    assert twice.seen(DIGESTS[0].tobytes(), None, None) == "trained on"
+    for parts in ([VALIDATION, TRAIN], [TRAIN, VALIDATION]):
+        twice = Pictures.of(ROWS[:2], None, DIGESTS[[0, 0]], np.array(parts, np.uint8))
+        assert twice.seen(DIGESTS[0].tobytes(), None, None) == "trained on"
 
 
 def test_a_picture_saved_again_and_one_of_the_same_scene(known: Pictures) -> None:
