@@ -10,7 +10,7 @@ import numpy as np
 
 from preprocessing import picture
 
-_PAIRS = 24  # pairs of neighbours that are compared, and as many of strangers
+PAIRS = 24  # pairs of neighbours that are compared, and as many of strangers
 _FROM = 0.85  # share of comparisons in which neighbours are more alike; 0.5 is chance
 _HALF = 0.6  # share of pairs that differ by less than half of what a stranger differs by
 _LEAST = 4  # pairs that must be readable
@@ -18,19 +18,20 @@ _SIDE = 16  # of the thumbnails, pixels
 _MOST = 32 << 20  # bytes of a picture that is looked at
 
 
-def frames(series: Sequence[Sequence[bytes]]) -> bool | None:
+def frames(series: Sequence[Sequence[bytes]], pairs: int = PAIRS) -> bool | None:
     """Whether the pictures of each series look like frames of one video.
 
     Args:
         series: file names, in the order of their numbers; of a single series, neighbours are
             compared with pictures far from each other.
+        pairs: number of pairs of neighbours to compare, about.
 
     Returns:
         None if too few pictures can be read.
     """
     alone = len(series) == 1
-    chosen = [series[at] for at in np.unique(np.linspace(0, len(series) - 1, _PAIRS, dtype=int))]
-    each = -(-_PAIRS // len(chosen))
+    chosen = [series[at] for at in np.unique(np.linspace(0, len(series) - 1, pairs, dtype=int))]
+    each = -(-pairs // len(chosen))
     neighbours, strangers = [], []
     for number, files in enumerate(chosen):
         other = files if alone else chosen[(number + 1) % len(chosen)]

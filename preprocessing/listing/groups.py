@@ -210,7 +210,7 @@ def _warn(result: Keys, items: Sequence[Item], rows: list[int],
         prefix, count = prefixes.most_common(1)[0]
         if prefix is None or count < _MOSTLY * len(members):
             continue
-        if alike.frames([[files(items[row].path) for row in members]]):
+        if alike.frames([[files(items[row].path) for row in members]], alike.PAIRS // 3):
             result.notes.append(
                 f"{os.fsdecode(place)}: {len(members):,} pictures in one numbered series look like "
                 "frames of videos, but not which of them are of one video, so that frames of one "

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from preprocessing.listing.item import folder, stem
-from preprocessing.names import VIDEOS, Nth
+from preprocessing.names import VIDEOS, At
 
 _SAMPLE = 24  # files of a kind whose content is looked at; fewer are looked at one by one
 _PURE = 0.9  # share of a mask's pixels that are near the ends of the range
@@ -82,7 +82,8 @@ def candidates(paths: Sequence[bytes]) -> dict[bytes, Candidate]:
 
 
 def confirmed(found: Iterable[Candidate], paths: Iterable[bytes],
-              read: Callable[[bytes], bool | None]) -> tuple[list[Candidate], list[Candidate]]:
+              read: Callable[[bytes], bool | None], by_top: bool = True
+              ) -> tuple[list[Candidate], list[Candidate]]:
     """Which candidates are masks.
 
     A few files of each kind are looked at, and of small kinds all; where none can be read, name and
@@ -92,6 +93,7 @@ def confirmed(found: Iterable[Candidate], paths: Iterable[bytes],
         found: candidates of a data set.
         paths: of all its files.
         read: whether the file at a path has two values; None if it can't be read.
+        by_top: whether the top folders are classes, in which names may mean different things.
 
     Returns:
         The masks, and the candidates that are pictures after all.
@@ -99,14 +101,14 @@ def confirmed(found: Iterable[Candidate], paths: Iterable[bytes],
     found = list(found)
     masked = {candidate.path for candidate in found}
     stems = {stem(path.lower()) for path in paths if path not in masked}
-    kinds: dict[tuple[bytes, str, bool], list[Candidate]] = defaultdict(list)
+    kinds: dict[tuple[bytes, str, bytes, bool], list[Candidate]] = defaultdict(list)
     for candidate in found:
-        top = folder(candidate.path) if candidate.why == "place" else \
-            candidate.path.partition(b"/")[0]
-        kinds[top, candidate.why, candidate.picture in stems].append(candidate)
+        top = candidate.path.partition(b"/")[0] if by_top else b""
+        place = next(filter(is_place, candidate.path.split(b"/")[:-1]), b"")
+        kinds[top, candidate.why, place, candidate.picture in stems].append(candidate)
     masks: list[Candidate] = []
     pictures: list[Candidate] = []
-    for (_, why, _), kind in kinds.items():
+    for (_, why, *_), kind in kinds.items():
         default = why != "pair"
         if len(kind) <= _SAMPLE:
             for candidate in kind:
@@ -126,7 +128,7 @@ def two_valued(path: bytes) -> bool | None:
 
     try:
         if path.lower().endswith(VIDEOS):
-            frame = next(iter(video.frames(path, [Nth(1, 10_000)])))
+            frame = next(iter(video.frames(path, [At(0)])))
             if isinstance(frame, picture.Rejected):
                 return None
             pixels = frame.pixels

@@ -219,7 +219,8 @@ def _masks(place: Place, paths: list[bytes], notes: list[str]) -> dict[bytes, ma
         return {}
     top = os.fsencode(place.home)
     confirmed, rejected = masks.confirmed(
-        found.values(), paths, lambda path: masks.two_valued(os.path.join(top, path)))
+        found.values(), paths, lambda path: masks.two_valued(os.path.join(top, path)),
+        by_top=bool(place.classes))
     named = [candidate.path for candidate in rejected if candidate.why != "pair"]
     if named:
         notes.append(f"{place.home}: {plural(len(named), 'file')} named or placed like masks "

@@ -9,6 +9,7 @@ import pytest
 from picture_trees import fill, mask, scene
 
 from preprocessing.catalogue import scan
+from preprocessing.listing import masks as module
 from preprocessing.listing.masks import candidates, is_place, two_valued
 
 
@@ -62,6 +63,20 @@ def test_of_many_files_a_sample_decides(tmp_path):
     assert counts(scan(photographs)) == [30, 60, 0]
     assert counts(scan(fill(tmp_path / "b", files | {
         f"fake/{number}_mask.jpg": mask(number) for number in range(30)}))) == [30, 30, 30]
+
+
+def test_masks_in_a_thousand_folders_are_not_all_looked_at(tmp_path, monkeypatch):
+    """A folder of masks for each video, and IMD2020's for each scene."""
+    looked_at: list[bytes] = []
+    monkeypatch.setattr(module, "two_valued", lambda path: looked_at.append(path) or True)
+    videos = scan(fill(tmp_path / "videos", dict.fromkeys(
+        f"{label}/v{at}/{kind}" for label in ("real", "fake") for at in range(30)
+        for kind in ("1.jpg", "2.jpg", "masks/1.png", "2_mask.png"))))
+    assert (len(videos), len(videos.masks)) == (120, 60)
+    scenes = scan(fill(tmp_path / "scenes", dict.fromkeys(
+        f"s{at}/{name}" for at in range(30) for name in ("a_orig.jpg", "b_0.jpg", "b_0_mask.png"))))
+    assert (len(scenes), len(scenes.masks)) == (60, 30)
+    assert len(looked_at) <= 5 * 24
 
 
 def test_videos_of_masks(tmp_path):
