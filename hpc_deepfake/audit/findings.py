@@ -215,8 +215,8 @@ def labels(rows: Rows, parsed: Sequence[Name | None], same: Sequence[Sequence[in
     unknown = leaks.not_understood(rows.paths, parsed)
     if unknown:
         records.append(_listing(
-            "like CASIA's", unknown, rows, WARN, "names like CASIA's are not understood, so what "
-            "these pictures were made from, and whether the split separates it, is not known",
+            "like CASIA's", unknown, rows, WARN, "not understood, so what these pictures were made "
+            "from, and whether the split separates it, is not known",
             "name them as CASIA does, or name their groups with --manifest"))
     if orphans:
         records.append(_listing("unknown sources", orphans, rows, INFO,

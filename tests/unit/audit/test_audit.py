@@ -232,6 +232,24 @@ def test_pictures_without_casia_names_leak_by_group():
         ("train", "validation"): [], ("train", "test"): [1], ("validation", "test"): []}
 
 
+def test_names_that_are_not_understood_do_not_agree(tmp_path, capsys):
+    """Those like CASIA's are a warning; without them and others, the names agree."""
+    folder = tmp_path / "pictures"
+    for at, name in enumerate(("Au/Au_ani_00001.jpg", "Au/au_ani_00002 (1).jpg",
+                               "Tp/Tp_D_CNN_M_N_ani00001_10601.jpg")):
+        save(folder / name, picture(at))
+    _, out, _ = audit(capsys, data_file(folder))
+    assert line(out, "names") == "ok names 3 CASIA names agree with their folders"
+    save(folder / "Au/Au_animal_3.jpg", picture(4))
+    save(folder / "Tp/holiday.jpg", picture(5))
+    (tmp_path / "pictures.h5").unlink()
+    _, out, _ = audit(capsys, data_file(folder))
+    assert line(out, "names").startswith("info names 3 CASIA names agree with their folders; 2 ")
+    warning = line(out, "like CASIA's")
+    assert warning.startswith("warn like CASIA's 1 not understood, so what")
+    assert "Au/Au_animal_3.jpg" in warning and "--manifest" in warning
+
+
 def test_frames_have_the_facts_of_their_video(tmp_path):
     """The file is read once for all its rows, and they aren't copies of each other."""
     for name in ("real/a.jpg", "fake/b.jpg"):
