@@ -11,7 +11,7 @@ from hpc_deepfake.core.log import log
 from hpc_deepfake.core.text import percent
 from preprocessing.names import AUTHENTIC, TAMPERED, parse
 
-_ID = re.compile(r"[a-z]{3}_?(\d{4,5})")  # ani_00001, cha00063
+_ID = re.compile(r"[a-z]{3}_?(\d{4,5})", re.IGNORECASE)  # ani_00001, cha00063
 
 
 def warning(paths: Iterable[bytes], labels: Iterable[int]) -> str | None:

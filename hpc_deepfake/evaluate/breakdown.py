@@ -16,7 +16,7 @@ from preprocessing.names import TAMPERED, parse, parse_path
 FEW = 30  # pictures of a class; figures of fewer are mostly chance
 # D: region from another picture, S: from the same one; then three letters for the operation, whose
 # meaning CASIA's authors didn't document
-_KIND = re.compile(r"(?:Tp|Sp)_([DS])_([A-Za-z]{3})_")
+_KIND = re.compile(r"(?:Tp|Sp)_([DS])_([A-Za-z]{3})_", re.IGNORECASE)
 _SAME_FORMAT = {".jpeg": ".jpg", ".tiff": ".tif"}
 _ORIGINS = {"D": "from another picture", "S": "from the same picture"}
 _SIZES = ((1, 1), (2, 9), (10, 99), (100, None))
@@ -75,5 +75,5 @@ def _format(path: bytes) -> str:
 def _kind(path: bytes) -> tuple[str, str]:
     """Origin of a tampered picture's region and operation, by its CASIA name; empty if unknown."""
     stem = os.path.splitext(os.fsdecode(path).rpartition("/")[2])[0]
-    match = _KIND.match(stem) if parse(stem) else None
-    return (match[1], match[2]) if match else ("", "")
+    match = _KIND.search(stem) if parse(stem) else None
+    return (match[1].upper(), match[2]) if match else ("", "")

@@ -32,6 +32,12 @@ def test_complete_sets_get_no_warning(casia_names, authentic, tampered):
     assert protocol.warning(*labelled(casia_names, authentic, tampered)) is None
 
 
+def test_the_set_of_a_copys_name_is_known():
+    for stem, which in (("AU_ANI_00001", 2), ("Copy of Au_ani_0001 (1)", 1),
+                        ("Tp_D_CNN_M_N_ind00001_10601", 2), ("Au_anim_00001", None)):
+        assert protocol.casia_set(stem) == which
+
+
 def test_other_pictures_get_no_warning():
     assert protocol.warning([b"real/0001.png", b"fake/00001.png"], [0, 1]) is None
     assert protocol.warning([b"Au/Au_ani_0001.jpg", b"fake/x.png"], [0, 1]) is None
