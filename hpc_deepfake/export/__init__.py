@@ -31,7 +31,7 @@ def parser() -> Parser:
     """The command line."""
     cli = Parser(prog="hpc-deepfake export", epilog=_EXAMPLES, description=(
         "Write a trained model for another runtime, with everything needed to use it there: the\n"
-        "preparation of pictures step by step, thresholds and caveats, and an example program\n"
+        "preparation of pictures step by step, thresholds and caveats, and a program to copy from\n"
         "that needs nothing of hpc_deepfake. The written model is run and compared with the\n"
         "original."))
     cli.add_argument("--model", type=Path, metavar="RUN",
