@@ -29,13 +29,11 @@ class Read(NamedTuple):
         items: pictures and videos, in the order of the list.
         masks: mask by path of the picture, both relative to the root.
         given: digest of groups and parts, hexadecimal; empty where the list has none.
-        folders: of the pictures, and those above them, relative to the root.
     """
 
     items: list[Item]
     masks: dict[bytes, bytes]
     given: str
-    folders: set[bytes]
 
 
 class _Problem(Exception):
@@ -98,8 +96,7 @@ def read(file: Path, root: Path) -> Read:
     if not items:
         raise InputError(f"{file} lists no pictures: give a line for each, with path and label")
     plain = all(not item.keys and item.part == NO_PART for item in items)
-    places = {folder(item.path) for item in items}
-    return Read(items, masks, "" if plain else given.hexdigest(), places | set(map(folder, places)))
+    return Read(items, masks, "" if plain else given.hexdigest())
 
 
 def _rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
