@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hpc_deepfake.core.text import percent
+from hpc_deepfake.core.text import percent, probability
 from hpc_deepfake.export.recipe import Step
 from hpc_deepfake.export.runtimes import Runtime
 from hpc_deepfake.network import decision
@@ -23,7 +23,7 @@ def text(runtime: Runtime, card: Card, described: dict[str, Any]) -> str:
     """
     given, check = described["input"], described["check"]
     zone = "" if card.lower is None else \
-        f", and from {card.lower:.4g} to below that is undecided"
+        f", and from {probability(card.lower)} to below that is undecided"
     how = decision.how(card.threshold_chosen or {})
     temperature = "There is no temperature to apply." if card.temperature == 1 else \
         f"The calibration by temperature {card.temperature:.4g} is inside: do not apply it again."
@@ -44,8 +44,8 @@ def text(runtime: Runtime, card: Card, described: dict[str, Any]) -> str:
         f"`{given['feature']}` of n pictures, 0…255, {given['preprocessing'][-1]['channels']}. "
         "The model scales it itself.", "",
         f"Output `{described['output']['name']}`: {described['output']['dtype']} (n), the "
-        f"probability that a picture was tampered with. From {card.threshold:.4g} on it counts as "
-        f"tampered{zone}{'; chosen ' + how if how else ''}. {temperature}", "",
+        f"probability that a picture was tampered with. From {probability(card.threshold)} on it "
+        f"counts as tampered{zone}{'; chosen ' + how if how else ''}. {temperature}", "",
         "## From a picture to the input", "",
         *(f"{number}. {_step(step)}" for number, step in enumerate(given["preprocessing"], 1)), "",
         "Your own preparation is right if it turns `check.jpg` into `check-feature.png`, pixel by "

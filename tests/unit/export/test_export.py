@@ -136,7 +136,7 @@ def test_description_says_how_to_use_the_model(folder: Callable[[str], Path]) ->
     assert "trained on drawn sample pictures; not for photographs" in card["caveats"]
     assert card["trained_on"]["train"] == 80 and "likeness" not in card["trained_on"]
     page = (folder("savedmodel") / "README.md").read_text()
-    for words in ("not for photographs", "From 0.6 on", "from 0.3 to below", "temperature 1.7",
+    for words in ("not for photographs", "From 0.600 on", "from 0.300 to below", "temperature 1.7",
                   "quality 90", "80 pictures of drawn.h5", f"{card['check']['probability']:.6f}"):
         assert words in page, words
 
