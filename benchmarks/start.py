@@ -33,7 +33,12 @@ from hpc_deepfake.network import device
 device._uncollected = contextlib.nullcontext
 mpi.run(lambda comm: predict.main(sys.argv[1:], comm))
 """
-TENSORFLOW = "from hpc_deepfake.network import device; device.start('cpu')"
+TENSORFLOW = """
+from hpc_deepfake.core.surroundings import settle
+settle()
+from hpc_deepfake.network import device
+device.start("cpu")
+"""
 TARGET = 5.0  # seconds
 
 
