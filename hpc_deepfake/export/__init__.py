@@ -70,18 +70,13 @@ def _check(options: Namespace) -> tuple[Card, Path]:
     """The card in use and the folder to make, before TensorFlow is loaded."""
     from hpc_deepfake.export.runtimes import RUNTIMES
     from hpc_deepfake.network import decision, model
-    from preprocessing.ela import FEATURES
 
     if options.model is None:
         raise InputError("name the model: --model RUN, a run directory or a .keras file")
     if options.to is None:
         raise InputError(f"name the runtime: --to {', '.join(TARGETS)}")
     file = model.find(options.model)
-    card = decision.in_use(model.read_card(options.model), None, options.calibration)
-    if card.feature not in FEATURES:
-        raise InputError(f"{options.model} was trained on the feature '{card.feature}', and only "
-                         f"{', '.join(FEATURES)} can be computed from pictures: take another "
-                         "--model")
+    card = decision.in_use(model.card_for_pictures(options.model), None, options.calibration)
     RUNTIMES[options.to].require_writers()
     out = options.out or file.parent / "exported" / options.to
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
