@@ -23,8 +23,8 @@ def add(cli: _ActionsContainer) -> None:
     cli.add_argument("--group-by", choices=BY, default="auto",
                      help="what pictures of a common source are known by. auto: ids in names, "
                           "folders and numbered series that look like frames of a video, files of "
-                          "the same bytes; name: ids in names and equal names alone, without "
-                          "opening files; series: names up to a number too; folder: folders below "
+                          "the same bytes; name: ids in names and equal names alone; "
+                          "series: names up to a number too; folder: folders below "
                           "the classes too")
     cli.add_argument("--frames-per-video", type=at_least(1), metavar="N",
                      help=f"use N evenly spaced frames of each video (default: {FRAMES})")
