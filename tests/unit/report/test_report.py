@@ -79,7 +79,8 @@ def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path
     monkeypatch.setattr(hpc_deepfake.audit, "container_baseline", lambda path: CONTAINER)
 
     def make(name: str = "first", features: tuple[str, ...] = ("ela", "raw"),
-             paths: dict[int, bytes] | None = None, reencode: int | None = None) -> Path:
+             paths: dict[int, bytes] | None = None, reencode: int | None = None,
+             split: tuple[str, str] = ("30/30/40", "group"), **made: str) -> Path:
         data, run = tmp_path / "features.h5", tmp_path / name
         names = [(paths or {}).get(row, picture[3]) for row, picture in enumerate(ROWS)]
         labels = np.array([row[1] for row in ROWS], "u1")
@@ -87,8 +88,8 @@ def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path
         catalogue = Catalogue({"": Path("/pictures")}, names, labels,
                               np.arange(len(ROWS), dtype=np.int32) // 2)
         store.create(data, catalogue, parts, store.Recipe(
-            features, Parameters(size=16, reencode=reencode), "30/30/40", "group", 5, "abc",
-            len(ROWS)))
+            features, Parameters(size=16, reencode=reencode), *split, 5, "abc", len(ROWS),
+            group_by="name" if made else "auto"))
         header = store.open_header(data)
         header.array("status", "r+")[:] = store.DONE
         for feature in features:
@@ -96,7 +97,7 @@ def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path
                 picture[:] = np.array(colour(row)) // (10 if feature == "ela" else 1)
         seal(data)
         (tmp_path / "features.h5.json").write_text(
-            json.dumps({"ranks": 2, "roots": {"": "/my pictures"}}))
+            json.dumps({"ranks": 2, "roots": {"": "/my pictures"}, **made}))
         run.mkdir()
         config = {"data": str(data), "run": str(run), "feature": "ela", "epochs": 2,
                   "learning_rate": 0.001, "sync_bn": True, "stage": None}
@@ -337,6 +338,13 @@ def test_commands_repeat_the_run(build, tmp_path):
 
 def test_the_data_file_is_made_again_with_its_reencoding(build):
     assert "--quality 90 --reencode 75 --split" in page(build(reencode=75)).text("repeat-the-run")
+
+
+def test_the_data_file_is_made_again_from_its_list_with_its_authors_split(build):
+    run = build(split=("author's train/test, rest 80/20", "manifest"), manifest="/lists/a.csv")
+    text = page(run).text("repeat-the-run")
+    assert "--data '/my pictures' --manifest /lists/a.csv --out" in text
+    assert "--quality 90 --group-by name --seed 5" in text and "--split" not in text
 
 
 @pytest.mark.parametrize(("command", "words"), [
