@@ -82,7 +82,7 @@ def analyse(data: bytes, path: bytes | None = None) -> Analysis:
         copies = later(lambda: clones.analyse(luma))
         noisy = later(lambda: noise.analyse(luma) if short >= noise.LEAST else None)
         levels = later(lambda: _levels(pixels))
-        history = later(lambda: _compression(luma, table, quality, grid, step)
+        history = later(lambda: compression(luma, table, quality, grid, step)
                         if short >= SMALLEST and plain else (None, None))
         small = thumbnail.compare(said.thumbnail, pixels) if said.thumbnail else None
         twice, ghost = history()
@@ -97,8 +97,10 @@ def _levels(pixels: np.ndarray) -> np.ndarray | None:
         return None
 
 
-def _compression(luma: np.ndarray, table: np.ndarray | None, quality: tables.Quality | None,
-                 grid: tuple[int, int], step: int) -> tuple[double.Double, ghosts.Ghosts]:
+def compression(luma: np.ndarray, table: np.ndarray | None, quality: tables.Quality | None,
+                grid: tuple[int, int], step: int) -> tuple[double.Double, ghosts.Ghosts]:
+    """Double compression and ghosts; the arguments are those of ``Analysis``, and the table of a
+    JPEG file."""
     other = [(offset + blocks.SIDE // 2) % blocks.SIDE for offset in grid]
     values = blocks.coefficients(luma, step, *grid)
     history = double.analyse(

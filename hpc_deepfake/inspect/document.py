@@ -40,7 +40,7 @@ def document(name: str, analysis: Analysis, verdict: Verdict | None = None,
     layers = [*_levels(analysis, shown), *_noise_layer(analysis, shown),
               *_history_layers(analysis, shown), *_clone_layer(analysis, shown)]
     sections = [(PICTURE, join([slider(
-        image(shown.picture(analysis.pixels), "The picture", shown.shown), layers),
+        image(shown.picture(analysis.pixels), "The picture", shown.shown), shown.shown, layers),
         _error_level_words()]))]
     if verdict is not None:
         sections.append((VERDICT, _verdict(verdict)))
@@ -97,9 +97,9 @@ def _head(analysis: Analysis) -> Html:
         "brightened too; each section says what its measurement can't show.", class_="note")])
 
 
-def _words(shows: str, not_shown: str, source: str) -> Html:
+def _words(shows: str, not_shown: str, source: str, subject: str = "Shows") -> Html:
     """What an analysis shows and what not, with its source."""
-    return Html(f'<p class="about-it"><b>Shows</b> {text(shows)} <b>Doesn\'t show</b> '
+    return Html(f'<p class="about-it"><b>{subject}</b> {text(shows)} <b>Doesn\'t show</b> '
                 f"{text(not_shown)} <b>Source:</b> {text(source)}</p>")
 
 
@@ -124,7 +124,7 @@ def _error_level_words() -> Html:
         "areas of the same texture may have another history.",
         "which area was changed: edges, texture and saturated colours are bright in every picture, "
         "and after a coarse save or resizing nothing is left to see.",
-        "N. Krawetz, A Picture's Worth, Black Hat 2007.")
+        "N. Krawetz, A Picture's Worth, Black Hat 2007.", "Error levels show")
 
 
 def _noise_layer(analysis: Analysis, shown: View) -> list[Layer]:
@@ -332,6 +332,8 @@ def _double(analysis: Analysis, shown: View) -> Html:
         if not jpeg:
             down, across = analysis.grid
             answer += f" Its grid begins {down} rows down and {across} columns across."
+        if history.likely is None:
+            answer += " They are too faint to say where."
         if history.without is not None:
             answer += " One area lacks them: see “earlier compression” on the picture."
     best = max(history.frequencies, key=lambda one: one.gain)
@@ -490,7 +492,7 @@ def _about(analysis: Analysis, shown: View, digest: str) -> Html:
     if height * width > view.MOST_OF_MAP:
         notes.append("The noise residual is shown reduced.")
     if digest:
-        notes.append(f"SHA-256 of the file: {digest}.")
+        notes.append(Html(f"SHA-256 of the file: {html.name(digest)}"))
     notes.append(f"Written by hpc-deepfake inspect, version {__version__}. The page holds a copy "
                  "of the picture and of its metadata.")
     return join(paragraph(note) for note in notes)

@@ -30,6 +30,8 @@ LARGEST_STEP = 60  # of the first compression
 _SIGMA, _SIGMA_ONCE = 0.5, 0.3
 FOUND = 0.012  # gain, in nats for each coefficient, that counts
 FOUND_ALONE = 0.1  # the same for a picture that isn't a JPEG file
+LOCAL = 0.15  # from here the traces are clear enough to say where they are
+_LACKS = 0.3  # probability below which a block lacks the traces
 ENOUGH = 25  # gain, in nats, over all coefficients of a frequency
 _SHARES = np.linspace(0.05, 1, 20)
 _BINS = 120  # histogram bins on each side of zero
@@ -72,7 +74,7 @@ class Double:
         share: of the blocks that have its traces, median over the frequencies that show it.
         quality: of the IJG's table that fits the first steps best; None if none fits.
         likely: float32 (rows, columns) of blocks: probability, from 0 to 1, that a block has the
-            traces; None where nothing was found.
+            traces; None where nothing was found, or too little.
         without: bool, same shape: the largest area without traces, in a picture that has them;
             None if there is none of some size.
     """
@@ -113,6 +115,8 @@ def analyse(values: np.ndarray, shifted: np.ndarray, table: np.ndarray,
     if not found:
         return Double(results, gain, False, 0.0, None, None, None)
     share = float(np.median([result.share for result in clear]))
+    if gain < LOCAL:
+        return Double(results, gain, True, share, _quality(clear), None, None)
     likely = _likely(values, clear, share)
     if clipped is not None:
         likely[clipped] = 0.5
@@ -133,13 +137,13 @@ def _likely(values: np.ndarray, clear: list[Frequency], share: float) -> np.ndar
 
 
 def _without(likely: np.ndarray) -> np.ndarray | None:
-    mask = cv2.medianBlur((likely < 0.1).astype(np.uint8), 5)
+    mask = cv2.medianBlur((likely < _LACKS).astype(np.uint8), 5)
     count, labels, areas, _ = cv2.connectedComponentsWithStats(mask)
     if count < 2:
         return None
     largest = 1 + int(areas[1:, cv2.CC_STAT_AREA].argmax())
     area = np.asarray(labels == largest)
-    return area if area.sum() >= 24 and 0.006 <= area.mean() <= 0.7 else None
+    return area if area.sum() >= 24 and 0.01 <= area.mean() <= 0.7 else None
 
 
 def _quality(clear: list[Frequency]) -> int | None:

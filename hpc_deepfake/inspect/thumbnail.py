@@ -26,7 +26,7 @@ class Comparison:
         picture: reduced to its size.
         alike: correlation of their luminance, at most 1.
         local: largest mean difference of a small area, in levels.
-        share: ratio of the pictures' proportions, at most 1; 1: the same.
+        share: ratio of the proportions of both, at most 1; 1: the same.
         turned: quarter turns, clockwise, that the thumbnail needs.
     """
 
@@ -65,10 +65,23 @@ def compare(data: bytes, pixels: np.ndarray) -> Comparison | str:
 
 
 def _compare(small: np.ndarray, pixels: np.ndarray, turns: int) -> Comparison:
+    """The better comparison: with the whole picture, or with its middle in the thumbnail's
+    proportions, as some cameras cut it."""
     small = _without_bars(small)
     (rows, columns), (height, width) = small.shape[:2], pixels.shape[:2]
-    wanted, own = width / height, columns / rows
-    share = min(wanted, own) / max(wanted, own)
+    down = min(height, round(width * rows / columns))
+    across = min(width, round(height * columns / rows))
+    top, left = (height - down) // 2, (width - across) // 2
+    share = min(down / height, across / width)
+    whole = _beside(small, pixels, share, turns)
+    if share > 0.97 or share < 0.5:
+        return whole
+    middle = _beside(small, pixels[top:top + down, left:left + across], 1.0, turns)
+    return middle if middle.alike > whole.alike else whole
+
+
+def _beside(small: np.ndarray, pixels: np.ndarray, share: float, turns: int) -> Comparison:
+    rows, columns = small.shape[:2]
     reduced = cv2.resize(pixels, (columns, rows), interpolation=cv2.INTER_AREA)
     left, right = (cv2.GaussianBlur(cv2.cvtColor(one, cv2.COLOR_BGR2GRAY), (0, 0), 1)
                    for one in (small, reduced))

@@ -42,8 +42,15 @@ def image(jpeg: bytes, alternative: str, size: tuple[int, int] | None = None) ->
                 f'alt="{text(alternative)}"{place}>')
 
 
-def slider(picture: Html, layers: Sequence[Layer]) -> Html:
-    """The picture with its layers, the first one chosen. One on a page."""
+def slider(picture: Html, size: tuple[int, int], layers: Sequence[Layer]) -> Html:
+    """The picture with its layers, the first one chosen. One on a page.
+
+    Args:
+        picture: an ``img``.
+        size: its width and height in pixels. It is shown as large as the window, or, if that is
+            larger, at twice its size.
+        layers: what can lie on it.
+    """
     choices = join(Html(f'<label><input type="radio" name="layer" id="layer-{number}"'
                         f'{" checked" if number == 0 else ""}> {text(layer.name)}</label>')
                    for number, layer in enumerate(layers))
@@ -53,7 +60,9 @@ def slider(picture: Html, layers: Sequence[Layer]) -> Html:
                    for number, layer in enumerate(layers))
     return Html(f"""<div class="compare">
 <fieldset class="choices"><legend>On the picture</legend>{choices}</fieldset>
-<div class="window"><div class="stage">{picture}{tops}<div class="handle"></div></div></div>
+<div class="window">\
+<div class="stage" style="--w: {size[0]}; --h: {size[1]}">{picture}{tops}\
+<div class="handle"></div></div></div>
 <div class="controls"><label class="slide">picture <input type="range" min="0" max="100" \
 value="50" step="1" aria-label="Share of the picture, from the left, that nothing covers"> \
 map</label>
@@ -83,9 +92,11 @@ _STYLE = """
 .choices input { position: absolute; opacity: 0; inset: 0; margin: 0; cursor: pointer; }
 .window { overflow: auto; max-height: 88vh; background: var(--raised); border-radius: .4rem;
   display: flex; }
-.stage { position: relative; width: fit-content; margin: 0 auto; flex: none; max-width: 100%;
-  cursor: ew-resize; user-select: none; -webkit-user-select: none; }
-.stage > img { display: block; max-width: 100%; width: auto; height: auto; max-height: 88vh; }
+.stage { position: relative; margin: 0 auto; flex: none; cursor: ew-resize;
+  user-select: none; -webkit-user-select: none;
+  width: min(100%, calc(88vh * var(--w) / var(--h)),
+    max(calc(var(--w) * 1px), min(calc(var(--w) * 2px), 48rem))); }
+.stage > img { display: block; width: 100%; height: auto; }
 .stage > img, .top img { -webkit-user-drag: none; }
 .top { display: none; position: absolute; inset: 0; clip-path: inset(0 0 0 var(--at)); }
 .top img, .top svg { display: block; width: 100%; height: 100%; }
@@ -94,8 +105,7 @@ _STYLE = """
 .compare:has(.all:checked) { --at: 0% !important; }
 .compare:has(.all:checked) .handle { display: none; }
 .compare:has(.full:checked) .window { display: block; max-height: 92vh; }
-.compare:has(.full:checked) .stage, .compare:has(.full:checked) .stage > img { max-width: none;
-  max-height: none; }
+.compare:has(.full:checked) .stage { width: calc(var(--w) * 1px); }
 .controls { display: flex; flex-wrap: wrap; gap: .3rem 1.4rem; align-items: center;
   margin: .6rem 0 0; font-size: .9rem; }
 .slide { display: none; flex: 1 1 14rem; align-items: center; gap: .6rem; color: var(--soft); }
