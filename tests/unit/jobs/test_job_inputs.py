@@ -51,6 +51,7 @@ def submit(text: str, *more: str, scheduler: str = "slurm") -> int:
     ("preprocess PICTURES=/no", "PICTURES=/no: there is no such folder of pictures. Name"),
     ("preprocess PICTURES=x.h5", "no such folder of pictures in "),
     ("preprocess -- --authentic no --tampered pictures", "--authentic no: there is no such"),
+    ("preprocess -- --manifest no.csv", "--manifest no.csv: there is no such list of files in "),
     ("evaluate RUN=no", "RUN=no: there is no such run in "),
     ("evaluate RUN=run DATA=no.h5", "DATA=no.h5: there is no such data file"),
     ("compare DATA=no.h5", "DATA=no.h5: there is no such data file"),
