@@ -316,6 +316,12 @@ Path("stored.json").write_text(json.dumps(probabilities.tolist()))
         names, json.loads((folder / "stored.json").read_text()), strict=True)}
 
 
+def table_of(out: str) -> list[str]:
+    """Lines of a table without the model's caveats above it, and the notes on pictures."""
+    return [line for line in out.splitlines()
+            if not line.startswith("model: ") and not line.strip().startswith("- ")]
+
+
 def test_predict_agrees_with_the_data_file(run, data_file, pictures, answers, tmp_path):
     """To 1e-5, for every picture of the folder, in all three formats, with the verdict."""
     expected = stored(data_file, pictures, run, tmp_path)
@@ -336,7 +342,7 @@ def test_predict_agrees_with_the_data_file(run, data_file, pictures, answers, tm
 
     code, out, err = answers["table"]
     assert code == 0 and err.startswith("31 pictures, ")
-    head, *table = out.splitlines()
+    head, *table = table_of(out)
     assert head.split() == ["tampered", "verdict", "picture"] and len(table) == 31
     for line in table:
         score, verdict, path = line.split()
@@ -351,7 +357,10 @@ def test_difficult_names_and_unreadable_files(answers, form):
     with the reason; code 2 and a count at the end."""
     code, out, err = answers[form]
     assert code == 2, code
-    assert err.startswith("7 pictures, ") and err.endswith("\n2 of 9 could not be read\n")
+    left, counts, *known = err.removesuffix("\n2 of 9 could not be read\n").splitlines()
+    assert left == "note: beside the pictures left out: 1 hidden, 1 .txt"
+    assert counts.startswith("7 pictures, ") and len(known) == 1
+    assert known[0].startswith("used in training or like those that were: 7 of 7; ")
     assert "\x1b" not in out or "csv" in form  # a name can't send codes to the terminal
     if "json" in form:
         rows = [json.loads(line) for line in out.splitlines()]
@@ -364,7 +373,7 @@ def test_difficult_names_and_unreadable_files(answers, form):
         assert all((row["probability"] == "") == row["verdict"].startswith("not read")
                    for row in rows)
     else:
-        rows = out.splitlines()[1:]
+        rows = table_of(out)[1:]
         verdicts = {line.rpartition("/")[2]: line.split(None, 1)[1].partition("  ")[0]
                     for line in rows}
     assert len(rows) == 9
