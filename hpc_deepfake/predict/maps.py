@@ -139,7 +139,8 @@ def save(image: Image.Image, folder: Path, name: str) -> None:
         with whole(folder / name) as temporary:
             temporary.unlink(missing_ok=True)
             with open(temporary, "xb") as file:  # "x" follows no link
-                image.save(file, "PNG", optimize=True)
+                # a tenth of the time that the smallest file takes, for a tenth more of bytes
+                image.save(file, "PNG", compress_level=3)
     except OSError as error:
         raise InputError(f"cannot write {folder / name}: {error.strerror or error}") from None
 
