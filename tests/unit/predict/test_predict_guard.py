@@ -64,7 +64,8 @@ def test_no_verdict_on_other_pictures(card, folder, capsys) -> None:
     assert reasons[0] == [] and reasons[1] == ["the file is PNG, all training pictures are JPEG"]
     assert reasons[2] == ["20×20 pixels are few: training pictures have at least 100 a side"]
     assert reasons[3][0].startswith("nothing to see")
-    assert err.splitlines()[1].startswith("3 of 4 unlike the pictures that the model was trained")
+    assert err.splitlines()[1] == ("unlike the pictures that the model was trained on, so without "
+                                   "a verdict: 3 of 4")
     assert run("--format", "csv", folder) == 0
     listed = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert [row["verdict"] for row in listed] == [row["verdict"] for row in rows]
@@ -117,7 +118,7 @@ def test_pictures_that_were_trained_on_are_named(card, folder, tmp_path, monkeyp
              for row in map(json.loads, out.splitlines())}
     assert notes == {"b.png": notes["b.png"], "c.jpg": ["it was used for validation"], "d.jpg": [],
                      "z.jpg": ["it was trained on"], "z.tif": ["it was trained on"]}
-    assert err.splitlines()[-1].startswith(f"{4 if notes['b.png'] else 3} of 5 were used in trai")
+    assert f"those that were: {4 if notes['b.png'] else 3} of 5; " in err.splitlines()[-1]
     assert run(folder / "z.jpg") == 0
     assert capsys.readouterr().out.splitlines()[-1].strip() == "- it was trained on"
 
