@@ -16,7 +16,8 @@ The column "by texture" leaves out what the file says (format, size, quality, th
 pictures): what remains where photographs agree with the training pictures in all that.
 
 Photographs are not part of this project. What docs/predict.md shows was measured with
-https://github.com/BIDS/BSDS500 and https://github.com/EliSchwartz/imagenet-sample-images.
+https://github.com/BIDS/BSDS500, every fourth of https://github.com/EliSchwartz/imagenet-sample-images
+and https://github.com/ianare/exif-samples.
 """
 
 from __future__ import annotations
