@@ -15,6 +15,7 @@ from PIL import Image
 from targets import MIB, Target
 
 from hpc_deepfake.audit import facts
+from hpc_deepfake.inspect import metadata
 from preprocessing import ela, kinds, picture, streams, video
 from preprocessing import facts as heads
 from preprocessing.names import At, evenly
@@ -95,6 +96,7 @@ def read_picture(data: bytes, folder: Path) -> None:
     known = heads.of(data)
     assert known.format in heads.FORMATS and 0 <= known.quality <= 100
     heads.put(heads.empty(1), 0, known, heads.digest(data))
+    assert metadata.read(data).size == len(data)
     made = ela.features_of_file(os.fspath(path), ("ela", "raw", "gray_bits"), ela.Parameters())
     assert [one.shape for one in made] == [(ela.SIZE, ela.SIZE, 3)] * 3
 
