@@ -61,7 +61,8 @@ _STYLE = """
 .beside .grid > *, #jpeg-ghosts .grid > * { margin-bottom: .6rem; }
 .map { max-width: 30rem; margin-bottom: .8rem; }
 .map figcaption { margin-bottom: .4rem; }
-.map img, .maps img, .side img { display: block; width: 100%; height: auto; border-radius: 3px; }
+.map img, .maps img, .side img { display: block; width: 100%; height: auto; border-radius: 3px;
+  outline: 1px solid var(--line); }
 .maps figcaption { font-size: .85rem; margin-top: .25rem; }
 .side { display: grid; grid-template-columns: repeat(2, minmax(0, 16rem)); gap: .8rem;
   margin: .8rem 0; }
@@ -152,7 +153,7 @@ def _history_layers(analysis: Analysis, shown: View) -> list[Layer]:
             shown.map(_large(view.grey(history.likely, 0, 1), analysis)),
             "Traces of an earlier compression"), text(
                 "Probability that a block has the traces of the earlier compression: white has "
-                "them, black lacks them, grey can't be told (smooth places).")))
+                "them, black lacks them, grey can't be told (smooth, or as bright or dark as can be).")))
     return layers
 
 
