@@ -153,7 +153,7 @@ def _history_layers(analysis: Analysis, shown: View) -> list[Layer]:
             shown.map(_large(view.grey(history.likely, 0, 1), analysis)),
             "Traces of an earlier compression"), text(
                 "Probability that a block has the traces of the earlier compression: white has "
-                "them, black lacks them, grey can't be told (smooth, or clipped to black or white).")))
+                "them, black lacks them, grey can't be told (smooth, black or white places).")))
     return layers
 
 
