@@ -157,12 +157,14 @@ def found(worlds: Worlds,
     """The arrays that a program of tests/mpi computes on a number of ranks, by name.
 
     The program is given a file to write them into, and the other arguments. The same is run once
-    for all tests; on more ranks than the worlds have it is started by itself."""
+    for all tests; on more ranks than the worlds have it is started by itself. ``small`` as in
+    ``Worlds.run``."""
     @cache
-    def run(program: str, ranks: int, *arguments: str) -> dict[str, np.ndarray]:
+    def run(program: str, ranks: int, *arguments: str,
+            small: bool = False) -> dict[str, np.ndarray]:
         out = tmp_path_factory.mktemp("arrays") / "arrays.npz"
         if ranks <= 4:
-            answer = worlds.run(ranks, program, out, *arguments, cwd=out.parent)
+            answer = worlds.run(ranks, program, out, *arguments, cwd=out.parent, small=small)
             assert answer.code == 0, answer.output
         else:
             done = subprocess.run(

@@ -35,11 +35,12 @@ class Answer(NamedTuple):
 class World:
     """N ranks that run one program after the other."""
 
-    def __init__(self, ranks: int, strategy: str, folder: Path) -> None:
+    def __init__(self, ranks: int, strategy: str, size: str, folder: Path) -> None:
         self.ranks, self._folder, self._number = ranks, folder, 0
         self._errors = open(folder / "stderr", "w+")  # noqa: SIM115 (as long as the world lives)
         self._process = subprocess.Popen(
-            ["mpirun", "-np", str(ranks), sys.executable, PROGRAM, folder, strategy],
+            ["mpirun", "-np", str(ranks), sys.executable, PROGRAM, folder, strategy,
+             *size.split()],
             text=True,
             stdin=subprocess.PIPE, stdout=self._errors, stderr=subprocess.STDOUT, env=os.environ)
 
@@ -93,25 +94,27 @@ class World:
 
 
 class Worlds:
-    """The worlds of a test session, by number of ranks and by MPI's settings; one that a program
+    """The worlds of a test session, by number of ranks, MPI's settings and size; one that a program
     ended is made anew, and the one that wasn't used for longest makes room."""
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._made = folder, 0
-        self._worlds: dict[tuple[int, str], World] = {}
+        self._worlds: dict[tuple[int, str, str], World] = {}
 
     def run(self, ranks: int, program: str, *arguments: object, cwd: Path,
-            timeout: float = 600) -> Answer:
-        """As ``World.run``, on ``ranks`` of them; ``timeout`` in seconds of a usual machine."""
+            timeout: float = 600, small: bool = False) -> Answer:
+        """As ``World.run``, on ``ranks`` of them; ``timeout`` in seconds of a usual machine.
+        ``small``: with the network of ``mpi/small.py``."""
         # settings for large messages, with which Open MPI 4.1's all-to-all among three ranks was
         # seen to hang: only for strategies that train so, too
         polling = {"asynchronous.py", "meshes.py", "async", "mesh", "--mesh"}
-        kind = ranks, "mesh" if polling & {program, *map(str, arguments)} else "sync"
+        kind = (ranks, "mesh" if polling & {program, *map(str, arguments)} else "sync",
+                "small" if small else "")
         world = self._worlds.pop(kind, None)
         if world is None or not world.alive:
             self._make_room(ranks)
             self._made += 1
-            folder = self._folder / f"{ranks}-{kind[1]}-{self._made}"
+            folder = self._folder / "-".join([*filter(None, map(str, kind)), str(self._made)])
             folder.mkdir()
             world = World(*kind, folder)
         self._worlds[kind] = world  # the last one is that used last

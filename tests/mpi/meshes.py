@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import small
 
 from hpc_deepfake import strategies
 from hpc_deepfake.data.rows import share
@@ -93,7 +94,7 @@ def make(one: Case, settings: Settings, kind: type[Strategy] | None = None) -> S
 def mine(strategy: Strategy, rows: int, step: int, micro: int) -> list[Batch]:
     """This rank's share of a global batch of noise."""
     random = np.random.default_rng(step)
-    images = random.integers(0, 256, (rows, 128, 128, 3)).astype(np.uint8)
+    images = random.integers(0, 256, (rows, small.SIZE, small.SIZE, 3)).astype(np.uint8)
     labels = random.integers(0, 2, rows).astype(np.uint8)
     index, shares = strategy.share
     return [Batch(images[part], labels[part], dropout_seed(0, step * micro + place, index))

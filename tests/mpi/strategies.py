@@ -22,6 +22,7 @@ from hpc_deepfake.data.rows import share
 from hpc_deepfake.network import device
 from hpc_deepfake.network.settings import Settings
 from hpc_deepfake.strategies.layout import Layout
+from preprocessing.ela import SIZE
 
 COMM = MPI.COMM_WORLD
 LAYOUT = Layout(shard_group=int(sys.argv[3]) if len(sys.argv) > 3 else 0)
@@ -47,7 +48,7 @@ def pictures(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """A global batch of noise, which can't be learned: the losses stay large."""
     random = np.random.default_rng(seed)
     labels = random.integers(0, 2, rows).astype(np.uint8)
-    return random.integers(0, 256, (rows, 128, 128, 3)).astype(np.uint8), labels
+    return random.integers(0, 256, (rows, SIZE, SIZE, 3)).astype(np.uint8), labels
 
 
 def make(settings: Settings, kind: type[Sequential] = STRATEGY,

@@ -47,14 +47,26 @@ Run = Callable[..., dict[str, Trained]]
 
 
 @pytest.fixture(scope="module")
-def run(worlds: Worlds, data_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Train cases of asynchronous.py, by name."""
+def small_file(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As ``data_file``, for the network of small.py."""
+    out = tmp_path_factory.mktemp("small") / "features.h5"
+    subprocess.run(
+        [sys.executable, "-c", "import small, runpy; runpy.run_module('preprocessing', "
+         "run_name='__main__', alter_sys=True)", "--data", pictures, "--out", out, "--split",
+         "60/20/20"], check=True, capture_output=True, timeout=limit(120),
+        env={**os.environ, "PYTHONPATH": f"{PROGRAM.parent}:{ROOT}"})
+    return out
+
+
+@pytest.fixture(scope="module")
+def run(worlds: Worlds, small_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Train cases of asynchronous.py with a small network, by name."""
 
     def run(*words: str, ranks: int, strategy: str = "async", servers: int = 1,
             ) -> dict[str, Trained]:
         folder = tmp_path_factory.mktemp(strategy)
-        answer = worlds.run(ranks, "asynchronous.py", data_file, folder, strategy, servers, *words,
-                            cwd=folder)
+        answer = worlds.run(ranks, "asynchronous.py", small_file, folder, strategy, servers, *words,
+                            cwd=folder, small=True)
         assert answer.code == 0, answer.output
         return {word: Trained(
             read_lines(folder / word / "metrics.jsonl"),
@@ -137,12 +149,12 @@ def test_staleness_is_measured_and_bounded(run: Run) -> None:
 
 
 @pytest.mark.parametrize(("strategy", "ranks"), [("async", 3), ("local-sgd", 2)])
-def test_a_diverging_rank_ends_all(worlds: Worlds, data_file: Path, tmp_path: Path, strategy: str,
+def test_a_diverging_rank_ends_all(worlds: Worlds, small_file: Path, tmp_path: Path, strategy: str,
                                    ranks: int) -> None:
     """Servers too, in the same way; the step and the rank are those of the rank that had it first,
     although the others learn of it later. Nothing of it is kept."""
-    answer = worlds.run(ranks, "asynchronous.py", data_file, tmp_path, strategy, 1, "diverging",
-                        cwd=tmp_path)
+    answer = worlds.run(ranks, "asynchronous.py", small_file, tmp_path, strategy, 1, "diverging",
+                        cwd=tmp_path, small=True)
     assert answer.code == 0, answer.output
     run = tmp_path / "diverging"
     texts = [(run / f"diverged-{rank}").read_text() for rank in range(ranks)]
