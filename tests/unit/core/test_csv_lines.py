@@ -15,7 +15,7 @@ NAMES = ["plain.jpg", "a,b.jpg", 'a"b.jpg', "a\nb.jpg", "a\rb.jpg", "a\r\nb.jpg"
 
 @pytest.mark.parametrize("name", NAMES)
 def test_each_name_is_read_back(name):
-    """Also where Python's own writer with ``lineterminator="\\n"`` writes what no reader accepts."""
+    """Also where Python's writer with ``lineterminator="\\n"`` writes what no reader accepts."""
     out = io.StringIO(newline="")
     lines = csv_lines.writer(out)
     lines.writerow((name, 0.5, "last"))
