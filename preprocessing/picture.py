@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import os
 import stat
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Any, BinaryIO
@@ -19,7 +20,7 @@ from hpc_deepfake.core.log import log
 from hpc_deepfake.core.quiet import Captured
 from hpc_deepfake.core.text import printable
 from preprocessing import jpeg, kinds, reasons
-from preprocessing.boxes import sizes
+from preprocessing.boxes import IMIR, IROT, sizes, turns
 
 MAX_BYTES = 512 * 1024**2
 MAX_PIXELS = 120_000_000
@@ -27,7 +28,8 @@ MAX_SIDE = 65_500  # limit of libjpeg
 MAX_SCANS = 100  # of a JPEG file; each scan processes all pixels, however few bytes it has
 # EPS starts a program; MPO is a JPEG file that contains others
 FORMATS: tuple[str, ...] = ("JPEG", "PNG", "TIFF", "BMP", "DIB", "GIF", "WEBP", "JPEG2000")
-_HEIF = "HEIF"  # read by pillow-heif
+_HEIF = "HEIF"
+_PLUGINS = ("pi_heif", "pillow_heif")  # of Pillow for it; the second one has an encoder too
 _MAX_MODERN = 60_000_000  # pixels of these, whose decoders need twice the memory of the others
 _BOXED = ("AVIF", _HEIF)
 _MODERN = ("JPEG2000", *_BOXED)
@@ -48,10 +50,10 @@ _TURN_BACK = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
               4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
               6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE,
               8: Image.Transpose.ROTATE_270}
-# undoes what libheif applies: irot (degrees against the clock) and imir (axis), ISO/IEC 23008-12
-_UNDO = {("irot", 90): Image.Transpose.ROTATE_270, ("irot", 180): Image.Transpose.ROTATE_180,
-         ("irot", 270): Image.Transpose.ROTATE_90, ("imir", 0): Image.Transpose.FLIP_TOP_BOTTOM,
-         ("imir", 1): Image.Transpose.FLIP_LEFT_RIGHT}
+# undoes what libheif applies
+_UNDO = {(IROT, 1): Image.Transpose.ROTATE_270, (IROT, 2): Image.Transpose.ROTATE_180,
+         (IROT, 3): Image.Transpose.ROTATE_90, (IMIR, 0): Image.Transpose.FLIP_TOP_BOTTOM,
+         (IMIR, 1): Image.Transpose.FLIP_LEFT_RIGHT}
 
 
 class Rejected(Exception):
@@ -103,7 +105,7 @@ def decode(data: bytes, path: bytes | str | None = None) -> np.ndarray:
     JPEG's 8×8 grid.
 
     Complete 8-bit three-channel JPEG files are decoded by OpenCV, with the same pixels as Pillow in
-    less time; all other files by Pillow, HEIC by its plugin pillow-heif. Alpha is dropped, more
+    less time; all other files by Pillow, HEIC by its plugin pi-heif. Alpha is dropped, more
     bits are cut to 8, and of several pages or frames the first is used, or the primary one.
 
     Args:
@@ -162,7 +164,8 @@ def decode_with_pillow(data: bytes) -> np.ndarray:
                 inner = sizes(data) if image.format in _BOXED else []
                 for width, height in (image.size, *inner):
                     _check_size(width, height, most)
-                return _colours(image)
+                turned = turns(data) if image.format == _HEIF else []
+                return _colours(image, [_UNDO[turn] for turn in reversed(turned) if turn in _UNDO])
     except Rejected:
         raise
     except MemoryError:
@@ -177,7 +180,8 @@ def decode_with_pillow(data: bytes) -> np.ndarray:
 
 
 def of_image(image: Image.Image) -> np.ndarray:
-    """Pixels of an image that another program has opened or made by Pillow, as of ``decode``.
+    """Pixels of an image that another program has opened or made by Pillow, as of ``decode``; of a
+    HEIC whose pixels it has loaded, or of a frame that isn't the primary one, as displayed.
 
     Raises:
         Rejected: too large, no pixels, values without a fixed range, or a damaged file.
@@ -186,6 +190,10 @@ def of_image(image: Image.Image) -> np.ndarray:
     if image.mode == "F":
         raise Rejected(reasons.UNBOUNDED)
     try:
+        file = getattr(image, "fp", None)  # None: loaded
+        if image.format == _HEIF and file and image.info.get("primary"):
+            file.seek(0)
+            return decode(file.read())  # by itself: loading the image would turn it for good
         return _colours(image)
     except (OSError, SyntaxError, ValueError, MemoryError) as error:  # read from its file only now
         raise Rejected(" ".join(str(error).split()) or type(error).__name__) from None
@@ -195,7 +203,7 @@ def _unknown(start: bytes) -> str:
     """Why no reader of Pillow accepts a file that begins like this."""
     kind = kinds.of_content(start)
     if kind == kinds.HEIC and not _heif():
-        return "a HEIC picture, which needs another package: pip install pillow-heif"
+        return "a HEIC picture, which needs another package: pip install pi-heif"
     if kind == kinds.AVIF and "AVIF" not in FORMATS:
         return "an AVIF picture, which needs a newer Pillow: pip install 'pillow>=11.3'"
     if kind is None:
@@ -220,19 +228,23 @@ def opened(file: BinaryIO) -> Iterator[Image.Image]:
 
 @cache
 def _heif() -> bool:
-    """Whether Pillow has its plugin for HEIC, which is loaded now."""
-    try:
-        import pillow_heif
-    except ImportError:
-        return False
-    pillow_heif.register_heif_opener(decode_threads=1, thumbnails=False, depth_images=False,
-                                     aux_images=False)
-    return True
+    """Whether Pillow has a plugin for HEIC, which is loaded now."""
+    for name in _PLUGINS:
+        with suppress(ImportError):
+            importlib.import_module(name).register_heif_opener(
+                decode_threads=1, thumbnails=False, depth_images=False, aux_images=False)
+            return True
+    return False
 
 
-def _colours(image: Image.Image) -> np.ndarray:
+def _colours(image: Image.Image, turn_back: Sequence[Image.Transpose] = ()) -> np.ndarray:
     """Pixels of an opened file, blue-green-red; converted strip by strip, to need no second copy of
-    the whole picture."""
+    the whole picture.
+
+    Args:
+        image: not loaded yet, or loaded.
+        turn_back: undoes how loading turns it, except for TIFF, where it is known.
+    """
     tags: Mapping[int, Any] = getattr(image, "tag_v2", {})
     if _TIFF_TILE[0] in tags:  # a tile is decoded completely, even for a picture of one pixel
         _check_size(*(tags[tag] for tag in _TIFF_TILE))
@@ -241,8 +253,9 @@ def _colours(image: Image.Image) -> np.ndarray:
             raise Rejected(reasons.RAW)
         if image.mode in ("I", "F"):
             raise Rejected(reasons.UNBOUNDED)
+    if tags.get(_TIFF_ORIENTATION, 1) in _TURN_BACK:
+        turn_back = [_TURN_BACK[tags[_TIFF_ORIENTATION]]]
     shift = 4 if tags.get(reasons.BITS) == (12,) else 8
-    turn_back = _turns(image, tags)
     image.load()
     for turn in turn_back:
         image = image.transpose(turn)
@@ -259,16 +272,6 @@ def _colours(image: Image.Image) -> np.ndarray:
             strip = strip.convert("LA")
         pixels[top:end] = cv2.cvtColor(np.asarray(strip.convert("RGB")), cv2.COLOR_RGB2BGR)
     return pixels
-
-
-def _turns(image: Image.Image, tags: Mapping[int, Any]) -> list[Image.Transpose]:
-    """What undoes the rotation that loading an opened picture applies."""
-    if image.format != _HEIF:
-        turn = _TURN_BACK.get(tags.get(_TIFF_ORIENTATION, 1))
-        return [] if turn is None else [turn]
-    heif: Any = image
-    applied = heif._heif_file[heif.tell()]._c_image.transformations  # public nowhere
-    return [_UNDO[step] for step in reversed(applied) if step in _UNDO]
 
 
 def _check_size(width: int, height: int, most: int = MAX_PIXELS) -> None:

@@ -10,22 +10,23 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pillow_heif
 from mutations import damaged_bytes
 from PIL import Image
 from targets import MIB, Target
 
 from hpc_deepfake.audit import facts
 from hpc_deepfake.inspect import metadata
-from preprocessing import ela, kinds, picture, streams, video
+from preprocessing import ela, kinds, streams, video
 from preprocessing import facts as heads
 from preprocessing.names import At, evenly
 from preprocessing.picture import Rejected
 
 MARKERS = [b"\xff\xd8", b"\xff\xc0", b"\xff\xc2", b"\xff\xda", b"\xff\xd9", b"\xff\xc4",
            b"\xff\xe1", b"IHDR", b"IDAT", b"acTL", b"II*\0", b"MM\0*", b"VP8 ", b"VP8X", b"GIF89a"]
-BOXES_OF_PICTURES = [b"ispe", b"irot", b"imir", b"clap", b"iloc", b"iref", b"grid", b"av01",
-                     b"hvcC", b"ihdr", b"colr", b"pclr", b"jp2c", b"\xff\x51", b"\xff\x52",
-                     b"\xff\x90"]
+BOXES_OF_PICTURES = [b"ispe", b"irot", b"imir", b"clap", b"ipma", b"pitm", b"iloc", b"iref",
+                     b"grid", b"av01", b"hvcC", b"ihdr", b"colr", b"pclr", b"jp2c", b"\xff\x51",
+                     b"\xff\x52", b"\xff\x90"]
 HEADS = [b"<!DOCTYPE html>", b"<svg ", b"{}", b"version https://git-lfs.github.com/spec/v1\n",
          b"/annex/objects/", b"%PDF-", b"8BPS", b"P6\n#\n", b"\xff\xfea\0", b"PK\3\4", b"\0" * 99]
 BOXES = [b"moov", b"mdat", b"stsz", b"stco", b"stts", b"ftyp", b"free", b"idx1", b"RIFF", b"LIST",
@@ -35,7 +36,7 @@ BOXES = [b"moov", b"mdat", b"stsz", b"stco", b"stts", b"ftyp", b"free", b"idx1",
 @cache
 def pictures() -> list[bytes]:
     """A small picture in each format and mode that differs in decoding."""
-    picture._heif()  # for writing
+    pillow_heif.register_heif_opener()  # for writing
     noise = np.random.default_rng(0).integers(0, 256, (24, 32, 4), np.uint8)
     colour, made = Image.fromarray(noise[..., :3]), []
     for image, kind, how in [

@@ -9,46 +9,125 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
+import pillow_heif
 import pytest
 from PIL import Image
 from test_picture import encoded, png, scene, sized_jpeg, tiff
 
 from preprocessing import kinds, picture, streams, video
-from preprocessing.boxes import sizes
+from preprocessing.boxes import IMIR, IROT, sizes, turns
 from preprocessing.ela import Parameters, features
-from preprocessing.picture import Rejected, decode, opened, read
+from preprocessing.picture import Rejected, decode, of_image, opened, read
 
-picture._heif()  # Pillow's plugin, also for writing
+pillow_heif.register_heif_opener()  # for writing
+picture._heif()
 MODERN = {"HEIF": {"quality": -1, "chroma": 444}, "AVIF": {"quality": 100, "subsampling": "4:4:4"},
           "JPEG2000": {}}
-EXIF = {orientation: Image.Exif() for orientation in range(1, 9)}
-for orientation, exif in EXIF.items():
-    exif[0x0112] = orientation
+
+
+def exif(orientation: int) -> Image.Exif:
+    """A new one: writing AVIF takes the tag out."""
+    tags = Image.Exif()
+    tags[0x0112] = orientation
+    return tags
 
 
 def oriented(pixels: np.ndarray, orientation: int) -> Image.Image:
     """With the tag in the place from which each of Pillow's writers takes it."""
     image = Image.fromarray(pixels)
-    image.info["exif"] = EXIF[orientation].tobytes()
+    image.info["exif"] = exif(orientation).tobytes()
     return image
+
+
+@pytest.fixture(params=picture._PLUGINS)
+def plugin(request, monkeypatch):
+    """Each of Pillow's plugins for HEIC in turn reads."""
+    monkeypatch.setitem(Image.OPEN, "HEIF", Image.OPEN["HEIF"])
+    pytest.importorskip(request.param).register_heif_opener()
+    assert Image.OPEN["HEIF"][0].__module__.startswith(request.param)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["HEIF", "AVIF"])
-def test_modern_formats_have_the_stored_pixels(kind, orientation):
+def test_modern_formats_have_the_stored_pixels(plugin, kind, orientation):
     """Also where the container says how to turn them: libheif turns, and this is undone."""
     pixels = cv2.GaussianBlur(scene(70, 45), (0, 0), 2)
     image = oriented(pixels, orientation)
     data = encoded(image, kind, **MODERN[kind],
-                   **({"exif": EXIF[orientation]} if kind == "AVIF" else {}))
+                   **({"exif": exif(orientation)} if kind == "AVIF" else {}))
     assert (b"irot" in data or b"imir" in data) == (orientation > 1)
     decoded = decode(data)[..., ::-1].astype(int)
     assert decoded.shape == pixels.shape and np.abs(decoded - pixels).max() <= 4
     with opened(io.BytesIO(data)) as header:
         assert header.format == kind and sorted(header.size) == [45, 70]
+
+
+def turned() -> tuple[np.ndarray, bytes, int]:
+    """Pixels, a HEIC that says to turn and to mirror them, and the place of its ``ipma``."""
+    pixels = cv2.GaussianBlur(scene(70, 45), (0, 0), 2)
+    data = encoded(oriented(pixels, 5), "HEIF", **MODERN["HEIF"])
+    return pixels, data, data.index(b"ipma")
+
+
+def test_turns_are_undone_in_their_order(plugin):
+    """Mirrored first, which is another picture, and each of the two once more."""
+    pixels, data, at = turned()
+    assert turns(data) == [(IROT, 3), (IMIR, 1)]
+    first, second = data[at + 20:at + 22]  # the last of the seven properties
+    for order, expected in (((second, first), [(IMIR, 1), (IROT, 3)]),
+                            ((first, first), [(IROT, 3)] * 2), ((second, second), [(IMIR, 1)] * 2)):
+        other = data[:at + 20] + bytes(order) + data[at + 22:]
+        assert turns(other) == expected
+        decoded = decode(other)[..., ::-1].astype(int)
+        assert decoded.shape == pixels.shape and np.abs(decoded - pixels).max() <= 4
+
+
+def test_an_opened_heic_has_the_stored_pixels_each_time(plugin):
+    pixels, data, _ = turned()
+    with Image.open(io.BytesIO(data)) as image:
+        for _ in range(2):
+            assert np.array_equal(of_image(image), decode(data))
+        image.load()  # turns it
+        assert of_image(image).shape == (70, 45, 3)
+    frames = [Image.fromarray(pixels), oriented(pixels, 6)]
+    both = encoded(frames[0], "HEIF", save_all=True, append_images=frames[1:], primary_index=1)
+    with Image.open(io.BytesIO(both)) as image:
+        assert image.size == (45, 70) and of_image(image).shape == decode(both).shape == (45, 70, 3)
+        image.seek(0)
+        assert of_image(image).shape == (45, 70, 3)
+
+
+def box(kind: bytes, *content: bytes) -> bytes:
+    return struct.pack(">I4s", 8 + sum(map(len, content)), kind) + b"".join(content)
+
+
+@pytest.mark.parametrize("version", [0, 1])
+@pytest.mark.parametrize("wide", [0, 1])
+def test_turns_of_the_primary_item_alone(version, wide):
+    """In both forms of its number and both of the properties' numbers; the first bit of these says
+    that they are essential. What isn't there is left out, of whatever is cut off."""
+    name, number = (">H", ">I")[version], (">B", ">H")[wide]
+    essential = 1 << (15 if wide else 7)
+
+    def entry(item: int, *numbers: int) -> bytes:
+        return struct.pack(name, item) + bytes([len(numbers)]) + b"".join(
+            struct.pack(number, one) for one in numbers)
+
+    entries = [entry(6, 2), entry(7, 1, 3 | essential, 0, 99, 2, 5), entry(7, 4)]
+    known = [box(b"ispe", bytes(12)), box(b"imir", b"\xff"), box(b"irot", b"\xfe"),
+             box(b"irot", b"\1"), box(b"irot")]
+    head = bytes([version, 0, 0, wide])
+    data = box(b"ftyp", b"heic") + box(
+        b"meta", bytes(4), box(b"pitm", head[:3], b"\0", struct.pack(name, 7)),
+        box(b"iprp", box(b"ipco", *known), box(b"ipma", head, struct.pack(">I", 1), entry(5, 4)),
+            box(b"ipma", head, struct.pack(">I", 1 << 31), *entries)))
+    assert turns(data) == [(IROT, 2), (IMIR, 1)]
+    assert {str(turns(data[:end])) for end in range(len(data))} == {
+        str(turns(data)[:count]) for count in range(3)}
 
 
 @pytest.mark.parametrize("kind", MODERN)
@@ -142,8 +221,18 @@ def test_a_truncated_modern_picture_is_rejected():
 
 def test_without_its_package_heic_says_so(monkeypatch):
     monkeypatch.setattr(picture, "_heif", lambda: False)
-    with pytest.raises(Rejected, match="pip install pillow-heif"):
+    with pytest.raises(Rejected, match="pip install pi-heif"):
         decode(encoded(scene(64, 48), "HEIF"))
+
+
+@pytest.mark.parametrize("missing", [(), ("pi_heif",), picture._PLUGINS])
+def test_either_package_for_heic_will_do(monkeypatch, missing):
+    for name in picture._PLUGINS:
+        monkeypatch.setitem(sys.modules, name, None if name in missing else SimpleNamespace(
+            register_heif_opener=lambda name=name, **_: used.append(name)))
+    used: list[str] = []
+    assert picture._heif.__wrapped__() == bool(used)
+    assert used == [name for name in picture._PLUGINS if name not in missing][:1]
 
 
 OLD_PILLOW = """
