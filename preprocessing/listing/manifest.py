@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from hpc_deepfake.core import json_data
 from hpc_deepfake.core.errors import InputError, reason
 from hpc_deepfake.core.text import plural, printable
+from preprocessing import kinds
 from preprocessing.listing import parts, sets
 from preprocessing.listing.item import NO_PART, Item, encoded, folder
 from preprocessing.names import AUTHENTIC, PICTURES, TAMPERED, VIDEOS
@@ -58,55 +59,86 @@ def read(file: Path, root: Path) -> Read:
     """
     items: list[Item] = []
     masks: dict[bytes, bytes] = {}
-    problems: list[str] = []
-    count = 0
+    problems: list[tuple[int, str]] = []
     given = hashlib.sha256()
-    line_of: dict[bytes, int] = {}
+    line_of: dict[bytes, tuple[int, int]] = {}  # with the label
+    mask_on: dict[bytes, int] = {}  # first line that names a mask
     exists = _Existing(root)
     for line, row in _rows(file):
         try:
-            path = _path(row, "path", root)
-            if path in line_of:
-                raise _Problem(f"{_shown(path)} is also on line {line_of[path]}: keep one of them")
-            label = _label(row)
-            line_of[path] = line
-            if not exists(path):
-                raise _Problem(f"there is no file {_shown(path)}")
-            if not path.lower().endswith(PICTURES + VIDEOS):
-                raise _Problem(f"{_shown(path)} is not named like a picture or video: rename it, "
-                               "or take it out")
+            if isinstance(row, _Problem):
+                raise row
+            path, label = _path(row, "path", root), _label(row)
+            _once(path, label, line_of)
+            line_of[path] = line, label
+            _require(exists, path)
+            if (why := _unusable(os.path.join(os.fsencode(root), path))) is not None:
+                raise _Problem(f"{_shown(path)} is no picture or video: {why}")
             mask = _path(row, "mask", root) if _text(row, "mask") else b""
-            if mask and not exists(mask):
-                raise _Problem(f"there is no file {_shown(mask)}, the mask of {_shown(path)}")
+            if mask:
+                mask_on.setdefault(mask, line)
+                _require(exists, mask, f", the mask of {_shown(path)}")
             group, part = _text(row, "group"), _part(row)
         except _Problem as problem:
-            count += 1
-            if len(problems) < _MOST_ERRORS:
-                problems.append(f"line {line}: {problem}")
+            problems.append((line, str(problem)))
             continue
         keys = (f"manifest {group}",) if group else ()
         items.append(Item(path, label, b"", path, part, "manifest" if keys else "", keys))
         given.update(f"{group}\0{part}\0".encode("utf-8", "surrogatepass"))
         if mask and label == TAMPERED:
             masks[path] = mask
-    if count:
-        more = f"\n  and {count - len(problems):,} more" if count > len(problems) else ""
-        raise InputError(f"{plural(count, 'line')} of {file} can't be used (paths are relative to "
-                         f"{root}; another folder: --data DIR):\n  " + "\n  ".join(problems) + more)
+    problems += [(line_of[mask][0], f"{_shown(mask)} is also the mask of line {line}: take it out "
+                                    "of one of them")
+                 for mask, line in mask_on.items() if mask in line_of]
+    if problems:
+        shown = [f"line {line}: {text}" for line, text in sorted(problems)[:_MOST_ERRORS]]
+        more = f"\n  and {len(problems) - len(shown):,} more" * (len(problems) > len(shown))
+        raise InputError(f"{plural(len(problems), 'line')} of {file} can't be used (paths are "
+                         f"relative to {root}; another folder: --data DIR):\n  "
+                         + "\n  ".join(shown) + more)
     if not items:
         raise InputError(f"{file} lists no pictures: give a line for each, with path and label")
     plain = all(not item.keys and item.part == NO_PART for item in items)
     return Read(items, masks, "" if plain else given.hexdigest())
 
 
-def _rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Number and values of each line."""
+def _once(path: bytes, label: int, line_of: dict[bytes, tuple[int, int]]) -> None:
+    if path in line_of:
+        before, other = line_of[path]
+        raise _Problem(f"{_shown(path)} is also on line {before}"
+                       + (": keep one of them" if label == other else
+                          ", with the other label: keep the line whose label is right"))
+
+
+def _require(exists: _Existing, path: bytes, what: str = "") -> None:
+    if not exists(path):
+        slashes = path.replace(b"\\", b"/")
+        raise _Problem(f"there is no file {_shown(path)}{what}" + (
+            f", but {_shown(slashes)}: write / between folders, instead of \\"
+            if slashes != path and exists(slashes) else ""))
+
+
+def _unusable(path: bytes) -> str | None:
+    """Why a file isn't to be decoded; None if it is, as in a folder."""
+    if path.lower().endswith(PICTURES + VIDEOS):
+        return None
+    if os.path.isdir(path):
+        return "a folder: list the files in it, each on a line"
+    kind = kinds.of_file(path)
+    if kind.sort == kinds.OTHER:
+        return kind.text
+    return f"a file of another kind ({kind.text}): take it out" if kind.sort == kinds.BESIDE \
+        else None
+
+
+def _rows(file: Path) -> Iterator[tuple[int, dict[str, Any] | _Problem]]:
+    """Number and values of each line, or what is wrong with it."""
     try:
         with open(file, encoding="utf-8-sig", newline="") as stream:
             if file.suffix.lower() in (".jsonl", ".ndjson", ".json"):
                 for line, text in enumerate(stream, 1):
                     if text.strip():
-                        yield line, _object(file, line, text)
+                        yield line, _object(text)
                 return
             header = stream.readline()
             delimiter = max(_DELIMITERS, key=header.count)
@@ -118,29 +150,34 @@ def _rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                     f"{file} has no column {' and no column '.join(lacking)}: begin it with a line "
                     f"of the columns' names, like {','.join(COLUMNS)}, of which path and label are "
                     "required")
+            twice = [name for name in COLUMNS if names.count(name) > 1]
+            if twice:
+                raise InputError(f"{file} has the column {' and the column '.join(twice)} more "
+                                 "than once: keep one, and rename the others")
             reader = csv.reader(stream, delimiter=delimiter, strict=True)
-            for values in reader:
-                if any(map(str.strip, values)):
+            try:
+                for values in reader:
                     if len(values) > len(names):
-                        raise InputError(f"{file}, line {reader.line_num + 1}: {len(values)} "
-                                         f"values for {len(names)} columns: put values that "
-                                         f"contain '{delimiter}' in double quotes")
-                    yield reader.line_num + 1, dict(zip(names, values, strict=False))
-    except csv.Error as error:
-        raise InputError(f"{file}, line {reader.line_num + 1}: {error}; repair the line") from None
+                        yield reader.line_num + 1, _Problem(
+                            f"{len(values)} values for {len(names)} columns: put values that "
+                            f"contain '{delimiter}' in double quotes")
+                    elif any(map(str.strip, values)):
+                        yield reader.line_num + 1, dict(zip(names, values, strict=False))
+            except csv.Error as error:  # what follows can't be told apart
+                yield reader.line_num + 1, _Problem(f"{error}; repair the line")
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read the list {file}: {reason(error)}; check --manifest") \
             from None
 
 
-def _object(file: Path, line: int, text: str) -> dict[str, Any]:
+def _object(text: str) -> dict[str, Any] | _Problem:
     try:
         value = json_data.parse(text)
     except ValueError:
         value = None
     if not isinstance(value, dict):
-        raise InputError(f"{file}, line {line}: not a JSON object; give one on each line, like "
-                         + json.dumps({"path": "a/1.jpg", "label": "real"}))
+        return _Problem("not a JSON object; give one on each line, like "
+                        + json.dumps({"path": "a/1.jpg", "label": "real"}))
     return value
 
 

@@ -116,6 +116,10 @@ def scan_manifest(file: Path, data: Path | None = None, moments: Moments = _defa
     """
     root = file.parent if data is None else data
     found = manifest.read(file, root)
+    missing = {AUTHENTIC, TAMPERED} - {item.label for item in found.items}
+    if missing and not one_class:
+        raise InputError(f"no {LABELS[missing.pop()]} pictures in the list {file}: add lines of "
+                         "them, and check the labels of the others")
     listed = sets.Listed(found.items, found.masks, 0)
     catalogue = _catalogue({"": root.resolve()}, [listed], moments, group_by, [], one_class,
                            "manifest")

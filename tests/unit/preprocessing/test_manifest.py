@@ -81,14 +81,39 @@ def test_groups_and_parts_are_part_of_what_made_a_data_file(top):
     ("path,label,mask\nb/3.jpg,1,gt/9.png\n", "no file gt/9.png, the mask of b/3.jpg"),
     ("path,label,part\na/1.jpg,1,later\n", "part 'later' is unknown: give train"),
     ("path,label\na/1.jpg,1,2\n", "line 2: 3 values for 2 columns"),
-    ("path,label\na/1.jpg,real\na/2.jpg,0\n", "no tampered pictures"),
+    ("path,label\na/1.jpg,real\na/2.jpg,0\n", "no tampered pictures in the list"),
     ('path,label\n"a/1.jpg,1\n', "unexpected end of data; repair the line"),
-    ("path,label\nlist.csv,1\n", "is not named like a picture or video")])
+    ("path,label\nlist.csv,1\n", "list.csv is no picture or video: a file of another kind (.csv)"),
+    ("path,label\nb,1\n", "b is no picture or video: a folder: list the files in it"),
+    ("path,label\npack,1\n", "pack is no picture or video: a ZIP archive"),
+    ("path,label,Label\na/1.jpg,1,0\n", "the column label more than once"),
+    ("path,label\na/1.jpg,0\na/1.jpg,1\n", "line 3: a/1.jpg is also on line 2, with the other "
+                                           "label: keep the line whose label is right"),
+    ("path,label\na\\1.jpg,0\n", "no file a\\1.jpg, but a/1.jpg: write / between folders"),
+    ("path,label,mask\na/1.jpg,0,\nb/3.jpg,1,b/3.jpg\n",
+     "line 3: b/3.jpg is also the mask of line 3"),
+    ("path,label,mask\ngt/3.png,1,\na/1.jpg,0,gt/3.png\n",
+     "line 2: gt/3.png is also the mask of line 3")])
 def test_what_is_wrong_is_said_with_its_line(top, text, message):
     (top / "list.csv").write_text(text)
+    (top / "pack").write_bytes(b"PK\3\4")
     with pytest.raises(InputError) as caught:
         scan_manifest(top / "list.csv")
     assert message in str(caught.value)
+
+
+def test_a_picture_without_an_ending_is_one_in_a_list_too(top):
+    fill(top, {"photo": b"\x89PNG\r\n\x1a\n", "list.csv": "path,label\nphoto,0\nb/3.jpg,1\n"})
+    assert scan_manifest(top / "list.csv").paths == [b"photo", b"b/3.jpg"]
+
+
+@pytest.mark.parametrize(("name", "text"), [
+    ("list.csv", "path,label\na/1.jpg,0,x\na/8.jpg,1\na/9.jpg,1\n\"b/3.jpg,1\n"),
+    ("list.jsonl", '{\n[]\n{"path": "a/8.jpg", "label": 1}\n{"path": "a/9.jpg", "label": 1}\n')])
+def test_a_line_that_is_no_row_hides_no_others(top, name, text):
+    (top / name).write_text(text)
+    with pytest.raises(InputError, match=r"4 lines of (.|\n)*no file a/8\.jpg(.|\n)*a/9\.jpg"):
+        scan_manifest(top / name)
 
 
 @pytest.mark.parametrize(("text", "message"), [
