@@ -37,7 +37,7 @@ def frames(series: Sequence[Sequence[bytes]], pairs: int = PAIRS) -> bool | None
         other = files if alone else chosen[(number + 1) % len(chosen)]
         for at in np.unique(np.linspace(0, len(files) - 2, each, dtype=int)):
             far = (at + len(files) // 2) % len(files) if alone else at * len(other) // len(files)
-            first, second, third = (_thumbnail(name) for name in (files[at], files[at + 1],
+            first, second, third = (thumbnail(name) for name in (files[at], files[at + 1],
                                                                   other[far]))
             if first is None or second is None or third is None:
                 continue
@@ -51,7 +51,7 @@ def frames(series: Sequence[Sequence[bytes]], pairs: int = PAIRS) -> bool | None
     return bool(wins >= _FROM and half >= _HALF)
 
 
-def _thumbnail(name: bytes) -> np.ndarray | None:
+def thumbnail(name: bytes) -> np.ndarray | None:
     """Grey levels, float32 (16, 16); None if the file can't be used."""
     try:
         data = picture.read(name)

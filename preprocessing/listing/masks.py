@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from preprocessing.listing import alike
 from preprocessing.listing.item import folder, stem
 from preprocessing.names import VIDEOS, At
 
@@ -24,6 +25,14 @@ _PLACE = re.compile(
     rb"(?:.*[-_ .])?(?:" + _WORDS + rb"|annotations?|segmentations?|annots?)(?:[-_ .].*)?",
     re.DOTALL)
 _HINT = re.compile(rb"mask|msk|gt|truth|annot|segm", re.IGNORECASE)
+# what follows the name of a picture in that of its mask, such as DSC4Mask, where the content must
+# confirm it
+_REST = (rb"(?:[-_ .]*(?:" + _WORDS + rb"|truth|regions?|binary|bw|labels?|segm?|segment(?:ation)?"
+         rb"|annot(?:ation)?|map|diff))+[-_ ]?\d{0,2}")
+_BEGUN = re.compile(rb"(.+?)" + _REST, re.DOTALL)
+_ENDED = re.compile(rb"(?:mask|msk|gt)(.+)", re.DOTALL)
+_REST_HINT = re.compile(rb"m[as]s?k|gt|truth|region|bin|bw|label|seg|annot|map|diff", re.IGNORECASE)
+_COPY = 0.9  # correlation of the thumbnails of a picture and of a copy in another format
 _LOSSLESS = (b".png", b".bmp", b".gif", b".tif", b".tiff")
 # of several masks of a picture, that of the changed region comes first
 _LATER = re.compile(rb"donor|copy|paste|edge|inpaint_mask|segm")
@@ -36,12 +45,14 @@ class Candidate(NamedTuple):
         path: of the file.
         picture: stem of the picture that it may belong to, in lower case.
         why: what makes it a candidate: ``name``, ``place``, or ``pair`` (a picture of the same name
-            with another extension lies beside it).
+            with another extension lies beside it, or one whose name begins or ends its own).
+        beside: path of that picture of a ``pair``.
     """
 
     path: bytes
     picture: bytes
     why: str
+    beside: bytes = b""
 
 
 @cache
@@ -73,26 +84,39 @@ def candidates(paths: Sequence[bytes]) -> dict[bytes, Candidate]:
             elif is_place(folder(path)):
                 found[path] = in_place(path)
     for _, group in groupby(paths, lambda path: path.rpartition(b".")[0]):
-        same = list(group)
-        if len(same) > 1:
-            for path in same:
-                if path not in found and path.lower().endswith(_LOSSLESS):
-                    found[path] = Candidate(path, stem(path.lower()), "pair")
+        same = sorted(group, key=lambda path: path.lower().endswith(_LOSSLESS))
+        for path in same if len(same) > 1 else ():
+            if path not in found and path.lower().endswith(_LOSSLESS):
+                found[path] = Candidate(path, stem(path.lower()), "pair",
+                                        same[0] if path != same[0] else same[1])
+    named = [path for path in paths if path not in found
+             and _REST_HINT.search(path.rpartition(b"/")[2])]
+    if named:
+        pictures = {(folder(path), stem(path.lower())): path for path in paths}
+        for path in named:
+            name = stem(path.lower())
+            for match in (_BEGUN.fullmatch(name), _ENDED.fullmatch(name)):
+                beside = match and pictures.get((folder(path), match[1]))
+                if match and beside:
+                    found[path] = Candidate(path, match[1], "pair", beside)
+                    break
     return found
 
 
 def confirmed(found: Iterable[Candidate], paths: Iterable[bytes],
-              read: Callable[[bytes], bool | None], by_top: bool = True
-              ) -> tuple[list[Candidate], list[Candidate]]:
+              read: Callable[[bytes], bool | None], copy: Callable[[bytes, bytes], bool],
+              by_top: bool = True) -> tuple[list[Candidate], list[Candidate]]:
     """Which candidates are masks.
 
     A few files of each kind are looked at, and of small kinds all; where none can be read, name and
-    place decide. A file without them (``pair``) must look like a mask.
+    place decide. A file without them (``pair``) must look like a mask, and not like the picture
+    beside it: scanned documents are black and white too.
 
     Args:
         found: candidates of a data set.
         paths: of all its files.
         read: whether the file at a path has two values; None if it can't be read.
+        copy: whether two files show the same black and white picture.
         by_top: whether the top folders are classes, in which names may mean different things.
 
     Returns:
@@ -106,16 +130,21 @@ def confirmed(found: Iterable[Candidate], paths: Iterable[bytes],
         top = candidate.path.partition(b"/")[0] if by_top else b""
         place = next(filter(is_place, candidate.path.split(b"/")[:-1]), b"")
         kinds[top, candidate.why, place, candidate.picture in stems].append(candidate)
+
+    def is_mask(candidate: Candidate) -> bool | None:
+        answer = read(candidate.path)
+        return answer and not (candidate.why == "pair" and copy(candidate.path, candidate.beside))
+
     masks: list[Candidate] = []
     pictures: list[Candidate] = []
     for (_, why, *_), kind in kinds.items():
         default = why != "pair"
         if len(kind) <= _SAMPLE:
             for candidate in kind:
-                answer = read(candidate.path)
+                answer = is_mask(candidate)
                 (masks if (default if answer is None else answer) else pictures).append(candidate)
             continue
-        answers = [read(kind[at].path) for at in np.linspace(0, len(kind) - 1, _SAMPLE, dtype=int)]
+        answers = [is_mask(kind[at]) for at in np.linspace(0, len(kind) - 1, _SAMPLE, dtype=int)]
         known = [answer for answer in answers if answer is not None]
         (masks if (2 * sum(known) > len(known) if known else default) else pictures).extend(kind)
     return masks, pictures
@@ -140,6 +169,18 @@ def two_valued(path: bytes) -> bool | None:
     small = pixels[::across, ::down].reshape(-1, 3).astype(np.int16)
     pure = (small <= _NEAR) | (small >= small.max(0) - _NEAR)
     return bool(pure.all(1).mean() >= _PURE)
+
+
+def is_copy(path: bytes, other: bytes) -> bool:
+    """Whether two files show the same picture, of two values, such as a scanned document."""
+    if not two_valued(other):
+        return False
+    first, second = alike.thumbnail(path), alike.thumbnail(other)
+    if first is None or second is None:
+        return False
+    if not first.std() or not second.std():  # of one colour
+        return bool(np.abs(first - second).mean() < _NEAR)
+    return bool(np.corrcoef(first.ravel(), second.ravel())[0, 1] >= _COPY)
 
 
 def matched(masks: Iterable[Candidate], pictures: Iterable[bytes]) -> dict[bytes, bytes]:

@@ -220,6 +220,7 @@ def _masks(place: Place, paths: list[bytes], notes: list[str]) -> dict[bytes, ma
     top = os.fsencode(place.home)
     confirmed, rejected = masks.confirmed(
         found.values(), paths, lambda path: masks.two_valued(os.path.join(top, path)),
+        lambda path, other: masks.is_copy(os.path.join(top, path), os.path.join(top, other)),
         by_top=bool(place.classes))
     named = [candidate.path for candidate in rejected if candidate.why != "pair"]
     if named:

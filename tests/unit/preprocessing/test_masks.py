@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import cv2
+import numpy as np
 import pytest
 from picture_trees import fill, mask, scene
 
@@ -52,6 +53,36 @@ def test_photographs_named_like_masks_are_pictures(tmp_path):
         "fake/a.jpg": scene(5), "fake/a_mask.png": mask()}))
     assert counts(listing) == [5, 1, 1]
     assert "3 files named or placed like masks listed as pictures" in note(listing, "many colours")
+
+
+@pytest.mark.parametrize("name", ["1Mask.png", "1msk.bmp", "1_region.png", "maskOf1.png",
+                                  "1-binary.png", "mask1.png"])
+def test_a_name_that_begins_or_ends_with_that_of_a_picture_beside_it(tmp_path, name):
+    """Such names alone say nothing: the content must."""
+    files = {"real/1.jpg": scene(1), "fake/1.jpg": scene(2), "fake/Of1.jpg": scene(3)}
+    assert counts(scan(fill(tmp_path / "a", {**files, f"fake/{name}": mask()}))) == [1, 2, 1]
+    assert counts(scan(fill(tmp_path / "b", {**files, f"fake/{name}": scene(4)}))) == [1, 3, 0]
+
+
+def page(number: int) -> np.ndarray:
+    """A scanned page, black on white, uint8 (120, 90, 3)."""
+    lines = np.random.default_rng(number).integers(30, 90, 12)
+    pixels = np.full((120, 90, 3), 255, np.uint8)
+    for line, length in enumerate(lines):
+        pixels[8 * line + 10, 5:length] = 0
+    return pixels
+
+
+def test_copies_of_scanned_documents_are_pictures(tmp_path):
+    """Black on white, as JPEG and PNG: not masks of each other; a document's mask is one."""
+    files = {f"{label}/{at}.{ending}": page(at) for label in ("real", "fake") for at in range(4)
+             for ending in ("jpg", "png")}
+    blank = {f"{label}/blank.{ending}": np.full((9, 9, 3), 255, np.uint8)
+             for label in ("real", "fake") for ending in ("jpg", "png")}
+    assert counts(scan(fill(tmp_path, {**files, **blank}))) == [10, 10, 0]
+    for at in range(4):
+        fill(tmp_path, {f"fake/{at}.png": mask(at)})
+    assert counts(scan(tmp_path)) == [10, 6, 4]
 
 
 def test_of_many_files_a_sample_decides(tmp_path):
