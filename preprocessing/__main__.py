@@ -154,6 +154,8 @@ def _prepare(ranks: int, options: Namespace, catalogue: Catalogue) -> store.Head
     if catalogue.parts is not None and (options.split or _older(header)):
         log.info(f"note: the split {options.split or SPLIT} replaces the author's")
         catalogue = replace(catalogue, parts=None)
+    elif catalogue.parts is not None:
+        log.info("note: the author's split is kept; --split P/P[/P] replaces it")
     parameters = ela.Parameters(options.quality, reencode=options.reencode)
     recipe = store.Recipe(
         tuple(sorted(set(options.features))), parameters, *_split_of(options, catalogue),
@@ -172,8 +174,9 @@ def _prepare(ranks: int, options: Namespace, catalogue: Catalogue) -> store.Head
     counts = " + ".join(f"{(catalogue.labels == label).sum():,} {name}"
                         for label, name in enumerate(LABELS))
     groups = np.array(header.array("group"))
-    print(f"{len(catalogue):,} images ({counts}) in {int(groups.max()) + 1:,} groups of common "
-          f"source; {', '.join(recipe.features)} on {plural(ranks, 'rank')} → {out}", flush=True)
+    print(f"{plural(len(catalogue), 'image')} ({counts}) in "
+          f"{plural(int(groups.max()) + 1, 'group')} of common source; "
+          f"{', '.join(recipe.features)} on {plural(ranks, 'rank')} → {out}", flush=True)
     if np.array_equal(groups, catalogue.groups):
         print(f"groups: {catalogue.grouped()}", flush=True)
     return header
@@ -248,7 +251,7 @@ def _check_place(options: Namespace) -> None:
             f", and the folder of pictures with --data, like --data {shlex.quote(str(out))}"
         raise InputError(f"--out {out} is a folder: name the data file to write, like "
                          f"--out {shlex.quote(str(out / 'features.h5'))}{pictures}")
-    if data is not None and data.is_file():
+    if data is not None and os.path.isfile(data):
         raise InputError(f"--data {data} is a file: name the folder of pictures with --data, and "
                          "the data file to write with --out")
 

@@ -44,18 +44,19 @@ def scan(data: Path, moments: Moments = _default_moments, one_class: bool = Fals
     Raises:
         InputError: there is no such folder, no data set in it, or only one class.
     """
-    if not data.is_dir():
+    if not os.path.isdir(data):
         raise InputError(f"there is no folder of pictures '{data}'. {_sample_advice(data)}")
     notes: list[str] = []
     places = list(sets.search(data, notes, set()))
     if one_class and not places:
         places = list(sets.search(data, notes, set(), classes=any))
-    real = [place for place in places if not (place.home / SAMPLE_MARK).exists()]
+    real = [place for place in places if not os.path.exists(place.home / SAMPLE_MARK)]
     if real and len(real) < len(places):
         notes.append("generated sample data left out, since there are other pictures")
         places = real
-    seen: set[tuple[int, int]] = set()
-    listed = [sets.listed(place, notes, seen) for place in places]
+    seen: walk.Seen = set()
+    owners = sets.owners_of(places)
+    listed = [sets.listed(place, notes, seen, owners) for place in places]
     if not any(each.items for each in listed):
         raise InputError(_nothing(data, notes))
     return _catalogue({"": data.resolve()}, listed, moments, group_by, notes, one_class)
@@ -81,16 +82,22 @@ def scan_pair(authentic: Path | None, tampered: Path | None, moments: Moments = 
     roots: dict[str, Path] = {}
     notes: list[str] = []
     listed: list[sets.Listed] = []
-    seen: set[tuple[int, int]] = set()
+    seen: walk.Seen = set()
+    names: dict[int, list[str]] = {}
     for label, place in ((AUTHENTIC, authentic), (TAMPERED, tampered)):
         if place is None:
             continue
-        if not place.is_dir():
+        if not os.path.isdir(place):
             raise InputError(f"there is no folder of {LABELS[label]} pictures '{place}': "
                              f"check --{LABELS[label]}")
-        inside = sets.class_folders(walk.subfolders(place, notes))[label]
+        names[label] = sets.class_folders(walk.subfolders(place, notes))[label] or [""]
+    given = [(label, place) for label, place in ((AUTHENTIC, authentic), (TAMPERED, tampered))
+             if place]
+    owners = sets.owners_of(sets.Place(place, b"", {label: names[label]}, [])
+                            for label, place in given)
+    for label, place in given:
         found = [sets.pictures_of(place / name, os.fsencode(os.path.join(LABELS[label], name, "")),
-                                  label, notes, seen) for name in inside or [""]]
+                                  label, notes, seen, owners) for name in names[label]]
         if not any(each.items for each in found):
             raise InputError(f"no pictures in the folder of {LABELS[label]} ones, '{place}': "
                              f"check --{LABELS[label]}")
@@ -120,7 +127,7 @@ def scan_manifest(file: Path, data: Path | None = None, moments: Moments = _defa
     if missing and not one_class:
         raise InputError(f"no {LABELS[missing.pop()]} pictures in the list {file}: add lines of "
                          "them, and check the labels of the others")
-    listed = sets.Listed(found.items, found.masks, 0)
+    listed = sets.Listed(found.items, found.masks, [])
     catalogue = _catalogue({"": root.resolve()}, [listed], moments, group_by, [], one_class,
                            "manifest")
     return replace(catalogue, given=found.given)
@@ -156,13 +163,13 @@ def _catalogue(roots: dict[str, Path], listed: Sequence[sets.Listed], moments: M
                          + ": add a folder of them beside the others, or give one folder for each "
                          "class with --authentic DIR --tampered DIR")
     masks = {path: mask for each in listed for path, mask in each.masks.items()}
-    left = sum(each.left for each in listed)
+    left = [path for each in listed for path in each.left]
     if masks or left:
-        notes.append(
-            f"{plural(len(masks) + left, 'ground-truth mask')}, not counted as pictures: "
-            f"{len(masks):,} of tampered pictures" + (f" ({some([*masks.values()], 1)})"
-                                                      if masks else "")
-            + (f", {left:,} others" if left else ""))
+        kinds = [f"{count} ({some(paths, 1)})" for count, paths in (
+            (f"{len(masks):,} of tampered pictures", [*masks.values()]),
+            (plural(len(left), "other"), left)) if paths]
+        notes.append(f"{plural(len(masks) + len(left), 'ground-truth mask')}, not counted as "
+                     f"pictures: {', '.join(kinds)}")
     items, parts_found = _parts(items, parts_from, notes)
     keys = groups.keys_of(items, partial(locate, roots), group_by)
     notes += keys.notes
@@ -193,7 +200,8 @@ def _rows(items: Sequence[Item], roots: dict[str, Path], moments: Moments,
         top = item.path[:len(item.path) - len(item.inside)].rstrip(b"/")
         videos.setdefault(top, []).append(len(frames))
         paths += [frame_path(item.path, moment) for moment in frames]
-    notes += [f"{os.fsdecode(locate(roots, top))}: {sum(rows):,} frames of {len(rows):,} videos"
+    notes += [(f"{os.fsdecode(top)}: " if top else "")
+              + f"{plural(sum(rows), 'frame')} of {plural(len(rows), 'video')}"
               for top, rows in videos.items()]
     return paths, counts
 
@@ -205,7 +213,7 @@ def _parts(items: list[Item], parts_from: str,
     present = set(found.tolist()) - {NO_PART}
     if not present or (parts_from == "folder" and len(present) < 2):
         return items, None
-    notes.append(f"the author's split, by {parts_from}, is kept unless --split is given: "
+    notes.append(f"the author's split, by {parts_from}: "
                  + ", ".join(f"{int((found == part).sum()):,} {parts.names_of({part}) or 'in none'}"
                              for part in sorted({*present, *found.tolist()})) + " (files)")
     return items, found

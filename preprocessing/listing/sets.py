@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -57,12 +57,12 @@ class Listed(NamedTuple):
     Attributes:
         items: pictures and videos.
         masks: mask of each tampered picture that has one, paths relative to the root.
-        left: number of other masks.
+        left: other masks.
     """
 
     items: list[Item]
     masks: dict[bytes, bytes]
-    left: int
+    left: list[bytes]
 
 
 def label_of(name: str) -> int | None:
@@ -85,7 +85,11 @@ def search(folder: Path, notes: list[str], seen: walk.Seen, prefix: bytes = b"",
            ) -> Iterator[Place]:
     """The data sets in ``folder`` and up to ``DEPTH`` levels below: folders that contain both
     classes, or with ``any`` one of them, or have one of ``LAYOUTS``."""
-    if not walk.is_new(folder, seen):
+    try:
+        if not walk.is_new(folder, seen):
+            return
+    except OSError as error:
+        notes.append(f"{folder} left out: {error.strerror}")
         return
     names = [name for name in walk.subfolders(folder, notes) if not name.startswith(".")]
     folders = class_folders(names)
@@ -113,8 +117,20 @@ def search(folder: Path, notes: list[str], seen: walk.Seen, prefix: bytes = b"",
                           part if below == NO_PART else below, classes)
 
 
-def listed(place: Place, notes: list[str], seen: walk.Seen) -> Listed:
-    """The pictures, videos and masks of a data set, in a fixed order."""
+def owners_of(places: Iterable[Place]) -> dict[walk.Key, int]:
+    """The label of the folder of each class."""
+    owners: dict[walk.Key, int] = {}
+    for place in places:
+        for label, names in place.classes.items():
+            for name in names:
+                owners.setdefault(walk.key_of(place.home / name), label)
+    return owners
+
+
+def listed(place: Place, notes: list[str], seen: walk.Seen,
+           owners: Mapping[walk.Key, int]) -> Listed:
+    """The pictures, videos and masks of a data set, in a fixed order; ``owners`` are those of all
+    data sets, whose classes may lie within each other through links."""
     if place.reader:
         return _read(place, place.reader, notes, seen)
     found: list[tuple[bytes, int, int]] = []  # path below home, label, length of the class folder
@@ -122,7 +138,7 @@ def listed(place: Place, notes: list[str], seen: walk.Seen) -> Listed:
         for name in names:
             top = os.fsencode(name) + b"/"
             found += [(top + path, label, len(top))
-                      for path in walk.media(place.home / name, notes, seen)]
+                      for path in walk.media(place.home / name, notes, seen, label, owners)]
     gt = _masks(place, [path for path, _, _ in found], notes)
     items = [Item(place.prefix + path, label, place.prefix, path[length:], place.part)
              for path, label, length in found if path not in gt]
@@ -136,7 +152,7 @@ def listed(place: Place, notes: list[str], seen: walk.Seen) -> Listed:
 
 
 def pictures_of(folder: Path, prefix: bytes, label: int, notes: list[str],
-                seen: walk.Seen) -> Listed:
+                seen: walk.Seen, owners: Mapping[walk.Key, int]) -> Listed:
     """The pictures and videos of a folder of one class.
 
     Args:
@@ -145,9 +161,10 @@ def pictures_of(folder: Path, prefix: bytes, label: int, notes: list[str],
         label: of its pictures.
         notes: gets remarks for the user.
         seen: folders visited so far.
+        owners: label of the folder of each class.
     """
     place = Place(folder, prefix, {}, [])
-    paths = walk.media(folder, notes, seen)
+    paths = walk.media(folder, notes, seen, label, owners)
     gt = _masks(place, paths, notes)
     items = [Item(prefix + path, label, b"", path) for path in paths if path not in gt]
     if _DEFACTO.fullmatch(folder.name):
@@ -170,7 +187,7 @@ def _defacto(item: Item) -> Item:
 
 def _read(place: Place, reader: Reader, notes: list[str], seen: walk.Seen) -> Listed:
     """The data set of a published layout."""
-    seen.discard(_key(place.home))  # `search` has looked at it, but not listed it
+    seen.discard(walk.key_of(place.home))  # `search` has looked at it, but not listed it
     paths = walk.media(place.home, notes, seen)
     items: list[Item] = []
     gt: dict[bytes, bytes] = {}
@@ -203,13 +220,9 @@ def _read(place: Place, reader: Reader, notes: list[str], seen: walk.Seen) -> Li
                      + ", ".join(f"{count} in {name}" for name, count in others.most_common(3))
                      + ")")
     by_name = _with_masks(place, items, list(known.values()))
-    return by_name._replace(masks={**by_name.masks, **gt}, left=len(known) - len(
-        {*by_name.masks.values(), *gt.values()} & {place.prefix + path for path in known}))
-
-
-def _key(folder: Path) -> tuple[int, int]:
-    status = os.stat(folder)
-    return status.st_dev, status.st_ino
+    used = {*by_name.masks.values(), *gt.values()}
+    return by_name._replace(masks={**by_name.masks, **gt}, left=[
+        path for path in (place.prefix + path for path in known) if path not in used])
 
 
 def _masks(place: Place, paths: list[bytes], notes: list[str]) -> dict[bytes, masks.Candidate]:
@@ -232,5 +245,6 @@ def _masks(place: Place, paths: list[bytes], notes: list[str]) -> dict[bytes, ma
 def _with_masks(place: Place, items: list[Item], found: list[masks.Candidate]) -> Listed:
     tampered = [item.path[len(place.prefix):] for item in items if item.label == TAMPERED]
     of = masks.matched(found, tampered) if found else {}
+    used = set(of.values())
     return Listed(items, {place.prefix + path: place.prefix + mask for path, mask in of.items()},
-                  len(found) - len(set(of.values())))
+                  [place.prefix + each.path for each in found if each.path not in used])

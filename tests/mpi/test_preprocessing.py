@@ -243,7 +243,7 @@ def test_folders_as_they_come_at_any_number_of_ranks(pictures, tmp_path):
     many = preprocess("--data", data, "--out", "3.h5", ranks=3, cwd=tmp_path)
     assert (tmp_path / "1.h5").read_bytes() == (tmp_path / "3.h5").read_bytes()
     for done in (alone, many):
-        assert "author's split, by folder, is kept unless --split is given: 13 train, 13 test" in \
+        assert "author's split, by folder: 13 train, 13 test" in \
             done.stderr
         assert "1 group of common source is in several parts" in done.stderr
         assert "4 files in 2 sets of the same bytes" in done.stderr

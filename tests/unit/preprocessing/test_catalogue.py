@@ -163,7 +163,7 @@ def test_a_video_is_as_many_rows_as_it_has_moments(small):
     assert listing.groups.tolist() == [0, 1, 1, 2, 2, 1, 1, 3, 3]
     assert calls == [os.fsencode(top / "real" / "clip.MP4"), os.fsencode(top / "real/other.avi"),
                      os.fsencode(top / "fake/clip.mp4"), os.fsencode(top / "fake/z.mkv")]
-    assert f"{top / 'real'}: 4 frames of 2 videos" in listing.notes
+    assert "real: 4 frames of 2 videos" in listing.notes
     pair = scan_pair(top, top, moments)
     assert [path.partition(b"/")[2] for path in pair.paths] == listing.paths
     assert np.array_equal(pair.groups, listing.groups)

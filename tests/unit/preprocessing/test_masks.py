@@ -138,8 +138,8 @@ def test_masks_of_authentic_pictures_are_left_out(tmp_path):
         "4cam_auth/a.tif": None, "4cam_auth/edgemask/a_edgemask.jpg": mask(),
         "4cam_splc/b.tif": None, "4cam_splc/edgemask/b_edgemask_3.jpg": mask()}))
     assert counts(listing) == [1, 1, 1]
-    assert "1 of tampered pictures (4cam_splc/edgemask/b_edgemask_3.jpg), 1 others" in \
-        note(listing, "masks")
+    assert ("1 of tampered pictures (4cam_splc/edgemask/b_edgemask_3.jpg), "
+            "1 other (4cam_auth/edgemask/a_edgemask.jpg)") in note(listing, "masks")
 
 
 @pytest.mark.parametrize(("name", "is_one"), [
