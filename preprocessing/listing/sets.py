@@ -102,7 +102,7 @@ def search(folder: Path, notes: list[str], seen: walk.Seen, prefix: bytes = b"",
         yield Place(folder, prefix, folders, places, part=part)
         return
     for layout in LAYOUTS:
-        reader = layout(folder, names)
+        reader = layout(folder, names, notes)
         if reader:
             yield Place(folder, prefix, {}, [], reader, part)
             return
@@ -188,10 +188,10 @@ def _defacto(item: Item) -> Item:
 def _read(place: Place, reader: Reader, notes: list[str], seen: walk.Seen) -> Listed:
     """The data set of a published layout."""
     seen.discard(walk.key_of(place.home))  # `search` has looked at it, but not listed it
-    paths = walk.media(place.home, notes, seen)
+    paths = walk.media(place.home, notes, seen, used=reader.lists)
     items: list[Item] = []
     gt: dict[bytes, bytes] = {}
-    others: Counter[str] = Counter()
+    others: list[bytes] = []
     verdicts = {path: reader.verdict(path) for path in paths}
     unnamed = [path for path in paths if not verdicts[path]] if reader.named else paths
     known = _masks(place, unnamed, notes)
@@ -201,7 +201,7 @@ def _read(place: Place, reader: Reader, notes: list[str], seen: walk.Seen) -> Li
         if path in known:
             continue
         if verdict is None:
-            others[os.fsdecode(path.rpartition(b"/")[0]) or "."] += 1
+            others.append(path)
             continue
         items.append(Item(place.prefix + path, verdict.label, place.prefix, path, place.part,
                           reader.name, verdict.keys))
@@ -209,16 +209,19 @@ def _read(place: Place, reader: Reader, notes: list[str], seen: walk.Seen) -> Li
         if mask in present:
             gt[place.prefix + path] = place.prefix + mask
     items.sort(key=lambda item: item.label)  # as of other data sets, the authentic ones first
-    notes.append(f"{place.home}: read as {reader.name}")
+    tampered = sum(item.label == TAMPERED for item in items)
+    notes.append(f"{place.home}: read as {reader.name}"
+                 + (f", {reader.guess}: {tampered:,}" if reader.guess else ""))
     missing = [path for path in reader.named if path not in present]
     if missing:
-        notes.append(f"{place.home}: {plural(len(missing), 'file')} that {reader.name}'s list "
-                     f"names not there: {some(missing)}")
+        notes.append(f"{place.home}: {plural(len(missing), 'file')} of {reader.name}'s list "
+                     f"{'is' if len(missing) == 1 else 'are'} missing: {some(missing)}")
     if others:
-        notes.append(f"{place.home}: {plural(others.total(), 'picture')} left out, not in "
-                     f"{reader.name}'s classes ("
-                     + ", ".join(f"{count} in {name}" for name, count in others.most_common(3))
-                     + ")")
+        folders = Counter(os.fsdecode(path.rpartition(b"/")[0]) or "the top" for path in others)
+        notes.append(f"{place.home}: {plural(len(others), 'file')} left out, {reader.others} "
+                     f"({some(others)}" + (": " + ", ".join(
+                         f"{count:,} in {name}" for name, count in folders.most_common(3))
+                         + " …" * (len(folders) > 3)) * (len(others) > 3) + ")")
     by_name = _with_masks(place, items, list(known.values()))
     used = {*by_name.masks.values(), *gt.values()}
     return by_name._replace(masks={**by_name.masks, **gt}, left=[

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import NoReturn
 
@@ -45,7 +45,7 @@ def key_of(folder: Path | bytes) -> Key:
 
 
 def media(folder: Path, notes: list[str], seen: Seen, label: int | None = None,
-          owners: Mapping[Key, int] | None = None) -> list[bytes]:
+          owners: Mapping[Key, int] | None = None, used: Collection[bytes] = ()) -> list[bytes]:
     """Pictures, masks and videos below ``folder``, relative to it, sorted by their bytes.
 
     Args:
@@ -54,6 +54,7 @@ def media(folder: Path, notes: list[str], seen: Seen, label: int | None = None,
         seen: folders visited so far; each is listed once.
         label: of the class whose folder it is; None if it is none.
         owners: label of the folder of each class.
+        used: other files that are read, relative to ``folder``: no remark about them.
 
     Raises:
         InputError: a folder can't be listed.
@@ -79,8 +80,9 @@ def media(folder: Path, notes: list[str], seen: Seen, label: int | None = None,
         watchdog.advance()
         inside = current[len(top):].lstrip(b"/")
         for name in files:
-            if not left.takes(os.path.join(current, name)):
-                found.append(inside + b"/" + name if inside else name)
+            path = inside + b"/" + name if inside else name
+            if path not in used and not left.takes(os.path.join(current, name)):
+                found.append(path)
     notes += [f"{folder}: {note}" for note in left.notes()]
     return sorted(found)
 

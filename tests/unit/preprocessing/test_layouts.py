@@ -67,6 +67,18 @@ def test_imd_2020(tmp_path):
     assert listing.grouped() == "8 images in 4 groups by IMD2020"
 
 
+def test_folders_without_an_original_are_not_imds(tmp_path):
+    """Any laboratory may name pictures so: the note says what was made of them."""
+    files = {f"case{at}/{name}.jpg": scene(at) for at in range(3) for name in ("a_orig", "other")}
+    listing = scan(fill(tmp_path, {**files, "none/a.jpg": scene(7), "none/b.jpg": scene(8),
+                                   "loose.jpg": scene(9)}))
+    assert len(listing) == 6 and listing.labels.sum() == 3
+    text = "\n".join(listing.notes)
+    assert "read as IMD2020, so each picture beside one named …_orig counts as tampered: 3" in text
+    assert ("3 files left out, in no folder with a picture named …_orig "
+            "(loose.jpg, none/a.jpg, none/b.jpg)") in text
+
+
 def test_nist_16(tmp_path):
     """The tables decide, over several tasks; other pictures are no class."""
     header = "TaskID|ProbeFileID|ProbeFileName|ProbeMaskFileName|BaseFileName|IsTarget\n"
@@ -88,8 +100,9 @@ def test_nist_16(tmp_path):
     assert listing.masks == {b"probe/NC2016_1.jpg": b"reference/manipulation/mask/m1.png",
                              b"probe/NC2016_3.jpg": b"reference/splice/mask/m3.png"}
     text = "\n".join(listing.notes)
-    assert "1 file that NIST16's list names not there: probe/NC2016_4.jpg" in text
-    assert "2 pictures left out, not in NIST16's classes" in text and "in world" in text
+    assert "1 file of NIST16's list is missing: probe/NC2016_4.jpg" in text
+    assert "2 files left out, not in its tables (probe/NC2016_5.jpg, world/NC2016_9.jpg)" in text
+    assert ".csv" not in text, "the tables, which are read"
 
 
 def test_defacto_with_the_pictures_of_coco_that_it_was_made_from(tmp_path):
@@ -123,8 +136,15 @@ def test_dfdc(tmp_path):
     assert {path[18:]: row for path, row in rows(listing).items()} == {
         "b.mp4": (0, 0), "c.mp4": (0, 1), "a.mp4": (1, 0), "d.mp4": (1, 1)}
     text = "\n".join(listing.notes)
-    assert "1 file that DFDC's list names not there: gone.mp4" in text
-    assert "1 picture left out, not in DFDC's classes" in text
+    assert "1 file of DFDC's list is missing: gone.mp4" in text
+    assert "1 file left out, without a label in metadata.json (odd.mp4)" in text
+    assert ".json\n" not in text + "\n", "the lists, which are read"
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"a.mp4": {"text": 1}}'])
+def test_a_list_without_labels_is_named(tmp_path, content):
+    with pytest.raises(InputError, match=r"metadata\.json isn't used: it has no labels as DFDC"):
+        scan(fill(tmp_path, {"metadata.json": content, "a.mp4": None}))
 
 
 def test_a_damaged_list_of_a_data_set_is_named(tmp_path):
