@@ -44,11 +44,11 @@ def drawn(roots: dict[str, Path], paths: Sequence[bytes]) -> bool | None:
     inside = {b"/".join(folders[:depth]) for folders in {tuple(path.split(b"/")[:-1])
                                                          for path in paths}
               for depth in range(1, min(len(folders), DEPTH + 1) + 1)}
-    places = {place for root in roots.values() if root.is_dir()
+    places = {place for root in roots.values() if os.path.isdir(root)
               for place in (root, root.parent, *(root / os.fsdecode(name) for name in inside))}
     if not places:
         return None
-    return any((place / SAMPLE_MARK).exists() for place in places) or any(
+    return any(os.path.exists(place / SAMPLE_MARK) for place in places) or any(
         _is_drawn(roots, path) for path in paths[::-(-len(paths) // _LOOKED_AT) or 1])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
@@ -79,7 +80,7 @@ def data_of(options: Namespace) -> Path:
 def is_folder(options: Namespace) -> bool:
     """Whether pictures are evaluated, rather than a data file."""
     return bool(options.authentic or options.tampered or options.manifest) \
-        or data_of(options).is_dir()
+        or os.path.isdir(data_of(options))
 
 
 def folder_name(options: Namespace) -> str:

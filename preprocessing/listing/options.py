@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from argparse import Namespace, _ActionsContainer
 from functools import partial
 from pathlib import Path
@@ -58,7 +59,7 @@ def catalogue_of(options: Namespace, data: Path, one_class: bool = False) -> Cat
     if any(pair) and options.data:
         raise InputError("give either --data, or --authentic and --tampered")
     if options.manifest:
-        if options.data and not options.data.is_dir():
+        if options.data and not os.path.isdir(options.data):
             raise InputError(f"--data {options.data} is no folder: with --manifest, name the "
                              "folder that its paths are relative to")
         found = scan_manifest(options.manifest, options.data, moments, one_class, options.group_by)
