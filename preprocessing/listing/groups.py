@@ -185,10 +185,12 @@ def _accepted(result: Keys, items: Sequence[Item], series: Sequence[_Series], to
     accepted = (plain if look is None else look) or (series[0].kind == FOLDER and small)
     if not accepted:
         rows = [row for each in series for row in each.rows]
-        what = "folders below the classes" if series[0].kind == FOLDER else "numbered series"
+        classes = any(items[row].inside != items[row].path for row in rows)
+        what = f"{len(series):,} numbered series" if series[0].kind == SERIES else \
+            plural(len(series), "folder") + " below the classes" * classes
         result.notes.append(
-            f"{len(rows):,} pictures in {len(series):,} {what} "
-            f"({some(list(dict.fromkeys(folder(items[each.rows[0]].path) for each in series)))}) "
+            f"{plural(len(rows), 'picture')} in {what} "
+            f"({some(sorted({folder(items[each.rows[0]].path) for each in series}))}) "
             + ("look unrelated" if look is not None else "can't be looked at")
             + ", so they are not grouped by that; --group-by "
             f"{'folder' if series[0].kind == FOLDER else 'series'} groups them")
@@ -197,12 +199,13 @@ def _accepted(result: Keys, items: Sequence[Item], series: Sequence[_Series], to
 
 def _warn(result: Keys, items: Sequence[Item], rows: list[int],
           files: Callable[[bytes], bytes]) -> None:
-    """Warn of a class folder whose pictures are one numbered series and look like frames: where one
+    """Warn of class folders whose pictures are one numbered series and look like frames: where one
     video ends in it can't be seen."""
     flat: dict[bytes, list[int]] = defaultdict(list)
     for row in rows:
         if result.rules[row] == NAME:
             flat[folder(items[row].path)].append(row)
+    found: dict[bytes, int] = {}
     for place, members in flat.items():
         if len(members) < _MANY:
             continue
@@ -211,12 +214,15 @@ def _warn(result: Keys, items: Sequence[Item], rows: list[int],
         if prefix is None or count < _MOSTLY * len(members):
             continue
         if alike.frames([[files(items[row].path) for row in members]], alike.PAIRS // 3):
-            result.notes.append(
-                f"{os.fsdecode(place)}: {len(members):,} pictures in one numbered series look like "
-                "frames of videos, but not which of them are of one video, so that frames of one "
-                "may be on both sides of the split: move the frames of each video into a folder "
-                "of its own, name the groups with --manifest, or make it one group with "
-                "--group-by series")
+            found[place] = len(members)
+    if found:
+        result.notes.append(
+            "pictures in one numbered series look like frames of videos ("
+            + ", ".join(f"{count:,} in {os.fsdecode(place) or 'the list'}"
+                        for place, count in found.items())
+            + "), but it can't be seen which of them belong to one video, so frames of one may be "
+            "on both sides of the split: move the frames of each video into a folder of its own, "
+            "name the groups with --manifest, or make each series one group with --group-by series")
 
 
 def _without_sources(result: Keys) -> None:
