@@ -183,30 +183,59 @@ def is_copy(path: bytes, other: bytes) -> bool:
     return bool(np.corrcoef(first.ravel(), second.ravel())[0, 1] >= _COPY)
 
 
-def matched(masks: Iterable[Candidate], pictures: Iterable[bytes]) -> dict[bytes, bytes]:
+def matched(masks: Iterable[Candidate], pictures: Iterable[bytes],
+            others: Iterable[bytes] = ()) -> dict[bytes, bytes]:
     """The mask of each picture that has one: same name, in the nearest folder.
+
+    Near are folders that begin or end alike: ``masks/scene1/1.png`` is of ``fake/scene1/1.jpg``. A
+    mask that is as near to pictures of several folders is none's.
 
     Args:
         masks: confirmed.
         pictures: paths of the pictures that may have a mask.
+        others: paths of pictures whose masks aren't wanted.
     """
-    by_stem: dict[bytes, list[bytes]] = defaultdict(list)
-    for path in pictures:
-        by_stem[stem(path.lower())].append(path)
+    by_stem: dict[tuple[bytes, ...], list[tuple[bytes, bool]]] = defaultdict(list)
+    for paths, wanted in ((pictures, True), (others, False)):
+        for path in paths:
+            name = stem(path.lower())
+            by_stem[name,].append((path, wanted))
+            by_stem[name, folder(path.lower()).rpartition(b"/")[2]].append((path, wanted))
     chosen: dict[bytes, tuple[tuple[bool, int], bytes]] = {}
     for candidate in masks:
-        same = [path for path in by_stem.get(candidate.picture, ())
-                if path.lower().endswith(VIDEOS) == candidate.path.lower().endswith(VIDEOS)]
-        near = [_shared(path, candidate.path) for path in same]
-        for path, distance in zip(same, near, strict=True):
-            if distance == max(near):
-                rank = bool(_LATER.search(candidate.path.lower())), -distance
-                if path not in chosen or rank < chosen[path][0]:
-                    chosen[path] = rank, candidate.path
+        own = _places(folder(candidate.path.lower()))
+        same = by_stem.get((candidate.picture, *own[-1:])) or by_stem.get((candidate.picture,), ())
+        is_video = candidate.path.lower().endswith(VIDEOS)
+        near = [(_near(folder(path.lower()), candidate.path.lower(), own), wanted, path)
+                for path, wanted in same if path.lower().endswith(VIDEOS) == is_video]
+        most = max(((distance, wanted) for distance, wanted, _ in near), default=(0, False))
+        nearest = [path for *found, path in near if tuple(found) == most]
+        if not most[1] or len({folder(path).rpartition(b"/")[2] for path in nearest}) > 1:
+            continue
+        for path in nearest:
+            rank = bool(_LATER.search(candidate.path.lower())), -most[0]
+            if path not in chosen or rank < chosen[path][0]:
+                chosen[path] = rank, candidate.path
     return {path: mask for path, (_, mask) in chosen.items()}
 
 
-def _shared(first: bytes, second: bytes) -> int:
-    """Number of folders that two paths have in common at their beginning."""
-    pairs = zip(first.split(b"/")[:-1], second.split(b"/")[:-1], strict=False)
-    return len(list(takewhile(lambda pair: pair[0] == pair[1], pairs)))
+@cache
+def _places(path: bytes) -> tuple[bytes, ...]:
+    """The folders in the path of a mask, without words for masks: ``scene1`` of ``masks/scene1``
+    and ``scene1_masks/gt``."""
+    stripped = ((match[1] if match else b"" if _PLACE.fullmatch(part) else part)
+                for part in path.split(b"/")
+                for match in (_NAME.fullmatch(part) or _PREFIX.fullmatch(part),))
+    return tuple(filter(None, stripped))
+
+
+def _near(picture: bytes, mask: bytes, own: Sequence[bytes]) -> int:
+    """Number of folders that a picture's and a mask's path have in common at their beginning, and
+    at their end without words for masks."""
+    first = picture.split(b"/") if picture else []
+
+    def common(pairs: Iterable[tuple[bytes, bytes]]) -> int:
+        return len(list(takewhile(lambda pair: pair[0] == pair[1], pairs)))
+
+    return common(zip(first, mask.split(b"/")[:-1], strict=False)) \
+        + common(zip(reversed(first), reversed(own), strict=False))

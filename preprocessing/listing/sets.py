@@ -246,8 +246,9 @@ def _masks(place: Place, paths: list[bytes], notes: list[str]) -> dict[bytes, ma
 
 
 def _with_masks(place: Place, items: list[Item], found: list[masks.Candidate]) -> Listed:
-    tampered = [item.path[len(place.prefix):] for item in items if item.label == TAMPERED]
-    of = masks.matched(found, tampered) if found else {}
+    tampered, authentic = ([item.path[len(place.prefix):] for item in items if item.label == label]
+                           for label in (TAMPERED, AUTHENTIC)) if found else ([], [])
+    of = masks.matched(found, tampered, authentic)
     used = set(of.values())
     return Listed(items, {place.prefix + path: place.prefix + mask for path, mask in of.items()},
                   [place.prefix + each.path for each in found if each.path not in used])

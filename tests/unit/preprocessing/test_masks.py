@@ -124,6 +124,20 @@ def test_videos_of_masks(tmp_path):
     assert sum(path.endswith(b"#frame=1of10") for path in listing.paths) == 5
 
 
+def test_equal_names_in_several_folders_have_their_own_masks(tmp_path):
+    """The end of a folder's path counts, and words for masks don't."""
+    pairs = {f"fake/{folder}/{at}.jpg": f"{top}/{folder}{end}/{at}.png"
+             for folder, top, end in (("scene0", "masks", ""), ("scene1", "masks", "/gt"),
+                                      ("scene2", "GT", "_mask"), ("a/005_007", "masks/a", ""),
+                                      ("b/005_007", "masks/b", "")) for at in range(2)}
+    others = ["masks/scene3/0.png", "masks/0.png", "masks/scene9/1.png"]
+    listing = scan(fill(tmp_path, {
+        "real/scene3/0.jpg": None, "fake/scene4/0.jpg": None, **dict.fromkeys(pairs, None),
+        **{path: mask() for path in (*pairs.values(), *others)}}))
+    assert {os.fsdecode(path): os.fsdecode(of) for path, of in listing.masks.items()} == pairs
+    assert "10 of tampered pictures" in note(listing, "masks")
+
+
 def test_of_several_masks_the_changed_region_is_taken(tmp_path):
     listing = scan(fill(tmp_path, {
         "authentic/000000000001.jpg": None, "splicing_1_img/img/0_000000000001.tif": None,
