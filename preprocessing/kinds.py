@@ -267,6 +267,14 @@ def is_text(start: bytes) -> bool:
     return True
 
 
+def irregular(mode: int) -> str:
+    """Why what isn't a regular file can't be read, given its mode."""
+    if stat.S_ISDIR(mode):
+        return "not a regular file, but a folder: name the files in it"
+    what = "named pipe" if stat.S_ISFIFO(mode) else "socket" if stat.S_ISSOCK(mode) else "device"
+    return f"not a regular file, but a {what}: save what it delivers in a file, or remove it"
+
+
 def _start(path: bytes) -> bytes | str:
     """The first bytes of a file, or why there are none."""
     try:
@@ -276,7 +284,7 @@ def _start(path: bytes) -> bytes | str:
         return f"cannot be opened: {getattr(error, 'strerror', None) or error}"
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return "not a regular file"
+            return irregular(os.fstat(descriptor).st_mode)
         return os.pread(descriptor, START, 0) or EMPTY
     except OSError as error:
         return f"cannot be read: {error.strerror}"

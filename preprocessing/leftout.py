@@ -10,7 +10,8 @@ from itertools import islice
 from hpc_deepfake.core.text import plural, printable
 from preprocessing import kinds
 
-_NAMED = 20  # files that are named; the others are counted
+_LINES = 20  # reasons that are shown with files; the files of the others are counted
+_EACH = 3  # files that are named with a reason
 _THUMBNAILS = (b"@eaDir", b"__MACOSX")  # folders that a NAS or macOS fills with copies and notes
 
 
@@ -48,10 +49,14 @@ class LeftOut:
         """What to say: a note on those that may be missed, of several lines, and one on the others.
         """
         if self.named:
+            by_reason: dict[str, list[bytes]] = {}
+            for path, reason in sorted(self.named):
+                by_reason.setdefault(reason, []).append(path)
             lines = [f"{plural(len(self.named), 'file')} left out:"]
-            lines += [f"  {printable(os.fsdecode(path))}: {reason}"
-                      for path, reason in islice(self.named, _NAMED)]
-            more = Counter(os.path.splitext(path)[1].lower() for path, _ in self.named[_NAMED:])
+            lines += [f"  {_some(paths)}: {reason}"
+                      for reason, paths in islice(by_reason.items(), _LINES)]
+            more = Counter(os.path.splitext(path)[1].lower() for paths in islice(
+                by_reason.values(), _LINES, None) for path in paths)
             if more:
                 lines.append(f"  and {more.total():,} more: " + _counts(Counter(
                     {printable(os.fsdecode(ending)) or "without ending": count
@@ -59,6 +64,11 @@ class LeftOut:
             yield "\n".join(lines)
         if self.beside:
             yield f"beside the pictures left out: {_counts(self.beside)}"
+
+
+def _some(paths: list[bytes]) -> str:
+    more = f" and {len(paths) - _EACH:,} more" if len(paths) > _EACH else ""
+    return ", ".join(printable(os.fsdecode(path)) for path in paths[:_EACH]) + more
 
 
 def _counts(counts: Counter[str]) -> str:

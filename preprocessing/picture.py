@@ -74,7 +74,7 @@ def read(path: bytes | str) -> bytes:
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise Rejected("not a regular file")
+            raise Rejected(kinds.irregular(status.st_mode))
         if status.st_size > MAX_BYTES:
             raise Rejected(f"larger than {MAX_BYTES >> 20} MiB")
         with open(descriptor, "rb", closefd=False) as file:

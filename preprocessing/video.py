@@ -330,7 +330,7 @@ def _open(path: bytes | str) -> int:
         raise Rejected(f"cannot be opened: {getattr(error, 'strerror', None) or error}") from None
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise Rejected("not a regular file")
+            raise Rejected(kinds.irregular(os.fstat(descriptor).st_mode))
         start = os.pread(descriptor, kinds.START, 0)
         if not start:
             raise Rejected(kinds.EMPTY)

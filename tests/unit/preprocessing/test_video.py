@@ -181,8 +181,8 @@ def test_broken_files_are_rejected_with_the_reason(tmp_path):
         assert isinstance(only, Rejected)
     assert reason(write(tmp_path / "none.avi", 0)).startswith("no frames that can be decoded")
     os.mkfifo(tmp_path / "pipe.mp4")
-    assert reason(tmp_path / "pipe.mp4") == "not a regular file"
-    assert reason(tmp_path) == "not a regular file"
+    assert reason(tmp_path / "pipe.mp4").startswith("not a regular file, but a named pipe: save")
+    assert reason(tmp_path) == "not a regular file, but a folder: name the files in it"
     assert reason(tmp_path / "missing.mp4") == "cannot be opened: No such file or directory"
     assert "null" in reason(b"a\0b.mp4")
 
