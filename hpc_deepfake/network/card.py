@@ -14,6 +14,7 @@ from preprocessing.ela import Parameters
 
 CHANCE = 0.5  # ROC-AUC of a model that knows nothing
 SAMPLE = "trained on drawn sample pictures; not for photographs"
+PARTLY_SAMPLE = "trained partly on drawn sample pictures"
 RANDOM = "trained on random pixels, which only serve to measure speed; not for pictures"
 UNKNOWN = "does not say what it was trained on (made by an earlier version)"
 
@@ -76,15 +77,22 @@ class Card:
 
     @property
     def sample(self) -> bool:
-        """Whether it was trained on this project's drawn sample pictures."""
+        """Whether it was trained on this project's drawn sample pictures, at least partly."""
         return (self.trained_on or {}).get("sample") is True
+
+    @property
+    def only_sample(self) -> bool:
+        """Whether it was trained on drawn sample pictures alone: beside other data sets, they are
+        not all that it knows."""
+        return self.sample and len(items((self.trained_on or {}).get("data"))) <= 1
 
     @property
     def caveats(self) -> list[str]:
         """What must be said wherever predictions of this model are shown; about the model."""
         if self.trained_on is None:
             return [UNKNOWN]
-        said = [SAMPLE] * self.sample + [RANDOM] * bool(self.trained_on.get("random"))
+        said = [SAMPLE if self.only_sample else PARTLY_SAMPLE] * self.sample
+        said += [RANDOM] * bool(self.trained_on.get("random"))
         figures = self.validation or {}
         auc = finite(figures.get("auc"))
         interval = _interval(dictionary(figures.get("intervals")).get("auc"))

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from hpc_deepfake.core.errors import InputError
-from hpc_deepfake.core.json_data import items
 from hpc_deepfake.network.card import Card
 from hpc_deepfake.network.likeness import Profile
 from hpc_deepfake.network.pictures import COPIED, OF_SCENE, RELATIONS, Pictures, row_digest
@@ -55,9 +54,8 @@ class Guard:
         except ValueError as error:
             raise InputError(f"the card of the model {model}: {error}; copy model.json from the "
                              "training again") from None
-        # beside other data sets, drawn pictures are not all that it knows
-        only = card.sample and len(items((card.trained_on or {}).get("data"))) <= 1
-        return cls(profile, only, Pictures.read(model) if pictures else None, card.feature)
+        return cls(profile, card.only_sample, Pictures.read(model) if pictures else None,
+                   card.feature)
 
     def features(self, pixels: np.ndarray, card: Card) -> tuple[np.ndarray, np.ndarray | None]:
         """The model's feature of a picture, and its feature ``raw``, each uint8 (S, S, 3); None

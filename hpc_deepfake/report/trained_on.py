@@ -28,15 +28,15 @@ def section(card: Card | None) -> Html:
                   "marks those that are unlike these, and names those that are among these."),
         table("Data sets, training and validation part together",
               ("data set", "pictures", "authentic", "tampered"), data),
-        table("The training pictures", (), _facts(known), "words"),
+        table("The training pictures", (), _facts(card, known), "words"),
         table("How the model is used", (), _use(card), "words")])
 
 
-def _facts(known: dict[str, Any]) -> list[tuple[str, str]]:
+def _facts(card: Card, known: dict[str, Any]) -> list[tuple[str, str]]:
     qualities = dictionary(known.get("qualities"))
     formats = dictionary(known.get("formats"))
     return [("pictures", count(known.get("train"))),
-            ("drawn by this project", "yes" if known.get("sample") is True else
+            ("drawn by this project", "yes" if card.only_sample else "in part" if card.sample else
              "no" if known.get("sample") is False else _BLANK),
             ("formats", ", ".join(f"{printable(str(name))} {count(number)}"
                                   for name, number in formats.items()) or _BLANK),

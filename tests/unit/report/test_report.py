@@ -142,6 +142,8 @@ CARD = {"feature": "ela", "threshold": 0.5, "parameters": {}, "temperature": 1.2
       "width": ["240 to 900 pixels, median 384"], "height": ["unknown"],
       "drawn by this project": ["yes"],
       "validation, epoch 2": ["accuracy 50.0%, ROC-AUC 0.750 (95%: 0.500 to 1.000)"]}),
+    ({**CARD, "trained_on": {"sample": True, "data": [{"name": "drawn"}, {"name": "CASIA2"}]}},
+     ["trained partly on drawn sample pictures", "hardly"], {"drawn by this project": ["in part"]}),
     ({**CARD, "trained_on": None}, ["does not say what it was trained on"], {}),
     ({**CARD, "trained_on": {"random": True}}, ["trained on random pixels", "hardly"], {}),
     ({**CARD, "trained_on": {"sample": [1], "data": 3, "width": "wide", "formats": [1]},
