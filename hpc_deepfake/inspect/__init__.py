@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from hpc_deepfake.predict import Model
 
 INDEX = "index.html"
+_PROGRAM = "hpc-deepfake inspect"
 _LONGEST = 120  # characters of a page's name
 _SIDE = 480  # of the pictures in the list, pixels
 _VIDEO = "a video, of which only predict reads the frames: save a frame as a picture to inspect it"
@@ -39,7 +40,7 @@ exit codes: 0 done; 2 invalid options, or some pictures could not be read (all o
 
 def parser() -> Parser:
     """The command line."""
-    cli = Parser(prog="hpc-deepfake inspect", epilog=_EXAMPLES, description=(
+    cli = Parser(prog=_PROGRAM, epilog=_EXAMPLES, description=(
         "Write a page for the browser about each picture: error levels, what the file says,\n"
         "traces of double compression, JPEG ghosts, copy-move candidates, noise. Each page is\n"
         "one file that needs no other."))
@@ -59,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser().parse(argv)
     work_matters()
     left = LeftOut()
-    paths = predict.inputs.find(options.pictures, left=left)
+    paths = predict.inputs.find(options.pictures, left=left, command=_PROGRAM)
     for note in left.notes():
         log.info("note: %s", note)
     if not paths:

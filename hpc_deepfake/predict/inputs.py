@@ -16,6 +16,7 @@ from preprocessing.leftout import LeftOut
 from preprocessing.names import VIDEOS
 
 STDIN = "-"
+_PREDICT = "hpc-deepfake predict --model RUN"
 _FOR_VIDEOS = ("frames", "frame_rate", "plot_dir")
 _FOR_PICTURES = ("ela_dir", "explain_dir")
 
@@ -26,7 +27,7 @@ def is_video(path: bytes) -> bool:
 
 
 def find(words: Sequence[str], stdin: BinaryIO | None = None,
-         left: LeftOut | None = None) -> list[bytes]:
+         left: LeftOut | None = None, command: str = _PREDICT) -> list[bytes]:
     """Files in the order in which they are named; of folders all pictures and videos below, sorted.
 
     A word is an existing file or folder, or else a pattern such as ``'*/photo?.jpg'`` (``**`` for
@@ -40,6 +41,7 @@ def find(words: Sequence[str], stdin: BinaryIO | None = None,
         words: from the command line.
         stdin: standard input; that of this process by default.
         left: gets the files in folders that are left out.
+        command: how the program is called, for messages.
 
     Raises:
         InputError: a word matches nothing, or standard input has no list of paths.
@@ -48,7 +50,7 @@ def find(words: Sequence[str], stdin: BinaryIO | None = None,
     paths: list[bytes] = []
     for word in words:
         if word == STDIN:
-            for path in listed(_stdin() if stdin is None else stdin):
+            for path in listed(_stdin() if stdin is None else stdin, command):
                 paths += files(path, left)
         elif os.path.isdir(word):
             paths += _below(os.fsencode(word), left)
@@ -75,7 +77,7 @@ def _stdin() -> BinaryIO | None:
     return getattr(sys.stdin, "buffer", None)
 
 
-def listed(stdin: BinaryIO | None) -> list[bytes]:
+def listed(stdin: BinaryIO | None, command: str = _PREDICT) -> list[bytes]:
     """Paths of a list: NUL-separated if it contains a NUL, else one per line.
 
     Raises:
@@ -83,17 +85,16 @@ def listed(stdin: BinaryIO | None) -> list[bytes]:
     """
     if stdin is None:
         raise InputError("- reads a list of paths from standard input, which is closed: give it "
-                         "one, such as find folder -name '*.jpg' -print0 | "
-                         "hpc-deepfake predict --model RUN -")
+                         f"one, such as find folder -name '*.jpg' -print0 | {command} -")
     start = stdin.read(kinds.START).removeprefix(b"\xef\xbb\xbf")  # a byte order mark
-    _require_list(start)
+    _require_list(start, command)
     data = start + stdin.read()
     if b"\0" in data:
         return [path for path in data.split(b"\0") if path]
     return [path for path in (line.removesuffix(b"\r") for line in data.split(b"\n")) if path]
 
 
-def _require_list(start: bytes) -> None:
+def _require_list(start: bytes, command: str) -> None:
     """Raise InputError if these are the first bytes of a picture or another file."""
     kind = kinds.of_content(start)
     utf16 = start.startswith((b"\xff\xfe", b"\xfe\xff"))
@@ -107,7 +108,7 @@ def _require_list(start: bytes) -> None:
     if kind.sort == kinds.OTHER:
         raise InputError(f"{wanted}but got something else; {kind.text}")
     raise InputError(f"{wanted}but got the bytes of a {kind.sort} ({kind.text}): name the file "
-                     f"itself, hpc-deepfake predict --model RUN FILE")
+                     f"itself, {command} FILE")
 
 
 def _below(folder: bytes, left: LeftOut) -> Iterator[bytes]:

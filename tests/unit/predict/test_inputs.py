@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 from argparse import Namespace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
 
+import hpc_deepfake.inspect
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.predict import inputs
 from preprocessing.leftout import LeftOut
@@ -63,11 +66,19 @@ def test_a_folder_gives_its_pictures_and_says_what_is_left_out(folder):
 
 
 def test_a_long_list_of_files_left_out_is_cut(tmp_path):
-    for number in range(31):
+    """Files of the same reason are on one line, of which there are not too many."""
+    for number in range(5):
         (tmp_path / f"{number:02d}.nef").touch()
     (tmp_path / "99").write_bytes(b"\1\2")
     left = LeftOut()
     assert inputs.find([os.fspath(tmp_path)], left=left) == []
+    note, = left.notes()
+    first, raw, other = note.splitlines()
+    assert first == "6 files left out:" and other.startswith(f"  {tmp_path}/99: not a picture")
+    assert raw.startswith(f"  {tmp_path}/00.nef, {tmp_path}/01.nef, {tmp_path}/02.nef and 2 more: "
+                          "a camera's raw picture (NEF): develop")
+    left.named = [(b"%d.nef" % number, f"reason {number}") for number in range(31)]
+    left.named.append((b"a", "reason"))
     note, = left.notes()
     first, *shown, more = note.splitlines()
     assert first == "32 files left out:" and len(shown) == 20
@@ -97,6 +108,18 @@ def test_a_list_longer_than_what_is_looked_at():
 def test_standard_input_that_is_no_list_of_paths(data, expected):
     with pytest.raises(InputError, match=f"^- reads a list of paths from standard .*{expected}"):
         inputs.listed(io.BytesIO(data))
+
+
+@pytest.mark.parametrize("stdin", [io.BytesIO(encoded("PNG")), None])
+def test_messages_about_standard_input_name_the_program(monkeypatch, stdin):
+    monkeypatch.setattr(sys, "stdin", stdin and SimpleNamespace(buffer=stdin))
+    for program, call in (
+            ("predict --model RUN", lambda: inputs.find(["-"])),
+            ("inspect", lambda: hpc_deepfake.inspect.main(["-"]))):
+        with pytest.raises(InputError, match=f"hpc-deepfake {program} {'FILE' if stdin else '-'}$"):
+            call()
+        if stdin:
+            stdin.seek(0)
 
 
 def test_paths_that_begin_like_a_file_s_content_are_paths(tmp_path, monkeypatch):
