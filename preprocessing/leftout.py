@@ -21,11 +21,13 @@ class LeftOut:
     Attributes:
         named: path and reason of each that the user may miss.
         beside: number of all others, such as metadata, by kind.
+        remarks: on files that are not left out.
     """
 
     def __init__(self) -> None:
         self.named: list[tuple[bytes, str]] = []
         self.beside = Counter[str]()
+        self.remarks: list[str] = []
 
     def entered(self, folders: list[bytes]) -> list[bytes]:
         """Those of the names of folders that are looked into, sorted; hidden ones and those of
@@ -62,6 +64,7 @@ class LeftOut:
                     {printable(os.fsdecode(ending)) or "without ending": count
                      for ending, count in more.items()})))
             yield "\n".join(lines)
+        yield from self.remarks
         if self.beside:
             yield f"beside the pictures left out: {_counts(self.beside)}"
 

@@ -13,10 +13,13 @@ from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.text import plural
 from preprocessing import kinds
 from preprocessing.leftout import LeftOut
+from preprocessing.listing.item import some
 from preprocessing.names import VIDEOS
 
 STDIN = "-"
 _PREDICT = "hpc-deepfake predict --model RUN"
+_MASK = ("a ground-truth mask by its name and content: name the file itself if it is a picture to "
+         "be judged")
 _FOR_VIDEOS = ("frames", "frame_rate", "plot_dir")
 _FOR_PICTURES = ("ela_dir", "explain_dir")
 
@@ -48,22 +51,26 @@ def find(words: Sequence[str], stdin: BinaryIO | None = None,
     """
     left = LeftOut() if left is None else left
     paths: list[bytes] = []
+    named: list[bytes] = []
     for word in words:
         if word == STDIN:
-            for path in listed(_stdin() if stdin is None else stdin, command):
-                paths += files(path, left)
-        elif os.path.isdir(word):
-            paths += _below(os.fsencode(word), left)
+            matches = listed(_stdin() if stdin is None else stdin, command)
         elif os.path.lexists(word):
-            paths.append(os.fsencode(word))
+            matches = [os.fsencode(word)]
         else:
             matches = sorted(map(os.fsencode, glob.iglob(word, recursive=True)))
             if not matches:
                 raise InputError(f"no picture or folder matches the pattern '{word}'"
                                  if glob.has_magic(word)
                                  else f"there is no picture or folder '{word}'")
-            for path in matches:
-                paths += files(path, left)
+        named += (path for path in matches if not os.path.isdir(path))
+        for path in matches:
+            paths += files(path, left)
+    likely = _masks({path: path for path in named})
+    if likely:
+        left.remarks.append(f"{plural(len(likely), 'file')} named that "
+                            f"{'is a ground-truth mask' if len(likely) == 1 else 'are masks'} by "
+                            f"name and content, of which a verdict means nothing: {some(likely)}")
     return paths
 
 
@@ -112,8 +119,24 @@ def _require_list(start: bytes, command: str) -> None:
 
 
 def _below(folder: bytes, left: LeftOut) -> Iterator[bytes]:
-    """Pictures and videos below a folder, sorted; then the folders that can't be listed."""
+    """Pictures and videos below a folder, sorted, without ground-truth masks, which preprocessing
+    leaves out too; then the folders that can't be listed."""
     unreadable: list[bytes] = []
+    found = list(_media(folder, left, unreadable))
+    name = os.path.basename(os.path.abspath(folder))
+    likely = set(_masks({name + b"/" + os.path.relpath(path, folder): path for path in found}))
+    left.named += [(path, _MASK) for path in likely]
+    yield from (path for path in found if path not in likely)
+    yield from unreadable
+
+
+def _masks(files: dict[bytes, bytes]) -> list[bytes]:
+    from preprocessing.listing import masks
+
+    return masks.likely(files)
+
+
+def _media(folder: bytes, left: LeftOut, unreadable: list[bytes]) -> Iterator[bytes]:
     for parent, folders, files in os.walk(
             folder, onerror=lambda error: unreadable.append(os.fsencode(error.filename))):
         folders[:] = left.entered(folders)
@@ -121,7 +144,6 @@ def _below(folder: bytes, left: LeftOut) -> Iterator[bytes]:
             path = os.path.join(parent, name)
             if not left.takes(path):
                 yield path
-    yield from unreadable
 
 
 def idle(options: Namespace, paths: Sequence[bytes]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from itertools import groupby, takewhile
 from typing import NamedTuple
@@ -16,6 +16,7 @@ from preprocessing.listing.item import folder, stem
 from preprocessing.names import VIDEOS, At
 
 _SAMPLE = 24  # files of a kind whose content is looked at; fewer are looked at one by one
+_ALL = 1 - 0.5 / _SAMPLE  # share above which all files of a sample are
 _PURE = 0.9  # share of a mask's pixels that are near the ends of the range
 _NEAR = 24  # levels
 _WORDS = rb"(?:ground[-_ ]?truths?|gts?|masks?|msk|edge_?masks?|probe_?mask|donor_?mask)"
@@ -105,7 +106,8 @@ def candidates(paths: Sequence[bytes]) -> dict[bytes, Candidate]:
 
 def confirmed(found: Iterable[Candidate], paths: Iterable[bytes],
               read: Callable[[bytes], bool | None], copy: Callable[[bytes, bytes], bool],
-              by_top: bool = True) -> tuple[list[Candidate], list[Candidate]]:
+              by_top: bool = True, above: float = 0.5
+              ) -> tuple[list[Candidate], list[Candidate]]:
     """Which candidates are masks.
 
     A few files of each kind are looked at, and of small kinds all; where none can be read, name and
@@ -118,6 +120,7 @@ def confirmed(found: Iterable[Candidate], paths: Iterable[bytes],
         read: whether the file at a path has two values; None if it can't be read.
         copy: whether two files show the same black and white picture.
         by_top: whether the top folders are classes, in which names may mean different things.
+        above: share of the files of a kind that are looked at, above which all are masks.
 
     Returns:
         The masks, and the candidates that are pictures after all.
@@ -146,8 +149,22 @@ def confirmed(found: Iterable[Candidate], paths: Iterable[bytes],
             continue
         answers = [is_mask(kind[at]) for at in np.linspace(0, len(kind) - 1, _SAMPLE, dtype=int)]
         known = [answer for answer in answers if answer is not None]
-        (masks if (2 * sum(known) > len(known) if known else default) else pictures).extend(kind)
+        are_masks = sum(known) > above * len(known) if known else default
+        (masks if are_masks else pictures).extend(kind)
     return masks, pictures
+
+
+def likely(files: Mapping[bytes, bytes]) -> list[bytes]:
+    """Files that are masks by name or place and by content, where nothing is known of classes; of
+    many of a kind, only if all that are looked at are.
+
+    Args:
+        files: file names by paths whose names and folders may say so.
+    """
+    confirmed_masks, _ = confirmed(
+        candidates(sorted(files)).values(), files, lambda path: bool(two_valued(files[path])),
+        lambda path, other: is_copy(files[path], files[other]), by_top=False, above=_ALL)
+    return sorted(files[candidate.path] for candidate in confirmed_masks)
 
 
 def two_valued(path: bytes) -> bool | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from picture_trees import fill, mask, scene
 from PIL import Image
 
 import hpc_deepfake.inspect
@@ -83,6 +84,30 @@ def test_a_long_list_of_files_left_out_is_cut(tmp_path):
     first, *shown, more = note.splitlines()
     assert first == "32 files left out:" and len(shown) == 20
     assert more == "  and 12 more: 11 .nef, 1 without ending"
+
+
+def test_ground_truth_masks_get_no_verdict(tmp_path, monkeypatch):
+    """Those of a folder are left out as in preprocessing; those that are named are remarked on."""
+    monkeypatch.chdir(fill(tmp_path, {
+        "fake/1.jpg": scene(1), "fake/1_mask.png": mask(), "fake/carnival_mask.jpg": scene(2),
+        "fake/broken_mask.png": b"", "fake/gt/1.png": mask(), "gt/photo.jpg": scene(3)}))
+    left = LeftOut()
+    assert inputs.find(["fake"], left=left) == [
+        b"fake/1.jpg", b"fake/broken_mask.png", b"fake/carnival_mask.jpg"]
+    assert inputs.find(["gt", "fake/gt"], left=left) == [b"gt/photo.jpg"]
+    note, = left.notes()
+    assert note.startswith("3 files left out:\n  fake/1_mask.png, fake/gt/1.png, fake/gt/1.png: "
+                           "a ground-truth mask by its name and content: name the file itself")
+    left = LeftOut()
+    named = ["fake/1.jpg", "fake/1_mask.png"]
+    assert inputs.find(named, left=left) == [name.encode() for name in named]
+    note, = left.notes()
+    assert "1 file named that is a ground-truth mask" in note and "fake/1_mask.png" in note
+    assert inputs.find(["-"], io.BytesIO(b"fake/1_mask.png\nfake/gt"), left)[0] == \
+        b"fake/1_mask.png"
+    many = {f"many/{at}_mask.png": mask() if at else scene(1) for at in range(30)}
+    fill(tmp_path, many)
+    assert len(inputs.find(["many"])) == 30, "of many, only if all that are looked at are"
 
 
 def test_a_hidden_folder_that_is_named_is_read(folder):
