@@ -13,7 +13,7 @@ import shlex
 import time
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from mpi4py.MPI import Comm
 
 SPLIT = "80/20"  # default
+_REASONS = 10  # why pictures were rejected, that are printed
 _EXAMPLES = """examples:
   mpirun -np 8 python -m preprocessing --data /scratch/CASIA2 --out casia2.h5
   mpirun -np 8 python -m preprocessing --data CASIA2 --split 70/10/20 --seed 7
@@ -164,7 +165,7 @@ def _prepare(ranks: int, options: Namespace, catalogue: Catalogue) -> store.Head
         catalogue.given)
     if header is not None:
         unreadable.require_unused(out)
-        store.check_same(header, recipe)
+        store.check_same(header, recipe, catalogue)
         if problem := damaged_columns(header):
             raise InputError(damage(header, problem))
         log.info(f"resuming {out}")
@@ -315,8 +316,7 @@ def _finish(ranks: int, options: Namespace, catalogue: Catalogue, header: store.
             "rejected": len(rejects)})
     print(_table(result, images, len(rejects), list_seconds))
     if rejects:
-        for reason, count in Counter(reason for _, reason in with_reasons).most_common(3):
-            print(f"  {count} × {reason}")
+        print("\n".join(counted(reason for _, reason in with_reasons)))
         print(f"rejected pictures are listed in {header.path}.rejects.csv")
     left = sum(tally.left for tally in result.tallies)
     if left:
@@ -331,6 +331,14 @@ def _finish(ranks: int, options: Namespace, catalogue: Catalogue, header: store.
                    "command again, or raise --max-rejects")
         return EXIT_USAGE
     return 0
+
+
+def counted(reasons: Iterable[str]) -> list[str]:
+    """Lines that say why pictures were rejected, the most frequent reasons first."""
+    counts = Counter(reasons).most_common()
+    lines = [f"  {count:,} × {reason}" for reason, count in counts[:_REASONS]]
+    more = sum(count for _, count in counts[_REASONS:])
+    return lines + [f"  and {more:,} more, for other reasons"] * bool(more)
 
 
 def _is_json(path: Path) -> bool:

@@ -296,18 +296,34 @@ def _damaged(path: Path, error: Exception) -> str:
 _RARE = ("group_by", "given")  # attributes that most files don't have
 
 
-def check_same(header: Header, recipe: Recipe) -> None:
-    """Raise InputError unless the file was made by this recipe."""
+def check_same(header: Header, recipe: Recipe, catalogue: Catalogue | None = None) -> None:
+    """Raise InputError unless the file was made by this recipe; of the pictures of ``catalogue``
+    the first that make the difference are named."""
     expected = {key: json.loads(value) for key, value in recipe.attributes().items()}
     meaning = {"files": "list of pictures", "rows": "number of pictures",
                "ela": "ELA parameters", "given": "groups and parts of the list of files",
                "group_by": "--group-by"}
+    if catalogue is not None and expected["files"] != header.attributes.get("files"):
+        meaning["files"] += _difference(header, catalogue)
     differing = [meaning.get(key, key) for key in {**dict.fromkeys(_RARE), **expected}
                  if expected.get(key) != header.attributes.get(key)
                  and key != "sample"]  # which earlier versions did not store
     if differing:
         raise InputError(f"{header.path} differs in: {', '.join(differing)}. "
                          "Choose another --out, or delete that file to create it again")
+
+
+def _difference(header: Header, catalogue: Catalogue) -> str:
+    """The first pictures that only one of file and list has, or that have other labels there."""
+    before = dict(zip(header.array("path").tolist(), header.array("label").tolist(), strict=True))
+    now = dict(zip(catalogue.encoded(), catalogue.labels.tolist(), strict=True))
+    found = {"only in the list": [path for path in now if path not in before],
+             "only in the file": [path for path in before if path not in now],
+             "with another label": [path for path, label in now.items()
+                                    if before.get(path, label) != label]}
+    shown = ", ".join(f"{len(paths):,} {what}: {paths[0].decode()}" + " …" * (len(paths) > 1)
+                      for what, paths in found.items() if paths)
+    return f" ({shown or 'in another order'})"
 
 
 def checksum(rows: list[np.ndarray]) -> int:

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["main", "open_file", "parser", "probabilities"]
 
+_NAMED = 10  # pictures that could not be read, that are named
+
 
 def main(argv: Sequence[str] | None = None, comm: Comm | None = None) -> int:
     """Run the command; with ``comm`` collective. Returns the exit code."""
@@ -118,8 +120,10 @@ def _finish(options: Namespace, known: Model, subject: Subject) -> int:
     if options.save_threshold:
         file = thresholds.save(options.model, card, known.stored, where, evaluation)
         log.info("stored in %s, for predict and evaluate: %s", file, decision.described(card))
-    for name, reason in subject.rejected[:3]:
+    for name, reason in subject.rejected[:_NAMED]:
         log.warning("not read: %s: %s", printable(os.fsdecode(name)), reason)
+    if len(subject.rejected) > _NAMED:
+        log.warning("and %d more", len(subject.rejected) - _NAMED)
     if subject.rejected:
         count = len(subject.rejected)
         log.warning("%d of %d pictures could not be read", count, count + len(subject.material))

@@ -222,7 +222,7 @@ def test_another_list_or_other_parameters_for_the_same_file_are_rejected(picture
     assert "differs in: ELA parameters, seed. Choose another --out" in refused.stderr
     shutil.copy(data / "Au" / sorted(os.listdir(data / "Au"))[0], data / "Au" / "more.jpg")
     refused = preprocess("--data", data, "--out", "x.h5", ranks=0, cwd=tmp_path, code=2)
-    assert "list of pictures" in refused.stderr
+    assert "list of pictures (1 only in the list: Au/more.jpg). Choose" in refused.stderr
     assert (tmp_path / "x.h5").read_bytes() == before
 
 

@@ -8,6 +8,7 @@ import platform
 import shutil
 import signal
 from pathlib import Path
+from urllib.parse import unquote_to_bytes
 
 import h5py
 import numpy as np
@@ -257,6 +258,25 @@ def test_another_recipe_is_rejected_with_the_differences(tmp_path, changes, name
     expected = {"rows": 5, **changes}
     with pytest.raises(InputError, match=f"differs in: {named}.*another --out"):
         check_same(header, recipe(**expected))
+
+
+def test_pictures_that_make_a_list_another_are_named(tmp_path):
+    header = open_header(create(tmp_path / "x.h5"))
+    paths, labels = (header.array(name).tolist() for name in ("path", "label"))
+    found = []
+    for rows in ([*range(5), 0], range(3), [4, 3, 2, 1, 0], range(5)):
+        listing = Catalogue({}, [*map(unquote_to_bytes, (paths[row] for row in rows))],
+                            np.array([labels[row] for row in rows], np.uint8), np.arange(len(rows)))
+        if len(rows) > 5:
+            listing.paths[5] = b"new one.jpg"
+        if rows == range(5):
+            listing.labels[1] ^= 1
+        with pytest.raises(InputError) as caught:
+            check_same(header, recipe(len(rows), digest="abd"), listing)
+        found.append(str(caught.value).partition("list of pictures (")[2].partition(")")[0])
+    assert found == [
+        "1 only in the list: new%20one.jpg", f"2 only in the file: {paths[3].decode()} …",
+        "in another order", f"1 with another label: {paths[1].decode()}"]
 
 
 @pytest.mark.parametrize(("rare", "named"), [({"group_by": "name"}, "--group-by"),
