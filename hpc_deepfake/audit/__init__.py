@@ -91,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(_headline(rows) + "\n", flush=True)
     table = facts.columns(file_facts)
     report.section("files", findings.files(rows, files, file_facts))
-    _predictors(report, rows, file_facts, table, options.seed)
+    _predictors(report, rows, files, file_facts, table, options.seed)
     parsed = leaks.names(rows.paths)
     report.section("sources on two sides of the split", findings.sources(
         rows, leaks.shared(parsed, rows.groups, rows.parts)),
@@ -154,9 +154,14 @@ def _headline(rows: Rows) -> str:
             f"split {attributes['split']} by {attributes['split_by']}")
 
 
-def _predictors(report: Report, rows: Rows, file_facts: list[facts.Facts | None],
-                table: dict[str, np.ndarray], seed: int) -> None:
-    present = np.array([file is not None for file in file_facts])
+def _predictors(report: Report, rows: Rows, files: Sequence[bytes],
+                file_facts: list[facts.Facts | None], table: dict[str, np.ndarray],
+                seed: int) -> None:
+    """How well facts predict the label; a video counts once, however many of its frames are rows.
+    """
+    first = {name: row for row, name in reversed([*enumerate(files)])}
+    present = np.array([file is not None and first[name] == row
+                        for row, (name, file) in enumerate(zip(files, file_facts, strict=True))])
     labels = rows.labels[present]
     coded = {name: shortcuts.code(table[name][present]) for name in findings.TITLES}
     measured = shortcuts.measure(coded, labels, rows.groups[present], seed)

@@ -51,7 +51,8 @@ def files(rows: Rows, names: Sequence[bytes], file_facts: Sequence[Facts | None]
     missing = [row for row, file in enumerate(file_facts) if file is None]
     broken = [row for row, file in enumerate(file_facts) if file and file.format == UNREADABLE]
     distinct = len(set(names))
-    value = f"{distinct:,}" if distinct == len(rows) else f"{distinct:,} of {len(rows):,} rows"
+    value = f"{distinct:,}" if distinct == len(rows) else \
+        f"{distinct:,}, with {len(rows):,} rows: pictures, and frames of videos"
     records = [Record("files", value, figures={"files": distinct, "rows": len(rows)})]
     quality = rows.header.parameters.reencode
     if quality is not None:
@@ -92,7 +93,9 @@ def facts(measured: Sequence[Finding], coded: Mapping[str, Coded],
         todo = ""
         if verdict in (WARN, FAIL):
             if verdict == FAIL:
-                value += ": gives the label away"
+                better = (finding.accuracy or 0) > (finding.majority or 0)
+                value += ": gives the label away" if better else \
+                    ": differs between the classes, but predicts no label better than the majority"
             if fact is not None:
                 telling = shortcuts.telling(fact, labels)
                 figures["telling"] = telling

@@ -16,8 +16,9 @@ import pytest
 from data_files import seal
 from picture_files import picture, save
 
+from hpc_deepfake import audit as audit_module
 from hpc_deepfake import cli
-from hpc_deepfake.audit import container_baseline, duplicates, findings, leaks
+from hpc_deepfake.audit import container_baseline, duplicates, findings, leaks, shortcuts
 from hpc_deepfake.audit.rows import facts_of, files_of, open_rows
 from hpc_deepfake.core import progress
 from preprocessing import ela, store
@@ -264,6 +265,30 @@ def test_frames_have_the_facts_of_their_video(tmp_path):
     file_facts = facts_of(files)
     assert file_facts[0] is file_facts[1] and file_facts[0].format == "MP4"
     assert not duplicates.identical(files, np.array([file.size for file in file_facts]))
+
+
+def test_a_video_counts_once_among_facts(tmp_path, monkeypatch):
+    """However many frames it has: they are no independent pictures."""
+    names = [b"r.mp4"] * 9 + [b"a.jpg", b"b.jpg"] + [b"f.mp4"] * 9
+    rows = SimpleNamespace(labels=np.repeat(np.array([0, 1], "u1"), 10), groups=np.arange(20))
+    table = {name: np.arange(20.0) for name in findings.TITLES}
+    seen = []
+    monkeypatch.setattr(audit_module.shortcuts, "measure", lambda coded, labels, groups, seed: (
+        seen.append((labels.tolist(), groups.tolist())), [])[1])
+    missing = [None if name == b"b.jpg" else object() for name in names]
+    monkeypatch.setattr(audit_module.baseline, "from_facts", lambda *given: None)
+    monkeypatch.setattr(findings, "baselines", lambda *given: [])
+    audit_module._predictors(audit_module.Report(), rows, names, missing, table, 0)
+    assert seen == [([0, 0, 1], [0, 9, 11])]
+
+
+@pytest.mark.parametrize(("accuracy", "words"), [
+    (0.9, "gives the label away"), (0.49, "predicts no label better than the majority")])
+def test_a_fact_that_ranks_but_predicts_nothing_is_told_so(accuracy, words):
+    fact = shortcuts.code(np.array(["a", "b"]))
+    record, = findings.facts([shortcuts.Finding("size", 0.81, accuracy, 0.58, 2)], {"size": fact},
+                             np.array([0, 1]))
+    assert record.verdict == "FAIL" and words in record.value
 
 
 def test_reading_many_files_shows_progress(tmp_path, monkeypatch, capsys):
