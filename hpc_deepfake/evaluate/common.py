@@ -62,7 +62,7 @@ def figures(material: Material, card: Card) -> dict[str, Any] | None:
     rest = material.take(material.seen == 0)
     without = None
     if 0 < len(rest) < len(material):
-        without = metrics.evaluate(decision.calibrated(card, rest.probabilities), rest.labels,
+        without = metrics.evaluate(decision.calibrated(card, rest.scores), rest.labels,
                                    card.threshold, card.lower)
     return {"rows": len(material) - counts[0], "without": without, "relations": {
         words: count for words, count in zip(RELATIONS[1:], counts[1:], strict=True) if count}}

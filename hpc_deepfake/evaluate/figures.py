@@ -37,8 +37,8 @@ def of(material: Material, card: Card) -> dict[str, Any]:
         ``caveats`` of the model.
     """
     p, y, groups = material.probabilities, material.labels, material.groups
-    q = decision.calibrated(card, p)
-    whole = metrics.evaluate(p, y)
+    q = decision.calibrated(card, material.scores)
+    whole = metrics.evaluate(p, y) | {"auc": metrics.auc(material.scores.odds, y)}
     found = {**metrics.evaluate(q, y, card.threshold, card.lower),
              "loss": whole["loss"], "auc": whole["auc"]}
     bounds = intervals.bootstrap(q, y, groups, card.threshold, lower=card.lower)

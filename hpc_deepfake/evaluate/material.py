@@ -18,9 +18,10 @@ from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.progress import Count, Line, Progress
 from hpc_deepfake.data.rows import DataFile, open_data, prefetch, share
 from hpc_deepfake.evaluate import common, unlike
+from hpc_deepfake.metrics import temperature
 from hpc_deepfake.network.guard import Guard
 from hpc_deepfake.network.model import Card, find
-from hpc_deepfake.network.scoring import require_finite
+from hpc_deepfake.network.scoring import Scores, require_finite
 from preprocessing import facts
 from preprocessing.catalogue import Catalogue, locate
 from preprocessing.ela import features_of_pixels
@@ -46,11 +47,12 @@ class Material:
         labels: uint8 (n).
         groups: numbers of the groups of common source, int32 (n).
         group_sizes: pictures in the row's group over all parts, int64 (n).
-        probabilities: of tampered, float32 (n).
+        probabilities: of tampered, as the network gives them, float64 (n).
         marked: whether they are unlike the model's training pictures, bool (n); None: it wasn't
             asked.
         seen: what the model's training has to do with them, indices into ``pictures.RELATIONS``,
             uint8 (n); None: unknown.
+        odds: log-odds of tampered, float64 (n); None: those of the probabilities.
     """
 
     paths: list[bytes]
@@ -60,6 +62,13 @@ class Material:
     probabilities: np.ndarray
     marked: np.ndarray | None = None
     seen: np.ndarray | None = None
+    odds: np.ndarray | None = None
+
+    @property
+    def scores(self) -> Scores:
+        """What the network says of the pictures."""
+        return Scores(self.probabilities, temperature.log_odds(self.probabilities)
+                      if self.odds is None else self.odds)
 
     @property
     def unlike(self) -> np.ndarray:
@@ -74,7 +83,8 @@ class Material:
         return Material([path for path, take in zip(self.paths, chosen, strict=True) if take],
                         self.labels[chosen], self.groups[chosen], self.group_sizes[chosen],
                         self.probabilities[chosen], self.unlike[chosen],
-                        None if self.seen is None else self.seen[chosen])
+                        None if self.seen is None else self.seen[chosen],
+                        None if self.odds is None else self.odds[chosen])
 
 
 def open_file(path: Path, card: Card) -> DataFile:
@@ -108,24 +118,27 @@ def of_rows(network: Any, data: DataFile, rows: np.ndarray, comm: Comm | None = 
             guard: Guard | None = None) -> Material:
     """Material from rows of a data file, int64 (n); with ``comm`` collective. ``guard``: what the
     model knows of its training pictures; None: it isn't asked."""
+    found = scores(network, data, rows, comm)
     groups = np.array(data.header.array("group"))
     sizes = np.bincount(groups[data.usable], minlength=groups.max() + 1)
     paths = data.paths[rows].tolist()
     return Material([unquote_to_bytes(path) for path in paths], data.labels[rows], groups[rows],
-                    sizes[groups[rows]], probabilities(network, data, rows, comm),
+                    sizes[groups[rows]], found.probabilities,
                     None if guard is None else unlike.of_rows(guard, data, rows, comm),
                     None if guard is None or guard.pictures is None else
-                    common.of_rows(guard, data, rows, comm))
+                    common.of_rows(guard, data, rows, comm), found.odds)
 
 
 def probabilities(network: Any, data: DataFile, rows: np.ndarray,
                   comm: Comm | None = None) -> np.ndarray:
-    """Probability of "tampered" for rows of a data file, int64 (n).
+    """The probabilities of ``scores``, float64 (n)."""
+    return scores(network, data, rows, comm).probabilities
 
-    With ``comm`` collective: the ranks share the work, and each gets all probabilities.
 
-    Returns:
-        float32 (n).
+def scores(network: Any, data: DataFile, rows: np.ndarray, comm: Comm | None = None) -> Scores:
+    """What the network says of rows of a data file, int64 (n).
+
+    With ``comm`` collective: the ranks share the work, and each gets all of it.
 
     Raises:
         InputError: a row is damaged, or a probability is not finite; on all ranks alike.
@@ -134,14 +147,14 @@ def probabilities(network: Any, data: DataFile, rows: np.ndarray,
     require_intact(data.header, rows, comm)
     blocks = _dealt(rows, comm)
 
-    def score(advance: Callable[[int], None]) -> np.ndarray:
-        scores = []
+    def score(advance: Callable[[int], None]) -> Scores:
+        found = []
         for pictures in prefetch(lambda block: data.batch(block)[0], blocks):
-            scores.append(network.predict_on_batch(pictures)[:, 1])
+            found.append(Scores.of(network.predict_on_batch(pictures)))
             advance(len(pictures))
-        return _joined(scores)
+        return Scores.joined(found)
 
-    return _finite(comm, mpi.concatenate(comm, _shared(comm, len(rows), score)))
+    return _everywhere(comm, _shared(comm, len(rows), score))
 
 
 def of_folder(network: Any, card: Card, catalogue: Catalogue, comm: Comm | None = None,
@@ -165,8 +178,8 @@ def of_folder(network: Any, card: Card, catalogue: Catalogue, comm: Comm | None 
         return list(_features(card, guard, catalogue.roots,
                               [catalogue.paths[row] for row in block]))
 
-    def score(advance: Callable[[int], None]) -> np.ndarray:
-        scores = []
+    def score(advance: Callable[[int], None]) -> Scores:
+        found = []
         for block, loaded in zip(blocks, prefetch(load, blocks), strict=True):
             features = []
             for row, picture in zip(block.tolist(), loaded, strict=True):
@@ -178,11 +191,11 @@ def of_folder(network: Any, card: Card, catalogue: Catalogue, comm: Comm | None 
                     marked.append(picture.unlike)
                     seen.append(picture.seen)
             if features:
-                scores.append(network.predict_on_batch(np.stack(features))[:, 1])
+                found.append(Scores.of(network.predict_on_batch(np.stack(features))))
             advance(len(block))
-        return _joined(scores)
+        return Scores.joined(found)
 
-    scores = _finite(comm, mpi.concatenate(comm, _shared(comm, len(catalogue), score)))
+    found = _everywhere(comm, _shared(comm, len(catalogue), score))
     kept, marked, seen, rejected = ([*chain(*parts)] for parts in zip(*mpi.gather(
         comm, (kept, marked, seen, rejected)), strict=True))
     if not kept:
@@ -191,9 +204,9 @@ def of_folder(network: Any, card: Card, catalogue: Catalogue, comm: Comm | None 
                          f"{os.fsdecode(path)}: {reason}", everywhere=True)
     groups = catalogue.groups[kept]
     return Material([catalogue.paths[row] for row in kept], catalogue.labels[kept], groups,
-                    np.bincount(groups)[groups], scores, np.array(marked, bool),
+                    np.bincount(groups)[groups], found.probabilities, np.array(marked, bool),
                     np.array(seen, np.uint8) if guard is not None and guard.pictures is not None
-                    else None), rejected
+                    else None, found.odds), rejected
 
 
 def _dealt(rows: np.ndarray, comm: Comm | None) -> list[np.ndarray]:
@@ -230,13 +243,10 @@ def _shared(comm: Comm | None, images: int, work: Callable[[Callable[[int], None
     return mpi.together(comm, counted)
 
 
-def _joined(scores: Sequence[np.ndarray]) -> np.ndarray:
-    return np.concatenate([np.empty(0, np.float32), *scores], dtype=np.float32)
-
-
-def _finite(comm: Comm | None, scores: np.ndarray) -> np.ndarray:
-    """``require_finite`` of values that all ranks have, as an error of all of them."""
-    return mpi.together(comm, partial(require_finite, scores))
+def _everywhere(comm: Comm | None, own: Scores) -> Scores:
+    """Those of all ranks on each of them; ``require_finite`` as an error of all."""
+    found = Scores(*(mpi.concatenate(comm, values) for values in own))
+    return mpi.together(comm, partial(require_finite, found))
 
 
 class _Loaded(NamedTuple):

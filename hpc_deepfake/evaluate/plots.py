@@ -34,7 +34,7 @@ def save(path: Path, material: Material, card: Card, title: str) -> None:
     from matplotlib.figure import Figure
 
     labels, threshold = material.labels, card.threshold
-    probabilities = decision.calibrated(card, material.probabilities)
+    probabilities = decision.calibrated(card, material.scores)
     figure = Figure((12, 4.6), layout="constrained")
     FigureCanvasAgg(figure)  # needs no screen
     roc, precision, reliability = figure.subplots(1, 3)

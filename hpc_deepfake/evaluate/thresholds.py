@@ -56,12 +56,14 @@ class Rule:
             raise ValueError(text)
         return cls(name if equals else "given", value)
 
-    def choose(self, probabilities: np.ndarray, labels: np.ndarray) -> float:
+    def choose(self, probabilities: np.ndarray, labels: np.ndarray,
+               highest: float = 1.0) -> float:
         """The threshold that this rule chooses.
 
         Args:
             probabilities: of tampered, float (n).
             labels: 0 authentic, 1 tampered (n).
+            highest: probability that the model can give.
 
         Raises:
             InputError: these pictures can't tell.
@@ -75,19 +77,19 @@ class Rule:
                                  "it on, so no threshold is better than another: give a number, or "
                                  "fpr=0.05, which needs authentic pictures only")
             return threshold
-        label, search = {"fpr": (AUTHENTIC, curves.for_false_positives),
-                         "fnr": (TAMPERED, curves.for_false_negatives)}[self.rule]
+        label = AUTHENTIC if self.rule == "fpr" else TAMPERED
         of_class = probabilities[labels == label]
         if self.value * len(of_class) < 1:
             raise InputError(
                 f"--threshold {self.rule}={self.value:g}: {len(of_class):,} {LABELS[label]} "
                 "pictures are too few to choose it on, as one of them is more than that: it needs "
                 f"{int(np.ceil(1 / self.value)):,}, or give a higher rate")
-        threshold = search(of_class, self.value)
+        threshold = curves.for_false_positives(of_class, self.value, highest) \
+            if label == AUTHENTIC else curves.for_false_negatives(of_class, self.value)
         if threshold is None:
             raise InputError(f"--threshold {self.rule}={self.value:g}: more of the authentic "
-                             "pictures than that have probability 1, so no threshold is high "
-                             "enough: this model can't be used on them")
+                             "pictures than that have the highest probability that there is, so no "
+                             "threshold is high enough: this model can't be used on them")
         return threshold
 
 
@@ -175,9 +177,10 @@ def choose(rules: Rules, material: Material, card: Card, on: str) -> Card:
     Raises:
         InputError: these pictures can't tell.
     """
-    p, y = decision.calibrated(card, material.probabilities), material.labels
-    threshold = rules[1].choose(p, y)
-    lower = None if rules[0] is None else rules[0].choose(p, y)
+    p, y = decision.calibrated(card, material.scores), material.labels
+    highest = decision.highest(card)
+    threshold = rules[1].choose(p, y, highest)
+    lower = None if rules[0] is None else rules[0].choose(p, y, highest)
     if lower is not None and lower >= threshold:  # both rates are kept without a zone
         lower = None
     tampered = int(np.count_nonzero(y))
@@ -199,7 +202,7 @@ def figures_there(material: Material, card: Card, on: str) -> dict[str, Any]:
     """Figures of thresholds on the pictures that chose them: those of ``metrics.evaluate``, the
     rates of false positives and negatives over all pictures of their class (None without any), and
     ``on``, the name of the pictures."""
-    p, y = decision.calibrated(card, material.probabilities), material.labels
+    p, y = decision.calibrated(card, material.scores), material.labels
 
     def rate(hits: np.ndarray, label: int) -> float | None:
         return float(hits[y == label].mean()) if (y == label).any() else None

@@ -64,7 +64,7 @@ def figures(material: Material, card: Card) -> dict[str, Any]:
                              "without": None}
     rest = material.take(~unlike)
     if unlike.any() and len(rest):
-        q = decision.calibrated(card, rest.probabilities)
+        q = decision.calibrated(card, rest.scores)
         authentic = q[rest.labels == 0]
         found["without"] = {
             **metrics.evaluate(q, rest.labels, card.threshold, card.lower),

@@ -21,7 +21,7 @@ from hpc_deepfake.export.portable import INPUT, OUTPUT, portable
 from hpc_deepfake.export.runtimes import RUNTIMES, Runtime, version
 from hpc_deepfake.network import decision
 from hpc_deepfake.network.card import Card
-from hpc_deepfake.network.scoring import require_finite
+from hpc_deepfake.network.scoring import Scores, require_finite
 from preprocessing import sample
 from preprocessing.ela import features
 
@@ -83,7 +83,7 @@ def write(place: Path, target: str, network: keras.Model, card: Card, source: Pa
     with quiet_stderr():
         runtime.write(portable(network, card.temperature), file)
     rows = _rows(place, card)
-    expected = decision.calibrated(card, require_finite(network.predict_on_batch(rows)[:, 1]))
+    expected = decision.calibrated(card, require_finite(Scores.of(network.predict_on_batch(rows))))
     with quiet_stderr():
         comparison = compare(runtime, file, rows, expected) if runtime.reader else None
     described = describe(target, card, source, float(expected[_CHECK]), comparison)

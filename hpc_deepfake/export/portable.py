@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from hpc_deepfake.network.scoring import LEAST
 from preprocessing.ela import SIZE
 
 if TYPE_CHECKING:
     import keras
 
 INPUT, OUTPUT = "picture", "tampered"
-# Log-odds of the probability nearest to 0 or 1 that ``metrics.temperature`` tells from them.
-_MOST_ODDS = float(np.log(1 - 1e-7) - np.log(1e-7))
-_LEAST = 1e-30  # where a logarithm is still finite in float32
 
 
 def portable(network: keras.Model, temperature: float) -> keras.Model:
@@ -25,7 +21,7 @@ def portable(network: keras.Model, temperature: float) -> keras.Model:
 
     Args:
         network: with the softmax output (n, 2), authentic and tampered.
-        temperature: divides the log-odds, as ``metrics.temperature.apply`` does; 1 leaves the
+        temperature: divides the log-odds, as ``metrics.temperature.of_odds`` does; 1 leaves the
             graph without it.
     """
     import keras
@@ -34,11 +30,11 @@ def portable(network: keras.Model, temperature: float) -> keras.Model:
     if any(weight.dtype != "float32" for weight in network.weights):
         network = _in_float32(network)
     picture = keras.Input((SIZE, SIZE, 3), dtype="uint8", name=INPUT)
-    probability = network(picture)[:, 1]
+    outputs = network(picture)
+    probability = outputs[:, 1]
     if temperature != 1:
-        odds = ops.log(ops.maximum(probability, _LEAST)) \
-            - ops.log(ops.maximum(1 - probability, _LEAST))
-        probability = ops.sigmoid(ops.clip(odds, -_MOST_ODDS, _MOST_ODDS) / temperature)
+        logarithms = ops.log(ops.maximum(outputs, LEAST))
+        probability = ops.sigmoid((logarithms[:, 1] - logarithms[:, 0]) / temperature)
     return keras.Model(picture, {OUTPUT: probability}, name="hpc_deepfake")
 
 

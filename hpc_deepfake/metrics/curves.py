@@ -62,7 +62,8 @@ def youden(probabilities: np.ndarray, labels: np.ndarray) -> float | None:
     return float(best[np.argmin(np.abs(best - 0.5))])
 
 
-def for_false_positives(authentic: np.ndarray, rate: float) -> float | None:
+def for_false_positives(authentic: np.ndarray, rate: float,
+                        highest: float = 1.0) -> float | None:
     """The lowest threshold at which at most this share of authentic pictures is predicted tampered.
 
     It is midway between two probabilities, as that of ``youden``.
@@ -70,19 +71,20 @@ def for_false_positives(authentic: np.ndarray, rate: float) -> float | None:
     Args:
         authentic: probabilities of authentic pictures, float (n).
         rate: the share, 0 to 1.
+        highest: probability that there can be.
 
     Returns:
         The threshold; None without pictures, if a probability is not finite, or if more pictures
-        than that have probability 1.
+        than that have the highest probability.
     """
     if not len(authentic) or not np.isfinite(authentic).all():
         return None
     thresholds, _, accused = _counts(authentic, np.zeros(len(authentic)))
     last = int(np.flatnonzero(accused <= rate * len(authentic) * (1 + 1e-12))[-1])
-    if last == 0 and thresholds[1] >= 1:
+    if last == 0 and thresholds[1] >= highest:
         return None
     below = float(thresholds[last + 1]) if last + 1 < len(thresholds) else 0.0
-    return (min(float(thresholds[last]), 1.0) + below) / 2
+    return (min(float(thresholds[last]), highest) + below) / 2
 
 
 def for_false_negatives(tampered: np.ndarray, rate: float) -> float | None:

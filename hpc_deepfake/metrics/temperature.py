@@ -6,7 +6,7 @@ import numpy as np
 
 LIMITS = (0.25, 20.0)  # of a fitted temperature: log-odds grow fourfold at most
 _STEPS = 100  # bisections: to the last bit of a float64
-_LEAST = 1e-7  # nearest probability to 0 or 1: a float32 has hardly more digits below 1
+_LEAST = 2.0**-53  # nearest probability to 0 or 1: the next one below 1 as a float64
 
 
 def fit(probabilities: np.ndarray, labels: np.ndarray) -> float:
@@ -28,7 +28,7 @@ def fit(probabilities: np.ndarray, labels: np.ndarray) -> float:
     p, y = np.asarray(probabilities, np.float64), np.asarray(labels).astype(bool)
     if not y.any() or y.all() or not np.isfinite(p).all():
         return 1.0
-    odds = _log_odds(p)
+    odds = log_odds(p)
     # the cross-entropy is convex in 1 / temperature: its slope changes its sign once
     low, high = 1 / LIMITS[1], 1 / LIMITS[0]
     for _ in range(_STEPS):
@@ -42,7 +42,7 @@ def fit(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
 def apply(probabilities: np.ndarray | float, temperature: float) -> np.ndarray:
     """Probabilities whose log-odds are divided by ``temperature``: 0.5 stays 0.5, and the order of
-    pictures stays the same. ``1 / temperature`` undoes it, except within 1e-7 of 0 or 1.
+    pictures stays the same. ``1 / temperature`` undoes it, except within 1e-16 of 0 or 1.
 
     Args:
         probabilities: of tampered, float of any shape.
@@ -52,14 +52,19 @@ def apply(probabilities: np.ndarray | float, temperature: float) -> np.ndarray:
         float64, of the same shape.
     """
     p = np.asarray(probabilities, np.float64)
-    if temperature == 1:
-        return p
+    return p if temperature == 1 else of_odds(log_odds(p), temperature)
+
+
+def of_odds(odds: np.ndarray, temperature: float) -> np.ndarray:
+    """``apply`` to log-odds, float of any shape, which have no ends: a float64 gets to 1 only at
+    37, and divided by the temperature such odds still tell pictures apart."""
     with np.errstate(over="ignore"):  # of impossible temperatures, which become 0, ½ and 1
-        return _sigmoid(_log_odds(p) / temperature)
+        return _sigmoid(odds / temperature)
 
 
-def _log_odds(p: np.ndarray) -> np.ndarray:
-    inside = np.clip(p, _LEAST, 1 - _LEAST)
+def log_odds(p: np.ndarray) -> np.ndarray:
+    """Of probabilities, float64 of any shape; finite for 0 and 1, too."""
+    inside = np.clip(np.asarray(p, np.float64), _LEAST, 1 - _LEAST)
     return np.asarray(np.log(inside) - np.log1p(-inside))
 
 

@@ -13,6 +13,7 @@ from hpc_deepfake.core.text import printable
 from hpc_deepfake.core.text import probability as probability_text
 from hpc_deepfake.metrics import temperature
 from hpc_deepfake.network.card import Card
+from hpc_deepfake.network.scoring import LEAST, Scores
 from preprocessing.catalogue import LABELS
 
 UNDECIDED = "undecided"
@@ -46,9 +47,19 @@ def raw(card: Card, probability: float) -> float:
     return float(temperature.apply(probability, 1 / card.temperature))
 
 
-def calibrated(card: Card, probabilities: np.ndarray) -> np.ndarray:
-    """The network's probabilities, float (n), with the card's temperature, float64 (n)."""
-    return temperature.apply(probabilities, card.temperature)
+def calibrated(card: Card, found: Scores | np.ndarray) -> np.ndarray:
+    """What the network says of pictures, or its probabilities alone, float (n), as probabilities
+    with the card's temperature, float64 (n)."""
+    if not isinstance(found, Scores):
+        return temperature.apply(found, card.temperature)
+    if card.temperature == 1:
+        return found.probabilities
+    return temperature.of_odds(found.odds, card.temperature)
+
+
+def highest(card: Card) -> float:
+    """The highest probability that ``calibrated`` gives."""
+    return float(calibrated(card, Scores.of(np.array([[LEAST, 1.0]])))[0])
 
 
 def verdict(card: Card, probability: float) -> str:

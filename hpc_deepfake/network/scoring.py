@@ -3,15 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from hpc_deepfake.core.errors import InputError
 
+LEAST = 1e-37  # of an output; below, float32 loses digits, and some runtimes have zero
+_NEAR = 1e-3  # below this, the other probability as float32 has too few digits
 
-def probabilities(network: Any, features: Sequence[np.ndarray]) -> list[float]:
-    """Probability of tampered of each feature, uint8 (128, 128, 3) each.
+
+class Scores(NamedTuple):
+    """What a network says of pictures.
+
+    Attributes:
+        probabilities: of tampered, float64 (n).
+        odds: log(tampered / authentic), float64 (n): they tell pictures apart whose probability is
+            1.
+    """
+
+    probabilities: np.ndarray
+    odds: np.ndarray
+
+    @classmethod
+    def of(cls, outputs: np.ndarray) -> Scores:
+        """From the softmax output (n, 2). Of its two numbers the smaller one is exact: 1 - 1e-9 is
+        1 as a float32, but 1e-9 beside it is not 0."""
+        authentic, tampered = np.asarray(outputs, np.float64).reshape(-1, 2).T
+        return cls(np.where(authentic < _NEAR, 1 - authentic, tampered),
+                   np.log(np.maximum(tampered, LEAST)) - np.log(np.maximum(authentic, LEAST)))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Scores]) -> Scores:
+        """Those of all parts, one after the other."""
+        empty = np.empty(0)
+        return cls(np.concatenate([empty, *(part.probabilities for part in parts)]),
+                   np.concatenate([empty, *(part.odds for part in parts)]))
+
+
+def scores(network: Any, features: Sequence[np.ndarray]) -> Scores:
+    """What the network says of each feature, uint8 (128, 128, 3) each.
 
     Args:
         network: the trained Keras model.
@@ -21,17 +52,17 @@ def probabilities(network: Any, features: Sequence[np.ndarray]) -> list[float]:
         InputError: a probability is not finite.
     """
     if not len(features):
-        return []
-    return require_finite(network.predict_on_batch(np.stack(features))[:, 1]).tolist()
+        return Scores.joined([])
+    return require_finite(Scores.of(network.predict_on_batch(np.stack(features))))
 
 
-def require_finite(probabilities: np.ndarray) -> np.ndarray:
+def require_finite(found: Scores) -> Scores:
     """The argument itself.
 
     Raises:
         InputError: a probability is not finite.
     """
-    if not np.isfinite(probabilities).all():
+    if not np.isfinite(found.probabilities).all():
         raise InputError("the model's probabilities are not finite numbers: its training diverged, "
                          "or its file was damaged; use another --model")
-    return probabilities
+    return found

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from hpc_deepfake.network.scoring import Scores
+
 PATCH, STRIDE = 16, 8  # pixels of the network's 128 × 128 input
 _BATCH = 32
 
@@ -51,5 +53,4 @@ def occlusion(network: Any, picture: np.ndarray) -> np.ndarray:
 
 def _log_odds(network: Any, pictures: np.ndarray) -> np.ndarray:
     """log(tampered / authentic), float64 (n): unlike a probability it doesn't saturate at 1."""
-    answers = np.asarray(network.predict_on_batch(pictures), np.float64).clip(1e-30)
-    return np.log(answers[:, 1]) - np.log(answers[:, 0])
+    return Scores.of(network.predict_on_batch(pictures)).odds

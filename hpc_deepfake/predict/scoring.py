@@ -13,7 +13,7 @@ from hpc_deepfake.core.text import plural
 from hpc_deepfake.network import decision
 from hpc_deepfake.network.card import Card
 from hpc_deepfake.network.guard import UNLIKE, Guard
-from hpc_deepfake.network.scoring import probabilities
+from hpc_deepfake.network.scoring import scores as scores_of
 from hpc_deepfake.predict.inputs import is_video
 from hpc_deepfake.predict.output import Row
 from preprocessing import facts
@@ -193,8 +193,8 @@ def _batches(frames: Iterator[Frame]) -> Iterator[list[Frame]]:
 
 def _scores(network: Any, card: Card, prepared: Sequence[Prepared]) -> list[float]:
     """Calibrated probabilities of pictures."""
-    return decision.calibrated(card, np.array(probabilities(
-        network, [picture.feature for picture in prepared]))).tolist()
+    found = scores_of(network, [picture.feature for picture in prepared])
+    return decision.calibrated(card, found).tolist()
 
 
 def judged(card: Card, path: bytes, probability: float, prepared: Prepared, kind: str = "picture",

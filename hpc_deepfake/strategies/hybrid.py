@@ -12,6 +12,7 @@ import tensorflow as tf
 from hpc_deepfake.network import batchnorm
 from hpc_deepfake.network.batchnorm import Statistics
 from hpc_deepfake.network.fused import Weights, forward
+from hpc_deepfake.network.scoring import Scores
 from hpc_deepfake.network.settings import Settings
 from hpc_deepfake.strategies import clipping
 from hpc_deepfake.strategies.base import Arrays, Batch
@@ -94,8 +95,9 @@ class Hybrid(Sync):
     def probabilities(self, pictures: np.ndarray) -> np.ndarray:
         own = np.array_split(pictures, self._group.size)[self._place]
         batch = Batch(own, np.zeros(len(own), np.uint8), np.zeros(2, np.int32))
-        probabilities = self._predict(self._inputs(batch, 1)[0])
-        return np.concatenate(self._group.allgather(probabilities.numpy()[:len(own)]))
+        outputs = self._predict(self._inputs(batch, 1)[0])
+        return Scores.of(np.concatenate(
+            self._group.allgather(outputs.numpy()[:len(own)]))).probabilities
 
     @tf.function(autograph=False, input_signature=(PICTURES,))
     def _predict(self, pictures: tf.Tensor) -> tf.Tensor:
@@ -105,7 +107,7 @@ class Hybrid(Sync):
                                          "bn2": Statistics(*moving[2:])})
         logits, _ = forward(self.weights, pictures, tf.zeros(2, tf.int32), 0.0, normalise,
                             self._own, self._product)
-        return tf.nn.softmax(logits)[:, 1]
+        return tf.nn.softmax(logits)
 
     def whole(self) -> Arrays:
         return self._collect(self.variables)

@@ -12,6 +12,7 @@ import tensorflow as tf
 from hpc_deepfake.network.batchnorm import normaliser, update_moving
 from hpc_deepfake.network.fused import Weights, forward
 from hpc_deepfake.network.optimizer import Optimizer, optimizer_of
+from hpc_deepfake.network.scoring import Scores
 from hpc_deepfake.network.settings import Settings
 from hpc_deepfake.strategies import clipping
 from hpc_deepfake.strategies.base import DIVERGED, Batch, Done, Strategy
@@ -116,7 +117,7 @@ class Sequential(Strategy):
                 tf.constant(present))
 
     def probabilities(self, pictures: np.ndarray) -> np.ndarray:
-        return self._predict(tf.constant(pictures)).numpy()
+        return Scores.of(self._predict(tf.constant(pictures)).numpy()).probabilities
 
     def gradients(self, batch: Batch, rows: int) -> list[np.ndarray]:
         """Reduced gradients of one batch, without a step, for comparisons; collective."""
@@ -231,4 +232,4 @@ class Sequential(Strategy):
 
     @tf.function(autograph=False, input_signature=(PICTURES,))
     def _predict(self, pictures: tf.Tensor) -> tf.Tensor:
-        return self.model(pictures, training=False)[:, 1]
+        return self.model(pictures, training=False)

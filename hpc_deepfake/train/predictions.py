@@ -70,9 +70,14 @@ def write(run: Path, data: DataFile, probabilities: dict[str, np.ndarray]) -> No
         for part, values in probabilities.items():
             made = of(data, part, values)
             lines.writerows(
-                (row, part, path, label, f"{probability:.9g}")  # enough digits for a float32
+                (row, part, path, label, _digits(probability))
                 for row, path, label, probability in zip(
-                    made.rows, made.paths, made.labels, made.probabilities, strict=True))
+                    made.rows, made.paths, made.labels, made.probabilities.tolist(), strict=True))
+
+
+def _digits(probability: float) -> str:
+    """As many as it needs: nine for those that the network gives, as float32."""
+    return f"{probability:.9g}" if probability == np.float32(probability) else repr(probability)
 
 
 def read(run: Path) -> dict[str, Predictions]:

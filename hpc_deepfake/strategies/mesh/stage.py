@@ -171,12 +171,12 @@ class Stage:
         self._apply(clipping.clipped(gradients, squares, self._settings.clip_norm), batch, step)
 
     def _evaluate(self, x: tf.Tensor) -> tf.Tensor:
-        """The output to the next stage, or the probabilities of tampered."""
+        """The output to the next stage, or the probabilities of authentic and tampered."""
         group = Group(self._shape.tensor_group(self._place), self._place.tensor, "evaluate_")
         how = layers.Pass(group, self._tensor_layout, self._own, self._own,
                           by_moving(self._statistics()))
         y, _ = layers.stage(self.blocks, x, self._weights, how)
-        return tf.nn.softmax(y)[:, 1] if self.last else y
+        return tf.nn.softmax(y) if self.last else y
 
     def _statistics(self) -> dict[str, Statistics]:
         """Moving statistics of this stage's batch normalisations."""

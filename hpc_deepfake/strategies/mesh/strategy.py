@@ -13,6 +13,7 @@ import tensorflow as tf
 from hpc_deepfake.core.mpi import wait
 from hpc_deepfake.network.fused import Weights
 from hpc_deepfake.network.optimizer import optimizer_of
+from hpc_deepfake.network.scoring import Scores
 from hpc_deepfake.network.settings import Settings
 from hpc_deepfake.strategies.base import DIVERGED, Arrays, Batch, Done, Strategy
 from hpc_deepfake.strategies.layout import Layout
@@ -237,7 +238,8 @@ class Mesh(Strategy):
 
         self.pipeline.run([Operation("forward", number) for number in range(len(micro))],
                           {"forward": Direction(forward, buffer)})
-        return np.concatenate(outputs) if stage.last else np.zeros(len(pictures))
+        return Scores.of(np.concatenate(outputs)).probabilities if stage.last \
+            else np.zeros(len(pictures))
 
     # ---- weights
 

@@ -22,6 +22,7 @@ from hpc_deepfake.export import recipe, runtimes
 from hpc_deepfake.export.runtimes import RUNTIMES
 from hpc_deepfake.metrics import temperature
 from hpc_deepfake.network.card import Card
+from hpc_deepfake.network.scoring import Scores
 from preprocessing.ela import Parameters, features_of_file
 
 if TYPE_CHECKING:
@@ -183,10 +184,12 @@ def test_temperature_inside_equals_that_of_predict_for_sure_answers_too(value: f
     sure.set_weights([np.repeat([[0.0, 20.0]], 3, axis=0), np.array([0.0, -30.0])])
     levels = np.arange(0, 256, 2, np.uint8)  # log-odds -30 to 30
     rows = np.broadcast_to(levels[:, None, None, None], (len(levels), 128, 128, 3))
-    raw = sure.predict_on_batch(rows)[:, 1]
-    assert raw.min() < 1e-12 and raw.max() == 1, "beyond what float32 tells from 0 and 1"
-    assert portable(sure, value).predict_on_batch(rows)["tampered"] == pytest.approx(
-        temperature.apply(raw, value), abs=1e-5)
+    raw = sure.predict_on_batch(rows)
+    assert raw[:, 1].min() < 1e-12 and raw[:, 1].max() == 1, "beyond float32"
+    computed = portable(sure, value).predict_on_batch(rows)["tampered"]
+    assert computed == pytest.approx(temperature.of_odds(Scores.of(raw).odds, value), abs=1e-5)
+    if value == 5:
+        assert (np.diff(computed) > 0).all(), "no two of them get the same"
 
 
 def test_network_in_float64_is_exported_in_float32() -> None:

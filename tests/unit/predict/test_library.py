@@ -22,6 +22,7 @@ import hpc_deepfake
 from hpc_deepfake import predict
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.network import device, model
+from hpc_deepfake.network.scoring import Scores
 from hpc_deepfake.predict import scoring
 from hpc_deepfake.predict.library import Model
 from preprocessing.ela import Parameters
@@ -99,8 +100,8 @@ def test_red_green_blue(loaded, monkeypatch):
     content = io.BytesIO()
     Image.fromarray(pixels).save(content, "PNG")
     seen: list[np.ndarray] = []
-    monkeypatch.setattr(scoring, "probabilities", lambda _, features: (
-        seen.extend(features) or [0.5] * len(features)))
+    monkeypatch.setattr(scoring, "scores_of", lambda _, features: (
+        seen.extend(features) or Scores.of(np.full((len(features), 2), 0.5))))
     list(loaded.predict([pixels, content.getvalue()]))
     assert np.array_equal(*seen) and seen[0][0, 0].tolist() == [200, 0, 0]
 
