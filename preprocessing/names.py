@@ -49,7 +49,7 @@ def parse(stem: str) -> Name | None:
     """Meaning of a file name without its extension, in upper or lower case, also of the name that a
     file manager gives to a copy (``Copy of Au_ani_00001``, ``Au_ani_00001 (1)``); None if it is not
     a CASIA name."""
-    name = _plain(stem)
+    name = plain(stem)
     if match := _AUTHENTIC.fullmatch(name):
         return Name(AUTHENTIC, (_source(*match.groups()),))
     if match := _TAMPERED.fullmatch(name):
@@ -61,10 +61,11 @@ def parse(stem: str) -> Name | None:
 
 def like_casia(stem: str) -> bool:
     """Whether a name begins like one of CASIA's, which ``parse`` may still not understand."""
-    return _LIKE_CASIA.match(_plain(stem)) is not None
+    return _LIKE_CASIA.match(plain(stem)) is not None
 
 
-def _plain(stem: str) -> str:
+def plain(stem: str) -> str:
+    """A name without extension and without what file managers add to the names of copies."""
     if stem[-1:] == ")" or "op" in stem or "OP" in stem:  # nearly all names need no closer look
         return _COPY.sub("", _COPY_OF.sub("", stem))
     return stem

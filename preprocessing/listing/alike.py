@@ -14,6 +14,8 @@ PAIRS = 24  # pairs of neighbours that are compared, and as many of strangers
 _FROM = 0.85  # share of comparisons in which neighbours are more alike; 0.5 is chance
 _HALF = 0.6  # share of pairs that differ by less than half of what a stranger differs by
 _LEAST = 4  # pairs that must be readable
+_CLEARLY_NOT = 0.7, 0.35  # shares as above, below both of which pictures are not frames
+_ENOUGH = 3  # pairs on which some series are judged apart from the others
 _SIDE = 16  # of the thumbnails, pixels
 _MOST = 32 << 20  # bytes of a picture that is looked at
 
@@ -49,6 +51,60 @@ def frames(series: Sequence[Sequence[bytes]], pairs: int = PAIRS) -> bool | None
     wins = (near < far_apart).mean() + (near == far_apart).mean() / 2
     half = (np.array(neighbours) < np.array(strangers) / 2).mean()
     return bool(wins >= _FROM and half >= _HALF)
+
+
+def kinds(units: Sequence[Sequence[Sequence[bytes]]]) -> list[bool | None]:
+    """Whether pictures look like frames, for each of several kinds of series.
+
+    Neighbours in a series are compared with pictures of the other series of all kinds. A kind that
+    is neither clearly frames nor clearly not is what all of them together are.
+
+    Args:
+        units: of each kind, its series, as in ``frames``.
+
+    Returns:
+        For each kind; None if too few pictures can be read.
+    """
+    every = [files for series in units for files in series]
+    if len(every) == 1:
+        return [frames(every)]
+    spread = np.unique(np.linspace(0, len(every) - 1, PAIRS, dtype=int)).tolist()
+    strangers = {at: shown for at in spread
+                 for shown in (thumbnail(every[at][len(every[at]) // 2]),) if shown is not None}
+    found: list[tuple[np.ndarray, np.ndarray]] = []
+    start = 0
+    for series in units:
+        pairs = max(_LEAST, PAIRS // len(units))
+        chosen = np.unique(np.linspace(0, len(series) - 1, pairs, dtype=int)).tolist()
+        near, far = [], []
+        for number in chosen:
+            files = series[number]
+            others = np.array([shown for at, shown in strangers.items() if at != start + number])
+            for at in np.unique(np.linspace(0, len(files) - 2, -(-pairs // len(chosen)),
+                                            dtype=int)).tolist():
+                first, second = thumbnail(files[at]), thumbnail(files[at + 1])
+                if first is not None and second is not None and len(others):
+                    near.append(np.abs(first - second).mean())
+                    far.append(np.abs(others - first).mean((1, 2)))
+        start += len(series)
+        both = list(zip(near, far, strict=True))
+        found.append((np.array([((value < values).mean() + (value <= values).mean()) / 2
+                                for value, values in both]),
+                      np.array([value < np.median(values) / 2 for value, values in both])))
+    wins, half = (np.concatenate([each[at] for each in found]) for at in range(2))
+    together = bool(wins.mean() >= _FROM and half.mean() >= _HALF) \
+        if len(wins) >= min(_LEAST, len(every)) else None
+    return [_verdict(*each, together) for each in found]
+
+
+def _verdict(wins: np.ndarray, half: np.ndarray, together: bool | None) -> bool | None:
+    if len(wins) < _ENOUGH:
+        return together
+    if wins.mean() >= _FROM and half.mean() >= _HALF:
+        return True
+    if wins.mean() < _CLEARLY_NOT[0] and half.mean() < _CLEARLY_NOT[1]:
+        return False
+    return together
 
 
 def thumbnail(name: bytes) -> np.ndarray | None:

@@ -13,17 +13,30 @@ import numpy as np
 from hpc_deepfake.core.text import plural
 from preprocessing.listing import alike
 from preprocessing.listing.ids import Ids, of_video
-from preprocessing.listing.item import Item, folder, some, stem
-from preprocessing.names import VIDEOS, like_casia, parse
+from preprocessing.listing.item import NO_PART, Item, folder, some, stem
+from preprocessing.listing.parts import part_of
+from preprocessing.names import VIDEOS, like_casia, parse, plain
 
 BY = ("auto", "name", "series", "folder")
 CASIA, FOLDER, SERIES, NAME = "CASIA's names", "folder", "numbered series", "name"
+_HOME = "folder above the classes"
 BYTES = "equal bytes"
 _MANY = 20  # folders that may be groups whatever is in them, if none has a larger share than:
 _LARGE = 0.1
 _MOSTLY = 0.9  # share of a folder's pictures that makes it a series
 _FRAME = re.compile(rb"(.*?)[-_ .]*(?:frames?|frm)[-_ .#]*\d+.*", re.DOTALL | re.IGNORECASE)
 _NUMBER = re.compile(rb"((?:.*\D)?)\d+\D*", re.DOTALL)
+# a time: vid_t0.5s, vid_1m30s, vid_t12.25, vid_00-01-30.500, vid_0.5
+_TIME = re.compile(
+    rb"(.*?)(?:^|[-_ .@]+)(?:(?:t|at|time|sec|pts)[-_ =]*)?"
+    rb"(?:(?:\d+h)?(?:\d+m)?\d+(?:[.,]\d+)?(?:s|secs?|ms)|(?<=[a-z =])\d+[.,]\d+"
+    rb"|\d\d[-_.:h]\d\d[-_.:m]\d\d(?:[.,]\d{1,6})?s?|(?<![.\d])\d+\.\d{1,3})",
+    re.DOTALL | re.IGNORECASE)
+_FIRST = re.compile(rb"(?:frames?|frm)?[-_ #]*\d+[-_ .]+(.*[^\W\d].*)", re.DOTALL | re.IGNORECASE)
+_OF_FRAMES = re.compile(rb"[-_ .]*(?:frames?|images?|pngs?|jpe?gs?)$", re.IGNORECASE)
+_APART = 32  # kinds of series that are judged apart
+_SINGLE = 5  # pictures that make a series a kind of its own
+_NUMBERED_COPIES = 5  # of "name (1)", "name (2)" …; more are pictures of one download, not copies
 
 
 class Keys(NamedTuple):
@@ -44,7 +57,9 @@ class _Series(NamedTuple):
     """Pictures that may be frames of one video: a folder, or names up to a number.
 
     Attributes:
-        kind: ``FOLDER`` or ``SERIES``.
+        kind: ``FOLDER`` or ``SERIES``, or ``_HOME``: the pictures of a class in one of many data
+            sets that may be videos, such as ``VIDEO/real/0001.png``.
+        home: of its data set.
         name: of the folder or series, relative to the folder of its class.
         rows: numbers of the items, in the order of their names.
         plain: whether the name alone says so: a folder of one numbered series, or names with
@@ -52,15 +67,16 @@ class _Series(NamedTuple):
     """
 
     kind: str
+    home: bytes
     name: bytes
     rows: list[int]
     plain: bool
 
 
 def prefix_of(name: bytes) -> bytes | None:
-    """A name without extension up to its frame number: what follows ``frame``, or else the last
-    number; None without a number."""
-    match = _FRAME.fullmatch(name) or _NUMBER.fullmatch(name)
+    """A name without extension up to its frame number: what follows ``frame``, or else a time or
+    the last number; None without a number."""
+    match = _FRAME.fullmatch(name) or _TIME.fullmatch(name) or _NUMBER.fullmatch(name)
     return match[1].rstrip(b"-_ .#(") if match else None
 
 
@@ -78,7 +94,7 @@ def keys_of(items: Sequence[Item], files: Callable[[bytes], bytes], by: str = "a
             ``series``: pictures with the same name up to a number; ``folder``: all below classes.
     """
     result = Keys([()] * len(items), [""] * len(items), [])
-    others: dict[bytes, list[int]] = defaultdict(list)
+    others: list[int] = []
     contrary: list[bytes] = []
     unknown: list[bytes] = []
     for row, item in enumerate(items):
@@ -101,10 +117,11 @@ def keys_of(items: Sequence[Item], files: Callable[[bytes], bytes], by: str = "a
                 result.keys[row] = (f"scene {os.fsdecode(item.home)} {os.fsdecode(scene)}",)
                 result.rules[row] = NAME
                 if not item.path.lower().endswith(VIDEOS):
-                    others[item.home].append(row)
+                    others.append(row)
     if by != "name":
-        for home, rows in others.items():
-            _join(result, items, home, rows, by, files)
+        _join(result, items, others, by, files)
+    _with_clips(result, items, others)
+    _with_copies(result, items)
     if contrary:
         result.notes.append(f"{plural(len(contrary), 'name')} in the folder of the other class, "
                             f"labelled by the folder: {some(contrary)}")
@@ -116,25 +133,48 @@ def keys_of(items: Sequence[Item], files: Callable[[bytes], bytes], by: str = "a
     return result
 
 
-def _join(result: Keys, items: Sequence[Item], home: bytes, rows: list[int], by: str,
+def _join(result: Keys, items: Sequence[Item], rows: list[int], by: str,
           files: Callable[[bytes], bytes]) -> None:
-    """Give one key to the pictures of each series of a data set."""
+    """Give one key to the pictures of each series."""
     found = _series(items, rows, by)
-    pairs = any(ids and len(ids.ids) > 1 for ids in map(_ids, found))
-    for kind in (FOLDER, SERIES):
+    pairs = {each.home for each in found for ids in (_ids(each),) if ids and len(ids.ids) > 1}
+    rejected: list[tuple[_Series, bool]] = []
+    for kind in (FOLDER, _HOME, SERIES):
         series = [each for each in found if each.kind == kind]
-        if not series or (by == "auto" and not _accepted(result, items, series, len(rows), files)):
+        looks = _looks(items, series, files) if by == "auto" else [True] * len(series)
+        small = _small(items, rows, series) if by == "auto" and kind == FOLDER else set()
+        rejected += _accept(result, series, looks, small, pairs)
+    if by != "auto":
+        return
+    left = [row for row in rows if result.rules[row] == NAME]
+    backwards = _numbered_first(items, left)
+    _accept(result, backwards, _looks(items, backwards, files), set(), pairs)
+    _note(result, items, rejected)
+    homes: dict[bytes, list[int]] = defaultdict(list)
+    for row in left:
+        homes[items[row].home].append(row)
+    for members in homes.values():
+        _warn(result, items, members, files)
+
+
+def _accept(result: Keys, series: Sequence[_Series], looks: Sequence[bool | None],
+            small: set[bytes], pairs: set[bytes]) -> list[tuple[_Series, bool]]:
+    """Group the series that look like frames, those whose name says so where nothing can be looked
+    at, and the small ones; the others are returned, with whether they could be looked at."""
+    rejected = []
+    for each, look in zip(series, looks, strict=True):
+        if not (each.plain if look is None else look) and each.home not in small:
+            rejected.append((each, look is not None))
             continue
-        for each in series:
-            ids = _ids(each)
-            if ids and ids.source == "FaceForensics++" and not pairs:  # just a number
-                ids = None
-            rule, keys = (ids.source, ids.ids) if ids else (
-                kind, (f"{kind} {os.fsdecode(home)} {os.fsdecode(each.name)}",))
-            for row in each.rows:
-                result.rules[row], result.keys[row] = rule, keys
-    if by == "auto":
-        _warn(result, items, rows, files)
+        ids = _ids(each)
+        if ids and ids.source == "FaceForensics++" and each.home not in pairs:  # just a number
+            ids = None
+        kind = FOLDER if each.kind == _HOME else each.kind
+        rule, keys = (ids.source, ids.ids) if ids else (
+            kind, (f"{kind} {os.fsdecode(each.home)} {os.fsdecode(each.name)}",))
+        for row in each.rows:
+            result.rules[row], result.keys[row] = rule, keys
+    return rejected
 
 
 def _ids(series: _Series) -> Ids | None:
@@ -146,12 +186,13 @@ def _series(items: Sequence[Item], rows: list[int], by: str) -> list[_Series]:
     folders: dict[bytes, list[int]] = defaultdict(list)
     for row in rows:
         folders[folder(items[row].path)].append(row)
+    videos = _homes_of_videos(items, rows) if by == "auto" else set()
     found = []
     for members in folders.values():
-        inside = folder(items[members[0]].inside)
+        home, inside = items[members[0]].home, folder(items[members[0]].inside)
         if by == "folder":
             if inside:
-                found.append(_Series(FOLDER, inside, members, True))
+                found.append(_Series(FOLDER, home, inside, members, True))
             continue
         prefixes: dict[bytes, list[int]] = defaultdict(list)
         for row in members:
@@ -160,41 +201,171 @@ def _series(items: Sequence[Item], rows: list[int], by: str) -> list[_Series]:
                 prefixes[prefix].append(row)
         most = max(map(len, prefixes.values()), default=0)
         several = {prefix: same for prefix, same in prefixes.items() if len(same) > 1}
+        one = most >= _MOSTLY * len(members)
         if by == "auto" and len(members) > 1 and inside and (
-                most >= _MOSTLY * len(members)
-                or sum(map(len, several.values())) < _MOSTLY * len(members)):
-            found.append(_Series(FOLDER, inside, members, most >= _MOSTLY * len(members)))
-        elif len(several) > 1 or by == "series":
-            found += [_Series(SERIES, b"/".join(filter(None, (inside, prefix))), same,
-                              bool(_FRAME.fullmatch(stem(items[same[0]].path))))
-                      for prefix, same in several.items()]
+                one or sum(map(len, several.values())) < _MOSTLY * len(members)):
+            found.append(_Series(FOLDER, home, inside, members, one))
+        elif len(members) > 1 and home in videos and one:
+            found.append(_Series(_HOME, home, b"", members, _is_frame(items, members)))
+        elif len(several) > 1 or by == "series" or (several and not one):
+            found += [_Series(SERIES, home, b"/".join(filter(None, (inside, prefix))), same,
+                              _is_frame(items, same)) for prefix, same in several.items()]
     return found
 
 
-def _accepted(result: Keys, items: Sequence[Item], series: Sequence[_Series], total: int,
-              files: Callable[[bytes], bytes]) -> bool:
-    """Whether series of a data set are groups; a note says why not.
+def _is_frame(items: Sequence[Item], rows: list[int]) -> bool:
+    return _FRAME.fullmatch(stem(items[rows[0]].path)) is not None
 
-    Series that look like frames are. So are small folders, whatever is in them: if they are
-    unrelated, that does no harm to the split. Other pictures with the same name up to a number
-    (``img1`` …) are mostly unrelated, and so are large folders (``cats/`` …).
-    """
-    look = alike.frames([[files(items[row].path) for row in each.rows] for each in series])
-    small = len(series) >= _MANY and max(len(each.rows) for each in series) <= _LARGE * total
-    plain = sum(each.plain for each in series) > len(series) / 2
-    accepted = (plain if look is None else look) or (series[0].kind == FOLDER and small)
-    if not accepted:
-        rows = [row for each in series for row in each.rows]
-        classes = any(items[row].inside != items[row].path for row in rows)
-        what = f"{len(series):,} numbered series" if series[0].kind == SERIES else \
-            plural(len(series), "folder") + " below the classes" * classes
-        result.notes.append(
-            f"{plural(len(rows), 'picture')} in {what} "
-            f"({some(sorted({folder(items[each.rows[0]].path) for each in series}))}) "
-            + ("look unrelated" if look is not None else "can't be looked at")
-            + ", so they are not grouped by that; --group-by "
-            f"{'folder' if series[0].kind == FOLDER else 'series'} groups them")
-    return accepted
+
+def _homes_of_videos(items: Sequence[Item], rows: list[int]) -> set[bytes]:
+    """Data sets that may be a video each: three or more in one folder, none of them most of it."""
+    beside: dict[bytes, Counter[bytes]] = defaultdict(Counter)
+    for row in rows:
+        above, _, name = items[row].home.rstrip(b"/").rpartition(b"/")
+        if name and part_of(name) == NO_PART:
+            beside[above][items[row].home] += 1
+    return {home for homes in beside.values() if len(homes) > 2
+            and 2 * max(homes.values()) <= homes.total() for home in homes}
+
+
+def _numbered_first(items: Sequence[Item], rows: list[int]) -> list[_Series]:
+    """Series of pictures with the same name after a number at its beginning, ``1_clip.jpg``."""
+    folders: dict[bytes, list[int]] = defaultdict(list)
+    for row in rows:
+        folders[folder(items[row].path)].append(row)
+    found = []
+    for members in folders.values():
+        same: dict[bytes, list[int]] = defaultdict(list)
+        for row in members:
+            if match := _FIRST.fullmatch(stem(items[row].path)):
+                same[match[1]].append(row)
+        home, inside = items[members[0]].home, folder(items[members[0]].inside)
+        found += [_Series(SERIES, home, b"/".join(filter(None, (inside, name))),
+                          sorted(each, key=lambda row: _number(items[row].path)), False)
+                  for name, each in same.items() if 1 < len(each) < _MOSTLY * len(members)]
+    return found
+
+
+def _number(path: bytes) -> int:
+    match = re.search(rb"\d+", path.rpartition(b"/")[2])
+    return int(match[0]) if match else 0
+
+
+def _looks(items: Sequence[Item], series: Sequence[_Series],
+           files: Callable[[bytes], bytes]) -> list[bool | None]:
+    """Whether each series looks like frames of a video, judged together with those whose names
+    differ in digits only, and the small ones; None if it can't be looked at."""
+    families: dict[tuple[bytes, ...], list[int]] = defaultdict(list)
+    for number, each in enumerate(series):
+        place = folder(items[each.rows[0]].path)
+        families[re.sub(rb"\d+", b"#", place), re.sub(rb"\d+", b"#", each.name)].append(number)
+    kinds: list[list[int]] = []
+    rest: list[int] = []
+    for members in sorted(families.values(), key=lambda members: -sum(
+            len(series[number].rows) for number in members)):
+        alone = len(members) == 1 and len(series[members[0]].rows) < _SINGLE
+        if alone or len(kinds) == _APART:
+            rest += members
+        else:
+            kinds.append(members)
+    if rest:
+        kinds.append(sorted(rest))
+    looks: list[bool | None] = [None] * len(series)
+    found = alike.kinds([[[files(items[row].path) for row in series[number].rows]
+                          for number in members] for members in kinds]) if kinds else []
+    for members, look in zip(kinds, found, strict=True):
+        for number in members:
+            looks[number] = look
+    return looks
+
+
+def _small(items: Sequence[Item], rows: list[int], series: Sequence[_Series]) -> set[bytes]:
+    """Data sets whose folders are many and small: grouped whatever is in them, as that does no harm
+    to the split if they are unrelated."""
+    total = Counter(items[row].home for row in rows)
+    sizes: dict[bytes, list[int]] = defaultdict(list)
+    for each in series:
+        sizes[each.home].append(len(each.rows))
+    return {home for home, found in sizes.items()
+            if len(found) >= _MANY and max(found) <= _LARGE * total[home]}
+
+
+def _note(result: Keys, items: Sequence[Item], rejected: list[tuple[_Series, bool]]) -> None:
+    """Name the series that are not grouped. Pictures with the same name up to a number (``img1`` …)
+    are mostly unrelated, and so are large folders (``cats/`` …)."""
+    for kind, by in ((FOLDER, "folder"), (SERIES, "series")):
+        for looked in (True, False):
+            series = [each for each, seen in rejected if each.kind == kind and seen == looked
+                      and any(result.rules[row] == NAME for row in each.rows)]
+            if not series:
+                continue
+            count = sum(len(each.rows) for each in series)
+            first = [items[each.rows[0]].path for each in series]
+            shown = sorted({*map(folder, first)}) if kind == FOLDER else first
+            classes = any(items[row].inside != items[row].path for each in series
+                          for row in each.rows)
+            number = f"{len(series):,} numbered series" if kind == SERIES else \
+                plural(len(series), "folder") + " below the classes" * classes
+            result.notes.append(
+                f"{plural(count, 'picture')} in {number} ({some(shown)}) "
+                + ("look unrelated" if looked else "can't be looked at")
+                + f", so they are not grouped by that; --group-by {by} groups them")
+
+
+def _with_clips(result: Keys, items: Sequence[Item], rows: list[int]) -> None:
+    """Add the keys of a video to pictures that are named or placed like its frames, whose folder or
+    series has its name: ``clip.mp4`` and ``clip/0001.jpg``, ``clip_0001.jpg``."""
+    clips: dict[tuple[bytes, bytes], list[int]] = defaultdict(list)
+    for row, item in enumerate(items):
+        if item.path.lower().endswith(VIDEOS):
+            name = item.inside.rpartition(b".")[0].lower()
+            for key in {name, stem(name + b".")}:
+                clips[item.home, key].append(row)
+    if not clips:
+        return
+    for row in rows:
+        item = items[row]
+        places = folder(item.inside).lower().split(b"/")
+        prefix = prefix_of(stem(item.path.lower())) or b""
+        names = [b"/".join(filter(None, (*places, prefix))), prefix] if prefix else []
+        names += [b"/".join(places[:depth]) for depth in range(len(places), 0, -1)]
+        names += [name for place in reversed(places)
+                  for name in (place, _OF_FRAMES.sub(b"", place))]
+        found = next((found for name in names if name
+                      for found in (clips.get((item.home, name)),) if found), [])
+        keys = {key for clip in found for key in result.keys[clip][:1]}
+        if len(keys) == 1:  # several videos of one name say nothing
+            _add(result, row, found[0])
+
+
+def _add(result: Keys, row: int, other: int) -> None:
+    """Add the keys of another row, and what gave them if it is more than the name."""
+    result.keys[row] = tuple(dict.fromkeys((*result.keys[other], *result.keys[row])))
+    if result.rules[row] == NAME:
+        result.rules[row] = result.rules[other]
+
+
+def _with_copies(result: Keys, items: Sequence[Item]) -> None:
+    """Add the keys of a file to those named as copies of it: ``a - Copy.jpg`` and ``a.jpg``."""
+    copies: dict[tuple[bytes, bytes, str], list[int]] = defaultdict(list)
+    for row, item in enumerate(items):
+        name = os.fsdecode(stem(item.path))
+        original = plain(name)
+        if original != name and not item.keys and result.rules[row] != CASIA:
+            copies[item.home, folder(item.inside), original].append(row)
+    if not copies:
+        return
+    originals: dict[tuple[bytes, bytes, str], list[int]] = defaultdict(list)
+    for row, item in enumerate(items):
+        place = item.home, folder(item.inside), os.fsdecode(stem(item.path))
+        if place in copies:
+            originals[place].append(row)
+    for place, rows in copies.items():
+        numbered = {row for row in rows if stem(items[row].path).endswith(b")")}
+        for row in rows:
+            if row not in numbered or len(numbered) <= _NUMBERED_COPIES:
+                for first in originals[place]:
+                    _add(result, row, first)
 
 
 def _warn(result: Keys, items: Sequence[Item], rows: list[int],
@@ -209,9 +380,11 @@ def _warn(result: Keys, items: Sequence[Item], rows: list[int],
     for place, members in flat.items():
         if len(members) < _MANY:
             continue
-        prefixes = Counter(prefix_of(stem(items[row].path)) for row in members)
-        prefix, count = prefixes.most_common(1)[0]
-        if prefix is None or count < _MOSTLY * len(members):
+        names = [stem(items[row].path) for row in members]
+        first = (match and match[1] for match in map(_FIRST.fullmatch, names))
+        if not any(prefix is not None and count >= _MOSTLY * len(members)
+                   for found_in in (map(prefix_of, names), first)
+                   for prefix, count in Counter(found_in).most_common(1)):
             continue
         if alike.frames([[files(items[row].path) for row in members]], alike.PAIRS // 3):
             found[place] = len(members)

@@ -221,7 +221,7 @@ def matched(masks: Iterable[Candidate], pictures: Iterable[bytes],
     chosen: dict[bytes, tuple[tuple[bool, int], bytes]] = {}
     for candidate in masks:
         own = _places(folder(candidate.path.lower()))
-        same = by_stem.get((candidate.picture, *own[-1:])) or by_stem.get((candidate.picture,), ())
+        same = by_stem.get((candidate.picture, *own[-1:])) or by_stem.get((candidate.picture,), [])
         is_video = candidate.path.lower().endswith(VIDEOS)
         near = [(_near(folder(path.lower()), candidate.path.lower(), own), wanted, path)
                 for path, wanted in same if path.lower().endswith(VIDEOS) == is_video]

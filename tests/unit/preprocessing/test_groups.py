@@ -9,6 +9,7 @@ from picture_trees import fill, scene
 
 from preprocessing.catalogue import Catalogue, scan, with_copies
 from preprocessing.listing.groups import prefix_of
+from preprocessing.names import At
 
 
 def number(listing: Catalogue) -> int:
@@ -33,7 +34,9 @@ def unrelated(name: str, count: int = 6, frames: int = 5) -> dict[str, np.ndarra
 @pytest.mark.parametrize("name", [
     "vid{video:02}/{frame:04}.png", "v{video}/frame_{frame}.png", "v{video}/x/{frame}.png",
     "clip{video}_{frame:04}.png", "clip {video} frame {frame}.png", "a/v{video}-{frame:03}.png",
-    "v{video}/crop_a{frame}b.png", "v{video}_frame{frame}_face0.png"])
+    "v{video}/crop_a{frame}b.png", "v{video}_frame{frame}_face0.png", "v{video}_t{frame}.5s.png",
+    "v{video}_{frame}.25.png", "v{video}_00-0{frame}-30.png", "v{video}-{frame}m30s.png",
+    "{frame}_v{video}.png", "frame{frame}_v{video}.png", "{frame:03}-clip{video}x.png"])
 def test_frames_of_a_video_share_a_group(tmp_path, name):
     listing = scan(fill(tmp_path, videos(name)))
     assert number(listing) == 6
@@ -62,6 +65,76 @@ def test_few_series_of_unrelated_pictures_are_not_grouped_and_a_note_says_so(
     (text,) = listing.notes
     assert "look unrelated" in text and f"--group-by {option} groups them" in text
     assert number(scan(top, group_by=option)) == 6
+
+
+@pytest.mark.parametrize(("frame", "photograph", "many", "rule"), [
+    ("clip{video}_{frame}.png", "photo_{video}{frame:03}.png", 20, "numbered series"),
+    ("clip{video}_{frame}.png", "photo_{video}{frame:03}.png", 5, "numbered series"),
+    ("clip{video}/{frame}.png", "flickr{video}/{frame}.png", 12, "folder"),
+    ("clip{video}/{frame}.png", "flickr/{video}{frame:03}.png", 12, "folder")])
+def test_series_are_judged_by_their_kind(tmp_path, frame, photograph, many, rule):
+    """Photographs beside clips, more or fewer than these: the note is about them alone."""
+    listing = scan(fill(tmp_path, {**videos(frame), **unrelated(photograph, frames=many)}))
+    alone = 6 * many
+    assert np.sort(np.bincount(listing.groups)).tolist() == [1] * alone + [5] * 6
+    assert listing.grouped().endswith(f"30 images in 6 groups by {rule}") or many == 5
+    (text,) = listing.notes
+    assert text.startswith(f"{alone} pictures in ") and "look unrelated" in text
+    assert "clip" not in text
+
+
+@pytest.mark.parametrize("name", ["vid{video}/{label}/frame_{frame}.png", "v{video}/{label}/{frame}"
+                                  ".png", "v{video}/{label}/crops/{frame}.png"])
+def test_classes_below_the_folder_of_each_video(tmp_path, name):
+    listing = scan(fill(tmp_path, {
+        name.format(video=video, frame=frame, label=label): scene(video + 50 * (label == "fake"),
+                                                                   frame)
+        for video in range(6) for frame in range(4) for label in ("real", "fake")}))
+    assert np.bincount(listing.groups).tolist() == [8] * 6
+    assert listing.notes == []
+
+
+def test_data_sets_beside_each_other_are_not_taken_for_videos(tmp_path):
+    listing = scan(fill(tmp_path, {
+        f"{place}/{label}/img{at}.png": scene(100 * number + at + 10 * (label == "fake"))
+        for number, place in enumerate("abcd") for at in range(4) for label in ("real", "fake")}))
+    assert number(listing) == 16
+    assert listing.notes == []
+
+
+def test_a_clip_and_its_frames_share_a_group(tmp_path):
+    """Beside it in a folder or series of its name, or in folders of clips and frames."""
+    listing = scan(fill(tmp_path, {
+        "real/one.mp4": None, "real/two.mp4": None, "fake/videos/three.mp4": None,
+        "fake/videos/four.mp4": None, "real/000.mp4": None,
+        **{f"real/one/{at}.png": scene(1, at) for at in range(3)},
+        **{f"real/two_{at}.png": scene(100 + at) for at in range(3)},
+        **{f"fake/frames/three/{at}.png": scene(3, at) for at in range(3)},
+        **{f"fake/four_frames/{at}.png": scene(4, at) for at in range(3)},
+        **{f"real/other/{at}.png": scene(5, at) for at in range(3)},
+        "real/000/1.png": scene(6), "real/photo.png": scene(7)}), lambda path: [At(0)])
+    for clip, pictures in (("real/one.mp4", "real/one/"), ("real/two.mp4", "real/two_"),
+                           ("fake/videos/three.mp4", "fake/frames/three/"),
+                           ("fake/videos/four.mp4", "fake/four_frames/"),
+                           ("real/000.mp4", "real/000/")):
+        found = {group for path, group in zip(listing.paths, listing.groups.tolist(), strict=True)
+                 if path.startswith(pictures.encode())}
+        assert found == {group(listing, f"{clip}#frame=0.000s")}, clip
+    assert number(listing) == 7
+
+
+@pytest.mark.parametrize("copy", ["{} (1)", "{}(2)", "Copy of {}", "{} - Copy", "{} - Kopie",
+                                  "{}_copy", "{} copy 2"])
+def test_files_named_as_copies_share_the_group_of_the_original(tmp_path, copy):
+    """Whatever their bytes, in either class; but not all of many downloads of one name."""
+    listing = scan(fill(tmp_path, dict.fromkeys((
+        "real/holiday.jpg", "real/beach.jpg", f"real/{copy.format('holiday')}.png",
+        f"fake/{copy.format('beach')}.jpg", f"real/{copy.format('none')}.jpg", "fake/down.jpg",
+        *(f"fake/down ({at}).jpg" for at in range(1, 9))))))
+    assert group(listing, "real/holiday.jpg") == group(
+        listing, f"real/{copy.format('holiday')}.png")
+    assert group(listing, "real/beach.jpg") == group(listing, f"fake/{copy.format('beach')}.jpg")
+    assert number(listing) == 12
 
 
 def test_many_small_folders_are_groups_whatever_is_in_them(tmp_path):
