@@ -48,20 +48,6 @@ def turns(data: bytes) -> list[tuple[bytes, int]]:
             if kind in _TURNS and content]
 
 
-def items_are_text(data: bytes) -> bool:
-    """Whether types and names of the items of a HEIF file are UTF-8, as they must be (``infe``,
-    ISO/IEC 14496-12, 8.11.6): pi-heif 1.4.0 crashes where they aren't."""
-    lists = (items for kind, meta in boxes(data) if kind == b"meta"
-             for name, items in boxes(meta[4:]) if name == b"iinf")
-    try:
-        for items in lists:
-            for _, item in boxes(items[8 if items[:1] > b"\0" else 6:]):
-                item[10 if item[:1] > b"\2" else 8:].decode()
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
 def _properties(associations: bytes, item: int) -> list[int]:
     """Numbers of the properties of an item, from 1; 0 for none (``ipma``, 9.3 there)."""
     for kind, content in boxes(associations):

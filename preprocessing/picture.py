@@ -20,7 +20,7 @@ from hpc_deepfake.core.log import log
 from hpc_deepfake.core.quiet import Captured
 from hpc_deepfake.core.text import printable
 from preprocessing import jpeg, kinds, reasons
-from preprocessing.boxes import IMIR, IROT, items_are_text, sizes, turns
+from preprocessing.boxes import IMIR, IROT, sizes, turns
 
 MAX_BYTES = 512 * 1024**2
 MAX_PIXELS = 120_000_000
@@ -222,8 +222,6 @@ def opened(file: BinaryIO) -> Iterator[Image.Image]:
     start = file.read(kinds.START)
     file.seek(0)
     heif = kinds.of_content(start) == kinds.HEIC and _heif()
-    if heif and not items_are_text(file.read()):
-        raise Rejected("damaged: the names of its parts are no text: copy or download it again")
     with Image.open(file, formats=(*FORMATS, _HEIF) if heif else FORMATS) as image:
         yield image
 

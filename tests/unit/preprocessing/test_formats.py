@@ -19,7 +19,7 @@ from PIL import Image
 from test_picture import encoded, png, scene, sized_jpeg, tiff
 
 from preprocessing import kinds, picture, streams, video
-from preprocessing.boxes import IMIR, IROT, items_are_text, sizes, turns
+from preprocessing.boxes import IMIR, IROT, sizes, turns
 from preprocessing.ela import Parameters, features
 from preprocessing.picture import Rejected, decode, of_image, opened, read
 
@@ -128,25 +128,6 @@ def test_turns_of_the_primary_item_alone(version, wide):
     assert turns(data) == [(IROT, 2), (IMIR, 1)]
     assert {str(turns(data[:end])) for end in range(len(data))} == {
         str(turns(data)[:count]) for count in range(3)}
-
-
-def test_a_heic_whose_names_are_no_text_is_rejected_before_it_is_opened(monkeypatch):
-    """pi-heif 1.4.0 takes the process with it: types of items, and types of their content."""
-    image = oriented(scene(64, 48), 1)
-    image.info["xmp"] = b"<x:xmpmeta/>"
-    data = encoded(image, "HEIF")
-    decode(data)
-    monkeypatch.setattr(Image, "open", lambda *_, **__: pytest.fail("opened"))
-    for place in (b"Exif\0", b"mime\0", b"application/rdf"):
-        at = data.index(place) + 1
-        for text in (b"\x80", b"\xff"):
-            with pytest.raises(Rejected, match="names of its parts"):
-                decode(data[:at] + text + data[at + 1:])
-    # another list of items, in a second box
-    items = box(b"iinf", b"\1\0\0\0\0\0\0\1",
-                box(b"infe", b"\3\0\0\0", bytes(6), b"Ex\xfff\0"))
-    assert not items_are_text(data + box(b"meta", bytes(4), box(b"iinf", bytes(6)), items))
-    assert items_are_text(data + box(b"meta", bytes(4), items.replace(b"\xff", b"i")))
 
 
 @pytest.mark.parametrize("kind", MODERN)
