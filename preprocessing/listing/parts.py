@@ -15,6 +15,7 @@ FOLDERS = {TRAIN: ("train", "training", "trn"), VALIDATION: ("val", "valid", "va
            TEST: ("test", "testing", "tst")}
 _PART_OF = {name: part for part, names in FOLDERS.items() for name in names}
 _CELEB_DF = "List_of_testing_videos.txt"  # "1 YouTube-real/00170.mp4", where 1 means real
+SPLITS = "splits"  # folder of:
 _FACE_FORENSICS = {TRAIN: "train.json", VALIDATION: "val.json", TEST: "test.json"}
 
 
@@ -43,14 +44,18 @@ def below_classes(items: list[Item]) -> list[Item]:
     return divided
 
 
-def listed(home: Path, items: list[Item]) -> list[Item]:
+def listed(home: Path, items: list[Item]) -> tuple[list[Item], str]:
     """Items with the parts of the lists that lie in a data set: ``List_of_testing_videos.txt`` of
     Celeb-DF; ``train.json``, ``val.json`` and ``test.json`` of FaceForensics++ (in ``splits/``
-    too). Without such lists, the same items."""
-    part = _celeb_df(home) or _face_forensics(home) or _face_forensics(home / "splits")
-    if part is None:
-        return items
-    return [item._replace(part=part(item)) if item.part == NO_PART else item for item in items]
+    too). Also where these lists are; without any, the same items and an empty text."""
+    places = ((_celeb_df(home), _CELEB_DF),
+              *((_face_forensics(home / inside), os.path.join(inside, "{train,val,test}.json"))
+                for inside in ("", SPLITS)))
+    for part, where in places:
+        if part is not None:
+            return [item._replace(part=part(item)) if item.part == NO_PART else item
+                    for item in items], where
+    return items, ""
 
 
 def _name(item: Item) -> bytes:

@@ -127,7 +127,7 @@ def scan_manifest(file: Path, data: Path | None = None, moments: Moments = _defa
     if missing and not one_class:
         raise InputError(f"no {LABELS[missing.pop()]} pictures in the list {file}: add lines of "
                          "them, and check the labels of the others")
-    listed = sets.Listed(found.items, found.masks, [])
+    listed = sets.Listed(found.items, found.masks, [], file.name)
     catalogue = _catalogue({"": root.resolve()}, [listed], moments, group_by, [], one_class,
                            "manifest")
     return replace(catalogue, given=found.given)
@@ -170,7 +170,8 @@ def _catalogue(roots: dict[str, Path], listed: Sequence[sets.Listed], moments: M
             (plural(len(left), "other"), left)) if paths]
         notes.append(f"{plural(len(masks) + len(left), 'ground-truth mask')}, not counted as "
                      f"pictures: {', '.join(kinds)}")
-    items, parts_found = _parts(items, parts_from, notes)
+    lists = ", ".join(sorted({each.lists for each in listed} - {""}))
+    items, parts_found = _parts(items, parts_from, notes, lists or parts_from)
     keys = groups.keys_of(items, partial(locate, roots), group_by)
     notes += keys.notes
     paths, counts = _rows(items, roots, moments, notes)
@@ -206,14 +207,14 @@ def _rows(items: Sequence[Item], roots: dict[str, Path], moments: Moments,
     return paths, counts
 
 
-def _parts(items: list[Item], parts_from: str,
-           notes: list[str]) -> tuple[list[Item], np.ndarray | None]:
+def _parts(items: list[Item], parts_from: str, notes: list[str],
+           where: str) -> tuple[list[Item], np.ndarray | None]:
     """The author's split, uint8 (number of items); None if there is none, as with one part only."""
     found = np.fromiter((item.part for item in items), np.uint8, len(items))
     present = set(found.tolist()) - {NO_PART}
     if not present or (parts_from == "folder" and len(present) < 2):
         return items, None
-    notes.append(f"the author's split, by {parts_from}: "
+    notes.append(f"the author's split, by {where}: "
                  + ", ".join(f"{int((found == part).sum()):,} {parts.names_of({part}) or 'in none'}"
                              for part in sorted({*present, *found.tolist()})) + " (files)")
     return items, found

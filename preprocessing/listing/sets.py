@@ -58,11 +58,13 @@ class Listed(NamedTuple):
         items: pictures and videos.
         masks: mask of each tampered picture that has one, paths relative to the root.
         left: other masks.
+        lists: which lists the parts come from; empty if from none.
     """
 
     items: list[Item]
     masks: dict[bytes, bytes]
     left: list[bytes]
+    lists: str = ""
 
 
 def label_of(name: str) -> int | None:
@@ -96,9 +98,14 @@ def search(folder: Path, notes: list[str], seen: walk.Seen, prefix: bytes = b"",
     if classes(folders.values()):
         others = [name for name in names if label_of(name) is None]
         places = [name for name in others if masks.is_place(os.fsencode(name))]
-        if len(others) > len(places):
-            notes.append(f"{folder}: left out "
-                         + ", ".join(name for name in others if name not in places))
+        lost = {name: walk.count(folder / name) for name in others if name not in places}
+        named = [name for name, count in lost.items() if count or name != parts.SPLITS]
+        if named:
+            count = sum(lost.values())
+            notes.append(f"{folder}: left out {some([*map(os.fsencode, named)], 9)} ("
+                         + (f"{plural(count, 'picture')}, " if count else "no pictures, ")
+                         + ("folders whose names are no class)" if len(named) > 1 else
+                            "a folder whose name is no class)"))
         yield Place(folder, prefix, folders, places, part=part)
         return
     for layout in LAYOUTS:
@@ -145,10 +152,11 @@ def listed(place: Place, notes: list[str], seen: walk.Seen,
     beside = [candidate for name in place.masks
               for path in walk.media(place.home / name, notes, seen)
               for candidate in (masks.in_place(os.fsencode(name) + b"/" + path),)]
-    items = parts.below_classes(parts.listed(place.home, items))
+    items, lists = parts.listed(place.home, items)
+    items = parts.below_classes(items)
     if any(_DEFACTO.fullmatch(name) for name in place.classes[TAMPERED]):
         items = [_defacto(item) for item in items]
-    return _with_masks(place, items, [*gt.values(), *beside])
+    return _with_masks(place, items, [*gt.values(), *beside])._replace(lists=lists)
 
 
 def pictures_of(folder: Path, prefix: bytes, label: int, notes: list[str],

@@ -10,6 +10,7 @@ from typing import NoReturn
 from hpc_deepfake.core import watchdog
 from hpc_deepfake.core.errors import InputError
 from preprocessing.leftout import LeftOut
+from preprocessing.names import PICTURES, VIDEOS
 
 Key = tuple[int, int]  # device and inode of a folder
 Seen = set[Key]
@@ -28,6 +29,15 @@ def subfolders(folder: Path, notes: list[str]) -> list[str]:
     except OSError as error:  # lost+found and the like
         notes.append(f"{folder} left out: {error.strerror}")
         return []
+
+
+def count(folder: Path) -> int:
+    """Number of pictures and videos below a folder, by their names, links aside."""
+    total = 0
+    for _, _, names in os.walk(os.fsencode(folder)):
+        watchdog.advance()
+        total += sum(name.lower().endswith(PICTURES + VIDEOS) for name in names)
+    return total
 
 
 def is_new(folder: Path | bytes, seen: Seen) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -186,18 +187,33 @@ def test_lists_of_celeb_df_and_face_forensics_are_their_split(tmp_path):
     assert parts(celeb) == {
         "YouTube-real/00170.mp4": "test", "YouTube-real/00171.mp4": "train",
         "Celeb-real/id1_0007.mp4": "train", "Celeb-synthesis/id1_id0_0007.mp4": "test"}
-    found = parts(scan(fill(tmp_path / "ff", {
+    forensics = scan(fill(tmp_path / "ff", {
         "splits/train.json": '[["071", "054"]]', "splits/val.json": '[["720", "672"]]',
         "splits/test.json": '[["953", "974"]]', **dict.fromkeys((
             "original_sequences/youtube/c23/videos/071.mp4",
             "original_sequences/youtube/c23/images/720/0001.png",
             "original_sequences/youtube/c23/images/999/0001.png",
-            "manipulated_sequences/Deepfakes/c23/videos/974_953.mp4"))})))
-    assert sorted(found.items()) == [
+            "manipulated_sequences/Deepfakes/c23/videos/974_953.mp4"))}))
+    assert sorted(parts(forensics).items()) == [
         ("manipulated_sequences/Deepfakes/c23/videos/974_953.mp4", "test"),
         ("original_sequences/youtube/c23/images/720/0001.png", "validation"),
         ("original_sequences/youtube/c23/images/999/0001.png", ""),
         ("original_sequences/youtube/c23/videos/071.mp4", "train")]
+    assert any("split, by List_of_testing_videos.txt: 2 train, 2 test" in note
+               for note in celeb.notes)
+    assert any("split, by splits/{train,val,test}.json: " in note for note in forensics.notes)
+    assert not any("left out" in note for note in forensics.notes), "its lists are used"
+
+
+def test_folders_beside_the_classes_are_named_with_what_is_in_them(tmp_path):
+    listing = scan(fill(tmp_path, dict.fromkeys((
+        "real/1.jpg", "fake/1.jpg", "deepfake/2.jpg", "fake_images/a/3.JPG", "docs/x.txt"))))
+    assert listing.notes == [f"{tmp_path}: left out deepfake, docs, fake_images (2 pictures, "
+                             "folders whose names are no class)"]
+    shutil.rmtree(tmp_path / "deepfake")
+    shutil.rmtree(tmp_path / "fake_images")
+    assert scan(tmp_path).notes == [
+        f"{tmp_path}: left out docs (no pictures, a folder whose name is no class)"]
 
 
 def test_a_split_without_validation_part_gets_one_from_training():
