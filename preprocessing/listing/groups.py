@@ -313,8 +313,9 @@ def _note(result: Keys, items: Sequence[Item], rejected: list[tuple[_Series, boo
 
 
 def _with_clips(result: Keys, items: Sequence[Item], rows: list[int]) -> None:
-    """Add the keys of a video to pictures that are named or placed like its frames, whose folder or
-    series has its name: ``clip.mp4`` and ``clip/0001.jpg``, ``clip_0001.jpg``."""
+    """Add the keys of a video to pictures that are named or placed like its frames: in a folder of
+    its name (``clip.mp4``, ``clip/0001.jpg``), or beside it with its name before the number
+    (``clip_0001.jpg``)."""
     clips: dict[tuple[bytes, bytes], list[int]] = defaultdict(list)
     for row, item in enumerate(items):
         if item.path.lower().endswith(VIDEOS):
@@ -326,13 +327,15 @@ def _with_clips(result: Keys, items: Sequence[Item], rows: list[int]) -> None:
     for row in rows:
         item = items[row]
         places = folder(item.inside).lower().split(b"/")
-        prefix = prefix_of(stem(item.path.lower())) or b""
-        names = [b"/".join(filter(None, (*places, prefix))), prefix] if prefix else []
-        names += [b"/".join(places[:depth]) for depth in range(len(places), 0, -1)]
+        prefix = prefix_of(stem(item.path.lower()))
+        beside = b"/".join(filter(None, (*places, prefix))) if prefix else b""
+        names = [b"/".join(places[:depth]) for depth in range(len(places), 0, -1)]
         names += [name for place in reversed(places)
                   for name in (place, _OF_FRAMES.sub(b"", place))]
-        found = next((found for name in names if name
-                      for found in (clips.get((item.home, name)),) if found), [])
+        found = [clip for clip in clips.get((item.home, beside), ())
+                 if beside and items[clip].label == item.label]
+        found = found or next((clips[item.home, name] for name in names
+                               if name and (item.home, name) in clips), [])
         keys = {key for clip in found for key in result.keys[clip][:1]}
         if len(keys) == 1:  # several videos of one name say nothing
             _add(result, row, found[0])
