@@ -86,8 +86,10 @@ def _chosen(options: Namespace, card: model.Card, subject: Subject
         whole = subject.where.removeprefix("all of ")
         place, record = "the other half", thresholds.OTHER_HALF + whole
         subject = replace(subject, where=f"one half of {whole}", material=tested)
+    left = int(others.unlike.sum())
+    others = thresholds.with_verdict(others)
     card = thresholds.choose(options.threshold, others, card, record)
-    return card, subject, thresholds.figures_there(others, card, place)
+    return card, subject, {**thresholds.figures_there(others, card, place), "unlike": left}
 
 
 def _finish(options: Namespace, known: Model, subject: Subject) -> int:

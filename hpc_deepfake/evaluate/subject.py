@@ -81,7 +81,9 @@ def of_file(options: Namespace, known: Model, comm: Comm | None = None) -> Subje
     network = _network(options, comm)
     choosing = None
     if others is not None:
-        choosing = f"the {plan.chosen_on} part", of_rows(network, data, others, comm)
+        unlike = None if known.trained else mpi.together(
+            comm, lambda: Guard.of(card, options.model, pictures=False))
+        choosing = (f"the {plan.chosen_on} part", of_rows(network, data, others, comm, unlike))
     told = bool(known.trained) and plan.part != "test"  # by the note on this part
     guard = mpi.together(comm, lambda: Guard.of(card, options.model, pictures=not told))
     material = of_rows(network, data, rows, comm, guard)

@@ -55,7 +55,9 @@ def _threshold(evaluation: dict[str, Any]) -> str:
         there = [f"{name} {percent(chosen[figure])}" if rule == "youden" else
                  f"{percent(chosen[figure])} {name}" for rule, figure, name in _SHOWN
                  if rule in rules]
-        why = f"chosen on {chosen['on']} ({chosen['rows']:,} images, {', '.join(there)} there)"
+        left = f", without {chosen['unlike']:,} unlike training" * bool(chosen.get("unlike"))
+        why = (f"chosen on {chosen['on']} ({chosen['rows']:,} images{left}, {', '.join(there)} "
+               "there)")
     elif record.get("on") and decision.how(record):
         why = f"the model's, chosen {decision.how(record)}"
     return f"threshold          {probability(evaluation['threshold']):>7}   {why}"

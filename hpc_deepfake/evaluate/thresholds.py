@@ -165,6 +165,20 @@ def halves(material: Material) -> tuple[Material, Material]:
     return material.take(~second), material.take(second)
 
 
+def with_verdict(material: Material) -> Material:
+    """The pictures that ``predict`` gives a verdict on: thresholds are chosen on them alone.
+
+    Raises:
+        InputError: there are none.
+    """
+    rest = material.take(~material.unlike)
+    if len(material) and not len(rest):
+        raise InputError(f"--threshold: all {len(material):,} pictures to choose it on are unlike "
+                         "those that the model was trained on, and predict gives no verdict on "
+                         "them, whatever the threshold: name other pictures, or give a number")
+    return rest
+
+
 def choose(rules: Rules, material: Material, card: Card, on: str) -> Card:
     """The card with the thresholds that the rules choose on these pictures.
 

@@ -87,6 +87,7 @@ def line(found: dict[str, Any], rows: int) -> str:
         f"{name} {form(rest[figure])}" for name, figure, form in (
             ("accuracy", "accuracy", percent), ("ROC-AUC", "auc", number),
             ("false positives", "false_positive_rate", percent)) if rest[figure] is not None]
-    left = f"without them {', '.join(words)}" if words else "predict gives no verdict on them"
+    left = f", but they count below; without them {', '.join(words)}" if words else \
+        ": what is below is of their bare probabilities"
     return (f"unlike training    {percent(found['rows'] / rows):>7}   {found['rows']:,} of "
-            f"{rows:,} images; {left}")
+            f"{rows:,} images; predict gives no verdict on them{left}")

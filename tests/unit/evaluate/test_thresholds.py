@@ -113,6 +113,21 @@ def test_too_few_pictures_for_a_rate():
         thresholds.choose(thresholds.parse("fpr=0.05"), sure, CARD, "x")
 
 
+def test_thresholds_are_chosen_on_pictures_that_have_a_verdict():
+    whole = drawn(50)
+    with pytest.raises(InputError, match="all 100 pictures .* no verdict on them"):
+        thresholds.with_verdict(replace(whole, marked=np.ones(100, bool)))
+    marked = whole.labels == 0  # and so too few authentic ones are left
+    marked[0] = False
+    rest = thresholds.with_verdict(replace(whole, marked=marked))
+    assert len(rest) == 51 and not rest.unlike.any()
+    assert len(thresholds.with_verdict(whole)) == 100, "it wasn't asked"
+    shown = {**figures.of(whole, CARD), "threshold_chosen": {"rule": "fpr", "value": 0.1},
+             "container": None, "chosen_on": {
+                 **thresholds.figures_there(rest, CARD, "the other half"), "unlike": 49}}
+    assert "chosen on the other half (51 images, without 49 unlike training, " in text.lines(shown)
+
+
 def test_precision_at_other_balances_and_false_positives():
     shown = figures.of(drawn(200), CARD)
     false, recall = shown["fp"] / 200, shown["tp"] / 200

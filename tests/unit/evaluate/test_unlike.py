@@ -53,7 +53,7 @@ def test_all_of_a_data_file_or_none(network_of, data_file, tmp_path, monkeypatch
         count = len(part_of(data_file, "validation")[1])
         assert found["rows"] == count
         assert lines == [f"unlike training     100.0%   {count} of {count} images; predict gives "
-                         "no verdict on them"]
+                         "no verdict on them: what is below is of their bare probabilities"]
 
 
 def test_some_rows_of_a_data_file(data_file, monkeypatch):
@@ -74,7 +74,8 @@ def test_some_rows_of_a_data_file(data_file, monkeypatch):
     assert found["rows"] == chosen.sum() and found["authentic"] == (y[chosen] == 0).sum()
     assert found["without"] == pytest.approx(left, rel=1e-6)
     line = unlike.line(found, len(rows))
-    assert f"{chosen.sum()} of {len(rows)} images; without them accuracy " in line
+    assert f"{chosen.sum()} of {len(rows)} images; predict gives no verdict on them, but they " \
+        "count below; without them accuracy " in line
     assert line.endswith(f"false positives {left['false_positive_rate']:.1%}")
 
 
@@ -91,7 +92,7 @@ def test_a_folder(network_of, tmp_path, monkeypatch, capsys):  # noqa: F811
     assert run(network_of, tmp_path / "data", "--json", tmp_path / "x.json") == 2
     found, lines = evaluated(capsys, tmp_path)
     assert (found["rows"], found["authentic"], found["without"]["rows"]) == (2, 1, 2)
-    assert lines[0].startswith("unlike training      50.0%   2 of 4 images; without them accuracy")
+    assert lines[0].startswith("unlike training      50.0%   2 of 4 images; predict gives no ")
     monkeypatch.setattr(model, "read_card", lambda _: card(JPEG, sample=True))
     assert run(network_of, tmp_path / "data", "--json", tmp_path / "x.json") == 2
     assert evaluated(capsys, tmp_path)[0]["rows"] == 4  # none was drawn
