@@ -68,12 +68,15 @@ setup(
         "matplotlib",
         "numpy>=2",
         "opencv-python-headless>=4.10",
-        "pi-heif>=1.4",
         "pillow>=11.3",
         "psutil",
         *tensorflow,
     ],
     # Horovod is compiled for the TensorFlow and MPI at hand, and patched: by env/setup.sh only.
-    extras_require={"export": ["onnx", "onnxruntime", "tf2onnx"], "mpi": ["mpi4py>=4"]},
+    extras_require={
+        "export": ["onnx", "onnxruntime", "tf2onnx"],
+        "heic": ["pillow-heif>=1.8"],  # its wheels are under the GPL 2
+        "mpi": ["mpi4py>=4"],
+    },
     entry_points={"console_scripts": ["hpc-deepfake = hpc_deepfake.cli:main"]},
 )

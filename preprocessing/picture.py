@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import io
 import os
 import stat
@@ -29,7 +28,6 @@ MAX_SCANS = 100  # of a JPEG file; each scan processes all pixels, however few b
 # EPS starts a program; MPO is a JPEG file that contains others
 FORMATS: tuple[str, ...] = ("JPEG", "PNG", "TIFF", "BMP", "DIB", "GIF", "WEBP", "JPEG2000")
 _HEIF = "HEIF"
-_PLUGINS = ("pi_heif", "pillow_heif")  # of Pillow for it; the second one has an encoder too
 _MAX_MODERN = 60_000_000  # pixels of these, whose decoders need twice the memory of the others
 _BOXED = ("AVIF", _HEIF)
 _MODERN = ("JPEG2000", *_BOXED)
@@ -105,7 +103,7 @@ def decode(data: bytes, path: bytes | str | None = None) -> np.ndarray:
     JPEG's 8×8 grid.
 
     Complete 8-bit three-channel JPEG files are decoded by OpenCV, with the same pixels as Pillow in
-    less time; all other files by Pillow, HEIC by its plugin pi-heif. Alpha is dropped, more
+    less time; all other files by Pillow, HEIC by its plugin pillow-heif. Alpha is dropped, more
     bits are cut to 8, and of several pages or frames the first is used, or the primary one.
 
     Args:
@@ -203,7 +201,7 @@ def _unknown(start: bytes) -> str:
     """Why no reader of Pillow accepts a file that begins like this."""
     kind = kinds.of_content(start)
     if kind == kinds.HEIC and not _heif():
-        return "a HEIC picture, which needs another package: pip install pi-heif"
+        return "a HEIC picture, which needs another package: pip install pillow-heif"
     if kind == kinds.AVIF and "AVIF" not in FORMATS:
         return "an AVIF picture, which needs a newer Pillow: pip install 'pillow>=11.3'"
     if kind is None:
@@ -228,13 +226,14 @@ def opened(file: BinaryIO) -> Iterator[Image.Image]:
 
 @cache
 def _heif() -> bool:
-    """Whether Pillow has a plugin for HEIC, which is loaded now."""
-    for name in _PLUGINS:
-        with suppress(ImportError):
-            importlib.import_module(name).register_heif_opener(
-                decode_threads=1, thumbnails=False, depth_images=False, aux_images=False)
-            return True
-    return False
+    """Whether Pillow has its plugin for HEIC, which is loaded now."""
+    try:
+        import pillow_heif
+    except ImportError:
+        return False
+    pillow_heif.register_heif_opener(decode_threads=1, thumbnails=False, depth_images=False,
+                                     aux_images=False)
+    return True
 
 
 def _colours(image: Image.Image, turn_back: Sequence[Image.Transpose] = ()) -> np.ndarray:

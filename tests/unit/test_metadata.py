@@ -52,7 +52,7 @@ def requirements() -> dict[str, set[str]]:
 def test_every_imported_package_is_required() -> None:
     """Third-party packages of the code. TensorFlow has two packages, and setup.py chooses; Horovod
     is compiled by env/setup.sh."""
-    distributions = {"cv2": "opencv-python-headless", "PIL": "pillow"}
+    distributions = {"cv2": "opencv-python-headless", "PIL": "pillow", "pillow_heif": "pillow-heif"}
     imported = set()
     for package in ("hpc_deepfake", "preprocessing"):
         for file in (ROOT / package).rglob("*.py"):
@@ -65,19 +65,9 @@ def test_every_imported_package_is_required() -> None:
                    - {"hpc_deepfake", "preprocessing", "tensorflow", "horovod", "_typeshed"}}
     required = requirements()
     of_keras = required.pop("export")  # imported by Keras, or by name
-    by_name = {"pi-heif"}  # in preprocessing/picture.py, or else pillow-heif
-    assert third_party | by_name == set().union(*required.values())
-    assert not third_party & (of_keras | by_name)
+    assert third_party == set().union(*required.values()) and not third_party & of_keras
     assert not required[""] & {"mpi4py", "horovod"}, "without MPI and a compiler"
-
-
-def test_packages_under_the_gpl_are_for_development_only() -> None:
-    """pillow-heif's wheels contain x265: the tests write HEIC with it."""
-    sections = re.split(r"^# \[(\w+)\]", (ROOT / "env" / "versions.txt").read_text(
-        encoding="utf-8"), flags=re.MULTILINE)
-    assert [name for name, lines in zip(sections[1::2], sections[2::2], strict=True)
-            if "pillow-heif==" in lines] == ["development"]
-    assert "pillow-heif" not in set().union(*requirements().values())
+    assert "pillow-heif" not in required[""], "its wheels contain x265, under the GPL"
 
 
 def test_the_package_of_tensorflow_can_be_chosen(tmp_path: Path) -> None:
