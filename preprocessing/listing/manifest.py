@@ -114,8 +114,9 @@ def _require(exists: _Existing, path: bytes, what: str = "") -> None:
     if not exists(path):
         slashes = path.replace(b"\\", b"/")
         raise _Problem(f"there is no file {_shown(path)}{what}" + (
-            f", but {_shown(slashes)}: write / between folders, instead of \\"
-            if slashes != path and exists(slashes) else ""))
+            "" if slashes == path else
+            f", but {_shown(slashes)}: write / between folders, instead of \\" if exists(slashes)
+            else ": folders are separated by /, not \\"))
 
 
 def _unusable(path: bytes) -> str | None:

@@ -219,13 +219,15 @@ def _read(place: Place, reader: Reader, notes: list[str], seen: walk.Seen) -> Li
     items.sort(key=lambda item: item.label)  # as of other data sets, the authentic ones first
     tampered = sum(item.label == TAMPERED for item in items)
     notes.append(f"{place.home}: read as {reader.name}"
-                 + (f", {reader.guess}: {tampered:,}" if reader.guess else ""))
+                 + (f", {reader.guess}: {tampered:,} (if that is wrong, list the files with "
+                    "--manifest)" if reader.guess else ""))
     missing = [path for path in reader.named if path not in present]
     if missing:
         notes.append(f"{place.home}: {plural(len(missing), 'file')} of {reader.name}'s list "
                      f"{'is' if len(missing) == 1 else 'are'} missing: {some(missing)}")
     if others:
-        folders = Counter(os.fsdecode(path.rpartition(b"/")[0]) or "the top" for path in others)
+        folders = Counter(os.fsdecode(path.rpartition(b"/")[0]) or "the top folder"
+                          for path in others)
         notes.append(f"{place.home}: {plural(len(others), 'file')} left out, {reader.others} "
                      f"({some(others)}" + (": " + ", ".join(
                          f"{count:,} in {name}" for name, count in folders.most_common(3))

@@ -90,6 +90,7 @@ def test_groups_and_parts_are_part_of_what_made_a_data_file(top):
     ("path,label\na/1.jpg,0\na/1.jpg,1\n", "line 3: a/1.jpg is also on line 2, with the other "
                                            "label: keep the line whose label is right"),
     ("path,label\na\\1.jpg,0\n", "no file a\\1.jpg, but a/1.jpg: write / between folders"),
+    ("path,label\nC:\\1.jpg,0\n", "there is no file C:\\1.jpg: folders are separated by /"),
     ("path,label,mask\na/1.jpg,0,\nb/3.jpg,1,b/3.jpg\n",
      "line 3: b/3.jpg is also the mask of line 3"),
     ("path,label,mask\ngt/3.png,1,\na/1.jpg,0,gt/3.png\n",
