@@ -103,7 +103,8 @@ def test_requeue_before_the_limit_ends_with_the_weights_of_an_uninterrupted_run(
     resumed, uninterrupted = (
         checkpoint.load(checkpoint.found(work / name / "checkpoints")[0])[0]
         for name in ("short", "long"))
-    assert len(resumed) == len(uninterrupted) == 3  # weights, momentum, best weights
+    # weights, momentum, best weights and what they said of the validation part
+    assert len(resumed) == len(uninterrupted) == 4
     assert all(np.array_equal(a, b) for a, b in zip(resumed, uninterrupted, strict=True))
     assert epochs(work / "short") == list(range(1, 41))
 

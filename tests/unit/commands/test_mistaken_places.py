@@ -113,7 +113,7 @@ def test_json_of_a_name_that_is_not_utf_8(capsys):
     write(output.Row("ü.jpg".encode(), None, "not read: empty file"))
     odd, usual = map(json.loads, capsys.readouterr().out.splitlines())
     assert odd["encoded"] == "a%FF%20b.jpg" and odd["path"] == "a\\udcff b.jpg"
-    assert usual == {"path": "ü.jpg", "probability": None, "verdict": "not read: empty file"}
+    assert usual["path"] == "ü.jpg" and "encoded" not in usual
 
 
 def test_a_damaged_study_does_not_block_a_new_plan(tmp_path, caplog):
