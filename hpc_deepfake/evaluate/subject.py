@@ -16,7 +16,7 @@ from hpc_deepfake.evaluate import thresholds
 from hpc_deepfake.evaluate.material import Material, of_folder, of_rows, open_file, rows_of
 from hpc_deepfake.evaluate.thresholds import Plan
 from hpc_deepfake.network import model
-from hpc_deepfake.network.guard import Guard
+from hpc_deepfake.network.guard import NO_LIST, Guard
 from preprocessing.catalogue import Catalogue, with_copies
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def of_file(options: Namespace, known: Model, comm: Comm | None = None) -> Subje
     material = of_rows(network, data, rows, comm, guard)
     container = None if options.no_container else _container(path, comm)
     return Subject(f"the {plan.part} part of {data.header.path}", material, plan.part, choosing,
-                   _overlap(plan.part, known.trained), container,
+                   _overlap(plan.part, known.trained) or _unlisted(guard, known.trained), container,
                    fitted=_fitted(plan.part, known.trained))
 
 
@@ -111,7 +111,8 @@ def of_pictures(options: Namespace, known: Model, catalogue: Catalogue,
     guard = mpi.together(comm, lambda: Guard.of(known.card, options.model))
     material, rejected = of_folder(_network(options, comm), known.card, catalogue, comm, guard)
     what = "all" if part == "all" else f"the {part} part"
-    return Subject(f"{what} of {cli.folder_name(options)}", material, part, rejected=rejected)
+    return Subject(f"{what} of {cli.folder_name(options)}", material, part, note=_unlisted(guard),
+                   rejected=rejected)
 
 
 def _network(options: Namespace, comm: Comm | None) -> Any:
@@ -142,6 +143,11 @@ def _overlap(part: str, same_file: bool | None) -> str | None:
     if overlap is None or same_file is False:
         return None
     return f"({overlap})" if same_file else f"(if the model was trained on this file: {overlap})"
+
+
+def _unlisted(guard: Guard, same_file: bool | None = None) -> str | None:
+    """A note if it can't be told whether the network has seen these pictures."""
+    return None if same_file or not guard.caveats else f"(the model {NO_LIST})"
 
 
 def _fitted(part: str, same_file: bool | None) -> str:

@@ -32,8 +32,8 @@ TOLERANCE = 1e-5  # largest difference of a probability between Keras and a runt
 _PICTURES = 8  # drawn for the comparison
 _SHADES = (1, 0.5, 0.25, 0.12, 0.06, 0.03, 0)  # their features darkened, for other probabilities
 _CHECK = 1  # which of them is kept in the folder: a tampered one
-UNGUARDED = ("the exported model gives a number for any picture; hpc-deepfake predict also says "
-             "which pictures are unlike those that it was trained on")
+UNGUARDED = "the exported model gives a number for any picture"
+GUARDED = "; hpc-deepfake predict also says which are unlike those that it was trained on"
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,8 @@ def describe(target: str, card: Card, source: Path, expected: float,
         "temperature": {"value": card.temperature, "inside": True},
         "threshold": card.threshold, "undecided_from": card.lower,
         "threshold_chosen": card.threshold_chosen,
-        "caveats": [*card.caveats, UNGUARDED],
+        "caveats": [*card.caveats, UNGUARDED
+                    + GUARDED * bool((card.trained_on or {}).get("likeness"))],
         "trained_on": known or None, "validation": card.validation,
         "check": {"picture": "check.jpg", "feature": "check-feature.png", "probability": expected},
         "comparison": comparison,

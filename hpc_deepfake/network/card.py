@@ -16,7 +16,8 @@ CHANCE = 0.5  # ROC-AUC of a model that knows nothing
 SAMPLE = "trained on drawn sample pictures; not for photographs"
 PARTLY_SAMPLE = "trained partly on drawn sample pictures"
 RANDOM = "trained on random pixels, which only serve to measure speed; not for pictures"
-UNKNOWN = "does not say what it was trained on (made by an earlier version)"
+UNKNOWN = ("does not say what it was trained on, as those of earlier versions: pictures that are "
+           "unlike those, or among them, aren't recognised")
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,8 @@ from preprocessing.facts import Facts
 
 RAW = "raw"
 UNLIKE = "unlike training"  # the verdict
+NO_LIST = ("has no list of the pictures that it was trained on (model.pictures.h5, beside "
+           "model.keras): whether these are among them can't be told")
 NOT_DRAWN = "not drawn by hpc-deepfake sample, as all training pictures are"
 
 
@@ -29,12 +31,19 @@ class Guard:
         sample: whether all of them were drawn by ``hpc-deepfake sample``.
         pictures: the pictures themselves; None: the model doesn't say.
         feature: that the model reads.
+        known: whether the card says what pictures the model was trained on.
     """
 
     profile: Profile
     sample: bool = False
     pictures: Pictures | None = None
     feature: str = ""
+    known: bool = False
+
+    @property
+    def caveats(self) -> tuple[str, ...]:
+        """What must be said of the model beside ``card.caveats``."""
+        return (NO_LIST,) if self.pictures is None and self.known else ()
 
     @classmethod
     def of(cls, card: Card, model: Path, pictures: bool = True) -> Guard:
@@ -48,14 +57,15 @@ class Guard:
         Raises:
             InputError: the card or the file of training pictures is damaged.
         """
-        stored = (card.trained_on or {}).get("likeness")
+        known = card.trained_on or {}
+        stored = known.get("likeness")
         try:
             profile = Profile(0) if stored is None else Profile.from_dict(stored)
         except ValueError as error:
             raise InputError(f"the card of the model {model}: {error}; copy model.json from the "
                              "training again") from None
         return cls(profile, card.only_sample, Pictures.read(model) if pictures else None,
-                   card.feature)
+                   card.feature, bool(known) and not known.get("random"))
 
     def features(self, pixels: np.ndarray, card: Card) -> tuple[np.ndarray, np.ndarray | None]:
         """The model's feature of a picture, and its feature ``raw``, each uint8 (S, S, 3); None

@@ -105,7 +105,7 @@ def main(argv: Sequence[str] | None = None, comm: Comm | None = None) -> int:
         began = time.perf_counter()
         try:
             done = _write(results, output.writer(options.format, sys.stdout,
-                                                 decision.caveats(card)))
+                                                 (*decision.caveats(card), *guard.caveats)))
         except BrokenPipeError:  # ``… | head``
             if size > 1:  # mpirun itself ends when its output is closed
                 raise

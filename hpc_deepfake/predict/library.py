@@ -79,7 +79,7 @@ class Model:
 
     @property
     def caveats(self) -> tuple[str, ...]:
-        return decision.caveats(self.card)
+        return (*decision.caveats(self.card), *self._guard.caveats)
 
     def __repr__(self) -> str:
         return "\n".join([f"{self.path}: {self.card.feature}", *self.caveats])

@@ -15,8 +15,9 @@ from test_evaluate import network as network_of  # noqa: F401, a fixture
 from hpc_deepfake import metrics
 from hpc_deepfake.evaluate import common
 from hpc_deepfake.evaluate.material import of_rows, open_file, rows_of
+from hpc_deepfake.network import model
 from hpc_deepfake.network.card import Card
-from hpc_deepfake.network.guard import Guard
+from hpc_deepfake.network.guard import NO_LIST, Guard
 from hpc_deepfake.network.likeness import Profile
 from hpc_deepfake.network.pictures import RELATIONS, Pictures
 from preprocessing import facts
@@ -60,7 +61,8 @@ def test_some_rows_of_a_data_file_were_trained_on(data_file: Path) -> None:
     assert common.line(None, len(rows)) == ""
 
 
-def test_a_folder_with_pictures_that_were_trained_on(network_of, tmp_path, capsys):  # noqa: F811
+def test_a_folder_with_pictures_that_were_trained_on(network_of, tmp_path, monkeypatch,
+                                                         capsys):
     """Under other names; one file can't be read."""
     random = np.random.default_rng(0)
     for folder in ("Au", "Tp"):
@@ -74,9 +76,14 @@ def test_a_folder_with_pictures_that_were_trained_on(network_of, tmp_path, capsy
     raw, = features_of_file(trained, ("raw",), Parameters())
     pictures = Pictures.of(np.zeros_like(raw)[None], raw[None], np.frombuffer(
         facts.digest(trained.read_bytes()), np.uint8)[None], np.array([TRAIN], np.uint8))
+    card = Card("ela", Parameters(), trained_on={"train": 1})
+    monkeypatch.setattr(model, "read_card", lambda _: card)
+    assert run(network_of, tmp_path / "data") == 2
+    assert f"(the model {NO_LIST})" in capsys.readouterr().out
     pictures.write(network_of / "model.keras")
     assert run(network_of, tmp_path / "data", "--json", tmp_path / "x.json") == 2
     found = json.loads((tmp_path / "x.json").read_text())["common"]
     assert (found["rows"], found["relations"]) == (1, {"trained on": 1})
     assert found["without"]["rows"] == 3
-    assert "1 of 4 images, 1 trained on; without them" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "1 of 4 images, 1 trained on; without them" in out and NO_LIST not in out

@@ -115,7 +115,7 @@ def test_too_few_pictures_for_a_rate():
 
 def test_thresholds_are_chosen_on_pictures_that_have_a_verdict():
     whole = drawn(50)
-    with pytest.raises(InputError, match="all 100 pictures .* no verdict on them"):
+    with pytest.raises(InputError, match=r"all 100 pictures .* no verdict on them"):
         thresholds.with_verdict(replace(whole, marked=np.ones(100, bool)))
     marked = whole.labels == 0  # and so too few authentic ones are left
     marked[0] = False

@@ -18,6 +18,7 @@ from test_predict import clip, network, run  # noqa: F401, a fixture
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.network import model
 from hpc_deepfake.network.card import SAMPLE, Card
+from hpc_deepfake.network.guard import NO_LIST
 from hpc_deepfake.network.likeness import Profile
 from hpc_deepfake.network.pictures import Pictures
 from preprocessing import facts
@@ -46,10 +47,27 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def card(network: MeanNetwork, monkeypatch: pytest.MonkeyPatch):  # noqa: F811
     """A function that gives the command's model this card."""
+    none = np.zeros((0, 128, 128, 3), np.uint8)
+    listed = Pictures.of(none, None, None, np.zeros(0, np.uint8))
+
     def use(card: Card) -> None:
         monkeypatch.setattr(model, "read_card", lambda _: card)
     use(CARD)
+    monkeypatch.setattr(Pictures, "read", lambda _: listed)
     return use
+
+
+def test_a_model_without_its_list_of_pictures_says_so(card, folder, monkeypatch, capsys) -> None:
+    """As where only model.keras and model.json were copied."""
+    assert run(folder / "a.jpg") == 0
+    assert not capsys.readouterr().out.startswith("model:")
+    monkeypatch.setattr(Pictures, "read", lambda _: None)
+    assert run(folder / "a.jpg") == 0
+    assert capsys.readouterr().out.splitlines()[0] == f"model: {NO_LIST}"
+    card(replace(CARD, trained_on=None))  # an earlier version
+    assert run(folder / "a.jpg") == 0
+    first, second, *_ = capsys.readouterr().out.splitlines()
+    assert first.endswith("or among them, aren't recognised") and second.startswith("tampered")
 
 
 def test_no_verdict_on_other_pictures(card, folder, capsys) -> None:
