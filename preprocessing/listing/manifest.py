@@ -166,6 +166,9 @@ def _rows(file: Path) -> Iterator[tuple[int, dict[str, Any] | _Problem]]:
                         yield reader.line_num + 1, dict(zip(names, values, strict=False))
             except csv.Error as error:  # what follows can't be told apart
                 yield reader.line_num + 1, _Problem(f"{error}; repair the line")
+    except UnicodeDecodeError:
+        raise InputError(f"the list {file} is not a text in UTF-8: save it as UTF-8, such as with "
+                         "iconv -f ISO-8859-1 -t UTF-8 (or -f UTF-16)") from None
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read the list {file}: {reason(error)}; check --manifest") \
             from None
@@ -193,8 +196,8 @@ def _text(row: dict[str, Any], name: str) -> str:
 
 def _label(row: dict[str, Any]) -> int:
     text = _text(row, "label")
-    if text in ("0", "1"):
-        return (AUTHENTIC, TAMPERED)[int(text)]
+    if text in ("0", "1", "0.0", "1.0"):  # the latter from programs that take all for decimals
+        return (AUTHENTIC, TAMPERED)[int(text[0])]
     label = sets.label_of(text)
     if label is None:
         raise _Problem(f"label '{printable(text)[:40]}' is unknown: give 0, authentic, real, or "

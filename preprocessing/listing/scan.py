@@ -15,7 +15,7 @@ import numpy as np
 from hpc_deepfake.core import watchdog
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.text import plural
-from preprocessing.listing import groups, manifest, parts, sets, walk
+from preprocessing.listing import groups, manifest, masks, parts, sets, walk
 from preprocessing.listing.catalogue import LABELS, Catalogue
 from preprocessing.listing.item import NO_PART, Item, locate, some
 from preprocessing.names import AUTHENTIC, FRAMES, TAMPERED, VIDEOS, Moment, evenly, frame_path
@@ -128,7 +128,13 @@ def scan_manifest(file: Path, data: Path | None = None, moments: Moments = _defa
         raise InputError(f"no {LABELS[missing.pop()]} pictures in the list {file}: add lines of "
                          "them, and check the labels of the others")
     listed = sets.Listed(found.items, found.masks, [], file.name)
-    catalogue = _catalogue({"": root.resolve()}, [listed], moments, group_by, [], one_class,
+    top = os.fsencode(root)
+    likely = masks.likely({item.path: os.path.join(top, item.path) for item in found.items})
+    notes = [f"{plural(len(likely), 'file')} of {file} "
+             f"{'looks like a ground-truth mask' if len(likely) == 1 else 'look like masks'} by "
+             "name and content, and counted as listed: take masks out, or name them in the column "
+             f"mask ({some(likely)})"] if likely else []
+    catalogue = _catalogue({"": root.resolve()}, [listed], moments, group_by, notes, one_class,
                            "manifest")
     return replace(catalogue, given=found.given)
 
@@ -162,13 +168,13 @@ def _catalogue(roots: dict[str, Path], listed: Sequence[sets.Listed], moments: M
                          + ", ".join(str(root) for root in roots.values())
                          + ": add a folder of them beside the others, or give one folder for each "
                          "class with --authentic DIR --tampered DIR")
-    masks = {path: mask for each in listed for path, mask in each.masks.items()}
+    of = {path: mask for each in listed for path, mask in each.masks.items()}
     left = [path for each in listed for path in each.left]
-    if masks or left:
+    if of or left:
         kinds = [f"{count} ({some(paths, 1)})" for count, paths in (
-            (f"{len(masks):,} of tampered pictures", [*masks.values()]),
+            (f"{len(of):,} of tampered pictures", [*of.values()]),
             (plural(len(left), "other"), left)) if paths]
-        notes.append(f"{plural(len(masks) + len(left), 'ground-truth mask')}, not counted as "
+        notes.append(f"{plural(len(of) + len(left), 'ground-truth mask')}, not counted as "
                      f"pictures: {', '.join(kinds)}")
     lists = ", ".join(sorted({each.lists for each in listed} - {""}))
     items, parts_found = _parts(items, parts_from, notes, lists or parts_from)
@@ -181,7 +187,7 @@ def _catalogue(roots: dict[str, Path], listed: Sequence[sets.Listed], moments: M
     return Catalogue(
         roots, paths, labels, np.repeat(groups.components(keys.keys), counts), notes,
         None if parts_found is None else np.repeat(parts_found, counts),
-        "" if parts_found is None else parts_from, masks,
+        "" if parts_found is None else parts_from, of,
         list(chain.from_iterable(map(repeat, keys.rules, counts.tolist()))))
 
 

@@ -7,7 +7,7 @@ from argparse import ArgumentParser
 from pathlib import Path
 
 import pytest
-from picture_trees import fill
+from picture_trees import fill, mask, scene
 
 from hpc_deepfake.core.errors import InputError
 from preprocessing.catalogue import scan_manifest
@@ -103,6 +103,18 @@ def test_what_is_wrong_is_said_with_its_line(top, text, message):
     assert message in str(caught.value)
 
 
+def test_masks_that_a_list_names_as_pictures_are_said(tmp_path):
+    """As in a list of all files of a folder; it says what is counted, all the same."""
+    files = {"a/1.jpg": scene(1), "b/2.jpg": scene(2), "b/2_mask.png": mask(),
+             "b/venice_mask.png": scene(3)}
+    text = "path,label\n" + "".join(f"{path},{path[0] == 'b':.1f}\n" for path in files)
+    listing = scan_manifest(fill(tmp_path, {**files, "list.csv": text}) / "list.csv")
+    assert listing.labels.tolist() == [0, 1, 1, 1]
+    note = next(note for note in listing.notes if "mask" in note)
+    assert "1 file of" in note and note.endswith("take masks out, or name them in the column mask "
+                                                 f"({tmp_path}/b/2_mask.png)")
+
+
 def test_a_picture_without_an_ending_is_one_in_a_list_too(top):
     fill(top, {"photo": b"\x89PNG\r\n\x1a\n", "list.csv": "path,label\nphoto,0\nb/3.jpg,1\n"})
     assert scan_manifest(top / "list.csv").paths == [b"photo", b"b/3.jpg"]
@@ -138,7 +150,7 @@ def test_all_wrong_lines_are_counted_and_the_first_ones_named(top):
 
 def test_a_list_that_is_not_text(top):
     (top / "list.csv").write_bytes(b"path,label\n\xff\xfe.jpg,1\n")
-    with pytest.raises(InputError, match="it is not a text in UTF-8; check --manifest"):
+    with pytest.raises(InputError, match="is not a text in UTF-8: save it as UTF-8, such as"):
         scan_manifest(top / "list.csv")
     with pytest.raises(InputError, match="No such file"):
         scan_manifest(top / "nowhere.csv")
