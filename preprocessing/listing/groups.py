@@ -19,7 +19,7 @@ from preprocessing.names import VIDEOS, like_casia, parse, plain
 
 BY = ("auto", "name", "series", "folder")
 CASIA, FOLDER, SERIES, NAME = "CASIA's names", "folder", "numbered series", "name"
-_HOME = "folder above the classes"
+_HOME, _AMONG = "folder above the classes", "series among other pictures"
 BYTES = "equal bytes"
 _MANY = 20  # folders that may be groups whatever is in them, if none has a larger share than:
 _LARGE = 0.1
@@ -58,7 +58,8 @@ class _Series(NamedTuple):
 
     Attributes:
         kind: ``FOLDER`` or ``SERIES``, or ``_HOME``: the pictures of a class in one of many data
-            sets that may be videos, such as ``VIDEO/real/0001.png``.
+            sets that may be videos, such as ``VIDEO/real/0001.png``; or ``_AMONG``: the only series
+            among other pictures. Of the last two no note says that they aren't frames.
         home: of its data set.
         name: of the folder or series, relative to the folder of its class.
         rows: numbers of the items, in the order of their names.
@@ -139,10 +140,10 @@ def _join(result: Keys, items: Sequence[Item], rows: list[int], by: str,
     found = _series(items, rows, by)
     pairs = {each.home for each in found for ids in (_ids(each),) if ids and len(ids.ids) > 1}
     rejected: list[tuple[_Series, bool]] = []
-    for kind in (FOLDER, _HOME, SERIES):
-        series = [each for each in found if each.kind == kind]
+    for kinds in ((FOLDER,), (_HOME,), (SERIES, _AMONG)):
+        series = [each for each in found if each.kind in kinds]
         looks = _looks(items, series, files) if by == "auto" else [True] * len(series)
-        small = _small(items, rows, series) if by == "auto" and kind == FOLDER else set()
+        small = _small(items, rows, series) if by == "auto" and FOLDER in kinds else set()
         rejected += _accept(result, series, looks, small, pairs)
     if by != "auto":
         return
@@ -169,7 +170,7 @@ def _accept(result: Keys, series: Sequence[_Series], looks: Sequence[bool | None
         ids = _ids(each)
         if ids and ids.source == "FaceForensics++" and each.home not in pairs:  # just a number
             ids = None
-        kind = FOLDER if each.kind == _HOME else each.kind
+        kind = {_HOME: FOLDER, _AMONG: SERIES}.get(each.kind, each.kind)
         rule, keys = (ids.source, ids.ids) if ids else (
             kind, (f"{kind} {os.fsdecode(each.home)} {os.fsdecode(each.name)}",))
         for row in each.rows:
@@ -208,7 +209,8 @@ def _series(items: Sequence[Item], rows: list[int], by: str) -> list[_Series]:
         elif len(members) > 1 and home in videos and one:
             found.append(_Series(_HOME, home, b"", members, _is_frame(items, members)))
         elif len(several) > 1 or by == "series" or (several and not one):
-            found += [_Series(SERIES, home, b"/".join(filter(None, (inside, prefix))), same,
+            kind = SERIES if len(several) > 1 or by == "series" else _AMONG
+            found += [_Series(kind, home, b"/".join(filter(None, (inside, prefix))), same,
                               _is_frame(items, same)) for prefix, same in several.items()]
     return found
 

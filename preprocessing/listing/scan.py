@@ -50,6 +50,7 @@ def scan(data: Path, moments: Moments = _default_moments, one_class: bool = Fals
     places = list(sets.search(data, notes, set()))
     if one_class and not places:
         places = list(sets.search(data, notes, set(), classes=any))
+    lost = sets.outside(data, places)
     real = [place for place in places if not os.path.exists(place.home / SAMPLE_MARK)]
     if real and len(real) < len(places):
         notes.append("generated sample data left out, since there are other pictures")
@@ -59,7 +60,16 @@ def scan(data: Path, moments: Moments = _default_moments, one_class: bool = Fals
     listed = [sets.listed(place, notes, seen, owners) for place in places]
     if not any(each.items for each in listed):
         raise InputError(_nothing(data, notes))
+    _note_lost(lost, notes)
     return _catalogue({"": data.resolve()}, listed, moments, group_by, notes, one_class)
+
+
+def _note_lost(lost: list[tuple[bytes, int]], notes: list[str]) -> None:
+    if lost:
+        shown = [b"%d in %b" % (count, path) for path, count in lost]
+        notes.append(f"{plural(sum(count for _, count in lost), 'picture')} in no class left out "
+                     f"({some(shown, 6)}): a data set has folders of both classes, at most "
+                     f"{sets.DEPTH} levels down; put them into these, or list them with --manifest")
 
 
 def scan_pair(authentic: Path | None, tampered: Path | None, moments: Moments = _default_moments,
@@ -90,7 +100,11 @@ def scan_pair(authentic: Path | None, tampered: Path | None, moments: Moments = 
         if not os.path.isdir(place):
             raise InputError(f"there is no folder of {LABELS[label]} pictures '{place}': "
                              f"check --{LABELS[label]}")
-        names[label] = sets.class_folders(walk.subfolders(place, notes))[label] or [""]
+        inside = [name for name in walk.subfolders(place, notes) if not name.startswith(".")]
+        names[label] = sets.class_folders(inside)[label] or [""]
+        if names[label] != [""]:
+            sets.note_others(place, inside, notes)
+            _note_lost(sets.outside(place, [sets.Place(place, b"", {}, [])]), notes)
     given = [(label, place) for label, place in ((AUTHENTIC, authentic), (TAMPERED, tampered))
              if place]
     owners = sets.owners_of(sets.Place(place, b"", {label: names[label]}, [])

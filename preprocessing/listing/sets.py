@@ -6,15 +6,18 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from hpc_deepfake.core import watchdog
 from hpc_deepfake.core.text import plural
 from preprocessing.listing import masks, parts, walk
 from preprocessing.listing.item import NO_PART, Item, some
 from preprocessing.listing.layouts import LAYOUTS, Reader
-from preprocessing.names import AUTHENTIC, TAMPERED
+from preprocessing.names import AUTHENTIC, PICTURES, TAMPERED, VIDEOS
 
+_SEARCHED = 100_000  # folders that are searched for pictures in no class
 DEPTH = 3  # levels of folders below the given one that are searched for data sets
 CLASSES = {
     AUTHENTIC: ("au", "auth", "authentic", "real", "reals", "original", "originals", "pristine",
@@ -96,17 +99,7 @@ def search(folder: Path, notes: list[str], seen: walk.Seen, prefix: bytes = b"",
     names = [name for name in walk.subfolders(folder, notes) if not name.startswith(".")]
     folders = class_folders(names)
     if classes(folders.values()):
-        others = [name for name in names if label_of(name) is None]
-        places = [name for name in others if masks.is_place(os.fsencode(name))]
-        lost = {name: walk.count(folder / name) for name in others if name not in places}
-        named = [name for name, count in lost.items() if count or name != parts.SPLITS]
-        if named:
-            count = sum(lost.values())
-            notes.append(f"{folder}: left out {some([*map(os.fsencode, named)], 9)} ("
-                         + (f"{plural(count, 'picture')}, " if count else "no pictures, ")
-                         + ("folders whose names are no class)" if len(named) > 1 else
-                            "a folder whose name is no class)"))
-        yield Place(folder, prefix, folders, places, part=part)
+        yield Place(folder, prefix, folders, note_others(folder, names, notes), part=part)
         return
     for layout in LAYOUTS:
         reader = layout(folder, names, notes)
@@ -116,12 +109,71 @@ def search(folder: Path, notes: list[str], seen: walk.Seen, prefix: bytes = b"",
     if depth == DEPTH:
         return
     split = parts.are_parts(names)
+    found: set[str] = set()
     for name in names:
         if masks.is_place(os.fsencode(name)):  # classes may be folders of masks too
             continue
         below = parts.part_of(name) if split else NO_PART
-        yield from search(folder / name, notes, seen, prefix + os.fsencode(name) + b"/", depth + 1,
-                          part if below == NO_PART else below, classes)
+        before = set() if below == NO_PART else set(seen)
+
+        def deeper(visited: walk.Seen, wanted: Callable[[Iterable[object]], bool],
+                   name: str = name, below: int = below) -> list[Place]:
+            return list(search(folder / name, notes, visited, prefix + os.fsencode(name) + b"/",
+                               depth + 1, part if below == NO_PART else below, wanted))
+
+        places = deeper(seen, classes)
+        if not places and below != NO_PART:  # a part may have one class only
+            places = deeper(before, any)
+            if not places and walk.count(folder / name):
+                notes.append(f"{folder / name}: a part of the author's split without folders of "
+                             "classes")
+        found.update([name] if places else [])
+        yield from places
+    named = {name for name in found if parts.part_of(name) != NO_PART}
+    if named and not split and len(found) > 1:
+        notes.append(f"{folder}: {_shown(named)} {'is' if len(named) == 1 else 'are'} named like a "
+                     f"part of an author's split, but not {_shown(found - named)}, so no split is "
+                     "kept: name the others train, validation or test, or use --manifest")
+
+
+def note_others(folder: Path, names: Sequence[str], notes: list[str]) -> list[str]:
+    """Of the folders beside those of the classes, those of masks, with a note on the others."""
+    others = [name for name in names if label_of(name) is None]
+    places = [name for name in others if masks.is_place(os.fsencode(name))]
+    lost = {name: walk.count(folder / name) for name in others if name not in places}
+    named = [name for name, count in lost.items() if count or name != parts.SPLITS]
+    if named:
+        count = sum(lost.values())
+        notes.append(f"{folder}: left out {some([*map(os.fsencode, named)], 9)} ("
+                     + (f"{plural(count, 'picture')}, " if count else "no pictures, ")
+                     + ("folders whose names are no class)" if len(named) > 1 else
+                        "a folder whose name is no class)"))
+    return places
+
+
+def _shown(names: Iterable[str]) -> str:
+    return some([os.fsencode(name) for name in sorted(names)])
+
+
+def outside(data: Path, places: Sequence[Place]) -> list[tuple[bytes, int]]:
+    """Folders with pictures or videos that are in no data set, or in one but in no class of it, and
+    their numbers; links and hidden folders aside. Of the first ``_SEARCHED`` folders."""
+    homes = {walk.key_of(place.home): place for place in places}
+    top = os.path.realpath(os.fsencode(data))
+    found = []
+    for current, folders, files in islice(os.walk(top), _SEARCHED):
+        watchdog.advance()
+        try:
+            place = homes.get(walk.key_of(current))
+        except OSError:  # `search` has a note
+            continue
+        folders[:] = sorted(name for name in folders if not name.startswith(b".")) \
+            if place is None else []  # `note_others` tells of those
+        count = sum(name.lower().endswith(PICTURES + VIDEOS) for name in files
+                    if not name.startswith(b"."))
+        if count and (place is None or not place.reader):
+            found.append((os.path.relpath(current, os.path.dirname(top)), count))
+    return found
 
 
 def owners_of(places: Iterable[Place]) -> dict[walk.Key, int]:
@@ -152,7 +204,7 @@ def listed(place: Place, notes: list[str], seen: walk.Seen,
     beside = [candidate for name in place.masks
               for path in walk.media(place.home / name, notes, seen)
               for candidate in (masks.in_place(os.fsencode(name) + b"/" + path),)]
-    items, lists = parts.listed(place.home, items)
+    items, lists = parts.listed(place.home, items, notes)
     items = parts.below_classes(items)
     if any(_DEFACTO.fullmatch(name) for name in place.classes[TAMPERED]):
         items = [_defacto(item) for item in items]
