@@ -354,9 +354,11 @@ def _with_copies(result: Keys, items: Sequence[Item]) -> None:
     """Add the keys of a file to those named as copies of it: ``a - Copy.jpg`` and ``a.jpg``."""
     copies: dict[tuple[bytes, bytes, str], list[int]] = defaultdict(list)
     for row, item in enumerate(items):
+        if item.keys or result.rules[row] == CASIA:
+            continue
         name = os.fsdecode(stem(item.path))
         original = plain(name)
-        if original != name and not item.keys and result.rules[row] != CASIA:
+        if original != name:
             copies[item.home, folder(item.inside), original].append(row)
     if not copies:
         return
