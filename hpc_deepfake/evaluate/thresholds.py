@@ -281,7 +281,8 @@ def save(path: Path, card: Card, stored: Card, where: str, evaluation: dict[str,
     try:
         write_json(file, dictionary(json_data.read(file)) | {
             "threshold": threshold, "lower": lower,
-            "threshold_chosen": {**(card.threshold_chosen or {}), "tested": tested}})
+            "threshold_chosen": {**(card.threshold_chosen or {}), "tested": tested,
+                                 "thresholds": [lower, threshold]}})
     finally:
         holder.release()
     return file

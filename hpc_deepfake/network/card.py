@@ -12,6 +12,7 @@ from hpc_deepfake.core.json_data import dictionary, finite, items
 from hpc_deepfake.core.text import plural, printable
 from preprocessing.ela import Parameters
 
+_SHARES = ("auc", "accuracy", "balanced_accuracy", "precision", "recall", "f1")
 CHANCE = 0.5  # ROC-AUC of a model that knows nothing
 SAMPLE = "trained on drawn sample pictures; not for photographs"
 PARTLY_SAMPLE = "trained partly on drawn sample pictures"
@@ -40,6 +41,8 @@ class Card:
             what is not known is None. None: nothing is known.
         validation: figures of the chosen epoch on the validation part, as of ``metrics.evaluate``,
             with ``epoch`` and ``intervals`` (95%, by name of the figure). None: unknown.
+        weights: ``model.digest`` of the model that it belongs to; of two of them while training
+            replaces one by the next. Empty: unknown, as of earlier versions.
     """
 
     feature: str
@@ -50,6 +53,7 @@ class Card:
     temperature: float = 1.0
     trained_on: dict[str, Any] | None = None
     validation: dict[str, Any] | None = None
+    weights: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, stored: object) -> Card:
@@ -68,8 +72,8 @@ class Card:
         if temperature is None or temperature <= 0:
             raise ValueError(f"temperature {values['temperature']!r} is not above 0")
         return cls(feature, Parameters.of(values.get("parameters")), threshold, lower,
-                   _dictionary(values, "threshold_chosen"), temperature,
-                   _dictionary(values, "trained_on"), _dictionary(values, "validation"))
+                   _chosen(values), temperature, _trained_on(values), _validation(values),
+                   tuple(map(str, items(values.get("weights")))))
 
     def as_dict(self) -> dict[str, Any]:
         """As stored: JSON."""
@@ -129,6 +133,34 @@ class Card:
                              if ends[0] < ends[1] else f"{ends[0]:.0f} pixels {word}")
         facts = [fact for fact in facts if fact]
         return " ".join(words) + (f" ({'; '.join(facts)})" if facts else "")
+
+
+def _chosen(values: dict[str, Any]) -> dict[str, Any] | None:
+    """``threshold_chosen``; where the thresholds aren't those that it was stored with, they have
+    been changed by hand since, and were not chosen so."""
+    chosen = _dictionary(values, "threshold_chosen")
+    if chosen and chosen.get("thresholds", values) not in (
+            values, [values.get("lower"), values.get("threshold")]):
+        return {"rule": "given"}
+    return chosen
+
+
+def _trained_on(values: dict[str, Any]) -> dict[str, Any] | None:
+    known = _dictionary(values, "trained_on")
+    for name in ("sample", "random"):  # which bring caveats
+        value = (known or {}).get(name)
+        if value is not None and not isinstance(value, bool):
+            raise ValueError(f"trained_on: {name} {value!r} is neither true nor false")
+    return known
+
+
+def _validation(values: dict[str, Any]) -> dict[str, Any] | None:
+    figures = _dictionary(values, "validation")
+    for name in _SHARES:
+        value = finite((figures or {}).get(name))
+        if value is not None and not 0 <= value <= 1:
+            raise ValueError(f"validation: {name} {value:g} is not from 0 to 1")
+    return figures
 
 
 def _dictionary(values: dict[str, Any], name: str) -> dict[str, Any] | None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import zipfile
+from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from hpc_deepfake.core import json_data
 from hpc_deepfake.core.errors import InputError, reason
@@ -17,17 +22,35 @@ from preprocessing.ela import FEATURES, SIZE
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["Card", "card_for_pictures", "find", "load", "read_card", "save"]
+__all__ = ["Card", "card_for_pictures", "digest", "find", "load", "read_card", "save"]
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"  # how a data file begins
 MOST_BYTES = 1 << 30  # of a model file when unpacked: the network has 30 MB
 
 
 def save(model: keras.Model, card: Card, path: Path) -> None:
-    """Write the model to ``path``, a ``.keras`` file, and its card beside it, each file whole."""
+    """Write the model to ``path``, a ``.keras`` file, and its card beside it, each file whole.
+
+    At every moment the card belongs to the model beside it, also where the program is killed: in
+    between it names both models, the new one and the one before.
+    """
+    file = path.with_suffix(".json")
+    card = replace(card, weights=(digest(model.get_weights()),))
     with whole(path) as temporary:
         model.save(temporary)
-    write_json(path.with_suffix(".json"), card.as_dict())
+        with suppress(OSError, ValueError):  # the first one, or of an earlier version
+            if before := Card.of(json_data.read(file)).weights:
+                write_json(file, replace(card, weights=card.weights + before).as_dict())
+    write_json(file, card.as_dict())
+
+
+def digest(weights: Sequence[np.ndarray]) -> str:
+    """SHA-256 of a network's weights, which all files with these weights have in common."""
+    whole = hashlib.sha256()
+    for array in weights:
+        whole.update(f"{array.dtype} {array.shape}".encode())
+        whole.update(np.ascontiguousarray(array).data)
+    return whole.hexdigest()
 
 
 def find(path: Path) -> Path:
@@ -51,14 +74,20 @@ def read_card(path: Path) -> Card:
     """The card beside a model file.
 
     Raises:
-        InputError: it is missing or damaged.
+        InputError: it is missing or damaged, or says that the network takes pictures of another
+            size.
     """
     file = find(path).with_suffix(".json")
     try:
-        return Card.of(json_data.read(file))
+        card = Card.of(json_data.read(file))
     except (OSError, ValueError) as error:
         raise InputError(f"the model's card {file} can't be read ({reason(error)}); training "
                          "writes it beside model.keras: copy both files") from None
+    if (size := card.parameters.size) != SIZE:
+        raise InputError(f"the model's card {file} says that the network takes {size} × {size} "
+                         f"pixels, and it takes {SIZE} × {SIZE}: copy model.json from its training "
+                         "again")
+    return card
 
 
 def card_for_pictures(path: Path) -> Card:
@@ -79,11 +108,10 @@ def load(path: Path) -> keras.Model:
     """A trained model, loaded in Keras' safe mode, which runs no code from the file.
 
     Raises:
-        InputError: the file is missing or damaged, the network has unexpected shapes, or its
-            weights are not finite.
+        InputError: the file is missing or damaged, the network has unexpected shapes, its weights
+            are not finite, or its card is that of another model.
     """
     import keras
-    import numpy as np
 
     check_keras()
     file = find(path)
@@ -101,7 +129,14 @@ def load(path: Path) -> keras.Model:
     if shapes != [(None, SIZE, SIZE, 3), (None, 2)]:
         raise InputError(f"{file} has unexpected shapes: input {shapes[0]}, output {shapes[1]}, "
                          f"not (None, {SIZE}, {SIZE}, 3) and (None, 2); use a model from training")
-    if not all(np.isfinite(weight).all() for weight in model.get_weights()):
+    weights = model.get_weights()
+    if not all(np.isfinite(weight).all() for weight in weights):
         raise InputError(f"{file} has weights that are not finite (NaN or infinity): its training "
                          "diverged. Train again with a lower --learning-rate or --clip-norm 1")
+    beside = file.with_suffix(".json")
+    belongs = read_card(file).weights if beside.is_file() else ()
+    if belongs and digest(weights) not in belongs:
+        raise InputError(f"{file} and its card {beside} are of two trainings: thresholds and "
+                         "caveats would be those of another model. Copy both files from one run "
+                         "directory")
     return model

@@ -61,7 +61,7 @@ def test_some_rows_of_a_data_file_were_trained_on(data_file: Path) -> None:
     assert common.line(None, len(rows)) == ""
 
 
-def test_a_folder_with_pictures_that_were_trained_on(network_of, tmp_path, monkeypatch,
+def test_a_folder_with_pictures_that_were_trained_on(network_of, tmp_path, monkeypatch,  # noqa: F811
                                                          capsys):
     """Under other names; one file can't be read."""
     random = np.random.default_rng(0)

@@ -52,10 +52,20 @@ def test_the_caveats(trained_on: dict[str, Any], validation: dict[str, Any] | No
 
 @pytest.mark.parametrize("wrong", [
     {"temperature": 0}, {"temperature": "hot"}, {"lower": 0.75}, {"lower": "low"}, {"lower": -1},
-    {"trained_on": [1]}, {"validation": 3}, {"threshold_chosen": "youden"}])
+    {"trained_on": [1]}, {"validation": 3}, {"threshold_chosen": "youden"},
+    {"trained_on": {"sample": "yes"}}, {"trained_on": {"random": 1}}, {"validation": {"auc": 7}}])
 def test_impossible_values_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Card.of({**OLD, **wrong})
+
+
+def test_a_threshold_changed_by_hand_is_not_called_chosen() -> None:
+    chosen = {"rule": "fpr", "value": 0.05, "thresholds": [None, 0.7]}
+    assert Card.of({**OLD, "threshold": 0.7, "threshold_chosen": chosen}).threshold_chosen == chosen
+    assert Card.of({**OLD, "threshold": 0, "threshold_chosen": chosen}).threshold_chosen == {
+        "rule": "given"}
+    assert Card.of({**OLD, "threshold": 0.7, "lower": 0.1,
+                    "threshold_chosen": chosen}).threshold_chosen == {"rule": "given"}
 
 
 def test_names_in_a_card_are_printable_and_odd_facts_are_left_out() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -81,6 +83,57 @@ def copy(saved: Path, to: Path, content: bytes | None = None) -> Path:
     (to / "model.json").write_bytes((saved / "model.json").read_bytes())
     (to / "model.keras").write_bytes(content or (saved / "model.keras").read_bytes())
     return to
+
+
+def test_a_card_of_another_model_is_refused(network: keras.Model, saved: Path,
+                                            tmp_path: Path) -> None:
+    """Until now its thresholds were used. A card of an earlier version names no model."""
+    bias = network.get_layer("dense2").bias
+    before = bias.numpy()
+    bias.assign([0.0, 1.0])
+    model.save(network, CARD, tmp_path / "model.keras")
+    bias.assign(before)
+    other = json.loads((tmp_path / "model.json").read_text())
+    run = copy(saved, tmp_path / "run")
+    (run / "model.json").write_text(json.dumps(other))
+    with pytest.raises(InputError, match=r"of two trainings.*Copy both files"):
+        model.load(run)
+    del other["weights"]
+    (run / "model.json").write_text(json.dumps(other))
+    assert model.load(run)
+
+
+def test_killed_between_model_and_card(network: keras.Model, saved: Path, tmp_path: Path,
+                                       monkeypatch: pytest.MonkeyPatch) -> None:
+    """At whichever write of a file: the card belongs to what is there."""
+    run = copy(saved, tmp_path / "run")
+    bias = network.get_layer("dense2").bias
+    before = bias.numpy()
+    for kill in range(4):
+        bias.assign([0.0, float(kill)])
+        moves = iter(range(9))
+
+        def move(old: str, new: str, real=os.replace, kill=kill, moves=moves) -> None:
+            if next(moves) == kill:
+                raise KeyboardInterrupt
+            real(old, new)
+
+        with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
+            patch.setattr(os, "replace", move)
+            model.save(network, CARD, run / "model.keras")
+        assert model.load(run)
+        assert next(moves) > min(kill, 2), "it was killed there"
+    assert len(model.read_card(run).weights) == 1
+    bias.assign(before)
+
+
+def test_a_card_with_another_size_is_refused(saved: Path, tmp_path: Path) -> None:
+    run = copy(saved, tmp_path / "run")
+    card = json.loads((run / "model.json").read_text())
+    card["parameters"]["size"] = 64
+    (run / "model.json").write_text(json.dumps(card))
+    with pytest.raises(InputError, match="takes 64 × 64 pixels, and it takes 128 × 128"):
+        model.read_card(run)
 
 
 def test_every_layer(network):
@@ -287,7 +340,9 @@ def test_a_data_file_is_no_model(tmp_path):
 
 def test_the_card_is_read_back(saved):
     """By run directory and by file; numbers as numbers."""
-    assert model.read_card(saved) == model.read_card(saved / "model.keras") == CARD
+    card = model.read_card(saved)
+    assert card == model.read_card(saved / "model.keras")
+    assert replace(card, weights=()) == CARD and len(card.weights) == 1
     stored = json.loads((saved / "model.json").read_text())
     assert (stored["feature"], stored["threshold"]) == ("raw", 0.375)
     assert stored["parameters"] == {"quality": 85, "subsampling": "4:2:0", "size": 128}
