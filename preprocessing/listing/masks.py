@@ -19,6 +19,7 @@ _SAMPLE = 24  # files of a kind whose content is looked at; fewer are looked at 
 _ALL = 1 - 0.5 / _SAMPLE  # share above which all files of a sample are
 _PURE = 0.9  # share of a mask's pixels that are near the ends of the range
 _NEAR = 24  # levels
+_MANY = 100  # pictures of one name, of which only those in a folder named as the mask's are compared
 _WORDS = rb"(?:ground[-_ ]?truths?|gts?|masks?|msk|edge_?masks?|probe_?mask|donor_?mask)"
 _NAME = re.compile(rb"(.*[^-_ .])[-_ .]+" + _WORDS + rb"(?:[-_ ]?\d{1,2})?", re.DOTALL)
 _PREFIX = re.compile(rb"(?:mask|gt)[-_ ]+(.+)", re.DOTALL)
@@ -221,7 +222,9 @@ def matched(masks: Iterable[Candidate], pictures: Iterable[bytes],
     chosen: dict[bytes, tuple[tuple[bool, int], bytes]] = {}
     for candidate in masks:
         own = _places(folder(candidate.path.lower()))
-        same = by_stem.get((candidate.picture, *own[-1:])) or by_stem.get((candidate.picture,), [])
+        same = by_stem.get((candidate.picture,), [])
+        if len(same) > _MANY:  # frames of many videos
+            same = by_stem.get((candidate.picture, *own[-1:])) or same
         is_video = candidate.path.lower().endswith(VIDEOS)
         near = [(_near(folder(path.lower()), candidate.path.lower(), own), wanted, path)
                 for path, wanted in same if path.lower().endswith(VIDEOS) == is_video]
