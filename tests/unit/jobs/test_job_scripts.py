@@ -109,11 +109,11 @@ def test_gpu_scripts_request_gpus_and_one_rank_per_gpu() -> None:
 
 
 def test_bash_reads_no_words_of_site_files_but_those_of_the_table() -> None:
-    """And what jobs pass on to one another."""
+    """And what jobs pass on to one another, or the set-up to pip."""
     source = "".join(path.read_text() for path in (
         *JOBS.glob("lib/*.sh"), ROOT / "env" / "activate.sh", ROOT / "env" / "setup.sh"))
     used = set(re.findall(r"\bHPC_DEEPFAKE_([A-Z_]+)", source))
-    inner = {"AFTER", "FIRST_GPUS", "RANK_CPUS", "RERUNS"}
+    inner = {"AFTER", "FIRST_GPUS", "RANK_CPUS", "RERUNS", "TENSORFLOW"}
     assert used - set(WORDS) - OTHERS <= inner
     assert {"LAUNCHER", "SRUN_MPI", "SRUN_OPTIONS", "CONTAINER", "BIND", "IMAGE", "PYTHON",
             "PROFILE", "DEVICE"} <= used
