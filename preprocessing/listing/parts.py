@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -37,12 +37,27 @@ def are_parts(names: Sequence[str]) -> bool:
     return len({part_of(name) for name in names} - {NO_PART}) > 1
 
 
-def below_classes(items: list[Item]) -> list[Item]:
+def note_alone(place: str, names: Iterable[str], notes: list[str]) -> None:
+    """Name the folders that are called like a part, while the others beside them are not."""
+    names = set(names)
+    named = {name for name in names if part_of(name) != NO_PART}
+    if named and named < names and not are_parts([*named]):
+        notes.append(f"{place}: {_shown(named)} {'is' if len(named) == 1 else 'are'} named like a "
+                     f"part of an author's split, but not {_shown(names - named)}, so no split is "
+                     "kept: name the others train, validation or test, or use --manifest")
+
+
+def _shown(names: Iterable[str]) -> str:
+    return some([os.fsencode(name) for name in sorted(names)])
+
+
+def below_classes(home: Path, items: list[Item], notes: list[str]) -> list[Item]:
     """Items of a data set whose class folders are divided into parts (``real/train/…``), with their
     parts, each of which is a data set of its own; the same items if they aren't. Those in no part
     stay as they are."""
-    firsts = {item.inside.partition(b"/")[0] for item in items if b"/" in item.inside}
-    if not are_parts([os.fsdecode(name) for name in firsts]):
+    firsts = {os.fsdecode(item.inside.partition(b"/")[0]) for item in items if b"/" in item.inside}
+    if not are_parts([*firsts]):
+        note_alone(f"{home}, in its classes", firsts, notes)
         return items
     divided = []
     for item in items:

@@ -129,18 +129,16 @@ def search(folder: Path, notes: list[str], seen: walk.Seen, prefix: bytes = b"",
                              "classes")
         found.update([name] if places else [])
         yield from places
-    named = {name for name in found if parts.part_of(name) != NO_PART}
-    if named and not split and len(found) > 1:
-        notes.append(f"{folder}: {_shown(named)} {'is' if len(named) == 1 else 'are'} named like a "
-                     f"part of an author's split, but not {_shown(found - named)}, so no split is "
-                     "kept: name the others train, validation or test, or use --manifest")
+    if not split:
+        parts.note_alone(str(folder), found, notes)
 
 
 def note_others(folder: Path, names: Sequence[str], notes: list[str]) -> list[str]:
     """Of the folders beside those of the classes, those of masks, with a note on the others."""
     others = [name for name in names if label_of(name) is None]
     places = [name for name in others if masks.is_place(os.fsencode(name))]
-    lost = {name: walk.count(folder / name) for name in others if name not in places}
+    lost = {name: walk.count(folder / name) for name in others
+            if name not in places and not _adds_nothing(folder, folder / name)}
     named = [name for name, count in lost.items() if count or name != parts.SPLITS]
     if named:
         count = sum(lost.values())
@@ -151,8 +149,12 @@ def note_others(folder: Path, names: Sequence[str], notes: list[str]) -> list[st
     return places
 
 
-def _shown(names: Iterable[str]) -> str:
-    return some([os.fsencode(name) for name in sorted(names)])
+def _adds_nothing(folder: Path, name: Path) -> bool:
+    """Whether this is a link into the folder itself, or above it."""
+    if not os.path.islink(name):
+        return False
+    first, second = os.path.realpath(folder), os.path.realpath(name)
+    return os.path.commonpath([first, second]) in (first, second)
 
 
 def outside(data: Path, places: Sequence[Place]) -> list[tuple[bytes, int]]:
@@ -205,7 +207,7 @@ def listed(place: Place, notes: list[str], seen: walk.Seen,
               for path in walk.media(place.home / name, notes, seen)
               for candidate in (masks.in_place(os.fsencode(name) + b"/" + path),)]
     items, lists = parts.listed(place.home, items, notes)
-    items = parts.below_classes(items)
+    items = parts.below_classes(place.home, items, notes)
     if any(_DEFACTO.fullmatch(name) for name in place.classes[TAMPERED]):
         items = [_defacto(item) for item in items]
     return _with_masks(place, items, [*gt.values(), *beside])._replace(lists=lists)

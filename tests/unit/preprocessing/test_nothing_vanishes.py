@@ -62,9 +62,11 @@ def test_names_of_parts(name, part):
     assert [*PARTS, *[""] * 300][part_of(name)] == part
 
 
-def test_a_single_part_beside_other_data_sets_is_named(tmp_path):
+@pytest.mark.parametrize("pattern", ["{name}/{label}/1.jpg", "{label}/{name}/1.jpg"])
+def test_a_single_part_beside_other_folders_is_named(tmp_path, pattern):
     listing = scan(fill(tmp_path, dict.fromkeys(
-        f"{name}/{label}/1.jpg" for name in ("train", "holdout") for label in ("real", "fake"))))
+        pattern.format(name=name, label=label)
+        for name in ("train", "holdout") for label in ("real", "fake"))))
     assert listing.parts is None
     assert told(listing, "train is named like a part of an author's split, but not holdout")
 
