@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -117,9 +116,12 @@ def collect(run: Path, part: str = "both", *, model: bool = True,
         warning = protocol.warning(header.array("path"), header.array("label").tolist())
         notes += [warning.removeprefix("warning: ")] if warning else []
     card = None
-    with suppress(InputError):
-        card = network.read_card(run)
-        notes = [*(f"Model: {caveat}" for caveat in card.caveats), *notes]
+    if (run / "model.keras").is_file():
+        try:
+            card = network.read_card(run)
+            notes = [*(f"Model: {caveat}" for caveat in card.caveats), *notes]
+        except InputError as error:
+            notes.insert(0, str(error)[:1].upper() + str(error)[1:])
     return Content(run_records, parts, header, *_container(header, large), notes, card)
 
 

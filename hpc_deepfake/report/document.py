@@ -37,7 +37,8 @@ def document(content: Content, out: Path) -> str:
         feature = str(records.summary.get("feature", records.config.get("feature", "")))
         sections.append(("Examples", join([
             paragraph(f"Of the {name} part."),
-            pictures.gallery(predictions, records.threshold, content.header, feature)])))
+            pictures.gallery(predictions, records.threshold, content.header, feature,
+                             1.0 if content.card is None else content.card.temperature)])))
     sections += [("What the model was trained on", trained_on.section(content.card)),
                  ("Time", course.time(content)), ("Settings", _settings(content)),
                  ("Environment", _environment(content)),

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from hpc_deepfake.core.text import percent
+from hpc_deepfake.metrics.temperature import apply
 from hpc_deepfake.train.predictions import Predictions
 from hpc_deepfake.web.html import Html, join, name, paragraph, text
 from preprocessing.catalogue import LABELS
@@ -52,8 +53,9 @@ def kinds(predictions: Predictions, threshold: float) -> list[Kind]:
 
 
 def gallery(predictions: Predictions, threshold: float, header: Header | None,
-            feature: str) -> Html:
-    """All four kinds as pictures; without their data file, names and probabilities only."""
+            feature: str, temperature: float = 1.0) -> Html:
+    """All four kinds as pictures; without their data file, names and probabilities only.
+    Probabilities are those that ``predict`` shows, by the model's temperature."""
     chosen = kinds(predictions, threshold)
     shown = np.array([position for kind in chosen for position in kind.of], int)
     shown_rows = predictions.rows[shown]
@@ -69,6 +71,10 @@ def gallery(predictions: Predictions, threshold: float, header: Header | None,
              if header is not None and name in header.features]
     gain = _gain(header, shown_rows, names)
     parts = [paragraph(note if header is None else _about(names, gain), class_="soft")]
+    if temperature != 1:
+        parts.append(paragraph("The probabilities are calibrated, as predict shows them.",
+                               class_="soft"))
+    calibrated = apply(predictions.probabilities, temperature)
     for kind in chosen:
         if not kind.all:
             parts.append(Html(f"<h3>{text(kind.title)}: none</h3>"))
@@ -77,7 +83,8 @@ def gallery(predictions: Predictions, threshold: float, header: Header | None,
         if kind.all > len(kind.of):
             counted += f", the {len(kind.of)} most confident ones"
         parts.append(Html(f"<h3>{text(counted)}</h3><div class=examples>"))
-        parts += [_figure(predictions, position, header, names, gain) for position in kind.of]
+        parts += [_figure(predictions, position, float(calibrated[position]), header, names, gain)
+                  for position in kind.of]
         parts.append(Html("</div>"))
     return join(parts)
 
@@ -89,8 +96,8 @@ def _about(names: list[str], gain: float) -> str:
         f"{note} The data file has no feature “raw”, so the pictures themselves are missing."
 
 
-def _figure(predictions: Predictions, position: int, header: Header | None, names: list[str],
-            gain: float) -> Html:
+def _figure(predictions: Predictions, position: int, probability: float, header: Header | None,
+            names: list[str], gain: float) -> Html:
     row, path = int(predictions.rows[position]), predictions.paths[position]
     pair: object = ""
     if header is not None and names:
@@ -99,7 +106,7 @@ def _figure(predictions: Predictions, position: int, header: Header | None, name
                  f'{text(path)}" src="{_uri(header, feature, row, gain)}">') for feature in names)
         pair = Html(f'<div class="pair of-{len(names)}">{images}</div>')
     return Html(f"<figure>{pair}<figcaption>"
-                f"<b>{percent(predictions.probabilities[position].item())}</b> tampered; "
+                f"<b>{percent(probability)}</b> tampered; "
                 f"is {LABELS[predictions.labels[position]]}<br>{name(path)}</figcaption></figure>")
 
 

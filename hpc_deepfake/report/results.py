@@ -27,7 +27,8 @@ def results(content: Content, part: Part) -> Html:
     about = "This part also selected the epoch, so its figures are slightly too good." \
         if part.name == "validation" else "Nothing in this run was chosen on this part."
     blocks = [paragraph(f"{count(part.figures.get('rows'))} pictures. {about} A picture with a "
-                        f"probability of at least {threshold:g} is predicted tampered.")]
+                        f"probability of at least {threshold:g} is predicted tampered."
+                        + _uncalibrated(content))]
     predictions, charts = part.predictions, []
     if predictions is None:
         blocks.append(paragraph("The probabilities of this part are unknown, so its curves are "
@@ -41,6 +42,15 @@ def results(content: Content, part: Part) -> Html:
     blocks.append(Html("<div class=grid>" + join([
         _matrix(part, baselines(content, part)), _figures(content, part), *charts]) + "</div>"))
     return join(blocks)
+
+
+def _uncalibrated(content: Content) -> str:
+    """A sentence, if the probabilities aren't those that predict shows."""
+    card = content.card
+    if card is None or card.temperature == 1:
+        return ""
+    return (" Probabilities here and in predictions.csv are the network’s own; predict divides "
+            f"their log-odds by the model’s temperature, {card.temperature:.3g}.")
 
 
 def _matrix(part: Part, beside: str) -> Html:

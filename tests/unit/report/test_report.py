@@ -25,6 +25,7 @@ import hpc_deepfake.audit
 from hpc_deepfake import report as command
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.data.rows import open_data
+from hpc_deepfake.metrics import temperature
 from hpc_deepfake.metrics.intervals import bootstrap
 from hpc_deepfake.report import collect, pictures, repeat, summary
 from hpc_deepfake.report.results import wilson
@@ -146,7 +147,7 @@ CARD = {"feature": "ela", "threshold": 0.5, "parameters": {}, "temperature": 1.2
      ["trained partly on drawn sample pictures", "hardly"], {"drawn by this project": ["in part"]}),
     ({**CARD, "trained_on": None}, ["does not say what it was trained on"], {}),
     ({**CARD, "trained_on": {"random": True}}, ["trained on random pixels", "hardly"], {}),
-    ({**CARD, "trained_on": {"sample": [1], "data": 3, "width": "wide", "formats": [1]},
+    ({**CARD, "trained_on": {"sample": None, "data": 3, "width": "wide", "formats": [1]},
       "validation": {"intervals": [1]}, "threshold_chosen": {"rule": 3}}, [],
      {"formats": ["unknown"], "drawn by this project": ["unknown"]})])
 def test_what_the_model_was_trained_on(build, capsys, card, said, rows):
@@ -164,6 +165,28 @@ def test_what_the_model_was_trained_on(build, capsys, card, said, rows):
         assert f"Model: {caveat}" in head and f"\n  {caveat}" in printed
     for first, expected in rows.items():
         assert cells(parsed, first) == [expected], first
+
+
+def test_examples_have_the_probabilities_of_predict_and_a_damaged_card_is_told(build):
+    """The curves and predictions.csv have the network's own, and the page says so."""
+    run = build()
+    (run / "model.keras").write_bytes(b"")
+    plain = page_text(run)
+    (run / "model.json").write_text(json.dumps({**CARD, "temperature": 4.0}))
+    calibrated = page_text(run)
+    said = "predict divides their log-odds by the model’s temperature, 4."
+    assert said in calibrated and said not in plain
+    shown = re.findall(r"([\d.]+)% tampered; is", plain)
+    expected = temperature.apply([float(value) / 100 for value in shown], 4)
+    assert [float(value) for value in re.findall(r"([\d.]+)% tampered; is", calibrated)] == \
+        pytest.approx((100 * expected).tolist(), abs=0.1)
+    (run / "model.json").write_text(json.dumps({**CARD, "trained_on": {"sample": "yes"}}))
+    assert "The model's card" in page_text(run) and "neither true nor false" in page_text(run)
+
+
+def page_text(run: Path) -> str:
+    page(run)
+    return " ".join(unescape(re.sub(r"<[^>]+>", " ", (run / "report.html").read_text())).split())
 
 
 def test_the_result_stands_beside_both_baselines(build):
