@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from hpc_deepfake.core import watchdog
 from preprocessing import picture
 
 PAIRS = 24  # pairs of neighbours that are compared, and as many of strangers
@@ -78,6 +79,7 @@ def kinds(units: Sequence[Sequence[Sequence[bytes]]]) -> list[bool | None]:
         chosen = np.unique(np.linspace(0, len(series) - 1, pairs, dtype=int)).tolist()
         near, far = [], []
         for number in chosen:
+            watchdog.advance()
             files = series[number]
             others = np.array([shown for at, shown in strangers.items() if at != start + number])
             for at in np.unique(np.linspace(0, len(files) - 2, -(-pairs // len(chosen)),

@@ -92,7 +92,7 @@ def test_celeb_df_without_labels_in_the_list(tmp_path):
      ("List_of_testing_videos.txt is not used", "none of the videos")),
     ({**FACES, "splits/train.json": '[["1", "2"]]', "splits/test.json": "[]"},
      ("test.json: not used", "none of the videos")),
-    ({**FACES, "train.json": '{"images": []}'}, ("train.json is not used",))])
+    ({**FACES, "splits": "", "train.json": '{"images": []}'}, ("train.json is not used",))])
 def test_a_list_that_gives_no_split_is_named(tmp_path, files, words):
     listing = scan(fill(tmp_path, files))
     assert listing.parts is None and told(listing, *words)
