@@ -1,9 +1,11 @@
 """How often the detectors of ``hpc-deepfake inspect`` are right, on pictures that are changed here.
 
-    python benchmarks/inspection.py FOLDER [--every N] [--json FILE]
+    python benchmarks/inspection.py FOLDER [--every N] [--drawn FOLDER] [--json FILE]
 
 FOLDER has photographs that were never compressed (PNG, TIFF). They are saved as JPEG once and
-twice, areas are pasted and copied, and each line says in how many of them what was found.
+twice, areas are pasted and copied, and each line says in how many of them what was found. Pages of
+text, plots and shapes are drawn here, and the pictures of ``--drawn``, such as screenshots, are
+taken along: of them nothing must be claimed.
 
 Photographs are not part of this project. What docs/inspect.md shows was measured with
 https://github.com/MohamedBakrAli/Kodak-Lossless-True-Color-Image-Suite.
@@ -14,14 +16,14 @@ from __future__ import annotations
 import argparse
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
-from hpc_deepfake.inspect import analysis, blocks, clones, tables
+from hpc_deepfake.inspect import analysis, blocks, clones, drawn, tables
 from preprocessing.picture import decode
 
 Found = dict[str, object]
@@ -83,7 +85,8 @@ def compression(data: bytes) -> Found:
     with Image.open(io.BytesIO(data)) as image:
         table = np.array(image.quantization[0]).reshape(8, 8)  # type: ignore[attr-defined]
     luma = blocks.luminance(data, decode(data))
-    twice, ghosts = analysis.compression(luma, table, tables.quality_of(table), (0, 0), 1)
+    twice, ghosts = analysis.compression(luma, table, tables.quality_of(table), (0, 0), 1,
+                                         drawn.analyse(luma))
     return {"twice": twice.found, "quality": twice.quality, "without": twice.without,
             "ghost": ghosts.ghost and ghosts.ghost.mask}
 
@@ -97,9 +100,63 @@ def overlap(found: object, mask: np.ndarray) -> float:
 def joined(data: bytes, here: np.ndarray, there: np.ndarray) -> bool:
     """Whether a copy-move candidate joins both places."""
     luma = blocks.luminance(data, decode(data))
-    ends = [(clone.first.mean(0), clone.second.mean(0)) for clone in clones.analyse(luma).found]
+    found = clones.analyse(luma, drawn.analyse(luma)).found
+    ends = [(clone.first.mean(0), clone.second.mean(0)) for clone in found]
     return any(max(np.linalg.norm(left - here), np.linalg.norm(right - there)) < 60
                for pair in ends for left, right in (pair, pair[::-1]))
+
+
+def text_page(seed: int) -> np.ndarray:
+    """A page of text, uint8 (800, 1000, 3); every fourth light on dark."""
+    rng = np.random.default_rng(seed)
+    paper, ink = ((255, 0), (250, 30), (240, 60), (30, 220))[seed % 4]
+    page = Image.new("RGB", (1000, 800), (paper,) * 3)
+    draw, size = ImageDraw.Draw(page), (12, 14, 18, 24)[seed // 4 % 4]
+    words = [word for word in str(__doc__).split() if word.isalpha()]
+    for row in range(20, 800 - 2 * size, size * 3 // 2):
+        line = " ".join(rng.choice(words, 1200 // (size * 5)))
+        draw.text((30, row), line, (ink,) * 3, ImageFont.load_default(size))
+    return np.asarray(page)
+
+
+def shapes(seed: int) -> np.ndarray:
+    """Overlapping boxes and ellipses, uint8 (700, 900, 3); every other one resized."""
+    rng = np.random.default_rng(seed)
+    page = Image.new("RGB", (900, 700), (235, 235, 240))
+    draw = ImageDraw.Draw(page)
+    for number in range(40):
+        left, top, width, height = rng.integers((0, 0, 20, 20), (900, 700, 200, 150)).tolist()
+        (draw.ellipse if number % 2 else draw.rectangle)(
+            (left, top, left + width, top + height), tuple(rng.integers(0, 256, 3).tolist()), 0)
+    return np.asarray(page.resize((630, 490)) if seed % 2 else page)
+
+
+def plot(seed: int) -> np.ndarray:
+    """A plot of lines, bars, points or a picture of numbers, uint8 (600, 800, 3)."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    rng = np.random.default_rng(seed)
+    axes = (sheet := Figure((8, 6), 100)).subplots()
+    (lambda: axes.plot(rng.normal(size=(200, 4)).cumsum(0)),
+     lambda: axes.bar(range(20), rng.random(20)),
+     lambda: axes.scatter(rng.random(500), rng.random(500), c=rng.random(500)),
+     lambda: axes.imshow(rng.random((20, 20))))[seed % 4]()
+    axes.set_title("Measured values")
+    canvas = FigureCanvasAgg(sheet)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def claims(pixels: np.ndarray, quality: int | None) -> dict[str, bool]:
+    """What is claimed of a picture as PNG, or saved once at a quality."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    found = analysis.analyse(file.getvalue() if quality is None else jpeg(pixels, quality))
+    return {"earlier JPEG": bool(found.double and found.double.found),
+            "ghost": bool(found.ghosts and found.ghosts.ghost),
+            "copy-move": bool(found.clones and found.clones.found),
+            "said to be drawn": found.drawn.mostly}
 
 
 def main() -> None:
@@ -107,6 +164,7 @@ def main() -> None:
     cli = argparse.ArgumentParser(description=__doc__)
     cli.add_argument("folder", type=Path)
     cli.add_argument("--every", type=int, default=1, help="take every N-th picture")
+    cli.add_argument("--drawn", type=Path, help="folder of screenshots and drawings (PNG)")
     cli.add_argument("--json", type=Path)
     options = cli.parse_args()
     paths = sorted(path for path in options.folder.iterdir()
@@ -114,12 +172,24 @@ def main() -> None:
     pictures = [np.asarray(Image.open(path).convert("RGB")) for path in paths]
     table: dict[str, dict[str, int]] = {}
 
-    def line(name: str, of: Callable[[int, np.ndarray], dict[str, bool]]) -> None:
+    def line(name: str, of: Callable[[int, np.ndarray], dict[str, bool]],
+             pictures: Sequence[np.ndarray] = pictures) -> None:
         answers = [of(number, pixels) for number, pixels in enumerate(pictures)]
         table[name] = {key: sum(bool(answer[key]) for answer in answers) for key in answers[0]}
         print(f"{name:<46}", ", ".join(f"{key} {count} of {len(answers)}"
                                        for key, count in table[name].items()), flush=True)
 
+    pages = {"pages of text": [text_page(seed) for seed in range(16)],
+             "shapes": [shapes(seed) for seed in range(12)],
+             "plots": [plot(seed) for seed in range(12)]}
+    if options.drawn:
+        pages["screenshots"] = [np.asarray(Image.open(path).convert("RGB"))
+                                for path in sorted(options.drawn.glob("*.png"))]
+    for kind, drawings in pages.items():
+        for saved_at in (None, 90, 75):
+            line(f"{kind}, {f'saved once at {saved_at}' if saved_at else 'never compressed'}",
+                 lambda _, pixels, quality=saved_at: claims(pixels, quality),  # type: ignore[misc]
+                 drawings)
     for quality in (60, 75, 85, 95):
         def once(number: int, pixels: np.ndarray, quality: int = quality) -> dict[str, bool]:
             return {key: value is not None and value is not False for key, value in
@@ -151,8 +221,11 @@ def main() -> None:
             return {"ghost found": share > 0.5, "wrong area": 0 < share < 0.3}
         line(f"{other} into {before or 'never compressed'}, saved at {last}"
              + f", grid {shift} off" * bool(shift), ghost)
-    line("copy-move: nothing copied, saved at 90", lambda number, pixels: {"candidate": bool(
-        clones.analyse(cv2.cvtColor(saved(pixels, 90), cv2.COLOR_RGB2GRAY)).found)})
+
+    def untouched(_: int, pixels: np.ndarray) -> dict[str, bool]:
+        luma = cv2.cvtColor(saved(pixels, 90), cv2.COLOR_RGB2GRAY)
+        return {"candidate": bool(clones.analyse(luma, drawn.analyse(luma)).found)}
+    line("copy-move: nothing copied, saved at 90", untouched)
     for angle, scale, quality in ((0, 1.0, 90), (0, 1.0, 75), (20, 1.1, 90), (90, 1.0, 90)):
         def clone(number: int, pixels: np.ndarray, angle: int = angle, scale: float = scale,
                   quality: int = quality) -> dict[str, bool]:

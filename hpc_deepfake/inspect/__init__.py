@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
+import unicodedata
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 INDEX = "index.html"
 _PROGRAM = "hpc-deepfake inspect"
 _LONGEST = 120  # characters of a page's name
+_MOST = 200  # its bytes: file systems take 255, and a number and an ending follow
+_DRAWN = "mostly drawn, so that little can be told"
 _SIDE = 480  # of the pictures in the list, pixels
 _VIDEO = "a video, of which only predict reads the frames: save a frame as a picture to inspect it"
 _EXAMPLES = """examples:
@@ -116,25 +118,46 @@ def _one(path: bytes, page: Path, model: Model | None) -> Entry:
         return Entry(name, "", b"", [str(reason)])
     write_text(page, document(name, analysis, said, hashlib.sha256(data).hexdigest()))
     small = view.turn(view.reduced(analysis.pixels, _SIDE), analysis.said.orientation)
+    words = [finding.short for finding in findings(analysis)]
     return Entry(name, page.name, view.jpeg(small, 85),
-                 [finding.short for finding in findings(analysis)], said.verdict if said else "")
+                 words + [_DRAWN] * analysis.drawn.mostly, said.verdict if said else "")
 
 
 def _names(paths: Sequence[bytes]) -> list[str]:
-    """A file name for each page: the safe characters of the picture's own name, with a number where
-    two are alike, so that none leads out of the folder."""
+    """A file name for each page: the picture's own, of which letters and digits of any script stay,
+    with a number where two are alike, so that none leads out of the folder."""
     taken = {INDEX}
     names = []
     for path in paths:
-        own = os.path.basename(path).decode("ascii", "replace")
-        safe = re.sub(r"[^A-Za-z0-9._-]", "_", own)[-_LONGEST:].lstrip(".-") or "picture"
+        safe = _safe(os.path.basename(path))
         name, number = f"{safe}.html", 1
-        while name.lower() in taken:  # also on file systems that don't tell cases apart
+        while name.casefold() in taken:  # also on file systems that don't tell cases apart
             number += 1
             name = f"{safe}-{number}.html"
-        taken.add(name.lower())
+        taken.add(name.casefold())
         names.append(name)
     return names
+
+
+def _safe(own: bytes) -> str:
+    """A file's name with an underscore for each character that isn't a letter, a digit or a mark
+    on one; its end, where it is too long."""
+    name = unicodedata.normalize("NFC", own.decode("utf-8", "replace"))
+    name = "".join(character if character in "._-" or _readable(character) else "_"
+                   for character in name)[-_LONGEST:]
+    while len(name.encode()) > _MOST:
+        name = name[1:]
+    while name and (name[0] in ".-" or unicodedata.category(name[0])[0] == "M"):
+        name = name[1:]
+    return name or "picture"
+
+
+def _readable(character: str) -> bool:
+    """Whether it is a letter, digit or mark that the file system's encoding has."""
+    try:
+        return unicodedata.category(character)[0] in "LMN" and bool(os.fsencode(character))
+    except UnicodeEncodeError:
+        return False
 
 
 def _make_folder(folder: Path) -> None:

@@ -11,7 +11,17 @@ from typing import TypeVar
 
 import numpy as np
 
-from hpc_deepfake.inspect import blocks, clones, double, ghosts, metadata, noise, tables, thumbnail
+from hpc_deepfake.inspect import (
+    blocks,
+    clones,
+    double,
+    drawn,
+    ghosts,
+    metadata,
+    noise,
+    tables,
+    thumbnail,
+)
 from preprocessing.ela import Parameters, error_level
 from preprocessing.picture import Rejected, decode
 
@@ -33,9 +43,11 @@ class Analysis:
         quality: of its luminance table; None: not a JPEG file.
         grid: rows and columns before the first block; (0, 0) of a JPEG file.
         step: every how many blocks one was analysed.
+        drawn: places that are drawn; of a picture that mostly is, neither compression nor copies
+            are analysed.
         double: double compression, or an earlier one of a picture that isn't a JPEG file.
         ghosts: JPEG ghosts.
-        clones: copy-move candidates.
+        clones: copy-move candidates; None: mostly drawn.
         noise: noise from place to place.
         thumbnail: the embedded thumbnail, or why it can't be compared; None: there is none.
         seconds: that it took.
@@ -47,9 +59,10 @@ class Analysis:
     quality: tables.Quality | None
     grid: tuple[int, int]
     step: int
+    drawn: drawn.Drawn
     double: double.Double | None
     ghosts: ghosts.Ghosts | None
-    clones: clones.Clones
+    clones: clones.Clones | None
     noise: noise.Noise | None
     thumbnail: thumbnail.Comparison | str | None
     seconds: float
@@ -72,22 +85,24 @@ def analyse(data: bytes, path: bytes | None = None) -> Analysis:
     table = said.tables.get(0) if said.format in ("JPEG", "MPO") and luma is not None else None
     quality = None if table is None else tables.quality_of(table)
     short = min(luma.shape)
-    plain = said.format not in LOSSY and len(np.unique(luma[::4, ::4])) >= _LEVELS
+    places = drawn.analyse(luma)
+    plain = said.format not in LOSSY and not places.mostly and \
+        len(np.unique(luma[::4, ::4])) >= _LEVELS
     grid = (0, 0) if table is not None or short < SMALLEST else blocks.grid(luma)
     step = blocks.step_for(*luma.shape)
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         def later(work: Callable[[], T]) -> Callable[[], T]:
             return pool.submit(work).result
 
-        copies = later(lambda: clones.analyse(luma))
+        copies = later(lambda: None if places.mostly else clones.analyse(luma, places))
         noisy = later(lambda: noise.analyse(luma) if short >= noise.LEAST else None)
         levels = later(lambda: _levels(pixels))
-        history = later(lambda: compression(luma, table, quality, grid, step)
+        history = later(lambda: compression(luma, table, quality, grid, step, places)
                         if short >= SMALLEST and plain else (None, None))
         small = thumbnail.compare(said.thumbnail, pixels) if said.thumbnail else None
         twice, ghost = history()
-        return Analysis(said, pixels, levels(), quality, grid, step, twice, ghost, copies(),
-                        noisy(), small, time.perf_counter() - began)
+        return Analysis(said, pixels, levels(), quality, grid, step, places, twice, ghost,
+                        copies(), noisy(), small, time.perf_counter() - began)
 
 
 def _levels(pixels: np.ndarray) -> np.ndarray | None:
@@ -98,13 +113,19 @@ def _levels(pixels: np.ndarray) -> np.ndarray | None:
 
 
 def compression(luma: np.ndarray, table: np.ndarray | None, quality: tables.Quality | None,
-                grid: tuple[int, int], step: int) -> tuple[double.Double, ghosts.Ghosts]:
-    """Double compression and ghosts; the arguments are those of ``Analysis``, and the table of a
-    JPEG file."""
+                grid: tuple[int, int], step: int, places: drawn.Drawn
+                ) -> tuple[double.Double, ghosts.Ghosts]:
+    """Double compression and ghosts, outside drawn places; the arguments are those of ``Analysis``,
+    and the table of a JPEG file."""
     other = [(offset + blocks.SIDE // 2) % blocks.SIDE for offset in grid]
     values = blocks.coefficients(luma, step, *grid)
+    shifted = blocks.coefficients(luma, step, *other)
+    drawings, shifted_drawings = (
+        places.blocks((part.shape[0], part.shape[2]), step, (down, across))
+        for part, (down, across) in ((values, grid), (shifted, other)))
     history = double.analyse(
-        values, blocks.coefficients(luma, step, *other),
-        np.ones((8, 8), int) if table is None else table,
-        blocks.clipped(luma, step, *grid), blocks.clipped(luma, step, *other))
-    return history, ghosts.analyse(values, history.quality if quality is None else quality.quality)
+        values, shifted, np.ones((8, 8), int) if table is None else table,
+        blocks.clipped(luma, step, *grid) | drawings,
+        blocks.clipped(luma, step, *other) | shifted_drawings, places.partly)
+    return history, ghosts.analyse(
+        values, history.quality if quality is None else quality.quality, drawings)

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from hpc_deepfake.inspect.drawn import Drawn
+
 _PIXELS = 1_500_000  # of the picture in which keypoints are found
 _KEYPOINTS = 6000
 _RATIO = 0.6  # of the distances of the nearest and the second nearest descriptor (Lowe 2004)
@@ -24,6 +26,7 @@ _WITHIN = 2.5  # pixels
 _SCALES = (0.5, 2.0)
 _ALIKE, _ALIKE_FINE = 0.85, 0.45  # correlation of both areas, and of their residuals
 _MOST = 8  # candidates
+_DRAWN = 0.5  # share of the matches that may lie in drawn places
 
 
 @dataclass(frozen=True)
@@ -57,20 +60,23 @@ class Clones:
         found: candidates, the one with the most matches first.
         keypoints: number of keypoints.
         repeated: groups of matches that were not alike in detail: patterns that repeat.
+        drawn: groups of matches in drawn places, such as letters.
         scale: size of the picture searched relative to the picture.
     """
 
     found: list[Clone]
     keypoints: int
     repeated: int
+    drawn: int
     scale: float
 
 
-def analyse(luma: np.ndarray) -> Clones:
+def analyse(luma: np.ndarray, drawn: Drawn | None = None) -> Clones:
     """Search a picture for areas that occur twice.
 
     Args:
         luma: uint8 (height, width).
+        drawn: its drawn places, in which equal things show nothing; None: there are none.
     """
     scale = min(1.0, (_PIXELS / luma.size) ** 0.5)
     small = luma if scale == 1 else cv2.resize(luma, None, fx=scale, fy=scale,
@@ -78,8 +84,8 @@ def analyse(luma: np.ndarray) -> Clones:
     points, first, second = matches(small)
     fine = small.astype(np.float32) - cv2.medianBlur(small, 3)
     found: list[Clone] = []
-    repeated = 0
-    while len(first) >= _LEAST and len(found) + repeated < 2 * _MOST:
+    repeated = drawings = 0
+    while len(first) >= _LEAST and len(found) + repeated + drawings < 2 * _MOST:
         transform, inliers = cv2.estimateAffinePartial2D(
             first, second, method=cv2.RANSAC, ransacReprojThreshold=_WITHIN, maxIters=2000,
             confidence=0.995)
@@ -89,14 +95,18 @@ def analyse(luma: np.ndarray) -> Clones:
         if inside.sum() < _LEAST:
             break
         clone = _verified(small, fine, first[inside], second[inside], transform)
-        if isinstance(clone, Clone):
+        if isinstance(clone, Clone) and drawn is not None and any(
+                drawn.at(points[:, 1] / scale, points[:, 0] / scale).mean() > _DRAWN
+                for points in (clone.first, clone.second)):
+            drawings += 1
+        elif isinstance(clone, Clone):
             if len(found) < _MOST:
                 found.append(_enlarged(clone, 1 / scale))
         else:
             repeated += clone
         first, second = first[~inside], second[~inside]
     found.sort(key=lambda clone: -len(clone.first))
-    return Clones(found, points, repeated, scale)
+    return Clones(found, points, repeated, drawings, scale)
 
 
 def matches(luma: np.ndarray) -> tuple[int, np.ndarray, np.ndarray]:

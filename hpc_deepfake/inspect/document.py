@@ -21,6 +21,9 @@ from hpc_deepfake.web.svg import Chart, figure
 
 _SHOWN_GHOSTS = (40, 50, 60, 70, 80, 90, 96)  # qualities whose maps are always shown
 _MARGIN = 1.35  # of error levels: how much darker than white the 98th percentile may be
+DRAWN = ("Most of it was drawn by a program (text, lines, flat colours). What it was before, and "
+         "whether areas were copied, can't be told of such a picture: of equal letters none is a "
+         "copy. A photograph in it can be analysed alone: cut it out and save it as PNG.")
 PICTURE, NOISE, VERDICT, ABOUT = "The picture", "Noise", "Verdict of the model", "About this page"
 
 
@@ -47,7 +50,7 @@ def document(name: str, analysis: Analysis, verdict: Verdict | None = None,
     sections += [(FILE, _file(analysis)), (COMPRESSION, _double(analysis, shown)),
                  (GHOSTS, _ghosts(analysis, shown)), (CLONES, _clones(analysis)),
                  (NOISE, _noise(analysis, shown)), (ABOUT, _about(analysis, shown, digest))]
-    head = join([Html(f"<h1>{html.name(name)}</h1>"), _head(analysis)])
+    head = join([Html(f"<h1>{html.name(name)}</h1>"), _head(analysis, verdict)])
     return html.page(name, head, sections, style=style(len(layers)) + _STYLE, script=SCRIPT)
 
 
@@ -77,7 +80,7 @@ _STYLE = """
 """
 
 
-def _head(analysis: Analysis) -> Html:
+def _head(analysis: Analysis, verdict: Verdict | None) -> Html:
     said = analysis.said
     width, height = View(said.width, said.height, said.orientation).size
     facts = [said.format or "unknown format", f"{width:,} × {height:,} pixels", _bytes(said.size)]
@@ -90,12 +93,23 @@ def _head(analysis: Analysis) -> Html:
                           f"{text(one.section)}</a></li>") for one in found)
         stands = Html(f'<p class="answer">What stands out:</p><ul class="stands-out">{items}</ul>')
     else:
-        stands = paragraph("Nothing stands out. That doesn't say that the picture is authentic: "
-                           "many changes leave none of the traces that are looked for here.",
+        nothing = "Apart from that, nothing stands out." if verdict else "Nothing stands out."
+        stands = paragraph(f"{nothing} That doesn't say that the picture is authentic: many "
+                           "changes leave none of the traces that are looked for here.",
                            class_="answer")
-    return join([paragraph(" · ".join(facts), class_="soft"), stands, paragraph(
+    verdicts = [] if verdict is None else [_said(verdict)]
+    drawn = [paragraph(DRAWN, class_="note")] if analysis.drawn.mostly else []
+    return join([paragraph(" · ".join(facts), class_="soft"), *verdicts, stands, *drawn, paragraph(
         "These are measurements, not proofs. Honest pictures are saved twice, cropped and "
         "brightened too; each section says what its measurement can't show.", class_="note")])
+
+
+def _said(verdict: Verdict) -> Html:
+    """The verdict in a line, with what it follows from."""
+    why = "no probability is shown" if verdict.probability is None else \
+        f"{percent(verdict.probability)} probability of tampered; {verdict.threshold}"
+    return Html(f'<p class="answer">The model says: {text(verdict.verdict)} ({text(why)}). '
+                f'<a href="#{html.anchor(VERDICT)}">{VERDICT}</a></p>')
 
 
 def _words(shows: str, not_shown: str, source: str, subject: str = "Shows") -> Html:
@@ -173,7 +187,7 @@ def _large(blocks: np.ndarray, analysis: Analysis) -> np.ndarray:
 
 
 def _clone_layer(analysis: Analysis, shown: View) -> list[Layer]:
-    found = analysis.clones.found
+    found = analysis.clones.found if analysis.clones else []
     if not found:
         return []
     width, height = shown.size
@@ -200,14 +214,15 @@ def _verdict(verdict: Verdict) -> Html:
     figure_ = [] if verdict.probability is None else \
         [Html(f"<li class=main><b>{percent(verdict.probability)}</b><span>probability of tampered, "
               "as the model gives it</span></li>")]
-    tiles = join([Html(f"<li><b>{text(verdict.verdict)}</b><span>verdict</span></li>"), *figure_])
+    tiles = join([Html(f"<li><b>{text(verdict.verdict)}</b><span>verdict: "
+                       f"{text(verdict.threshold)}</span></li>"), *figure_])
     said = [f"Unlike its training pictures: {reason}." for reason in verdict.unlike]
     said += [f"{_upper(note)}." for note in verdict.notes]
     said += [f"The model: {caveat}." for caveat in verdict.caveats]
     return join([
         Html(f"<ul class=tiles>{tiles}</ul>"), *(paragraph(one, class_="note") for one in said),
-        paragraph(f"Model {verdict.model}, trained on {verdict.source}. Threshold: "
-                  f"{verdict.threshold}.", class_="soft"),
+        paragraph(f"Model {verdict.model}, trained on {verdict.source}. Thresholds are "
+                  "of its probability.", class_="soft"),
         _words("what a network concludes from the "
                f"{verdict.feature} feature of pictures like those that it was trained on.",
                "anything about pictures of another kind, and never a proof. Evaluate it on your "
@@ -346,7 +361,9 @@ def _double(analysis: Analysis, shown: View) -> Html:
 
 
 def _why_not(analysis: Analysis) -> str:
-    """Why compression could not be analysed."""
+    """Why compression, or copies, could not be analysed."""
+    if analysis.drawn.mostly:
+        return DRAWN
     if analysis.said.format in LOSSY:
         return (f"The compression of {analysis.said.format} itself covers traces of JPEG, or looks "
                 "like them: not analysed.")
@@ -441,6 +458,8 @@ def _clones(analysis: Analysis) -> Html:
         "reported though nothing was copied.",
         "SIFT matches and RANSAC: Amerini et al. 2011 (doi:10.1109/TIFS.2011.2129512); comparison "
         "of the areas: Christlein et al. 2012 (doi:10.1109/TIFS.2012.2218597).")
+    if clones is None:
+        return join([paragraph(_why_not(analysis)), words])
     rows = [(f"Pair {number}", plural(len(clone.first), "match").replace("matchs", "matches"),
              f"{clone.angle:+.0f}°", f"{clone.scale:.2f}", f"{clone.alike:.2f}",
              f"{clone.fine:.2f}") for number, clone in enumerate(clones.found, 1)]
@@ -453,6 +472,9 @@ def _clones(analysis: Analysis) -> Html:
     if clones.repeated:
         parts.append(paragraph(f"{plural(clones.repeated, 'group')} of matches were rejected: "
                                "patterns that repeat, but not in detail.", class_="soft"))
+    if clones.drawn:
+        parts.append(paragraph(f"{plural(clones.drawn, 'group')} of matches can't be told: the "
+                               "same letters or signs occur again.", class_="soft"))
     if rows:
         parts.append(html.table("", ("", "matches", "turned", "size", "correlation",
                                      "of the residual"), rows))

@@ -29,8 +29,9 @@ LARGEST_STEP = 60  # of the first compression
 # compressions, with a conversion of colours; after one
 _SIGMA, _SIGMA_ONCE = 0.5, 0.3
 FOUND = 0.012  # gain, in nats for each coefficient, that counts
-FOUND_ALONE = 0.1  # the same for a picture that isn't a JPEG file
+FOUND_ALONE = 0.1  # the same for a picture that isn't a JPEG file, or is partly drawn
 LOCAL = 0.15  # from here the traces are clear enough to say where they are
+_RANGE = 2  # between a first step and their median, as a factor
 _LACKS = 0.3  # probability below which a block lacks the traces
 ENOUGH = 25  # gain, in nats, over all coefficients of a frequency
 _SHARES = np.linspace(0.05, 1, 20)
@@ -89,7 +90,8 @@ class Double:
 
 
 def analyse(values: np.ndarray, shifted: np.ndarray, table: np.ndarray,
-            clipped: np.ndarray | None = None, shifted_clipped: np.ndarray | None = None) -> Double:
+            clipped: np.ndarray | None = None, shifted_clipped: np.ndarray | None = None,
+            drawn: bool = False) -> Double:
     """Look for an earlier compression on the same grid.
 
     Args:
@@ -97,8 +99,9 @@ def analyse(values: np.ndarray, shifted: np.ndarray, table: np.ndarray,
         shifted: those on a grid shifted by half a block.
         table: int (8, 8): the file's quantisation steps for luminance; all 1 for a picture that is
             not a JPEG file.
-        clipped: bool (rows, columns): blocks of ``values`` that are left out.
+        clipped: bool (rows, columns): blocks of ``values`` that are left out (clipped, drawn).
         shifted_clipped: those of ``shifted`` that are.
+        drawn: some of the picture is, so that faint traces don't count.
     """
     use, use_shifted = (np.True_ if dropped is None else ~dropped
                         for dropped in (clipped, shifted_clipped))
@@ -109,9 +112,9 @@ def analyse(values: np.ndarray, shifted: np.ndarray, table: np.ndarray,
     gain = float(np.median([result.gain for result in results]))
     counted = int(np.median([result.counts.sum() - result.counts[len(result.counts) // 2]
                              for result in results]))
-    least = FOUND if table.max() > 1 else FOUND_ALONE
-    found = gain >= least and gain * counted >= ENOUGH
+    least = FOUND if table.max() > 1 and not drawn else FOUND_ALONE
     clear = [result for result in results if result.gain >= FOUND]
+    found = gain >= least and gain * counted >= ENOUGH and _agree(clear)
     if not found:
         return Double(results, gain, False, 0.0, None, None, None)
     share = float(np.median([result.share for result in clear]))
@@ -146,6 +149,14 @@ def _without(likely: np.ndarray) -> np.ndarray | None:
     return area if area.sum() >= 24 and 0.01 <= area.mean() <= 0.7 else None
 
 
+def _agree(clear: list[Frequency]) -> bool:
+    """Whether at least two thirds of the first steps are near each other, as those of low
+    frequencies are in every table; what only looks like steps is of all sizes."""
+    steps = np.array([result.first for result in clear])
+    middle = np.median(steps)
+    return bool(((steps >= middle / _RANGE) & (steps <= middle * _RANGE)).mean() >= 2 / 3)
+
+
 def _quality(clear: list[Frequency]) -> int | None:
     """The quality whose steps are the first ones, of at least two thirds of the frequencies."""
     fits = {quality: sum(tables.ijg(quality)[result.place] == result.first for result in clear)
@@ -168,6 +179,9 @@ def frequency(values: np.ndarray, shifted: np.ndarray, step: int, place: tuple[i
     counts = _histogram(np.rint(values / step), bins)
     fine: np.ndarray = _histogram(np.rint(shifted), REACH).astype(float)
     smooth: np.ndarray = np.convolve(fine + fine[::-1], np.ones(3) / 3, "same")  # and symmetric
+    if not fine.any():  # no blocks
+        nothing = np.zeros(2 * bins + 1)
+        return Frequency(place, step, 1, 0.0, 0.0, counts, nothing, nothing)
     single = _expected(smooth, 1, step, bins)
     scale = counts.sum()
     weight = counts.astype(float)

@@ -92,11 +92,12 @@ def _compression(analysis: Analysis) -> Iterator[Finding]:
 
 
 def _copies(analysis: Analysis) -> Iterator[Finding]:
-    found = analysis.clones.found
+    found = analysis.clones.found if analysis.clones else []
     if found:
         many = "Two areas have" if len(found) == 1 else f"{plural(len(found), 'pair')} of areas " \
             "have"
-        yield Finding(CLONES, f"{many} the same content, in detail.",
+        yield Finding(CLONES, f"{many} the same content, in detail: copied, or made alike, "
+                      "such as tiles and print.",
                       plural(len(found), "copy-move candidate"))
 
 

@@ -26,6 +26,7 @@ _CLEARER = 0.65  # where the whole picture has a dip at another quality than its
 _FLAT = 0.2  # squared levels: below it a place is too flat to show anything
 _OWN = 4  # qualities around the file's own, at which the whole picture has a dip anyway
 _LEAST, _MOST = 0.006, 0.6  # share of the picture that a ghost covers
+_DRAWN = 0.4  # share of a ghost's blocks that may be drawn
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,8 @@ class Ghost:
     score: float
 
 
-def analyse(values: np.ndarray, own: int | None = None) -> Ghosts:
+def analyse(values: np.ndarray, own: int | None = None, drawn: np.ndarray | None = None
+            ) -> Ghosts:
     """Compress the luminance again at all ``QUALITIES``, on the same grid, and compare.
 
     The DCT is orthonormal, so squared differences of coefficients are those of pixels, except for
@@ -74,6 +76,7 @@ def analyse(values: np.ndarray, own: int | None = None) -> Ghosts:
         values: DCT coefficients from ``blocks.coefficients``.
         own: quality of the file's luminance table, or of an earlier one of the whole picture if it
             is not a JPEG file; None: there is none.
+        drawn: bool (rows, columns): blocks in which a dip shows nothing.
     """
     steps = [tables.ijg(quality).astype(np.float32)[:, None, :] for quality in QUALITIES]
     energy = np.empty((len(QUALITIES), values.shape[0], values.shape[2]), np.float32)
@@ -89,10 +92,10 @@ def analyse(values: np.ndarray, own: int | None = None) -> Ghosts:
     smooth = np.stack([cv2.blur(one, (_WINDOW, _WINDOW)) for one in energy]).clip(0)
     low, high = smooth.min(0), smooth.max(0)
     return Ghosts(QUALITIES, energy.mean((1, 2)), (smooth - low) / np.maximum(high - low, 1e-6),
-                  _ghost(smooth, own))
+                  _ghost(smooth, own, drawn))
 
 
-def _ghost(smooth: np.ndarray, own: int | None) -> Ghost | None:
+def _ghost(smooth: np.ndarray, own: int | None, drawn: np.ndarray | None) -> Ghost | None:
     best: Ghost | None = None
     dips = {number: depth(smooth, number)
             for number in range(_APART, len(QUALITIES) - _APART)}
@@ -109,6 +112,8 @@ def _ghost(smooth: np.ndarray, own: int | None) -> Ghost | None:
         area = labels == largest
         share = float(area.mean())
         if not _LEAST <= share <= _MOST or area.sum() < 16:
+            continue
+        if drawn is not None and drawn[area].mean() > _DRAWN:
             continue
         outside = float(np.median(dip[~area]))
         score = float(np.median(dip[area])) - outside

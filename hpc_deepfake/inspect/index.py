@@ -52,7 +52,7 @@ def index(entries: Sequence[Entry]) -> str:
 
 
 def _verdict(entry: Entry) -> Html:
-    return Html(f"<b>{text(entry.verdict)}</b><br>") if entry.verdict else Html("")
+    return Html(f"model: <b>{text(entry.verdict)}</b><br>") if entry.verdict else Html("")
 
 
 _STYLE = """

@@ -25,7 +25,7 @@ class Verdict:
         caveats: what must be said beside every verdict of the model.
         feature: what the network reads.
         source: what it was trained on.
-        threshold: in words.
+        threshold: in words, such as ``tampered from 71.2%``.
         model: its path.
     """
 
@@ -44,9 +44,9 @@ def of(model: Model, data: bytes) -> Verdict:
     """The verdict on the contents of a picture file that can be decoded."""
     prediction = next(iter(model.predict(data)))
     card = model.card
-    threshold = percent(card.threshold)
+    threshold = f"tampered from {percent(card.threshold)}"
     if card.lower is not None:
-        threshold = f"authentic below {percent(card.lower)}, tampered from {threshold}"
+        threshold = f"authentic below {percent(card.lower)}, {threshold}"
     return Verdict(prediction.verdict, None if prediction.unlike else prediction.probability,
                    prediction.unlike, prediction.notes, model.caveats, card.feature, card.source,
                    threshold, printable(str(model.path)))

@@ -7,9 +7,18 @@ import io
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
-from hpc_deepfake.inspect import analysis, blocks, clones, double, noise, tables, thumbnail
+from hpc_deepfake.inspect import (
+    analysis,
+    blocks,
+    clones,
+    double,
+    drawn,
+    noise,
+    tables,
+    thumbnail,
+)
 from preprocessing import facts
 
 REGION = (slice(64, 160), slice(128, 256))  # rows and columns of what is pasted, on the grid
@@ -104,6 +113,7 @@ def test_a_picture_saved_once_has_nothing_that_stands_out(quality: int) -> None:
     assert result.double is not None and not result.double.found
     assert result.double.without is None
     assert result.ghosts is not None and result.ghosts.ghost is None
+    assert not result.drawn.mostly and result.clones is not None
     assert result.clones.found == []
 
 
@@ -137,6 +147,55 @@ def test_a_cropped_jpeg_is_recognised_in_a_bitmap() -> None:
     assert result.double.quality is not None and abs(result.double.quality - 75) <= 1
     plain = analysis.analyse(png(texture(11)))
     assert plain.double is not None and not plain.double.found
+
+
+def page() -> np.ndarray:
+    """Text, a table of flat boxes, and lines of text that occur twice: uint8 (400, 600, 3)."""
+    sheet = Image.new("RGB", (600, 400), (250, 250, 250))
+    draw = ImageDraw.Draw(sheet)
+    for row in range(12):
+        draw.text((20, 12 + 21 * row), f"{row % 6} Line of a page with words that come again",
+                  (30, 30, 30), ImageFont.load_default(15))
+    for number in range(12):
+        left, top = 20 + 90 * (number % 6), 280 + 56 * (number // 6)
+        draw.rectangle((left, top, left + 70, top + 40), (20 * number, 90, 210), 0)
+    return np.asarray(sheet).copy()
+
+
+@pytest.mark.parametrize("quality", [None, 90, 75])
+def test_of_a_drawn_page_nothing_is_claimed(quality: int | None) -> None:
+    pixels = page()
+    result = analysis.analyse(png(pixels) if quality is None else jpeg(pixels, quality))
+    assert result.drawn.mostly
+    assert (result.double, result.ghosts, result.clones) == (None, None, None)
+
+
+def test_drawn_places_are_left_out_and_the_photograph_beside_them_is_analysed() -> None:
+    """A photograph of quality 88 in a page: the traces, on its own grid, are found; letters that
+    occur twice are no copies, and a copied area of the photograph is."""
+    pixels, here, there = moved(texture(12), 0, 1)
+    sheet = np.full((376, 504, 3), 250, np.uint8)
+    sheet[3:259, 5:389] = decoded(jpeg(pixels, 88))
+    sheet[262:374, :] = page()[5:117, :504]
+    result = analysis.analyse(png(sheet))
+    assert drawn.SOME <= result.drawn.share < drawn.MOST
+    assert result.grid == (3, 5) and result.double is not None and result.double.found
+    assert result.double.quality is not None and abs(result.double.quality - 88) <= 1
+    assert result.clones is not None and len(result.clones.found) == 1
+    ends = result.clones.found[0].first.mean(0), result.clones.found[0].second.mean(0)
+    assert np.linalg.norm(ends[0] - here - (5, 3)) < 30
+    assert np.linalg.norm(ends[1] - there - (5, 3)) < 30
+    luma = cv2.cvtColor(sheet, cv2.COLOR_RGB2GRAY)
+    assert len(clones.analyse(luma).found) > 1  # the letters, where drawn places aren't known
+    assert result.clones.drawn
+
+
+def test_steps_of_all_sizes_are_no_table() -> None:
+    def found(*steps: int) -> bool:
+        return double._agree([double.Frequency((0, 1), 1, step, 1.0, 1.0, *[np.zeros(3)] * 3)
+                              for step in steps])
+    assert found(11, 12, 14, 12, 10, 16, 14, 13, 14) and found(5, 5, 5, 40, 5)
+    assert not found(2, 44, 3, 4, 30, 3, 16, 54, 22)
 
 
 def moved(pixels: np.ndarray, angle: float, scale: float) -> tuple[np.ndarray, np.ndarray,

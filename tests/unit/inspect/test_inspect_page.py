@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 from pages import Page, check_alone
 from PIL import Image
-from test_inspect_analyses import decoded, jpeg, moved, texture
+from test_inspect_analyses import decoded, jpeg, moved, png, texture
+from test_inspect_analyses import page as drawn_page
 
 import hpc_deepfake.inspect
 from hpc_deepfake.inspect import analysis, metadata, verdict
@@ -99,16 +100,34 @@ def test_a_verdict_comes_with_its_caveats_and_without_a_number_where_it_means_no
     model = SimpleNamespace(predict=lambda data: iter([prediction]), card=card, path=Path("run"),
                             caveats=("trained on drawn sample pictures",))
     said = verdict.of(model, b"")  # type: ignore[arg-type]
-    _, page = page_of(jpeg(texture(22, 64, 96), 85), said=said)
+    html, page = page_of(jpeg(texture(22, 64, 96), 85), said=said)
     text = page.text("verdict-of-the-model")
+    assert "The model says: unlike training" in html.split("<section")[0]
     for words in ("unlike training", "never a JPEG file", "Renamed.", "36 pictures of X",
                   "trained on drawn sample pictures", "authentic below 30.0%, tampered from 80.0%"):
         assert words in text
     assert "98.7" not in text
     prediction.unlike, prediction.verdict = (), "tampered"
-    _, page = page_of(jpeg(texture(22, 64, 96), 85),
-                      said=verdict.of(model, b""))  # type: ignore[arg-type]
+    html, page = page_of(jpeg(texture(22, 64, 96), 85),
+                         said=verdict.of(model, b""))  # type: ignore[arg-type]
     assert "98.7%" in page.text("verdict-of-the-model")
+    head = html.split("<section")[0]
+    assert ("The model says: tampered (98.7% probability of tampered; authentic below 30.0%, "
+            "tampered from 80.0%)") in head
+    assert "Apart from that, nothing stands out" in head
+
+
+def test_a_verdict_that_looks_like_its_opposite_says_its_threshold_beside_it() -> None:
+    said = verdict.Verdict("authentic", 0.523, (), (), (), "ela", "X", "tampered from 71.2%", "run")
+    html, _ = page_of(jpeg(texture(22, 64, 96), 85), said=said)
+    assert "<b>authentic</b><span>verdict: tampered from 71.2%</span>" in html
+
+
+def test_a_drawn_picture_is_said_to_be_one_at_the_top_and_in_each_section() -> None:
+    html, page = page_of(png(drawn_page()), "page.png")
+    for part in (html.split("<section")[0], page.text("double-compression"),
+                 page.text("jpeg-ghosts"), page.text("copy-move-candidates")):
+        assert "drawn by a program" in part
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -188,6 +207,23 @@ def test_the_command_writes_pages_and_a_list_and_names_what_it_could_not_read(
     assert {"photo.jpg.html", "photo.jpg-2.html", "_b____.jpg.html"} <= set(
         page.attributes("a", "href"))
     assert "broken.jpg" in page.text("not-read") and "<b>&quot;" not in html
+
+
+@pytest.mark.parametrize(("own", "name"), [
+    ("ü 漢字 😀.jpg", "ü_漢字__.jpg.html"), ("हिन्दी.jpg", "हिन्दी.jpg.html"),
+    ("u\u0308.jpg", "ü.jpg.html"), ("..", "picture.html"), (".jpg", "jpg.html"),
+    ("-rf \u202e\n\\&.png", "rf_____.png.html"), (b"\xff\xfe.jpg", "__.jpg.html")])
+def test_pages_keep_the_letters_of_every_script(own: str | bytes, name: str) -> None:
+    path = own.encode() if isinstance(own, str) else own
+    assert hpc_deepfake.inspect._names([b"folder/" + path]) == [name]
+
+
+def test_names_of_pages_fit_into_a_file_system_and_differ_in_more_than_case() -> None:
+    long = "漢" * 80 + "𠀀" * 60 + ".jpg"
+    names = hpc_deepfake.inspect._names([long.encode(), long.encode(), "Ä.jpg".encode(),
+                                         "a\u0308.jpg".encode(), b"INDEX.HTML", b"index"])
+    assert max(len(name.encode()) for name in names) <= 255 and names[0].endswith(".jpg.html")
+    assert len({name.casefold() for name in [*names, "index.html"]}) == 7
 
 
 def test_without_a_model_neither_tensorflow_nor_mpi_is_needed(tmp_path: Path) -> None:
