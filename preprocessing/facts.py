@@ -17,6 +17,8 @@ from hpc_deepfake.core import watchdog
 from preprocessing import jpeg, picture
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from preprocessing.store import Header
 
 # Their numbers are stored in data files: append only. 0: unknown, as of files from before.
@@ -43,6 +45,9 @@ _LUMINANCE = np.array((
     26, 24, 22, 22, 24, 49, 35, 37, 29, 40, 58, 51, 61, 60, 57, 51,
     56, 55, 64, 72, 92, 78, 64, 68, 87, 69, 55, 56, 80, 109, 81, 87,
     95, 98, 103, 104, 103, 62, 77, 113, 121, 112, 100, 120, 92, 101, 103, 99))
+# places in a row-by-row table, in that order (figure A.6)
+_ZIGZAG = np.array(sorted(range(64), key=lambda place: (
+    place // 8 + place % 8, place // 8 if (place // 8 + place % 8) % 2 else place % 8)))
 
 
 class Facts(NamedTuple):
@@ -67,6 +72,20 @@ def of(data: bytes) -> Facts:
     if kind == "JPEG":
         return _of_jpeg(data)
     return Facts(*_size(data), kind) if kind in FORMATS[2:10] else Facts(format=kind)
+
+
+def of_image(image: Image.Image) -> Facts | None:
+    """Facts of an image that Pillow has opened from a file; None: another program has made it."""
+    kind = {"MPO": "JPEG", "JPEG2000": "JPEG 2000", "WEBP": "WebP", "DIB": "BMP"}.get(
+        image.format or "", image.format)
+    if kind not in FORMATS[1:]:
+        return None
+    quality = 0
+    if kind == "JPEG":
+        tables, layers = getattr(image, "quantization", {}), getattr(image, "layer", [])
+        table = tables.get(layers[0][3]) if layers else None
+        quality = quality_of(np.asarray(table)[_ZIGZAG]) if table is not None else 0
+    return Facts(*image.size, kind, quality)
 
 
 def digest(data: bytes) -> bytes:

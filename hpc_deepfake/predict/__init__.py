@@ -78,7 +78,7 @@ def parser() -> Parser:
     clips.add_argument("--frames", type=at_least(1), metavar="N",
                        help="number of frames to predict of each video, evenly spread "
                             f"(default: {FRAMES})")
-    clips.add_argument("--frame-rate", type=between(0.001, 1000), metavar="R",
+    clips.add_argument("--frame-rate", type=between(*inputs.RATES), metavar="R",
                        help="predict R frames per second instead")
     return cli
 

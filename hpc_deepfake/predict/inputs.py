@@ -17,6 +17,7 @@ from preprocessing.listing.item import some
 from preprocessing.names import VIDEOS
 
 STDIN = "-"
+RATES = (0.001, 1000)  # of frames per second
 _PREDICT = "hpc-deepfake predict --model RUN"
 _MASK = ("a ground-truth mask by its name and content: name the file itself if it is a picture to "
          "be judged")

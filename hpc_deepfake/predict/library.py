@@ -17,6 +17,8 @@ from hpc_deepfake.data.rows import prefetch
 from hpc_deepfake.network import decision, device, model
 from hpc_deepfake.network.guard import Guard
 from hpc_deepfake.predict import inputs, scoring
+from hpc_deepfake.predict.inputs import RATES
+from preprocessing import facts
 from preprocessing.leftout import LeftOut
 from preprocessing.names import FRAMES
 from preprocessing.picture import Rejected, of_image
@@ -69,9 +71,13 @@ class Model:
         """As ``hpc_deepfake.load``."""
         if device_choice not in device.CHOICES:
             raise ValueError(f"device is one of {', '.join(device.CHOICES)}, not {device_choice}")
+        if not isinstance(run, str | os.PathLike):
+            raise TypeError("run is the path of a run directory or of a .keras file, not "
+                            f"{run!r}")
+        thresholds = _thresholds(threshold)
         self.path = model.find(Path(run))
         card = model.card_for_pictures(self.path)
-        self.card: Card = decision.in_use(card, _thresholds(threshold))
+        self.card: Card = decision.in_use(card, thresholds)
         with suppress(RuntimeError):  # TensorFlow is at work already, with its own settings
             device.start(device_choice)
         self._network = model.load(self.path)
@@ -96,8 +102,9 @@ class Model:
             pictures: one picture, or any number of them: a path of a picture, of a video or of a
                 folder, whose pictures and videos are all taken, sorted; the contents of a picture
                 file, bytes; an array, uint8 (height, width, 3) red-green-blue or (height, width)
-                grey; or an image of Pillow. Of the last two only the pixels are used, so that less
-                is known about them than about a file.
+                grey; or an image of Pillow. Of an array only the pixels are known, of an image that
+                Pillow has opened also the file's format, size and JPEG quality: not whether it is
+                a training picture's file.
             frames: number of frames to predict of each video, evenly spread.
             frame_rate: frames per second to predict instead.
 
@@ -107,7 +114,18 @@ class Model:
 
         Raises:
             TypeError: of what is given, something is no picture.
+            ValueError: ``frames`` or ``frame_rate`` is impossible; raised at once.
         """
+        if not isinstance(frames, int) or frames < 1:
+            raise ValueError(f"frames={frames!r}: give a whole number from 1")
+        if frame_rate is not None and not (isinstance(frame_rate, int | float)
+                                           and RATES[0] <= frame_rate <= RATES[1]):
+            raise ValueError(f"frame_rate={frame_rate!r}: give frames per second, from {RATES[0]} "
+                             f"to {RATES[1]}")
+        return self._predict(pictures, frames, frame_rate)
+
+    def _predict(self, pictures: Picture | Iterable[Picture], frames: int,
+                 frame_rate: float | None) -> Iterator[Prediction]:
         for block, prepared in prefetch(self._prepared, _blocks(_flat(pictures))):
             if prepared is None:
                 rows = scoring.video(self._network, self.card, _path(block[0]), frames, frame_rate,
@@ -134,7 +152,8 @@ class Model:
             return scoring.of_file(item, self.card, self._guard)
         if isinstance(item.content, bytes):
             return scoring.of_data(item.content, self.card, self._guard)
-        return scoring.of_pixels(of_image(item.content), self.card, self._guard)
+        return scoring.of_pixels(of_image(item.content), self.card, self._guard,
+                                 facts.of_image(item.content))
 
 
 class _Memory(NamedTuple):
@@ -209,8 +228,10 @@ def _thresholds(threshold: float | tuple[float, float] | None) -> decision.Thres
     """
     if threshold is None:
         return None
-    lower, upper = threshold if isinstance(threshold, tuple) else (None, threshold)
-    if not 0 <= (upper if lower is None else lower) <= upper <= 1:
-        raise ValueError(f"threshold {threshold}: give a probability from 0 to 1, or two of them, "
-                         "the lower one first, for undecided in between")
+    lower, upper = threshold if isinstance(threshold, tuple) and len(threshold) == 2 \
+        else (None, threshold)
+    ends = (upper if lower is None else lower, upper)
+    if not (all(isinstance(end, int | float) for end in ends) and 0 <= ends[0] <= ends[1] <= 1):
+        raise ValueError(f"threshold {threshold!r}: give a probability from 0 to 1, or two of "
+                         "them, the lower one first, for undecided in between")
     return lower, upper

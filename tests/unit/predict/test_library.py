@@ -157,6 +157,14 @@ def test_thresholds_and_wrong_arguments(loaded, tmp_path):
     for threshold in (1.5, (0.5, 0.3), (-1, 0.3)):
         with pytest.raises(ValueError, match="from 0 to 1"):
             hpc_deepfake.load(run, threshold=threshold)
+    for threshold in ("auto", (0.1, 0.2, 0.3), [0.5]):
+        with pytest.raises(ValueError, match="from 0 to 1"):
+            hpc_deepfake.load(tmp_path / "run", threshold=threshold)
+    with pytest.raises(TypeError, match="path of a run directory"):
+        hpc_deepfake.load(None)
+    for options in ({"frames": 0}, {"frames": 2.5}, {"frame_rate": -1}, {"frame_rate": "5"}):
+        with pytest.raises(ValueError, match=next(iter(options))):
+            loaded.predict(tmp_path, **options)
     with pytest.raises(ValueError, match="auto, cpu, gpu"):
         hpc_deepfake.load(run, device="tpu")
     with pytest.raises(InputError, match="there is no trained model"):

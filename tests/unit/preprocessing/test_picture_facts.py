@@ -75,3 +75,15 @@ def test_the_digest_of_contents_is_that_of_the_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"abc")
     assert facts.digest(b"abc") == facts.digest_of_file(tmp_path / "file") \
         == bytes.fromhex("ba7816bf8f01cfea414140de5dae2223")  # FIPS 180-2, appendix B.1
+
+
+@pytest.mark.parametrize(("kind", "options"), [
+    ("JPEG", {"quality": 37}), ("JPEG", {"quality": 91, "subsampling": 0}), ("PNG", {}),
+    ("WEBP", {}), ("TIFF", {}), ("GIF", {}), ("BMP", {}), ("JPEG2000", {})])
+def test_an_image_that_pillow_has_opened_has_the_facts_of_its_file(
+        kind: str, options: dict[str, Any]) -> None:
+    data = saved(kind, **options)
+    with Image.open(io.BytesIO(data)) as image:
+        assert facts.of_image(image) == facts.of(data)
+        assert facts.of_image(image.convert("RGB").rotate(90)) is None, "made by a program"
+    assert facts.of_image(NOISE) is None
