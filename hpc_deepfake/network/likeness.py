@@ -38,14 +38,14 @@ _MEANING = {
     "colour": ("less colour", "more colour"),
     "steps": ("smaller steps from pixel to pixel", "larger steps from pixel to pixel"),
     "direction": ("more change from top to bottom", "more change from left to right"),
-    "evenness": ("sharper edges between smooth areas", "a more even texture"),
-    "large shapes": ("weaker large shapes", "stronger large shapes"),
-    "small shapes": ("weaker small shapes", "stronger small shapes"),
+    "evenness": ("fewer but sharper edges, as drawings and text have,", "a more even texture"),
+    "large shapes": ("less contrast of large shapes", "more contrast of large shapes"),
+    "small shapes": ("less contrast of small shapes", "more contrast of small shapes"),
     "detail": ("less detail", "more detail"),
     "fine detail": ("less fine detail", "more fine detail"),
-    "quiet areas": ("smoother smooth areas", "rougher smooth areas"),
-    "usual areas": ("smoother areas", "rougher areas"),
-    "busy areas": ("smoother rough areas", "rougher rough areas"),
+    "quiet areas": ("less texture in flat areas", "more texture or noise in flat areas"),
+    "usual areas": ("less texture", "more texture"),
+    "busy areas": ("less texture in detailed areas", "more texture in detailed areas"),
 }
 # Cycles per 128 pixels from which to which the amplitude is measured
 _BANDS = {"large shapes": (3, 6), "small shapes": (12, 24), "detail": (44, 64),
@@ -171,8 +171,8 @@ class Distribution:
         place = int(np.abs(scores).argmax())
         what = _MEANING[STATISTICS[place]][int(scores[place] > 0)] \
             if abs(scores[place]) > _FAR else "another combination of texture and colour"
-        return (f"{what} than the training pictures' (distance {distance:.1f}, limit "
-                f"{self.limit:.1f})")
+        return (f"{what} than those of the training pictures (distance {distance:.1f} from them, "
+                f"where up to {self.limit:.1f} is like them)")
 
     def as_dict(self) -> dict[str, Any]:
         """As stored: JSON."""
@@ -313,9 +313,9 @@ class Profile:
                 {name: Distribution.from_dict(known)
                  for name, known in values["distributions"].items()})
         except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError,
-                np.linalg.LinAlgError) as error:
-            raise ValueError(f"the likeness is damaged or of another version ({error!r})"
-                             ) from None
+                np.linalg.LinAlgError):
+            raise ValueError("its statistics of the training pictures (trained_on: likeness) are "
+                             "damaged, or of another version") from None
 
 
 def _is_blank(row: np.ndarray) -> bool:

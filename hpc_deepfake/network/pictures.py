@@ -100,8 +100,10 @@ class Pictures:
                 raise ValueError("impossible parts")
             return cls(**columns)
         except (OSError, ValueError, KeyError) as error:
+            why = reason(error) if isinstance(error, OSError) and error.errno else \
+                "it is damaged, or another file"
             raise InputError(f"{path}, the list of the model's training pictures, can't be read "
-                             f"({reason(error)}): copy it again from the training's run directory, "
+                             f"({why}): copy it again from the training's run directory, "
                              "or move it away to do without") from None
 
     def write(self, model: Path) -> None:

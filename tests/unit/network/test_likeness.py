@@ -50,7 +50,7 @@ def test_few_of_the_own_kind_and_all_of_another(profile: Profile) -> None:
         for row in other:
             reason, = profile.unlike(row, OWN)
             assert reason.startswith("its features have ")
-            assert "than the training pictures' (distance " in reason
+            assert "than those of the training pictures (distance " in reason
 
 
 @pytest.mark.parametrize(("facts", "reason"), [
@@ -121,7 +121,7 @@ def test_a_damaged_profile_names_the_card(profile: Profile, place: tuple[str, ..
     for name in folders:
         inner = inner[name]
     inner[last] = value
-    with pytest.raises(InputError, match=r"likeness is damaged or of another version.*copy"):
+    with pytest.raises(InputError, match=r"likeness\) are damaged, or of another version; copy"):
         Guard.of(Card("ela", Parameters(), trained_on=card), Path("run"))
 
 

@@ -102,5 +102,6 @@ def test_a_damaged_file_is_an_input_error(tmp_path: Path, known: Pictures, damag
             if damage != "missing":
                 file["row"] = np.zeros((5 if damage == "other length" else 6, 16),
                                        "u1" if damage == "other length" else "u2")
-    with pytest.raises(InputError, match=r"model\.pictures\.h5, the list .* can't be read"):
+    with pytest.raises(InputError, match=r"model\.pictures\.h5, the list .* can't be read "
+                                         r"\(it is damaged, or another file\): copy"):
         Pictures.read(tmp_path)

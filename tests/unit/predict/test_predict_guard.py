@@ -159,5 +159,5 @@ def test_frames_of_a_video_and_the_video(card, tmp_path, capsys) -> None:
 
 def test_a_damaged_card_is_refused(card, folder) -> None:
     card(replace(CARD, trained_on={"likeness": {"pictures": 3}}))
-    with pytest.raises(InputError, match=r"the card of the model run: the likeness is damaged"):
+    with pytest.raises(InputError, match=r"model run: its statistics .* are damaged"):
         run(folder)
