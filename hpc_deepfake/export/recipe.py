@@ -101,12 +101,18 @@ def verdict(probability):
 if __name__ == "__main__":
     for caveat in CAVEATS:
         print(f"note: {{caveat}}", file=sys.stderr)
+    unread = 0
     for path in sys.argv[1:]:
         try:
-            probability = float(run(feature(decode(path))[np.newaxis])[0])
-        except (OSError, Rejected) as error:
-            sys.exit(f"{{path}}: {{error}}")
-        print(f"{{probability:.6f}}  {{verdict(probability):<9}}  {{path}}")
+            picture = feature(decode(path))
+        except (OSError, SyntaxError, ValueError, Rejected) as error:
+            print(f"{{path}}: not read: {{error}}", file=sys.stderr)
+            unread += 1
+            continue
+        probability = float(run(picture[np.newaxis])[0])
+        nothing = "  (nothing to see: this says nothing)" * bool(picture.max() == picture.min())
+        print(f"{{probability:.6f}}  {{verdict(probability):<9}}  {{path}}{{nothing}}")
+    sys.exit(1 if unread else 0)
 '''
 _FUNCTIONS = {"ela": (ela.recompress, ela.resize, ela.error_level), "raw": (ela.resize,),
               "gray_bits": (ela.recompress, ela.resize, ela.error_level, gray_bits.grayscale)}

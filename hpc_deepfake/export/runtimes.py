@@ -165,6 +165,7 @@ def _temporary_files(folder: Path) -> Iterator[None]:
 
 
 _USE_SAVED_MODEL = """\
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # no remarks on its start
 import tensorflow as tf
 
 model = tf.saved_model.load(MODEL)
@@ -174,12 +175,17 @@ def run(features):
     return model.signatures["serving_default"](picture=tf.constant(features))["tampered"].numpy()
 """
 _USE_TFLITE = """\
+import warnings
+
 try:
     from ai_edge_litert.interpreter import Interpreter
 except ImportError:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # no remarks on its start
     from tensorflow.lite.python.interpreter import Interpreter
 
-interpreter = Interpreter(model_path=MODEL)
+with warnings.catch_warnings():  # TensorFlow's copy says that it will be gone one day
+    warnings.simplefilter("ignore")
+    interpreter = Interpreter(model_path=MODEL)
 
 
 def run(features):

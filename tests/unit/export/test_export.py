@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import json
 import runpy
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -275,3 +277,18 @@ def test_what_is_there_is_not_overwritten(run: Path, tmp_path: Path) -> None:
 def test_what_is_missing_is_named(arguments: list[str], message: str, run: Path) -> None:
     with pytest.raises(InputError, match=message):
         export.main([word.format(run=run) for word in arguments])
+
+
+def test_example_goes_on_after_an_unreadable_picture(tmp_path: Path, pictures: list[Path]) -> None:
+    """All others are computed; a page with nothing on it is told."""
+    use = "def run(features):\n    return features.mean((1, 2, 3)) / 255\n"
+    (tmp_path / "predict.py").write_text(recipe.script(replace(RUNTIMES["onnx"], use=use), CARD))
+    cv2.imwrite(str(tmp_path / "blank.png"), np.full((50, 50, 3), 255, np.uint8))
+    (tmp_path / "bad.jpg").write_bytes(b"nothing")
+    done = subprocess.run([sys.executable, tmp_path / "predict.py", tmp_path / "bad.jpg",
+                           pictures[0], tmp_path / "blank.png"], capture_output=True, text=True,
+                          check=False)
+    first, second = done.stdout.splitlines()
+    assert done.returncode == 1 and "bad.jpg: not read: " in done.stderr
+    assert first.endswith(str(pictures[0]))
+    assert second.endswith("(nothing to see: this says nothing)")
