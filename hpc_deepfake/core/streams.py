@@ -9,10 +9,22 @@ import os
 import sys
 from contextlib import suppress
 
-from hpc_deepfake.core.errors import OutputError
+from hpc_deepfake.core.errors import InputError, OutputError
 
 EXIT_UNREAD = 128 + 13  # as of a program that SIGPIPE ended
 _optional = False
+_closed = False
+
+
+def require_output() -> None:
+    """For a program whose result is what it prints.
+
+    Raises:
+        InputError: standard output was closed before the program started.
+    """
+    if _closed:
+        raise InputError("standard output is closed, and the results would go there: redirect it "
+                         "to a file")
 
 
 class Unread(SystemExit):
@@ -87,6 +99,8 @@ def whole_lines() -> None:
                 os.fstat(number)
                 continue  # it is open meanwhile, and something else
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number
+            global _closed
+            _closed |= number == 1
             os.set_inheritable(number, True)
             stream = open(number, "r" if number == 0 else "w",  # noqa: SIM115 (for good)
                           encoding="utf-8", closefd=False)

@@ -17,7 +17,7 @@ from hpc_deepfake.core import mpi
 from hpc_deepfake.core.errors import EXIT_USAGE, InputError
 from hpc_deepfake.core.log import log
 from hpc_deepfake.core.options import Parser, add_calibration, at_least, between, thresholds
-from hpc_deepfake.core.streams import work_matters
+from hpc_deepfake.core.streams import require_output, work_matters
 from hpc_deepfake.core.text import plural, printable
 from hpc_deepfake.predict import inputs, output
 from preprocessing.leftout import LeftOut
@@ -92,14 +92,16 @@ def main(argv: Sequence[str] | None = None, comm: Comm | None = None) -> int:
 
     from hpc_deepfake.network import decision, device, model
     from hpc_deepfake.network.guard import Guard
-    from hpc_deepfake.predict.scoring import blocks
+    from hpc_deepfake.predict.scoring import BATCH, blocks
 
     rank, size = (0, 1) if comm is None else (comm.rank, comm.size)
     place = (0, 1) if comm is None else device.local_ranks(comm)
     mpi.together(comm, lambda: device.start(options.device, *place))
     network = mpi.together(comm, lambda: model.load(options.model))
     guard = mpi.together(comm, lambda: Guard.of(card, options.model))
-    results = _in_order(comm, options, card, network, guard, blocks(paths, size))
+    # a line with each map, which takes longer than its picture
+    most = 1 if options.ela_dir or options.explain_dir else BATCH
+    results = _in_order(comm, options, card, network, guard, blocks(paths, size, most))
     bad = 0
     if rank == 0:
         began = time.perf_counter()
@@ -144,6 +146,8 @@ def _prepare(options: Namespace) -> tuple[Card, list[bytes]]:
     from hpc_deepfake.network import decision, model
     from hpc_deepfake.predict.maps import make_folder
 
+    if not (options.ela_dir or options.explain_dir or options.plot_dir):
+        require_output()
     if options.model is None:
         raise InputError("name the model: --model RUN, a run directory or a .keras file")
     card = decision.in_use(model.card_for_pictures(options.model), options.threshold,
@@ -155,7 +159,9 @@ def _prepare(options: Namespace) -> tuple[Card, list[bytes]]:
     for note in left.notes():
         log.info("note: %s", note)
     if not paths:
-        raise InputError("no pictures in " + ", ".join(options.pictures))
+        raise InputError("no pictures in " + ", ".join(
+            "the list on standard input" if word == inputs.STDIN else word
+            for word in options.pictures))
     for note in inputs.idle(options, paths):
         log.info("note: %s", note)
     for name in ("ela_dir", "explain_dir", "plot_dir"):

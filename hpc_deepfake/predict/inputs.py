@@ -53,6 +53,7 @@ def find(words: Sequence[str], stdin: BinaryIO | None = None,
     left = LeftOut() if left is None else left
     paths: list[bytes] = []
     named: list[bytes] = []
+    empty: list[bytes] = []  # folders
     for word in words:
         if word == STDIN:
             matches = listed(_stdin() if stdin is None else stdin, command)
@@ -66,7 +67,12 @@ def find(words: Sequence[str], stdin: BinaryIO | None = None,
                                  else f"there is no picture or folder '{word}'")
         named += (path for path in matches if not os.path.isdir(path))
         for path in matches:
+            before, out = len(paths), (len(left.named), left.beside.total())
             paths += files(path, left)
+            if len(paths) == before and (len(left.named), left.beside.total()) == out:
+                empty.append(path)
+    if empty and paths:  # without paths it is an error
+        left.remarks.append(f"no pictures in {some(empty)}")
     likely = _masks({path: path for path in named})
     if likely:
         left.remarks.append(f"{plural(len(likely), 'file')} named that "

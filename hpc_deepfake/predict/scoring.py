@@ -41,9 +41,9 @@ class Block:
     paths: list[bytes]
 
 
-def blocks(paths: Sequence[bytes], ranks: int) -> list[Block]:
-    """The list in blocks, small enough that every rank gets some."""
-    size = max(1, min(BATCH, len(paths) // (4 * ranks)) if ranks > 1 else BATCH)
+def blocks(paths: Sequence[bytes], ranks: int, most: int = BATCH) -> list[Block]:
+    """The list in blocks of at most this many files, small enough that every rank gets some."""
+    size = max(1, min(most, len(paths) // (4 * ranks)) if ranks > 1 else most)
     divided: list[Block] = []
     for place, path in enumerate(paths, 1):
         last = divided[-1].paths if divided else []

@@ -117,6 +117,16 @@ def test_what_is_there_for_its_output_ends_with_it(tmp_path: Path, shell: str, c
     assert not (tmp_path / "finished").exists()
 
 
+def test_results_that_would_go_nowhere_are_refused() -> None:
+    """Standard output closed by the shell is no reason to compute for hours, and end with 0."""
+    code = ("from hpc_deepfake.core import streams; streams.whole_lines(); import sys\n"
+            "try: streams.require_output()\nexcept streams.InputError as e: sys.exit(str(e))")
+    for shell, said in (("", ""), (">&-", "standard output is closed")):
+        done = subprocess.run(["bash", "-c", f'"$0" -c "$1" {shell}', sys.executable, code],
+                              capture_output=True, text=True, timeout=limit(60))
+        assert done.stderr.startswith(said) and bool(done.returncode) == bool(said)
+
+
 def test_a_data_file_is_whole_though_nobody_reads_on(pictures: Path, tmp_path: Path) -> None:
     """The whole program, under the one reader that is used most."""
     done = subprocess.run(

@@ -185,3 +185,14 @@ def test_options_among_pictures_and_videos(folder):
     assert inputs.idle(options("in", ela_dir=1), both) == [
         "--ela-dir is for pictures: none of 1 video"]
     assert inputs.idle(options("in"), both) == inputs.idle(options("in/a.jpg"), both[:1]) == []
+
+
+def test_an_empty_folder_beside_others_is_told(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    fill(tmp_path, {"full/a.jpg": scene(1)})
+    (tmp_path / "empty").mkdir()
+    left = LeftOut()
+    assert inputs.find(["full", "empty"], left=left) == [b"full/a.jpg"]
+    assert [*left.notes()] == ["no pictures in empty"]
+    left = LeftOut()
+    assert inputs.find(["empty"], left=left) == [] == [*left.notes()], "which is an error"

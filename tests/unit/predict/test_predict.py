@@ -158,6 +158,7 @@ def test_blocks_divide_the_list(ranks, count):
         assert 1 <= len(block.paths) <= scoring.BATCH
         assert len(block.paths) == 1 or not any(map(inputs.is_video, block.paths))
     assert len(blocks) >= min(ranks, count)
+    assert {len(block.paths) for block in scoring.blocks(paths, ranks, 1)} == {1}
 
 
 @pytest.mark.parametrize("form", output.FORMATS)
