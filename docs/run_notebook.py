@@ -65,7 +65,11 @@ def _outputs(source: str, name: str, namespace: dict[str, Any], count: int) -> l
 
 
 def main() -> None:
+    if len(sys.argv) < 2 or sys.argv[1].startswith("-"):
+        sys.exit((__doc__ or "").strip())
     path = Path(sys.argv[1])
+    if not path.is_file() or any("=" not in word for word in sys.argv[2:]):
+        sys.exit(f"there is no notebook {path}, or not all other words are NAME=VALUE; see --help")
     outputs = iter(enumerate(run(path, dict(word.split("=", 1) for word in sys.argv[2:])), 1))
     notebook = json.loads(path.read_text(encoding="utf-8"))
     for cell in notebook["cells"]:
