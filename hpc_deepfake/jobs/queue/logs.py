@@ -196,6 +196,8 @@ def _start_of_last(path: Path, lines: int) -> int:
 def _follow(subject: str, selection: Selection, lines: int, rank: int | None, every: float) -> int:
     """Print what is added to the logs until no job of the subject is left. Returns the exit
     code."""
+    if not selection.active:  # a successor may have been recorded while the scheduler was asked
+        selection = _look_again(subject, selection)
     job, tail, path, said = selection.current, None, None, ""
     _say_others(selection, job)
     while True:

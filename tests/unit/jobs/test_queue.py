@@ -243,7 +243,7 @@ def test_a_scheduler_that_hangs(slurm, here, capsys, monkeypatch):
     out, err = capsys.readouterr()
     assert "note: squeue: no answer within 0.3 s; these are the jobs' records alone\n" in err
     assert "finished" in out
-    assert len(slurm.calls) == 1
+    assert len(slurm.calls) <= 1, "fewer where it had no time to start"
 
 
 @pytest.mark.parametrize("words", [["status"], ["logs"], ["cancel", "--yes"]])
@@ -254,9 +254,10 @@ def test_a_job_of_which_a_hanging_scheduler_tells_nothing(slurm, here, monkeypat
     with pytest.raises(InputError, match=r"it is not known whether there is a job 1234\n"
                        r"squeue: no answer within 0\.3 s\n"):
         run(*words, "1234")
-    assert len(slurm.calls) == 1
+    assert len(slurm.calls) <= 1, "fewer where it had no time to start"
     (slurm.folder / "hangs").unlink()
     slurm.job("1234")
+    monkeypatch.setattr(lookup, "PATIENCE", limit(20))
     assert run("status", "1234") == 0
 
 
