@@ -30,6 +30,7 @@ LARGEST_STEP = 60  # of the first compression
 _SIGMA, _SIGMA_ONCE = 0.5, 0.3
 FOUND = 0.012  # gain, in nats for each coefficient, that counts
 FOUND_ALONE = 0.1  # the same for a picture that isn't a JPEG file, or is partly drawn
+_FOUND_ODD = 0.3  # and of one whose first steps are no table of the IJG: smooth drawings reach 0.13
 LOCAL = 0.15  # from here the traces are clear enough to say where they are
 _RANGE = 2  # between a first step and their median, as a factor
 _LACKS = 0.3  # probability below which a block lacks the traces
@@ -112,18 +113,21 @@ def analyse(values: np.ndarray, shifted: np.ndarray, table: np.ndarray,
     gain = float(np.median([result.gain for result in results]))
     counted = int(np.median([result.counts.sum() - result.counts[len(result.counts) // 2]
                              for result in results]))
-    least = FOUND if table.max() > 1 and not drawn else FOUND_ALONE
     clear = [result for result in results if result.gain >= FOUND]
+    quality = _quality(clear)
+    least = FOUND if table.max() > 1 and not drawn else FOUND_ALONE
+    if table.max() == 1 and quality is None:
+        least = _FOUND_ODD
     found = gain >= least and gain * counted >= ENOUGH and _agree(clear)
     if not found:
         return Double(results, gain, False, 0.0, None, None, None)
     share = float(np.median([result.share for result in clear]))
     if gain < LOCAL:
-        return Double(results, gain, True, share, _quality(clear), None, None)
+        return Double(results, gain, True, share, quality, None, None)
     likely = _likely(values, clear, share)
     if clipped is not None:
         likely[clipped] = 0.5
-    return Double(results, gain, True, share, _quality(clear), likely, _without(likely))
+    return Double(results, gain, True, share, quality, likely, _without(likely))
 
 
 def _likely(values: np.ndarray, clear: list[Frequency], share: float) -> np.ndarray:

@@ -190,6 +190,13 @@ def test_drawn_places_are_left_out_and_the_photograph_beside_them_is_analysed() 
     assert result.clones.drawn
 
 
+def test_a_smooth_drawing_was_no_jpeg_file() -> None:
+    rows, columns = np.mgrid[:500, :700]
+    result = analysis.analyse(png(np.stack([columns * 255 // 700, rows * 255 // 500, (
+        rows + columns) * 255 // 1200], -1).astype(np.uint8)))
+    assert result.double is not None and not result.double.found
+
+
 def test_steps_of_all_sizes_are_no_table() -> None:
     def found(*steps: int) -> bool:
         return double._agree([double.Frequency((0, 1), 1, step, 1.0, 1.0, *[np.zeros(3)] * 3)
