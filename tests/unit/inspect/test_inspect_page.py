@@ -188,7 +188,10 @@ def test_damaged_metadata_are_said_and_the_rest_is_read() -> None:
 
 
 def test_the_command_writes_pages_and_a_list_and_names_what_it_could_not_read(
-        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    (tmp_path / "empty").mkdir()
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "photo.jpg").write_bytes(jpeg(texture(25, 64, 96), 80))
@@ -197,7 +200,8 @@ def test_the_command_writes_pages_and_a_list_and_names_what_it_could_not_read(
     odd.write_bytes(jpeg(texture(26, 64, 96), 80))
     out = tmp_path / "pages"
     assert hpc_deepfake.inspect.main(["--out", str(out), str(tmp_path / "a"),
-                                      str(tmp_path / "b")]) == 2
+                                      str(tmp_path / "b"), str(tmp_path / "empty")]) == 2
+    assert f"no pictures in {tmp_path / 'empty'}" in caplog.text
     names = sorted(path.name for path in out.iterdir())
     assert names == ["_b____.jpg.html", "index.html", "photo.jpg-2.html", "photo.jpg.html"]
     printed = capsys.readouterr().out.splitlines()
