@@ -47,7 +47,8 @@ def test_any_strategy_goes_on_from_any_other(worlds: Worlds, data_file: Path,
                       cwd=tmp_path).code == 0
     (got, got_meta), (wanted, wanted_meta) = newest(parts), newest(tmp_path / "whole")
     assert [one.shape for one in got] == [one.shape for one in wanted]
-    assert len(got) == 16 + 24 + 16  # weights, moments, best weights
+    # weights, moments, best weights and what they said of the validation part
+    assert len(got) == 16 + 24 + 16 + 1
     assert got_meta["state"]["best_epoch"] == wanted_meta["state"]["best_epoch"]
     for one, other in zip(got, wanted, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-9)
