@@ -59,21 +59,7 @@ class Parser(argparse.ArgumentParser):
                 self.set_defaults(**self._read(config))
             except InputError as error:
                 self.error(str(error))
-        options = self.parse_args(argv)
-        self._tell_twice(sys.argv[1:] if argv is None else argv)
-        return options
-
-    def _tell_twice(self, argv: Sequence[str]) -> None:
-        """Say which options with one value are given more than once. It is no error, as scripts
-        put a user's options behind their own."""
-        words = [*argv][:[*argv, "--"].index("--")]
-        for action in self._actions:
-            given = [word for word in words if word.partition("=")[0] in action.option_strings
-                     and word.startswith("--")]
-            if len(given) > 1 and isinstance(action, argparse._StoreAction) \
-                    and launched_rank() == 0:
-                print(f"note: {given[0].partition('=')[0]} is given {len(given)} times: the last "
-                      "one counts", file=sys.stderr, flush=True)
+        return self.parse_args(argv)
 
     def settable(self) -> dict[str, argparse.Action]:
         """The options that a file or a program may set, by their long names with underscores."""

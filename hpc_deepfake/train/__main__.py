@@ -108,9 +108,10 @@ def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
         strategy_class = strategies.get(options.strategy)
     if timeline is not None and "horovod.tensorflow" in sys.modules:
         timeline.follow_horovod()
-    watchdog.enter("building the network")
+    watchdog.enter("recording the surroundings")
     _write_records(comm, options, run, data, device, local_rank)
     trained_on = _provenance(comm, options, settings, run, data)
+    watchdog.enter("building the network")
     strategy = _strategy(strategy_class, comm, options, settings, layout, run)
     if run is not None:
         print(messages.headline(comm.size, strategy.share[1], options, settings, data, device),

@@ -165,12 +165,3 @@ def test_argument_types():
     for kind, text in ((at_least(1), "0"), (between(0, 1), "2"), (between(0, 1), "nan")):
         with pytest.raises(argparse.ArgumentTypeError):
             kind(text)
-
-
-def test_an_option_that_is_given_twice_is_told(capsys):
-    """The last one counts, as where a script puts a user's options behind its own."""
-    options = small_parser().parse(["--rate", "0.1", "--fast", "--fast", "--rate=0.2"])
-    assert options.rate == 0.2
-    assert capsys.readouterr().err == "note: --rate is given 2 times: the last one counts\n"
-    small_parser().parse(["--rate", "0.1", "--batch-size", "3"])
-    assert capsys.readouterr().err == ""
