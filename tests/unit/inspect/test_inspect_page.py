@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from pages import Page, check_alone
 from PIL import Image
-from test_inspect_analyses import decoded, jpeg, moved, png, texture
+from test_inspect_analyses import REGION, decoded, jpeg, moved, png, texture
 from test_inspect_analyses import page as drawn_page
 
 import hpc_deepfake.inspect
@@ -77,6 +77,16 @@ def test_the_page_says_what_stands_out(forged: tuple[str, Page]) -> None:
                   "compressed as JPEG before", "Two areas have the same content"):
         assert words in found
     assert "48.13750° N, 11.57500° W" in html
+
+
+def test_a_ghost_and_traces_lie_on_the_picture(forged: tuple[str, Page]) -> None:
+    """The map of the quality at which an area changes least, and that of the blocks' history."""
+    pixels = texture(8)
+    pixels[REGION] = decoded(jpeg(texture(9), 60))[REGION]
+    html, page = page_of(jpeg(pixels, 92))
+    assert "Difference after compression at quality 60" in page.text("the-picture")
+    assert "ghost at quality 60" in html.split('class="stands-out"')[1].split("</ul>")[0]
+    assert "traces of the earlier compression" in forged[1].text("the-picture")
 
 
 def test_an_untouched_picture_is_not_called_authentic() -> None:
