@@ -289,7 +289,7 @@ def clones(analysis: Analysis) -> Html:
         "of the areas: Christlein et al. 2012 (doi:10.1109/TIFS.2012.2218597).")
     if clones is None:
         return join([paragraph(_why_not(analysis)), words])
-    rows = [(f"Pair {number}", plural(len(clone.first), "match").replace("matchs", "matches"),
+    rows = [(f"Pair {number}", plural(len(clone.first), "matching point"),
              f"{clone.angle:+.0f}°", f"{clone.scale:.2f}", f"{clone.alike:.2f}",
              f"{clone.fine:.2f}") for number, clone in enumerate(clones.found, 1)]
     parts = [paragraph(

@@ -12,6 +12,7 @@ from hpc_deepfake.core.text import plural
 from preprocessing.listing import copies, groups
 from preprocessing.listing.catalogue import Catalogue
 from preprocessing.listing.item import locate, some
+from preprocessing.listing.keys import BYTES, NAME
 from preprocessing.names import parse_path
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def with_copies(catalogue: Catalogue | None, comm: Comm | None = None) -> Catalo
             keys[int(catalogue.groups[first[path]])].append(f"copy {number}")
     joined = groups.components(tuple(keys[group]) for group in catalogue.groups.tolist())
     same = {path for members in sets for path in members}
-    rules = [groups.BYTES if rule == groups.NAME and parse_path(path)[0] in same else rule
+    rules = [BYTES if rule == NAME and parse_path(path)[0] in same else rule
              for rule, path in zip(catalogue.rules, catalogue.paths)]
     notes = [f"{plural(len(same), 'file')} in {plural(len(sets), 'set')} of the same bytes, each "
              f"set in one group: {_shown(sets)}"]

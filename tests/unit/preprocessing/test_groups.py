@@ -8,7 +8,7 @@ import pytest
 from picture_trees import fill, scene
 
 from preprocessing.catalogue import Catalogue, scan, with_copies
-from preprocessing.listing.groups import prefix_of
+from preprocessing.listing.series import prefix_of
 from preprocessing.names import At
 
 
