@@ -1,4 +1,4 @@
-"""A network whose predictions are known in advance."""
+"""Networks whose predictions are known in advance."""
 
 from __future__ import annotations
 
@@ -22,3 +22,17 @@ class MeanNetwork:
         seen = pictures[:, :32, :32] if self.corner else pictures
         p = seen.mean(axis=(1, 2, 3), dtype=np.float64) / 255
         return np.stack([1 - p, p], axis=1)
+
+
+class BrightnessNetwork:
+    """Predicts "tampered" with ``probabilities``: a logistic function of the picture's mean."""
+
+    def predict_on_batch(self, pictures: np.ndarray) -> np.ndarray:
+        p = probabilities(pictures)
+        return np.stack([1 - p, p], axis=1)
+
+
+def probabilities(pictures: np.ndarray) -> np.ndarray:
+    """Of ``BrightnessNetwork`` for uint8 (n, 128, 128, 3), float64 (n)."""
+    means = pictures.mean(axis=(1, 2, 3), dtype=np.float64)
+    return 1 / (1 + np.exp(-(means - 20) / 10))

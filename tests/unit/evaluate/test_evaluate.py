@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from data_files import seal
+from mean_network import BrightnessNetwork, probabilities
 from PIL import Image
 
 from hpc_deepfake import audit, evaluate, metrics
@@ -24,26 +25,13 @@ from preprocessing.split import PARTS
 from preprocessing.store import open_header
 
 
-class Network:
-    """Predicts "tampered" with a probability that grows with the picture's mean."""
-
-    def predict_on_batch(self, pictures: np.ndarray) -> np.ndarray:
-        p = probabilities(pictures)
-        return np.stack([1 - p, p], axis=1)
-
-
-def probabilities(pictures: np.ndarray) -> np.ndarray:
-    means = pictures.mean(axis=(1, 2, 3), dtype=np.float64)
-    return 1 / (1 + np.exp(-(means - 20) / 10))
-
-
 @pytest.fixture
 def network(monkeypatch, tmp_path) -> Path:
     """A run directory whose model is this network; messages go to standard error."""
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "model.keras").touch()
     monkeypatch.setattr(model, "read_card", lambda _: model.Card("ela", Parameters()))
-    monkeypatch.setattr(model, "load", lambda _: Network())
+    monkeypatch.setattr(model, "load", lambda _: BrightnessNetwork())
     monkeypatch.setattr(device, "start", lambda *_: None)
     monkeypatch.setattr(log.log, "propagate", log.log.propagate)  # as before after the test
     log.start()
@@ -249,7 +237,7 @@ def test_container_baseline_can_be_skipped(network, data_file, monkeypatch, caps
 
 def test_a_model_without_finite_probabilities(network, data_file, pictures, monkeypatch):
     """No figures of a diverged model."""
-    monkeypatch.setattr(Network, "predict_on_batch", lambda _, x: np.full((len(x), 2), np.nan))
+    monkeypatch.setattr(BrightnessNetwork, "predict_on_batch", lambda _, x: np.full((len(x), 2), np.nan))
     for data in (data_file, pictures):
         with pytest.raises(InputError, match="are not finite numbers"):
             run(network, data)

@@ -8,9 +8,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from mean_network import BrightnessNetwork
 from PIL import Image
-from test_evaluate import Network, part_of, run
 from test_evaluate import network as network_of  # noqa: F401, a fixture
+from test_evaluate import part_of, run
 
 from hpc_deepfake import metrics
 from hpc_deepfake.evaluate import common
@@ -40,7 +41,7 @@ def test_some_rows_of_a_data_file_were_trained_on(data_file: Path) -> None:
                          cv2.IMREAD_COLOR)
     raw[:2], raw[2] = 0, again
     known = Pictures.of(features[:3], raw[:3], digests[:3], parts)
-    material = of_rows(Network(), data, rows, guard=Guard(Profile(0), pictures=known))
+    material = of_rows(BrightnessNetwork(), data, rows, guard=Guard(Profile(0), pictures=known))
     assert material.seen is not None
     assert [RELATIONS[number] for number in material.seen[:3].tolist()] == [
         "trained on", "used for validation", "looks like a picture trained on"]
@@ -56,7 +57,7 @@ def test_some_rows_of_a_data_file_were_trained_on(data_file: Path) -> None:
     assert f"{chosen.sum()} of {len(rows)} images, " in line
     assert "2 trained on (1 of them saved again), 1 used for validation" in line
     assert "; without them accuracy " in line
-    none = of_rows(Network(), data, rows, guard=Guard(Profile(0)))
+    none = of_rows(BrightnessNetwork(), data, rows, guard=Guard(Profile(0)))
     assert none.seen is None and common.figures(none, CARD) is None
     assert common.line(None, len(rows)) == ""
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mean_network import BrightnessNetwork, probabilities
 
 from hpc_deepfake import evaluate, metrics
 from hpc_deepfake.core import log
@@ -193,19 +194,6 @@ def test_an_archive_by_hand():
 
 # ---- the command ---------------------------------------------------------------------------------
 
-class Network:
-    """Predicts "tampered" with a probability that grows with the picture's mean."""
-
-    def predict_on_batch(self, pictures: np.ndarray) -> np.ndarray:
-        p = probabilities(pictures)
-        return np.stack([1 - p, p], axis=1)
-
-
-def probabilities(pictures: np.ndarray) -> np.ndarray:
-    means = pictures.mean(axis=(1, 2, 3), dtype=np.float64)
-    return 1 / (1 + np.exp(-(means - 20) / 10))
-
-
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A run directory with a card of temperature 2, whose model is this network."""
@@ -214,7 +202,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     (folder / "model.keras").touch()
     (folder / "model.json").write_text(json.dumps(
         replace(CARD, temperature=2.0).as_dict() | {"later": "kept"}))
-    monkeypatch.setattr(model, "load", lambda _: Network())
+    monkeypatch.setattr(model, "load", lambda _: BrightnessNetwork())
     monkeypatch.setattr(device, "start", lambda *_: None)
     monkeypatch.setattr(log.log, "propagate", log.log.propagate)
     log.start()

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mean_network import BrightnessNetwork
 from PIL import Image
-from test_evaluate import Network, part_of, run
 from test_evaluate import network as network_of  # noqa: F401, a fixture
+from test_evaluate import part_of, run
 
 from hpc_deepfake import metrics
 from hpc_deepfake.evaluate import unlike
@@ -65,7 +66,7 @@ def test_some_rows_of_a_data_file(data_file, monkeypatch):
     monkeypatch.setattr(facts, "stored", lambda header, asked: [
         Facts(20, 20, "JPEG", 95) if small else fact
         for small, fact in zip(chosen, real(header, asked), strict=True)])
-    material = of_rows(Network(), data, rows, guard=Guard(JPEG))
+    material = of_rows(BrightnessNetwork(), data, rows, guard=Guard(JPEG))
     assert material.unlike.tolist() == chosen.tolist()
     found = unlike.figures(material, card(JPEG))
     p, y = part_of(data_file, "validation")
