@@ -237,7 +237,8 @@ def test_container_baseline_can_be_skipped(network, data_file, monkeypatch, caps
 
 def test_a_model_without_finite_probabilities(network, data_file, pictures, monkeypatch):
     """No figures of a diverged model."""
-    monkeypatch.setattr(BrightnessNetwork, "predict_on_batch", lambda _, x: np.full((len(x), 2), np.nan))
+    monkeypatch.setattr(BrightnessNetwork, "predict_on_batch",
+                        lambda _, x: np.full((len(x), 2), np.nan))
     for data in (data_file, pictures):
         with pytest.raises(InputError, match="are not finite numbers"):
             run(network, data)
