@@ -8,13 +8,44 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from hpc_deepfake.network.shapes import FEATURES, KERNEL, MOVING, OUTPUTS, SMALL, UNITS
 
-__all__ = ["FEATURES", "KERNEL", "MOST_SERVERS", "POOLED", "REST", "UNITS"]
+__all__ = ["FEATURES", "KERNEL", "MOST_SERVERS", "POOLED", "REST", "TABLE", "UNITS", "Sizes"]
 POOLED = math.prod(OUTPUTS["bn1"])  # numbers per picture between the two convolutions
-# numbers in the other weights, the batch statistics and three sums, which are one flat tensor
-REST = SMALL + MOVING + 3
+
+
+class Sizes(NamedTuple):
+    """How many numbers of a network the ranks exchange.
+
+    Attributes:
+        features: inputs of the largest dense layer; 0: it has none.
+        units: its outputs.
+        small: numbers in all other weights that are trained.
+        moving: moving statistics.
+        pooled: per picture between the two convolutions, of the network ``table``.
+    """
+
+    features: int
+    units: int
+    small: int
+    moving: int
+    pooled: int = 0
+
+    @property
+    def kernel(self) -> int:
+        """Numbers in the largest dense kernel."""
+        return self.features * self.units
+
+    @property
+    def rest(self) -> int:
+        """Numbers in the other weights, the batch statistics and three sums."""
+        return self.small + self.moving + 3
+
+
+TABLE = Sizes(FEATURES, UNITS, SMALL, MOVING, POOLED)  # for rows of 128 × 128
+REST = TABLE.rest
 # parameter servers among which the kernel can be cut if the first also holds the other weights
 MOST_SERVERS = (KERNEL + SMALL) // SMALL
 
@@ -34,19 +65,21 @@ def allgather(size: float, ranks: int) -> float:
     return (ranks - 1) * size
 
 
-def sync(ranks: int, width: int = 4, kernel_width: int = 4) -> dict[str, float]:
+def sync(ranks: int, width: int = 4, kernel_width: int = 4,
+         sizes: Sizes = TABLE) -> dict[str, float]:
     """Data parallel training.
 
     Args:
         ranks: number of ranks.
         width: bytes per number.
         kernel_width: bytes per number of the large kernel's gradient.
+        sizes: of the network.
     """
-    return {"allreduce": allreduce(KERNEL * kernel_width + REST * width, ranks)}
+    return {"allreduce": allreduce(sizes.kernel * kernel_width + sizes.rest * width, ranks)}
 
 
 def hybrid(ranks: int, group: int, rows: float, width: int = 4, activation_width: int = 4,
-           micro: int = 1) -> dict[str, float]:
+           micro: int = 1, sizes: Sizes = TABLE) -> dict[str, float]:
     """Data parallel training with the large kernel's rows sharded.
 
     Args:
@@ -56,17 +89,19 @@ def hybrid(ranks: int, group: int, rows: float, width: int = 4, activation_width
         width: bytes per number.
         activation_width: bytes per number of the activations and their gradients.
         micro: micro-batches per step.
+        sizes: of the network.
     """
-    activations = 2 * all_to_all(rows * FEATURES * activation_width, group)
-    partial_sums = all_to_all(rows * group * UNITS * width, group)
-    return {"allreduce": allreduce(KERNEL / group * width, ranks // group)
-            + allreduce(REST * width, ranks),
+    activations = 2 * all_to_all(rows * sizes.features * activation_width, group)
+    partial_sums = all_to_all(rows * group * sizes.units * width, group)
+    return {"allreduce": allreduce(sizes.kernel / group * width, ranks // group)
+            + allreduce(sizes.rest * width, ranks),
             "alltoall": micro * (activations + partial_sums),
-            "allgather": micro * allgather(rows * UNITS * width, group)}
+            "allgather": micro * allgather(rows * sizes.units * width, group)}
 
 
-def tensor(ranks: int, shards: int, rows: float, width: int = 4) -> dict[str, float]:
-    """A mesh with tensor and data parallelism, the large kernel cut by rows.
+def tensor(ranks: int, shards: int, rows: float, width: int = 4,
+           sizes: Sizes = TABLE) -> dict[str, float]:
+    """A mesh with tensor and data parallelism, the large kernel of ``table`` cut by rows.
 
     The second convolution needs all channels of the first: they are gathered, and their gradients
     summed. The sums of the dense layers and one gradient are small.
@@ -76,16 +111,17 @@ def tensor(ranks: int, shards: int, rows: float, width: int = 4) -> dict[str, fl
         shards: ranks of a tensor group, which work on ``rows`` × ``shards`` rows together.
         rows: rows per rank.
         width: bytes per number.
+        sizes: of the network.
     """
     together = rows * shards * width
-    sums = allreduce(together * (POOLED + UNITS + 2), shards)
-    gathered = all_to_all(together * (POOLED + UNITS), shards)
-    return {"allreduce": sums + allreduce((KERNEL + REST) / shards * width, ranks // shards),
-            "allgather": gathered}
+    sums = allreduce(together * (sizes.pooled + sizes.units + 2), shards)
+    gathered = all_to_all(together * (sizes.pooled + sizes.units), shards)
+    reduced = (sizes.kernel + sizes.rest) / shards * width
+    return {"allreduce": sums + allreduce(reduced, ranks // shards), "allgather": gathered}
 
 
 def pipeline(ranks: int, stages: int, rows: float, cuts: Sequence[int] = (POOLED,),
-             width: int = 4) -> dict[str, float]:
+             width: int = 4, sizes: Sizes = TABLE) -> dict[str, float]:
     """A mesh with pipeline and data parallelism: the mean over the ranks.
 
     Args:
@@ -94,15 +130,17 @@ def pipeline(ranks: int, stages: int, rows: float, cuts: Sequence[int] = (POOLED
         rows: rows per rank.
         cuts: numbers per picture sent from each stage to the next; as many come back.
         width: bytes per number.
+        sizes: of the network.
     """
     assert len(cuts) == stages - 1
     # rows·stages rows, sent by as many ranks as there are stages
     return {"point_to_point": 2 * sum(cuts) * rows * width,
-            "allreduce": allreduce((KERNEL + REST) / stages * width, ranks // stages)}
+            "allreduce": allreduce((sizes.kernel + sizes.rest) / stages * width,
+                                   ranks // stages)}
 
 
 def mesh(ranks: int, tensor_shards: int, stages: int, rows: float, cuts: Sequence[int] = (),
-         width: int = 4) -> dict[str, float]:
+         width: int = 4, sizes: Sizes = TABLE) -> dict[str, float]:
     """A mesh with tensor, pipeline and data parallelism: the mean over the ranks, but ``allreduce``
     of the ranks that hold the large kernel, which the others wait for.
 
@@ -113,18 +151,20 @@ def mesh(ranks: int, tensor_shards: int, stages: int, rows: float, cuts: Sequenc
         rows: rows per rank.
         cuts: numbers per picture sent from each stage to the next.
         width: bytes per number.
+        sizes: of the network.
     """
     both = tensor_shards * stages
-    within = tensor(tensor_shards, tensor_shards, rows, width)
-    between = pipeline(stages, stages, rows, cuts, width)["point_to_point"]
+    within = tensor(tensor_shards, tensor_shards, rows, width, sizes)
+    between = pipeline(stages, stages, rows, cuts, width, sizes)["point_to_point"]
     return {"tensor": sum(within.values()), "point_to_point": between,
-            "allreduce": allreduce((KERNEL + REST) / tensor_shards * width, ranks // both)}
+            "allreduce": allreduce((sizes.kernel + sizes.rest) / tensor_shards * width,
+                                   ranks // both)}
 
 
-def crossover(rows: float) -> float:
+def crossover(rows: float, sizes: Sizes = TABLE) -> float:
     """Number of ranks at which ``hybrid``, with one group of all ranks, sends as much as ``sync``.
 
-    With fewer ranks it sends less. Negative if it always sends more: from 128 rows on the
-    activations alone are larger than the kernel.
+    With fewer ranks it sends less. Negative if it always sends more: from as many rows as the layer
+    has outputs on the activations alone are larger than the kernel.
     """
-    return (FEATURES / UNITS * (UNITS - rows)) / rows
+    return (sizes.features / sizes.units * (sizes.units - rows)) / rows
