@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", bound="DataclassInstance")
 SCALINGS = ("none", "linear", "sqrt")
+CLASS_WEIGHTS = ("none", "balanced")
 PRECISIONS = ("float32", "bfloat16", "float64")
 
 
@@ -29,6 +30,8 @@ class Settings:
     warmup_steps: int = 0
     clip_norm: float = 0.0
     dropout: float = 0.5
+    label_smoothing: float = 0.0
+    class_weight: str = "none"
     sync_bn: bool = False
     precision: str = "float32"
     compression: str = "none"

@@ -15,7 +15,7 @@ from hpc_deepfake.core.options import (
     between,
     seed,
 )
-from hpc_deepfake.network.settings import PRECISIONS, SCALINGS, Settings
+from hpc_deepfake.network.settings import CLASS_WEIGHTS, PRECISIONS, SCALINGS, Settings
 from hpc_deepfake.strategies.layout import Layout
 from hpc_deepfake.strategies.mesh.schedule import SCHEDULES
 from hpc_deepfake.strategies.mesh.shards import BLOCKS, LAYOUTS
@@ -123,6 +123,11 @@ def _add_training(cli: Parser) -> None:
                           help="scale gradients down to a global norm of at most X; 0: don't")
     training.add_argument("--dropout", type=between(0, 0.99), default=0.5, metavar="P",
                           help="dropout rate before the last layer")
+    training.add_argument("--label-smoothing", type=between(0, 0.99), default=0.0, metavar="A",
+                          help="share of each row's target that is spread evenly over the classes")
+    training.add_argument("--class-weight", choices=CLASS_WEIGHTS, default="none",
+                          help="balanced: rows count by the inverse of the number of training rows "
+                               "of their class")
     training.add_argument("--sync-bn", action="store_true",
                           help="batch normalisation over the micro-batch of all ranks instead of "
                                "each rank's own")

@@ -22,7 +22,8 @@ def test_settings_from_a_file_and_the_command_line(tmp_path):
     values = {"feature": "raw", "batch_size": 7, "accumulate": 3, "optimizer": "sgd",
               "learning_rate": 0.5, "decay": 0.25, "scale_rate": "sqrt", "warmup_steps": 9,
               "clip_norm": 2.5, "dropout": 0.1, "sync_bn": True, "precision": "bfloat16",
-              "compression": "fp16", "monitor": "val_auc", "seed": 11, "rows": 5}
+              "compression": "fp16", "monitor": "val_auc", "seed": 11, "rows": 5,
+              "label_smoothing": 0.25, "class_weight": "balanced"}
     assert set(values) == {field.name for field in fields(Settings)}
     file = tmp_path / "run.toml"
     file.write_text("".join(f"{name.replace('_', '-')} = {json.dumps(value)}\n"

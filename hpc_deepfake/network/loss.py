@@ -1,0 +1,56 @@
+"""The loss of each row: cross-entropy, with label smoothing, class weights and soft labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from hpc_deepfake.network.settings import Settings
+
+ClassWeights = tuple[float, float]  # of authentic and of tampered rows
+
+
+def losses(logits: tf.Tensor, labels: tf.Tensor, settings: Settings,
+           weights: Sequence[float] | None = None) -> tf.Tensor:
+    """Cross-entropy of each row, to be summed and divided by the number of rows.
+
+    With ``--label-smoothing`` α the target of each row is (1 - α)·y + α/2 (Szegedy et al. 2016,
+    section 7, for two classes). A row counts with the weight of its class, as in Keras' ``fit``; a
+    mixture of two classes with the same mixture of their weights.
+
+    Args:
+        logits: (n, 2).
+        labels: integers (n), 0 for authentic and 1 for tampered; or float (n), the share of
+            "tampered".
+        settings: with ``label_smoothing``.
+        weights: of the two classes; None: 1 each.
+
+    Returns:
+        (n) in the type of the logits.
+    """
+    kind, smoothing = logits.dtype, settings.label_smoothing
+    if labels.dtype.is_integer:
+        labels = tf.cast(labels, tf.int32)
+        if not smoothing:
+            return _weighted(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits),
+                             labels, weights)
+    tampered = tf.cast(labels, kind)
+    target = tampered * (1 - smoothing) + smoothing / 2
+    return _weighted(tf.nn.softmax_cross_entropy_with_logits(
+        tf.stack([1 - target, target], 1), logits), tampered, weights)
+
+
+def _weighted(rows: tf.Tensor, tampered: tf.Tensor, weights: Sequence[float] | None) -> tf.Tensor:
+    """The losses of ``rows`` (n), weighted by their class; ``tampered`` (n) as ``labels``."""
+    if weights is None:
+        return rows
+    authentic, other = (tf.constant(weight, rows.dtype) for weight in weights)
+    share = tf.cast(tampered, rows.dtype)
+    return rows * (authentic * (1 - share) + other * share)
+
+
+def classes(labels: tf.Tensor) -> tf.Tensor:
+    """The class that counts as a right answer, int32 (n): of a mixture the one with the larger
+    share, of equal shares "tampered"."""
+    return tf.cast(labels if labels.dtype.is_integer else labels >= 0.5, tf.int32)
