@@ -51,6 +51,7 @@ _EXAMPLES = """examples:
   mpirun -np 8 python -m preprocessing --authentic CASIA1 --tampered CASIA2 --out mixed.h5
   mpirun -np 8 python -m preprocessing --manifest mine/list.csv --out mine.h5
   mpirun -np 8 python -m preprocessing --data frames --group-by folder --out frames.h5
+  mpirun -np 8 python -m preprocessing --data CASIA2 --size 256 --out casia2-256.h5
 
 If it is stopped, run the same command again: it resumes where it stopped. On SIGTERM or SIGUSR1 the
 ranks stop after their current block.
@@ -76,6 +77,10 @@ def parser() -> Parser:
     cli.add_argument("--features", nargs="+", choices=sorted(ela.FEATURES), metavar="NAME",
                      default=["ela", "raw"], help="features to compute, one or more of "
                           f"{', '.join(sorted(ela.FEATURES))}")
+    cli.add_argument("--size", type=at_least(*ela.SIZES), default=ela.SIZE, metavar="S",
+                     help="width and height of the features in pixels, {} to {}: a larger one shows "
+                          "smaller edits, and takes memory and time by its square".format(
+                              *ela.SIZES))
     cli.add_argument("--quality", type=at_least(1), default=90, metavar="Q",
                      help="JPEG quality of error level analysis, 1 to 100")
     cli.add_argument("--reencode", type=at_least(1), metavar="Q",
@@ -157,7 +162,7 @@ def _prepare(ranks: int, options: Namespace, catalogue: Catalogue) -> store.Head
         catalogue = replace(catalogue, parts=None)
     elif catalogue.parts is not None:
         log.info("note: the author's split is kept; --split P/P[/P] replaces it")
-    parameters = ela.Parameters(options.quality, reencode=options.reencode)
+    parameters = ela.Parameters(options.quality, size=options.size, reencode=options.reencode)
     recipe = store.Recipe(
         tuple(sorted(set(options.features))), parameters, *_split_of(options, catalogue),
         options.seed, catalogue.digest(), len(catalogue),
@@ -175,9 +180,10 @@ def _prepare(ranks: int, options: Namespace, catalogue: Catalogue) -> store.Head
     counts = " + ".join(f"{(catalogue.labels == label).sum():,} {name}"
                         for label, name in enumerate(LABELS))
     groups = np.array(header.array("group"))
+    size = f" of {parameters.size} × {parameters.size}" * (parameters.size != ela.SIZE)
     print(f"{plural(len(catalogue), 'image')} ({counts}) in "
           f"{plural(int(groups.max()) + 1, 'group')} of common source; "
-          f"{', '.join(recipe.features)} on {plural(ranks, 'rank')} → {out}", flush=True)
+          f"{', '.join(recipe.features)}{size} on {plural(ranks, 'rank')} → {out}", flush=True)
     if np.array_equal(groups, catalogue.groups):
         print(f"groups: {catalogue.grouped()}", flush=True)
     return header

@@ -16,7 +16,8 @@ import numpy as np
 from preprocessing import gray_bits
 from preprocessing.picture import Rejected, decode, read
 
-SIZE = 128  # width and height of the network's input
+SIZE = 128  # width and height of features, unless another one is chosen
+SIZES = 64, 1024  # the smallest and the largest that can be chosen
 MAX_SIZE = 4096  # of features in a file
 
 
@@ -60,6 +61,17 @@ class Parameters:
     def as_dict(self) -> dict[str, int | str]:
         """As stored, without parameters that are None, as in files older than the parameter."""
         return {name: value for name, value in asdict(self).items() if value is not None}
+
+    def options(self, other: Parameters) -> str:
+        """The options of preprocessing for what differs from ``other``, such as ``--size 64``."""
+        return " ".join(f"without --{name}" if value is None else f"--{name} {value}"
+                        for name, value in asdict(self).items() if getattr(other, name) != value)
+
+
+def at_once(most: int, size: int) -> int:
+    """As many rows of ``size`` × ``size`` as take the memory of ``most`` rows of 128 × 128; at most
+    ``most``, and at least 1."""
+    return max(1, min(most, most * SIZE**2 // size**2))
 
 
 def recompress(pixels: np.ndarray, quality: int) -> np.ndarray:

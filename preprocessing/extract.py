@@ -17,7 +17,7 @@ from hpc_deepfake.core import holder, watchdog
 from hpc_deepfake.core.progress import Progress
 from preprocessing import facts, video
 from preprocessing.catalogue import Catalogue, locate
-from preprocessing.deal import BLOCK, deal_files
+from preprocessing.deal import block_of, deal_files
 from preprocessing.ela import features, features_of_pixels
 from preprocessing.facts import Facts
 from preprocessing.integrity import damaged_rows
@@ -113,7 +113,9 @@ def run(comm: Comm, header: Header, catalogue: Catalogue | None, writer: str = "
         pending = np.union1d(pending, damaged)
         resumed, total = header.rows - len(pending), len(pending)
         work = [[(block, [locate(catalogue.roots, catalogue.paths[row]) for row in block])
-                 for block in blocks] for blocks in deal_files(catalogue.paths, pending, comm.size)]
+                 for block in blocks]
+                for blocks in deal_files(catalogue.paths, pending, comm.size,
+                                         block_of(header.parameters.size))]
     resumed, total = comm.bcast((resumed, total))
     blocks = comm.scatter(work)
     progress = Progress(comm, total, "images")
@@ -143,11 +145,13 @@ class _Computed(NamedTuple):
 
 def _parts(blocks: list[tuple[np.ndarray, list[bytes]]], header: Header, tally: Tally,
            clock: _Clock) -> Iterator[tuple[np.ndarray, Iterator[_Computed | Rejected]]]:
-    """Up to ``BLOCK`` rows of a block at a time, each with its results of ``_compute``."""
+    """As many rows of a block at a time as a full one has, each with its results of ``_compute``.
+    """
+    most = block_of(header.parameters.size)
     for rows, paths in blocks:
         results = _compute(paths, header, tally, clock)
-        for start in range(0, len(rows), BLOCK):
-            part = rows[start:start + BLOCK]
+        for start in range(0, len(rows), most):
+            part = rows[start:start + most]
             yield part, islice(results, len(part))
 
 

@@ -17,13 +17,14 @@ from hpc_deepfake.core.mpi import concatenate
 from hpc_deepfake.core.progress import Line
 from hpc_deepfake.core.text import plural, printable
 from preprocessing import unreadable
+from preprocessing.ela import at_once
 from preprocessing.split import PARTS
 from preprocessing.store import DONE, REJECTED, Header, checksum
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
 
-_BLOCK = 64  # rows read at once
+_BLOCK = 64  # rows of 128 × 128 that are read at once
 _NAMED = 5  # damaged rows in a message
 
 
@@ -77,12 +78,13 @@ def damaged_rows(header: Header, rows: np.ndarray, shown: bool = False) -> np.nd
         InputError: the file can't be read.
     """
     stored, found, line, checked = header.array("crc32"), [], Line(shown), 0
-    buffers = {name: np.empty((_BLOCK, *header.shapes[name][1:]), np.uint8)
+    most = at_once(_BLOCK, header.parameters.size)
+    buffers = {name: np.empty((most, *header.shapes[name][1:]), np.uint8)
                for name in header.features}
     try:
         descriptor = os.open(header.path, os.O_RDONLY)
         try:
-            for run in _runs(rows):
+            for run in _runs(rows, most):
                 blocks = [_read(descriptor, header.offsets[name], run, buffer)
                           for name, buffer in buffers.items()]
                 found += [row for number, row in enumerate(run.tolist())
@@ -118,10 +120,10 @@ def unfinished(header: Header) -> np.ndarray:
     return np.flatnonzero(~np.isin(header.array("status"), (DONE, REJECTED)))
 
 
-def _runs(rows: np.ndarray) -> Iterator[np.ndarray]:
-    """``rows`` as runs of consecutive ones, each of one block at most."""
+def _runs(rows: np.ndarray, most: int) -> Iterator[np.ndarray]:
+    """``rows`` as runs of at most so many consecutive ones."""
     for run in np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1):
-        yield from (run[start:start + _BLOCK] for start in range(0, len(run), _BLOCK))
+        yield from (run[start:start + most] for start in range(0, len(run), most))
 
 
 def _read(descriptor: int, offset: int, rows: np.ndarray, buffer: np.ndarray) -> np.ndarray:

@@ -300,8 +300,11 @@ def check_same(header: Header, recipe: Recipe, catalogue: Catalogue | None = Non
     """Raise InputError unless the file was made by this recipe; of the pictures of ``catalogue``
     the first that make the difference are named."""
     expected = {key: json.loads(value) for key, value in recipe.attributes().items()}
+    there = header.parameters
     meaning = {"files": "list of pictures", "rows": "number of pictures",
-               "ela": "ELA parameters", "given": "groups and parts of the list of files",
+               "ela": f"ELA parameters ({there.options(recipe.parameters)} in the file, "
+                      f"{recipe.parameters.options(there)} now)",
+               "given": "groups and parts of the list of files",
                "group_by": "--group-by"}
     if catalogue is not None and expected["files"] != header.attributes.get("files"):
         meaning["files"] += _difference(header, catalogue)

@@ -108,12 +108,14 @@ def test_a_file_of_an_earlier_version_is_completed(pictures, reference, tmp_path
 
 
 def test_fewer_images_than_ranks_and_ranks_without_work(pictures, tmp_path):
+    """And in another size than the usual one."""
     data = few(pictures, tmp_path / "data", 3)
-    preprocess("--data", data, "--out", "one.h5", ranks=0, cwd=tmp_path)
+    preprocess("--data", data, "--out", "one.h5", "--size", "96", ranks=0, cwd=tmp_path)
     expected = (tmp_path / "one.h5").read_bytes()
+    assert open_header(tmp_path / "one.h5").shapes["raw"] == (3, 96, 96, 3)
     for writer in ("hdf5", "mpi-io"):
-        preprocess("--data", data, "--out", f"{writer}.h5", "--writer", writer, ranks=4,
-                   cwd=tmp_path)
+        preprocess("--data", data, "--out", f"{writer}.h5", "--writer", writer, "--size", "96",
+                   ranks=4, cwd=tmp_path)
         assert (tmp_path / f"{writer}.h5").read_bytes() == expected
 
 
@@ -217,9 +219,10 @@ def test_another_list_or_other_parameters_for_the_same_file_are_rejected(picture
     preprocess("--data", data, "--out", "x.h5", ranks=0, cwd=tmp_path)
     before = (tmp_path / "x.h5").read_bytes()
     refused = preprocess("--data", data, "--out", "x.h5", "--quality", "80", "--seed", "3",
-                         cwd=tmp_path, code=2)
+                         "--size", "64", cwd=tmp_path, code=2)
     assert len(error_lines(refused)) == 1
-    assert "differs in: ELA parameters, seed. Choose another --out" in refused.stderr
+    assert ("differs in: ELA parameters (--quality 90 --size 128 in the file, --quality 80 --size "
+            "64 now), seed. Choose another --out") in refused.stderr
     shutil.copy(data / "Au" / sorted(os.listdir(data / "Au"))[0], data / "Au" / "more.jpg")
     refused = preprocess("--data", data, "--out", "x.h5", ranks=0, cwd=tmp_path, code=2)
     assert "list of pictures (1 only in the list: Au/more.jpg). Choose" in refused.stderr

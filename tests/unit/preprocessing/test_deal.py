@@ -7,7 +7,7 @@ from itertools import chain
 import numpy as np
 import pytest
 
-from preprocessing.deal import BLOCK, block_size, deal, deal_files
+from preprocessing.deal import BLOCK, block_of, block_size, deal, deal_files
 from preprocessing.names import evenly, frame_path, parse_path
 
 
@@ -30,6 +30,15 @@ def test_every_pending_row_exactly_once(rows, ranks):
 def test_few_rows_reach_all_ranks():
     assert [len(blocks) for blocks in deal(np.arange(4), 4, 4)] == [1, 1, 1, 1]
     assert [len(blocks) for blocks in deal(np.arange(2), 4, 2)] == [1, 1, 0, 0]
+
+
+def test_blocks_of_other_sizes_take_as_much_memory_and_end_on_a_mebibyte():
+    assert block_of(128) == BLOCK and block_of(1024) == 1
+    for size in (64, 128, 256, 512, 1024):
+        assert block_of(size) * 3 * size**2 % (1 << 20) == 0
+    assert all(block_of(size) * 3 * size**2 <= 3 << 20 for size in range(64, 1025))
+    blocks = deal(np.arange(1000), 2, 1000, block_of(512))
+    assert {len(block) for own in blocks for block in own} == {4}
 
 
 def imbalance(costs: np.ndarray, pending: np.ndarray, ranks: int) -> float:
