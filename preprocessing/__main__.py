@@ -78,8 +78,8 @@ def parser() -> Parser:
                      default=["ela", "raw"], help="features to compute, one or more of "
                           f"{', '.join(sorted(ela.FEATURES))}")
     cli.add_argument("--size", type=at_least(*ela.SIZES), default=ela.SIZE, metavar="S",
-                     help="width and height of the features in pixels, {} to {}: a larger one shows "
-                          "smaller edits, and takes memory and time by its square".format(
+                     help="width and height of the features in pixels, {} to {}: larger ones "
+                          "show smaller edits; memory and time grow by the square".format(
                               *ela.SIZES))
     cli.add_argument("--quality", type=at_least(1), default=90, metavar="Q",
                      help="JPEG quality of error level analysis, 1 to 100")
