@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
+import argparse
 import importlib
-import importlib.util
-import sys
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.surroundings import check_keras
@@ -18,107 +15,109 @@ from hpc_deepfake.core.surroundings import check_keras
 if TYPE_CHECKING:
     import keras
 
-# name: module of ``zoo`` with a function of that name
-_ZOO = {"meso4": "meso", "mesoinception4": "meso", "resnet50": "applications",
-        "efficientnetv2b0": "applications", "xception": "applications",
-        "mobilenetv3": "applications"}
-NAMES = ("table", *_ZOO)
-_POLICIES = {"bfloat16": "mixed_bfloat16"}  # weights stay float32
+
+class Entry(NamedTuple):
+    """A network in the box.
+
+    Attributes:
+        module: of ``zoo``; it has a function with the network's name.
+        source: the paper.
+        smallest: size of the smallest pictures that it takes, pixels.
+    """
+
+    module: str
+    source: str
+    smallest: int = 64
+
+
+ZOO = {
+    "meso4": Entry("meso", "Afchar et al. 2018, MesoNet"),
+    "mesoinception4": Entry("meso", "Afchar et al. 2018, MesoNet"),
+    "bayar": Entry("bayar", "Bayar & Stamm 2016, 2018"),
+    "srm": Entry("srm", "Fridrich & Kodovský 2012 (its filters)"),
+    "resnet50": Entry("applications", "He et al. 2016"),
+    "efficientnetv2b0": Entry("applications", "Tan & Le 2021"),
+    "xception": Entry("applications", "Chollet 2017", 71),
+    "mobilenetv3": Entry("applications", "Howard et al. 2019 (large)"),
+}
+NAMES = ("table", *ZOO)
+OTHERS = "FILE.py:FUNCTION or FILE.keras"
 
 
 def build(spec: str, size: int, precision: str = "float32") -> keras.Model:
     """A network: values 0…255 in RGB (n, size, size, 3) → probabilities (n, 2) of authentic and
-    tampered. Kernels are drawn from Keras' global seed, except those of a file.
+    tampered. Weights are drawn from Keras' global seed, those of a file are read.
 
     Args:
         spec: one of ``NAMES``, ``FILE.py:FUNCTION`` (a function that takes the input's shape
             (size, size, 3) and returns a Keras model), or ``FILE.keras``.
         size: of the pictures, pixels.
-        precision: ``float32``, ``bfloat16`` (Keras' ``mixed_bfloat16``) or ``float64``.
+        precision: ``float32``, ``bfloat16`` (Keras' ``mixed_bfloat16``, with weights in float32)
+            or ``float64``.
 
     Raises:
-        InputError: there is no such network, or it can't be trained here.
+        InputError: there is no such network, or it can't be trained here; on this process alone.
     """
-    import keras
-
     check_keras()
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(_POLICIES.get(precision, precision))
-    try:
+    with policy(precision):
         if spec == "table":
             from hpc_deepfake.network import table
 
-            return table.build(precision)
-        if spec in _ZOO:
-            module = importlib.import_module(f"hpc_deepfake.network.zoo.{_ZOO[spec]}")
-            return getattr(module, spec)((size, size, 3))
-        return _own(spec, size)
+            return table.build("float64" if precision == "float64" else "float32", size)
+        if spec not in ZOO:
+            from hpc_deepfake.network import own
+
+            return own.build(*split(spec), size, precision)
+        entry = ZOO[spec]
+        if size < entry.smallest:
+            raise InputError(f"--network {spec} takes pictures of {entry.smallest} × "
+                             f"{entry.smallest} pixels or more, not {size} × {size}: choose "
+                             "another network, or preprocess with a larger --size")
+        module = importlib.import_module(f"hpc_deepfake.network.zoo.{entry.module}")
+        return getattr(module, spec)((size, size, 3))
+
+
+@contextmanager
+def policy(precision: str) -> Iterator[None]:
+    """Keras' global dtype policy inside the block."""
+    import keras
+
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16" if precision == "bfloat16" else precision)
+    try:
+        yield
     finally:
         keras.config.set_dtype_policy(before)
 
 
-def _own(spec: str, size: int) -> keras.Model:
-    """A network of the user's."""
-    import keras
+def split(spec: str) -> tuple[Path, str | None]:
+    """The file that a spec names, and the function in it.
 
+    Raises:
+        InputError: it is neither a file nor one of ``NAMES``.
+    """
     file, colon, function = spec.rpartition(":")
-    if colon and file.endswith(".py"):
-        model = _call(Path(file), function, (size, size, 3))
-    elif spec.endswith(".keras"):
-        if not Path(spec).is_file():
-            raise InputError(f"--network: there is no file {spec}")
-        model = keras.saving.load_model(spec, compile=False, safe_mode=True)
-    else:
-        raise InputError(f"--network: there is no network '{spec}'; give one of "
-                         f"{', '.join(NAMES)}, or FILE.py:FUNCTION, or FILE.keras")
-    shapes = getattr(model, "input_shape", None), getattr(model, "output_shape", None)
-    if shapes != ((None, size, size, 3), (None, 2)):
-        raise InputError(f"--network {spec} has input {shapes[0]} and output {shapes[1]}, not "
-                         f"(None, {size}, {size}, 3) and (None, 2)")
-    return model
+    if colon and file.endswith(".py") and function.isidentifier():
+        return Path(file), function
+    if spec.endswith(".keras"):
+        return Path(spec), None
+    if spec.endswith(".py"):
+        raise InputError(f"'{spec}' lacks the function that builds the network: {spec}:FUNCTION")
+    raise InputError(f"there is no network '{spec}'; give one of {', '.join(NAMES)}, or {OTHERS}")
 
 
-def _call(file: Path, function: str, shape: tuple[int, int, int]) -> Any:
-    """What a function of a Python file returns for the input's shape."""
-    if not file.is_file():
-        raise InputError(f"--network: there is no file {file}")
-    name = f"network_of_user_{hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:16]}"
-    specification = importlib.util.spec_from_file_location(name, file)
-    assert specification is not None and specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    sys.modules[name] = module  # as dataclasses need it
-    with _errors(file), _neighbours(file):
-        specification.loader.exec_module(module)
-        call: Callable[[tuple[int, int, int]], Any] | None = getattr(module, function, None)
-        if not callable(call):
-            raise InputError(f"--network: {file} has no function '{function}'")
-        return call(shape)
-
-
-@contextmanager
-def _errors(file: Path) -> Iterator[None]:
-    """Errors of the user's code as one message with their place."""
+def checked(text: str) -> str:
+    """Argument type: a spec as ``build`` takes it, with the whole path of a file, so that a run can
+    be resumed from another folder. The file need not be there."""
+    if text in NAMES:
+        return text
     try:
-        yield
-    except InputError:
-        raise
-    except Exception as error:
-        places = [frame.lineno for frame in traceback.extract_tb(error.__traceback__)
-                  if frame.filename == str(file)]
-        where = f"line {places[-1]}: " if places else ""
-        text = traceback.format_exception_only(error)[-1].strip()
-        raise InputError(f"--network: {file} failed: {where}{text}; correct it there") from None
+        file, function = split(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return ":".join([str(file.absolute()), *filter(None, [function])])
 
 
-@contextmanager
-def _neighbours(file: Path) -> Iterator[None]:
-    """Modules beside the file can be imported, after all others."""
-    folder = str(file.resolve().parent)
-    sys.path.append(folder)
-    try:
-        yield
-    finally:
-        if folder in sys.path:
-            sys.path.reverse()
-            sys.path.remove(folder)
-            sys.path.reverse()
+def title(spec: str) -> str:
+    """A spec without the folder: ``meso4``, ``mine.py:build``, ``mine.keras``."""
+    return spec if spec in NAMES else spec.rpartition("/")[2]
