@@ -50,6 +50,11 @@ class DataFile:
     input: str
     paths: np.ndarray
 
+    @property
+    def size(self) -> int:
+        """Width and height of the pictures."""
+        return int(self.header.attributes["ela"]["size"])
+
     def rows(self, part: str) -> np.ndarray:
         """Usable rows of ``train``, ``validation``, ``test`` or ``all``, int64, sorted."""
         if part == "all":

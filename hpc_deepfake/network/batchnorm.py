@@ -7,7 +7,7 @@ caller reduces these together with the gradients and updates the moving statisti
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import tensorflow as tf
 
@@ -25,24 +25,30 @@ class Statistics(NamedTuple):
     variance: tf.Tensor
 
 
-# (x, gamma, beta, name of the layer) → (normalised x, statistics)
-Normalise = Callable[[tf.Tensor, tf.Tensor, tf.Tensor, str], tuple[tf.Tensor, Statistics]]
+class Normalise(Protocol):
+    """Batch normalisation of a pass."""
+
+    def __call__(self, x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, name: str,
+                 epsilon: float = EPSILON) -> tuple[tf.Tensor, Statistics]:
+        """Normalised x and the statistics, for the layer ``name``."""
 
 
-def fused(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor) -> tuple[tf.Tensor, Statistics]:
+def fused(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor,
+          epsilon: float = EPSILON) -> tuple[tf.Tensor, Statistics]:
     """With TensorFlow's fused operation, each rank over its own rows; x float32 or bfloat16.
 
     Keras 3 computes this layer in separate elementwise operations, four times as slow on a CPU.
     """
     y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
-        x=x, scale=gamma, offset=beta, mean=(), variance=(), epsilon=EPSILON, is_training=True)
+        x=x, scale=gamma, offset=beta, mean=(), variance=(), epsilon=epsilon, is_training=True)
     count = tf.cast(tf.reduce_prod(tf.shape(x)[:3]), variance.dtype)
     # the operation returns the Bessel-corrected variance; Keras uses the uncorrected one
     return y, Statistics(tf.stop_gradient(mean), tf.stop_gradient(variance * (1 - 1 / count)))
 
 
 def synchronised(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, present: tf.Tensor | float,
-                 allreduce: AllReduce, name: str) -> tuple[tf.Tensor, Statistics]:
+                 allreduce: AllReduce, name: str,
+                 epsilon: float = EPSILON) -> tuple[tf.Tensor, Statistics]:
     """Over the rows of all ranks; if ``present`` is 0, this rank's rows are ignored.
 
     There is one reduction forward (count, mean and squares) and one backward (the two sums of the
@@ -62,7 +68,7 @@ def synchronised(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, present: tf.Te
         count = tf.maximum(count, 1)  # 0 if the micro-batch is empty on all ranks
         mean = mean / count
         variance = variance / count - tf.square(mean)
-        scale = tf.cast(tf.math.rsqrt(variance + EPSILON), x.dtype)
+        scale = tf.cast(tf.math.rsqrt(variance + epsilon), x.dtype)
         normal = (x - tf.cast(mean, x.dtype)) * scale
 
         def gradient(upstream: tf.Tensor, *_: tf.Tensor) -> tuple[tf.Tensor, ...]:
@@ -89,24 +95,25 @@ def normaliser(own: tf.DType, sync: bool, present: tf.Tensor, allreduce: AllRedu
         present: as for ``synchronised``.
         allreduce: as for ``synchronised``.
     """
-    def normalise(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor,
-                  name: str) -> tuple[tf.Tensor, Statistics]:
+    def normalise(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, name: str,
+                  epsilon: float = EPSILON) -> tuple[tf.Tensor, Statistics]:
         if sync:
-            y, statistics = synchronised(tf.cast(x, own), gamma, beta, present, allreduce, name)
+            y, statistics = synchronised(tf.cast(x, own), gamma, beta, present, allreduce, name,
+                                         epsilon)
             return tf.cast(y, x.dtype), statistics
         if own == tf.float64:  # the fused operation does not support it
-            return synchronised(x, gamma, beta, 1, lambda value, _: value, name)
-        return fused(x, gamma, beta)
+            return synchronised(x, gamma, beta, 1, lambda value, _: value, name, epsilon)
+        return fused(x, gamma, beta, epsilon)
 
     return normalise
 
 
 def by_moving(moving: Mapping[str, Statistics]) -> Normalise:
     """Normalisation by the moving statistics of each layer, by name, as in validation."""
-    def normalise(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor,
-                  name: str) -> tuple[tf.Tensor, Statistics]:
+    def normalise(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, name: str,
+                  epsilon: float = EPSILON) -> tuple[tf.Tensor, Statistics]:
         statistics = moving[name]
-        return tf.nn.batch_normalization(x, *statistics, beta, gamma, EPSILON), statistics
+        return tf.nn.batch_normalization(x, *statistics, beta, gamma, epsilon), statistics
 
     return normalise
 
@@ -117,14 +124,16 @@ def _sum(x: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(tf.cast(tf.reduce_sum(x, 2), tf.float64), [0, 1])
 
 
-def update_moving(moving: Sequence[tf.Variable], batch: Sequence[tf.Tensor],
-                  step: tf.Tensor) -> None:
+def update_moving(moving: Sequence[tf.Variable], batch: Sequence[tf.Tensor], step: tf.Tensor,
+                  momenta: Sequence[float] | None = None) -> None:
     """Move the moving statistics towards those of a batch, without bias from their initial values.
 
-    Momentum is ``min(0.99, 1 - 1/step)``, with steps counted from 1: a plain mean at first. Keras'
-    fixed 0.99 needs thousands of steps to forget the initial values, more than a run on many ranks
-    has.
+    Momentum is ``min(M, 1 - 1/step)``, with steps counted from 1 and the layer's own M, by default
+    0.99: a plain mean at first. Keras' fixed 0.99 needs thousands of steps to forget the initial
+    values, more than a run on many ranks has.
     """
-    momentum = tf.minimum(tf.constant(MOMENTUM, tf.float64), 1 - 1 / tf.cast(step, tf.float64))
-    for variable, value in zip(moving, batch, strict=True):
+    mean = 1 - 1 / tf.cast(step, tf.float64)
+    for variable, value, most in zip(moving, batch, momenta or [MOMENTUM] * len(moving),
+                                     strict=True):
+        momentum = tf.minimum(tf.constant(most, tf.float64), mean)
         variable.assign_add((value - variable) * tf.cast(1 - momentum, variable.dtype))

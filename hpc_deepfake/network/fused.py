@@ -1,4 +1,5 @@
-"""The network's training pass with TensorFlow's fused operations, on the Keras model's variables.
+"""The table network's training pass with TensorFlow's fused operations, on the Keras model's
+variables.
 
 The Keras model owns all weights; this is the same network with faster gradients.
 """
@@ -6,21 +7,24 @@ The Keras model owns all weights; this is the same network with faster gradients
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import keras
 import tensorflow as tf
 
-from hpc_deepfake.network.batchnorm import Normalise, Statistics
+from hpc_deepfake.network import table
+from hpc_deepfake.network.base import Out, Pass, Product
+from hpc_deepfake.network.batchnorm import MOMENTUM, Normalise, Statistics, by_moving
 
-Product = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+_DROPOUT = 0.5  # the rate that the network has
 
 
 class Weights:
-    """The variables of a model from ``table.build()`` by role, as TensorFlow variables.
+    """The variables of a model from ``table.build()`` by role, as TensorFlow variables: a
+    ``base.Network``.
 
     Args:
-        model: owner of the variables.
+        model: owner of the variables; layers that are not trainable are frozen.
         kernel: used instead of the kernel of the large dense layer; holds part of its rows.
     """
 
@@ -28,19 +32,63 @@ class Weights:
         def values(name: str) -> list[tf.Variable]:
             return [variable.value for variable in model.get_layer(name).weights]
 
+        self.model, self.size = model, model.input_shape[1]
         self.conv1, self.conv2 = values("conv1"), values("conv2")
         (*self.bn1, mean1, variance1) = values("bn1")
         (*self.bn2, mean2, variance2) = values("bn2")
         self.dense1, self.dense2 = values("dense1"), values("dense2")
         if kernel is not None:
             self.dense1[0] = kernel
-        self.moving = [mean1, variance1, mean2, variance2]
-        self.trainable = [*self.conv1, *self.bn1, *self.conv2, *self.bn2,
-                          *self.dense1, *self.dense2]
+        blocks = {"conv1": self.conv1, "bn1": self.bn1, "conv2": self.conv2, "bn2": self.bn2,
+                  "dense1": self.dense1, "dense2": self.dense2}
+        self._statistics = {"bn1": Statistics(mean1, variance1),
+                            "bn2": Statistics(mean2, variance2)}
+        frozen = {name for name in blocks if not model.get_layer(name).trainable}
+        self.trainable = [v for name, own in blocks.items() if name not in frozen for v in own]
+        self.moving = [v for name, pair in self._statistics.items() if name not in frozen
+                       for v in pair]
+        self.momenta = [MOMENTUM] * len(self.moving)
+        self.fixed = [v for name, own in blocks.items() if name in frozen
+                      for v in (*own, *self._statistics.get(name, ()))]
+        self._frozen = {name: pair for name, pair in self._statistics.items() if name in frozen}
+        self.large = None if "dense1" in frozen else self.dense1[0]
+        large = [place for place, v in enumerate(self.trainable) if v is self.large]
+        rest = [place for place in range(len(self.trainable)) if place not in large]
+        self.buckets = [large, rest] if large else [rest]
 
     @property
     def all(self) -> list[tf.Variable]:
-        return [*self.trainable, *self.moving]
+        return [*self.trainable, *self.moving, *self.fixed]
+
+    def forward(self, pictures: tf.Tensor, seed: tf.Tensor, how: Pass) -> Out:
+        own = self.conv1[0].dtype
+        dropout = _DROPOUT if how.dropout is None else how.dropout
+        logits, statistics = forward(self, pictures, seed, dropout, self._some_frozen(
+            how.normaliser(own)), how.compute, how.product)
+        return Out(logits, [value for name, pair in zip(self._statistics, statistics, strict=True)
+                            if name not in self._frozen for value in pair])
+
+    def _some_frozen(self, normalise: Normalise) -> Normalise:
+        """``normalise``, and by the moving statistics where a layer is frozen."""
+        if not self._frozen:
+            return normalise
+        frozen = by_moving(self._frozen)
+
+        def either(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, name: str,
+                   epsilon: float = 0) -> tuple[tf.Tensor, Statistics]:
+            if name in self._frozen:
+                y, statistics = frozen(tf.cast(x, gamma.dtype), gamma, beta, name)
+                return tf.cast(y, x.dtype), statistics
+            return normalise(x, gamma, beta, name)
+
+        return either
+
+    def spare(self) -> keras.Model:
+        own = self.conv1[0].dtype
+        model = table.build("float64" if own == tf.float64 else "float32", self.size)
+        for layer in self.model.layers:
+            model.get_layer(layer.name).trainable = layer.trainable
+        return model
 
 
 def forward(weights: Weights, pictures: tf.Tensor, seed: tf.Tensor, dropout: float,
@@ -50,7 +98,7 @@ def forward(weights: Weights, pictures: tf.Tensor, seed: tf.Tensor, dropout: flo
 
     Args:
         weights: the network's variables.
-        pictures: uint8 (n, 128, 128, 3).
+        pictures: uint8 (n, size, size, 3).
         seed: int32 (2), seed of the dropout mask.
         dropout: dropout rate; 0 for none.
         normalise: batch normalisation, from ``batchnorm.normaliser``.

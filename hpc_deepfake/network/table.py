@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hpc_deepfake.core.surroundings import check_keras
-from hpc_deepfake.network.shapes import CHANNELS, PARAMETERS, UNITS
+from hpc_deepfake.network.shapes import CHANNELS, PARAMETERS, UNITS, Shapes
 from preprocessing.ela import SIZE
 
 if TYPE_CHECKING:
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 __all__ = ["PARAMETERS", "build"]
 
 
-def build(precision: str = "float32") -> keras.Model:
-    """The CNN: uint8 or float (n, 128, 128, 3) in 0…255 → probabilities (n, 2) of authentic and
+def build(precision: str = "float32", size: int = SIZE) -> keras.Model:
+    """The CNN: uint8 or float (n, size, size, 3) in 0…255 → probabilities (n, 2) of authentic and
     tampered.
 
-    Kernels are Glorot-uniform from Keras' global seed. It has 7,392,962 parameters, of which 192
-    are moving statistics.
+    Kernels are Glorot-uniform from Keras' global seed. For 128 × 128 pixels it has 7,392,962
+    parameters, of which 192 are moving statistics.
     """
     import keras
     from keras import layers
@@ -28,7 +28,7 @@ def build(precision: str = "float32") -> keras.Model:
     last = {"data_format": "channels_last"}  # whatever a program that uses this one has set
     keras.config.set_dtype_policy(precision)  # once set, floatx does not change it
     model = keras.Sequential([
-        keras.Input((SIZE, SIZE, 3), name="picture"),
+        keras.Input((size, size, 3), name="picture"),
         layers.Rescaling(1 / 255, name="rescaling"),
         layers.Conv2D(CHANNELS["conv1"], 3, activation="relu", name="conv1", **last),
         layers.BatchNormalization(name="bn1"),
@@ -41,5 +41,5 @@ def build(precision: str = "float32") -> keras.Model:
         layers.Dropout(0.5, name="dropout"),
         layers.Dense(2, activation="softmax", name="dense2"),
     ], name="hpc_deepfake")
-    assert model.count_params() == PARAMETERS
+    assert model.count_params() == Shapes(size).parameters
     return model

@@ -33,9 +33,9 @@ class Batch(NamedTuple):
     """This rank's share of a batch or micro-batch, of n rows; n may be 0.
 
     Attributes:
-        pictures: uint8 (n, 128, 128, 3).
-        labels: uint8 (n).
-        seed: int32 (2), of the dropout mask.
+        pictures: uint8 (n, size, size, 3).
+        labels: uint8 (n), or float32 (n), the share of tampered where rows are mixed.
+        seed: int32 (2), of everything random in the network.
     """
 
     pictures: np.ndarray
@@ -96,6 +96,8 @@ class Strategy:
         speaks: whether this rank's probabilities count; such ranks are ordered as their shares.
         lockstep: whether all ranks take the same steps.
         idle: seconds that ``deal`` waited for other ranks before it yielded the last batch.
+        class_weights: of authentic and tampered rows in the loss, set before the first step; None:
+            1 each.
         wishes: set by the loop; returns this rank's requests between steps.
         diverged_at: first step in which this rank's own numbers, before any reduction, were not
             finite; None: none so far.
@@ -106,6 +108,7 @@ class Strategy:
     speaks = True
     idle = 0.0
     diverged_at: int | None = None
+    class_weights: tuple[float, float] | None = None
     _spare: keras.Model | None = None  # not trained: for files
 
     comm: Comm | None
@@ -160,7 +163,7 @@ class Strategy:
         return Done(), spent
 
     def probabilities(self, pictures: np.ndarray) -> np.ndarray:
-        """Probabilities of tampered, float (n), for uint8 (n, 128, 128, 3); collective among the
+        """Probabilities of tampered, float (n), for uint8 (n, size, size, 3); collective among the
         ranks of the share."""
         raise NotImplementedError
 
@@ -211,15 +214,20 @@ class Strategy:
         one at each call: only one thread at a time may use it."""
         import tensorflow as tf
 
-        from hpc_deepfake.network import table
-        from hpc_deepfake.network.fused import Weights
-
         with tf.device("CPU"):  # a GPU's memory is for training
             if self._spare is None:
-                self._spare = table.build("float64" if whole[0].dtype == np.float64 else "float32")
-            for variable, value in zip(Weights(self._spare).all, whole, strict=True):
+                self._spare = self._another()
+            for variable, value in zip(self._variables(self._spare), whole, strict=True):
                 variable.assign(value)
         return self._spare
+
+    def _another(self) -> keras.Model:
+        """Another Keras model of the same layers; on rank 0."""
+        raise NotImplementedError
+
+    def _variables(self, model: keras.Model) -> list[tf.Variable]:
+        """Its variables in the order of a checkpoint."""
+        raise NotImplementedError
 
 
 class StrategyClass(Protocol):

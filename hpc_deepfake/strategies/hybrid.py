@@ -73,11 +73,11 @@ class Hybrid(Sync):
             return super()._product(x, kernel)
         return self._sharded.product(x, kernel, self._meter, "dense1")
 
-    def _reduce_kernel(self, gradient: tf.Tensor) -> tf.Tensor:
+    def _reduce_kernel(self, gradient: tf.Tensor, name: str) -> tf.Tensor:
         """Sum over the groups: the gradient is a sum over this group's batch already."""
         if self._peer_set is None:
             return gradient
-        return self._sum(gradient, "dense_kernel", self._peer_set)
+        return self._sum(gradient, name, self._peer_set)
 
     def _squares(self, gradients: list[tf.Tensor]) -> tf.Tensor:
         """The kernel's are those of all shards; the other gradients are the same on all ranks."""
@@ -101,6 +101,7 @@ class Hybrid(Sync):
 
     @tf.function(autograph=False, input_signature=(PICTURES,))
     def _predict(self, pictures: tf.Tensor) -> tf.Tensor:
+        pictures.set_shape((None, self.weights.size, self.weights.size, 3))
         self._meter = self._new_meter()
         moving = self.weights.moving
         normalise = batchnorm.by_moving({"bn1": Statistics(*moving[:2]),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
 import tensorflow as tf
 
 from hpc_deepfake.network.batchnorm import update_moving
@@ -18,6 +17,9 @@ from hpc_deepfake.strategies.sync import Sync
 if TYPE_CHECKING:
     import keras
     from mpi4py.MPI import Comm
+
+
+_LARGE = 1 << 18  # numbers in a weight that is averaged by itself
 
 
 class LocalSGD(Sync):
@@ -71,7 +73,7 @@ class LocalSGD(Sync):
         rows = tf.cast(batch[3], tf.float64)
         parts = self._total(self._parts(*batch), tf.constant(0))
         self.optimizer.apply(self._clip(parts.gradients), step)
-        update_moving(self.weights.moving, parts.batch, step + 1)
+        update_moving(self.weights.moving, parts.batch, step + 1, self.weights.momenta)
         loss, right, wishes = (tf.cast(value, tf.float64) for value in parts.sums)
         first = self._first_diverged
         first.assign(tf.where((first < 0) & (wishes >= DIVERGED), step, first))
@@ -90,16 +92,16 @@ class LocalSGD(Sync):
         local = began + tf.cast(tf.stack([0, 0, 0, wishes]), tf.float64)
         total = self._allreduce(local, "sums")
         weight = tf.cast(began[0] / total[0], self._own)
-        means = [value * weight for value in (*self.variables, *self.slots)]
-        large = np.prod(self.weights.dense1[0].shape)
-        small = [mean for mean in means if mean.shape.num_elements() < large]
+        averaged = [*self.weights.trainable, *self.weights.moving, *self.slots]
+        means = [value * weight for value in averaged]
+        alone = {place for place, mean in enumerate(means) if mean.shape.num_elements() >= _LARGE}
+        small = [mean for place, mean in enumerate(means) if place not in alone]
         rest = self._allreduce(tf.concat([tf.reshape(mean, [-1]) for mean in small], 0), "rest")
         pieces = iter(tf.split(rest, [mean.shape.num_elements() for mean in small]))
         done = []
-        for number, (variable, mean) in enumerate(
-                zip((*self.variables, *self.slots), means, strict=True)):
-            if mean.shape.num_elements() == large:
-                done.append(variable.assign(self._allreduce(mean, f"kernel{number}")))
+        for place, (variable, mean) in enumerate(zip(averaged, means, strict=True)):
+            if place in alone:
+                done.append(variable.assign(self._allreduce(mean, f"weights{place}")))
             else:
                 done.append(variable.assign(tf.reshape(next(pieces), mean.shape)))
         with tf.control_dependencies(done):

@@ -9,8 +9,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from hpc_deepfake.network.batchnorm import normaliser, update_moving
-from hpc_deepfake.network.fused import Weights, forward
+from hpc_deepfake.network.base import Network, Pass, of
+from hpc_deepfake.network.batchnorm import update_moving
+from hpc_deepfake.network.loss import classes, losses
 from hpc_deepfake.network.optimizer import Optimizer, optimizer_of
 from hpc_deepfake.network.scoring import Scores
 from hpc_deepfake.network.settings import Settings
@@ -18,17 +19,17 @@ from hpc_deepfake.strategies import clipping
 from hpc_deepfake.strategies.base import DIVERGED, Batch, Done, Strategy
 from hpc_deepfake.strategies.layout import Layout
 from hpc_deepfake.strategies.meter import KINDS, Meter
-from preprocessing.ela import SIZE
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
 
-PICTURES = tf.TensorSpec((None, SIZE, SIZE, 3), tf.uint8)
-_LABELS = tf.TensorSpec((None,), tf.uint8)
+PICTURES = tf.TensorSpec((None, None, None, 3), tf.uint8)  # of the network's size
+_LABELS = tf.TensorSpec((None,), tf.float32)
 COUNT = tf.TensorSpec((), tf.int64)
 _SEED = tf.TensorSpec((2,), tf.int32)
 _FLAG = tf.TensorSpec((), tf.bool)
 WISHES = tf.TensorSpec((), tf.int32)
+_LARGE = 1 << 16  # numbers in a weight from which on its gradient isn't copied to be checked
 INPUTS = (PICTURES, _LABELS, _SEED, COUNT, _FLAG)
 
 
@@ -53,7 +54,7 @@ class Sequential(Strategy):
     the global batch, so that ranks may have any number of rows.
 
     Attributes:
-        weights: this rank's weights by role.
+        weights: the network with this rank's weights.
         optimizer: updates them.
     """
 
@@ -72,7 +73,8 @@ class Sequential(Strategy):
         self._sent = dict.fromkeys(KINDS, 0.0)  # bytes of this rank since the last ``settle``
         # sums over all micro-batches of a step but the last
         self._held = [tf.Variable(tf.zeros_like(v), trainable=False)
-                      for v in (*self.weights.all, *tf.zeros((3,), self._own))] \
+                      for v in (*self.weights.trainable, *self.weights.moving,
+                                *tf.zeros((3,), self._own))] \
             if settings.accumulate > 1 else []
 
     def _optimizer(self) -> Optimizer:
@@ -102,17 +104,17 @@ class Sequential(Strategy):
         total = {kind: size for kind, size in total.items() if size}
         return Done(counts={"bytes": total} if total else {}), spent
 
-    @staticmethod
-    def _inputs(batch: Batch, rows: int) -> tuple[tf.Tensor, ...]:
+    def _inputs(self, batch: Batch, rows: int) -> tuple[tf.Tensor, ...]:
         """The tensors of ``INPUTS``.
 
         A rank without rows computes one row that counts for nothing: TensorFlow's convolutions get
         the shape of an empty batch wrong, and all ranks must take part in the reductions."""
         present = len(batch.labels) > 0
         if not present:
-            batch = batch._replace(pictures=np.zeros((1, SIZE, SIZE, 3), np.uint8),
+            size = self.weights.size
+            batch = batch._replace(pictures=np.zeros((1, size, size, 3), np.uint8),
                                    labels=np.zeros(1, np.uint8))
-        return (tf.constant(batch.pictures), tf.constant(batch.labels),
+        return (tf.constant(batch.pictures), tf.constant(batch.labels, tf.float32),
                 tf.constant(batch.seed, tf.int32), tf.constant(rows, tf.int64),
                 tf.constant(present))
 
@@ -144,21 +146,26 @@ class Sequential(Strategy):
                present: tf.Tensor) -> Parts:
         """This rank's contribution to the sums of the step; zero unless ``present``."""
         self._meter = self._new_meter()
-        labels = tf.cast(labels, tf.int32)
+        pictures.set_shape((None, self.weights.size, self.weights.size, 3))
+        if not self.settings.soft_labels:
+            labels = tf.cast(labels, tf.int32)
         present = tf.cast(present, self._own)
         rows = tf.cast(rows, self._own)
-
-        normalise = normaliser(self._own, self.settings.sync_bn, present, self._allreduce)
+        how = Pass(self._compute, self.settings.dropout, self.settings.sync_bn, present,
+                   self._allreduce, self._product)
         with tf.GradientTape() as tape:
-            logits, statistics = forward(self.weights, pictures, seed, self.settings.dropout,
-                                         normalise, self._compute, self._product)
-            loss = present * tf.reduce_sum(
-                tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
+            out = self.weights.forward(pictures, seed, how)
+            loss = present * tf.reduce_sum(losses(out.logits, labels, self.settings,
+                                                  self.class_weights))
             mean = loss / rows
-        gradients = tape.gradient(mean, self.weights.trainable)
-        share = present * tf.cast(tf.size(labels), self._own) / rows
-        batch = [value * share for pair in statistics for value in pair]
-        right = tf.cast(tf.equal(tf.argmax(logits, 1, tf.int32), labels), self._own)
+            share = present * tf.cast(tf.size(labels), self._own) / rows
+            if out.penalty is not None:
+                mean += share * out.penalty
+        gradients = tape.gradient(mean, self.weights.trainable,
+                                  unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
+        batch = [value * share for value in out.statistics]
+        right = tf.cast(tf.equal(tf.argmax(out.logits, 1, tf.int32), classes(labels)), self._own)
         return Parts(gradients, batch, [loss, present * tf.reduce_sum(right),
                                         tf.zeros((), self._own)])
 
@@ -181,12 +188,15 @@ class Sequential(Strategy):
         The large kernel's gradient is left out, since reading it would take 3% of a step: where it
         is not finite, that of the layer's bias, which sums the same factors, isn't either. What
         still escapes, such as an overflow in the update, is found in the weights (``finite``).
+        Other large gradients are read once, for their norm.
         """
-        kernel = self.weights.dense1[0]
-        small = [gradient for gradient, variable in zip(
-            parts.gradients, self.weights.trainable, strict=True) if variable is not kernel]
-        flat = tf.concat([tf.reshape(value, [-1])
-                          for value in (*small, *parts.batch, *parts.sums)], 0)
+        small, norms = [*parts.batch, *parts.sums], []
+        for gradient, variable in zip(parts.gradients, self.weights.trainable, strict=True):
+            if gradient.shape.num_elements() < _LARGE:
+                small.append(gradient)
+            elif variable is not self.weights.large:
+                norms.append(tf.nn.l2_loss(gradient))
+        flat = tf.concat([tf.reshape(value, [-1]) for value in (*small, *norms)], 0)
         return 1 - tf.cast(tf.reduce_all(tf.math.is_finite(flat)), self._own)
 
     def _finish(self, parts: Parts, step: tf.Tensor,
@@ -198,7 +208,7 @@ class Sequential(Strategy):
         parts = self._reduce(parts)
         self._meter.waits(computed, parts.gradients)
         self.optimizer.apply(self._clip(parts.gradients), step)
-        update_moving(self.weights.moving, parts.batch, step + 1)
+        update_moving(self.weights.moving, parts.batch, step + 1, self.weights.momenta)
         sums = [tf.cast(value, tf.float64) for value in (*parts.sums, own)]
         return tf.stack(sums), self._meter.total()
 
@@ -214,12 +224,18 @@ class Sequential(Strategy):
     def _new_meter(self) -> Meter:
         return Meter(self.weights.trainable[0].device.endswith("CPU:0"))
 
-    def _take(self, model: keras.Model) -> Weights:
-        """The part of the model's weights that this rank holds."""
-        return Weights(model)
+    def _take(self, model: keras.Model) -> Network:
+        """The network with the part of the model's weights that this rank holds."""
+        return of(model, self.settings)
+
+    def _another(self) -> keras.Model:
+        return self.weights.spare()
+
+    def _variables(self, model: keras.Model) -> list[tf.Variable]:
+        return of(model, self.settings).all
 
     def _product(self, x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-        """The product of features (n, 57600) and the large dense kernel."""
+        """The product of features (n, c) and the large dense kernel (c, units)."""
         return tf.matmul(x, kernel)
 
     def _reduce(self, parts: Parts) -> Parts:
@@ -232,4 +248,5 @@ class Sequential(Strategy):
 
     @tf.function(autograph=False, input_signature=(PICTURES,))
     def _predict(self, pictures: tf.Tensor) -> tf.Tensor:
+        pictures.set_shape((None, self.weights.size, self.weights.size, 3))
         return self.model(pictures, training=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import horovod.tensorflow as hvd
 import tensorflow as tf
 from horovod.tensorflow.mpi_ops import _allreduce
@@ -11,11 +13,11 @@ from hpc_deepfake.strategies.sequential import Parts, Sequential
 
 
 class Sync(Sequential):
-    """Two reductions per step: the large dense kernel's gradient as soon as it is computed, and the
-    rest.
+    """A reduction for each bucket of gradients as soon as they are computed, and one of the rest.
 
-    The rest, with batch statistics, sums and requests, is one flat tensor. With ``--compression
-    fp16`` the kernel's reduction is an all-to-all, an addition, and an all-gather.
+    The table network has one bucket, the large dense kernel. The rest, with batch statistics, sums
+    and requests, is one flat tensor. With ``--compression fp16`` a bucket's reduction is an
+    all-to-all, an addition, and an all-gather.
     """
 
     name = "sync"
@@ -24,38 +26,57 @@ class Sync(Sequential):
         hvd.broadcast_variables([*self.variables, *self.slots], root_rank=0)
 
     def _reduce(self, parts: Parts) -> Parts:
-        values = [value for part in parts for value in part]
-        large = next(place for place, variable in enumerate(self.weights.trainable)
-                     if variable is self.weights.dense1[0])
-        kernel = self._reduce_kernel(values[large])
-        rest = values[:large] + values[large + 1:]
-        flat = self._allreduce(tf.concat([tf.reshape(value, [-1]) for value in rest], 0), "rest")
-        pieces = tf.split(flat, [value.shape.num_elements() for value in rest])
-        rest = [tf.reshape(piece, value.shape)
-                for piece, value in zip(pieces, rest, strict=True)]
-        whole = iter([*rest[:large], kernel, *rest[large:]])
-        return Parts(*([next(whole) for _ in part] for part in parts))
+        gradients = list(parts.gradients)
+        *early, last = self.weights.buckets
+        for number, places in enumerate(early):
+            name = "dense_kernel" if self.weights.large is not None and number == 0 \
+                else f"bucket{number}"
+            for place, total in zip(places, self._reduce_bucket(
+                    [gradients[place] for place in places], name), strict=True):
+                gradients[place] = total
+        others = [*parts.batch, *parts.sums]
+        rest = self._reduce_flat([*(gradients[place] for place in last), *others], "rest",
+                                 self._allreduce)
+        for place in last:
+            gradients[place] = rest.pop(0)
+        statistics = len(parts.batch)
+        return Parts(gradients, rest[:statistics], rest[statistics:])
 
-    def _reduce_kernel(self, gradient: tf.Tensor) -> tf.Tensor:
-        """Sum over the ranks of the large kernel's gradient."""
+    def _reduce_bucket(self, gradients: list[tf.Tensor], name: str) -> list[tf.Tensor]:
+        """Sums over the ranks of a bucket of gradients; one alone isn't copied."""
+        if len(gradients) == 1:
+            return [self._reduce_kernel(gradients[0], name)]
+        return self._reduce_flat(gradients, name, self._reduce_kernel)
+
+    @staticmethod
+    def _reduce_flat(values: list[tf.Tensor], name: str,
+                     reduce: Callable[[tf.Tensor, str], tf.Tensor]) -> list[tf.Tensor]:
+        """Sums over the ranks of several tensors, as one flat tensor."""
+        flat = reduce(tf.concat([tf.reshape(value, [-1]) for value in values], 0), name)
+        pieces = tf.split(flat, [value.shape.num_elements() for value in values])
+        return [tf.reshape(piece, value.shape)
+                for piece, value in zip(pieces, values, strict=True)]
+
+    def _reduce_kernel(self, gradient: tf.Tensor, name: str) -> tf.Tensor:
+        """Sum over the ranks of a large gradient."""
         if self.settings.compression == "fp16":
-            return self._reduce_as_half(gradient)
-        return self._allreduce(gradient, "dense_kernel")
+            return self._reduce_as_half(gradient, name)
+        return self._allreduce(gradient, name)
 
-    def _reduce_as_half(self, gradient: tf.Tensor) -> tf.Tensor:
+    def _reduce_as_half(self, gradient: tf.Tensor, name: str) -> tf.Tensor:
         """The sum over the ranks in the bytes of a ring: each rank receives one piece of all
         gradients, and sends its sum to all. So each number is rounded twice, however many ranks
         there are."""
         ranks, own = hvd.size(), hvd.rank()
         numbers = gradient.shape.num_elements()
         pieces = [numbers * (rank + 1) // ranks - numbers * rank // ranks for rank in range(ranks)]
-        scale = compression.scale(self._allreduce(compression.largest(gradient), "kernel_bound"))
+        scale = compression.scale(self._allreduce(compression.largest(gradient), f"{name}_bound"))
         half = compression.to_half(tf.reshape(gradient, [-1]), scale)
-        received, _ = hvd.alltoall(tf.bitcast(half, tf.uint16), pieces, "dense_kernel", True)
+        received, _ = hvd.alltoall(tf.bitcast(half, tf.uint16), pieces, name, True)
         self._meter.sends("alltoall", (numbers - pieces[own]) * half.dtype.size)
         halves = tf.reshape(tf.bitcast(received, tf.float16), (ranks, pieces[own]))
         total = compression.add_halves(halves, gradient.dtype)
-        every = hvd.allgather(tf.bitcast(total, tf.uint16), "kernel_sums", True)
+        every = hvd.allgather(tf.bitcast(total, tf.uint16), f"{name}_sums", True)
         self._meter.sends("allgather", (ranks - 1) * pieces[own] * half.dtype.size)
         every = tf.bitcast(tf.reshape(every, gradient.shape), tf.float16)
         return compression.from_half(every, scale, gradient.dtype)

@@ -149,8 +149,8 @@ def broken_hybrid(name: str) -> type[Sequential]:
             if self._sharded:
                 self._sharded.__class__ = Unexchanged
 
-        def _reduce_kernel(self, gradient: tf.Tensor) -> tf.Tensor:
-            return gradient if name == "unreduced_kernel" else super()._reduce_kernel(gradient)
+        def _reduce_kernel(self, gradient: tf.Tensor, key: str) -> tf.Tensor:
+            return gradient if name == "unreduced_kernel" else super()._reduce_kernel(gradient, key)
 
     return Broken
 

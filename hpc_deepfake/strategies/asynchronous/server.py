@@ -35,6 +35,8 @@ from hpc_deepfake.strategies.layout import Layout
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm, Request
 
+    from hpc_deepfake.network.base import Network
+
 _END, _SEND, _APPLY = range(3)  # what the first server orders the others to do
 _PAUSE = 0.0001, 0.001  # seconds between two polls: at first, and at most
 _BUFFERS = 2  # number of gradients that can be received while another is applied
@@ -74,15 +76,15 @@ class Server:
     """
 
     def __init__(self, comm: Comm, wire: Wire, settings: Settings, layout: Layout,
-                 moving: list[tf.Variable]) -> None:
-        self._comm, self._wire, self._layout, self._moving = comm, wire, layout, moving
+                 network: Network) -> None:
+        self._comm, self._wire, self._layout, self._network = comm, wire, layout, network
         self._first = comm.rank == 0
         self._workers = range(layout.servers, comm.size)
         piece = wire.piece(comm.rank)
         sizes = [piece.stop - piece.start] + [wire.rest] * self._first
         self.weights = [tf.Variable(tf.zeros(size, wire.own), trainable=False) for size in sizes]
         self.optimizer = optimizer_of(settings, self.weights, 1)
-        self._statistics = sum(v.shape.num_elements() for v in moving)
+        self._statistics = sum(v.shape.num_elements() for v in network.moving)
         self._free = [self._buffer() for _ in range(_BUFFERS)]
         self._sends: list[tuple[Request, np.ndarray]] = []
         self._version: list[np.ndarray] = []  # the current weights, once a worker has got them
@@ -281,5 +283,6 @@ class Server:
                factor: tf.Tensor) -> None:
         self.optimizer.apply(gradients, step, factor)
         if self._first:
-            pieces = tf.split(statistics, [v.shape[0] for v in self._moving])
-            update_moving(self._moving, pieces, step + 1)
+            moving = self._network.moving
+            pieces = tf.split(statistics, [v.shape[0] for v in moving])
+            update_moving(moving, pieces, step + 1, self._network.momenta)

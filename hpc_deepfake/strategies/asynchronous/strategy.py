@@ -59,8 +59,7 @@ class Async(Sequential):
         self._link: Link | None = None
         self._idle_since = 0.0
         if comm.rank < self.layout.servers:
-            self._server = Server(self._talk, self._wire, settings, self.layout,
-                                  self.weights.moving)
+            self._server = Server(self._talk, self._wire, settings, self.layout, self.weights)
         else:
             self._link = Link(self._talk, self._wire, self.layout.servers, self._kernel,
                               self._rest[:self._wire.rest])
@@ -151,6 +150,10 @@ class Async(Sequential):
         wait(self._talk.Ibcast(self._kernel))
         wait(self._talk.Ibcast(self._rest))
         self._assign()
+        for variable in self.weights.fixed:
+            value = variable.numpy()
+            wait(self._talk.Ibcast(value))
+            variable.assign(value)
         if self._server is not None:
             values = self._kernel[self._wire.piece(self._talk.rank)], self._rest[:self._wire.rest]
             for variable, value in zip(self._server.weights, values, strict=False):
