@@ -6,7 +6,7 @@ from __future__ import annotations
 import keras
 from keras import layers
 
-from hpc_deepfake.network.zoo.layers import LAST, ConstrainedConv2D, Shape, own_type
+from hpc_deepfake.network.zoo.layers import LAST, ConstrainedConv2D, Shape
 
 
 def bayar(shape: Shape) -> keras.Model:
@@ -30,7 +30,7 @@ def bayar(shape: Shape) -> keras.Model:
                    pool(3, 2, padding="same", name=f"pool{number}", **LAST)]
     return keras.Sequential([
         keras.Input(shape, name="picture"),
-        ConstrainedConv2D(3, 5, dtype=own_type(), name="constrained"),
+        ConstrainedConv2D(3, 5, name="constrained"),
         *blocks,
         layers.Flatten(name="flatten", **LAST),
         layers.Dense(200, name="dense1", **tanh),

@@ -16,12 +16,6 @@ Shape = tuple[int, int, int]
 LAST = {"data_format": "channels_last"}  # whatever a program that uses this one has set
 
 
-def own_type() -> str:
-    """The type of the weights under Keras' global dtype policy. First layers compute in it:
-    residuals are small differences of large values, too small for bfloat16's 8 bits."""
-    return keras.config.dtype_policy().variable_dtype
-
-
 @keras.saving.register_keras_serializable(package="hpc_deepfake")
 class ConstrainedConv2D(keras.layers.Layer):
     """Convolution whose filters predict a pixel from its neighbours and return the error: in each
@@ -50,7 +44,7 @@ class ConstrainedConv2D(keras.layers.Layer):
         neighbours = np.ones((width, width, 1, 1))
         neighbours[width // 2, width // 2] = 0
         self.neighbours = neighbours
-        # autocast=False: in mixed precision the sum of 1 would hold to three digits only
+        # in mixed precision too: a sum of 1 to three digits would leave much of the picture
         self.kernel = self.add_weight(
             shape=(width, width, input_shape[-1], self.filters), initializer="glorot_uniform",
             name="kernel", autocast=False)
@@ -63,8 +57,11 @@ class ConstrainedConv2D(keras.layers.Layer):
         return (self.kernel + missing / (self.kernel_size**2 - 1)) * neighbours + (neighbours - 1)
 
     def call(self, inputs: KerasTensor) -> KerasTensor:
-        """Errors (n, height - kernel_size + 1, width - kernel_size + 1, filters)."""
-        return ops.conv(inputs, ops.cast(self.constrained(), inputs.dtype), padding="valid", **LAST)
+        """Errors (n, height - kernel_size + 1, width - kernel_size + 1, filters), computed in the
+        type of the weights: they are small differences of large values."""
+        kernel = self.constrained()
+        errors = ops.conv(ops.cast(inputs, kernel.dtype), kernel, padding="valid", **LAST)
+        return ops.cast(errors, self.compute_dtype)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """As ``call``."""

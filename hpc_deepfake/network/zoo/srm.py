@@ -7,16 +7,15 @@ import keras
 import numpy as np
 from keras import layers
 
-from hpc_deepfake.network.zoo.layers import LAST, Shape, own_type
+from hpc_deepfake.network.zoo.layers import LAST, Shape
 
 TRUNCATION = 2  # T of the paper, in steps of quantisation
-LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+GREY = (1, 2, 1)  # quarters of red, green, blue: JPEG 2000's luma (ISO/IEC 15444-1, RCT)
 _EAST, _NORTH_EAST = (0, 1), (-1, 1)  # (down, right)
 
 
 def filters() -> np.ndarray:
-    """The 30 linear filters, float64 (5, 5, 30), each divided by the absolute value of its centre
-    (the paper's quantisation step q = c).
+    """The 30 linear filters: whole numbers, float64 (5, 5, 30).
 
     Of each kind the filters of all directions: 8 of first, 4 of second and 8 of third order (the
     second order is the same both ways), SQUARE 3 × 3 with 4 EDGE 3 × 3, SQUARE 5 × 5 with 4 EDGE
@@ -34,18 +33,21 @@ def filters() -> np.ndarray:
     for square in (square3, square5):
         upper = np.where(np.arange(5)[:, None] <= 2, square, 0)
         found += [square, *_turns(upper, 4)]
-    return np.stack([each / abs(each[2, 2]) for each in found], -1)
+    return np.stack(found, -1)
 
 
 def srm(shape: Shape) -> keras.Model:
-    """A small CNN on truncated residuals of the picture's luma.
+    """A small CNN on truncated residuals of the picture's grey values.
 
-    The 30 filters are weights that are never trained. Decided here, as the paper has no network:
-    residuals aren't rounded, which would only matter to its co-occurrences; of a colour picture
-    those of the luma are taken, as its pictures are grey; four convolutions of 3 × 3 with
-    normalisation and average pooling, as is usual in steganalysis, and the mean over all places.
+    The 30 filters are weights that are never trained. A residual is divided by its filter's centre
+    (the paper's quantisation step q = c) and truncated at ±2 (its T). Decided here, as the paper
+    has no network: residuals aren't rounded, which only its co-occurrences need; grey values are
+    (R + 2 G + B) / 4, so that the filters are whole numbers, exact in bfloat16 too; four
+    convolutions with normalisation and average pooling, as is usual in steganalysis, and the mean
+    over all places.
     """
-    kernel = np.einsum("yxf,c->yxcf", filters(), LUMA) / TRUNCATION
+    kernel = np.einsum("yxf,c->yxcf", filters(), GREY)
+    steps = sum(GREY) * np.abs(filters()[2, 2]) * TRUNCATION
     blocks: list[keras.Layer] = []
     for number, channels in enumerate((16, 32, 64, 64), 1):
         blocks += [layers.Conv2D(channels, 3, padding="same", activation="relu",
@@ -53,10 +55,11 @@ def srm(shape: Shape) -> keras.Model:
                    layers.BatchNormalization(name=f"bn{number}"),
                    layers.AveragePooling2D(2, name=f"pool{number}", **LAST)]
     residuals = layers.Conv2D(kernel.shape[-1], 5, use_bias=False, trainable=False,
-                              dtype=own_type(), name="residuals", **LAST)
+                              name="residuals", **LAST)
     model = keras.Sequential([
         keras.Input(shape, name="picture"),
         residuals,
+        layers.Rescaling((1 / steps).tolist(), name="rescaling"),
         layers.Activation("hard_tanh", name="truncation"),  # at ±1, which is ±T
         *blocks,
         layers.GlobalAveragePooling2D(name="mean", **LAST),
@@ -67,8 +70,8 @@ def srm(shape: Shape) -> keras.Model:
 
 
 def _line(coefficients: list[int], step: tuple[int, int]) -> np.ndarray:
-    """(5, 5): coefficients in a row through the centre, which has the largest one that is the
-    second; ``step`` is the direction to the next."""
+    """(5, 5): the coefficients in a line, the first one of the largest in the centre; ``step``
+    leads from each to the next."""
     place = np.zeros((5, 5))
     start = max(range(len(coefficients)), key=lambda i: (abs(coefficients[i]), -i))
     for i, value in enumerate(coefficients):
