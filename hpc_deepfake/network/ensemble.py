@@ -1,0 +1,99 @@
+"""An ensemble: a folder of trained models, its members, whose calibrated probabilities are averaged
+(deep ensembles, Lakshminarayanan, Pritzel & Blundell 2017).
+
+``ensemble.json`` lists the members, which are run directories in the same folder. To everything
+that uses a trained model the folder is one: a Keras model, a card, and a list of pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hpc_deepfake.core import json_data
+from hpc_deepfake.core.errors import InputError, reason
+from hpc_deepfake.core.json_data import dictionary, items
+from hpc_deepfake.network.card import Card
+from hpc_deepfake.network.scoring import LEAST
+
+if TYPE_CHECKING:
+    import keras
+
+NAME = "ensemble.json"
+MOST = 1000  # members
+
+
+def members(path: Path) -> list[Path] | None:
+    """The run directories of an ensemble's members; None if there is no ensemble.
+
+    Args:
+        path: its folder, or ``ensemble.json`` in it.
+
+    Raises:
+        InputError: ``ensemble.json`` is damaged.
+    """
+    file = path / NAME if path.is_dir() else path
+    if file.name != NAME or not file.is_file():
+        return None
+    try:
+        names = items(dictionary(json_data.read(file)).get("members"))
+        if not 0 < len(names) <= MOST or not all(map(_is_name, names)):
+            raise ValueError("it doesn't list folders beside it")
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file}, the list of the ensemble's members, can't be read "
+                         f"({reason(error)}); start its training again with --resume") from None
+    return [file.parent / str(name) for name in names]
+
+
+def _is_name(name: object) -> bool:
+    """Whether it is the name of a folder, with no way to another place."""
+    return isinstance(name, str) and name not in ("", ".", "..") and "/" not in name \
+        and "\0" not in name
+
+
+def card(folder: Path, cards: Sequence[Card]) -> Card:
+    """The card of an ensemble from its members', with the default threshold; ``weights`` are the
+    members', in order.
+
+    Raises:
+        InputError: the members read different features, or were trained on different data.
+    """
+    first = cards[0]
+    for place, other in enumerate(cards[1:], 1):
+        if (other.feature, other.parameters) != (first.feature, first.parameters):
+            raise InputError(f"{folder}: member {place} reads {other.feature} "
+                             f"{other.parameters.as_dict()}, but the first one {first.feature} "
+                             f"{first.parameters.as_dict()}; an ensemble's members are trained on "
+                             "the same feature")
+        if (other.trained_on or {}).get("data") != (first.trained_on or {}).get("data"):
+            raise InputError(f"{folder}: member {place} was trained on other data than the first "
+                             "one, which would make neither's pictures the ensemble's; train them "
+                             "on one data file")
+    return replace(first, threshold=0.5, lower=None, threshold_chosen=None, temperature=1.0,
+                   validation=None, weights=tuple(
+                       digest for each in cards for digest in each.weights[:1]))
+
+
+def joined(models: Sequence[keras.Model], temperatures: Sequence[float]) -> keras.Model:
+    """One Keras model: the mean of the models' probabilities, each by its temperature, like
+    ``decision.calibrated``. Its layers ``member0``, … are the models, which are renamed."""
+    import keras
+    from keras import ops
+
+    picture = keras.Input(models[0].input_shape[1:], name="picture")
+    outputs = []
+    for number, (model, temperature) in enumerate(zip(models, temperatures, strict=True)):
+        model.name = f"member{number}"
+        output = model(picture)
+        if temperature != 1:
+            output = ops.softmax(ops.log(ops.maximum(output, LEAST)) / temperature)
+        outputs.append(output)
+    mean = keras.layers.Average(name="mean")(outputs) if len(outputs) > 1 else outputs[0]
+    return keras.Model(picture, mean, name="ensemble")
+
+
+def separate(network: keras.Model) -> list[keras.Model]:
+    """The members of a model from ``joined``; their own probabilities, not calibrated."""
+    return [layer for layer in network.layers if layer.name.startswith("member")]

@@ -1,0 +1,85 @@
+"""Layers whose weights training doesn't change (``--freeze``), with Keras' semantics: batch
+normalisation uses its moving statistics, and keeps them."""
+
+from __future__ import annotations
+
+import math
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, NamedTuple
+
+from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.text import plural
+from hpc_deepfake.network.layers import every, few, innermost
+
+if TYPE_CHECKING:
+    import keras
+
+_NAMED = 40  # layers in a message
+
+
+class Frozen(NamedTuple):
+    """What is frozen.
+
+    Attributes:
+        layers: names of the layers that are frozen so, in the model's order; of a model within
+            the model, those of its layers.
+        trained: number of parameters that are trained.
+        parameters: number of all that training changes without ``--freeze``.
+    """
+
+    layers: list[str]
+    trained: int
+    parameters: int
+
+    def __str__(self) -> str:
+        return (f"frozen: {plural(len(self.layers), 'layer')} ({few(self.layers)}); "
+                f"{self.trained:,} of {plural(self.parameters, 'parameter')} are trained")
+
+
+def canonical(patterns: str) -> str:
+    """The patterns of ``--freeze`` in the form in which they are recorded.
+
+    Raises:
+        ValueError: there is none, or one is empty.
+    """
+    parts = [part.strip() for part in patterns.split(",")]
+    if not all(parts):
+        raise ValueError("give shell patterns of layer names, like conv*,bn1")
+    return ",".join(dict.fromkeys(parts))
+
+
+def freeze(model: keras.Model, patterns: str) -> Frozen | None:
+    """Freeze the layers of a model whose names match; one that is a model itself with all its
+    layers.
+
+    Args:
+        model: is changed.
+        patterns: shell patterns of names of layers, separated by commas; empty: freeze nothing.
+
+    Returns:
+        What is frozen; None without patterns.
+
+    Raises:
+        InputError: a pattern matches no layer with weights, or nothing is left to train.
+    """
+    if not patterns:
+        return None
+    before = _parameters(model)
+    trained = [layer.name for layer in innermost(model) if layer.trainable_weights]
+    layers = [layer for layer in every(model) if layer.weights]
+    for pattern in patterns.split(","):
+        matching = [layer for layer in layers if fnmatchcase(layer.name, pattern)]
+        if not matching:
+            raise InputError(f"--freeze {pattern}: no layer with weights has such a name; the "
+                             f"network has {few([layer.name for layer in layers], _NAMED)}")
+        for layer in matching:
+            layer.trainable = False
+    if not model.trainable_weights:
+        raise InputError(f"--freeze {patterns}: it freezes all {len(trained):,} layers that could "
+                         f"be trained; leave some out, such as {trained[-1]}")
+    left = {layer.name for layer in innermost(model) if layer.trainable_weights}
+    return Frozen([name for name in trained if name not in left], _parameters(model), before)
+
+
+def _parameters(model: keras.Model) -> int:
+    return sum(math.prod(variable.shape) for variable in model.trainable_weights)
