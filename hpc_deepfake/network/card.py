@@ -43,6 +43,7 @@ class Card:
             with ``epoch`` and ``intervals`` (95%, by name of the figure). None: unknown.
         weights: ``model.digest`` of the model that it belongs to; of two of them while training
             replaces one by the next. Empty: unknown, as of earlier versions.
+        network: its name, as of ``registry.title``; None: ``table``, as in earlier versions.
     """
 
     feature: str
@@ -54,6 +55,7 @@ class Card:
     trained_on: dict[str, Any] | None = None
     validation: dict[str, Any] | None = None
     weights: tuple[str, ...] = ()
+    network: str | None = None
 
     @classmethod
     def of(cls, stored: object) -> Card:
@@ -73,7 +75,7 @@ class Card:
             raise ValueError(f"temperature {values['temperature']!r} is not above 0")
         return cls(feature, Parameters.of(values.get("parameters")), threshold, lower,
                    _chosen(values), temperature, _trained_on(values), _validation(values),
-                   tuple(map(str, items(values.get("weights")))))
+                   tuple(map(str, items(values.get("weights")))), _network(values))
 
     def as_dict(self) -> dict[str, Any]:
         """As stored: JSON."""
@@ -133,6 +135,13 @@ class Card:
                              if ends[0] < ends[1] else f"{ends[0]:.0f} pixels {word}")
         facts = [fact for fact in facts if fact]
         return " ".join(words) + (f" ({'; '.join(facts)})" if facts else "")
+
+
+def _network(values: dict[str, Any]) -> str | None:
+    name = values.get("network")
+    if name is not None and not isinstance(name, str):
+        raise ValueError(f"network {name!r} is not a name")
+    return name
 
 
 def _chosen(values: dict[str, Any]) -> dict[str, Any] | None:

@@ -140,7 +140,7 @@ def _sample(data: DataFile, roots: dict[str, Path], paths: list[bytes]) -> bool 
 
 
 def card(data: DataFile, validation: np.ndarray, probabilities: np.ndarray | None, epoch: int,
-         known: dict[str, Any] | None) -> Card:
+         known: dict[str, Any] | None, network: str | None = None) -> Card:
     """The card of the model of an epoch.
 
     Args:
@@ -149,8 +149,9 @@ def card(data: DataFile, validation: np.ndarray, probabilities: np.ndarray | Non
         probabilities: of tampered for these rows, by that model, float (n); None: unknown.
         epoch: its number, 0 if none was better than the others.
         known: ``trained_on``.
+        network: its name, as of ``registry.title``.
     """
-    made = Card(data.feature, data.header.parameters, trained_on=known)
+    made = Card(data.feature, data.header.parameters, trained_on=known, network=network)
     if probabilities is None:
         return made
     labels = data.labels[validation]
@@ -162,4 +163,4 @@ def card(data: DataFile, validation: np.ndarray, probabilities: np.ndarray | Non
                "intervals": {name: ends and list(ends) for name, ends in intervals.items()}}
     return Card(made.feature, made.parameters, made.threshold,
                 temperature=temperature.fit(probabilities, labels), trained_on=known,
-                validation=figures)
+                validation=figures, network=network)
