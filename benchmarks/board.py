@@ -32,7 +32,7 @@ def cost(times: int, work: Callable[[int], None]) -> float:
 
 def main(path: Path) -> None:
     device.start("cpu", threads=1)
-    from hpc_deepfake.network.optimizer import Schedule
+    from hpc_deepfake.network.schedule import Schedule
     from hpc_deepfake.train.tensorboard import Board
 
     data = open_data(path, "ela")

@@ -55,6 +55,10 @@ def choose(name: str, ranks: int, settings: Settings | None = None,
         refuse(f"does not support --scale-rate {settings.scale_rate}: each of its updates uses the "
                "batch of one worker, however many there are. Leave it out; --staleness-rate makes "
                "the learning rate follow the gradients' age")
+    if name == "async" and settings.optimizer == "lamb":
+        refuse("does not support --optimizer lamb, which needs the norm of each layer's weights: "
+               "its servers hold flat pieces of all layers and update them one after the other. "
+               "Use adamw, or another strategy")
     if name == "async" and ranks <= layout.servers:
         refuse(f"needs a rank for each server and at least one worker, {layout.servers + 1} in "
                f"total, not {ranks}: start it with mpirun -np {layout.servers + 1} or more, or use "

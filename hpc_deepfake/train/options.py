@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 
 from hpc_deepfake import strategies
@@ -15,7 +16,15 @@ from hpc_deepfake.core.options import (
     between,
     seed,
 )
-from hpc_deepfake.network.settings import CLASS_WEIGHTS, PRECISIONS, SCALINGS, Settings
+from hpc_deepfake.data import augment
+from hpc_deepfake.network.settings import (
+    CLASS_WEIGHTS,
+    OPTIMIZERS,
+    PRECISIONS,
+    RATE_SCHEDULES,
+    SCALINGS,
+    Settings,
+)
 from hpc_deepfake.strategies.layout import Layout
 from hpc_deepfake.strategies.mesh.schedule import SCHEDULES
 from hpc_deepfake.strategies.mesh.shards import BLOCKS, LAYOUTS
@@ -31,6 +40,7 @@ examples:
   mpirun -np 8 python -m hpc_deepfake.train --data casia2.h5 --run runs/first --resume
   mpirun -np 4 python -m hpc_deepfake.train --data casia2.h5 --feature raw --device gpu
   mpirun -np 8 python -m hpc_deepfake.train --data casia2.h5 --run runs/first --tensorboard
+  mpirun -np 8 python -m hpc_deepfake.train --data casia2.h5 --augment flip,rotate --patience 15
   mpirun -np 8 python -m hpc_deepfake.train --data /lustre/casia2.h5 --stage /tmp
   mpirun -np 2 python -m hpc_deepfake.train --config run.toml --epochs 5
   mpirun -np 9 python -m hpc_deepfake.train --data casia2.h5 --strategy async --servers 1
@@ -45,6 +55,7 @@ and write a checkpoint.
 exit codes: 0 done; 2 wrong usage or input; 3 diverged, needs other options; 75 stopped by a
 signal, continue with --resume; any other code: a fault"""
 
+_SCHEDULE = "1f1b"
 IN_RUN = Path()  # the value of --timeline and --tensorboard without a place
 
 
@@ -54,14 +65,31 @@ def check(options: Namespace, ranks: int) -> str:
     Raises:
         InputError: it can't train with these options on ``ranks`` ranks.
     """
-    return strategies.choose(options.strategy, ranks, Settings.of(options), Layout.of(options))
+    augment.check(options.augment, options.feature)
+    settings = Settings.of(options)
+    settings.check(options.epochs, options.patience)
+    return strategies.choose(options.strategy, ranks, settings, Layout.of(options))
+
+
+class _Training(Parser):
+    """The command line, on which one option may stand for others."""
+
+    def parse(self, argv: Sequence[str] | None = None) -> Namespace:
+        options = super().parse(argv)
+        if options.schedule in RATE_SCHEDULES:
+            if options.rate_schedule not in (options.schedule, self.get_default("rate_schedule")):
+                self.error(f"--schedule {options.schedule} and --rate-schedule "
+                           f"{options.rate_schedule} contradict each other: leave one of them out")
+            options.rate_schedule, options.schedule = options.schedule, _SCHEDULE
+        return options
 
 
 def parser() -> Parser:
     """The command line."""
-    cli = Parser(prog="python -m hpc_deepfake.train", description=_DESCRIPTION, epilog=_EXAMPLES)
+    cli = _Training(prog="python -m hpc_deepfake.train", description=_DESCRIPTION, epilog=_EXAMPLES)
     _add_files(cli)
     _add_training(cli)
+    _add_optimizer(cli)
     _add_parallelism(cli)
     _add_device(cli)
     _add_checkpoints(cli)
@@ -94,6 +122,10 @@ def _add_files(cli: Parser) -> None:
 
 def _add_training(cli: Parser) -> None:
     training = cli.add_argument_group("training")
+    training.add_argument("--network", default="table", metavar="NAME|FILE",
+                          help="the network: a name that hpc-deepfake networks lists, "
+                               "FILE.py:FUNCTION (a function that returns a Keras model), or "
+                               "FILE.keras")
     training.add_argument("--epochs", type=at_least(1), default=30, metavar="N",
                           help="maximum number of epochs")
     training.add_argument("--patience", type=at_least(0), default=5, metavar="N",
@@ -107,32 +139,67 @@ def _add_training(cli: Parser) -> None:
                           metavar="M",
                           help="micro-batches per optimizer step, whose gradients are added up; "
                                "with a pipeline, use several per stage")
-    training.add_argument("--optimizer", choices=("adam", "sgd"), default="adam",
-                          help="Adam, or plain gradient descent")
-    training.add_argument("--learning-rate", type=above(0, 10), default=1e-4, metavar="LR",
-                          help="step t, counted from 0, uses LR / (1 + DECAY·t)")
-    training.add_argument("--decay", type=between(0, 1), default=1e-6,
-                          help="decay of the learning rate per step")
-    training.add_argument("--scale-rate", choices=SCALINGS, default="none",
-                          help="multiply the learning rate by the number of ranks, or by its "
-                               "square root; not with async")
-    training.add_argument("--warmup-steps", type=at_least(0), default=0, metavar="N",
-                          help="raise the learning rate linearly over the first N steps, from "
-                               "LR where --scale-rate raises it, otherwise from LR / N")
-    training.add_argument("--clip-norm", type=between(0, 1e9), default=0.0, metavar="X",
-                          help="scale gradients down to a global norm of at most X; 0: don't")
-    training.add_argument("--dropout", type=between(0, 0.99), default=0.5, metavar="P",
-                          help="dropout rate before the last layer")
+    training.add_argument("--dropout", type=between(0, 0.99), metavar="P",
+                          help="rate of the network's dropout layers; 0: none (default: as the "
+                               "network has them; table: 0.5)")
     training.add_argument("--label-smoothing", type=between(0, 0.99), default=0.0, metavar="A",
                           help="share of each row's target that is spread evenly over the classes")
     training.add_argument("--class-weight", choices=CLASS_WEIGHTS, default="none",
                           help="balanced: rows count by the inverse of the number of training rows "
                                "of their class")
+    training.add_argument("--ema", type=between(0, 0.999999), default=0.0, metavar="D",
+                          help="evaluate and keep weights averaged over the steps, in which each "
+                               "step counts D times the next one, such as 0.99; 0: the weights as "
+                               "they are")
     training.add_argument("--sync-bn", action="store_true",
                           help="batch normalisation over the micro-batch of all ranks instead of "
                                "each rank's own")
+    training.add_argument("--augment", type=augment.canonical, default=augment.NONE,
+                          metavar="CHANGES",
+                          help="change training rows at random, differently in each epoch: "
+                               f"{', '.join(augment.OPERATIONS)}, separated by commas and each "
+                               "with =PARAMETER if need be, such as flip,shift=4")
     training.add_argument("--seed", type=seed(), default=0, metavar="N",
-                          help="seed of initial weights, order of rows, and dropout")
+                          help="seed of initial weights, order of rows, dropout, and augmentation")
+
+
+def _add_optimizer(cli: Parser) -> None:
+    optimizer = cli.add_argument_group("optimizer and learning rate")
+    optimizer.add_argument("--optimizer", choices=OPTIMIZERS, default="adam",
+                           help="Adam; Adam with decoupled weight decay; gradient descent, with "
+                                "--momentum or plain; LAMB, for large batches, not with async")
+    optimizer.add_argument("--momentum", type=between(0, 0.9999), default=0.0, metavar="M",
+                           help="momentum of sgd; 0: plain gradient descent")
+    optimizer.add_argument("--nesterov", action="store_true",
+                           help="Nesterov's form of --momentum")
+    optimizer.add_argument("--weight-decay", type=between(0, 1), metavar="W",
+                           help="in each step kernels, but not biases and normalisations, lose W "
+                                "times the learning rate of their value (default: adamw and lamb "
+                                "0.01, others 0)")
+    optimizer.add_argument("--learning-rate", type=above(0, 10), default=1e-4, metavar="LR",
+                           help="initial learning rate, or maximum with --warmup-steps")
+    optimizer.add_argument("--rate-schedule", choices=RATE_SCHEDULES, default="inverse-time",
+                           help="inverse-time: step t, counted from 0, uses LR / (1 + DECAY·t); "
+                                "cosine: LR falls to 0 over --rate-epochs along half a cosine; "
+                                "step: LR times --rate-factor every --rate-epochs; plateau: LR "
+                                "times --rate-factor after --rate-epochs without improvement of "
+                                "--monitor")
+    optimizer.add_argument("--rate-epochs", type=at_least(1), metavar="N",
+                           help="of --rate-schedule (default: cosine: --epochs, step: 10, plateau: "
+                                "2)")
+    optimizer.add_argument("--rate-factor", type=between(0, 1), default=0.1, metavar="F",
+                           help="of --rate-schedule step and plateau")
+    optimizer.add_argument("--decay", type=between(0, 1), default=1e-6,
+                           help="decay of the learning rate per step, of --rate-schedule "
+                                "inverse-time")
+    optimizer.add_argument("--scale-rate", choices=SCALINGS, default="none",
+                           help="multiply the learning rate by the number of ranks, or by its "
+                                "square root; not with async")
+    optimizer.add_argument("--warmup-steps", type=at_least(0), default=0, metavar="N",
+                           help="raise the learning rate linearly over the first N steps, from "
+                                "LR where --scale-rate raises it, otherwise from LR / N")
+    optimizer.add_argument("--clip-norm", type=between(0, 1e9), default=0.0, metavar="X",
+                           help="scale gradients down to a global norm of at most X; 0: don't")
 
 
 def _add_parallelism(cli: Parser) -> None:
@@ -176,9 +243,11 @@ def _add_parallelism(cli: Parser) -> None:
         help="mesh: first block of each stage after the first, separated by commas, out of "
              f"{', '.join(BLOCKS[1:])} (default: stages of about equal cost)")
     parallelism.add_argument(
-        "--schedule", choices=tuple(SCHEDULES), default="1f1b",
+        "--schedule", choices=(*SCHEDULES, *RATE_SCHEDULES), default=_SCHEDULE,
+        metavar="|".join(SCHEDULES),
         help="mesh: order of the micro-batches in the pipeline; gpipe keeps the activations of "
-             "all of them, 1f1b of at most as many as there are stages")
+             "all of them, 1f1b of at most as many as there are stages (a value of "
+             "--rate-schedule is taken for that option)")
     parallelism.add_argument(
         "--tensor-layout", choices=LAYOUTS, default="row",
         help="mesh: how tensor=T cuts the kernel of the large dense layer")

@@ -18,7 +18,6 @@ from hpc_deepfake.train import checkpoint
 if TYPE_CHECKING:
     import keras
 
-_COPIES = {"adam": 2, "sgd": 0}  # of the trained weights, in an optimizer's state
 _RECORDS = 8 << 20  # bytes for everything else: metrics, predictions, report
 
 
@@ -29,7 +28,7 @@ def needed(model: keras.Model | None, settings: Settings, keep: int) -> tuple[in
         sum(math.prod(variable.shape) * np.dtype(variable.dtype).itemsize
             for variable in variables)
         for variables in ((model.weights, model.trainable_weights) if model else ((), ())))
-    one = 2 * weights + _COPIES[settings.optimizer] * trained  # the current and the best weights
+    one = 2 * weights + settings.copies * trained  # the current and the best weights
     return one, (keep + 1) * one + 2 * weights + _RECORDS
 
 

@@ -21,7 +21,7 @@ from preprocessing.catalogue import LABELS
 
 if TYPE_CHECKING:
     from hpc_deepfake.data.rows import DataFile
-    from hpc_deepfake.network.optimizer import Schedule
+    from hpc_deepfake.network.schedule import Schedule
     from hpc_deepfake.strategies.base import Done
     from hpc_deepfake.train.loop import State
 

@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from hpc_deepfake.network.optimizer import OPTIMIZERS, SGD, Adam, Schedule
+from hpc_deepfake.network.optimizer import (
+    LAMB,
+    OPTIMIZERS,
+    SGD,
+    Adam,
+    Extras,
+    decay_mask,
+    optimizer_of,
+)
+from hpc_deepfake.network.schedule import Schedule
 from hpc_deepfake.network.settings import Settings
 
 
@@ -42,10 +51,11 @@ def start(kind: str) -> list[np.ndarray]:
     return [random.normal(size=shape).astype(kind) for shape in ((3, 4), (5,))]
 
 
-def run(optimizer: type, schedule: Schedule, kind: str, steps: int) -> list[list[np.ndarray]]:
+def run(optimizer: type, schedule: Schedule, kind: str, steps: int,
+        extras: Extras | None = None) -> list[list[np.ndarray]]:
     """The variables after each step."""
     variables = [tf.Variable(value) for value in start(kind)]
-    instance, after = optimizer(variables, schedule), []
+    instance, after = optimizer(variables, schedule, extras), []
     for step, pair in enumerate(gradients(steps, kind)):
         instance.apply([tf.constant(value) for value in pair], tf.constant(step, tf.int64))
         after.append([v.numpy() for v in variables])
@@ -54,7 +64,10 @@ def run(optimizer: type, schedule: Schedule, kind: str, steps: int) -> list[list
 
 def run_keras(optimizer: keras.optimizers.Optimizer, kind: str,
               steps: int) -> list[list[np.ndarray]]:
-    variables = [keras.Variable(value, dtype=kind) for value in start(kind)]
+    variables = [keras.Variable(value, dtype=kind, name=name)
+                 for value, name in zip(start(kind), ("kernel", "bias"), strict=True)]
+    if optimizer.weight_decay:
+        optimizer.exclude_from_weight_decay(var_names=["bias"])
     after = []
     for pair in gradients(steps, kind):
         optimizer.apply([tf.constant(value) for value in pair], variables)
@@ -84,6 +97,130 @@ def test_steps_are_those_of_keras(kind, name, decay, warmup):
             assert value.dtype == kind
             np.testing.assert_allclose(value, expected, rtol=tolerance, atol=tolerance)
     assert not np.allclose(actual[0][0], actual[-1][0], atol=1e-3)
+
+
+@pytest.mark.parametrize(("name", "extras", "reference"), [
+    ("sgd", Extras(momentum=0.875), {"momentum": 0.875}),
+    ("sgd", Extras(momentum=0.75, nesterov=True), {"momentum": 0.75, "nesterov": True}),
+    ("sgd", Extras(momentum=0.5, weight_decay=0.125), {"momentum": 0.5, "weight_decay": 0.125}),
+    ("adamw", Extras(weight_decay=0.1), {"weight_decay": 0.1}),
+    ("lamb", Extras(), {})], ids=["momentum", "nesterov", "sgdw", "adamw", "lamb"])
+def test_steps_with_momentum_decay_and_layerwise_rates_are_those_of_keras(kind, name, extras,
+                                                                          reference):
+    """Every variable after each of 30 steps; the bias does not decay."""
+    keras_class = {"sgd": keras.optimizers.SGD, "adamw": keras.optimizers.AdamW,
+                   "lamb": keras.optimizers.Lamb}[name]
+    actual = run(OPTIMIZERS[name], Schedule(0.02, 0.05), kind, 30, extras)
+    expected_steps = run_keras(keras_class(KerasSchedule(0.02, 0.05, 0), **reference), kind, 30)
+    # Keras rounds its constants to float32: those of SGD are exact in it
+    tolerance = {"float32": 2e-5, "float64": 1e-12 if name == "sgd" else 1e-6}[kind]
+    for step, keras_step in zip(actual, expected_steps, strict=True):
+        for value, expected in zip(step, keras_step, strict=True):
+            np.testing.assert_allclose(value, expected, rtol=tolerance, atol=tolerance)
+    plain = run(OPTIMIZERS[name], Schedule(0.02, 0.05), kind, 30)
+    assert name == "lamb" or not np.allclose(actual[-1][0], plain[-1][0], atol=1e-3)
+
+
+def lamb_by_hand(values: list[np.ndarray], pairs: list[list[np.ndarray]],
+                 decay: float) -> list[np.ndarray]:
+    """You et al. 2020, algorithm 2, with a rate of 0.01 and decay of the first variable only."""
+    values, state = list(values), [[0.0, 0.0] for _ in values]
+    for step, pair in enumerate(pairs, 1):
+        for place, gradient in enumerate(pair):
+            first, second = state[place]
+            first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
+            state[place] = [first, second]
+            update = first / (1 - 0.9**step) / (np.sqrt(second / (1 - 0.999**step)) + 1e-7)
+            update = update + decay * values[place] * (place == 0)
+            ratio = np.linalg.norm(values[place]) / np.linalg.norm(update)
+            values[place] = values[place] - 0.01 * ratio * update
+    return values
+
+
+def test_lamb_by_hand():
+    """With the decay inside the step, which Keras puts outside, in float64, to 1e-12."""
+    actual = run(LAMB, Schedule(0.01), "float64", 12, Extras(weight_decay=0.3))[-1]
+    for value, expected in zip(
+            actual, lamb_by_hand(start("float64"), gradients(12, "float64"), 0.3), strict=True):
+        np.testing.assert_allclose(value, expected, rtol=1e-12)
+
+
+def test_lamb_of_shards_has_the_norms_of_whole_variables():
+    """Two ranks with a part of the first variable each and the second whole: their squares of the
+    first add up, and with those of the whole each makes its part of the step."""
+    def steps(part: slice, whole) -> list[np.ndarray]:
+        first, second = start("float64")
+        variables = [tf.Variable(first[:, part]), tf.Variable(second)]
+        lamb = LAMB(variables, Schedule(0.01), Extras(weight_decay=0.3, whole=whole))
+        for step, (first, second) in enumerate(gradients(4, "float64")):
+            lamb.apply([tf.constant(first[:, part]), tf.constant(second)],
+                       tf.constant(step, tf.int64))
+        return [variable.numpy() for variable in variables]
+
+    parts, recorded, held = (slice(4), slice(3), slice(3, 4)), [], {}
+
+    def record(squares: tf.Tensor) -> tf.Tensor:
+        recorded.append(squares.numpy())
+        return squares
+
+    values = [steps(parts[0], record)]
+    for part in parts[1:]:
+        given, held[part.start] = iter(recorded), []
+        values.append(steps(part, lambda own, given=given, kept=held[part.start]: (
+            kept.append(own.numpy()), tf.constant(next(given)))[1]))
+    for whole, one, other in zip(recorded, *held.values(), strict=True):
+        np.testing.assert_allclose(one + other, whole * [1, 2], rtol=1e-12)
+    np.testing.assert_allclose(np.hstack([values[1][0], values[2][0]]), values[0][0], rtol=1e-14)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_flat_pieces_decay_as_their_variables(name):
+    """As a parameter server holds them: both variables in one, with a mask."""
+    settings = Settings(optimizer=name, weight_decay=0.2, learning_rate=0.1,
+                        momentum=0.9 if name == "sgd" else 0.0)
+    whole = [tf.Variable(value) for value in start("float64")]
+    piece = tf.Variable(np.concatenate([value.ravel() for value in start("float64")]))
+    both = (optimizer_of(settings, whole, 1),
+            optimizer_of(settings, [piece], 1, [decay_mask(whole)]))
+    for step, pair in enumerate(gradients(5, "float64")):
+        flat = [np.concatenate([value.ravel() for value in pair])]
+        for optimizer, given in zip(both, (pair, flat), strict=True):
+            optimizer.apply([tf.constant(value) for value in given], tf.constant(step, tf.int64))
+    np.testing.assert_allclose(piece, np.concatenate([value.numpy().ravel() for value in whole]),
+                               rtol=1e-14)
+
+
+def test_averaged_weights():
+    """Those of each step, weighted, and not the initial ones; ``swap`` and back changes nothing."""
+    variables = [tf.Variable(value) for value in start("float64")]
+    optimizer = Adam(variables, Schedule(0.1), Extras(ema=0.5))
+    expected, values = 0.0, []
+    for step, pair in enumerate(gradients(12, "float64")):
+        optimizer.apply([tf.constant(value) for value in pair], tf.constant(step, tf.int64))
+        values.append(variables[0].numpy())
+        keep = min(0.5, step / (step + 9))
+        expected = keep * expected + (1 - keep) * values[-1]
+    assert len(optimizer.slots) == 6
+    np.testing.assert_allclose(optimizer.slots[4], expected, rtol=1e-12)
+    plain = run(Adam, Schedule(0.1), "float64", 12)
+    assert np.array_equal(values[-1], plain[-1][0])
+    before = [v.numpy() for v in (*variables, *optimizer.slots)]
+    optimizer.swap()
+    np.testing.assert_array_equal(variables[0], before[2 + 4])
+    np.testing.assert_array_equal(optimizer.slots[4], before[0])
+    optimizer.swap()
+    for variable, value in zip((*variables, *optimizer.slots), before, strict=True):
+        np.testing.assert_array_equal(variable, value)
+
+
+@pytest.mark.parametrize(("settings", "copies"), [
+    ({}, 2), ({"optimizer": "sgd"}, 0), ({"optimizer": "sgd", "momentum": 0.9, "ema": 0.9}, 2),
+    ({"optimizer": "lamb", "ema": 0.9}, 3)])
+def test_settings_know_the_size_of_the_state(settings, copies):
+    """As the disk must have room for it, and strategies cut it."""
+    variables = [tf.Variable(value) for value in start("float32")]
+    made = Settings(**settings)
+    assert len(optimizer_of(made, variables, 1).slots) == made.copies * 2 == copies * 2
 
 
 def test_adam_by_hand():

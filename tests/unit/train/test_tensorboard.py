@@ -24,7 +24,7 @@ TRAIN = {"step/loss", "step/accuracy", "step/learning_rate"}
 
 def board(folder: Path, state: State | None = None) -> Board:
     """A board of 12 validation rows, whose pictures have the brightness of their row."""
-    from hpc_deepfake.network.optimizer import Schedule
+    from hpc_deepfake.network.schedule import Schedule
 
     pictures = np.broadcast_to(np.arange(12, dtype=np.uint8)[:, None, None, None] * 20,
                                (12, 128, 128, 3))
@@ -191,7 +191,7 @@ def test_curves_of_another_run_are_not_continued(tmp_path: Path) -> None:
 def test_learning_rate_shown_is_that_of_the_optimizer(scale: float | None, warmup: int) -> None:
     import tensorflow as tf
 
-    from hpc_deepfake.network.optimizer import Schedule
+    from hpc_deepfake.network.schedule import Schedule
 
     schedule = Schedule(1e-3, 0.01, scale, warmup)
     for step in (0, 1, 4, 5, 100):

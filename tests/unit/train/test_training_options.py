@@ -8,8 +8,8 @@ from dataclasses import fields
 import pytest
 
 from hpc_deepfake.core.errors import InputError
-from hpc_deepfake.network.settings import Settings
-from hpc_deepfake.train.__main__ import parser
+from hpc_deepfake.network.settings import OPTIMIZERS, RATE_SCHEDULES, Settings
+from hpc_deepfake.train.options import check, parser
 
 
 def test_every_setting_is_an_option_with_the_same_default():
@@ -23,7 +23,9 @@ def test_settings_from_a_file_and_the_command_line(tmp_path):
               "learning_rate": 0.5, "decay": 0.25, "scale_rate": "sqrt", "warmup_steps": 9,
               "clip_norm": 2.5, "dropout": 0.1, "sync_bn": True, "precision": "bfloat16",
               "compression": "fp16", "monitor": "val_auc", "seed": 11, "rows": 5,
-              "label_smoothing": 0.25, "class_weight": "balanced"}
+              "label_smoothing": 0.25, "class_weight": "balanced", "ema": 0.5, "momentum": 0.9,
+              "nesterov": True, "weight_decay": 0.125, "rate_schedule": "step", "rate_epochs": 3,
+              "rate_factor": 0.5, "network": "meso4", "augment": "flip"}
     assert set(values) == {field.name for field in fields(Settings)}
     file = tmp_path / "run.toml"
     file.write_text("".join(f"{name.replace('_', '-')} = {json.dumps(value)}\n"
@@ -43,7 +45,7 @@ def test_micro_batches_is_an_alias_of_accumulate(tmp_path):
 
 
 @pytest.mark.parametrize(("line", "message"), [
-    ("epoch = 3", "unknown option 'epoch'; valid options: accumulate, allreduce, batch-size"),
+    ("epoch = 3", "unknown option 'epoch'; valid options: accumulate, allreduce, augment"),
     ("epochs = 0", "epochs: must be at least 1, not 0"),
     ("epochs = 1.5", "epochs"),
     ("epochs = '3'", "epochs must be a number"),
@@ -104,6 +106,58 @@ def test_options_that_a_strategy_would_ignore_are_refused(name, ranks, settings,
     with pytest.raises(InputError, match=message) as error:
         choose(name, ranks, Settings(**settings), Layout(servers=servers))
     assert error.value.everywhere
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    ("--momentum 0.9", "--momentum 0.9: adam has its own.*--optimizer sgd"),
+    ("--optimizer sgd --nesterov", "--nesterov is a form of momentum"),
+    ("--weight-decay 0.1", "--optimizer adamw"),
+    ("--rate-schedule cosine --decay 0.1", "--decay 0.1 is for --rate-schedule inverse-time"),
+    ("--rate-epochs 3", "needs --rate-schedule cosine, step or plateau"),
+    ("--schedule cosine --rate-factor 0.5", "is for --rate-schedule step and plateau"),
+    ("--rate-schedule cosine --rate-epochs 8 --epochs 9", "train for at most 8 epochs"),
+    ("--rate-schedule plateau --rate-epochs 5", "--patience 5 has ended the training")])
+def test_options_of_the_optimizer_without_effect_are_refused(arguments, message):
+    """On all ranks alike, before anything starts; with what they need they are accepted."""
+    with pytest.raises(InputError, match=message) as error:
+        check(parser().parse(arguments.split()), 1)
+    assert error.value.everywhere
+    for accepted in ("--optimizer sgd --momentum 0.9 --nesterov --weight-decay 0.1",
+                     "--optimizer adam --weight-decay 0 --rate-schedule plateau --patience 0",
+                     "--rate-schedule cosine --epochs 9 --momentum 0"):
+        assert check(parser().parse(accepted.split()), 1) == "sequential"
+
+
+def test_lamb_is_refused_where_there_are_no_layers():
+    from hpc_deepfake.strategies import choose
+
+    with pytest.raises(InputError, match=r"norm of each layer.*Use adamw"):
+        choose("async", 3, Settings(optimizer="lamb"))
+    assert choose("sync", 3, Settings(optimizer="lamb")) == "sync"
+
+
+def test_what_the_optimizer_and_its_rate_do_without_a_value():
+    """The course of a cosine is that of all epochs, and a resumed run must have the same."""
+    def of(arguments: str) -> Settings:
+        return Settings.of(parser().parse(arguments.split()))
+
+    assert [of(f"--optimizer {name}").decay_of_weights for name in OPTIMIZERS] == [0, .01, 0, .01]
+    assert of("--optimizer adamw --weight-decay 0").decay_of_weights == 0
+    assert [of(f"--rate-schedule {name} --epochs 7").epochs_of_rate
+            for name in RATE_SCHEDULES] == [0, 7, 10, 2]
+    assert of("--schedule cosine --epochs 7") == of("--rate-schedule cosine --epochs 7") \
+        != of("--rate-schedule cosine --epochs 8")
+
+
+def test_a_rate_schedule_by_the_name_of_the_schedule_of_a_mesh(capsys):
+    """``--schedule`` takes the values of both; that of the mesh keeps its default."""
+    options = parser().parse(["--schedule", "step"])
+    assert (options.rate_schedule, options.schedule) == ("step", "1f1b")
+    options = parser().parse(["--schedule", "gpipe", "--rate-schedule", "cosine"])
+    assert (options.rate_schedule, options.schedule) == ("cosine", "gpipe")
+    with pytest.raises(SystemExit):
+        parser().parse(["--schedule", "step", "--rate-schedule", "cosine"])
+    assert "contradict each other" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("name", "ranks", "layout", "message"), [

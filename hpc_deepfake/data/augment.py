@@ -1,0 +1,289 @@
+"""Random changes of training rows (augmentation), each a function of seed, epoch and row alone.
+
+So the same rows come out at any number of ranks, with any batch size, and after a resume. The
+changes work on rows as they lie in the data file, in the thread that loads them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable
+from functools import cache
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import cv2
+import numpy as np
+
+from hpc_deepfake.core.errors import InputError
+from preprocessing.ela import recompress
+
+if TYPE_CHECKING:
+    from hpc_deepfake.data.rows import DataFile
+
+_GOLDEN = 0x9E3779B97F4A7C15  # 2**64 over the golden ratio
+_LARGEST_SHIFT = 32  # pixels: half of the smallest rows
+_LARGEST_ANGLE = 45  # degrees
+
+
+class Draws:
+    """Random numbers for n rows: functions of seed, epoch, row and purpose.
+
+    A counter mixed by the finaliser of SplitMix64 (Steele, Lea & Flood 2014), so that no state
+    must be kept, and none is shared by rows.
+    """
+
+    def __init__(self, seed: int, epoch: int, rows: np.ndarray) -> None:
+        """
+        Args:
+            seed: of the run, from 0.
+            epoch: from 1.
+            rows: int64 (n), numbers in the data file.
+        """
+        key = np.zeros(len(rows), np.uint64)
+        for part in (seed, epoch, rows):
+            key = _mixed(key + np.asarray(part).astype(np.uint64))
+        self._key = key
+
+    def words(self, purpose: str) -> np.ndarray:
+        """uint64 (n), uniform; independent of those of another ``purpose``."""
+        number = np.uint64(int.from_bytes(purpose.encode()[:8], "little"))
+        return _mixed(_mixed(self._key + number))
+
+    def uniform(self, purpose: str) -> np.ndarray:
+        """float64 (n), uniform in [0, 1)."""
+        return (self.words(purpose) >> np.uint64(11)) * 2.0**-53
+
+    def whole(self, purpose: str, low: int, high: int) -> np.ndarray:
+        """int64 (n), uniform from ``low`` to ``high``, both included."""
+        return low + (self.uniform(purpose) * (high - low + 1)).astype(np.int64)
+
+    def half(self, purpose: str) -> np.ndarray:
+        """Numbers of the places of about half of the rows."""
+        return np.flatnonzero(self.words(purpose) >> np.uint64(63))
+
+
+def _mixed(words: np.ndarray) -> np.ndarray:
+    words = words + np.uint64(_GOLDEN)
+    words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return words ^ (words >> np.uint64(31))
+
+
+def _flip(pictures: np.ndarray, draws: Draws, ways: str) -> None:
+    for place in draws.half("flip"):
+        pictures[place] = cv2.flip(pictures[place], 1)
+    if ways == "both":
+        for place in draws.half("updown"):
+            pictures[place] = cv2.flip(pictures[place], 0)
+
+
+def _rotate(pictures: np.ndarray, draws: Draws, angle: float) -> None:
+    if not angle:  # quarter turns, which move pixels and change none
+        for picture, turns in zip(pictures, draws.whole("rotate", 0, 3).tolist(), strict=True):
+            if turns:
+                picture[:] = cv2.rotate(picture, turns - 1)
+        return
+    middle = (pictures.shape[1] - 1) / 2
+    for picture, share in zip(pictures, draws.uniform("rotate").tolist(), strict=True):
+        turn = cv2.getRotationMatrix2D((middle, middle), (2 * share - 1) * angle, 1.0)
+        picture[:] = cv2.warpAffine(picture, turn, picture.shape[:2], flags=cv2.INTER_LINEAR,
+                                    borderMode=cv2.BORDER_REFLECT_101)
+
+
+def _shift(pictures: np.ndarray, draws: Draws, pixels: int) -> None:
+    size = pictures.shape[1]
+    for picture, down, across in zip(pictures, draws.whole("down", 0, 2 * pixels).tolist(),
+                                     draws.whole("across", 0, 2 * pixels).tolist(), strict=True):
+        wide = cv2.copyMakeBorder(picture, *[pixels] * 4, cv2.BORDER_REFLECT_101)
+        picture[:] = wide[down:down + size, across:across + size]
+
+
+def _jpeg(pictures: np.ndarray, draws: Draws, qualities: tuple[int, int]) -> None:
+    quality = draws.whole("quality", *qualities)
+    for place in draws.half("jpeg"):
+        bgr = cv2.cvtColor(pictures[place], cv2.COLOR_RGB2BGR)
+        pictures[place] = recompress(bgr, int(quality[place]))[..., ::-1]
+
+
+def _noise(pictures: np.ndarray, draws: Draws, deviation: float) -> None:
+    levels, words = _gaussian(deviation), draws.words("levels")
+    for place in draws.half("noise"):
+        picture = pictures[place]
+        raw = np.random.SFC64(int(words[place])).random_raw(-(-picture.size // 4))
+        # the same on processors of either byte order
+        numbers = raw.astype("<u8", copy=False).view("<u2")[:picture.size]
+        pictures[place] = cv2.add(picture, levels[numbers].reshape(picture.shape),
+                                  dtype=cv2.CV_8U)
+
+
+@cache
+def _gaussian(deviation: float) -> np.ndarray:
+    """int16 (65536): quantiles of the normal distribution, rounded to whole levels."""
+    quantile = NormalDist(0.0, deviation).inv_cdf
+    return np.rint([quantile((number + 0.5) / 65536) for number in range(65536)]).astype(np.int16)
+
+
+class _Operation(NamedTuple):
+    """An operation: how its parameter is read, and what it does.
+
+    Attributes:
+        default: its parameter as text, if none is given; empty: none is needed.
+        read: the parameter of a text; raises ValueError with what is possible.
+        change: changes pictures, uint8 (n, S, S, 3), in place.
+    """
+
+    default: str
+    read: Callable[[str], Any]
+    change: Callable[[np.ndarray, Draws, Any], None] | None
+
+
+def _number(low: float, high: float, what: str) -> Callable[[str], float]:
+    """Reads a number from ``low`` to ``high``."""
+    def read(text: str) -> float:
+        value = _float(text)
+        if not low <= value <= high:
+            raise ValueError(f"needs {what} from {low:g} to {high:g}")
+        return value
+
+    return read
+
+
+def _float(text: str) -> float:
+    """The number of a text; NaN if it is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def _ways(text: str) -> str:
+    if text not in ("", "both"):
+        raise ValueError("has no parameter (left and right are exchanged), or both (top and "
+                         "bottom too)")
+    return text
+
+
+def _angle(text: str) -> float:
+    return _number(0.1, _LARGEST_ANGLE, "no parameter (quarter turns), or degrees")(text) \
+        if text else 0.0
+
+
+def _pixels(text: str) -> int:
+    if not (text.isdecimal() and 1 <= int(text) <= _LARGEST_SHIFT):
+        raise ValueError(f"needs whole pixels from 1 to {_LARGEST_SHIFT}")
+    return int(text)
+
+
+def _qualities(text: str) -> tuple[int, int]:
+    low, dash, high = text.partition("-")
+    if not all(part.isdecimal() and 1 <= int(part) <= 100 for part in (low, high or low)) \
+            or bool(dash) != bool(high) or int(low) > int(high or low):
+        raise ValueError("needs JPEG qualities LOW-HIGH from 1 to 100")
+    return int(low), int(high or low)
+
+
+NONE = "none"
+_MIXUP = "mixup"
+_OPERATIONS = {  # in the order in which they are done
+    "flip": _Operation("", _ways, _flip),
+    "rotate": _Operation("", _angle, _rotate),
+    "shift": _Operation("8", _pixels, _shift),
+    "jpeg": _Operation("70-95", _qualities, _jpeg),
+    "noise": _Operation("3", _number(0.1, 64, "a standard deviation in levels"), _noise),
+    _MIXUP: _Operation("0.2", _number(0.01, 10, "the parameter of a beta distribution"), None),
+}
+OPERATIONS = tuple(_OPERATIONS)
+
+
+def canonical(text: str) -> str:
+    """Argument type: operations separated by commas, each ``NAME`` or ``NAME=PARAMETER``, as one
+    text in a fixed order with all parameters; ``none``, or nothing: none.
+
+    Raises:
+        argparse.ArgumentTypeError: an unknown operation, one given twice, or an impossible
+            parameter.
+    """
+    parameters: dict[str, str] = {}
+    for word in _words(text):
+        name, equals, parameter = word.partition("=")
+        operation = _OPERATIONS.get(name)
+        if operation is None:
+            raise argparse.ArgumentTypeError(f"'{name}' is no augmentation; possible are "
+                                             f"{', '.join(OPERATIONS)}, separated by commas")
+        if name in parameters:
+            raise argparse.ArgumentTypeError(f"{name} is given twice; give it once")
+        try:
+            if equals and not parameter:
+                raise ValueError(f"has no parameter after '='; e.g. {name}={operation.default}"
+                                 if operation.default else "has no parameter after '='")
+            parameters[name] = parameter or operation.default
+            operation.read(parameters[name])
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"{word}: {name} {error}") from None
+    return ",".join(name + f"={parameters[name]}" * bool(parameters[name])
+                    for name in _OPERATIONS if name in parameters) or NONE
+
+
+def _words(text: str) -> list[str]:
+    words = [word.strip() for word in text.split(",")]
+    return [] if words in ([""], [NONE]) else words
+
+
+def check(text: str, feature: str) -> None:
+    """Raise InputError, on all ranks alike, if an operation makes no sense for a feature."""
+    if feature != "raw" and any(word.startswith("jpeg") for word in _words(text)):
+        raise InputError(
+            f"--augment jpeg: rows of {feature} are no pictures that could be saved as JPEG, but "
+            "computed from such. Use --feature raw, or have pictures saved again before their "
+            "features are computed: preprocessing --reencode 90", everywhere=True)
+
+
+class Augmentation:
+    """The augmentation of a run."""
+
+    def __init__(self, text: str, seed: int, rows: np.ndarray) -> None:
+        """
+        Args:
+            text: as ``canonical`` returns it.
+            seed: of the run.
+            rows: the training rows, int64, out of which mixup takes partners.
+        """
+        self._seed, self._rows = seed, rows
+        words = [word.partition("=") for word in _words(text)]
+        self._parameters = {name: _OPERATIONS[name].read(value) for name, _, value in words}
+
+    def batch(self, data: DataFile, rows: np.ndarray,
+              epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """The rows as they are in an epoch.
+
+        Returns:
+            uint8 (n, S, S, 3), and labels: uint8 (n), with mixup float32 (n), the share of
+            "tampered".
+
+        Raises:
+            InputError: the file can't be read any more.
+        """
+        pictures, labels = self._changed(data, rows, epoch)
+        if _MIXUP not in self._parameters:
+            return pictures, labels
+        alpha, draws = self._parameters[_MIXUP], Draws(self._seed, epoch, rows)
+        partners = self._rows[draws.whole("partner", 0, len(self._rows) - 1)]
+        others, their_labels = self._changed(data, partners, epoch)
+        shares = np.array([np.random.Generator(np.random.SFC64(word)).beta(alpha, alpha)
+                           for word in draws.words("share").tolist()])
+        for picture, other, share in zip(pictures, others, shares.tolist(), strict=True):
+            cv2.addWeighted(picture, share, other, 1 - share, 0.0, dst=picture)
+        return pictures, (shares * labels + (1 - shares) * their_labels).astype(np.float32)
+
+    def _changed(self, data: DataFile, rows: np.ndarray,
+                 epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rows after all operations but mixup (Zhang et al. 2018), which takes two of them."""
+        pictures, labels = data.batch(rows)
+        draws = Draws(self._seed, epoch, rows)
+        for name, parameter in self._parameters.items():
+            change = _OPERATIONS[name].change
+            if change is not None:
+                change(pictures, draws, parameter)
+        return pictures, labels
