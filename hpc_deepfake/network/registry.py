@@ -30,6 +30,7 @@ class Entry(NamedTuple):
     smallest: int = 64
 
 
+TABLE = "this project's default"
 ZOO = {
     "meso4": Entry("meso", "Afchar et al. 2018, MesoNet"),
     "mesoinception4": Entry("meso", "Afchar et al. 2018, MesoNet"),
@@ -121,3 +122,8 @@ def checked(text: str) -> str:
 def title(spec: str) -> str:
     """A spec without the folder: ``meso4``, ``mine.py:build``, ``mine.keras``."""
     return spec if spec in NAMES else spec.rpartition("/")[2]
+
+
+def source(spec: str) -> str:
+    """Where a network comes from, in a few words."""
+    return ZOO[spec].source if spec in ZOO else TABLE if spec == "table" else "your own"

@@ -12,8 +12,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("hpc_deepfake", "preprocessing")
 # What puts the rooms together, and may import any of them.
 ENTRY_POINTS = {"hpc_deepfake", "hpc_deepfake.cli", "hpc_deepfake.train.__main__"}
-COMMANDS = {"audit", "compare", "doctor", "evaluate", "export", "inspect", "jobs", "predict",
-            "report", "scaling", "sweep"}
+COMMANDS = {"audit", "compare", "doctor", "evaluate", "export", "inspect", "jobs",
+            "networks", "predict", "report", "scaling", "sweep"}
 
 
 def modules() -> dict[str, Path]:
