@@ -24,7 +24,7 @@ from hpc_deepfake.network.model import Card, find
 from hpc_deepfake.network.scoring import Scores, require_finite
 from preprocessing import facts
 from preprocessing.catalogue import Catalogue, locate
-from preprocessing.ela import features_of_pixels
+from preprocessing.ela import at_once, features_of_pixels
 from preprocessing.facts import Facts
 from preprocessing.integrity import require_intact
 from preprocessing.names import Moment, parse_path
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from mpi4py.MPI import Comm
 
 T = TypeVar("T")
-BATCH = 64
+BATCH = 64  # pictures of 128 × 128
 
 
 @dataclass(frozen=True)
@@ -95,9 +95,11 @@ def open_file(path: Path, card: Card) -> DataFile:
     """
     data = open_data(path, card.feature, "read")  # each row once
     if card.parameters != data.header.parameters:
-        raise InputError(f"the model was trained with ELA parameters {card.parameters.as_dict()}, "
-                         f"but {path} has {data.header.parameters.as_dict()}: run preprocessing "
-                         "with the model's parameters and another --out")
+        made = data.header.parameters
+        raise InputError(
+            f"the model was trained with ELA parameters {card.parameters.as_dict()}, but {path} "
+            f"has {made.as_dict()}: run preprocessing with another --out and "
+            f"{card.parameters.options(made)}, or choose a model trained on such a file")
     return data
 
 
@@ -145,7 +147,7 @@ def scores(network: Any, data: DataFile, rows: np.ndarray, comm: Comm | None = N
     """
     watchdog.enter("checking the rows")
     require_intact(data.header, rows, comm)
-    blocks = _dealt(rows, comm)
+    blocks = _dealt(rows, data.header.parameters.size, comm)
 
     def score(advance: Callable[[int], None]) -> Scores:
         found = []
@@ -168,7 +170,7 @@ def of_folder(network: Any, card: Card, catalogue: Catalogue, comm: Comm | None 
     Raises:
         InputError: no picture can be used, or a probability is not finite; on all ranks alike.
     """
-    blocks = _dealt(np.arange(len(catalogue)), comm)
+    blocks = _dealt(np.arange(len(catalogue)), card.parameters.size, comm)
     kept: list[int] = []
     marked: list[bool] = []
     seen: list[int] = []
@@ -209,10 +211,11 @@ def of_folder(network: Any, card: Card, catalogue: Catalogue, comm: Comm | None 
                     else None, found.odds), rejected
 
 
-def _dealt(rows: np.ndarray, comm: Comm | None) -> list[np.ndarray]:
-    """This rank's rows in blocks: the same blocks on any number of ranks, so that the network
-    computes the same, in the order of the ranks."""
-    blocks = np.split(rows, range(BATCH, len(rows), BATCH))
+def _dealt(rows: np.ndarray, size: int, comm: Comm | None) -> list[np.ndarray]:
+    """This rank's rows, of ``size`` × ``size``, in blocks: the same blocks on any number of ranks,
+    so that the network computes the same, in the order of the ranks."""
+    most = at_once(BATCH, size)
+    blocks = np.split(rows, range(most, len(rows), most))
     if comm is None:
         return blocks
     return [blocks[number] for number in share(np.arange(len(blocks)), comm.rank, comm.size)]

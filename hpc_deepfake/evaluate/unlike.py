@@ -13,6 +13,7 @@ from hpc_deepfake.data.rows import DataFile, share
 from hpc_deepfake.network import decision
 from hpc_deepfake.network.guard import RAW, Guard
 from preprocessing import facts
+from preprocessing.ela import at_once
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from hpc_deepfake.evaluate.material import Material
     from hpc_deepfake.network.card import Card
 
-_BLOCK = 64
+_BLOCK = 64  # rows of 128 × 128
 
 
 def of_rows(guard: Guard, data: DataFile, rows: np.ndarray,
@@ -39,8 +40,9 @@ def _of_rows(guard: Guard, data: DataFile, rows: np.ndarray) -> np.ndarray:
     known = facts.stored(header, rows)
     drawn = True if header.attributes.get("sample") else None  # copies may lack the mark
     unlike = np.zeros(len(rows), np.uint8)
-    for start in range(0, len(rows), _BLOCK):
-        block = rows[start:start + _BLOCK]
+    most = at_once(_BLOCK, header.parameters.size)
+    for start in range(0, len(rows), most):
+        block = rows[start:start + most]
         raw = None if shown is None else shown[block]
         for place, row in enumerate(data.batch(block)[0]):
             unlike[start + place] = bool(guard.unlike(

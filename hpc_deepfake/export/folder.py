@@ -21,7 +21,7 @@ from hpc_deepfake.export.portable import INPUT, OUTPUT, portable
 from hpc_deepfake.export.runtimes import RUNTIMES, Runtime, version
 from hpc_deepfake.network import decision
 from hpc_deepfake.network.card import Card
-from hpc_deepfake.network.scoring import Scores, require_finite
+from hpc_deepfake.network.scoring import scores
 from preprocessing import sample
 from preprocessing.ela import features
 
@@ -83,7 +83,7 @@ def write(place: Path, target: str, network: keras.Model, card: Card, source: Pa
     with quiet_stderr():
         runtime.write(portable(network, card.temperature), file)
     rows = _rows(place, card)
-    expected = decision.calibrated(card, require_finite(Scores.of(network.predict_on_batch(rows))))
+    expected = decision.calibrated(card, scores(network, list(rows)))
     with quiet_stderr():
         comparison = compare(runtime, file, rows, expected) if runtime.reader else None
     described = describe(target, card, source, float(expected[_CHECK]), comparison)
@@ -101,7 +101,7 @@ def compare(runtime: Runtime, file: Path, rows: np.ndarray,
     Args:
         runtime: one that is installed.
         file: the model.
-        rows: uint8 (n, 128, 128, 3).
+        rows: uint8 (n, S, S, 3).
         expected: the original's probabilities of them, float (n).
 
     Returns:
@@ -124,8 +124,8 @@ def compare(runtime: Runtime, file: Path, rows: np.ndarray,
 
 
 def _rows(place: Path, card: Card) -> np.ndarray:
-    """Features of drawn pictures in several shades, uint8 (n, 128, 128, 3); one of the pictures and
-    its feature are kept in the folder."""
+    """Features of drawn pictures in several shades, uint8 (n, S, S, 3); one of the pictures and its
+    feature are kept in the folder."""
     with tempfile.TemporaryDirectory() as folder:
         sample.generate(Path(folder), _PICTURES)
         data = [Path(folder, picture.path).read_bytes() for picture in sample.plan(_PICTURES)]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hpc_deepfake.network.scoring import LEAST
-from preprocessing.ela import SIZE
 
 if TYPE_CHECKING:
     import keras
@@ -14,13 +13,13 @@ INPUT, OUTPUT = "picture", "tampered"
 
 
 def portable(network: keras.Model, temperature: float) -> keras.Model:
-    """A model to export: uint8 (n, 128, 128, 3) → float32 (n), with the temperature inside.
+    """A model to export: uint8 (n, S, S, 3) → float32 (n), with the temperature inside.
 
     Its input is uint8, so that a picture scaled to 0…1 is refused rather than misjudged. It
     computes in float32 whatever the network was trained in.
 
     Args:
-        network: with the softmax output (n, 2), authentic and tampered.
+        network: input (n, S, S, 3), softmax output (n, 2), authentic and tampered.
         temperature: divides the log-odds, as ``metrics.temperature.of_odds`` does; 1 leaves the
             graph without it.
     """
@@ -29,7 +28,7 @@ def portable(network: keras.Model, temperature: float) -> keras.Model:
 
     if any(weight.dtype != "float32" for weight in network.weights):
         network = _in_float32(network)
-    picture = keras.Input((SIZE, SIZE, 3), dtype="uint8", name=INPUT)
+    picture = keras.Input(network.input_shape[1:], dtype="uint8", name=INPUT)
     outputs = network(picture)
     probability = outputs[:, 1]
     if temperature != 1:

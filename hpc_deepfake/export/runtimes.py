@@ -19,11 +19,13 @@ import numpy as np
 
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.export.portable import INPUT, OUTPUT
+from hpc_deepfake.network.scoring import BATCH
+from preprocessing.ela import at_once
 
 if TYPE_CHECKING:
     import keras
 
-
+Run = Callable[[np.ndarray], np.ndarray]
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES)
 
 
@@ -37,7 +39,7 @@ class Runtime:
         convert: writes a Keras model as a file.
         writers: packages, besides TensorFlow, that write the format.
         readers: packages of which one runs it, the first that is installed.
-        run: the file, features uint8 (n, 128, 128, 3) → probabilities float32 (n).
+        load: the file → features uint8 (n, S, S, 3) → probabilities float32 (n).
         use: Python lines of the example that define ``run(features)`` for the file ``MODEL``.
     """
 
@@ -46,7 +48,7 @@ class Runtime:
     convert: Callable[[keras.Model, Path], None]
     writers: tuple[str, ...]
     readers: tuple[str, ...]
-    run: Callable[[Path, np.ndarray], np.ndarray]
+    load: Callable[[Path], Run]
     use: str
 
     @property
@@ -66,6 +68,12 @@ class Runtime:
             raise InputError(f"to write a model for {self.title}, the package "
                              f"{' and '.join(missing)} is missing: pip install "
                              f"{' '.join((*missing, self.package))}")
+
+    def run(self, path: Path, features: np.ndarray) -> np.ndarray:
+        """Probabilities of features as of ``load``, in batches as of ``network.scoring``."""
+        compute, most = self.load(path), at_once(BATCH, features.shape[1])
+        return np.concatenate([compute(features[start:start + most])
+                               for start in range(0, len(features), most)])
 
     def write(self, model: keras.Model, path: Path) -> None:
         """Write the model as ``path``.
@@ -119,23 +127,28 @@ def _keras_export(form: str) -> Callable[[keras.Model, Path], None]:
     return write
 
 
-def _run_saved_model(path: Path, features: np.ndarray) -> np.ndarray:
+def _load_saved_model(path: Path) -> Run:
     import tensorflow as tf
 
-    model = tf.saved_model.load(str(path))
-    return model.signatures["serving_default"](**{INPUT: tf.constant(features)})[OUTPUT].numpy()
+    model = tf.saved_model.load(str(path))  # which its functions don't keep
+    return lambda features: model.signatures["serving_default"](
+        **{INPUT: tf.constant(features)})[OUTPUT].numpy()
 
 
-def _run_tflite(path: Path, features: np.ndarray) -> np.ndarray:
+def _load_tflite(path: Path) -> Run:
     with warnings.catch_warnings():  # TensorFlow says that ai-edge-litert replaces its own one
         warnings.simplefilter("ignore")
         interpreter = _interpreter()(model_path=str(path))
     (given,), (computed,) = interpreter.get_input_details(), interpreter.get_output_details()
-    interpreter.resize_tensor_input(given["index"], features.shape)
-    interpreter.allocate_tensors()
-    interpreter.set_tensor(given["index"], features)
-    interpreter.invoke()
-    return interpreter.get_tensor(computed["index"])
+
+    def run(features: np.ndarray) -> np.ndarray:
+        interpreter.resize_tensor_input(given["index"], features.shape)
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(given["index"], features)
+        interpreter.invoke()
+        return np.asarray(interpreter.get_tensor(computed["index"]))
+
+    return run
 
 
 def _interpreter() -> Any:
@@ -148,10 +161,10 @@ def _interpreter() -> Any:
         return tf.lite.Interpreter
 
 
-def _run_onnx(path: Path, features: np.ndarray) -> np.ndarray:
+def _load_onnx(path: Path) -> Run:
     session = importlib.import_module("onnxruntime").InferenceSession(
         path, providers=["CPUExecutionProvider"])
-    return np.asarray(session.run([OUTPUT], {INPUT: features})[0])
+    return lambda features: np.asarray(session.run([OUTPUT], {INPUT: features})[0])
 
 
 @contextmanager
@@ -208,12 +221,12 @@ def run(features):
 
 RUNTIMES = {
     "savedmodel": Runtime(
-        "TensorFlow", "model", _save_model, (), ("tensorflow",), _run_saved_model,
+        "TensorFlow", "model", _save_model, (), ("tensorflow",), _load_saved_model,
         _USE_SAVED_MODEL),
     "tflite": Runtime(
         "TensorFlow Lite (LiteRT)", "model.tflite", _keras_export("litert"), (),
-        ("ai_edge_litert", "tensorflow"), _run_tflite, _USE_TFLITE),
+        ("ai_edge_litert", "tensorflow"), _load_tflite, _USE_TFLITE),
     "onnx": Runtime(
         "ONNX Runtime", "model.onnx", _keras_export("onnx"), ("tf2onnx",), ("onnxruntime",),
-        _run_onnx, _USE_ONNX),
+        _load_onnx, _USE_ONNX),
 }

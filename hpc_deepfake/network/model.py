@@ -17,7 +17,7 @@ from hpc_deepfake.core.errors import InputError, reason
 from hpc_deepfake.core.files import whole, write_json
 from hpc_deepfake.core.surroundings import check_keras
 from hpc_deepfake.network.card import Card
-from preprocessing.ela import FEATURES, SIZE
+from preprocessing.ela import FEATURES
 
 if TYPE_CHECKING:
     import keras
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Card", "card_for_pictures", "digest", "find", "load", "read_card", "save"]
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"  # how a data file begins
-MOST_BYTES = 1 << 30  # of a model file when unpacked: the network has 30 MB
+MOST_BYTES = 1 << 30  # of a model file when unpacked, unless the file itself is as large
 
 
 def save(model: keras.Model, card: Card, path: Path) -> None:
@@ -74,20 +74,14 @@ def read_card(path: Path) -> Card:
     """The card beside a model file.
 
     Raises:
-        InputError: it is missing or damaged, or says that the network takes pictures of another
-            size.
+        InputError: it is missing or damaged.
     """
     file = find(path).with_suffix(".json")
     try:
-        card = Card.of(json_data.read(file))
+        return Card.of(json_data.read(file))
     except (OSError, ValueError) as error:
         raise InputError(f"the model's card {file} can't be read ({reason(error)}); training "
                          "writes it beside model.keras: copy both files") from None
-    if (size := card.parameters.size) != SIZE:
-        raise InputError(f"the model's card {file} says that the network takes {size} × {size} "
-                         f"pixels, and it takes {SIZE} × {SIZE}: copy model.json from its training "
-                         "again")
-    return card
 
 
 def card_for_pictures(path: Path) -> Card:
@@ -108,17 +102,19 @@ def load(path: Path) -> keras.Model:
     """A trained model, loaded in Keras' safe mode, which runs no code from the file.
 
     Raises:
-        InputError: the file is missing or damaged, the network has unexpected shapes, its weights
-            are not finite, or its card is that of another model.
+        InputError: the file is missing or damaged, the network has unexpected shapes, or others
+            than its card says, its weights are not finite, or its card is that of another model.
     """
     import keras
+
+    import hpc_deepfake.network.zoo.layers  # noqa: F401, registered with Keras
 
     check_keras()
     file = find(path)
     try:
         with zipfile.ZipFile(file) as archive:
             size = sum(member.file_size for member in archive.infolist())
-        if size > MOST_BYTES:
+        if size > max(MOST_BYTES, 2 * file.stat().st_size):  # Keras doesn't compress
             raise ValueError(f"unpacked it has {size / 1e9:,.1f} GB")
         model = keras.saving.load_model(file, compile=False, safe_mode=True)
     except Exception as error:  # zip, HDF5, JSON and Keras errors alike
@@ -126,16 +122,21 @@ def load(path: Path) -> keras.Model:
                          "model.keras from training, copied completely") from None
     # a network that was never built has neither attribute
     shapes = [getattr(model, name, None) for name in ("input_shape", "output_shape")]
-    if shapes != [(None, SIZE, SIZE, 3), (None, 2)]:
+    side = shapes[0][1] if isinstance(shapes[0], tuple) and len(shapes[0]) == 4 else None
+    if side is None or shapes != [(None, side, side, 3), (None, 2)]:
         raise InputError(f"{file} has unexpected shapes: input {shapes[0]}, output {shapes[1]}, "
-                         f"not (None, {SIZE}, {SIZE}, 3) and (None, 2); use a model from training")
+                         "not (None, S, S, 3) and (None, 2); use a model from training")
+    beside = file.with_suffix(".json")
+    card = read_card(file) if beside.is_file() else None
+    if card is not None and (told := card.parameters.size) != side:
+        raise InputError(f"the model's card {beside} says that the network takes {told} × {told} "
+                         f"pixels, and it takes {side} × {side}: copy model.json from its training "
+                         "again")
     weights = model.get_weights()
     if not all(np.isfinite(weight).all() for weight in weights):
         raise InputError(f"{file} has weights that are not finite (NaN or infinity): its training "
                          "diverged. Train again with a lower --learning-rate or --clip-norm 1")
-    beside = file.with_suffix(".json")
-    belongs = read_card(file).weights if beside.is_file() else ()
-    if belongs and digest(weights) not in belongs:
+    if card is not None and card.weights and digest(weights) not in card.weights:
         raise InputError(f"{file} and its card {beside} are of two trainings: thresholds and "
                          "caveats would be those of another model. Copy both files from one run "
                          "directory")

@@ -8,8 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hpc_deepfake.core.errors import InputError
+from preprocessing.ela import at_once
 
 LEAST = 1e-37  # of an output; below, float32 loses digits, and some runtimes have zero
+BATCH = 64  # pictures of 128 × 128 at a time: what a network's layers take grows with both
 _NEAR = 1e-3  # below this, the other probability as float32 has too few digits
 
 
@@ -42,18 +44,22 @@ class Scores(NamedTuple):
 
 
 def scores(network: Any, features: Sequence[np.ndarray]) -> Scores:
-    """What the network says of each feature, uint8 (128, 128, 3) each.
+    """What the network says of each feature, uint8 (S, S, 3) each.
 
     Args:
-        network: the trained Keras model.
-        features: the pictures' features.
+        network: the trained Keras model, for S × S.
+        features: the pictures' features, ``BATCH`` at most where they are of 128 × 128 at most;
+            larger ones are taken in smaller batches.
 
     Raises:
         InputError: a probability is not finite.
     """
     if not len(features):
         return Scores.joined([])
-    return require_finite(Scores.of(network.predict_on_batch(np.stack(features))))
+    most = at_once(BATCH, len(features[0]))
+    return require_finite(Scores.joined([
+        Scores.of(network.predict_on_batch(np.stack(features[start:start + most])))
+        for start in range(0, len(features), most)]))
 
 
 def require_finite(found: Scores) -> Scores:

@@ -19,7 +19,7 @@ from hpc_deepfake.core.files import whole
 from hpc_deepfake.core.text import percent, printable
 from hpc_deepfake.network.card import Card
 from hpc_deepfake.network.guard import UNLIKE
-from hpc_deepfake.predict.explain import STRIDE, occlusion
+from hpc_deepfake.predict.explain import CELLS, occlusion
 from hpc_deepfake.predict.output import Row, remarks
 from preprocessing.ela import error_level, features_of_pixels, recompress
 
@@ -117,8 +117,8 @@ def explanation(pixels: np.ndarray, row: Row, card: Card, network: Any) -> Image
     """
     small = _scaled(pixels)
     feature, = features_of_pixels(pixels, (card.feature,), card.parameters)
-    # a value for each cell of the grid
-    cells = occlusion(network, feature)[STRIDE // 2::STRIDE, STRIDE // 2::STRIDE]
+    centres = (np.arange(CELLS) * 2 + 1) * len(feature) // (2 * CELLS)  # of the cells of the grid
+    cells = occlusion(network, feature)[np.ix_(centres, centres)]
     effect = cv2.resize(cells, small.shape[1::-1], interpolation=cv2.INTER_LINEAR)
     return _compose(row, card, [
         Panel(small, ("picture", f"{pixels.shape[1]} × {pixels.shape[0]} pixels")),

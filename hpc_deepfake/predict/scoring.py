@@ -58,7 +58,7 @@ class Prepared:
     """A picture as the network takes it, and what the model knows of it.
 
     Attributes:
-        feature: uint8 (128, 128, 3), red-green-blue.
+        feature: uint8 (S, S, 3), red-green-blue; S as the card says.
         unlike: reasons why it is unlike the model's training pictures.
         notes: such as that it is one of them.
     """

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -133,7 +134,24 @@ def test_a_card_with_another_size_is_refused(saved: Path, tmp_path: Path) -> Non
     card["parameters"]["size"] = 64
     (run / "model.json").write_text(json.dumps(card))
     with pytest.raises(InputError, match="takes 64 × 64 pixels, and it takes 128 × 128"):
-        model.read_card(run)
+        model.load(run)
+
+
+def test_networks_of_other_sizes_are_saved_and_loaded(tmp_path: Path) -> None:
+    """Their input is what the card says, and square."""
+    def of(*shape: int) -> keras.Model:
+        return keras.Sequential([keras.Input(shape), keras.layers.GlobalAveragePooling2D(),
+                                 keras.layers.Dense(2, "softmax")])
+
+    small = of(32, 32, 3)
+    model.save(small, Card("raw", Parameters(size=32)), tmp_path / "model.keras")
+    assert model.read_card(tmp_path).parameters.size == 32
+    loaded = model.load(tmp_path)
+    assert loaded.input_shape == (None, 32, 32, 3)
+    assert all(np.array_equal(*pair) for pair in zip(small.get_weights(), loaded.get_weights()))
+    model.save(of(32, 48, 3), Card("raw", Parameters(size=32)), tmp_path / "model.keras")
+    with pytest.raises(InputError, match=r"unexpected shapes: input \(None, 32, 48, 3\)"):
+        model.load(tmp_path)
 
 
 def test_every_layer(network):
@@ -290,10 +308,14 @@ def test_no_code_from_a_file_is_run(tmp_path):
     assert not mark.exists()
 
 
-def test_a_file_that_would_fill_the_memory_is_not_unpacked(saved, monkeypatch):
+def test_a_file_that_would_fill_the_memory_is_not_unpacked(saved, tmp_path, monkeypatch):
+    """Unlike a large one of a large network, whose file is as large."""
     monkeypatch.setattr(model, "MOST_BYTES", 10**6)
+    assert model.load(saved)
+    with zipfile.ZipFile(tmp_path / "model.keras", "w", zipfile.ZIP_DEFLATED) as bomb:
+        bomb.writestr("model.weights.h5", bytes(20 * 10**6))
     with pytest.raises(InputError, match=r"can load: unpacked it has 0\.0 GB"):
-        model.load(saved)
+        model.load(tmp_path)
 
 
 @pytest.mark.parametrize("damage", ["cut", "text", "weight", "configuration"])
@@ -315,7 +337,7 @@ def test_a_damaged_file_is_an_input_error(saved, tmp_path, damage):
 
 @pytest.mark.filterwarnings("ignore:You are saving a model that has not yet been built")
 @pytest.mark.parametrize(("shape", "classes"), [
-    ((64, 64, 3), 2), ((128, 128, 3), 3), (None, 2)], ids=["input", "output", "unbuilt"])
+    ((64, 32, 3), 2), ((128, 128, 3), 3), (None, 2)], ids=["input", "output", "unbuilt"])
 def test_a_network_of_other_shapes_is_an_input_error(tmp_path, shape, classes):
     first = [keras.Input(shape)] if shape else []
     keras.Sequential([*first, keras.layers.Flatten(), keras.layers.Dense(classes)]).save(
