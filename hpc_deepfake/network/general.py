@@ -103,8 +103,11 @@ class General:
         own = self.trainable[0].dtype if self.trainable else tf.as_dtype(self.model.compute_dtype)
         found: dict[int, list[Statistics]] = {}
         before = len(_operations())
+        # in the scope Keras finds only values that it is given when it computes regularisers
+        regular = [(variable, tf.convert_to_tensor(variable.value)) for variable in self._trained
+                   if variable.regularizer is not None]
         with self._traced(how, own, found), keras.StatelessScope(
-                self._states(seed), collect_losses=True) as scope:
+                [*self._states(seed), *regular], collect_losses=True) as scope:
             outputs = self.model(x, training=training)
             penalties = self.model.losses
         self._check(scope, before)

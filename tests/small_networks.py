@@ -1,0 +1,28 @@
+"""Small networks for tests: 16 × 16 pixels and up, with everything that strategies must get right."""
+
+from __future__ import annotations
+
+import keras
+from keras import layers
+
+
+def branched(shape: tuple[int, int, int] = (16, 16, 3)) -> keras.Model:
+    """A residual network with branches, a shared convolution, and batch normalisation that is
+    shared too, without scale, and behind a dense layer; spatial dropout, dropout, a regulariser."""
+    picture = keras.Input(shape, name="picture")
+    x = layers.Rescaling(1 / 255)(picture)
+    x = layers.Conv2D(8, 3, strides=2, padding="same", name="stem")(x)
+    x = layers.BatchNormalization(name="stem_bn", momentum=0.9, epsilon=1e-5)(x)
+    shared = layers.Conv2D(8, 3, padding="same", name="shared", use_bias=False)
+    shared_bn = layers.BatchNormalization(name="shared_bn", scale=False)
+    for _ in range(2):
+        y = layers.ReLU()(shared_bn(shared(x)))
+        x = layers.Add()([x, y])
+    x = layers.SpatialDropout2D(0.25, name="spatial")(x)
+    x = layers.Concatenate()([layers.GlobalAveragePooling2D()(x), layers.GlobalMaxPooling2D()(x)])
+    x = layers.Dense(12, activation="relu", name="hidden",
+                     kernel_regularizer=keras.regularizers.L2(0.01))(x)
+    x = layers.BatchNormalization(name="hidden_bn")(x)
+    x = layers.Dropout(0.5, name="dropout")(x)
+    return keras.Model(picture, layers.Dense(2, activation="softmax", name="answer")(x),
+                       name="branched")
