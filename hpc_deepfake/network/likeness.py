@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
@@ -47,9 +47,10 @@ _MEANING = {
     "usual areas": ("less texture", "more texture"),
     "busy areas": ("less texture in detailed areas", "more texture in detailed areas"),
 }
-# Cycles per 128 pixels from which to which the amplitude is measured
-_BANDS = {"large shapes": (3, 6), "small shapes": (12, 24), "detail": (44, 64),
-          "fine detail": (64, np.inf)}
+# Frequencies from which to which the amplitude is measured: of shapes in cycles per picture,
+# whatever its size; of detail in cycles per pixel, of which 1/2 is the most along a side
+_SHAPES = {"large shapes": (3, 6), "small shapes": (12, 24)}
+_DETAIL = {"detail": (44 / 128, 1 / 2), "fine detail": (1 / 2, np.inf)}
 STATISTICS = tuple(_MEANING)
 
 
@@ -88,7 +89,7 @@ def statistics(row: np.ndarray) -> np.ndarray:
 
 
 def _spectrum(grey: np.ndarray) -> dict[str, float]:
-    """Logarithm of the amplitude in each of ``_BANDS``."""
+    """Logarithm of the amplitude in each of ``_bands``."""
     power = np.square(np.abs(np.fft.rfft2(grey - grey.mean()))) / grey.size
     return {name: float(np.log1p(power[band].sum()) / 2)
             for name, band in _bands(len(grey)).items()}
@@ -96,9 +97,12 @@ def _spectrum(grey: np.ndarray) -> dict[str, float]:
 
 @cache
 def _bands(size: int) -> dict[str, np.ndarray]:
-    """Which elements of a spectrum are in each of ``_BANDS``, bool (size, size // 2 + 1)."""
-    radius = 128 * np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None])
-    return {name: (radius >= low) & (radius < high) for name, (low, high) in _BANDS.items()}
+    """Which elements of the spectrum of size × size pixels are in each band of ``_SHAPES`` and
+    ``_DETAIL``, bool (size, size // 2 + 1)."""
+    radius = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None])
+    return {name: (given >= low) & (given < high)
+            for bands, given in ((_SHAPES, size * radius), (_DETAIL, radius))
+            for name, (low, high) in bands.items()}
 
 
 @dataclass(frozen=True)
@@ -224,12 +228,12 @@ class Profile:
     distributions: dict[str, Distribution] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, rows: np.ndarray, facts: Sequence[Facts] | None = None,
-           raw: np.ndarray | None = None, groups: np.ndarray | None = None) -> Profile:
+    def of(cls, rows: Iterable[np.ndarray], facts: Sequence[Facts] | None = None,
+           raw: Iterable[np.ndarray] | None = None, groups: np.ndarray | None = None) -> Profile:
         """The profile of training pictures; some 2,000 are enough, and take some seconds.
 
         Args:
-            rows: of the model's feature, uint8 (n, S, S, 3).
+            rows: n of the model's feature, uint8 (S, S, 3) each.
             facts: of the same pictures' files.
             raw: rows of the feature ``raw`` of the same pictures: photographs and drawings of
                 the same JPEG quality have similar error levels, and differ here.
@@ -239,19 +243,21 @@ class Profile:
         known = [fact for fact in facts if fact.width and fact.height]
         qualities = [fact.quality for fact in facts if fact.quality]
         formats = Counter(fact.format for fact in facts)
-        distributions = {}
-        if len(rows) >= LEAST:
-            members = np.arange(len(rows)) if groups is None else \
+        looked_at = [(statistics(row), _is_blank(row)) for row in rows]
+        count, distributions = len(looked_at), {}
+        if count >= LEAST:
+            members = np.arange(count) if groups is None else \
                 np.unique(groups, return_inverse=True)[1]
-            distributions = {name: Distribution.of(np.array([*map(statistics, part)]), members)
-                             for name, part in (("feature", rows), ("raw", raw))
-                             if part is not None}
+            values = {"feature": [row for row, _ in looked_at]} | (
+                {} if raw is None else {"raw": [*map(statistics, raw)]})
+            distributions = {name: Distribution.of(np.array(rows), members)
+                             for name, rows in values.items()}
         return cls(
-            len(rows), {} if UNKNOWN in formats else dict(formats),
+            count, {} if UNKNOWN in formats else dict(formats),
             (min(min(fact[:2]) for fact in known), max(max(fact[:2]) for fact in known))
             if known else None,
             (min(qualities), max(qualities)) if qualities else None,
-            float(np.mean([_is_blank(row) for row in rows])) if len(rows) else 0.0, distributions)
+            float(np.mean([blank for _, blank in looked_at])) if count else 0.0, distributions)
 
     def unlike(self, row: np.ndarray, facts: Facts | None = None,
                raw: np.ndarray | None = None) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -14,19 +14,23 @@ import numpy as np
 
 from hpc_deepfake import metrics
 from hpc_deepfake.core import json_data, mpi, watchdog
+from hpc_deepfake.data.inputs import Pictures as RowsOf
 from hpc_deepfake.data.rows import DataFile, first_rows, share
 from hpc_deepfake.metrics import temperature
 from hpc_deepfake.metrics.intervals import RESAMPLES, bootstrap
 from hpc_deepfake.network.card import Card
 from hpc_deepfake.network.pictures import MOST_THUMBNAILS, Pictures
 from preprocessing import facts, origin
+from preprocessing.ela import at_once
 from preprocessing.facts import Facts
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
 
-MOST_PROFILED = 2000  # training pictures whose statistics are taken
-_BLOCK = 256  # rows read at a time
+# training pictures whose statistics are taken: fewer where they are larger than 256 × 256, but a
+# limit that 1.5% of them exceed needs some hundreds
+MOST_PROFILED, _LEAST_PROFILED = 2000, 400
+_BLOCK = 256  # rows of 128 × 128 that are read at a time
 _MOST_RESAMPLED = 20_000  # pictures; with more, the intervals are narrow, and resampling is slow
 _FEW_RESAMPLES = 200
 
@@ -59,8 +63,9 @@ def _pictures(data: DataFile, rows: np.ndarray, thumbnails: bool) -> Pictures:
     raw = header.array("raw") if thumbnails and "raw" in header.features else None
     digests = header.array("digest") if header.has_facts else None
     parts = []
-    for start in range(0, max(len(rows), 1), _BLOCK):  # once without rows, for empty columns
-        block = rows[start:start + _BLOCK]
+    most = at_once(_BLOCK, header.parameters.size)
+    for start in range(0, max(len(rows), 1), most):  # once without rows, for empty columns
+        block = rows[start:start + most]
         watchdog.advance()
         pixels = data.batch(block)[0]
         shown = None if raw is None else pixels if data.feature == "raw" else raw[block]
@@ -94,13 +99,22 @@ def trained_on(data: DataFile, source: Path | None, train: np.ndarray,
     both = np.sort(np.concatenate([train, validation]))
     paths = [unquote_to_bytes(path) for path in data.paths[both].tolist()]
     whole = " + ".join(dict.fromkeys(root.name for root in roots.values())) or source.name
-    profiled = first_rows(train, min(MOST_PROFILED, len(train)), 0)
-    raw = header.array("raw")[profiled] if "raw" in header.features else None
-    profile = Profile.of(data.batch(profiled)[0], facts.stored(header, profiled), raw,
-                         header.array("group")[profiled])
+    most = max(_LEAST_PROFILED, at_once(MOST_PROFILED, header.parameters.size // 2))
+    profiled = first_rows(train, min(most, len(train)), 0)
+    read = partial(_in_turn, rows=profiled, most=at_once(_BLOCK, header.parameters.size))
+    profile = Profile.of(
+        read(data.pictures), facts.stored(header, profiled),
+        read(header.array("raw")) if "raw" in header.features else None,
+        header.array("group")[profiled])
     return {"data": origin.data_sets(paths, data.labels[both].tolist(), whole),
             "sample": _sample(data, roots, paths), **counts,
             **_facts(facts.stored(header, train)), "likeness": profile.as_dict()}
+
+
+def _in_turn(pictures: RowsOf, rows: np.ndarray, most: int) -> Iterator[np.ndarray]:
+    """Some rows, read ``most`` at a time: all of them might not fit into memory."""
+    for start in range(0, len(rows), most):
+        yield from np.asarray(pictures[rows[start:start + most]])
 
 
 def _facts(known: list[Facts] | None) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.network import guard as module
 from hpc_deepfake.network.card import Card
 from hpc_deepfake.network.guard import Guard
-from hpc_deepfake.network.likeness import LEAST, Distribution, Profile, statistics
+from hpc_deepfake.network.likeness import LEAST, Distribution, Profile, _bands, statistics
 from preprocessing.ela import Parameters, features
 from preprocessing.facts import Facts
 from preprocessing.sample import generate, is_drawn
@@ -51,6 +51,14 @@ def test_few_of_the_own_kind_and_all_of_another(profile: Profile) -> None:
             reason, = profile.unlike(row, OWN)
             assert reason.startswith("its features have ")
             assert "than those of the training pictures (distance " in reason
+
+
+@pytest.mark.parametrize("size", [64, 128, 256])
+def test_shapes_are_counted_in_pictures_and_detail_in_pixels(size: int) -> None:
+    bands = _bands(size)
+    assert bands["large shapes"][4, 0] and bands["small shapes"][0, 16]
+    assert bands["detail"][0, size * 3 // 8] and not bands["detail"][0, size // 4]
+    assert bands["fine detail"][size // 2, size // 2]
 
 
 @pytest.mark.parametrize(("facts", "reason"), [

@@ -133,6 +133,17 @@ def test_the_list_is_the_same_with_any_number_of_ranks(
     assert without is not None and not len(without.thumb) and len(without) == 22
 
 
+def test_rows_are_read_in_turn(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many at a time as have room; the profile is that of all of them."""
+    data = open_data(path, "ela", "mmap")
+    rows = data.rows("train"), data.rows("validation")
+    expected = provenance.trained_on(data, path, *rows)
+    monkeypatch.setattr(provenance, "_BLOCK", 3)
+    assert provenance.trained_on(data, path, *rows) == expected
+    read = [*provenance._in_turn(data.pictures, rows[0], 3)]
+    assert np.array_equal(read, data.batch(rows[0])[0])
+
+
 def test_the_card_of_an_epoch(path: Path) -> None:
     data = open_data(path, "ela", "mmap")
     validation = data.rows("validation")
