@@ -155,6 +155,24 @@ def first_rows(rows: np.ndarray, count: int, seed: int) -> np.ndarray:
     return np.sort(epoch_order(rows, seed, 0)[:count])  # epochs are counted from 1
 
 
+def class_weights(labels: np.ndarray) -> tuple[float, float]:
+    """Weights n / (2·n of the class) of authentic and tampered rows, with which both classes count
+    the same (King & Zeng 2001); their mean over the rows is 1.
+
+    Args:
+        labels: of the training rows, 0 or 1 (n).
+
+    Raises:
+        InputError: one of the classes has no rows.
+    """
+    counts = np.bincount(labels, minlength=2)
+    if not counts.all():
+        raise InputError("--class-weight balanced: all training rows are of one class; leave it "
+                         "out, or use more --rows", everywhere=True)
+    authentic, tampered = (len(labels) / (2 * counts)).tolist()
+    return authentic, tampered
+
+
 def share(rows: np.ndarray, rank: int, ranks: int) -> np.ndarray:
     """This rank's part of a global batch (or of any list); sizes differ by at most one."""
     return np.array_split(rows, ranks)[rank]

@@ -7,28 +7,7 @@ from dataclasses import astuple, dataclass
 
 import tensorflow as tf
 
-from hpc_deepfake.network.settings import Settings
-
-
-@dataclass(frozen=True)
-class Course:
-    """Where a run is when a round of steps begins, for schedules that follow epochs.
-
-    Attributes:
-        epochs: finished epochs.
-        rows: rows of the current epoch that are done.
-        step: number of the round's first step.
-        per_epoch: rows of an epoch.
-        per_step: rows of a step; the last one of an epoch may have fewer.
-        factor: that ``plateau`` has reached.
-    """
-
-    epochs: int
-    rows: int
-    step: int
-    per_epoch: int
-    per_step: int
-    factor: float = 1.0
+from hpc_deepfake.network.settings import Course, Settings
 
 
 @dataclass

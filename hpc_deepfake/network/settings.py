@@ -132,6 +132,27 @@ class Settings:
         return {"none": None, "linear": float(ranks), "sqrt": math.sqrt(ranks)}[self.scale_rate]
 
 
+@dataclass(frozen=True)
+class Course:
+    """Where a run is when a round of steps begins, for learning rates that follow epochs.
+
+    Attributes:
+        epochs: finished epochs.
+        rows: rows of the current epoch that are done.
+        step: number of the round's first step.
+        per_epoch: rows of an epoch.
+        per_step: rows of a step; the last one of an epoch may have fewer.
+        factor: that ``--rate-schedule plateau`` has reached.
+    """
+
+    epochs: int
+    rows: int
+    step: int
+    per_epoch: int
+    per_step: int
+    factor: float = 1.0
+
+
 def from_options(kind: type[T], options: Namespace) -> T:
     """An instance of the dataclass ``kind`` with the options that have the names of its fields."""
     return kind(**{field.name: getattr(options, field.name) for field in fields(kind)})

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     import tensorflow as tf
     from mpi4py.MPI import Comm
 
-    from hpc_deepfake.network.settings import Settings
+    from hpc_deepfake.network.optimizer import Optimizer
+    from hpc_deepfake.network.settings import Course, Settings
     from hpc_deepfake.strategies.layout import Layout
 
 T = TypeVar("T")
@@ -89,6 +90,7 @@ class Strategy:
         name: as in ``--strategy``.
         model: the Keras model that this rank was given, as far as it needs one.
         variables: the weights of this rank, in the order of a checkpoint.
+        optimizer: updates them; None where there is none.
         slots: the optimizer's state for them.
         share: index and number of the data parallel shares that training batches are dealt to;
             ranks of the same model parallel group have the same share.
@@ -113,6 +115,7 @@ class Strategy:
 
     comm: Comm | None
     model: keras.Model | None
+    optimizer: Optimizer | None = None
     variables: Sequence[tf.Variable] = ()
     slots: Sequence[tf.Variable] = ()
 
@@ -125,6 +128,17 @@ class Strategy:
     def wants_model(cls, rank: int) -> bool:
         """Whether this rank must be given the whole model at the start; rank 0 always is."""
         return True
+
+    def begin(self, course: Course) -> None:
+        """Learn where the run is, before each round of steps, for the learning rate."""
+        if self.optimizer is not None:
+            self.optimizer.schedule.begin(course)
+
+    def swap(self) -> None:
+        """Exchange the trained weights and their averages of ``--ema``, for evaluation, and back
+        again. Collective."""
+        if self.optimizer is not None:
+            self.optimizer.swap()
 
     def deal(self, items: Sequence[T], load: Callable[[T], R],
              first: int) -> Iterator[tuple[int, R | None]]:

@@ -60,6 +60,7 @@ class Sequential(Strategy):
 
     name = "sequential"
     model: keras.Model
+    optimizer: Optimizer
 
     def __init__(self, model: keras.Model, settings: Settings, comm: Comm | None = None,
                  layout: Layout | None = None) -> None:
@@ -78,7 +79,8 @@ class Sequential(Strategy):
             if settings.accumulate > 1 else []
 
     def _optimizer(self) -> Optimizer:
-        return optimizer_of(self.settings, self.weights.trainable, self.share[1])
+        return optimizer_of(self.settings, self.weights.trainable, self.share[1],
+                            whole=self._whole_squares)
 
     def step(self, batches: Sequence[Batch], rows: int, step: int, wishes: int = 0) -> Done:
         *earlier, last = [self._inputs(batch, rows) for batch in batches]
@@ -220,6 +222,11 @@ class Sequential(Strategy):
     def _squares(self, gradients: list[tf.Tensor]) -> tf.Tensor:
         """Sum of the squares of the whole gradient."""
         return clipping.squares(gradients)
+
+    def _whole_squares(self, squares: tf.Tensor) -> tf.Tensor:
+        """Sums of squares of whole weights (2, trained weights), float64, from those of this rank's
+        parts, for LAMB."""
+        return squares
 
     def _new_meter(self) -> Meter:
         return Meter(self.weights.trainable[0].device.endswith("CPU:0"))

@@ -38,7 +38,7 @@ from hpc_deepfake.network import device as devices
 from hpc_deepfake.network.settings import Settings
 from hpc_deepfake.strategies.layout import Layout
 from hpc_deepfake.train import messages, room
-from hpc_deepfake.train.options import IN_RUN, parser
+from hpc_deepfake.train.options import IN_RUN, check, parser
 from hpc_deepfake.train.resume import run_directory
 from preprocessing import protocol
 
@@ -82,7 +82,7 @@ def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
     options.data = None if options.synthetic else \
         options.data or default_data() / "features.h5"
     settings, layout = Settings.of(options), Layout.of(options)
-    options.strategy = strategies.choose(options.strategy, comm.size, settings, layout)
+    options.strategy = check(options, comm.size)
     if not 0 <= options.slow_rank < comm.size:
         raise InputError(f"--slow-rank {options.slow_rank}: the ranks are 0 to {comm.size - 1}",
                          everywhere=True)
@@ -112,7 +112,8 @@ def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
     _write_records(comm, options, run, data, device, local_rank)
     trained_on = _provenance(comm, options, settings, run, data)
     watchdog.enter("building the network")
-    strategy = _strategy(strategy_class, comm, options, settings, layout, run)
+    strategy = _strategy(strategy_class, comm, options, settings, layout, run,
+                         data.size)
     if run is not None:
         print(messages.headline(comm.size, strategy.share[1], options, settings, data, device),
               flush=True)
@@ -150,16 +151,18 @@ def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
 
 
 def _strategy(strategy_class: StrategyClass, comm: Comm, options: Namespace, settings: Settings,
-              layout: Layout, run: RunDir | None) -> Strategy:
+              layout: Layout, run: RunDir | None, size: int) -> Strategy:
     """The strategy, with a model on the ranks that need one, for which the run directory has room;
     collective."""
     import keras
 
-    from hpc_deepfake.network import table
+    from hpc_deepfake.network import registry
 
+    # bfloat16 is for training passes only: validation and files compute in float32
+    precision = "float64" if options.precision == "float64" else "float32"
     keras.utils.set_random_seed(options.seed)
-    model = table.build("float64" if options.precision == "float64" else "float32") \
-        if strategy_class.wants_model(comm.rank) else None
+    model = mpi.together(comm, lambda: registry.build(settings.network, size, precision)
+                         if strategy_class.wants_model(comm.rank) else None)
 
     def has_room() -> None:
         if run is not None:
@@ -265,7 +268,7 @@ def _check_tensorboard(comm: Comm, options: Namespace, run: RunDir | None) -> No
 def _show_course(options: Namespace, run: RunDir | None, trainer: Trainer) -> None:
     """Have a trainer show its course in TensorBoard, on rank 0, from where it is."""
     if run is not None and options.tensorboard is not None:
-        from hpc_deepfake.network.optimizer import schedule_of
+        from hpc_deepfake.network.schedule import schedule_of
         from hpc_deepfake.train.tensorboard import Board
 
         trainer.board = Board(

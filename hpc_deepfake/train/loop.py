@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -16,9 +17,18 @@ from hpc_deepfake import metrics
 from hpc_deepfake.core import mpi, watchdog
 from hpc_deepfake.core.progress import Line
 from hpc_deepfake.core.stop import StopFlag
-from hpc_deepfake.data.rows import DataFile, epoch_order, first_rows, prefetch, share
+from hpc_deepfake.data.augment import Augmentation
+from hpc_deepfake.data.rows import (
+    DataFile,
+    class_weights,
+    epoch_order,
+    first_rows,
+    prefetch,
+    share,
+)
 from hpc_deepfake.network.model import save
-from hpc_deepfake.network.settings import Settings
+from hpc_deepfake.network.registry import title
+from hpc_deepfake.network.settings import Course, Settings
 from hpc_deepfake.strategies.base import SAVE, STOP, Batch, Done
 from hpc_deepfake.train import checkpoint, messages, provenance
 from hpc_deepfake.train.divergence import Divergence
@@ -54,6 +64,8 @@ class State:
         rates: images/s of each finished epoch.
         wall: wall-clock seconds of this epoch so far, without interruptions.
         wall_rates: images/s of each finished epoch by the wall clock.
+        rate_factor: of the learning rate, with ``--rate-schedule plateau``.
+        rate_epoch: last epoch that was better, or after which that factor changed.
     """
 
     epoch: int = 1
@@ -68,6 +80,8 @@ class State:
     rates: list[float] = field(default_factory=list)
     wall: float = 0.0
     wall_rates: list[float] = field(default_factory=list)
+    rate_factor: float = 1.0
+    rate_epoch: int = 0
 
     def better(self, value: float | None, monitor: str) -> bool:
         """Whether ``value`` is better than the best so far; None, NaN and infinity never are."""
@@ -75,6 +89,18 @@ class State:
             return False
         return self.best is None or (value != self.best
                                      and MONITORS[monitor](value, self.best) == value)
+
+    def wait(self, best: bool, settings: Settings) -> bool:
+        """Lower the learning rate if this epoch, which is the ``best`` so far or not, is the last
+        of ``--rate-epochs`` without improvement, with ``--rate-schedule plateau``; whether so."""
+        if settings.rate_schedule != "plateau":
+            return False
+        lower = not best and self.epoch - self.rate_epoch >= settings.epochs_of_rate
+        if lower:
+            self.rate_factor *= settings.rate_factor
+        if best or lower:
+            self.rate_epoch = self.epoch
+        return lower
 
     def add(self, done: Done) -> None:
         """Count steps of this epoch."""
@@ -149,6 +175,9 @@ class Trainer:
         strategy.wishes = self._wishes
         self.rows = first_rows(data.rows("train"), settings.rows, settings.seed)
         self.validation = data.rows("validation")
+        self._augmentation = Augmentation(settings.augment, settings.seed, self.rows)
+        if settings.class_weight == "balanced":
+            strategy.class_weights = class_weights(data.labels[self.rows])
         self.state = State()
         self.best: list[np.ndarray] = []
         self.validated: np.ndarray | None = None
@@ -193,10 +222,11 @@ class Trainer:
     def _finish(self) -> dict[str, Any]:
         """Set the weights to the best ones, write the model, and evaluate; returns the summary."""
         mpi.meet(self.comm, "restoring the best weights")
-        if self.state.best_epoch:
+        if not self.state.best_epoch:
+            with self._averaged():
+                self.best = self.strategy.whole()
+        if self.state.best_epoch or self.settings.ema:
             self.strategy.restore(self.best)
-        else:
-            self.best = self.strategy.whole()
         summary = self._summary()
         due = self._model_due() or not self.state.best_epoch or self.validated is None
         if self.validated is None:
@@ -242,9 +272,13 @@ class Trainer:
         local = [[share(micro, index, shares) for micro in np.array_split(rows, accumulate)]
                  for rows in steps]
         first, begun, done = state.step, state.rows_done, Done()
+        course = Course(state.epoch - 1, begun, first, len(order), size, state.rate_factor)
+        strategy.begin(course)
+        self._on_board(lambda board: board.begin(course))
         watchdog.enter(f"training (epoch {state.epoch})")
         self._clock.begin()
-        for number, micro in strategy.deal(local, self._load, first):
+        load = partial(self._load, state.epoch)
+        for number, micro in strategy.deal(local, load, first):
             self._clock.loaded()
             if micro is not None:
                 batches = [Batch(*loaded, dropout_seed(
@@ -293,8 +327,8 @@ class Trainer:
     def _wishes(self) -> int:
         return STOP * bool(self.stop) + SAVE * (self._checkpoint_due() or self._saver.failed)
 
-    def _load(self, shares: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
-        return [self.data.batch(rows) for rows in shares]
+    def _load(self, epoch: int, shares: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
+        return [self._augmentation.batch(self.data, rows, epoch) for rows in shares]
 
     def _checkpoint_due(self) -> bool:
         """By rank 0's clock; the other ranks learn it from the sums of the step."""
@@ -307,18 +341,19 @@ class Trainer:
         state = self.state
         self._divergence.check_weights(state.step, state.best_epoch)
         began = time.perf_counter()
-        probabilities, asked = self._probabilities(self.validation)
-        figures = metrics.evaluate(probabilities, self.data.labels[self.validation])
-        state.seconds["evaluate"] = time.perf_counter() - began
-        self._note("evaluate", began, time.perf_counter())
-        value = figures[self.settings.monitor.removeprefix("val_")]
-        best = state.better(value, self.settings.monitor)
-        if best:
-            state.best, state.best_epoch = value, state.epoch
-            began = time.perf_counter()
-            self.best, self.validated = self.strategy.whole(), probabilities
-            state.seconds["checkpoint"] += time.perf_counter() - began
-            self._note("checkpoint", began, time.perf_counter())
+        with self._averaged():
+            probabilities, asked = self._probabilities(self.validation)
+            figures = metrics.evaluate(probabilities, self.data.labels[self.validation])
+            state.seconds["evaluate"] = time.perf_counter() - began
+            self._note("evaluate", began, time.perf_counter())
+            value = figures[self.settings.monitor.removeprefix("val_")]
+            best = state.better(value, self.settings.monitor)
+            if best:
+                state.best, state.best_epoch = value, state.epoch
+                began = time.perf_counter()
+                self.best, self.validated = self.strategy.whole(), probabilities
+                state.seconds["checkpoint"] += time.perf_counter() - began
+                self._note("checkpoint", began, time.perf_counter())
         training = sum(state.seconds[stage] for stage in ("input", "compute", "communication"))
         state.rates.append(len(self.rows) / training)
         state.wall_rates.append(len(self.rows) / self._wall())
@@ -328,18 +363,32 @@ class Trainer:
                 "seconds": dict(state.seconds), "ranks": self._clock.over_ranks(self.comm),
                 **{f"val_{name}": figure for name, figure in figures.items()}, **state.counts,
                 "best": best}
+        if self.settings.rate_schedule == "plateau":
+            line["rate_factor"] = state.rate_factor
+        lower = state.wait(best, self.settings)
         state.next_epoch()
         if self.run is not None:
             self._saver.now(partial(self.run.append, "metrics.jsonl", line))
             self._on_board(lambda board: board.epoch(line, probabilities,
                                                      self.data.labels[self.validation]))
             print(messages.epoch(line, self.limits.epochs), flush=True)
+            if lower:
+                print(messages.lower(self.settings, state.rate_factor), flush=True)
         if asked.save or not self.limits.checkpoint_seconds:
             self.save_checkpoint()
         elif self._model_due() and not self._saver.busy:
             self._saver.start(self._write_model())
         more = not self._is_over()
         return not (asked.stopped and more)
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """With the averages of ``--ema`` in place of the weights. Collective."""
+        if self.settings.ema:
+            self.strategy.swap()
+        yield
+        if self.settings.ema:
+            self.strategy.swap()
 
     def _wall(self) -> float:
         """The wall-clock seconds of this epoch up to now."""
@@ -423,10 +472,11 @@ class Trainer:
         best, validated = self.best, self.validated
         path = Path(self.run.path if self.run else "") / "model.keras"
         return lambda: save(self.strategy.keras_model(best), provenance.card(
-            self.data, self.validation, validated, epoch, self._trained_on()), path)
+            self.data, self.validation, validated, epoch, self._trained_on(),
+            title(self.settings.network)), path)
 
     def _summary(self) -> dict[str, Any]:
-        state = self.state
+        state, weights = self.state, self.strategy.class_weights
         self.probabilities = {part: self._probabilities(self.data.rows(part))[0]
                               for part in ("validation", "test") if len(self.data.rows(part))}
         parts = {part: metrics.evaluate(probabilities, self.data.labels[self.data.rows(part)])
@@ -436,7 +486,8 @@ class Trainer:
                 "epochs_before": self._before, "steps": state.step,
                 "stopped_early": state.epoch <= self.limits.epochs,
                 "best_epoch": state.best_epoch, "monitor": self.settings.monitor,
-                "train_rows": len(self.rows), "images_per_s": float(np.median(state.rates)),
+                "train_rows": len(self.rows), **({"class_weights": weights} if weights else {}),
+                "images_per_s": float(np.median(state.rates)),
                 "wall_images_per_s": float(np.median(state.wall_rates or [np.nan])),
                 **parts}
 

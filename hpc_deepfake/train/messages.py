@@ -86,6 +86,12 @@ def epoch(line: dict[str, Any], epochs: int) -> str:
             f"{'  best' if line['best'] else ''}")
 
 
+def lower(settings: Settings, factor: float) -> str:
+    """Of a learning rate that ``--rate-schedule plateau`` has lowered to ``factor`` of its own."""
+    return (f"learning rate now {settings.learning_rate * factor:.3g}: "
+            f"{plural(settings.epochs_of_rate, 'epoch')} without a better {settings.monitor}")
+
+
 def _rates(record: dict[str, Any]) -> str:
     """Of training alone, and by the wall clock."""
     return (f"{record['images_per_s']:,.0f} images/s, wall clock "

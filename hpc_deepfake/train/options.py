@@ -293,6 +293,9 @@ def _add_studies(cli: Parser) -> None:
     studies.add_argument("--synthetic", type=at_least(0, 100_000_000), default=0, metavar="N",
                          help="train on N random pictures in memory instead of --data, with 64 "
                               "more for validation: the time without input; 0: off")
+    studies.add_argument("--size", type=at_least(*SIZES), metavar="S",
+                         help="width and height of --synthetic pictures; those of a data file were "
+                              f"chosen in preprocessing (default: {SIZE})")
     studies.add_argument("--slow-rank", type=at_least(0), default=0, metavar="R",
                          help="the rank that --slow-factor slows down")
     studies.add_argument("--slow-factor", type=between(1, 1000), default=1.0, metavar="F",

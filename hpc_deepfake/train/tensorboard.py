@@ -22,6 +22,7 @@ from preprocessing.catalogue import LABELS
 if TYPE_CHECKING:
     from hpc_deepfake.data.rows import DataFile
     from hpc_deepfake.network.schedule import Schedule
+    from hpc_deepfake.network.settings import Course
     from hpc_deepfake.strategies.base import Done
     from hpc_deepfake.train.loop import State
 
@@ -59,6 +60,10 @@ class Board:
         self._train.add(state.step, events.text(_OPTIONS, _table(options)))
         self._chosen = _choose(data, seed)
         self._flushed = time.monotonic()
+
+    def begin(self, course: Course) -> None:
+        """Learn where the run is, before each round of steps, for the learning rate."""
+        self._schedule.begin(course)
 
     def steps(self, step: int, done: Done) -> None:
         """Add what steps say: one, or the steps since the ranks last met.

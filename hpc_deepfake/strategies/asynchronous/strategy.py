@@ -20,7 +20,7 @@ from mpi4py import MPI
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.mpi import wait
 from hpc_deepfake.network.optimizer import Optimizer, optimizer_of
-from hpc_deepfake.network.settings import Settings
+from hpc_deepfake.network.settings import Course, Settings
 from hpc_deepfake.strategies.asynchronous.link import Link
 from hpc_deepfake.strategies.asynchronous.server import Server
 from hpc_deepfake.strategies.asynchronous.wire import Wire
@@ -67,6 +67,15 @@ class Async(Sequential):
     def _optimizer(self) -> Optimizer:
         """One of no weights: the servers update them."""
         return optimizer_of(self.settings, [], 1)
+
+    def begin(self, course: Course) -> None:
+        if self._server is not None:
+            self._server.optimizer.schedule.begin(course)
+
+    def swap(self) -> None:
+        if self._server is not None:
+            self._server.optimizer.swap()
+        self._spread()
 
     def deal(self, items: Sequence[T], load: Callable[[T], R],
              first: int) -> Iterator[tuple[int, R | None]]:

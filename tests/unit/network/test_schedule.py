@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from hpc_deepfake.network.schedule import Course, Schedule, schedule_of
-from hpc_deepfake.network.settings import Settings
+from hpc_deepfake.network.schedule import Schedule, schedule_of
+from hpc_deepfake.network.settings import Course, Settings
 
 
 def rates(schedule: Schedule, rows: int, per_step: int, epochs: int) -> list[float]:
