@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from hpc_deepfake import strategies
 from hpc_deepfake.core.options import (
@@ -28,6 +29,8 @@ from hpc_deepfake.network.settings import (
 from hpc_deepfake.strategies.layout import Layout
 from hpc_deepfake.strategies.mesh.schedule import SCHEDULES
 from hpc_deepfake.strategies.mesh.shards import BLOCKS, LAYOUTS
+from hpc_deepfake.train.recipes import RECIPES
+from preprocessing.ela import SIZE, SIZES
 
 _DESCRIPTION = """\
 Train the network on a data file made by preprocessing. Started by itself, one process trains;
@@ -41,6 +44,9 @@ examples:
   mpirun -np 4 python -m hpc_deepfake.train --data casia2.h5 --feature raw --device gpu
   mpirun -np 8 python -m hpc_deepfake.train --data casia2.h5 --run runs/first --tensorboard
   mpirun -np 8 python -m hpc_deepfake.train --data casia2.h5 --augment flip,rotate --patience 15
+  mpirun -np 8 python -m hpc_deepfake.train --data casia2.h5 --recipe best --class-weight balanced
+  mpirun -np 8 python -m hpc_deepfake.train --data casia2.h5 --optimizer adamw \\
+      --rate-schedule cosine --warmup-steps 200 --ema 0.99
   mpirun -np 8 python -m hpc_deepfake.train --data /lustre/casia2.h5 --stage /tmp
   mpirun -np 2 python -m hpc_deepfake.train --config run.toml --epochs 5
   mpirun -np 9 python -m hpc_deepfake.train --data casia2.h5 --strategy async --servers 1
@@ -72,10 +78,18 @@ def check(options: Namespace, ranks: int) -> str:
 
 
 class _Training(Parser):
-    """The command line, on which one option may stand for others."""
+    """The command line, on which one option may stand for others: what is parsed has the values of
+    these, and no ``recipe``."""
 
     def parse(self, argv: Sequence[str] | None = None) -> Namespace:
         options = super().parse(argv)
+        if options.recipe is not None:
+            values = RECIPES[options.recipe]
+            plain = {name: self.get_default(name) for name in values}
+            self.set_defaults(**values)
+            options = super().parse(argv)  # again: its file and the command line win
+            self.set_defaults(**plain)
+        del options.recipe
         if options.schedule in RATE_SCHEDULES:
             if options.rate_schedule not in (options.schedule, self.get_default("rate_schedule")):
                 self.error(f"--schedule {options.schedule} and --rate-schedule "
@@ -126,6 +140,9 @@ def _add_training(cli: Parser) -> None:
                           help="the network: a name that hpc-deepfake networks lists, "
                                "FILE.py:FUNCTION (a function that returns a Keras model), or "
                                "FILE.keras")
+    training.add_argument("--recipe", choices=tuple(RECIPES),
+                          help="values for options that aren't given: original: the defaults; "
+                               f"best: {_words(RECIPES['best'])}, which docs/training.md compares")
     training.add_argument("--epochs", type=at_least(1), default=30, metavar="N",
                           help="maximum number of epochs")
     training.add_argument("--patience", type=at_least(0), default=5, metavar="N",
@@ -161,6 +178,11 @@ def _add_training(cli: Parser) -> None:
                                "with =PARAMETER if need be, such as flip,shift=4")
     training.add_argument("--seed", type=seed(), default=0, metavar="N",
                           help="seed of initial weights, order of rows, dropout, and augmentation")
+
+
+def _words(values: Mapping[str, Any]) -> str:
+    """Values of options as a command line."""
+    return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in values.items())
 
 
 def _add_optimizer(cli: Parser) -> None:

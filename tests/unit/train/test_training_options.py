@@ -10,6 +10,7 @@ import pytest
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.network.settings import OPTIMIZERS, RATE_SCHEDULES, Settings
 from hpc_deepfake.train.options import check, parser
+from hpc_deepfake.train.recipes import RECIPES
 
 
 def test_every_setting_is_an_option_with_the_same_default():
@@ -158,6 +159,30 @@ def test_a_rate_schedule_by_the_name_of_the_schedule_of_a_mesh(capsys):
     with pytest.raises(SystemExit):
         parser().parse(["--schedule", "step", "--rate-schedule", "cosine"])
     assert "contradict each other" in capsys.readouterr().err
+
+
+def test_a_recipe_gives_values_that_the_user_may_give(tmp_path, monkeypatch):
+    """A file and the command line win, also with the values of the plain defaults; the recipe is
+    recorded by its values, and a command line made of them is complete."""
+    monkeypatch.setitem(RECIPES, "best", {"patience": 12, "augment": "flip", "ema": 0.5})
+    cli = parser()
+    plain = vars(cli.parse([]))
+    assert "recipe" not in plain and vars(cli.parse(["--recipe", "original"])) == plain
+    best = {**plain, "patience": 12, "augment": "flip", "ema": 0.5}
+    assert vars(cli.parse(["--recipe", "best"])) == best
+    assert vars(cli.parse([])) == plain
+    given = cli.parse(["--ema", "0", "--recipe=best", "--patience", "5"])
+    assert vars(given) == {**plain, "augment": "flip"}
+    assert vars(cli.parse(cli.words(given))) == vars(given)
+    file = tmp_path / "run.toml"
+    file.write_text('recipe = "best"\npatience = 5\n')
+    options = vars(parser().parse(["--config", str(file), "--augment", "none"]))
+    assert options == {**plain, "ema": 0.5, "config": file}
+
+
+def test_every_recipe_is_valid():
+    for name in RECIPES:
+        assert check(parser().parse(["--recipe", name]), 2) == "sync"
 
 
 @pytest.mark.parametrize(("name", "ranks", "layout", "message"), [

@@ -1,0 +1,11 @@
+"""Training courses: values that ``--recipe`` gives to other options, unless the user does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+# by name, the options that differ from the defaults of train
+RECIPES: dict[str, dict[str, Any]] = {
+    "original": {},
+    "best": {"augment": "flip", "patience": 10},
+}
