@@ -18,6 +18,7 @@ import keras
 import numpy as np
 
 from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.json_data import dictionary, parse
 from hpc_deepfake.core.log import log
 from hpc_deepfake.core.text import printable
 from hpc_deepfake.network.zoo import layers as _registered  # noqa: F401, with Keras
@@ -78,10 +79,9 @@ def _loaded(file: Path, name: str, precision: str) -> keras.Model:
             if size > MOST_BYTES:
                 raise InputError(f"--network {name}: unpacked it has {size / 1e9:,.1f} GB, more "
                                  f"than {MOST_BYTES / 1e9:,.1f} GB")
-            config = json.loads(archive.read("config.json"))
+            config = dictionary(parse(archive.read("config.json")))
             config.pop("compile_config", None)  # a loss and an optimizer, of no use here
-    except (OSError, ValueError, KeyError, AttributeError, RecursionError,
-            zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise InputError(f"--network {name} is not a file that Keras 3 saved ({error}): write it "
                          "with model.save('FILE.keras')") from None
     _refuse_code(config, name)
@@ -142,12 +142,12 @@ def _foreign(config: Any) -> Iterator[str]:
     if not isinstance(config, dict):
         return
     kind, module = config.get("class_name"), config.get("module")
-    registered = str(config.get("registered_name"))
+    registered = str(config.get("registered_name") or "")
     foreign = isinstance(module, str) and module.partition(".")[0] not in ("keras", "builtins")
     if kind in ("Lambda", "__lambda__"):
         yield "a Lambda"
     elif kind == "function":  # Keras' own are names only
-        yield f"the function {registered}"
+        yield f"the function {config.get('config')}"
     elif kind and (foreign or ">" in registered) and not registered.startswith(_OURS):
         yield f"the class {kind}"
     for item in config.values():
@@ -201,21 +201,21 @@ def _with_probabilities(model: keras.Model, size: int, name: str) -> keras.Model
     """The model with a softmax behind it, unless its outputs are probabilities: tried on noise."""
     noise = np.random.default_rng(0).integers(0, 256, (2, size, size, 3), dtype=np.uint8)
     try:
-        outputs = np.asarray(model(noise, training=False), np.float64)
+        given = np.asarray(model(noise, training=False), np.float64)
     except Exception as error:  # such as a shape that only shows in the computation
         raise InputError(f"--network {name} failed on pictures of noise: {_first(error)}") from None
-    if not np.isfinite(outputs).all():
+    if not np.isfinite(given).all():
         raise InputError(f"--network {name} gives numbers that are not finite for pictures of "
                          "noise, values 0…255: scale them in its first layer, "
                          "keras.layers.Rescaling(1 / 255)")
-    if (outputs >= 0).all() and np.allclose(outputs.sum(1), 1, atol=1e-2):
+    if (given >= 0).all() and np.allclose(given.sum(1), 1, atol=1e-2):
         return model
     log.info("%s: its outputs are not probabilities: a softmax is put behind them", name)
     if isinstance(model, keras.Sequential):
         model.add(keras.layers.Softmax(name="probabilities"))
         return model
-    return keras.Model(model.inputs, keras.layers.Softmax(name="probabilities")(model.outputs[0]),
-                       name=model.name)
+    outputs = keras.layers.Softmax(name="probabilities")(model.outputs[0])
+    return keras.Model(model.inputs[0], outputs, name=model.name)
 
 
 @contextmanager

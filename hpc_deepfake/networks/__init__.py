@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
@@ -77,8 +78,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _rows(options: Namespace, device: Device) -> Iterator[dict[str, Any]]:
     """The networks one by one, as in the JSON."""
-    import keras
-
     from hpc_deepfake.networks.cost import cost
     from hpc_deepfake.networks.speed import images_per_s
 
@@ -99,7 +98,8 @@ def _rows(options: Namespace, device: Device) -> Iterator[dict[str, Any]]:
             "images_per_s": {**images_per_s(spec, model, options.batch_size),
                              "device": device.name, "threads": device.threads}
             if options.measure else None}
-        keras.backend.clear_session()  # of the next one's names and memory
+        del model
+        gc.collect()  # its memory, which the next one's may need
 
 
 def _line(row: dict[str, Any], measured: bool) -> str:
