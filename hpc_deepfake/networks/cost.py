@@ -62,10 +62,19 @@ def flop(model: keras.Model) -> int:
     They are counted in TensorFlow's graph, so that every layer counts, whatever it is made of.
     """
     picture = tf.TensorSpec((1, *model.input_shape[1:]), model.compute_dtype)
-    graph = tf.function(lambda x: model(x, training=False), autograph=False) \
-        .get_concrete_function(picture).graph
-    return 2 * sum(_TERMS[operation.type](operation) for operation in graph.get_operations()
-                   if operation.type in _TERMS)
+    traced = tf.function(lambda x: model(x, training=False), autograph=False)
+    return 2 * _terms(traced.get_concrete_function(picture).graph)
+
+
+def _terms(graph: Any) -> int:
+    """Of the operations of a graph and of the functions that it calls, such as those for XLA."""
+    count = 0
+    for operation in graph.get_operations():
+        if operation.type in ("PartitionedCall", "StatefulPartitionedCall"):
+            count += _terms(graph._get_function(operation.get_attr("f").name).graph)
+        elif operation.type in _TERMS:
+            count += _TERMS[operation.type](operation)
+    return count
 
 
 def _convolution(operation: Any) -> int:
