@@ -198,8 +198,9 @@ OPERATIONS = tuple(_OPERATIONS)
 
 
 def canonical(text: str) -> str:
-    """Argument type: operations separated by commas, each ``NAME`` or ``NAME=PARAMETER``, as one
-    text in a fixed order with all parameters; ``none``, or nothing: none.
+    """Argument type: operations separated by commas (or ``+``, for lists of such texts), each
+    ``NAME`` or ``NAME=PARAMETER``, as one text in a fixed order with all parameters; ``none``, or
+    nothing: none.
 
     Raises:
         argparse.ArgumentTypeError: an unknown operation, one given twice, or an impossible
@@ -227,7 +228,7 @@ def canonical(text: str) -> str:
 
 
 def _words(text: str) -> list[str]:
-    words = [word.strip() for word in text.split(",")]
+    words = [word.strip() for word in text.replace("+", ",").split(",")]
     return [] if words in ([""], [NONE]) else words
 
 
