@@ -44,6 +44,10 @@ class Card:
         weights: ``model.digest`` of the model that it belongs to; of two of them while training
             replaces one by the next. Empty: unknown, as of earlier versions.
         network: its name, as of ``registry.title``; None: ``table``, as in earlier versions.
+        init: the weights that its training started from: ``source`` (their run or file), ``taken``
+            of ``layers`` of the network, ``sha256`` of the file, and if the source has a list of
+            its pictures, how many of the ``validation`` pictures it was trained on (``seen``).
+            None: random ones.
     """
 
     feature: str
@@ -56,6 +60,7 @@ class Card:
     validation: dict[str, Any] | None = None
     weights: tuple[str, ...] = ()
     network: str | None = None
+    init: dict[str, Any] | None = None
 
     @classmethod
     def of(cls, stored: object) -> Card:
@@ -75,7 +80,8 @@ class Card:
             raise ValueError(f"temperature {values['temperature']!r} is not above 0")
         return cls(feature, Parameters.of(values.get("parameters")), threshold, lower,
                    _chosen(values), temperature, _trained_on(values), _validation(values),
-                   tuple(map(str, items(values.get("weights")))), _network(values))
+                   tuple(map(str, items(values.get("weights")))), _network(values),
+                   _dictionary(values, "init"))
 
     def as_dict(self) -> dict[str, Any]:
         """As stored: JSON."""
@@ -100,6 +106,10 @@ class Card:
             return [UNKNOWN]
         said = [SAMPLE if self.only_sample else PARTLY_SAMPLE] * self.sample
         said += [RANDOM] * bool(self.trained_on.get("random"))
+        seen = finite((self.init or {}).get("seen")) or 0
+        if seen:
+            said.append(f"the weights that its training started from knew {seen:.0f} of its "
+                        "validation pictures: its figures are better than on new ones")
         figures = self.validation or {}
         auc = finite(figures.get("auc"))
         interval = _interval(dictionary(figures.get("intervals")).get("auc"))
@@ -134,7 +144,12 @@ class Card:
                 facts.append(f"{ends[0]:.0f} to {ends[1]:.0f} pixels {word}"
                              if ends[0] < ends[1] else f"{ends[0]:.0f} pixels {word}")
         facts = [fact for fact in facts if fact]
-        return " ".join(words) + (f" ({'; '.join(facts)})" if facts else "")
+        return " ".join(words) + (f" ({'; '.join(facts)})" if facts else "") + self._started_from
+
+    @property
+    def _started_from(self) -> str:
+        return f", started from the weights of {printable(str(self.init.get('source')))}" \
+            if self.init else ""
 
 
 def _network(values: dict[str, Any]) -> str | None:

@@ -3,6 +3,7 @@ normalisation uses its moving statistics, and keeps them."""
 
 from __future__ import annotations
 
+import argparse
 import math
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, NamedTuple
@@ -37,14 +38,15 @@ class Frozen(NamedTuple):
 
 
 def canonical(patterns: str) -> str:
-    """The patterns of ``--freeze`` in the form in which they are recorded.
+    """Argument type: the patterns of ``--freeze`` as they are recorded.
 
     Raises:
-        ValueError: there is none, or one is empty.
+        argparse.ArgumentTypeError: one of several is empty.
     """
     parts = [part.strip() for part in patterns.split(",")]
-    if not all(parts):
-        raise ValueError("give shell patterns of layer names, like conv*,bn1")
+    if len(parts) > 1 and not all(parts):
+        raise argparse.ArgumentTypeError(f"'{patterns}' has an empty pattern; give shell patterns "
+                                         "of layer names, separated by commas, like conv*,bn1")
     return ",".join(dict.fromkeys(parts))
 
 

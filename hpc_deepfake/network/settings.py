@@ -49,6 +49,7 @@ class Settings:
     compression: str = "none"
     monitor: str = "val_loss"
     augment: str = "none"
+    freeze: str = ""
     seed: int = 0
     rows: int = 0
 

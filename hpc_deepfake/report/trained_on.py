@@ -38,6 +38,10 @@ def _facts(card: Card, known: dict[str, Any]) -> list[tuple[str, str]]:
     return [("pictures", count(known.get("train"))),
             ("drawn by this project", "yes" if card.only_sample else "in part" if card.sample else
              "no" if known.get("sample") is False else _BLANK),
+            *([("initial weights", f"{count(card.init.get('taken'))} of "
+                                   f"{count(card.init.get('layers'))} layers, from "
+                                   f"{printable(str(card.init.get('source')))}")]
+              if card.init else []),
             ("formats", ", ".join(f"{printable(str(name))} {count(number)}"
                                   for name, number in formats.items()) or _BLANK),
             ("JPEG quality", _range([qualities.get(name) for name in ("min", "median", "max")])),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -154,7 +154,8 @@ def _sample(data: DataFile, roots: dict[str, Path], paths: list[bytes]) -> bool 
 
 
 def card(data: DataFile, validation: np.ndarray, probabilities: np.ndarray | None, epoch: int,
-         known: dict[str, Any] | None, network: str | None = None) -> Card:
+         known: dict[str, Any] | None, network: str | None = None,
+         init: dict[str, Any] | None = None) -> Card:
     """The card of the model of an epoch.
 
     Args:
@@ -164,8 +165,9 @@ def card(data: DataFile, validation: np.ndarray, probabilities: np.ndarray | Non
         epoch: its number, 0 if none was better than the others.
         known: ``trained_on``.
         network: its name, as of ``registry.title``.
+        init: ``Card.init``.
     """
-    made = Card(data.feature, data.header.parameters, trained_on=known, network=network)
+    made = Card(data.feature, data.header.parameters, trained_on=known, network=network, init=init)
     if probabilities is None:
         return made
     labels = data.labels[validation]
@@ -175,6 +177,4 @@ def card(data: DataFile, validation: np.ndarray, probabilities: np.ndarray | Non
                           RESAMPLES if len(labels) <= _MOST_RESAMPLED else _FEW_RESAMPLES)
     figures = {**metrics.evaluate(probabilities, labels, made.threshold), "epoch": epoch,
                "intervals": {name: ends and list(ends) for name, ends in intervals.items()}}
-    return Card(made.feature, made.parameters, made.threshold,
-                temperature=temperature.fit(probabilities, labels), trained_on=known,
-                validation=figures, network=network)
+    return replace(made, temperature=temperature.fit(probabilities, labels), validation=figures)

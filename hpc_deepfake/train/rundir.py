@@ -31,7 +31,7 @@ _PREFIXES = ("HOROVOD_", "NCCL_", "UCX_", "PRTE_MCA_rmaps", "PRTE_MCA_hwloc", "T
 
 # files that only the training writes, unlike the report
 _OWN = ("config.json", "environment.json", "metrics.jsonl", "model.keras", "model.json",
-        "model.pictures.h5", "summary.json", "predictions.csv", "diverged.json")
+        "model.pictures.h5", "summary.json", "predictions.csv", "diverged.json", "initial.json")
 
 
 def default_run() -> Path:
