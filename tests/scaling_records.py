@@ -37,11 +37,11 @@ def plan(kinds: Sequence[str] = ("strong",), nodes: int = 4, ranks_per_node: int
 
 
 def finished(study: Path, run: studies.Run, rate: float, *, seconds: dict[str, float] | None = None,
-             imbalance: float = 0.0, rows: int = ROWS, epochs: int = 3) -> None:
+             imbalance: float = 0.0, rows: int = ROWS, epochs: int = 3, size: int = 128) -> None:
     """A finished run whose epochs have this rate; the first one takes three times as long."""
     folder = study / run.name
     folder.mkdir(parents=True, exist_ok=True)
-    options = vars(train.parser().parse(list(run.arguments)))
+    options = {**vars(train.parser().parse(list(run.arguments))), "size": size}
     steps = math.ceil(rows / (records.batch(options, run.ranks) * run.ranks))
     whole = rows / rate
     by_stage = seconds or {"input": 0.1 * whole, "compute": 0.7 * whole,

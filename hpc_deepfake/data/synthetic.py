@@ -8,12 +8,13 @@ from typing import Literal
 import numpy as np
 
 from hpc_deepfake.data.rows import DataFile
-from preprocessing.ela import SIZE, Parameters
+from preprocessing.ela import SIZE, Parameters, at_once
 from preprocessing.split import PARTS
 from preprocessing.store import Header
 
 VALIDATION = 64  # rows of the validation part
-_DISTINCT = 256  # different pictures; rows share them, so that any number of rows fits into memory
+# different pictures of 128 × 128; rows share them, so that any number of rows fits into memory
+_DISTINCT = 256
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,12 @@ class Repeated:
         return self._pictures[rows % len(self._pictures)]
 
 
-def synthetic(rows: int, feature: str, seed: int) -> DataFile:
-    """``rows`` training pictures and 64 for validation: uint8 noise that depends on ``seed``, with
-    alternating labels, so that there is nothing to learn."""
+def synthetic(rows: int, feature: str, seed: int, size: int = SIZE) -> DataFile:
+    """``rows`` training pictures and 64 for validation: uint8 noise that depends on ``seed``, of
+    ``size`` × ``size`` pixels, with alternating labels, so that there is nothing to learn."""
     total = rows + VALIDATION
-    pool = np.random.default_rng(seed).integers(0, 256, (min(total, _DISTINCT), SIZE, SIZE, 3),
-                                                np.uint8)
+    distinct = min(total, at_once(_DISTINCT, size))
+    pool = np.random.default_rng(seed).integers(0, 256, (distinct, size, size, 3), np.uint8)
     labels = (np.arange(total) % 2).astype(np.uint8)
     parts = np.full(total, PARTS.index("train"), np.uint8)
     parts[rows:] = PARTS.index("validation")
@@ -50,7 +51,8 @@ def synthetic(rows: int, feature: str, seed: int) -> DataFile:
               "status": np.ones(total, np.uint8)}
     header = MemoryHeader(
         None,  # type: ignore[arg-type] # there is no file
-        {"features": [feature], "ela": Parameters().as_dict(), "synthetic": rows, "seed": seed}, {},
+        {"features": [feature], "ela": Parameters(size=size).as_dict(), "synthetic": rows,
+         "seed": seed}, {},
         {name: array.shape for name, array in arrays.items()},
         {name: array.dtype for name, array in arrays.items()}, arrays)
     return DataFile(header, feature, Repeated(pool), labels, parts, np.ones(total, bool),

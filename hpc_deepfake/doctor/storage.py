@@ -92,8 +92,9 @@ def judge_space(free: float, total: float, files: int | None) -> Record:
         text += f", only {plural(files, 'more file')}"
         verdict = FAIL if files < _NONE else max(verdict, WARN, key=(OK, WARN, FAIL).index)
     return Record("free space", text, verdict,
-                  "a data file takes 49 KB per picture and feature, a checkpoint 89 MB. Remove old "
-                  f"checkpoints and other files that aren't needed, or {_ELSEWHERE}",
+                  "a data file takes 49 KB per picture and feature of the usual size, 128 × 128 "
+                  "pixels, and a checkpoint of the network for it 89 MB. Remove old checkpoints "
+                  f"and other files that aren't needed, or {_ELSEWHERE}",
                   amount=free)
 
 

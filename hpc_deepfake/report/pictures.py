@@ -13,11 +13,12 @@ from hpc_deepfake.metrics.temperature import apply
 from hpc_deepfake.train.predictions import Predictions
 from hpc_deepfake.web.html import Html, join, name, paragraph, text
 from preprocessing.catalogue import LABELS
+from preprocessing.ela import resize
 from preprocessing.integrity import damaged_rows
 from preprocessing.store import Header
 
 AT_MOST = 8  # pictures of each kind
-_QUALITY = 88  # of the JPEGs in the page
+_QUALITY, _SIDE = 88, 256  # of the JPEGs in the page, and pixels of their longest side
 _DESCRIBED = {"raw": "the picture", "ela": "its error levels",
               "gray_bits": "their luminance and its bits"}
 
@@ -121,6 +122,8 @@ def _gain(header: Header | None, rows: np.ndarray, names: list[str]) -> float:
 def _uri(header: Header, feature: str, row: int, gain: float) -> str:
     """A row's feature as a data URI."""
     pixels = np.asarray(header.array(feature)[row])[..., ::-1]  # to OpenCV's blue-green-red
+    if len(pixels) > _SIDE:
+        pixels = resize(np.ascontiguousarray(pixels), _SIDE)
     if feature == "ela":
         pixels = cv2.convertScaleAbs(np.ascontiguousarray(pixels), alpha=gain)
     done, data = cv2.imencode(".jpg", np.ascontiguousarray(pixels),

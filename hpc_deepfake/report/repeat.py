@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from hpc_deepfake.core.json_data import dictionary, finite, items
 from hpc_deepfake.report.collect import Content
+from preprocessing.ela import SIZE
 from preprocessing.split import AUTHOR
 
 _REPLACED = ("--data", "--run")  # new values
@@ -56,7 +57,8 @@ def _preprocessing(content: Content) -> list[str]:
     parameters = content.header.parameters
     if isinstance(made.get("manifest"), str):
         source += ["--manifest", made["manifest"]]
-    again = {} if parameters.reencode is None else {"--reencode": parameters.reencode}
+    again = {f"--{name}": value for name, value, usual in (
+        ("reencode", parameters.reencode, None), ("size", parameters.size, SIZE)) if value != usual}
     by = {"--group-by": attributes["group_by"]} if "group_by" in attributes else {}
     split = {} if str(attributes.get("split")).startswith(AUTHOR) else {
         "--split": attributes.get("split"), "--split-by": attributes.get("split_by")}

@@ -33,9 +33,9 @@ from hpc_deepfake.core.json_data import dictionary, finite, items
 from hpc_deepfake.scaling.laws import fit_scale, fit_two
 from hpc_deepfake.scaling.records import Row
 from hpc_deepfake.strategies import traffic
+from preprocessing.ela import SIZE
 
 _MOST = 1e12  # ranks, bytes or microseconds of a micro-benchmark: more can't have been measured
-ROW_BYTES = 128 * 128 * 3
 TERMS = ("computing rows", "fixed part of a step", "sharing the node", "pipeline bubble", "latency",
          "bandwidth", "input", "servers")
 
@@ -151,6 +151,7 @@ class Model:
         crowd: share by which each additional rank of a node slows the computing.
         layout: measured (ranks, ranks per node); other numbers of ranks fill nodes like the
             fullest of them.
+        size: width and height of the rows.
     """
 
     strategy: str
@@ -172,6 +173,7 @@ class Model:
     reads: bool = False
     crowd: float = 0.0
     layout: tuple[tuple[int, float], ...] = ()
+    size: int = SIZE
 
     def crowded(self, ranks: int) -> float:
         """Factor on the computing time on this number of ranks."""
@@ -197,29 +199,29 @@ class Model:
             ranks: number of ranks.
             rows: rows of each rank.
         """
-        net = self.network
+        net, sizes = self.network, traffic.table(self.size)
         if ranks == 1:
             return 0.0, 0.0
         if self.strategy == "async":
-            size = traffic.KERNEL * self.kernel_width + traffic.REST * self.width
+            size = sizes.kernel * self.kernel_width + sizes.rest * self.width
             return 4 * net.sendrecv.alpha, 2 * size / net.sendrecv.beta / self.servers
         if self.strategy == "hybrid":
             group = max(min(self.group, ranks), 1)
-            moved = traffic.hybrid(ranks, group, rows, self.width, self.width)
+            moved = traffic.hybrid(ranks, group, rows, self.width, self.width, sizes=sizes)
             calls = _messages(ranks // group) + _messages(ranks)
             return (calls * net.allreduce.alpha + 4 * (group - 1) * net.alltoall.alpha,
                     moved["allreduce"] / net.allreduce.beta
                     + (moved["alltoall"] + moved["allgather"]) / net.alltoall.beta)
         if self.strategy == "mesh":
             stages = len(self.cuts) + 1
-            moved = traffic.mesh(ranks, self.shards, stages, rows, self.cuts, self.width)
+            moved = traffic.mesh(ranks, self.shards, stages, rows, self.cuts, self.width, sizes)
             # for each micro-batch: five reductions and gathers of the shards; a message each way
             calls = 5 * self.micro * _messages(self.shards) + 2 * _messages(ranks // self.together)
             passed = 2 * (self.micro + stages - 1) if stages > 1 else 0
             return (calls * net.allreduce.alpha + passed * net.sendrecv.alpha,
                     (moved["allreduce"] + moved["tensor"]) / net.allreduce.beta
                     + moved["point_to_point"] / net.sendrecv.beta)
-        reduced = traffic.sync(ranks, self.width, self.kernel_width)["allreduce"]
+        reduced = traffic.sync(ranks, self.width, self.kernel_width, sizes)["allreduce"]
         return (2 * _messages(ranks) * net.allreduce.alpha / self.every,
                 reduced / net.allreduce.beta / self.every)
 
@@ -235,7 +237,7 @@ class Model:
         busy = sum(seconds.values())
         reading = 0.0
         if self.reads and self.network.read:
-            reading = max(rows * ROW_BYTES * ranks / self.network.read - busy, 0.0)
+            reading = max(rows * 3 * self.size**2 * ranks / self.network.read - busy, 0.0)
         seconds["input"] = max(self.waiting * rows, reading)
         seconds["servers"] = 0.0
         if self.strategy == "async":

@@ -23,6 +23,7 @@ from hpc_deepfake.scaling.series import Series, all_series
 from hpc_deepfake.strategies.layout import Layout
 from hpc_deepfake.strategies.mesh.cut import cut, numbers, operations
 from hpc_deepfake.strategies.mesh.shape import grow
+from preprocessing.ela import SIZE
 
 _EXAMPLES = """examples:
   hpc-deepfake scaling predict runs/scaling --microbench mb.json
@@ -189,7 +190,7 @@ def _facts(series: Series) -> dict[str, Any]:
     row = series.sizes[-1].rows[0]
     width = _WIDTHS.get(row.precision or "float32", 4)
     layout = {size.ranks: models.density(size.rows[0]) for size in series.sizes}
-    return {"width": width, "layout": tuple(layout.items()),
+    return {"width": width, "layout": tuple(layout.items()), "size": row.config.get("size", SIZE),
             "kernel_width": 2 if row.config.get("compression") == "fp16" else width,
             **_layout(series.strategy, row)}
 

@@ -24,7 +24,8 @@ from hpc_deepfake.train import records
 STAGES = ("input", "compute", "communication", "imbalance")
 _MOST = 1e15  # rows, rows/s and seconds of a run
 # options that are numbers of something, with their minimum
-_COUNTS = {"batch_size": 1, "accumulate": 1, "servers": 1, "sync_every": 1, "shard_group": 0}
+_COUNTS = {"batch_size": 1, "accumulate": 1, "servers": 1, "sync_every": 1, "shard_group": 0,
+           "size": 16}
 
 
 @dataclass

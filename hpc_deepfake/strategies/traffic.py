@@ -10,9 +10,11 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from hpc_deepfake.network.shapes import FEATURES, KERNEL, MOVING, OUTPUTS, SMALL, UNITS
+from hpc_deepfake.network.shapes import FEATURES, KERNEL, MOVING, OUTPUTS, SMALL, UNITS, Shapes
+from preprocessing.ela import SIZE
 
-__all__ = ["FEATURES", "KERNEL", "MOST_SERVERS", "POOLED", "REST", "TABLE", "UNITS", "Sizes"]
+__all__ = ["FEATURES", "KERNEL", "MOST_SERVERS", "POOLED", "REST", "TABLE", "UNITS", "Sizes",
+           "table"]
 POOLED = math.prod(OUTPUTS["bn1"])  # numbers per picture between the two convolutions
 
 
@@ -44,7 +46,13 @@ class Sizes(NamedTuple):
         return self.small + self.moving + 3
 
 
-TABLE = Sizes(FEATURES, UNITS, SMALL, MOVING, POOLED)  # for rows of 128 × 128
+def table(size: int) -> Sizes:
+    """Of the network ``table`` for rows of ``size`` × ``size``."""
+    shapes = Shapes(size)
+    return Sizes(shapes.features, UNITS, SMALL, MOVING, math.prod(shapes.outputs["bn1"]))
+
+
+TABLE = table(SIZE)
 REST = TABLE.rest
 # parameter servers among which the kernel can be cut if the first also holds the other weights
 MOST_SERVERS = (KERNEL + SMALL) // SMALL

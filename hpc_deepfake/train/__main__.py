@@ -37,16 +37,18 @@ from hpc_deepfake.core.streams import work_matters
 from hpc_deepfake.network import device as devices
 from hpc_deepfake.network.settings import Settings
 from hpc_deepfake.strategies.layout import Layout
-from hpc_deepfake.train import messages, room
+from hpc_deepfake.train import messages, room, start
 from hpc_deepfake.train.options import IN_RUN, check, parser
 from hpc_deepfake.train.resume import run_directory
 from preprocessing import protocol
+from preprocessing.ela import SIZE
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
 
     from hpc_deepfake.data.rows import DataFile
     from hpc_deepfake.network.device import Device
+    from hpc_deepfake.network.initial import Weights
     from hpc_deepfake.strategies.base import Strategy, StrategyClass
     from hpc_deepfake.train.loop import Trainer
     from hpc_deepfake.train.rundir import RunDir
@@ -97,6 +99,7 @@ def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
                                         options.threads, options.precision))
     watchdog.enter("opening the run directory")
     run, loaded = run_directory(comm, options, settings, data)
+    weights = _initial(comm, options, run, loaded is not None)
     timeline = _timeline(comm, options, run)
     _check_tensorboard(comm, options, run)
     watchdog.enter("starting the strategy", shared=True)
@@ -112,8 +115,8 @@ def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
     _write_records(comm, options, run, data, device, local_rank)
     trained_on = _provenance(comm, options, settings, run, data)
     watchdog.enter("building the network")
-    strategy = _strategy(strategy_class, comm, options, settings, layout, run,
-                         data.size)
+    strategy = _strategy(strategy_class, comm, options, settings, layout, run, data.size, weights)
+    del weights
     if run is not None:
         print(messages.headline(comm.size, strategy.share[1], options, settings, data, device),
               flush=True)
@@ -136,6 +139,8 @@ def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
             summary["timeline"] = {**traced, "file": os.path.abspath(options.timeline)}
         summary |= {"seconds": time.perf_counter() - started, "usage": usage,
                     "allreduce": _allreduce(options, device)}
+        if known := start.summary(run.path):
+            summary["init"] = known
         if summary["epochs_before"] == summary["epochs"]:  # what computed them stays
             summary |= run.computed()
 
@@ -151,12 +156,13 @@ def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
 
 
 def _strategy(strategy_class: StrategyClass, comm: Comm, options: Namespace, settings: Settings,
-              layout: Layout, run: RunDir | None, size: int) -> Strategy:
+              layout: Layout, run: RunDir | None, size: int, weights: Weights | None) -> Strategy:
     """The strategy, with a model on the ranks that need one, for which the run directory has room;
-    collective."""
+    it starts from ``weights``, if rank 0 has some. Collective."""
     import keras
 
     from hpc_deepfake.network import registry
+    from hpc_deepfake.network.freezing import freeze
 
     # bfloat16 is for training passes only: validation and files compute in float32
     precision = "float64" if options.precision == "float64" else "float32"
@@ -164,12 +170,32 @@ def _strategy(strategy_class: StrategyClass, comm: Comm, options: Namespace, set
     model = mpi.together(comm, lambda: registry.build(settings.network, size, precision)
                          if strategy_class.wants_model(comm.rank) else None)
 
-    def has_room() -> None:
-        if run is not None:
-            room.check(run.path, model, settings, options.keep)
+    frozen = mpi.together(comm, lambda: freeze(model, settings.freeze) if model else None)
 
-    mpi.on_root(comm, has_room)
+    def prepare() -> None:
+        if run is None:
+            return
+        room.check(run.path, model, settings, options.keep)
+        if frozen:
+            print(frozen, flush=True)
+        if weights is not None and model is not None:
+            start.take(model, weights, run)
+
+    mpi.on_root(comm, prepare)
     return strategy_class(model, settings, comm, layout)
+
+
+def _initial(comm: Comm, options: Namespace, run: RunDir | None, resumed: bool) -> Weights | None:
+    """The weights of ``--init`` on rank 0, for a run that begins; collective."""
+    found: Weights | None = None
+
+    def read() -> None:
+        nonlocal found
+        if run is not None:
+            found = start.weights(options, run, resumed)
+
+    mpi.on_root(comm, read)
+    return found
 
 
 def _provenance(comm: Comm, options: Namespace, settings: Settings, run: RunDir | None,
@@ -295,12 +321,16 @@ def _open(comm: Comm, options: Namespace) -> DataFile:
     from preprocessing.integrity import require_intact
     from preprocessing.store import open_header
 
+    def drawn() -> DataFile:
+        return synthetic(options.synthetic, options.feature, options.seed, options.size or SIZE)
+
     def check() -> np.ndarray:
         """The rows that the run will use."""
-        if options.synthetic:
-            data = synthetic(options.synthetic, options.feature, options.seed)
-        else:
-            data = open_data(options.data, options.feature, "mmap")
+        data = drawn() if options.synthetic else open_data(options.data, options.feature, "mmap")
+        if options.size not in (None, data.size):
+            raise InputError(f"--size {options.size}: {options.data} has pictures of {data.size} × "
+                             f"{data.size}. Leave it out, or preprocess them again with --size "
+                             f"{options.size} and another --out")
         check_trainable(data)
         trained = first_rows(data.rows("train"), options.rows, options.seed)
         return np.sort(np.concatenate([trained, data.rows("validation"), data.rows("test")]))
@@ -308,7 +338,7 @@ def _open(comm: Comm, options: Namespace) -> DataFile:
     mpi.on_root(comm, lambda: check_run(options.run or default_run(), options.resume))
     rows = mpi.on_root(comm, check)
     if options.synthetic:
-        return synthetic(options.synthetic, options.feature, options.seed)
+        return drawn()
     path = options.data
     require_intact(mpi.together(comm, partial(open_header, path)), rows, comm)
     if options.stage is not None:
@@ -332,6 +362,7 @@ def _write_records(comm: Comm, options: Namespace, run: RunDir | None, data: Dat
                          "input": data.input})
     values = {name: str(value) if isinstance(value, Path) else value
               for name, value in vars(options).items() if name != "config"}
+    values["size"] = data.size
     if options.data is not None:
         values["data"] = os.path.abspath(options.data)
 

@@ -30,11 +30,12 @@ from hpc_deepfake.network.model import save
 from hpc_deepfake.network.registry import title
 from hpc_deepfake.network.settings import Course, Settings
 from hpc_deepfake.strategies.base import SAVE, STOP, Batch, Done
-from hpc_deepfake.train import checkpoint, messages, provenance
+from hpc_deepfake.train import checkpoint, messages, provenance, start
 from hpc_deepfake.train.divergence import Divergence
 from hpc_deepfake.train.rundir import RunDir
 from hpc_deepfake.train.saving import Saver
 from hpc_deepfake.train.timing import STAGES, StepClock
+from preprocessing.ela import at_once
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from hpc_deepfake.train.tensorboard import Board
     from hpc_deepfake.train.timeline import Timeline
 
-EVALUATION_BATCH = 64
+EVALUATION_BATCH = 64  # rows of 128 × 128
 MONITORS = {"val_loss": min, "val_auc": max, "val_accuracy": max}
 
 
@@ -403,7 +404,8 @@ class Trainer:
         Each row is computed by one rank."""
         index, shares = self.strategy.evaluation_share
         local = share(rows, index, shares)
-        batches = np.split(local, range(EVALUATION_BATCH, len(local), EVALUATION_BATCH))
+        most = at_once(EVALUATION_BATCH, self.data.size)
+        batches = np.split(local, range(most, len(local), most))
         watchdog.enter("evaluating", shared=shares < self.comm.size)
         scores = []
         for number, (pictures, _) in enumerate(prefetch(self.data.batch, batches)):
@@ -473,7 +475,7 @@ class Trainer:
         path = Path(self.run.path if self.run else "") / "model.keras"
         return lambda: save(self.strategy.keras_model(best), provenance.card(
             self.data, self.validation, validated, epoch, self._trained_on(),
-            title(self.settings.network)), path)
+            title(self.settings.network), start.summary(path.parent)), path)
 
     def _summary(self) -> dict[str, Any]:
         state, weights = self.state, self.strategy.class_weights

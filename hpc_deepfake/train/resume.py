@@ -102,6 +102,13 @@ def _check_same(path: Path, meta: dict[str, Any], settings: Settings, data: Data
     if differing:
         raise InputError(f"--resume: the run in {path} was started with {' '.join(differing)}; "
                          "give the same options, or choose another --run")
+    size = dictionary(dictionary(meta["data"]).get("ela")).get("size", data.size)
+    if size != data.size:
+        what, give = (data.header.path, "that run's data file with --data") if data.header.path \
+            else ("--synthetic", f"--size {size}")
+        raise InputError(f"--resume: the run in {path} trains a network for pictures of {size} × "
+                         f"{size} pixels, and those of {what} have {data.size} × {data.size}: give "
+                         f"{give}, or choose another --run")
     if meta["data"] != data.header.attributes:
         raise InputError(f"--resume: the run in {path} was trained on another data file than "
                          f"{data.header.path or 'these random pictures'}: give that file with "

@@ -31,6 +31,15 @@ def test_any_number_of_pictures(rows):
     assert data.header.parameters.quality == 90
 
 
+def test_pictures_of_other_sizes():
+    """Fewer distinct ones where they are larger."""
+    for size, distinct in ((64, 256), (512, 16)):
+        data = synthetic(1000, "raw", 7, size)
+        pictures, _ = data.batch(np.array([3, 3 + distinct, 4]))
+        assert pictures.shape == (3, size, size, 3) and data.header.parameters.size == size
+        assert np.array_equal(*pictures[:2]) and not np.array_equal(*pictures[1:])
+
+
 def test_synthetic_pictures_can_be_trained_on():
     check_trainable(synthetic(2, "raw", 0))
 

@@ -347,8 +347,8 @@ def test_commands_repeat_the_run(build, tmp_path):
     assert commands == [
         ["git", "checkout", "0123456789abcdef"],
         ["mpirun", "-np", "2", "python", "-m", "preprocessing", "--data", "/my pictures", "--out",
-         data, "--features", "ela", "raw", "--quality", "90", "--split", "30/30/40", "--split-by",
-         "group", "--seed", "5"],
+         data, "--features", "ela", "raw", "--quality", "90", "--size", "16", "--split", "30/30/40",
+         "--split-by", "group", "--seed", "5"],
         ["mpirun", "-np", "3", "python", "-m", "hpc_deepfake.train", "--data", data, "--run", again,
          "--epochs", "2", "--learning-rate", "0.001"],
         ["hpc-deepfake", "evaluate", "--model", again, "--data", data, "--part", "test"],
@@ -357,19 +357,21 @@ def test_commands_repeat_the_run(build, tmp_path):
     from hpc_deepfake.train.options import parser as train
     from preprocessing.__main__ import parser as preprocess
 
-    preprocess().parse(commands[1][6:])  # the programs accept them
+    # the programs accept them, except the size of these tests
+    preprocess().parse(["64" if word == "16" else word for word in commands[1][6:]])
     assert train().parse(commands[2][6:]).learning_rate == 0.001
 
 
 def test_the_data_file_is_made_again_with_its_reencoding(build):
-    assert "--quality 90 --reencode 75 --split" in page(build(reencode=75)).text("repeat-the-run")
+    text = page(build(reencode=75)).text("repeat-the-run")
+    assert "--quality 90 --reencode 75 --size 16 --split" in text
 
 
 def test_the_data_file_is_made_again_from_its_list_with_its_authors_split(build):
     run = build(split=("author's train/test, rest 80/20", "manifest"), manifest="/lists/a.csv")
     text = page(run).text("repeat-the-run")
     assert "--data '/my pictures' --manifest /lists/a.csv --out" in text
-    assert "--quality 90 --group-by name --seed 5" in text and "--split" not in text
+    assert "--quality 90 --size 16 --group-by name --seed 5" in text and "--split" not in text
 
 
 @pytest.mark.parametrize(("command", "words"), [

@@ -13,9 +13,10 @@ from scaling_records import ROWS, finished, plan
 
 from hpc_deepfake import scaling
 from hpc_deepfake.core.errors import InputError
-from hpc_deepfake.scaling import microbench, study
+from hpc_deepfake.scaling import microbench, predicting, study
 from hpc_deepfake.scaling.model import Link, Model, Network, fit, link, network
 from hpc_deepfake.scaling.records import rows
+from hpc_deepfake.scaling.series import all_series
 from hpc_deepfake.strategies import traffic
 from hpc_deepfake.strategies.mesh.schedule import simulate
 from hpc_deepfake.strategies.traffic import POOLED
@@ -108,6 +109,23 @@ def test_what_a_step_moves():
     served = replace(TRUTH, strategy="async", servers=2)
     assert served.communication(6, 32)[1] == pytest.approx(
         2 * 4 * (traffic.KERNEL + traffic.REST) / 2e9 / 2)
+
+
+def test_rows_of_another_size(tmp_path):
+    """The network for 64 × 64 has a kernel of 14·14·64 × 128; its rows are read faster. Found from
+    a run's records."""
+    small = replace(TRUTH, size=64)
+    assert small.communication(4, 32)[1] == pytest.approx(
+        1.5 * 4 * (14 * 14 * 64 * 128 + traffic.REST) / 1e9)
+    slow = replace(small, reads=True, network=replace(NET, read=12_288_000.0))
+    assert slow.rate(64, 32) == pytest.approx(1000, rel=1e-3)
+    (tmp_path / "s").mkdir()
+    planned = plan(("strong",), nodes=2)
+    study.write(tmp_path / "s", planned)
+    for run in planned.runs:
+        finished(tmp_path / "s", run, 100 * run.ranks, size=64)
+    series, = all_series(rows(tmp_path / "s", planned, None))
+    assert predicting._facts(series)["size"] == 64
 
 
 def test_servers_set_a_limit():
