@@ -213,8 +213,9 @@ def test_the_text_of_an_augmentation_is_complete_and_in_order(text, meaning):
 @pytest.mark.parametrize(("text", "message"), [
     ("flop", "'flop' is no augmentation; possible are flip, rotate,"), ("flip,,noise", "''"),
     ("none,flip", "'none'"), ("flip,flip", "twice"), ("flip=up", "both"),
-    ("rotate=90", "0.1 to 45"), ("rotate=nan", "0.1 to 45"), ("shift=0", "1 to 32"), ("shift=33", "1 to 32"),
-    ("shift=1.5", "whole"), ("jpeg=95-70", "LOW-HIGH"), ("jpeg=0-5", "1 to 100"),
+    ("rotate=90", "0.1 to 45"), ("rotate=nan", "0.1 to 45"), ("shift=0", "1 to 32"),
+    ("shift=33", "1 to 32"), ("shift=1.5", "whole"), ("jpeg=95-70", "LOW-HIGH"),
+    ("jpeg=0-5", "1 to 100"),
     ("jpeg=70-", "LOW"), ("jpeg=", "e.g. jpeg=70-95"), ("flip=", "'='"), ("noise=x", "0.1 to 64"),
     ("noise=-1", "0.1 to 64"), ("mixup=0", "0.01 to 10"), ("mixup=inf", "0.01 to 10")])
 def test_an_impossible_augmentation_is_refused(text, message):
