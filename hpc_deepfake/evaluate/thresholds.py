@@ -269,7 +269,7 @@ def save(path: Path, card: Card, stored: Card, where: str, evaluation: dict[str,
     Raises:
         InputError: it can't be written, or a training is under way there.
     """
-    file = model.find(path).with_suffix(".json")
+    file = model.card_file(path)
     lower, threshold = card.lower, card.threshold
     if card.temperature != stored.temperature:  # calibration was off
         threshold = float(decision.calibrated(stored, np.array(threshold)))
@@ -279,7 +279,8 @@ def save(path: Path, card: Card, stored: Card, where: str, evaluation: dict[str,
         {} if evaluation["undecided"] is None else {"undecided": evaluation["undecided"]})
     holder.hold(file.parent, "storing a threshold", "--model")
     try:
-        write_json(file, dictionary(json_data.read(file)) | {
+        known = dictionary(json_data.read(file)) if file.is_file() else stored.as_dict()
+        write_json(file, known | {
             "threshold": threshold, "lower": lower,
             "threshold_chosen": {**(card.threshold_chosen or {}), "tested": tested,
                                  "thresholds": [lower, threshold]}})

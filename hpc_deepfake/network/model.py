@@ -16,13 +16,14 @@ from hpc_deepfake.core import json_data
 from hpc_deepfake.core.errors import InputError, reason
 from hpc_deepfake.core.files import whole, write_json
 from hpc_deepfake.core.surroundings import check_keras
+from hpc_deepfake.network import ensemble
 from hpc_deepfake.network.card import Card
 from preprocessing.ela import FEATURES
 
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["Card", "card_for_pictures", "digest", "find", "load", "read_card", "save"]
+__all__ = ["Card", "card_file", "card_for_pictures", "digest", "find", "load", "read_card", "save"]
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"  # how a data file begins
 MOST_BYTES = 1 << 30  # of a model file when unpacked, unless the file itself is as large
@@ -54,11 +55,19 @@ def digest(weights: Sequence[np.ndarray]) -> str:
 
 
 def find(path: Path) -> Path:
-    """The ``.keras`` file of a run directory, or ``path`` itself if it is a file.
+    """The ``.keras`` file of a run directory, or ``path`` itself if it is a file; of an ensemble
+    its ``ensemble.json``.
 
     Raises:
-        InputError: there is no such file, or it is a data file.
+        InputError: there is no such file, or it is a data file; or an ensemble lacks a member.
     """
+    if members := ensemble.members(path):
+        for member in members:
+            if not (member / "model.keras").is_file():
+                raise InputError(f"{member.name} of the ensemble {path} has no model yet: finish "
+                                 "the training with the same command and --resume, or name one of "
+                                 f"the finished members, such as {members[0]}")
+        return path / ensemble.NAME if path.is_dir() else path
     file = path / "model.keras" if path.is_dir() else path
     if not file.is_file():
         raise InputError(f"there is no trained model '{file}'. Train one:\n"
@@ -70,13 +79,21 @@ def find(path: Path) -> Path:
     return file
 
 
+def card_file(path: Path) -> Path:
+    """Where the card of a model, a run or an ensemble is, or belongs."""
+    file = find(path)
+    return file.with_name("model.json" if file.name == ensemble.NAME else f"{file.stem}.json")
+
+
 def read_card(path: Path) -> Card:
-    """The card beside a model file.
+    """The card beside a model file; of an ensemble that has none yet, one made of its members'.
 
     Raises:
         InputError: it is missing or damaged.
     """
-    file = find(path).with_suffix(".json")
+    file, members = card_file(path), ensemble.members(path)
+    if members and not file.is_file():
+        return ensemble.card(path, [read_card(member) for member in members])
     try:
         return Card.of(json_data.read(file))
     except (OSError, ValueError) as error:
@@ -110,6 +127,8 @@ def load(path: Path) -> keras.Model:
     import hpc_deepfake.network.zoo.layers  # noqa: F401, registered with Keras
 
     check_keras()
+    if members := ensemble.members(path):
+        return _joined(path, members)
     file = find(path)
     try:
         with zipfile.ZipFile(file) as archive:
@@ -141,3 +160,16 @@ def load(path: Path) -> keras.Model:
                          "caveats would be those of another model. Copy both files from one run "
                          "directory")
     return model
+
+
+def _joined(path: Path, members: Sequence[Path]) -> keras.Model:
+    """The model of an ensemble, from ``ensemble.joined``."""
+    find(path)
+    belongs = read_card(path).weights
+    models = [load(member) for member in members]
+    own = tuple(digest(model.get_weights()) for model in models)
+    if belongs and belongs != own:
+        raise InputError(f"the card {card_file(path)} belongs to other members than those in "
+                         f"{path}: one was trained again. Start the training once more with "
+                         "--resume, which makes the ensemble anew")
+    return ensemble.joined(models, [read_card(member).temperature for member in members])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +18,7 @@ import numpy as np
 
 from hpc_deepfake.core.errors import InputError, reason
 from hpc_deepfake.core.files import whole
+from hpc_deepfake.network import ensemble
 from preprocessing import hdf5, similar
 from preprocessing.facts import DIGEST
 from preprocessing.similar import COPY, PLAIN, SCENE
@@ -80,11 +81,14 @@ class Pictures:
 
     @classmethod
     def read(cls, model: Path) -> Pictures | None:
-        """Those of a model file or a run directory; None without the file, as of older models.
+        """Those of a model file, a run directory or all members of an ensemble; None without the
+        file, as of older models.
 
         Raises:
             InputError: it is damaged.
         """
+        if members := ensemble.members(model):
+            return cls._of_all([cls.read(member) for member in members])
         path = beside(model)
         if not path.is_file():
             return None
@@ -105,6 +109,23 @@ class Pictures:
             raise InputError(f"{path}, the list of the model's training pictures, can't be read "
                              f"({why}): copy it again from the training's run directory, "
                              "or move it away to do without") from None
+
+    @classmethod
+    def _of_all(cls, parts: Sequence[Pictures | None]) -> Pictures | None:
+        """Each picture once, as one of the training part if it is that for a model; None: one of
+        the models doesn't say."""
+        known = [part for part in parts if part is not None]
+        if len(known) < len(parts):
+            return None
+        joined = {field.name: np.concatenate([getattr(part, field.name) for part in known])
+                  for field in fields(cls)}
+        order = np.argsort(joined["part"], kind="stable")
+        _, first = np.unique(np.hstack([joined["digest"], joined["row"]])[order], axis=0,
+                             return_index=True)
+        chosen = np.sort(order[first])
+        thumbs = all(len(part.thumb) == len(part) for part in known)
+        return cls(**{name: column[chosen] if thumbs or len(column) == len(joined["part"])
+                      else column[:0] for name, column in joined.items()})
 
     def write(self, model: Path) -> None:
         """Write the file beside a model file whole; the same bytes for the same pictures."""
