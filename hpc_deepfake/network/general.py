@@ -39,10 +39,16 @@ class General:
 
     large: tf.Variable | None = None
 
-    def __init__(self, model: keras.Model) -> None:
+    def __init__(self, model: keras.Model, last: bool = True) -> None:
+        """
+        Args:
+            model: owner of the variables.
+            last: whether its last layer is the network's: with bfloat16 all others compute in it.
+        """
         self.model, self.size = model, model.input_shape[1]
         self._layers = [layer for layer in model._flatten_layers(include_self=False)
                         if not hasattr(layer, "layers")]
+        self._exact = self._layers[-1] if last else None
         self._normalisations = [layer for layer in self._layers
                                 if layer.trainable and _is_plain(layer)]
         pairs = [pair for layer in self._normalisations
@@ -149,7 +155,7 @@ class General:
                  if how.dropout is not None and isinstance(layer, keras.layers.Dropout)
                  and layer.rate]
         policies = [(layer, layer.dtype_policy) for layer in self._layers
-                    if how.compute == tf.bfloat16 and layer is not self._layers[-1]
+                    if how.compute == tf.bfloat16 and layer is not self._exact
                     and layer.dtype_policy.name == "float32"]
         calls: list[tuple[keras.Layer, Callable[..., tf.Tensor]]] = [
             (layer, _normalisation(layer, how, own, found.setdefault(id(layer), [])))

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import small
 
 from hpc_deepfake import strategies
 from hpc_deepfake.data.rows import share
@@ -25,6 +24,7 @@ from hpc_deepfake.strategies.mesh.shape import parse
 from hpc_deepfake.train import __main__ as train
 from hpc_deepfake.train.loop import dropout_seed
 
+SIZE = 32  # of the pictures: what ranks compute together doesn't depend on it
 train.before_mpi(["--strategy", "mesh"])
 from mpi4py import MPI  # noqa: E402 (what is said before counts)
 
@@ -76,7 +76,7 @@ found: dict[str, np.ndarray | float] = {}
 def make(one: Case, settings: Settings, kind: type[Strategy] | None = None) -> Strategy:
     keras.utils.set_random_seed(0)
     kind = kind or strategies.get("mesh" if one.layout.mesh else "sequential")
-    network = table.build("float64" if settings.precision == "float64" else "float32") \
+    network = table.build("float64" if settings.precision == "float64" else "float32", SIZE) \
         if kind.wants_model(COMM.rank) else None
     strategy = kind(network, replace(settings, accumulate=one.micro), COMM, one.layout)
     strategy.load(None)
@@ -94,7 +94,7 @@ def make(one: Case, settings: Settings, kind: type[Strategy] | None = None) -> S
 def mine(strategy: Strategy, rows: int, step: int, micro: int) -> list[Batch]:
     """This rank's share of a global batch of noise."""
     random = np.random.default_rng(step)
-    images = random.integers(0, 256, (rows, small.SIZE, small.SIZE, 3)).astype(np.uint8)
+    images = random.integers(0, 256, (rows, SIZE, SIZE, 3)).astype(np.uint8)
     labels = random.integers(0, 2, rows).astype(np.uint8)
     index, shares = strategy.share
     return [Batch(images[part], labels[part], dropout_seed(0, step * micro + place, index))

@@ -25,7 +25,7 @@ Found = dict[int, dict[str, np.ndarray]]
 @pytest.fixture(scope="module")
 def results(found: Callable[..., dict[str, np.ndarray]]) -> Found:
     """What meshes.py found, by number of ranks."""
-    return {ranks: found("meshes.py", ranks, small=True) for ranks in (1, 2, 3, 4, 8)}
+    return {ranks: found("meshes.py", ranks) for ranks in (1, 2, 3, 4, 8)}
 
 
 @each_mesh

@@ -1,6 +1,6 @@
 """Where a pipeline is cut: into stages of about equal cost, or as the user says.
 
-    python -m hpc_deepfake.strategies.mesh.cut
+    python -m hpc_deepfake.strategies.mesh.cut [--network NAME]
 
 measures the cost of each block on this machine and prints the cuts that follow from it.
 """
@@ -8,152 +8,205 @@ measures the cost of each block on this machine and prints the cuts that follow 
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Mapping
-from itertools import combinations, pairwise
+from collections.abc import Mapping, Sequence
+from itertools import accumulate, pairwise
+from typing import NamedTuple
 
+from hpc_deepfake.core import mpi
 from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.options import Parser, at_least
 from hpc_deepfake.core.text import plural
-from hpc_deepfake.network.shapes import CHANNELS, OUTPUTS, PIXELS, UNITS
+from hpc_deepfake.network.shapes import CHANNELS, UNITS, Shapes
 from hpc_deepfake.strategies.mesh.shards import BLOCKS
+from preprocessing.ela import MAX_SIZE, SIZE
+
+_EXAMPLES = """\
+examples:
+  python -m hpc_deepfake.strategies.mesh.cut
+  python -m hpc_deepfake.strategies.mesh.cut --network resnet50 --size 256 --rows 4"""
+_EQUAL = 1.02  # costs of stages that differ by less count as equal: then the least is sent
+_NAMED = 40  # blocks in a message
 
 
-def operations() -> dict[str, float]:
-    """Estimated cost of each block for one picture, forward and backward, in million operations.
+class Line(NamedTuple):
+    """What a pipeline is cut into: blocks, each of which reads only what the one before outputs.
+
+    Attributes:
+        names: of the blocks.
+        costs: of each for one picture, forward and backward, in any unit.
+        sent: how many numbers each outputs for one picture.
+        inner: block of each layer that can't begin a stage, since it is within the block.
+    """
+
+    names: tuple[str, ...]
+    costs: tuple[float, ...]
+    sent: tuple[int, ...]
+    inner: Mapping[str, str] = {}
+
+
+def of_table(shapes: Shapes | None = None) -> Line:
+    """The blocks of the network ``table`` for pictures of a size."""
+    shapes = shapes or Shapes()
+    costs = operations(shapes)
+    return Line(BLOCKS, tuple(costs[block] for block in BLOCKS),
+                tuple(numbers(block, shapes) for block in BLOCKS))
+
+
+def operations(shapes: Shapes | None = None) -> dict[str, float]:
+    """Estimated cost of each block of ``table`` for one picture, forward and backward, in million
+    operations.
 
     Convolutions and dense layers: multiplications and additions, once forward and twice backward
     (for conv1 once, since the gradient of the picture is not needed). Normalisation has little
     arithmetic, but reads and writes its whole input several times: it counts as 150 operations per
     number, which makes the estimate agree with measurements on a CPU (see ``measure``).
     """
+    shapes = shapes or Shapes()
+
     def product(outputs: int, inputs: int, passes: int) -> float:
         return 2e-6 * outputs * inputs * passes
 
-    pixels = {block: OUTPUTS[block][0] * OUTPUTS[block][1] for block in CHANNELS}
+    pixels = {block: shapes.outputs[block][0] * shapes.outputs[block][1] for block in CHANNELS}
     return {"conv1": product(pixels["conv1"] * 32, 27, 2),
             "bn1": 150e-6 * pixels["conv1"] * 32,
             "conv2": product(pixels["conv2"] * 64, 9 * 32, 3),
             "bn2": 150e-6 * pixels["conv2"] * 64,
-            "dense1": product(UNITS, PIXELS * 64, 3),
+            "dense1": product(UNITS, shapes.pixels * 64, 3),
             "dense2": product(2, UNITS, 3)}
 
 
-def balanced(stages: int, costs: Mapping[str, float] | None = None) -> list[tuple[str, ...]]:
+def numbers(block: str, shapes: Shapes | None = None) -> int:
+    """How many numbers a block of ``table`` outputs for one picture."""
+    return math.prod((shapes or Shapes()).outputs[block])
+
+
+def balanced(stages: int, line: Line | None = None) -> list[tuple[str, ...]]:
     """The blocks of each stage, cut so that the most expensive stage is as cheap as possible, and
-    among equal cuts so that the least is sent.
+    among about equal cuts so that the least is sent.
 
     Args:
-        stages: number of stages.
-        costs: of each block; None: those of ``operations``.
+        stages: number of stages, at most that of the blocks.
+        line: the blocks; None: those of ``table``.
     """
-    costs = costs or operations()
+    line = line or of_table()
+    sums = [0.0, *accumulate(line.costs)]
+    bound = _EQUAL * _cheapest(stages, sums)
+    # by number of blocks in the stages so far: numbers sent, and where the stages begin
+    best: dict[int, tuple[int, tuple[int, ...]]] = {0: (0, ())}
+    for _ in range(stages):
+        before, best = best, {}
+        for first, (sent, begins) in before.items():
+            for after in range(first + 1, len(sums)):
+                if sums[after] - sums[first] > bound:
+                    break
+                more = sent + line.sent[after - 1], (*begins, first)
+                best[after] = min(best.get(after, more), more)
+    return _split(best[len(line.names)][1][1:], line)
 
-    def worth(cuts: tuple[int, ...]) -> tuple[float, int]:
-        sent = sum(numbers(BLOCKS[cut - 1]) for cut in cuts)
-        return max(sum(costs[block] for block in stage) for stage in _split(cuts)), sent
 
-    return _split(min(combinations(range(1, len(BLOCKS)), stages - 1), key=worth))
+def _cheapest(stages: int, sums: Sequence[float]) -> float:
+    """Cost of the most expensive stage where the blocks, whose costs add up to ``sums``, are cut
+    best."""
+    worst = list(sums)  # of the first blocks in one stage
+    for stage in range(1, stages):
+        worst = [math.inf] * stage + [
+            min((max(worst[first], sums[after] - sums[first]) for first in range(stage, after)),
+                default=math.inf) for after in range(stage, len(sums))]
+    return worst[-1]
 
 
-def cut(stages: int, begins: str | None = None) -> list[tuple[str, ...]]:
+def cut(stages: int, begins: str | None = None, line: Line | None = None) -> list[tuple[str, ...]]:
     """The blocks of each stage.
 
     Args:
         stages: number of stages.
         begins: first block of each stage after the first, such as ``conv2,dense1`` for three
             stages; None: balanced stages.
+        line: the blocks; None: those of ``table``.
 
     Raises:
         InputError: there are fewer blocks than stages, or ``begins`` is wrong.
     """
-    if stages > len(BLOCKS):
-        raise InputError(f"--mesh: pipeline={stages} is more than the {len(BLOCKS)} blocks that "
-                         f"the network can be cut into ({', '.join(BLOCKS)}); use at most "
-                         f"--mesh pipeline={len(BLOCKS)}", everywhere=True)
+    line = line or of_table()
+    every = line.names
+    if stages > len(every):
+        why = ": only there a single tensor passes, and branches or layers that are used several " \
+              "times aren't cut" if line.inner else ""
+        raise InputError(f"--mesh: pipeline={stages} is more than the {plural(len(every), 'block')}"
+                         f" that the network can be cut into ({_some(every)}){why}; use at most "
+                         f"--mesh pipeline={len(every)}", everywhere=True)
     if not begins:
-        return balanced(stages)
+        return balanced(stages, line)
     names = [name.strip() for name in begins.split(",")]
-    example = ",".join(stage[0] for stage in balanced(stages)[1:])
+    example = ",".join(stage[0] for stage in balanced(stages, line)[1:])
     hint = f"for example --stages {example}" if example else "leave --stages out"
-    if any(name not in BLOCKS[1:] for name in names):
+    for name in names:
+        if name in line.inner:
+            raise InputError(f"--stages {begins}: no stage can begin with {name}, which is one of "
+                             f"several layers side by side, or between two uses of a layer: name "
+                             f"{line.inner[name]}, the first one of them, or another block; {hint}",
+                             everywhere=True)
+    if any(name not in every[1:] for name in names):
         raise InputError(f"--stages {begins}: name the first block of each stage after the first, "
-                         f"out of {', '.join(BLOCKS[1:])}; {hint}", everywhere=True)
-    places = tuple(BLOCKS.index(name) for name in names)
+                         f"out of {_some(every[1:])}; {hint}", everywhere=True)
+    places = tuple(every.index(name) for name in names)
     if list(places) != sorted(set(places)):
         raise InputError(f"--stages {begins}: name each block once, in the order of the network, "
-                         f"{', '.join(BLOCKS)}; {hint}", everywhere=True)
+                         f"{_some(every)}; {hint}", everywhere=True)
     if len(places) != stages - 1:
         raise InputError(f"--stages {begins} makes {plural(len(places) + 1, 'stage')}, but --mesh "
                          f"asks for pipeline={stages}: name {plural(stages - 1, 'block')}, {hint}",
                          everywhere=True)
-    return _split(places)
+    return _split(places, line)
 
 
-def measure(rows: int = 16, repeats: int = 5) -> dict[str, float]:
-    """Measured milliseconds of each block, forward and backward, on TensorFlow's current device.
-
-    Args:
-        rows: number of pictures.
-        repeats: number of runs, of which the median is taken.
-    """
-    import numpy as np
-    import tensorflow as tf
-
-    from hpc_deepfake.network.batchnorm import fused
-    from hpc_deepfake.strategies.mesh import layers, shards
-    from hpc_deepfake.strategies.mesh.regions import Group
-
-    weights = {parameter.name: tf.Variable(tf.random.normal(parameter.shape, stddev=0.05))
-               for parameter in shards.parameters()}
-    how = layers.Pass(Group(), "row", tf.float32, tf.float32,
-                      lambda x, gamma, beta, _: fused(x, gamma, beta))
-    milliseconds = {}
-    for place, block in enumerate(BLOCKS):
-        own = [value for name, value in weights.items() if name.startswith(f"{block}/")]
-        x = tf.random.normal((rows, *OUTPUTS[BLOCKS[place - 1]])) if place else \
-            tf.cast(tf.random.uniform((rows, 128, 128, 3), 0, 256, tf.int32), tf.uint8)
-
-        @tf.function(autograph=False)
-        def both(x: tf.Tensor, block: str = block, own: list[tf.Variable] = own,
-                 place: int = place) -> list[tf.Tensor]:
-            with tf.GradientTape() as tape:
-                tape.watch(x)
-                y, _ = layers.stage((block,), x, weights, how)
-            return [gradient for gradient in tape.gradient(y, [*own, *[x] * bool(place)])
-                    if gradient is not None]
-
-        seconds = []
-        for _ in range(repeats + 1):
-            began = time.perf_counter()
-            both(x)[0].numpy()
-            seconds.append(time.perf_counter() - began)
-        milliseconds[block] = float(np.median(seconds[1:])) * 1e3
-    return milliseconds
+def _split(cuts: Sequence[int], line: Line) -> list[tuple[str, ...]]:
+    edges = (0, *cuts, len(line.names))
+    return [line.names[start:stop] for start, stop in pairwise(edges)]
 
 
-def _split(cuts: tuple[int, ...]) -> list[tuple[str, ...]]:
-    edges = (0, *cuts, len(BLOCKS))
-    return [BLOCKS[start:stop] for start, stop in pairwise(edges)]
+def _some(names: Sequence[str]) -> str:
+    """Names for a message."""
+    return ", ".join(names) if len(names) <= _NAMED else f"{', '.join(names[:_NAMED])}, …"
 
 
-def numbers(block: str) -> int:
-    """How many numbers a block outputs for one picture."""
-    return math.prod(OUTPUTS[block])
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the measured and estimated costs of the blocks, and the cuts that follow. Returns the
+    exit code."""
+    from hpc_deepfake.strategies.mesh import measured
 
-
-def main() -> None:
-    """Print the measured and estimated costs of the blocks, and the cuts that follow."""
-    measured, estimated = measure(), operations()
-    measured_total, estimated_total = sum(measured.values()), sum(estimated.values())
-    print(f"{'block':8} {'ms':>8} {'share':>7} {'estimated':>10}")
-    for block in BLOCKS:
-        print(f"{block:8} {measured[block]:8.1f} {measured[block] / measured_total:7.1%} "
-              f"{estimated[block] / estimated_total:10.1%}")
-    for stages in range(2, len(BLOCKS) + 1):
-        begins = ",".join(stage[0] for stage in balanced(stages, measured)[1:])
-        same = "" if balanced(stages) == balanced(stages, measured) else "   (the default differs)"
+    options = _parser().parse(argv)
+    line, milliseconds = measured.costs(options.network, options.size, options.rows)
+    own = line._replace(costs=milliseconds)
+    total, estimated = sum(own.costs), sum(line.costs)
+    width = max(map(len, ("block", *line.names)))
+    print(f"{'block':{width}} {'ms':>8} {'share':>7} {'estimated':>10} {'sent':>10}")
+    for name, cost, estimate, sent in zip(line.names, own.costs, line.costs, line.sent,
+                                          strict=True):
+        print(f"{name:{width}} {cost:8.1f} {cost / total:7.1%} {estimate / estimated:10.1%} "
+              f"{sent:10,}")
+    for stages in range(2, min(len(line.names), options.stages) + 1):
+        begins = ",".join(stage[0] for stage in balanced(stages, own)[1:])
+        same = "" if balanced(stages, line) == balanced(stages, own) else \
+            "   (the default differs)"
         print(f"pipeline={stages}: --stages {begins}{same}")
+    return 0
+
+
+def _parser() -> Parser:
+    cli = Parser(prog="python -m hpc_deepfake.strategies.mesh.cut", epilog=_EXAMPLES, description=(
+        "Measure what each block of a network costs on this machine, and print where a pipeline\n"
+        "should be cut."))
+    cli.add_argument("--network", default="table", metavar="NAME",
+                     help="network, as for train")
+    cli.add_argument("--size", type=at_least(1, MAX_SIZE), default=SIZE, metavar="N",
+                     help="width and height of the pictures in pixels")
+    cli.add_argument("--rows", type=at_least(1), default=16, metavar="N",
+                     help="pictures of a micro-batch")
+    cli.add_argument("--stages", type=at_least(2), default=6, metavar="P",
+                     help="largest number of stages to print")
+    return cli
 
 
 if __name__ == "__main__":
-    main()
+    mpi.run(lambda _: main())

@@ -1,13 +1,14 @@
-"""How each weight of the network is cut into shards, and which block it belongs to."""
+"""How each weight of the network ``table`` is cut into shards, and which block it belongs to."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import NamedTuple
 
 import numpy as np
 
-from hpc_deepfake.network.shapes import CHANNELS, OUTPUTS, PIXELS, UNITS
+from hpc_deepfake.network.shapes import CHANNELS, UNITS, Shapes
 from hpc_deepfake.strategies.mesh.shape import bounds
 
 # in the order of the network; a stage has consecutive blocks. A normalisation includes the pooling
@@ -18,14 +19,15 @@ MOST_SHARDS = CHANNELS["conv1"]
 
 
 class Parameter(NamedTuple):
-    """A weight of the whole network.
+    """A weight of a whole network.
 
     Attributes:
-        name: block and role, such as ``conv1/kernel``.
+        name: block and role, such as ``conv1/kernel``; of other networks than ``table`` layer and
+            place among its weights, such as ``conv1/0``.
         shape: of the whole weight.
         view: a shape with as many numbers, whose ``axis`` is cut.
         axis: of ``view``; None: every rank of a tensor group has the whole weight.
-        trainable: False for moving statistics.
+        trainable: False for moving statistics, and for what training doesn't change.
     """
 
     name: str
@@ -36,7 +38,7 @@ class Parameter(NamedTuple):
 
     @property
     def block(self) -> str:
-        """The block that the weight belongs to."""
+        """The block, or the layer, that the weight belongs to."""
         return self.name.partition("/")[0]
 
     @property
@@ -71,41 +73,52 @@ class Parameter(NamedTuple):
         target[...] = part.reshape(target.shape)
 
 
-def parameters(layout: str = "row") -> list[Parameter]:
-    """The network's 16 weights in the order of ``network.Weights.all``.
+def parameters(layout: str = "row", shapes: Shapes | None = None,
+               frozen: Collection[str] = ()) -> list[Parameter]:
+    """The network's 16 weights in the order of ``fused.Weights.all``.
 
     Convolutions and their normalisations are cut by output channel, dense2 by row. dense1 is cut
     by ``layout``: by column, or by row along the channels that a rank has (its input is flattened
     as height, width, channel, so the rows of a channel are 64 apart).
+
+    Args:
+        layout: one of ``LAYOUTS``.
+        shapes: of the network; None: for the usual size.
+        frozen: blocks that aren't trained.
     """
+    pixels = (shapes or Shapes()).pixels
 
-    def whole(name: str, *shape: int, axis: int | None = None, view: tuple[int, ...] = (),
-              trainable: bool = True) -> Parameter:
-        return Parameter(name, shape, view or shape, axis, trainable)
+    def whole(name: str, *shape: int, axis: int | None = None, view: tuple[int, ...] = ()) \
+            -> Parameter:
+        return Parameter(name, shape, view or shape, axis)
 
-    trained, moving = [], []
+    weights, statistics = [], []
     for number, inputs in ((1, 3), (2, 32)):
         outputs = CHANNELS[f"conv{number}"]
-        trained += [whole(f"conv{number}/kernel", 3, 3, inputs, outputs, axis=3),
+        weights += [whole(f"conv{number}/kernel", 3, 3, inputs, outputs, axis=3),
                     whole(f"conv{number}/bias", outputs, axis=0),
                     whole(f"bn{number}/gamma", outputs, axis=0),
                     whole(f"bn{number}/beta", outputs, axis=0)]
-        moving += [whole(f"bn{number}/{what}", outputs, axis=0, trainable=False)
-                   for what in ("mean", "variance")]
-    rows = PIXELS * CHANNELS["conv2"]
+        statistics += [whole(f"bn{number}/{what}", outputs, axis=0)._replace(trainable=False)
+                       for what in ("mean", "variance")]
+    rows = pixels * CHANNELS["conv2"]
     if layout == "row":
-        trained += [whole("dense1/kernel", rows, UNITS, axis=1,
-                          view=(PIXELS, CHANNELS["conv2"], UNITS)),
+        weights += [whole("dense1/kernel", rows, UNITS, axis=1,
+                          view=(pixels, CHANNELS["conv2"], UNITS)),
                     whole("dense1/bias", UNITS)]
     else:
-        trained += [whole("dense1/kernel", rows, UNITS, axis=1),
+        weights += [whole("dense1/kernel", rows, UNITS, axis=1),
                     whole("dense1/bias", UNITS, axis=0)]
-    return [*trained, whole("dense2/kernel", UNITS, 2, axis=0), whole("dense2/bias", 2), *moving]
+    weights += [whole("dense2/kernel", UNITS, 2, axis=0), whole("dense2/bias", 2)]
+    fixed = [one._replace(trainable=False) for block in BLOCKS if block in frozen
+             for one in (*weights, *statistics) if one.block == block]
+    return [*(one for one in (*weights, *statistics) if one.block not in frozen), *fixed]
 
 
-def output_shape(block: str, layout: str, index: int, parts: int) -> tuple[int, ...]:
+def output_shape(block: str, layout: str, index: int, parts: int,
+                 shapes: Shapes | None = None) -> tuple[int, ...]:
     """Shape of the output of a rank's shard of a block for one picture."""
-    shape = OUTPUTS[block]
+    shape = (shapes or Shapes()).outputs[block]
     if block in CHANNELS or (block == "dense1" and layout == "column"):
         start, stop = bounds(index, parts, shape[-1])
         return (*shape[:-1], stop - start)

@@ -45,17 +45,16 @@ class Exchange:
                 if self._stage_of(parameter.block) == self._place.stage]
 
     def gather(self, parameters: Sequence[Parameter],
-               parts: Sequence[np.ndarray | tf.Variable]) -> Arrays:
-        """The whole arrays on rank 0, none elsewhere; collective. Other ranks copy only what they
-        send."""
+               parts: Sequence[np.ndarray | tf.Variable], dtype: np.dtype[Any]) -> Arrays:
+        """The whole arrays on rank 0, of type ``dtype``, none elsewhere; collective. Other ranks
+        copy only what they send."""
         own, arrays = iter(parts), []
-        kind = np.asarray(parts[0]).dtype if self._comm.rank == 0 else None
         for number, parameter in enumerate(parameters):
             own_part = next(own) if self._stage_of(parameter.block) == self._place.stage else None
             holders = [(place, self._shape.rank(place)) for place in self._holders(
                 parameter, self._shape.tensor if parameter.axis is not None else 1)]
             if self._comm.rank == 0:
-                whole = np.empty(parameter.shape, kind)
+                whole = np.empty(parameter.shape, dtype)
                 for place, source in holders:
                     if source != 0 or own_part is None:
                         part = self._receive(parameter, place.tensor, whole.dtype, source, number)

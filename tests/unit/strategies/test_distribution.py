@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -129,8 +130,9 @@ def test_a_server_sends_a_version_without_copying_it():
 
     comm = Recorder()
     wire = Wire([tf.Variable(tf.zeros((50, 4))), tf.Variable(tf.zeros(3))], 1, "none")
-    server = Server(comm, wire, Settings(), Layout(servers=1),
-                    [tf.Variable(tf.zeros(2)), tf.Variable(tf.ones(2))])
+    network = SimpleNamespace(moving=[tf.Variable(tf.zeros(2)), tf.Variable(tf.ones(2))],
+                              momenta=[0.99, 0.99])
+    server = Server(comm, wire, Settings(), Layout(servers=1), network)
     for worker in (1, 2, 3):
         server._send(worker)
     kernels, rests = comm.sent[::2], comm.sent[1::2]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
 
 from hpc_deepfake.core.errors import InputError
-from hpc_deepfake.strategies.mesh.cut import balanced, cut, operations
+from hpc_deepfake.network.shapes import Shapes
+from hpc_deepfake.strategies.mesh.cut import Line, balanced, cut, of_table, operations
 from hpc_deepfake.strategies.mesh.shape import Place, Shape, bounds, parse, sizes
 from hpc_deepfake.strategies.mesh.shards import BLOCKS, LAYOUTS, output_shape, parameters
 
@@ -112,9 +113,60 @@ def test_balanced_stages_are_nearly_equal(stages):
 
 
 def test_cuts_follow_the_costs():
-    costs = dict.fromkeys(BLOCKS, 1.0)
-    assert balanced(3, costs) == [("conv1", "bn1"), ("conv2", "bn2"), ("dense1", "dense2")]
-    assert balanced(2, {**costs, "dense2": 9.0})[1] == ("dense2",)
+    line = of_table()._replace(costs=(1.0,) * 6)
+    assert balanced(3, line) == [("conv1", "bn1"), ("conv2", "bn2"), ("dense1", "dense2")]
+    assert balanced(2, line._replace(costs=(*[1.0] * 5, 9.0)))[1] == ("dense2",)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_no_cut_is_better(seed):
+    """Beside all others: none with a cheaper most expensive stage, beyond 2%, and of those that
+    cost as much none that sends less."""
+    random = np.random.default_rng(seed)
+    count = int(random.integers(1, 9))
+    line = Line(tuple(map(str, range(count))), tuple(random.integers(1, 9, count) * 1.0),
+                tuple(random.integers(1, 99, count).tolist()))
+
+    def worth(cuts):
+        edges = (0, *cuts, count)
+        return max(sum(line.costs[a:b]) for a, b in pairwise(edges)), \
+            sum(line.sent[cut - 1] for cut in cuts)
+
+    for stages in range(1, count + 1):
+        lengths = np.cumsum([len(stage) for stage in balanced(stages, line)])
+        every = [worth(cuts) for cuts in combinations(range(1, count), stages - 1)]
+        bound = 1.02 * min(cost for cost, _ in every)
+        assert worth(lengths[:-1].tolist()) in every
+        cost, sent = worth(lengths[:-1].tolist())
+        assert cost <= bound and sent == min(sent for cost, sent in every if cost <= bound)
+
+
+def test_other_sizes_of_the_table():
+    """The blocks cost and send what those of the size do; the shards fit the model."""
+    from hpc_deepfake.network import table
+    from hpc_deepfake.network.fused import Weights
+
+    small, usual = of_table(Shapes(32)), of_table()
+    assert small.sent == (30 * 30 * 32, 15 * 15 * 32, 13 * 13 * 64, 6 * 6 * 64, 128, 2)
+    assert all(one < other for one, other in zip(small.costs[:5], usual.costs[:5], strict=True))
+    assert cut(3, "bn1,dense1", small) == cut(3, "bn1,dense1")
+    assert [parameter.shape for parameter in parameters(shapes=Shapes(32))] == \
+        [tuple(v.shape) for v in Weights(table.build(size=32)).all]
+    assert output_shape("bn2", "row", 1, 3, Shapes(32)) == (6, 6, 21)
+
+
+def test_frozen_blocks_come_last():
+    """As in the model of which layers are frozen."""
+    from hpc_deepfake.network import table
+    from hpc_deepfake.network.fused import Weights
+
+    model = table.build(size=32)
+    for name in ("conv1", "bn1"):
+        model.get_layer(name).trainable = False
+    made, weights = parameters(shapes=Shapes(32), frozen=("conv1", "bn1")), Weights(model)
+    assert [one.shape for one in made] == [tuple(v.shape) for v in weights.all]
+    assert sum(one.trainable for one in made) == len(weights.trainable) == 8
+    assert [one.block for one in made][-6:] == ["conv1"] * 2 + ["bn1"] * 4
 
 
 def test_stages_as_the_user_says():

@@ -1,0 +1,162 @@
+"""Any Keras model as a chain of blocks, between which a single tensor passes: where it can be cut.
+
+A block is one layer, or parallel branches with the layer that joins them. The stages of a pipeline
+are Keras models of consecutive blocks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import keras
+
+from hpc_deepfake.strategies.mesh.cut import Line
+
+# operations that take as long as these: per number of a normalisation, of a layer without weights,
+# and per trained weight and picture of a step, to update it
+NORMALISED, MOVED, UPDATE = 150, 30, 10
+
+
+class Block(NamedTuple):
+    """Operations of a Keras graph that one tensor enters and one tensor leaves.
+
+    Attributes:
+        nodes: calls of the operations, in the order in which they are computed.
+        begins: the tensor that enters.
+        ends: the tensor that leaves.
+    """
+
+    nodes: tuple[Any, ...]
+    begins: keras.KerasTensor
+    ends: keras.KerasTensor
+
+    @property
+    def name(self) -> str:
+        """Of its first layer."""
+        return str(self.nodes[0].operation.name)
+
+    @property
+    def layers(self) -> list[keras.Layer]:
+        """Its layers, each once."""
+        operations = {id(node.operation): node.operation for node in self.nodes}
+        return [one for one in operations.values() if isinstance(one, keras.Layer)]
+
+    @property
+    def cost(self) -> float:
+        """Estimated million operations for one picture, forward and backward."""
+        return sum(map(_cost, self.nodes)) + UPDATE * 1e-6 * sum(
+            math.prod(weight.shape) for layer in self.layers for weight in layer.trainable_weights)
+
+    @property
+    def sent(self) -> int:
+        """How many numbers it outputs for one picture."""
+        return math.prod(self.ends.shape[1:])
+
+
+def blocks(model: keras.Model) -> list[Block]:
+    """The blocks of a built model with one input and one output, as many as there can be.
+
+    A layer that is called several times keeps all that lies between its calls in one block: its
+    weights, or the state of its random numbers, are those of one stage.
+    """
+    graph = _flat(model)
+    nodes = _nodes(graph)
+    last: dict[int, int] = {}  # number of the last node that needs a tensor, or a layer's state
+    for number, node in enumerate(nodes):
+        for needed in (node.operation, *node.arguments.keras_tensors):
+            last[id(needed)] = number
+    found: list[Block] = []
+    begins, first = graph.inputs[0], 0
+    reach = last[id(begins)]  # no end of a block is before this node
+    for number, node in enumerate(nodes):
+        if getattr(node.operation, "variables", None):
+            reach = max(reach, last[id(node.operation)])
+        if reach <= number and len(node.outputs) == 1:
+            found.append(Block(tuple(nodes[first:number + 1]), begins, node.outputs[0]))
+            begins, first = node.outputs[0], number + 1
+        reach = max([reach, *(last.get(id(tensor), number) for tensor in node.outputs)])
+    return found
+
+
+def line(blocks: Sequence[Block]) -> Line:
+    """The blocks as what a pipeline is cut into."""
+    inner = {node.operation.name: block.name for block in blocks for node in block.nodes[1:]
+             if node.operation is not block.nodes[0].operation}
+    return Line(tuple(block.name for block in blocks), tuple(block.cost for block in blocks),
+                tuple(block.sent for block in blocks), inner)
+
+
+def part(blocks: Sequence[Block]) -> keras.Model:
+    """A model of consecutive blocks, of the same layers."""
+    return keras.Model(blocks[0].begins, blocks[-1].ends)
+
+
+def _flat(model: keras.Model) -> keras.Model:
+    """The graph of the model, with those of models within it in their places where no two layers
+    then have one name."""
+    graph = _graph(model)
+    names = [layer.name for layer in _leaves(graph)]
+    if not any(map(_inner, graph.operations)) or len(set(names)) < len(names):
+        return graph
+    start = keras.Input(batch_shape=graph.inputs[0].shape, dtype=graph.inputs[0].dtype)
+    return keras.Model(start, _inlined(graph, start))
+
+
+def _inlined(graph: Any, x: keras.KerasTensor) -> keras.KerasTensor:
+    """What the graph makes of ``x``, with a node for each layer of the models within it."""
+    def call(operation: keras.Operation) -> Any:
+        inner = _inner(operation)
+        return operation if inner is None else \
+            lambda *inputs, **options: operation(*inputs, **options) if options \
+            else _inlined(inner, *inputs)
+
+    return graph._run_through_graph([x], call)
+
+
+def _graph(model: keras.Model) -> Any:
+    """The graph of a Sequential or functional model."""
+    return model._functional if isinstance(model, keras.Sequential) else model
+
+
+def _inner(operation: keras.Operation) -> Any:
+    """The graph of an operation that is itself such a model with one input; else None."""
+    graph = _graph(operation) if isinstance(operation, keras.Model) else None
+    return graph if len(getattr(graph, "inputs", None) or ()) == 1 else None
+
+
+def _leaves(graph: Any) -> Iterator[keras.Operation]:
+    for operation in graph.operations:
+        inner = _inner(operation)
+        if inner is not None:
+            yield from _leaves(inner)
+        elif not isinstance(operation, keras.layers.InputLayer):
+            yield operation
+
+
+def _nodes(graph: Any) -> list[Any]:
+    """Calls of the graph's operations, in an order in which they can be computed."""
+    by_depth = graph._nodes_by_depth
+    return [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth]
+            if not node.is_input]
+
+
+def _cost(node: Any) -> float:
+    """Estimated million operations of a call for one picture, forward and backward.
+
+    Each number of a kernel is multiplied and added once for each position of the output (of the
+    input where that is smaller, as in a transposed convolution), forward and twice backward. What
+    has no kernel has little arithmetic, but reads and writes its numbers several times.
+    """
+    inner = _inner(node.operation)
+    if inner is not None:
+        return sum(map(_cost, _nodes(inner)))
+    inputs, outputs = ([tensor.shape[1:] for tensor in tensors]
+                       for tensors in (node.arguments.keras_tensors, node.outputs))
+    weights = [weight.shape for weight in getattr(node.operation, "weights", ())]
+    kernels = sum(math.prod(shape) for shape in weights if len(shape) > 1)
+    positions = min(math.prod(shape[:-1]) for shape in (*inputs, *outputs))
+    numbers = max(math.prod(shape) for shape in (*inputs, *outputs))
+    each = 0 if kernels else NORMALISED if weights else MOVED
+    return 1e-6 * (6 * kernels * positions + each * numbers)
