@@ -29,7 +29,7 @@ _CAUTION = ("mmap", "memory", "read")  # ranks that choose differently take the 
 
 
 class Pictures(Protocol):
-    """uint8 (N, 128, 128, 3), indexed by arrays of row numbers."""
+    """uint8 (N, S, S, 3), indexed by arrays of row numbers."""
 
     def __getitem__(self, rows: np.ndarray, /) -> np.ndarray:
         """The pictures of these rows, in their order."""

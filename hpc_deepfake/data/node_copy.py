@@ -23,7 +23,7 @@ _BLOCK = 8 << 20  # bytes copied at once
 
 
 def hold(header: Header, feature: str, comm: Comm) -> tuple[np.ndarray | None, str]:
-    """All pictures, uint8 (N, 128, 128, 3), read-only where ranks share them. Collective.
+    """All pictures, uint8 (N, S, S, 3), read-only where ranks share them. Collective.
 
     The ranks of a node fill a file in ``/dev/shm``, each a part of it, and map it. It has lost its
     name by then, so it vanishes with the last of them, however that ends. MPI's shared windows

@@ -32,7 +32,7 @@ class DataFile:
     Attributes:
         header: header of the file.
         feature: name of the feature.
-        pictures: uint8 (N, 128, 128, 3), indexed by arrays of row numbers.
+        pictures: uint8 (N, S, S, 3), indexed by arrays of row numbers.
         labels: uint8 (N), 0 authentic, 1 tampered.
         parts: uint8 (N), indices into ``split.PARTS``.
         usable: bool (N), False for rejected rows.

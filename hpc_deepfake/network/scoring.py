@@ -48,8 +48,7 @@ def scores(network: Any, features: Sequence[np.ndarray]) -> Scores:
 
     Args:
         network: the trained Keras model, for S × S.
-        features: the pictures' features, ``BATCH`` at most where they are of 128 × 128 at most;
-            larger ones are taken in smaller batches.
+        features: of the pictures; taken ``BATCH`` at a time, larger ones in smaller batches.
 
     Raises:
         InputError: a probability is not finite.

@@ -41,6 +41,19 @@ def loaded(monkeypatch, tmp_path) -> Model:
     return hpc_deepfake.load(tmp_path / "run")
 
 
+def test_a_model_of_another_size(loaded, monkeypatch):
+    """Pictures are prepared for the size that its card says; large ones in smaller batches."""
+    picture = np.full((40, 60, 3), LEVEL, np.uint8)
+    for size, batch in ((64, 32), (512, 4)):
+        network = MeanNetwork(size=size)
+        monkeypatch.setattr(model, "read_card",
+                            lambda _, size=size: model.Card("raw", Parameters(size=size)))
+        monkeypatch.setattr(model, "load", lambda _, network=network: network)
+        other = hpc_deepfake.load(loaded.path)
+        found = [row.probability for row in other.predict([picture] * 40)]
+        assert found == pytest.approx([LEVEL / 255] * 40) and network.most == batch
+
+
 @pytest.fixture
 def folder(tmp_path) -> Path:
     """Pictures, one of them unreadable, and a video."""

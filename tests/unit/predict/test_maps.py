@@ -42,6 +42,26 @@ def test_occlusion_shows_which_area_the_network_uses():
         assert np.abs(effect[48:]).max() < 1e-12 and np.abs(effect[:, 48:]).max() < 1e-12
 
 
+@pytest.mark.parametrize("size", [64, 100, 500])
+def test_occlusion_at_other_sizes(size):
+    """As many patches of the same share of the side cover every pixel; large rows are predicted in
+    smaller batches."""
+    picture = np.full((size, size, 3), 120, np.uint8)
+    picture[:size // 4, :size // 4] = 220
+    network = MeanNetwork(corner=True, size=size)
+    effect = explain.occlusion(network, picture)
+    assert effect.shape == (size, size) and network.predictions == 226
+    assert network.most == (2 if size == 500 else 32)
+    assert (effect[:size // 4, :size // 4] > 0.01).all()
+    outside = size * 3 // 8 + 1
+    assert np.abs(effect[outside:]).max() < 1e-12 and np.abs(effect[:, outside:]).max() < 1e-12
+    card = Card("raw", Parameters(size=size), trained_on={})
+    row = output.Row(b"x.jpg", 0.25, "authentic")
+    drawn = maps.explanation(np.full((90, 90, 3), 99, np.uint8), row, card, network)
+    assert drawn.size == maps.explanation(np.full((90, 90, 3), 99, np.uint8), row, CARD,
+                                          MeanNetwork()).size
+
+
 def test_occlusion_by_hand():
     """The first 8 × 8 pixels are covered by one patch only, the one in the corner."""
     picture = np.full((128, 128, 3), 120, np.uint8)

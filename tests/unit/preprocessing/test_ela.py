@@ -16,6 +16,7 @@ from hpc_deepfake.network.model import Card, read_card, save
 from preprocessing.ela import (
     FEATURES,
     Parameters,
+    at_once,
     error_level,
     features,
     features_of_file,
@@ -196,6 +197,19 @@ def test_the_card_of_a_model_has_the_quality_of_reencoding(tmp_path):
         card = json.loads((tmp_path / "model.json").read_text())
         assert card["parameters"] == parameters.as_dict()
         assert read_card(tmp_path).parameters == parameters
+
+
+def test_the_options_that_make_other_parameters():
+    made = Parameters(size=64, reencode=75)
+    assert Parameters(80).options(made) == "--quality 80 --size 128 without --reencode"
+    assert made.options(Parameters()) == "--size 64 --reencode 75"
+    assert Parameters().options(Parameters()) == ""
+
+
+@pytest.mark.parametrize(("size", "rows"), [(16, 64), (128, 64), (129, 63), (256, 16), (1024, 1),
+                                            (4096, 1)])
+def test_as_many_rows_as_take_the_memory_of_64_usual_ones(size, rows):
+    assert at_once(64, size) == rows
 
 
 @pytest.mark.slow
