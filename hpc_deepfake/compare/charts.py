@@ -25,7 +25,7 @@ def losses(comparison: Comparison) -> Html:
     """Validation and training loss against epochs and against seconds, a line for each run."""
     cells = [cell for cell in comparison.cells
              if cell.feature == comparison.base_feature and cell.results]
-    legend = [(style(number), cell.method) for number, cell in enumerate(cells)]
+    legend = [(style(number), cell.on_base) for number, cell in enumerate(cells)]
     rows = [[figure(f"{title} against {axis}", _losses(cells, key, title, axis), legend)
              for axis in ("epochs", "seconds")]
             for key, title in (("val_loss", "Validation loss"), ("loss", "Training loss"))]
@@ -61,7 +61,7 @@ def _losses(cells: Sequence[Cell], key: str, title: str, axis: str) -> Chart:
 
 def durations(comparison: Comparison) -> Html:
     """Total time and images/s of each method: bars for the median, lines for the range."""
-    measured = [(cell.method, cell.seconds, cell.images_per_s) for cell in comparison.cells
+    measured = [(cell.on_base, cell.seconds, cell.images_per_s) for cell in comparison.cells
                 if cell.feature == comparison.base_feature]
     bars = [(method, seconds, rate) for method, seconds, rate in measured if seconds and rate]
     if not bars:

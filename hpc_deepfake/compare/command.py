@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hpc_deepfake import strategies
-from hpc_deepfake.compare.plan import base_first, default_methods
+from hpc_deepfake.compare.plan import DEFAULT, base_first, default_methods, slug
 from hpc_deepfake.core.child import LAUNCHER, check_launcher
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.options import (
@@ -22,17 +22,19 @@ from hpc_deepfake.core.options import (
     seed,
 )
 from hpc_deepfake.jobs import DIALECTS
+from hpc_deepfake.network import registry
 
 _EXAMPLES = """examples:
   hpc-deepfake compare --data casia2.h5 --ranks 4 --repeats 3 --out runs/methods
   hpc-deepfake compare --data casia2.h5 --methods sequential,sync --features ela,raw --epochs 10
+  hpc-deepfake compare --data casia2.h5 --methods sync --networks table,meso4,mine.py:build
   hpc-deepfake compare --data casia2.h5 --ranks 4 --plan
   hpc-deepfake compare --data casia2.h5 --out runs/methods --report-only --target 0.8
   hpc-deepfake compare --data casia2.h5 --ranks 4 --out runs/methods --submit slurm
   hpc-deepfake compare --data casia2.h5 --ranks 4 -- --device cpu --learning-rate 0.0002
 
-Every method trains on ELA, and one of them (sync, if it is among them) on every feature, all with
-the same data, epochs and seeds. Options after -- are passed to every training
+Every method trains on ELA, and one of them (sync, if it is among them) every network on every
+feature, all with the same data, epochs and seeds. Options after -- are passed to every training
 (python -m hpc_deepfake.train --help). If the comparison is interrupted, the same command resumes
 it: finished trainings are not repeated.
 
@@ -44,8 +46,8 @@ _MODES = ("--plan", "--report-only", "--next", "--submit")
 def parser() -> Parser:
     """The command line before ``--``."""
     cli = Parser(prog="hpc-deepfake compare", epilog=_EXAMPLES, description=(
-        "Train with several methods and on several features under the same conditions, and report\n"
-        "time, speed and accuracy side by side."),
+        "Train with several methods, on several features and with several networks under the same\n"
+        "conditions, and report time, speed and accuracy side by side."),
         usage="hpc-deepfake compare [OPTIONS] [-- OPTIONS OF TRAIN]")
     cli.add_argument("--data", type=Path, metavar="FILE",
                      help="data file (default: features.h5 in $HPC_DEEPFAKE_DATA or data)")
@@ -59,6 +61,10 @@ def parser() -> Parser:
                          help=f"training strategies: {', '.join(strategies.NAMES)}")
     subject.add_argument("--features", type=_names, default="ela,raw", metavar="NAME,…",
                          help="features of the data file")
+    subject.add_argument("--networks", type=_networks, default=DEFAULT, metavar="NAME,…",
+                         help=f"networks to train: {', '.join(registry.NAMES)}, "
+                              f"{registry.OTHERS}; all methods train the first, or {DEFAULT} if it "
+                              "is among them")
     subject.add_argument("--epochs", type=at_least(1), default=30, metavar="N",
                          help="epochs of each training; there is no early stopping")
     subject.add_argument("--repeats", type=at_least(1), default=1, metavar="N",
@@ -120,7 +126,13 @@ def parse(argv: Sequence[str]) -> Namespace:
         names = getattr(options, option)
         if len(set(names)) < len(names):
             raise InputError(f"--{option} {','.join(names)}: a name is given twice; give each once")
-    options.features = base_first(options.features)
+    folders = list(map(slug, options.networks))
+    for network, folder in zip(options.networks, folders):
+        if folders.count(folder) > 1:
+            raise InputError(f"--networks: {network} is given twice, or two files have the same "
+                             "name: give each once, and files different names")
+    options.features = base_first(options.features, "ela")
+    options.networks = base_first(options.networks, DEFAULT)
     check_launcher(options.launcher)
     return options
 
@@ -152,3 +164,8 @@ def _names(text: str) -> list[str]:
         if not name or not all(character.isalnum() or character in "-_" for character in name):
             raise argparse.ArgumentTypeError(f"must be names separated by commas, not {text!r}")
     return names
+
+
+def _networks(text: str) -> list[str]:
+    """Networks separated by commas, as of ``registry.checked``."""
+    return [registry.checked(name.strip()) for name in text.split(",")]

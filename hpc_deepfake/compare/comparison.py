@@ -10,23 +10,25 @@ from typing import Any
 import numpy as np
 
 from hpc_deepfake.compare.differences import Difference, deviations, differences
-from hpc_deepfake.compare.plan import Layout, Training, feature_method
+from hpc_deepfake.compare.plan import DEFAULT, Layout, Training, feature_method
 from hpc_deepfake.compare.results import Result
 from hpc_deepfake.core.json_data import finite
 from hpc_deepfake.metrics import mcnemar
 from hpc_deepfake.metrics.mcnemar import Paired
 from hpc_deepfake.metrics.spread import Spread, widest
+from hpc_deepfake.network.registry import title
 
 _AFTER_EPOCHS = 10.0  # seconds, maximum for the last figures and files of a run after its epochs
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A method on a feature.
+    """A method on a feature, with a network.
 
     Attributes:
         method: name of the strategy.
         feature: feature of the data file.
+        network: title of the network; empty if the comparison has the default one only.
         layout: ranks of the method.
         results: of the finished repeats.
         speedup: over sequential, by total time, of each repeat that both have finished.
@@ -36,6 +38,7 @@ class Cell:
 
     method: str
     feature: str
+    network: str
     layout: Layout
     results: list[Result]
     speedup: list[float]
@@ -43,7 +46,12 @@ class Cell:
 
     @property
     def name(self) -> str:
-        return f"{self.method}, {self.feature}"
+        return ", ".join(filter(None, (self.method, self.feature, self.network)))
+
+    @property
+    def on_base(self) -> str:
+        """Its name among the cells on the base feature."""
+        return ", ".join(filter(None, (self.method, self.network)))
 
     @property
     def seconds(self) -> Spread | None:
@@ -68,12 +76,12 @@ class Cell:
 
 @dataclass(frozen=True)
 class Test:
-    """McNemar's test of the base feature against another feature, in one repeat.
+    """McNemar's test of the base feature or network against another one, in one repeat.
 
     Attributes:
         repeat: number of the repeat, from 1.
-        first: result on the base feature.
-        second: result on the other feature.
+        first: result on the base feature, or with the base network.
+        second: result on the other feature, or with the other network.
         paired: counts and p value.
     """
 
@@ -90,13 +98,15 @@ class Comparison:
     Attributes:
         plan: all trainings.
         cells: methods on features of the plan, including those without results.
-        feature_method: the method that trained on every feature.
+        feature_method: the method that trained every network on every feature.
         base_feature: the feature on which every method trained.
+        base_network: the network that every method trained, as ``Cell.network``.
         part: part of the data on which the figures are computed; empty if runs disagree.
         target: validation accuracy of the time to accuracy; None if some run recorded none.
         target_chosen: whether the user chose it.
         differences: conditions that are not the same in all runs.
-        tests: McNemar's tests.
+        tests: McNemar's tests of features.
+        network_tests: of networks.
         container: the container baseline; None if there is none.
         no_container: why there is no container baseline.
         missing: names of unfinished trainings.
@@ -107,11 +117,13 @@ class Comparison:
     cells: list[Cell]
     feature_method: str
     base_feature: str
+    base_network: str
     part: str
     target: float | None
     target_chosen: bool
     differences: list[Difference]
     tests: list[Test]
+    network_tests: list[Test]
     container: dict[str, Any] | None
     no_container: str
     missing: list[str]
@@ -122,9 +134,9 @@ class Comparison:
         return [result for cell in self.cells for result in cell.results]
 
     def cell(self, method: str, feature: str) -> Cell | None:
-        """The cell of this method and feature; None without results."""
-        return next((cell for cell in self.cells if (cell.method, cell.feature) == (method, feature)
-                     and cell.results), None)
+        """The cell of this method and feature with the base network; None without results."""
+        return next((cell for cell in self.cells if (cell.method, cell.feature, cell.network)
+                     == (method, feature, self.base_network) and cell.results), None)
 
     @property
     def majority(self) -> float | None:
@@ -150,21 +162,26 @@ def compare(plan: list[Training], results: Sequence[Result], target: float | Non
     by_name = {result.training.name: result for result in results}
     finished = [by_name[training.name] for training in plan if training.name in by_name]
     differing = differences(finished)
-    by_cell: dict[tuple[str, str], list[Training]] = {}
+    named = {training.network for training in plan} != {DEFAULT}
+    by_cell: dict[tuple[str, str, str], list[Training]] = {}
     for training in plan:
-        by_cell.setdefault((training.method, training.feature), []).append(training)
+        network = title(training.network) if named else ""
+        by_cell.setdefault((training.method, training.feature, network), []).append(training)
     cells = []
-    for (method, feature), repeats in by_cell.items():
+    for (method, feature, network), repeats in by_cell.items():
         own = [by_name[training.name] for training in repeats if training.name in by_name]
-        cells.append(Cell(method, feature, repeats[0].layout, own, _speedup(own, finished),
+        cells.append(Cell(method, feature, network, repeats[0].layout, own,
+                          _speedup(own, finished),
                           deviations([training.name for training in repeats], differing)))
     on_base = [result for result in finished if result.training.feature == base]
     parts = {result.part for result in finished}
     goal = common_target(on_base) if target is None else target
-    comparison = Comparison(plan, cells, main, base, "" if len(parts) != 1 else parts.pop(), goal,
-                            target is not None, differing, _tests(finished, main, base), container,
-                            no_container, [training.name for training in plan
-                                           if training.name not in by_name])
+    trained = [result for result in finished if result.training.method == main]
+    comparison = Comparison(
+        plan, cells, main, base, cells[0].network, "" if len(parts) != 1 else parts.pop(), goal,
+        target is not None, differing, _tests(trained, "feature", "network", base),
+        _tests(trained, "network", "feature", plan[0].network), container, no_container,
+        [training.name for training in plan if training.name not in by_name])
     comparison.notes.extend(_notes(comparison))
     return comparison
 
@@ -176,27 +193,37 @@ def common_target(results: Sequence[Result]) -> float | None:
 
 
 def _speedup(results: Sequence[Result], finished: Sequence[Result]) -> list[float]:
-    """Of each result: seconds of the sequential run over its seconds, in the same repeat and on the
-    same feature."""
+    """Of each result: seconds of the sequential run over its seconds, in the same repeat, on the
+    same feature and with the same network."""
     speedups = []
     for result in results:
         sequential = next((other for other in finished if other.training.method == "sequential"
                            and other.training.feature == result.training.feature
+                           and other.training.network == result.training.network
                            and other.training.repeat == result.training.repeat), None)
         if sequential is not None and sequential.seconds and result.seconds:
             speedups.append(sequential.seconds / result.seconds)
     return speedups
 
 
-def _tests(finished: Sequence[Result], method: str, base: str) -> list[Test]:
-    """Tests of the base feature against each other feature; only of runs with predictions on the
-    same pictures."""
-    results = [result for result in finished if result.training.method == method]
+def _tests(results: Sequence[Result], compared: str, same: str, base: str) -> list[Test]:
+    """Tests of the base against each other; only of runs with predictions on the same pictures.
+
+    Args:
+        results: of the method that trained all of them.
+        compared: attribute of a training: ``feature`` or ``network``.
+        same: the other one, which is the same in both runs.
+        base: value of ``compared`` that is tested against all others.
+    """
     tests = []
     for second in results:
-        first = next((result for result in results if result.training.feature == base
-                      and result.training.repeat == second.training.repeat), None)
-        if second.training.feature == base or first is None or first.part != second.part:
+        if getattr(second.training, compared) == base:
+            continue
+        first = next((result for result in results if result.part == second.part
+                      and result.training.repeat == second.training.repeat
+                      and getattr(result.training, compared) == base
+                      and getattr(result.training, same) == getattr(second.training, same)), None)
+        if first is None:
             continue
         if (first.predictions is not None and second.predictions is not None
                 and first.correct is not None and second.correct is not None

@@ -24,11 +24,11 @@ def answer(comparison: Comparison) -> list[str]:
             f"{spread(cell.seconds)} s, "
             f"{spread(Spread.over(cell.speedup), '.2f')} times as fast as sequential "
             f"training{conditions}.")
-    for feature in dict.fromkeys(cell.feature for cell in comparison.cells):
-        trained = comparison.cell(comparison.feature_method, feature)
-        accuracy = trained and trained.figure("accuracy")
-        if accuracy:
-            sentences.append(f"{comparison.feature_method} on {feature} classified "
+    for cell in comparison.cells:
+        accuracy = cell.figure("accuracy")
+        if accuracy and cell.method == comparison.feature_method:
+            network = f" with {cell.network}" if cell.network else ""
+            sentences.append(f"{cell.method} on {cell.feature}{network} classified "
                              f"{spread(accuracy, '.1%')} of the {comparison.part} pictures "
                              "correctly.")
     if sentences:
@@ -47,12 +47,14 @@ def report(comparison: Comparison, command: str, launcher: str) -> Report:
     """
     sections: list[Section] = []
     if comparison.results:
-        features, ages = tables.features(comparison), tables.staleness(comparison)
+        features, networks = tables.features(comparison), tables.networks(comparison)
+        ages = tables.staleness(comparison)
         sections = [
             Section("Time", [tables.times(comparison), tables.layouts(comparison)],
                     charts.durations(comparison)),
             Section("Accuracy", [tables.accuracies(comparison)]),
             Section(f"With {comparison.base_feature} and without", [features] if features else []),
+            Section("Networks", [networks] if networks else []),
             Section("Loss", charts=charts.losses(comparison)),
             Section("Staleness", [ages] if ages else [], charts.staleness(comparison)),
             Section("The original project's tables", tables.originals(comparison, launcher))]

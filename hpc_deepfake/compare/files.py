@@ -8,9 +8,11 @@ from typing import Any
 
 from hpc_deepfake.compare.comparison import Cell, Comparison
 from hpc_deepfake.compare.document import report
+from hpc_deepfake.compare.plan import DEFAULT
 from hpc_deepfake.compare.results import FIGURES, Result
 from hpc_deepfake.core.json_data import finite
 from hpc_deepfake.metrics.spread import Spread
+from hpc_deepfake.network.registry import title
 
 _COLUMNS = (
     "run", "method", "feature", "repeat", "seed", "state", "epochs", "processes", "computing",
@@ -18,7 +20,7 @@ _COLUMNS = (
     "seconds", "seconds_since_last_start", "seconds_to_target", "target", "images_per_s", "speedup",
     "best_epoch", "part", "rows",
     *(f"{name}{end}" for name in FIGURES for end in ("", "_low", "_high")), "majority",
-    "container", "unlike", "mean_staleness")
+    "container", "unlike", "mean_staleness", "network")
 
 
 def write(comparison: Comparison, out: Path, command: str, launcher: str) -> list[Path]:
@@ -46,6 +48,7 @@ def everything(comparison: Comparison, command: str) -> dict[str, Any]:
     return {
         "command": command, "target": comparison.target, "target_chosen": comparison.target_chosen,
         "part": comparison.part, "base_feature": comparison.base_feature,
+        "base_network": title(comparison.plan[0].network),
         "feature_method": comparison.feature_method, "notes": comparison.notes,
         "missing": comparison.missing, "container": comparison.container,
         "majority": comparison.majority,
@@ -54,7 +57,13 @@ def everything(comparison: Comparison, command: str) -> dict[str, Any]:
         "methods": [_cell(cell, comparison.target) for cell in comparison.cells],
         "mcnemar": [{"method": comparison.feature_method,
                      "features": [test.first.training.feature, test.second.training.feature],
-                     "repeat": test.repeat, **asdict(test.paired)} for test in comparison.tests],
+                     "repeat": test.repeat, **asdict(test.paired),
+                     **({"network": title(test.second.training.network)}
+                        if comparison.base_network else {})} for test in comparison.tests],
+        "mcnemar_networks": [{
+            "method": comparison.feature_method, "feature": test.second.training.feature,
+            "networks": [title(test.first.training.network), title(test.second.training.network)],
+            "repeat": test.repeat, **asdict(test.paired)} for test in comparison.network_tests],
         "trainings": trainings}
 
 
@@ -63,7 +72,8 @@ def _cell(cell: Cell, target: float | None) -> dict[str, Any]:
         return None if spread is None else {
             "median": spread.median, "lowest": spread.low, "highest": spread.high}
 
-    return {"method": cell.method, "feature": cell.feature, "finished": len(cell.results),
+    return {"method": cell.method, "feature": cell.feature, "network": cell.network or DEFAULT,
+            "finished": len(cell.results),
             **asdict(cell.layout), "seconds": values(cell.seconds),
             "seconds_to_target": values(cell.reached(target)),
             "images_per_s": values(cell.images_per_s), "speedup": cell.speedup,
@@ -78,6 +88,7 @@ def _lines(comparison: Comparison) -> list[dict[str, Any]]:
     lines = []
     for training in comparison.plan:
         line = {"run": training.name, "method": training.method, "feature": training.feature,
+                "network": title(training.network),
                 "repeat": training.repeat, "seed": training.seed, "state": "missing",
                 "epochs": training.settings["epochs"], "processes": training.layout.processes,
                 "computing": training.layout.computing, "servers": training.layout.servers,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
@@ -14,12 +15,15 @@ from hpc_deepfake import strategies
 from hpc_deepfake.core.child import launched
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.text import plural
+from hpc_deepfake.network import registry
 from hpc_deepfake.train.options import check
 from hpc_deepfake.train.options import parser as train_parser
 from hpc_deepfake.train.planned import settings
 
+DEFAULT = "table"  # the network that folders don't name
 # Options of train that the comparison sets itself, and what to use instead.
 _SET_BY_COMPARE = {"data": "use --data", "run": "use --out", "feature": "use --features",
+                   "network": "use --networks",
                    "epochs": "use --epochs", "seed": "use --seed", "strategy": "use --methods",
                    "threads": "use --threads", "servers": "use --servers",
                    "batch_size": "use --batch-size",
@@ -104,6 +108,7 @@ class Training:
     Attributes:
         method: name of the strategy.
         feature: feature of the data file.
+        network: as of ``--network``.
         repeat: number of the repeat, from 1.
         seed: its seed.
         layout: its ranks.
@@ -114,6 +119,7 @@ class Training:
 
     method: str
     feature: str
+    network: str
     repeat: int
     seed: int
     layout: Layout
@@ -140,25 +146,28 @@ def trainings(options: Namespace, out: Path, threads: int) -> list[Training]:
     Raises:
         InputError: an unknown method, options that can't be passed on, or too few ranks.
     """
-    methods, features = options.methods, options.features
+    methods, features, networks = options.methods, options.features, options.networks
     _check_methods(methods)
     train_options = _train_options(options.train)
     # always given explicitly: job scripts have a default device of their own
     has_device = any(word.partition("=")[0] == "--device" for word in options.train)
-    cells = [(method, features[0]) for method in methods]
-    cells += [(feature_method(methods), feature) for feature in features[1:]]
+    cells = [(method, features[0], networks[0]) for method in methods]
+    cells += [(feature_method(methods), feature, network) for feature in features
+              for network in networks if (feature, network) != (features[0], networks[0])]
     plan = []
     for repeat in range(1, options.repeats + 1):
-        for method, feature in cells:
+        for method, feature, network in cells:
             ranks = layout(method, options.ranks, threads, options.batch_size,
                            nodes=options.nodes, servers=options.servers,
                            within=options.servers_within, same_batch=options.same_batch)
             if ranks.rows is not None:
                 ranks = Layout(**{**vars(ranks), "rows": ranks.rows * train_options.accumulate})
-            path, seed = out / f"{method}-{feature}-r{repeat}", options.seed + repeat - 1
+            own = "" if network == DEFAULT else f"-{slug(network)}"
+            path, seed = out / f"{method}-{feature}{own}-r{repeat}", options.seed + repeat - 1
             arguments = ["--strategy", method, "--feature", feature, "--data", str(options.data),
                          "--epochs", str(options.epochs), "--patience", "0", "--seed", str(seed),
                          "--batch-size", str(ranks.batch), "--threads", str(ranks.threads),
+                         *(["--network", network] if own else []),
                          *([] if has_device else ["--device", train_options.device]),
                          *_for_method(method, options.train)]
             if ranks.servers and _train_has("servers"):
@@ -170,19 +179,24 @@ def trainings(options: Namespace, out: Path, threads: int) -> list[Training]:
             except InputError as error:
                 raise InputError(f"--methods: {method} on {plural(ranks.processes, 'rank')}: "
                                  f"{error} (give options of train after --)") from None
-            plan.append(Training(method, feature, repeat, seed, ranks, path, tuple(arguments),
-                                 settings(train)))
+            plan.append(Training(method, feature, network, repeat, seed, ranks, path,
+                                 tuple(arguments), settings(train)))
     return plan
 
 
 def feature_method(methods: Sequence[str]) -> str:
-    """The method that trains on every feature."""
+    """The method that trains on every feature, and every network."""
     return "sync" if "sync" in methods else methods[0]
 
 
-def base_first(features: Sequence[str]) -> list[str]:
-    """Features with the base feature, on which all methods train, first: ELA if included."""
-    return sorted(features, key=lambda feature: feature != "ela")
+def base_first(names: Sequence[str], base: str) -> list[str]:
+    """Features or networks with the one that all methods train first: ``base`` if included."""
+    return sorted(names, key=lambda name: name != base)
+
+
+def slug(network: str) -> str:
+    """A network's name as a part of a folder's."""
+    return re.sub(r"[^\w.]+", "-", registry.title(network))
 
 
 def own_threads(ranks: int) -> int:

@@ -6,11 +6,12 @@ import math
 import shlex
 from collections.abc import Sequence
 
-from hpc_deepfake.compare.comparison import Cell, Comparison
+from hpc_deepfake.compare.comparison import Cell, Comparison, Test
 from hpc_deepfake.compare.results import Result
 from hpc_deepfake.core.json_data import finite
 from hpc_deepfake.core.text import count, number, percent
 from hpc_deepfake.metrics.spread import Spread, spread, with_interval
+from hpc_deepfake.network.registry import title
 from hpc_deepfake.web.tables import Table
 
 
@@ -22,13 +23,13 @@ def between(interval: tuple[float, float] | None, form: str = ".1%") -> str:
 def times(comparison: Comparison) -> Table:
     """Time and speed of each method on the base feature."""
     target = "–" if comparison.target is None else f"{comparison.target:.0%}"
-    rows = [(cell.method, _epochs(cell.results), cell.layout.description(), spread(cell.seconds),
+    rows = [(cell.on_base, _epochs(cell.results), cell.layout.description(), spread(cell.seconds),
              spread(cell.reached(comparison.target), missing=_not_reached(cell, comparison.target)),
              spread(cell.images_per_s), spread(Spread.over(cell.speedup), ".2f"),
              _conditions(cell)) for cell in _on_base(comparison)]
     return Table(f"Time, {comparison.base_feature}", (
-        "method", "epochs", "processes", "total time, s", f"time to {target} accuracy, s",
-        "images/s", "speed-up", "conditions"), rows, (
+        _of("method", comparison), "epochs", "processes", "total time, s",
+        f"time to {target} accuracy, s", "images/s", "speed-up", "conditions"), rows, (
         "Median over the repeats, with the lowest and the highest. Total time: the sum of all "
         "epochs including validation and saving, without interruptions. Images/s: by the same "
         "clock. Speed-up: sequential's total time over this method's, within the same repeat; "
@@ -38,13 +39,13 @@ def times(comparison: Comparison) -> Table:
 
 def layouts(comparison: Comparison) -> Table:
     """How each method uses the hardware, and how many rows an update sees."""
-    rows = [(cell.method, cell.layout.description(), str(cell.layout.threads),
+    rows = [(cell.on_base, cell.layout.description(), str(cell.layout.threads),
              "; ".join(dict.fromkeys(str(result.threads or "–") for result in cell.results)),
              str(cell.layout.batch), count(cell.layout.rows), _steps(cell.results),
              _hardware(cell)) for cell in _on_base(comparison)]
     return Table("How the methods use the hardware", (
-        "method", "processes", "threads each", "threads in total", "batch size", "rows per update",
-        "updates per epoch", "hardware"), rows, (
+        _of("method", comparison), "processes", "threads each", "threads in total", "batch size",
+        "rows per update", "updates per epoch", "hardware"), rows, (
         "Rows per update: the global batch of one weight update. A method with a larger one "
         "updates the weights less often in an epoch: the same number of epochs is not the same "
         "number of steps."))
@@ -55,7 +56,7 @@ def accuracies(comparison: Comparison) -> Table:
     def figure(cell: Cell, name: str, scale: int, form: str) -> tuple[str, str]:
         return with_interval(cell.figure(name), cell.interval(name), scale, form)
 
-    rows = [(f"{cell.method}, {cell.feature}", _epochs(cell.results),
+    rows = [(cell.name, _epochs(cell.results),
              *figure(cell, "accuracy", 100, ".1f"), *figure(cell, "balanced_accuracy", 100, ".1f"),
              *figure(cell, "auc", 1, ".3f"), _conditions(cell))
             for cell in comparison.cells if cell.results]
@@ -65,28 +66,49 @@ def accuracies(comparison: Comparison) -> Table:
              ("container alone", "–", number(_hundredfold(container.get("accuracy")), ".1f"), "–",
               "–", "–", number(container.get("auc")), "–", "–")]
     return Table(f"Accuracy, {comparison.part} part", (
-        "method, feature", "epochs", "accuracy, %", "95%", "balanced, %", "95%", "ROC-AUC", "95%",
-        "conditions"), rows, f"{_pictures(comparison)} Median over the repeats, with the lowest "
-        "and the highest. 95%: bootstrap of whole groups of common source, from the lowest to the "
-        f"highest end of the repeats' intervals. {container_text(comparison)}")
+        _of("method, feature", comparison), "epochs", "accuracy, %", "95%", "balanced, %", "95%",
+        "ROC-AUC", "95%", "conditions"), rows, f"{_pictures(comparison)} Median over the repeats, "
+        "with the lowest and the highest. 95%: bootstrap of whole groups of common source, from "
+        f"the lowest to the highest end of the repeats' intervals. {container_text(comparison)}")
 
 
 def features(comparison: Comparison) -> Table | None:
     """McNemar's test of the base feature against each other feature; None without any."""
-    if not comparison.tests:
-        return None
     base = comparison.base_feature
+    return _tests(f"With {base} and without", "features", base, [
+        (_pair(base, test.second.training.feature,
+               comparison.base_network and title(test.second.training.network)), test)
+        for test in comparison.tests], comparison)
+
+
+def networks(comparison: Comparison) -> Table | None:
+    """McNemar's test of the base network against each other network; None without any."""
+    base = comparison.base_network
+    return _tests("Networks", "networks", base, [
+        (_pair(base, title(test.second.training.network), test.second.training.feature), test)
+        for test in comparison.network_tests], comparison)
+
+
+def _pair(first: str, second: str, both: str) -> str:
+    """What is tested, and what both have in common."""
+    return f"{first} against {second}" + (f", {both}" if both else "")
+
+
+def _tests(caption: str, names: str, base: str, tests: Sequence[tuple[str, Test]],
+           comparison: Comparison) -> Table | None:
     rows = []
-    for test in comparison.tests:
+    for name, test in tests:
         paired, first, second = test.paired, test.first, test.second
         accuracies = [finite(run.figures.get("accuracy")) or 0 for run in (first, second)]
-        rows.append((f"{base} against {second.training.feature}", str(test.repeat),
+        rows.append((name, str(test.repeat),
                      *(f"{value:.1%}" for value in accuracies),
                      f"{(accuracies[0] - accuracies[1]) * 100:+.1f}", f"{paired.both:,}",
                      f"{paired.first:,}", f"{paired.second:,}", f"{paired.neither:,}",
                      p_value(paired.p)))
-    return Table(f"With {base} and without, {comparison.feature_method}, {comparison.part} part", (
-        "features", "repeat", f"accuracy of {base}", "accuracy of the other", "difference, points",
+    if not rows:
+        return None
+    return Table(f"{caption}, {comparison.feature_method}, {comparison.part} part", (
+        names, "repeat", f"accuracy of {base}", "accuracy of the other", "difference, points",
         "both correct", f"only {base}", "only the other", "neither", "p"), rows, (
         "p: McNemar's test (1947), exact and two-sided, on the pictures that only one of the two "
         "classified correctly. It assumes independent pictures; those of one group of common "
@@ -144,8 +166,8 @@ def originals(comparison: Comparison, launcher: str) -> list[Table]:
             "", *(f"{names.get(cell.method, 'HPC')} ({_title(cell)})" for cell in columns)),
             [*_accuracy(columns), *_marks(columns), *_baselines(comparison, len(columns))],
             commands=commands))
-    columns = [cell for cell in comparison.cells
-               if cell.method == comparison.feature_method and cell.results]
+    columns = [cell for cell in comparison.cells if cell.method == comparison.feature_method
+               and cell.network == comparison.base_network and cell.results]
     if any(cell.feature == base for cell in columns) and len(columns) > 1:
         name = {"ela": "ELA"}.get(base, base)
         tables.append(Table(f"Accuracy with and without {name}, {part} part", ("", *(
@@ -178,6 +200,11 @@ def container_text(comparison: Comparison) -> str:
     return (f"Container alone, a prediction from the files' {comparison.container.get('fact')} "
             "without any pixel, is correct for "
             f"{percent(comparison.container.get('accuracy'))}{where}.")
+
+
+def _of(names: str, comparison: Comparison) -> str:
+    """Head of a column of names of cells."""
+    return f"{names}, network" if comparison.base_network else names
 
 
 def _conditions(cell: Cell) -> str:

@@ -146,6 +146,9 @@ def test_options_of_one_method_are_passed_to_it_alone(data):
     (["--methods", "sync,best"], "unknown method 'best'; choose from sequential"),
     (["--methods", "sync,sync"], "--methods sync,sync: a name is given twice"),
     (["--features", "ela,hsv"], "no feature 'hsv'; it has ela, raw"),
+    (["--networks", "meso4,meso4"], "meso4 is given twice, or two files have the same name"),
+    (["--networks", "a/mine.py:build,b/mine.py:build"], "two files have the same name"),
+    (["--", "--network", "meso4"], "--network after -- is set by compare itself: use --networks"),
     (["--launcher", "mpirun -np 2"], "give a command that contains {ranks}"),
     (["--", "--epochs", "5"], "--epochs after -- is set by compare itself: use --epochs before"),
     (["--", "--patience=5"], "leave it out, all methods train the same epochs$"),
@@ -397,6 +400,58 @@ def test_exact_mcnemar(only_first, only_second, p):
     """Known values: 6 to 0 is 2 / 2^6; 5 to 15 as in tables of the binomial distribution; the
     last two from its sums in fractions."""
     assert mcnemar.exact(only_first, only_second) == pytest.approx(p, rel=1e-5, abs=0)
+
+
+NETWORKS = ["--networks", "meso4,table"]
+
+
+def test_one_method_trains_every_network_on_every_feature(data, tmp_path):
+    """The others train the default one; its runs have the names of before."""
+    runs = trainings(*NETWORKS)
+    assert [run.name for run in runs] == ["sequential-ela-r1", "sync-ela-r1", "sync-ela-meso4-r1",
+                                          "sync-raw-r1", "sync-raw-meso4-r1"]
+    assert [run.settings["network"] for run in runs] == ["table", "table", "meso4"] + [
+        "table", "meso4"]
+    assert "--network" not in runs[1].arguments
+    run, = trainings("--networks", "mine.py:build", "--methods", "sync", "--features", "ela")
+    assert run.name == "sync-ela-mine.py-build-r1"
+    assert run.settings["network"] == f"{tmp_path}/mine.py:build"
+    with pytest.raises(SystemExit):
+        command.parse(arguments("--networks", "vgg"))
+
+
+def test_networks_in_the_tables(data):
+    """With ELA meso4 classifies rows 0 and 1 wrongly, which the default classifies correctly."""
+    wrong = RIGHT.copy()
+    wrong[[0, 1]] = 1 - wrong[[0, 1]]
+    for training in trainings(*NETWORKS):
+        meso4 = training.network == "meso4"
+        finish(training, seconds=(1, 1, 1) if meso4 else (2, 1, 1),
+               right=wrong if meso4 and training.feature == "ela" else RIGHT)
+    figures, page, markdown = report(*NETWORKS)
+    assert [(cell["method"], cell["feature"], cell["network"]) for cell in figures["methods"]] == [
+        ("sequential", "ela", "table"), ("sync", "ela", "table"), ("sync", "ela", "meso4"),
+        ("sync", "raw", "table"), ("sync", "raw", "meso4")]
+    assert figures["base_network"] == "table"
+    # no sequential run has that network
+    assert [cell["speedup"] for cell in figures["methods"]] == [[1], [1], [], [], []]
+    assert [row[0] for row in page.cells if len(row) == 8 and row[-1] == "same"] == [
+        "sequential, table", "sync, table", "sync, meso4"]
+    assert next(row for row in page.cells if row[0] == "sync, ela, meso4")[2] == "75.0"
+    # each of two rows is right with the default alone: 2 to 0
+    counts = {"both": 6, "first": 2, "second": 0, "neither": 0, "p": 0.5}
+    assert figures["mcnemar_networks"][0] == {
+        "method": "sync", "feature": "ela", "networks": ["table", "meso4"], "repeat": 1, **counts}
+    assert ["table against meso4, ela", "1", "100.0%", "75.0%", "+25.0", "6", "2", "0", "0",
+            "0.500"] in page.cells
+    assert [(test["network"], test["first"], test["second"]) for test in figures["mcnemar"]] == [
+        ("table", 0, 0), ("meso4", 0, 2)]
+    assert any(row[0] == "ela against raw, meso4" for row in page.cells)
+    assert "sync on raw with meso4 classified 100.0%" in markdown
+    lines = list(csv.DictReader(Path("out/compare.csv").read_text().splitlines()))
+    assert [line["network"] for line in lines] == ["table", "table", "meso4", "table", "meso4"]
+    # the original project's tables: one network
+    assert ["accuracy", "100.0%", "100.0%"] in page.cells
 
 
 def test_staleness_is_summed_over_epochs(data):
