@@ -67,13 +67,18 @@ def card(folder: Path, cards: Sequence[Card]) -> Card:
                              f"{other.parameters.as_dict()}, but the first one {first.feature} "
                              f"{first.parameters.as_dict()}; an ensemble's members are trained on "
                              "the same feature")
-        if (other.trained_on or {}).get("data") != (first.trained_on or {}).get("data"):
+        if _data_sets(other) != _data_sets(first):
             raise InputError(f"{folder}: member {place} was trained on other data than the first "
                              "one, which would make neither's pictures the ensemble's; train them "
                              "on one data file")
     return replace(first, threshold=0.5, lower=None, threshold_chosen=None, temperature=1.0,
                    validation=None, weights=tuple(
                        digest for each in cards for digest in each.weights[:1]))
+
+
+def _data_sets(card: Card) -> list[object]:
+    """Names of those that a model was trained on."""
+    return [dictionary(data).get("name") for data in items((card.trained_on or {}).get("data"))]
 
 
 def joined(models: Sequence[keras.Model], temperatures: Sequence[float]) -> keras.Model:

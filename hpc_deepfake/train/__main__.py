@@ -11,6 +11,7 @@ if __name__ == "__main__":  # before other packages are imported
 
     settle()
 
+import gc
 import os
 import resource
 import sys
@@ -37,7 +38,7 @@ from hpc_deepfake.core.streams import work_matters
 from hpc_deepfake.network import device as devices
 from hpc_deepfake.network.settings import Settings
 from hpc_deepfake.strategies.layout import Layout
-from hpc_deepfake.train import messages, room, start
+from hpc_deepfake.train import ensemble, messages, room, start
 from hpc_deepfake.train.options import IN_RUN, check, parser
 from hpc_deepfake.train.resume import run_directory
 from preprocessing import protocol
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from hpc_deepfake.network.device import Device
     from hpc_deepfake.network.initial import Weights
     from hpc_deepfake.strategies.base import Strategy, StrategyClass
+    from hpc_deepfake.train.ensemble import Plan
     from hpc_deepfake.train.loop import Trainer
     from hpc_deepfake.train.rundir import RunDir
     from hpc_deepfake.train.timeline import Timeline
@@ -83,7 +85,6 @@ def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
     options = parser().parse(argv)
     options.data = None if options.synthetic else \
         options.data or default_data() / "features.h5"
-    settings, layout = Settings.of(options), Layout.of(options)
     options.strategy = check(options, comm.size)
     if not 0 <= options.slow_rank < comm.size:
         raise InputError(f"--slow-rank {options.slow_rank}: the ranks are 0 to {comm.size - 1}",
@@ -91,12 +92,64 @@ def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
 
     watchdog.start_limits(options.stall_warning, options.stall_limit)
     watchdog.enter("opening the data")
+    made = mpi.on_root(comm, partial(ensemble.plan, options)) if options.seeds > 1 else None
+    options.run = made.folder if made else options.run
     local_rank, ranks_on_node = devices.local_ranks(comm)
     data = _open(comm, options)
     log.debug("%s: pictures are read by %s", options.data or "synthetic data", data.input)
     watchdog.enter("starting TensorFlow")
     device = mpi.together(comm, partial(devices.start, options.device, local_rank, ranks_on_node,
                                         options.threads, options.precision))
+    once = partial(_train, comm, data=data, device=device, local_rank=local_rank, stop=stop)
+    if made is None:
+        return once(options=options, resuming=partial(messages.resuming, argv, comm.size))
+    return _train_all(comm, options, made, data, partial(
+        once, resuming=lambda _: messages.resuming(argv, comm.size, made.folder)))
+
+
+def _train_all(comm: Comm, options: Namespace, made: Plan, data: DataFile,
+               once: Callable[..., int]) -> int:
+    """Train an ensemble's members one after the other, by ``once``, and join them; collective.
+    Returns the exit code."""
+    import keras
+
+    mpi.on_root(comm, lambda: ensemble.begin(made, _values(options, data)))
+    for member in made.due:
+        if comm.rank == 0:
+            print(f"--- member {member.number + 1} of {options.seeds}: seed {member.seed}, "
+                  f"{member.path}{', finished before' * member.finished}", flush=True)
+        if not member.finished:
+            if code := once(options=member.options(options)):
+                return code
+            keras.utils.clear_session()  # names of layers count from the start again
+            gc.collect()
+
+    def finish() -> None:
+        print(ensemble.complete(made, data), flush=True)
+        if not options.no_report and (made.folder / "summary.json").is_file():
+            from hpc_deepfake.report import write_at_the_end
+
+            print(write_at_the_end(made.folder), flush=True)
+
+    watchdog.enter("joining the ensemble")
+    mpi.on_root(comm, finish)
+    return 0
+
+
+def _train(comm: Comm, options: Namespace, data: DataFile, device: Device, local_rank: int,
+           stop: StopFlag, resuming: Callable[[Path], str]) -> int:
+    """One training; collective. Returns the exit code.
+
+    Args:
+        comm: all ranks.
+        options: of this training.
+        data: to train on.
+        device: of this rank.
+        local_rank: of this rank.
+        stop: true once this rank has received a signal to stop.
+        resuming: gives the command that resumes the run in a run directory.
+    """
+    settings, layout = Settings.of(options), Layout.of(options)
     watchdog.enter("opening the run directory")
     run, loaded = run_directory(comm, options, settings, data)
     weights = _initial(comm, options, run, loaded is not None)
@@ -151,7 +204,7 @@ def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
     mpi.on_root(comm, finish)
     if summary is None and run is not None:
         print(messages.stopped(stop.name, trainer.state.epoch, trainer.state.step,
-                               messages.resuming(argv, comm.size, run.path)), flush=True)
+                               resuming(run.path)), flush=True)
     return EXIT_STOPPED if summary is None else 0
 
 
@@ -332,7 +385,9 @@ def _open(comm: Comm, options: Namespace) -> DataFile:
                              f"{data.size}. Leave it out, or preprocess them again with --size "
                              f"{options.size} and another --out")
         check_trainable(data)
-        trained = first_rows(data.rows("train"), options.rows, options.seed)
+        # the members of an ensemble have different ones
+        trained = first_rows(data.rows("train"), options.rows if options.seeds == 1 else 0,
+                             options.seed)
         return np.sort(np.concatenate([trained, data.rows("validation"), data.rows("test")]))
 
     mpi.on_root(comm, lambda: check_run(options.run or default_run(), options.resume))
@@ -360,18 +415,23 @@ def _write_records(comm: Comm, options: Namespace, run: RunDir | None, data: Dat
                          "python": sys.executable,
                          "device": device.kind, "name": device.name, "threads": device.threads,
                          "input": data.input})
-    values = {name: str(value) if isinstance(value, Path) else value
-              for name, value in vars(options).items() if name != "config"}
-    values["size"] = data.size
-    if options.data is not None:
-        values["data"] = os.path.abspath(options.data)
 
     def write() -> None:
         if run is not None and ranks is not None:
-            run.write("config.json", values)
+            run.write("config.json", _values(options, data))
             run.write("environment.json", environment(ranks))
 
     mpi.on_root(comm, write)
+
+
+def _values(options: Namespace, data: DataFile) -> dict[str, Any]:
+    """The options as ``config.json`` has them."""
+    values = {name: str(value) if isinstance(value, Path) else value
+              for name, value in vars(options).items() if name != "config"}
+    values["row_size"] = data.size
+    if options.data is not None:
+        values["data"] = os.path.abspath(options.data)
+    return values
 
 
 def _allreduce(options: Namespace, device: Device) -> str | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hpc_deepfake import strategies
+from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.options import (
     MOST_THREADS,
     Parser,
@@ -18,6 +19,8 @@ from hpc_deepfake.core.options import (
     seed,
 )
 from hpc_deepfake.data import augment
+from hpc_deepfake.network import freezing, registry
+from hpc_deepfake.network.ensemble import MOST
 from hpc_deepfake.network.settings import (
     CLASS_WEIGHTS,
     OPTIMIZERS,
@@ -48,6 +51,8 @@ examples:
   mpirun -np 8 python -m hpc_deepfake.train --data casia2.h5 --optimizer adamw \\
       --rate-schedule cosine --warmup-steps 200 --ema 0.99
   mpirun -np 8 python -m hpc_deepfake.train --data /lustre/casia2.h5 --stage /tmp
+  mpirun -np 8 python -m hpc_deepfake.train --data mine.h5 --init runs/casia2 --freeze 'conv*,bn*'
+  mpirun -np 8 python -m hpc_deepfake.train --data casia2.h5 --seeds 5 --run runs/five
   mpirun -np 2 python -m hpc_deepfake.train --config run.toml --epochs 5
   mpirun -np 9 python -m hpc_deepfake.train --data casia2.h5 --strategy async --servers 1
   mpirun -np 8 python -m hpc_deepfake.train --data casia2.h5 --strategy local-sgd --sync-every 16
@@ -62,6 +67,7 @@ exit codes: 0 done; 2 wrong usage or input; 3 diverged, needs other options; 75 
 signal, continue with --resume; any other code: a fault"""
 
 _SCHEDULE = "1f1b"
+_OF_ONE = ("timeline", "trace", "synthetic")  # options that one training can have
 IN_RUN = Path()  # the value of --timeline and --tensorboard without a place
 
 
@@ -72,6 +78,13 @@ def check(options: Namespace, ranks: int) -> str:
         InputError: it can't train with these options on ``ranks`` ranks.
     """
     augment.check(options.augment, options.feature)
+    if options.member is not None and not 0 <= options.member < options.seeds:
+        raise InputError(f"--member {options.member}: the members are 0 to {options.seeds - 1}, by "
+                         f"--seeds {options.seeds}; give one of them", everywhere=True)
+    for name in _OF_ONE if options.seeds > 1 else ():
+        if getattr(options, name):
+            raise InputError(f"--{name} is for one training, and --seeds {options.seeds} makes "
+                             "several: leave one of the two out", everywhere=True)
     settings = Settings.of(options)
     settings.check(options.epochs, options.patience)
     return strategies.choose(options.strategy, ranks, settings, Layout.of(options))
@@ -136,13 +149,19 @@ def _add_files(cli: Parser) -> None:
 
 def _add_training(cli: Parser) -> None:
     training = cli.add_argument_group("training")
-    training.add_argument("--network", default="table", metavar="NAME|FILE",
+    training.add_argument("--network", type=registry.checked, default="table", metavar="NAME|FILE",
                           help="the network: a name that hpc-deepfake networks lists, "
                                "FILE.py:FUNCTION (a function that returns a Keras model), or "
                                "FILE.keras")
     training.add_argument("--recipe", choices=tuple(RECIPES),
                           help="values for options that aren't given: original: the defaults; "
                                f"best: {_words(RECIPES['best'])}, which docs/training.md compares")
+    training.add_argument("--init", type=Path, metavar="RUN|FILE",
+                          help="start from the weights of a run, a .keras file or Keras' HDF5 "
+                               "weights: of layers with the same name and shapes; which is said")
+    training.add_argument("--freeze", type=freezing.canonical, default="", metavar="PATTERNS",
+                          help="don't train the layers with names like these, such as conv*,bn1; "
+                               "not with hybrid and mesh")
     training.add_argument("--epochs", type=at_least(1), default=30, metavar="N",
                           help="maximum number of epochs")
     training.add_argument("--patience", type=at_least(0), default=5, metavar="N",
@@ -178,6 +197,13 @@ def _add_training(cli: Parser) -> None:
                                "with =PARAMETER if need be, such as flip,shift=4")
     training.add_argument("--seed", type=seed(), default=0, metavar="N",
                           help="seed of initial weights, order of rows, dropout, and augmentation")
+    training.add_argument("--seeds", type=at_least(1, MOST), default=1, metavar="N",
+                          help="an ensemble: N trainings with consecutive seeds from --seed on, "
+                               "one after the other, in RUN/seed-…; predict and evaluate average "
+                               "their probabilities")
+    training.add_argument("--member", type=at_least(0), metavar="K",
+                          help="train only the Kth member of the ensemble, counted from 0, as "
+                               "elements of a job array do (default: all)")
 
 
 def _words(values: Mapping[str, Any]) -> str:
