@@ -7,6 +7,7 @@ import gzip
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -81,17 +82,24 @@ def alone() -> Comm:
     return MPI.COMM_SELF
 
 
-_FIRST = ("mpi", "schedulers")  # folders of tests that take longest and share what they start
+_TESTS = ROOT / "tests"
+_SHARED = re.compile(r"worlds: Worlds|found: Callable")  # tests in worlds of ranks
+_POLLING = ("test_asynchronous.py", "test_mesh.py", "test_mesh_runs.py")  # with other settings
 
 
-def _folder(path: Path) -> str:
-    return path.relative_to(ROOT / "tests").parts[0]
+@cache
+def _group(file: Path) -> int:
+    """Where a file of tests comes: first what takes longest, and shares what takes long to start.
+    """
+    folder = file.relative_to(_TESTS).parts[0]
+    if folder == "mpi" and _SHARED.search(file.read_text()):
+        return int(file.name not in _POLLING)  # so each of the two kinds of worlds starts once
+    return 2 if folder == "schedulers" else 3 if folder == "mpi" else 4
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest first: with several workers the others then fill up the time."""
-    items.sort(key=lambda item: _FIRST.index(_folder(item.path)) if _folder(item.path) in _FIRST
-               else len(_FIRST))
+    items.sort(key=lambda item: _group(item.path))
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
@@ -99,12 +107,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
     worlds of ranks, the cluster, and a file's fixtures."""
     from xdist.scheduler import LoadScopeScheduling
 
-    class ByFolder(LoadScopeScheduling):
+    class ByStart(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = Path(config.rootpath, nodeid.partition("::")[0])
-            return _folder(file) if _folder(file) in _FIRST else str(file)
+            return {0: "worlds", 1: "worlds", 2: "cluster"}.get(_group(file), str(file))
 
-    return ByFolder(config, log)
+    return ByStart(config, log)
 
 
 @pytest.fixture(autouse=True)
@@ -157,19 +165,17 @@ def found(worlds: Worlds,
     """The arrays that a program of tests/mpi computes on a number of ranks, by name.
 
     The program is given a file to write them into, and the other arguments. The same is run once
-    for all tests; on more ranks than the worlds have it is started by itself. ``small`` as in
-    ``Worlds.run``."""
+    for all tests; on more ranks than the worlds have it is started by itself."""
     @cache
-    def run(program: str, ranks: int, *arguments: str,
-            small: bool = False) -> dict[str, np.ndarray]:
+    def run(program: str, ranks: int, *arguments: object) -> dict[str, np.ndarray]:
         out = tmp_path_factory.mktemp("arrays") / "arrays.npz"
         if ranks <= 4:
-            answer = worlds.run(ranks, program, out, *arguments, cwd=out.parent, small=small)
+            answer = worlds.run(ranks, program, out, *arguments, cwd=out.parent)
             assert answer.code == 0, answer.output
         else:
             done = subprocess.run(
                 ["mpirun", "-np", str(ranks), sys.executable, ROOT / "tests" / "mpi" / program, out,
-                 *arguments], capture_output=True, text=True, timeout=limit(600))
+                 *map(str, arguments)], capture_output=True, text=True, timeout=limit(600))
             assert done.returncode == 0, done.stderr[-3000:]
         with np.load(out) as stored:
             return dict(stored)
@@ -200,6 +206,19 @@ def data_file(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = run_program("preprocessing", "--data", pictures, "--out", out, "--split", "60/20/20",
                        cwd=out.parent)
     assert done.returncode == 0, done.stderr
+    return out
+
+
+@pytest.fixture(scope="session")
+def small_file(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As ``data_file``, in 32 × 32 pixels, fewer than users may choose: the network for them takes
+    a twentieth of the time. Not to be changed."""
+    out = tmp_path_factory.mktemp("small") / "features.h5"
+    subprocess.run(
+        [sys.executable, "-c", "import runpy; from preprocessing import ela; ela.SIZES = 32, 128; "
+         "runpy.run_module('preprocessing', run_name='__main__', alter_sys=True)", "--data",
+         pictures, "--out", out, "--split", "60/20/20", "--size", "32"], check=True,
+        capture_output=True, timeout=limit(120), cwd=out.parent)
     return out
 
 

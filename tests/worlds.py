@@ -35,13 +35,11 @@ class Answer(NamedTuple):
 class World:
     """N ranks that run one program after the other."""
 
-    def __init__(self, ranks: int, strategy: str, size: str, folder: Path) -> None:
+    def __init__(self, ranks: int, strategy: str, folder: Path) -> None:
         self.ranks, self._folder, self._number = ranks, folder, 0
         self._errors = open(folder / "stderr", "w+")  # noqa: SIM115 (as long as the world lives)
         self._process = subprocess.Popen(
-            ["mpirun", "-np", str(ranks), sys.executable, PROGRAM, folder, strategy,
-             *size.split()],
-            text=True,
+            ["mpirun", "-np", str(ranks), sys.executable, PROGRAM, folder, strategy], text=True,
             stdin=subprocess.PIPE, stdout=self._errors, stderr=subprocess.STDOUT, env=os.environ)
 
     def run(self, program: str, *arguments: object, cwd: Path, timeout: float) -> Answer:
@@ -94,27 +92,25 @@ class World:
 
 
 class Worlds:
-    """The worlds of a test session, by number of ranks, MPI's settings and size; one that a program
+    """The worlds of a test session, by number of ranks and MPI's settings; one that a program
     ended is made anew, and the one that wasn't used for longest makes room."""
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._made = folder, 0
-        self._worlds: dict[tuple[int, str, str], World] = {}
+        self._worlds: dict[tuple[int, str], World] = {}
 
     def run(self, ranks: int, program: str, *arguments: object, cwd: Path,
-            timeout: float = 600, small: bool = False) -> Answer:
-        """As ``World.run``, on ``ranks`` of them; ``timeout`` in seconds of a usual machine.
-        ``small``: with the network of ``mpi/small.py``."""
+            timeout: float = 600) -> Answer:
+        """As ``World.run``, on ``ranks`` of them; ``timeout`` in seconds of a usual machine."""
         # settings for large messages, with which Open MPI 4.1's all-to-all among three ranks was
         # seen to hang: only for strategies that train so, too
         polling = {"asynchronous.py", "meshes.py", "async", "mesh", "--mesh"}
-        kind = (ranks, "mesh" if polling & {program, *map(str, arguments)} else "sync",
-                "small" if small else "")
+        kind = (ranks, "mesh" if polling & {program, *map(str, arguments)} else "sync")
         world = self._worlds.pop(kind, None)
         if world is None or not world.alive:
             self._make_room(ranks)
             self._made += 1
-            folder = self._folder / "-".join([*filter(None, map(str, kind)), str(self._made)])
+            folder = self._folder / "-".join(map(str, (*kind, self._made)))
             folder.mkdir()
             world = World(*kind, folder)
         self._worlds[kind] = world  # the last one is that used last

@@ -30,6 +30,8 @@ CASES = {
     "accumulate": (*SGD, "--accumulate", "2", "--clip-norm", "2"),
     "fp16": ("--compression", "fp16"),
     "rate": (*SGD, "--staleness-rate"),
+    "network": (*SGD, "--network",
+                f"{Path(__file__).resolve().parents[1] / 'small_networks.py'}:branched"),
     # mistakes, which the comparison must find
     "stale": (*SGD, "--max-staleness", "1"),
     "statistics": SGD,
@@ -50,7 +52,7 @@ def mistake(word: str) -> Iterator[None]:
 
     right = wire.Wire.piece
     mistakes = {
-        "statistics": (server, "update_moving", lambda moving, batch, step: None),
+        "statistics": (server, "update_moving", lambda *_: None),
         # the second server's begins one number too early
         "pieces": (wire.Wire, "piece", lambda self, place: slice(
             right(self, place).start - place, right(self, place).stop - place))}

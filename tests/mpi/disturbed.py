@@ -15,8 +15,10 @@ import os
 import signal
 import sys
 import time
+from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING
+from unittest import mock
 
 from hpc_deepfake.core import mpi
 from hpc_deepfake.train import __main__ as train
@@ -65,19 +67,19 @@ def main() -> None:
                 disturb(what)
             return dropout_seed(seed, number, of_rank)
 
-        dropout_seed, loop.dropout_seed = loop.dropout_seed, late
-        setattr(place, name, disturbed)
-        if seconds:
-            quick = checkpoint.save
+        def slow(*inputs: object) -> object:
+            path = quick(*inputs)
+            time.sleep(float(seconds[0]))
+            print("saved", flush=True)
+            return path
 
-            def slow(*inputs: object) -> object:
-                path = quick(*inputs)
-                time.sleep(float(seconds[0]))
-                print("saved", flush=True)
-                return path
-
-            checkpoint.save = slow
-        return train.main(comm, arguments)
+        dropout_seed, quick = loop.dropout_seed, checkpoint.save
+        with ExitStack() as patches:
+            patches.enter_context(mock.patch.object(loop, "dropout_seed", late))
+            patches.enter_context(mock.patch.object(place, name, disturbed))
+            if seconds:
+                patches.enter_context(mock.patch.object(checkpoint, "save", slow))
+            return train.main(comm, arguments)
 
     mpi.run(program, partial(train.before_mpi, arguments))
 

@@ -1,15 +1,16 @@
-"""The comparison of a strategy's first gradients with those of sequential training, and the
-formulas for the small network."""
+"""The comparison of a strategy's first gradients with those of sequential training, and the sizes
+of the network that tests train."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
 import numpy as np
-import pytest
 
-from hpc_deepfake.strategies import traffic
-
+# Width and height of the pictures. What ranks compute together doesn't depend on it; the time that
+# sixteen times fewer pixels take does. A dense kernel of 2304 × 128 still is most of the weights,
+# and the poolings still drop a row.
+SMALL, FULL = 32, 128
 PLACES = range(12)  # of the network's weights
 _DENSE = PLACES[8:]  # behind the poolings
 
@@ -37,9 +38,3 @@ def check_float32(got: Arrays, wanted: Arrays, name: str, reference: str = "") -
     assert gradient_error(got, wanted, name, reference, _DENSE) <= 1e-5
     for place in PLACES:
         assert gradient_error(got, wanted, name, reference, [place]) <= 5e-4, place
-
-
-def of_small_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The formulas of traffic for the network of small.py, whose poolings end at 6 × 6."""
-    monkeypatch.setattr(traffic, "FEATURES", 6 * 6 * 64)
-    monkeypatch.setattr(traffic, "KERNEL", 6 * 6 * 64 * 128)

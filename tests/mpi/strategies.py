@@ -1,9 +1,10 @@
 """Program of test_equivalence: what each strategy computes from the same global batches.
 
-    mpirun -np N python tests/mpi/strategies.py OUT.npz [hybrid [SHARD_GROUP]]
+    mpirun -np N python tests/mpi/strategies.py OUT.npz SIZE [hybrid [SHARD_GROUP]]
 
-Rank 0 writes the results. With one rank the strategy is sequential: the reference; with more it is
-sync, if no other is named.
+Rank 0 writes the results, of the network for pictures of SIZE × SIZE. With one rank the strategy is
+sequential: the reference; with more it is sync, if no other is named. In the usual size these are
+the first gradients, and what a rank of ``hybrid`` holds and sends; in a smaller one all else, too.
 """
 
 from __future__ import annotations
@@ -22,11 +23,12 @@ from hpc_deepfake.data.rows import share
 from hpc_deepfake.network import device
 from hpc_deepfake.network.settings import Settings
 from hpc_deepfake.strategies.layout import Layout
-from preprocessing.ela import SIZE
+from preprocessing import ela
 
 COMM = MPI.COMM_WORLD
-LAYOUT = Layout(shard_group=int(sys.argv[3]) if len(sys.argv) > 3 else 0)
-NAME = strategies.choose(sys.argv[2] if len(sys.argv) > 2 else "auto", COMM.size,
+SIZE = int(sys.argv[2])
+LAYOUT = Layout(shard_group=int(sys.argv[4]) if len(sys.argv) > 4 else 0)
+NAME = strategies.choose(sys.argv[3] if len(sys.argv) > 3 else "auto", COMM.size,
                          layout=LAYOUT)
 device.start("cpu", threads=1)
 strategies.prepare(NAME, COMM, False, LAYOUT)
@@ -35,7 +37,7 @@ import keras  # noqa: E402 (after the device)
 import tensorflow as tf  # noqa: E402
 
 from hpc_deepfake.network import table  # noqa: E402
-from hpc_deepfake.strategies import traffic  # noqa: E402
+from hpc_deepfake.network.shapes import Shapes  # noqa: E402
 from hpc_deepfake.strategies.base import SAVE, STOP, Batch  # noqa: E402
 from hpc_deepfake.strategies.sequential import Parts, Sequential  # noqa: E402
 
@@ -54,7 +56,7 @@ def pictures(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 def make(settings: Settings, kind: type[Sequential] = STRATEGY,
          layout: Layout = LAYOUT) -> Sequential:
     keras.utils.set_random_seed(0)
-    strategy = kind(table.build(settings.precision), settings, COMM, layout)
+    strategy = kind(table.build(settings.precision, SIZE), settings, COMM, layout)
     strategy.load(None)
     return strategy
 
@@ -122,6 +124,9 @@ def data_parallel(found: dict[str, np.ndarray | float], sgd: Settings) -> None:
     found["own_bn/spread"] = moving_spread(strategy)
     found["own_bn/finite"] = np.isfinite(weights(strategy)).all()
     found["own_bn/bytes"] = sum(strategy.settle({})[0].counts.get("bytes", {}).values())
+    if COMM.size > 1:
+        for name in ("dense_kernel", "rest"):
+            found[f"waits/{name}"] = awaited(strategy, name)
     diverging(found, strategy)
     strategy = make(replace(EXACT, sync_bn=False, compression="fp16"))
     found["fp16/loss"] = train(strategy, [8, 8, 8, 3])
@@ -130,6 +135,21 @@ def data_parallel(found: dict[str, np.ndarray | float], sgd: Settings) -> None:
             strategy = make(sgd, partial(broken(name)))
             found[f"{name}/loss"] = train(strategy, [6] * 6)
             found[f"{name}/weights"] = weights(strategy)
+
+
+def awaited(strategy: Sequential, name: str) -> int:
+    """Number of gradients of convolutions without which a reduction of a step can't begin."""
+    operations = strategy._step.get_concrete_function().graph.get_operations()
+    waiting = [one for one in operations
+               if one.type == "HorovodAllreduce" and one.name.split("/")[-1] == name]
+    assert len(waiting) == 1
+    before: set[tf.Operation] = set()
+    while waiting:
+        operation = waiting.pop()
+        if operation not in before:
+            before.add(operation)
+            waiting += [*operation.control_inputs, *(value.op for value in operation.inputs)]
+    return sum(one.type.startswith("Conv2DBackprop") for one in before)
 
 
 def broken_hybrid(name: str) -> type[Sequential]:
@@ -168,7 +188,7 @@ def first_step(found: dict[str, np.ndarray | float]) -> None:
 def whole_kernels() -> int:
     """Variables of any kind on this rank that have as many elements as the large kernel."""
     gc.collect()
-    return sum(isinstance(value, tf.Variable) and value.shape.num_elements() == traffic.KERNEL
+    return sum(isinstance(value, tf.Variable) and value.shape.num_elements() == Shapes(SIZE).kernel
                for value in gc.get_objects())
 
 
@@ -192,7 +212,7 @@ def hybrid(found: dict[str, np.ndarray | float], sgd: Settings) -> None:
     if COMM.rank == 0:
         found["model/own"] = same(whole, there)
     if COMM.rank == 0:  # alone, by the Keras model
-        alone = Sequential(table.build("float64"), strategy.settings)
+        alone = Sequential(table.build("float64", SIZE), strategy.settings)
         alone.load(state)
         found["state/same"] = same(state, alone.state())
         for rows, got in zip((5, 1), chances):
@@ -237,24 +257,31 @@ def main(out: Path) -> None:
     if NAME == "hybrid":
         first_step(found)
     sgd = replace(EXACT, precision="float64", optimizer="sgd", learning_rate=0.01)
-    strategy = make(sgd)
-    gradients(found, strategy)
-    found["float64/loss"] = train(strategy, [6] * 18 + [3, 5])
-    found["float64/weights"] = weights(strategy)
+    exact = make(sgd)
+    gradients(found, exact)
+    adam = make(EXACT)
+    gradients(found, adam)
+    if SIZE < ela.SIZE:
+        training(found, exact, adam)
+    if COMM.rank == 0:
+        np.savez(out, **found)
+
+
+def training(found: dict[str, np.ndarray | float], exact: Sequential, adam: Sequential) -> None:
+    """The steps, also ragged ones, and whatever else depends on no size."""
+    sgd = exact.settings
+    found["float64/loss"] = train(exact, [6] * 8 + [3, 5])
+    found["float64/weights"] = weights(exact)
     strategy = make(replace(sgd, accumulate=2, clip_norm=CLIP_NORM))
     found["accumulate/loss"] = train(strategy, [8, 8, 7, 5])
     found["accumulate/weights"] = weights(strategy)
-    strategy = make(EXACT)
-    gradients(found, strategy)
-    found["adam/loss"] = train(strategy, [8] * 19 + [3])
-    found["adam/spread"] = moving_spread(strategy)
+    found["adam/loss"] = train(adam, [8] * 9 + [3])
+    found["adam/spread"] = moving_spread(adam)
     if NAME == "hybrid":
-        diverging(found, strategy)
+        diverging(found, adam)
         hybrid(found, sgd)
     else:
         data_parallel(found, sgd)
-    if COMM.rank == 0:
-        np.savez(out, **found)
 
 
 main(Path(sys.argv[1]))

@@ -47,26 +47,14 @@ Run = Callable[..., dict[str, Trained]]
 
 
 @pytest.fixture(scope="module")
-def small_file(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """As ``data_file``, for the network of small.py."""
-    out = tmp_path_factory.mktemp("small") / "features.h5"
-    subprocess.run(
-        [sys.executable, "-c", "import small, runpy; runpy.run_module('preprocessing', "
-         "run_name='__main__', alter_sys=True)", "--data", pictures, "--out", out, "--split",
-         "60/20/20"], check=True, capture_output=True, timeout=limit(120),
-        env={**os.environ, "PYTHONPATH": f"{PROGRAM.parent}:{ROOT}"})
-    return out
-
-
-@pytest.fixture(scope="module")
 def run(worlds: Worlds, small_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Train cases of asynchronous.py with a small network, by name."""
+    """Train cases of asynchronous.py, by name."""
 
     def run(*words: str, ranks: int, strategy: str = "async", servers: int = 1,
             ) -> dict[str, Trained]:
         folder = tmp_path_factory.mktemp(strategy)
         answer = worlds.run(ranks, "asynchronous.py", small_file, folder, strategy, servers, *words,
-                            cwd=folder, small=True)
+                            cwd=folder)
         assert answer.code == 0, answer.output
         return {word: Trained(
             read_lines(folder / word / "metrics.jsonl"),
@@ -77,7 +65,7 @@ def run(worlds: Worlds, small_file: Path, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture(scope="module")
 def sequential(run: Run) -> dict[str, Trained]:
-    return run("sgd", "adam", "accumulate", ranks=1, strategy="sequential")
+    return run("sgd", "adam", "accumulate", "network", ranks=1, strategy="sequential")
 
 
 def equal(one: Trained, other: Trained, rtol: float = 1e-9) -> bool:
@@ -90,10 +78,10 @@ def equal(one: Trained, other: Trained, rtol: float = 1e-9) -> bool:
 
 @pytest.fixture(scope="module")
 def one_worker(run: Run) -> dict[str, Trained]:
-    return run("sgd", "adam", "fp16", "rate", ranks=2)
+    return run("sgd", "adam", "fp16", "rate", "network", ranks=2)
 
 
-@pytest.mark.parametrize("word", ["sgd", "adam"])
+@pytest.mark.parametrize("word", ["sgd", "adam", "network"])
 def test_one_worker_is_sequential_training(one_worker: dict[str, Trained],
                                            sequential: dict[str, Trained], word: str) -> None:
     check_bound_0(word, one_worker[word], sequential[word])
@@ -154,7 +142,7 @@ def test_a_diverging_rank_ends_all(worlds: Worlds, small_file: Path, tmp_path: P
     """Servers too, in the same way; the step and the rank are those of the rank that had it first,
     although the others learn of it later. Nothing of it is kept."""
     answer = worlds.run(ranks, "asynchronous.py", small_file, tmp_path, strategy, 1, "diverging",
-                        cwd=tmp_path, small=True)
+                        cwd=tmp_path)
     assert answer.code == 0, answer.output
     run = tmp_path / "diverging"
     texts = [(run / f"diverged-{rank}").read_text() for rank in range(ranks)]
@@ -180,7 +168,7 @@ def test_local_sgd_alone_is_sequential(run: Run, sequential: dict[str, Trained])
     assert all(equal(found[word], sequential[word]) for word in found)
 
 
-def test_any_strategy_goes_on_with_anothers_run(worlds: Worlds, data_file: Path,
+def test_any_strategy_goes_on_with_anothers_run(worlds: Worlds, small_file: Path,
                                                 tmp_path: Path) -> None:
     """A run that changes its strategy after each epoch: the next one takes up weights and best
     epoch, so the figures of the best weights stay what they were, and trains on. Where no epoch
@@ -188,7 +176,7 @@ def test_any_strategy_goes_on_with_anothers_run(worlds: Worlds, data_file: Path,
     run = tmp_path / "run"
 
     def train(epochs: int, strategy: str, ranks: int, *more: str) -> dict:
-        answer = worlds.run(ranks, "train", "--data", data_file, "--run", run, "--epochs", epochs,
+        answer = worlds.run(ranks, "train", "--data", small_file, "--run", run, "--epochs", epochs,
                             "--batch-size", 3, "--threads", 1, "--device", "cpu", "--resume",
                             "--no-report", "--strategy", strategy, *more, cwd=tmp_path)
         assert answer.code == 0, answer.output
@@ -219,19 +207,19 @@ def disturbed(what: str, rank: int, at: int, data: Path, run: Path,
 
 @pytest.mark.parametrize(("what", "rank"), [("usr1", 0), ("term", 2)])
 def test_a_signal_to_one_rank_stops_all_with_nothing_lost(
-        worlds: Worlds, data_file: Path, tmp_path: Path, what: str, rank: int) -> None:
+        worlds: Worlds, small_file: Path, tmp_path: Path, what: str, rank: int) -> None:
     """To a server or a worker: what is under way is finished and saved, and the resumed run does
     the rest: 12 updates an epoch in all."""
     run = tmp_path / "run"
-    code, text = disturbed(what, rank, 3, data_file, run)
-    assert code == 75, text
+    options = ("--data", small_file, "--run", run, "--strategy", "async", "--epochs", 2,
+               "--batch-size", 3, "--device", "cpu", "--threads", 1, "--no-report")
+    stopped = worlds.run(3, "disturbed.py", what, rank, 3, "--", *options, cwd=tmp_path)
+    assert stopped.code == 75, stopped.output
     _, meta, _ = checkpoint.load_newest(run / "checkpoints")
     state = meta["state"]
     assert 3 < state["step"] < 24
     assert state["rows_done"] == 3 * (state["step"] - 12 * (state["epoch"] - 1))
-    answer = worlds.run(3, "train", "--data", data_file, "--run", run, "--strategy", "async",
-                        "--epochs", 2, "--batch-size", 3, "--device", "cpu", "--threads", 1,
-                        "--no-report", "--resume", cwd=tmp_path)
+    answer = worlds.run(3, "train", *options, "--resume", cwd=tmp_path)
     assert answer.code == 0, answer.output
     lines = read_lines(run / "metrics.jsonl")
     assert [(line["step"], sum(line["staleness"].values())) for line in lines] == [
@@ -239,11 +227,11 @@ def test_a_signal_to_one_rank_stops_all_with_nothing_lost(
 
 
 @pytest.mark.parametrize(("what", "rank", "words"), [("raise", 0, "rank 0 of 3"), ("kill", 1, "")])
-def test_any_ranks_death_ends_the_run(data_file: Path, tmp_path: Path, what: str, rank: int,
+def test_any_ranks_death_ends_the_run(small_file: Path, tmp_path: Path, what: str, rank: int,
                                       words: str) -> None:
     """A server's as a worker's, in the second epoch; the first one's checkpoint stays whole."""
     at = 15 if rank == 0 else 8
-    code, text = disturbed(what, rank, at, data_file, tmp_path / "run", "--checkpoint-minutes", 0)
+    code, text = disturbed(what, rank, at, small_file, tmp_path / "run", "--checkpoint-minutes", 0)
     assert code not in (0, 2, 75)
     assert words in text and ("a test's mistake" in text) == (what == "raise")
     assert checkpoint.load_newest(tmp_path / "run" / "checkpoints")[1]["state"]["epoch"] == 2
@@ -252,10 +240,10 @@ def test_any_ranks_death_ends_the_run(data_file: Path, tmp_path: Path, what: str
 @pytest.mark.parametrize(("what", "rank", "words"), [
     ("sleep", 1, "rank 1 on {host} has been training (epoch 1"),
     ("freeze", 0, "rank 0 on {host} gives no sign of life")])
-def test_a_stalled_rank_is_named_and_the_job_ended(data_file: Path, tmp_path: Path, what: str,
+def test_a_stalled_rank_is_named_and_the_job_ended(small_file: Path, tmp_path: Path, what: str,
                                                    rank: int, words: str) -> None:
     """A worker whose gradient the server waits for, and a server that is stopped."""
-    code, text = disturbed(what, rank, 2, data_file, tmp_path / "run", "--stall-warning", 3,
+    code, text = disturbed(what, rank, 2, small_file, tmp_path / "run", "--stall-warning", 3,
                            "--stall-limit", 8)
     assert code not in (0, 2, 75)
     assert words.format(host=os.uname().nodename) in text

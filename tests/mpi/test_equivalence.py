@@ -6,48 +6,52 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from gradients import PLACES, check_float32, gradient_error, of_small_network
+from gradients import FULL, PLACES, SMALL, check_float32, gradient_error
 
 from hpc_deepfake.strategies import traffic
 
 pytestmark = [pytest.mark.mpi, pytest.mark.slow]
 
 
-@pytest.fixture(scope="module")
-def results(found: Callable[..., dict[str, np.ndarray]]) -> dict[int, dict[str, np.ndarray]]:
-    """What strategies.py found, by number of ranks; of more than two with a small network."""
-    return {ranks: found("strategies.py", ranks, small=ranks > 2) for ranks in (1, 2, 3, 4)}
+Found = dict[str, np.ndarray]
 
 
 @pytest.fixture(scope="module")
-def wanted(found: Callable[..., dict[str, np.ndarray]]) -> dict[int, dict[str, np.ndarray]]:
-    """What it found on one rank, by the number of ranks to compare it with."""
-    return {ranks: found("strategies.py", 1, small=ranks > 2) for ranks in (1, 2, 3, 4)}
+def results(found: Callable[..., Found]) -> dict[int, Found]:
+    """What strategies.py found, by number of ranks, of the small network."""
+    return {ranks: found("strategies.py", ranks, SMALL) for ranks in (1, 2, 3, 4)}
 
 
-@pytest.mark.parametrize("ranks", [2, 3, 4])
+@pytest.fixture(scope="module")
+def wanted(results: dict[int, Found]) -> Found:
+    """What it found on one rank."""
+    return results[1]
+
+
+@pytest.mark.parametrize(("ranks", "size"), [(2, SMALL), (3, SMALL), (4, SMALL), (2, FULL)])
 @pytest.mark.parametrize("rows", [10, 3])
-def test_first_gradients_are_equal(results: dict, wanted: dict, ranks: int, rows: int) -> None:
-    """Also with unequal shards and a rank without rows; each tensor."""
+def test_first_gradients_are_equal(found: Callable[..., Found], ranks: int, size: int,
+                                   rows: int) -> None:
+    """Also with unequal shards and a rank without rows; each tensor, and in full size too."""
+    got, want = (found("strategies.py", number, size) for number in (ranks, 1))
     for place in PLACES:
-        assert gradient_error(results[ranks], wanted[ranks], f"float64/gradient{rows}",
-                              places=[place]) <= 1e-10, place
-    check_float32(results[ranks], wanted[ranks], f"float32/gradient{rows}")
+        assert gradient_error(got, want, f"float64/gradient{rows}", places=[place]) <= 1e-10, place
+    check_float32(got, want, f"float32/gradient{rows}")
 
 
 @pytest.mark.parametrize("ranks", [2, 3, 4])
 @pytest.mark.parametrize("case", ["float64", "accumulate"])
-def test_sgd_in_float64_is_equal(results: dict, wanted: dict, ranks: int, case: str) -> None:
+def test_sgd_in_float64_is_equal(results: dict, wanted: Found, ranks: int, case: str) -> None:
     """Losses and weights within rtol 1e-9 after the steps, ragged ones among them; with
     micro-batches, gradients are also clipped."""
     for part in ("loss", "weights"):
-        want, got = wanted[ranks][f"{case}/{part}"], results[ranks][f"{case}/{part}"]
+        want, got = wanted[f"{case}/{part}"], results[ranks][f"{case}/{part}"]
         np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("ranks", [2, 3, 4])
-def test_adam_in_float32_has_the_same_losses(results: dict, wanted: dict, ranks: int) -> None:
-    np.testing.assert_allclose(results[ranks]["adam/loss"], wanted[ranks]["adam/loss"], rtol=1e-3)
+def test_adam_in_float32_has_the_same_losses(results: dict, wanted: Found, ranks: int) -> None:
+    np.testing.assert_allclose(results[ranks]["adam/loss"], wanted["adam/loss"], rtol=1e-3)
 
 
 @pytest.mark.parametrize("ranks", [2, 3, 4])
@@ -59,13 +63,18 @@ def test_moving_statistics_are_the_same_on_all_ranks(results: dict, ranks: int) 
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 4])
-def test_bytes_are_those_of_the_formula(results: dict, ranks: int,
-                                        monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bytes_are_those_of_the_formula(results: dict, ranks: int) -> None:
     """Of four steps, by all ranks."""
-    if ranks > 2:
-        of_small_network(monkeypatch)
-    want = 4 * ranks * traffic.sync(ranks)["allreduce"]
+    want = 4 * ranks * traffic.sync(ranks, sizes=traffic.table(SMALL))["allreduce"]
     assert results[ranks]["own_bn/bytes"] == pytest.approx(want, abs=3)
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 4])
+def test_the_large_reduction_can_start_before_backward_ends(results: dict, ranks: int) -> None:
+    """It needs no gradient of a convolution; the rest needs those of both kernels and of what the
+    second one read."""
+    assert results[ranks]["waits/dense_kernel"] == 0
+    assert results[ranks]["waits/rest"] == 3
 
 
 @pytest.mark.parametrize("ranks", [2, 4])

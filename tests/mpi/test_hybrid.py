@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import read_lines, run_program
-from gradients import PLACES, check_float32, gradient_error, of_small_network
+from gradients import FULL, PLACES, SMALL, check_float32, gradient_error
 from worlds import Worlds
 
 from hpc_deepfake.strategies import traffic
@@ -19,40 +19,47 @@ MORE = ("2", "4 in groups of 2")
 pytestmark = [pytest.mark.mpi, pytest.mark.slow]
 
 
-@pytest.fixture(scope="module")
-def results(found: Callable[..., dict[str, np.ndarray]]) -> dict[str, dict[str, np.ndarray]]:
-    """What strategies.py found, by case; on more than two ranks with a small network."""
-    return {name: found("strategies.py", ranks, "hybrid", *group, small=ranks > 2)
-            for name, (ranks, group) in CASES.items()}
+WHOLE = "2 in full size"
+Found = dict[str, np.ndarray]
 
 
 @pytest.fixture(scope="module")
-def wanted(found: Callable[..., dict[str, np.ndarray]]) -> dict[str, dict[str, np.ndarray]]:
-    """What sequential training found, by the case to compare it with."""
-    return {name: found("strategies.py", 1, small=ranks > 2) for name, (ranks, _) in CASES.items()}
+def results(found: Callable[..., Found]) -> dict[str, Found]:
+    """What strategies.py found, by case, of the small network but for one."""
+    return {WHOLE: found("strategies.py", 2, FULL, "hybrid"), **{
+        name: found("strategies.py", ranks, SMALL, "hybrid", *group)
+        for name, (ranks, group) in CASES.items()}}
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.fixture(scope="module")
+def wanted(found: Callable[..., Found]) -> Found:
+    """What sequential training found of the small network."""
+    return found("strategies.py", 1, SMALL)
+
+
+@pytest.mark.parametrize("case", [*CASES, WHOLE])
 @pytest.mark.parametrize("rows", [10, 3])
-def test_first_gradients_are_equal(results: dict, wanted: dict, case: str, rows: int) -> None:
+def test_first_gradients_are_equal(found: Callable[..., Found], results: dict, wanted: Found,
+                                   case: str, rows: int) -> None:
     """As for sync; 3 rows leave a rank of 4 without any."""
+    want = found("strategies.py", 1, FULL) if case == WHOLE else wanted
     for place in PLACES:
-        assert gradient_error(results[case], wanted[case], f"float64/gradient{rows}",
+        assert gradient_error(results[case], want, f"float64/gradient{rows}",
                               places=[place]) <= 1e-10, place
-    check_float32(results[case], wanted[case], f"float32/gradient{rows}")
+    check_float32(results[case], want, f"float32/gradient{rows}")
 
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("what", ["float64", "accumulate"])
-def test_sgd_in_float64_is_equal(results: dict, wanted: dict, case: str, what: str) -> None:
+def test_sgd_in_float64_is_equal(results: dict, wanted: Found, case: str, what: str) -> None:
     for part in ("loss", "weights"):
-        want, got = wanted[case][f"{what}/{part}"], results[case][f"{what}/{part}"]
+        want, got = wanted[f"{what}/{part}"], results[case][f"{what}/{part}"]
         np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_adam_in_float32_has_the_same_losses(results: dict, wanted: dict, case: str) -> None:
-    np.testing.assert_allclose(results[case]["adam/loss"], wanted[case]["adam/loss"],
+def test_adam_in_float32_has_the_same_losses(results: dict, wanted: Found, case: str) -> None:
+    np.testing.assert_allclose(results[case]["adam/loss"], wanted["adam/loss"],
                                rtol=1e-3)
     assert results[case]["adam/spread"] == 0
 
@@ -69,31 +76,30 @@ def test_all_ranks_learn_that_one_has_diverged(results: dict, case: str) -> None
 @pytest.mark.parametrize(("mistake", "case"), [
     ("unexchanged_sums", "2"), ("unexchanged_backward", "2"),
     ("unreduced_kernel", "4 in groups of 2")])
-def test_mistakes_are_found(results: dict, wanted: dict, mistake: str, case: str) -> None:
+def test_mistakes_are_found(results: dict, wanted: Found, mistake: str, case: str) -> None:
     """By more than a thousand tolerances of the comparison above."""
-    want, got = wanted[case]["float64/loss"][:6], results[case][f"{mistake}/loss"]
+    want, got = wanted["float64/loss"][:6], results[case][f"{mistake}/loss"]
     assert np.abs(got / want - 1).max() > 1e-6
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [*CASES, WHOLE])
 def test_only_rank_0_has_a_whole_kernel(results: dict, case: str) -> None:
     """In its Keras model; moments of a whole kernel are nowhere."""
-    ranks = CASES[case][0]
+    ranks = CASES.get(case, CASES["2"])[0]
     assert results[case]["kernels"].tolist() == [1] + [0] * (ranks - 1)
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_bytes_are_those_of_the_formula(results: dict, case: str,
-                                        monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("case", [*CASES, WHOLE])
+def test_bytes_are_those_of_the_formula(results: dict, case: str) -> None:
     """Counted where they are sent, of all ranks, 8 rows in all; the sums of --sync-bn come on top:
     count, mean, squares forward and two sums backward, in float64."""
-    ranks, group = CASES[case][0], int((*CASES[case][1], CASES[case][0])[0])
-    if ranks > 2:
-        of_small_network(monkeypatch)
-    want = traffic.hybrid(ranks, group, 8 / ranks)
+    ranks, groups = CASES.get(case, CASES["2"])
+    group = int((*groups, ranks)[0])
+    size = FULL if case == WHOLE else SMALL
+    want = traffic.hybrid(ranks, group, 8 / ranks, sizes=traffic.table(size))
     want["allreduce"] += traffic.allreduce(8 * (2 + 4 * (32 + 64)), ranks)
-    for kind, size in want.items():
-        assert results[case].get(f"bytes/{kind}", 0) == pytest.approx(ranks * size, abs=2), kind
+    for kind, sent in want.items():
+        assert results[case].get(f"bytes/{kind}", 0) == pytest.approx(ranks * sent, abs=2), kind
 
 
 @pytest.mark.parametrize("case", MORE)
@@ -110,8 +116,7 @@ def test_a_state_is_the_same_everywhere(results: dict, case: str) -> None:
     step; and probabilities, of fewer pictures than ranks too, are the Keras model's."""
     found = results[case]
     assert all(found[name] for name in ("state/same", "regrouped/same", "model/same", "model/own"))
-    rows = 57600 if case == "2" else 2304
-    assert found["regrouped/kernel"][0] != rows / int((*CASES[case][1], CASES[case][0])[0])
+    assert found["regrouped/kernel"][0] != 2304 / int((*CASES[case][1], CASES[case][0])[0])
     here, there = found["regrouped/losses"]
     assert here == pytest.approx(there, rel=1e-12)
     assert found["probabilities/5"] < 1e-7 and found["probabilities/1"] < 1e-7
@@ -136,13 +141,13 @@ def test_unequal_widths(worlds: Worlds, tmp_path: Path) -> None:
         assert both == [2 * activations + 4 * sums, 4 * gradient]
 
 
-def test_a_run_changes_strategy_and_ranks(worlds: Worlds, data_file: Path,
+def test_a_run_changes_strategy_and_ranks(worlds: Worlds, small_file: Path,
                                           tmp_path: Path) -> None:
     """hybrid on 2 ranks, on one process, hybrid on 3 ranks in other groups: one run."""
     folder = tmp_path / "run"
     for epochs, ranks, more in ((1, 2, ("--strategy", "hybrid")), (2, 1, ()),
                                 (3, 3, ("--strategy", "hybrid", "--shard-group", "3"))):
-        answer = worlds.run(ranks, "train", "--data", data_file, "--run", folder, "--resume",
+        answer = worlds.run(ranks, "train", "--data", small_file, "--run", folder, "--resume",
                             "--batch-size", 6, "--device", "cpu", "--threads", 1, "--no-report",
                             "--epochs", epochs, *more, cwd=tmp_path)
         assert answer.code == 0, answer.output

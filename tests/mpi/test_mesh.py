@@ -15,7 +15,7 @@ MESHES = [*((ranks, name, 1) for ranks, names in WHOLE.items() for name in names
           *((ranks, name, 3) for ranks, names in PIPED.items() for name in names)]
 each_mesh = pytest.mark.parametrize(("ranks", "mesh", "micro"), MESHES)
 each_in_float32 = pytest.mark.parametrize(("ranks", "mesh", "micro"), [
-    one for one in MESHES if one[0] != 3 and "gpipe" not in one[1]])
+    one for one in MESHES if one[0] == 2 and "gpipe" not in one[1]])
 alone = pytest.mark.parametrize(("mesh", "micro"), [
     ("tensor=2", 1), ("tensor=2 column", 1), ("pipeline=2", 3)])
 pytestmark = [pytest.mark.mpi, pytest.mark.slow]
@@ -46,7 +46,7 @@ def test_first_gradients_in_float32_are_equal(results: Found, ranks: int, mesh: 
 
 @each_mesh
 def test_sgd_in_float64_is_equal(results: Found, ranks: int, mesh: str, micro: int) -> None:
-    """Losses and weights after 20 steps, some with fewer rows than micro-batches or shares."""
+    """Losses and weights after 12 steps, some with fewer rows than micro-batches or shares."""
     for part in ("loss", "weights"):
         want = results[1][f"sequential {micro}/sgd/{part}"]
         assert np.isfinite(want).all()
@@ -76,7 +76,7 @@ def test_a_wrong_norm_is_found(results: Found) -> None:
         assert np.abs(got - want).max() > 1e-7
 
 
-@each_in_float32
+@each_mesh
 def test_all_ranks_learn_that_one_has_diverged(results: Found, ranks: int, mesh: str,
                                                micro: int) -> None:
     """In the same step; a rank sees NaN among its own weights."""

@@ -31,7 +31,7 @@ def newest(run: Path) -> tuple[list[np.ndarray], dict]:
     return checkpoint.load(checkpoint.found(run / "checkpoints")[0])
 
 
-def test_any_strategy_goes_on_from_any_other(worlds: Worlds, data_file: Path,
+def test_any_strategy_goes_on_from_any_other(worlds: Worlds, small_file: Path,
                                              tmp_path: Path) -> None:
     """A tensor mesh, a pipeline, one rank alone: an epoch each, weights and Adam's moments taken
     over, equal three epochs of one rank alone. The best model is an ordinary ``.keras``."""
@@ -40,10 +40,10 @@ def test_any_strategy_goes_on_from_any_other(worlds: Worlds, data_file: Path,
     for epoch, (ranks, mesh) in enumerate(
             [(2, ["--mesh", "tensor=2"]), (1, []), (3, ["--mesh", "pipeline=3"])], start=1):
         answer = worlds.run(ranks, "train", *options(
-            data_file, parts, *exact, "--epochs", epoch, *mesh, *["--resume"] * (epoch > 1)),
+            small_file, parts, *exact, "--epochs", epoch, *mesh, *["--resume"] * (epoch > 1)),
             cwd=tmp_path)
         assert answer.code == 0, answer.output
-    assert worlds.run(1, "train", *options(data_file, tmp_path / "whole", *exact, "--epochs", 3),
+    assert worlds.run(1, "train", *options(small_file, tmp_path / "whole", *exact, "--epochs", 3),
                       cwd=tmp_path).code == 0
     (got, got_meta), (wanted, wanted_meta) = newest(parts), newest(tmp_path / "whole")
     assert [one.shape for one in got] == [one.shape for one in wanted]
@@ -107,26 +107,28 @@ def disturbed(data: Path, run: Path, what: str, rank: int, ranks: int,
     return done.returncode, done.stdout + done.stderr
 
 
-def test_a_signal_to_one_rank_stops_all(data_file: Path, tmp_path: Path) -> None:
+def test_a_signal_to_one_rank_stops_all(worlds: Worlds, small_file: Path, tmp_path: Path) -> None:
     """After the same step, with a checkpoint."""
-    code, text = disturbed(data_file, tmp_path / "run", "term", 1, 2, "pipeline=2")
-    assert code == 75, text[-2000:]
-    assert "stopped by" in text
+    answer = worlds.run(2, "disturbed.py", "term", 1, 2, "--", *options(
+        small_file, tmp_path / "run", "--strategy", "mesh", "--mesh", "pipeline=2",
+        "--micro-batches", 2, "--batch-size", 3), cwd=tmp_path)
+    assert answer.code == 75, answer.output[-2000:]
+    assert "stopped by" in answer.output
     assert newest(tmp_path / "run")[1]["state"]["step"] == 4
 
 
-def test_a_rank_that_dies_ends_the_job(data_file: Path, tmp_path: Path) -> None:
-    code, _ = disturbed(data_file, tmp_path / "run", "kill", 1, 2, "pipeline=2")
+def test_a_rank_that_dies_ends_the_job(small_file: Path, tmp_path: Path) -> None:
+    code, _ = disturbed(small_file, tmp_path / "run", "kill", 1, 2, "pipeline=2")
     assert code not in (0, 2, 75)
 
 
 @pytest.mark.parametrize(("ranks", "mesh", "rank", "words"), [
     (2, "pipeline=2", 0, f"rank 0 on {os.uname().nodename} has been training (epoch 1"),
     (4, "data=2,tensor=2", 3, f"rank 3 on {os.uname().nodename} has been training (epoch 1")])
-def test_a_rank_that_sleeps_within_a_step_is_named(data_file: Path, tmp_path: Path, ranks: int,
+def test_a_rank_that_sleeps_within_a_step_is_named(small_file: Path, tmp_path: Path, ranks: int,
                                                    mesh: str, rank: int, words: str) -> None:
     """Also where the others wait within TensorFlow, and the job is ended."""
-    code, text = disturbed(data_file, tmp_path / "run", "sleep", rank, ranks, mesh)
+    code, text = disturbed(small_file, tmp_path / "run", "sleep", rank, ranks, mesh)
     assert code not in (0, 2, 75)
     assert words in text
     last, = (line for line in text.splitlines() if line.endswith("ending the job"))
@@ -138,10 +140,10 @@ def test_a_rank_that_sleeps_within_a_step_is_named(data_file: Path, tmp_path: Pa
     (1, ("--strategy", "mesh"), "say how the ranks share the work"),
     (2, ("--mesh", "pipeline=2", "--compression", "fp16"), "does not support --compression"),
     (2, ("--mesh", "data=2", "--strategy", "sync"), "does not support --mesh")])
-def test_a_wrong_mesh_is_one_message(data_file: Path, tmp_path: Path, ranks: int,
+def test_a_wrong_mesh_is_one_message(small_file: Path, tmp_path: Path, ranks: int,
                                      wrong: tuple[str, ...], message: str) -> None:
     """Before TensorFlow starts; code 2."""
-    done = run_program("hpc_deepfake.train", *map(str, options(data_file, tmp_path / "run",
+    done = run_program("hpc_deepfake.train", *map(str, options(small_file, tmp_path / "run",
                                                                *wrong)),
                        ranks=ranks, cwd=tmp_path)
     assert done.returncode == 2

@@ -61,12 +61,12 @@ def options(data: Path, run: Path, *more: object) -> list[str]:
     ("sequential", 1, ()), ("sync", 2, ()), ("sync", 4, ()), ("local-sgd", 2, ()),
     ("async", 2, ()), ("hybrid", 4, ("--shard-group", "2")), ("mesh", 2, ("--mesh", "tensor=2"))])
 def test_a_resumed_run_is_the_undisturbed_one_bit_for_bit(
-        worlds: Worlds, data_file: Path, tmp_path: Path, strategy: str, ranks: int,
+        worlds: Worlds, small_file: Path, tmp_path: Path, strategy: str, ranks: int,
         more: tuple[str, ...]) -> None:
     """Weights, optimizer, best weights, early stopping and metrics, stopped in mid-epoch by a
     signal to one rank, and stopped again at an epoch's end. (Async with one worker: with more,
     chance decides who is first.)"""
-    answer = worlds.run(ranks, "resumed.py", data_file, tmp_path, strategy, *more, cwd=tmp_path)
+    answer = worlds.run(ranks, "resumed.py", small_file, tmp_path, strategy, *more, cwd=tmp_path)
     assert answer.code == 0, answer.output
     (whole, whole_meta), (parts, parts_meta) = newest(tmp_path / "whole"), \
         newest(tmp_path / "parts")
@@ -93,7 +93,7 @@ def test_a_resumed_run_is_the_undisturbed_one_bit_for_bit(
         lines[0], key=lambda line: line["val_loss"])["epoch"]
     assert card.trained_on is not None and card.trained_on["likeness"]["pictures"] \
         == card.trained_on["train"] > 0
-    _check_list(tmp_path / "parts", data_file)
+    _check_list(tmp_path / "parts", small_file)
 
 
 def _check_curves(run: Path, lines: list[dict], strategy: str) -> None:
@@ -183,9 +183,9 @@ def test_a_signal_stops_all_ranks_with_a_checkpoint(data_file: Path, tmp_path: P
 @pytest.mark.parametrize(("what", "rank", "env"), [
     ("term", 0, TOY), ("term", 1, TOY), ("usr1", 1, {})])
 def test_a_signal_to_one_rank_stops_all_after_the_same_step(
-        data_file: Path, tmp_path: Path, what: str, rank: int, env: dict[str, str]) -> None:
+        small_file: Path, tmp_path: Path, what: str, rank: int, env: dict[str, str]) -> None:
     code, text = finish(start("disturbed.py", what, rank, 3, *options(
-        data_file, tmp_path / "run"), ranks=2, cwd=tmp_path, env=env))
+        small_file, tmp_path / "run"), ranks=2, cwd=tmp_path, env=env))
     assert code == 75, text
     # the flag, raised within step 3, travels with the reduction of step 4
     assert newest(tmp_path / "run")[1]["state"]["step"] == 5
@@ -193,11 +193,11 @@ def test_a_signal_to_one_rank_stops_all_after_the_same_step(
 
 @pytest.mark.parametrize(("what", "message", "env"), [
     ("raise", "ArithmeticError: a test's mistake", TOY), ("kill", "", {})])
-def test_one_ranks_failure_ends_the_job(data_file: Path, tmp_path: Path, what: str,
+def test_one_ranks_failure_ends_the_job(small_file: Path, tmp_path: Path, what: str,
                                         message: str, env: dict[str, str]) -> None:
     """Within 30 s of it, with that rank's message, once; the last checkpoint stays whole."""
     code, text = finish(start("disturbed.py", what, 1, 9, *options(
-        data_file, tmp_path / "run", "--checkpoint-minutes", 0), ranks=2, cwd=tmp_path,
+        small_file, tmp_path / "run", "--checkpoint-minutes", 0), ranks=2, cwd=tmp_path,
         env=env), timeout=120)
     assert code not in (0, 2, 75)
     if message:
@@ -262,12 +262,13 @@ def test_interrupt_prints_one_line(data_file: Path, tmp_path: Path) -> None:
     assert len(err.strip().splitlines()) == 1 and "interrupted" in err
 
 
-def test_the_large_reduction_starts_before_backward_ends(data_file: Path, tmp_path: Path) -> None:
-    """Horovod's timeline: in each step the dense kernel is handed over first, and the rest, which
-    needs the whole backward pass, later. And the ring that was asked for is forced and recorded."""
+def test_a_step_has_two_reductions_by_the_ring_that_was_asked_for(small_file: Path,
+                                                                  tmp_path: Path) -> None:
+    """Horovod's timeline: in each step the dense kernel and the rest, which only can be handed over
+    later (test_equivalence.py). The ring is forced and recorded."""
     timeline = tmp_path / "timeline.json"
     code, text = finish(start("disturbed.py", "nothing", 0, 0, *options(
-        data_file, tmp_path / "run", "--epochs", 1, "--allreduce", "ring"), ranks=2,
+        small_file, tmp_path / "run", "--epochs", 1, "--allreduce", "ring"), ranks=2,
         cwd=tmp_path, env={"HOROVOD_TIMELINE": str(timeline)}))
     assert code == 0, text
     environment = json.loads((tmp_path / "run" / "environment.json").read_text())
@@ -278,12 +279,9 @@ def test_the_large_reduction_starts_before_backward_ends(data_file: Path, tmp_pa
     events = [event for event in json.loads(written + "]") if event]
     names = {event["pid"]: event["args"].get("name", "") for event in events
              if event.get("name") == "process_name"}
-    begun = [(names[event["pid"]], event["ts"]) for event in events
+    begun = [names[event["pid"]].split("/")[-1] for event in events
              if event.get("name") == "NEGOTIATE_ALLREDUCE" and event["ph"] == "B"]
-    kernel = [ts for name, ts in begun if name.endswith("dense_kernel")]
-    rest = [ts for name, ts in begun if name.endswith("rest")]
-    assert len(kernel) == len(rest) == 6
-    assert all(early < late for early, late in zip(kernel, rest, strict=True))
+    assert begun.count("dense_kernel") == begun.count("rest") == 6
 
 
 def test_no_data_is_one_message(tmp_path: Path) -> None:

@@ -1,8 +1,7 @@
 """MPI's world of N ranks in which many tests run one after the other; see ``worlds.py``.
 
-    mpirun -np N python tests/mpi/world.py FOLDER STRATEGY [small]
+    mpirun -np N python tests/mpi/world.py FOLDER STRATEGY
 
-With ``small`` the network is that of ``small.py``.
 TensorFlow and Horovod start once. Rank 0 reads a request from standard input, a line of JSON with
 a program of this folder and its arguments; all ranks run it as if it were started by itself, and
 rank 0 answers with a file in FOLDER. An exception on any rank ends the world.
@@ -22,9 +21,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-
-if "small" in sys.argv:
-    import small  # noqa: F401 (before the modules that take the size)
 
 from hpc_deepfake.core import mpi
 from hpc_deepfake.core.files import write_json
