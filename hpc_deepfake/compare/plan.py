@@ -29,6 +29,7 @@ _SET_BY_COMPARE = {"data": "use --data", "run": "use --out", "feature": "use --f
                    "batch_size": "use --batch-size",
                    "patience": "leave it out, all methods train the same epochs",
                    "resume": "leave it out, a comparison always resumes",
+                   "seeds": "use --repeats", "member": "use --repeats",
                    "no_report": "leave it out"}
 # Options of train that only these methods support; given after --, they are passed to those alone.
 _METHODS_WITH = {

@@ -152,7 +152,8 @@ def _base(options: Sequence[str]) -> Namespace:
     base = train_parser().parse(list(options))
     instead = {"data": "give --data before the --", "run": "each trial has its own",
                "resume": "a sweep always resumes", "no_report": "the sweep has a report",
-               "seed": "give --seed before the --"}
+               "seed": "give --seed before the --",
+               "seeds": "give --repeats before the --", "member": "leave it out"}
     default = vars(train_parser().parse([]))
     for name, advice in instead.items():
         if getattr(base, name) != default[name]:
