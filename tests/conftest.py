@@ -231,7 +231,7 @@ def kill() -> Callable[[subprocess.Popen], None]:
         for one in (process.pid, *(rank.pid for rank in ranks)):
             with suppress(ProcessLookupError):
                 os.kill(one, signal.SIGKILL)
-        process.wait(30)
-        psutil.wait_procs(ranks, timeout=30)
+        process.wait(limit(30))
+        psutil.wait_procs(ranks, timeout=limit(30))
 
     return all_of_it

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from conftest import ROOT
+from speed import limit
 
 JOBS = ROOT / "jobs"
 
@@ -27,4 +28,4 @@ def run_script(path: Path, *arguments: str, bin_path: Path, cwd: Path,
     if "PYTHONPATH" in os.environ:  # the tested clone isn't the installed one
         environment["PYTHONPATH"] = os.environ["PYTHONPATH"]
     return subprocess.run(["bash", path, *arguments], cwd=cwd, text=True, capture_output=True,
-                          env=environment, timeout=120, stdin=subprocess.DEVNULL)
+                          env=environment, timeout=limit(120), stdin=subprocess.DEVNULL)

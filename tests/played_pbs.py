@@ -78,7 +78,7 @@ class PlayedPbs:
     def close(self) -> None:
         """The server ends, and all jobs with it."""
         self._server.terminate()
-        self._server.wait(30)
+        self._server.wait(limit(30))
 
     def shell(self, *command: str | Path, cwd: Path,
               **variables: str) -> subprocess.CompletedProcess[str]:

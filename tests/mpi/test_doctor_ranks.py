@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from conftest import run_program
+from speed import limit
 
 pytestmark = [pytest.mark.mpi, pytest.mark.slow]
 
@@ -85,7 +86,7 @@ def doctor(*options: object, ranks: int = 0, cwd: Path, **env: str) -> tuple[int
 
 def mpirun(*arguments: object, cwd: Path, **env: str) -> tuple[int, str]:
     """Exit code and all output."""
-    done = subprocess.run(["mpirun", *map(str, arguments)], cwd=cwd, text=True, timeout=120,
+    done = subprocess.run(["mpirun", *map(str, arguments)], cwd=cwd, text=True, timeout=limit(120),
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                           stdin=subprocess.DEVNULL, env={**os.environ, **env})
     return done.returncode, done.stdout
@@ -227,8 +228,8 @@ def test_processes_that_are_each_alone_print_one_table(tmp_path: Path) -> None:
                              ("PMI_SIZE", "PMI_RANK"),
                              ("SLURM_STEP_NUM_TASKS", "SLURM_PROCID"))]
     for first, second in started:
-        assert findings(first.communicate(timeout=60)[0])["start"][0] == "FAIL"
-        assert second.communicate(timeout=60)[0] == ""
+        assert findings(first.communicate(timeout=limit(60))[0])["start"][0] == "FAIL"
+        assert second.communicate(timeout=limit(60))[0] == ""
         assert (first.returncode, second.returncode) == (1, 1)
 
 
@@ -288,7 +289,7 @@ def test_a_check_that_never_ends_ends_the_job(tmp_path: Path) -> None:
         [*launcher, *doctor_of, what, *SHORT], cwd=tmp_path, text=True, stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         for launcher, what in ((["mpirun", "-np", "3"], "stuck"), ([], "stuck holding"))]
-    many, alone = (process.communicate(timeout=90)[0] for process in started)
+    many, alone = (process.communicate(timeout=limit(90))[0] for process in started)
     assert [process.returncode for process in started] == [1, -signal.SIGALRM]
     for out in (many, alone):
         assert "\nnodes\n" in out and "\nstorage\n" not in out

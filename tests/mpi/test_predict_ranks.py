@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 from conftest import run_program
+from speed import limit
 
 pytestmark = [pytest.mark.mpi, pytest.mark.slow]
 
@@ -114,7 +115,7 @@ def test_a_list_on_standard_input_reaches_all_ranks(run, pictures, tmp_path):
     done = subprocess.run(
         ["mpirun", "-np", "2", sys.executable, "-m", "hpc_deepfake.predict", "--model", run,
          "--device", "cpu", "--format", "json", "-"], input="\0".join(paths), cwd=tmp_path,
-        text=True, capture_output=True, timeout=240)
+        text=True, capture_output=True, timeout=limit(240))
     assert done.returncode == 0, done.stderr
     assert [json.loads(line)["path"] for line in done.stdout.splitlines()] == paths
 
@@ -135,7 +136,7 @@ def test_a_failing_rank_ends_all(run, pictures, tmp_path, what, rank, code, mess
     done = subprocess.run(
         ["mpirun", "-np", "3", sys.executable, "-c", BROKEN, what, str(rank), "--model", run,
          "--device", "cpu", "--ela-dir", tmp_path / "maps", pictures], cwd=tmp_path, text=True,
-        capture_output=True, timeout=120)
+        capture_output=True, timeout=limit(120))
     assert done.returncode == code, done.stderr
     assert message in done.stderr
 
@@ -150,5 +151,5 @@ def test_a_closed_pipe_is_not_an_error(run, pictures, tmp_path):
     process.stdout.close()
     err = process.stderr.read()
     process.stderr.close()
-    assert process.wait(120) == 141, err
+    assert process.wait(limit(120)) == 141, err
     assert "Traceback" not in err and "BrokenPipe" not in err

@@ -16,6 +16,7 @@ import h5py
 import numpy as np
 import pytest
 from conftest import run_program, start_program
+from speed import limit
 
 from preprocessing import facts
 from preprocessing.ela import Parameters, features_of_file
@@ -160,7 +161,7 @@ def test_all_ranks_killed_in_the_middle(pictures, reference, tmp_path, kill):
     """Both ranks are in the middle of their rows when all of the job dies at once."""
     started = start_program("faulty", "*:hold:25", "--", "--data", pictures, "--out", "x.h5",
                             ranks=2, cwd=tmp_path, env=HELPERS)
-    until = time.monotonic() + 60
+    until = time.monotonic() + limit(60)
     while not all((tmp_path / f"held.{rank}").exists() for rank in range(2)):
         assert started.poll() is None, started.communicate()
         assert time.monotonic() < until, "the ranks never reached that point"
@@ -393,7 +394,7 @@ def test_places_that_cannot_be_written(pictures, tmp_path):
     for out in ("locked/x.h5", "done.h5"):
         done = subprocess.run([*drop, "mpirun", "-np", "2", sys.executable, "-m", "preprocessing",
                                "--data", data, "--out", out], cwd=tmp_path, text=True,
-                              capture_output=True, timeout=60)
+                              capture_output=True, timeout=limit(60))
         assert done.returncode == 2, output(done)
         assert error_lines(done) == [f"error: cannot write {out}: Permission denied; "
                                      "choose another place with --out"]

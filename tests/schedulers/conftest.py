@@ -64,7 +64,7 @@ class Lab:
 
     def administrate(self, *command: str) -> None:
         """As root, who is also SLURM's administrator."""
-        subprocess.run([HERE / "lab.sh", "admin", *command], check=True, timeout=60)
+        subprocess.run([HERE / "lab.sh", "admin", *command], check=True, timeout=speed.limit(60))
 
     def wait_for_node(self, node: str, timeout: float = 60) -> None:
         """Wait until a node accepts jobs again."""
@@ -162,7 +162,7 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
         Lab.plain.symlink_to(Lab.clone)
         yield Lab()
     finally:
-        subprocess.run([HERE / "lab.sh", "down"], check=True, timeout=120)
+        subprocess.run([HERE / "lab.sh", "down"], check=True, timeout=speed.limit(120))
 
 
 @pytest.fixture(scope="session")

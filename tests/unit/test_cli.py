@@ -10,6 +10,7 @@ from typing import NoReturn
 
 import pytest
 from conftest import ROOT
+from speed import limit
 
 from hpc_deepfake import __version__, cli
 
@@ -30,7 +31,7 @@ print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})), file
 def loaded_by(*commands: list[str]) -> set[str]:
     """Top-level modules that a process has loaded after these commands."""
     done = subprocess.run([sys.executable, "-c", PROGRAM, json.dumps(commands)], cwd=ROOT,
-                          capture_output=True, text=True, timeout=60)
+                          capture_output=True, text=True, timeout=limit(60))
     assert done.returncode == 0, done.stderr
     return set(json.loads(done.stderr.splitlines()[-1]))
 

@@ -16,6 +16,7 @@ from urllib.parse import unquote_to_bytes
 import numpy as np
 import pytest
 from conftest import read_lines, run_program
+from speed import limit
 
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.report import summary
@@ -61,8 +62,9 @@ def call(folder: Path, *commands: list[object]) -> list[tuple]:
         terminal, words = ("ascii", command[1:]) if command[0] == "ascii" else ("utf-8", command)
         calls.append([terminal, [os.fsencode(str(word) if not isinstance(word, bytes) else word)
                                  .hex() for word in words]])
-    done = subprocess.run([sys.executable, "-c", PROGRAM], cwd=folder, text=True, timeout=240,
-                          capture_output=True, input=json.dumps(calls), env=os.environ)
+    done = subprocess.run([sys.executable, "-c", PROGRAM], cwd=folder, text=True,
+                          timeout=limit(240), capture_output=True, input=json.dumps(calls),
+                          env=os.environ)
     assert done.returncode == 0, done.stderr
     return [tuple(result) for result in json.loads((folder / "results.json").read_text())]
 
@@ -310,7 +312,7 @@ probabilities = temperature.apply(evaluate.probabilities(model.load(run), rows, 
 Path("stored.json").write_text(json.dumps(probabilities.tolist()))
 """
     subprocess.run([sys.executable, "-c", program, data_file, run], cwd=folder, check=True,
-                   capture_output=True, timeout=120)
+                   capture_output=True, timeout=limit(120))
     names = [unquote_to_bytes(name) for name in open_header(data_file).array("path").tolist()]
     return {os.path.join(str(pictures), os.fsdecode(name)): p for name, p in zip(
         names, json.loads((folder / "stored.json").read_text()), strict=True)}

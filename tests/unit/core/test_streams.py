@@ -37,7 +37,7 @@ def writes(mode: str, **environment: str) -> list[bytes]:
     os.close(writer)
     with open(reader, "rb", buffering=0) as packets:
         parts = list(iter(lambda: packets.read(4096), b""))
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=limit(60))
     if mode == "whole":
         assert process.returncode == 0 and err == "error line\n"
     return parts

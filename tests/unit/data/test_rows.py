@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from speed import limit
 
 from hpc_deepfake.core import memory
 from hpc_deepfake.core.errors import InputError
@@ -317,7 +318,7 @@ def test_prefetch_works_ahead_by_one():
 
     items = prefetch(load, range(4))
     assert next(items) == 0
-    assert second.wait(10), "nothing was loaded ahead"
+    assert second.wait(limit(10)), "nothing was loaded ahead"
     time.sleep(0.05)
     assert loaded == [0, 1]
     assert list(items) == [1, 2, 3]

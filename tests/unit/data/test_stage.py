@@ -10,6 +10,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from speed import limit
+
 from preprocessing.store import open_header
 
 # a separate process, since MPI changes the environment that a later mpirun would inherit
@@ -36,7 +38,7 @@ module.shutil.disk_usage = lambda _: usage(10**9, 10**9, 1000)
 def stage(path: Path, folder: Path, change: str = "") -> tuple[Path, str]:
     """The result of ``stage`` on one rank, and its messages."""
     done = subprocess.run([sys.executable, "-c", PROGRAM, path, folder, change], text=True,
-                          capture_output=True, timeout=60)
+                          capture_output=True, timeout=limit(60))
     assert done.returncode == 0, done.stderr
     return Path(done.stdout.rstrip("\n")), done.stderr
 

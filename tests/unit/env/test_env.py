@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from speed import limit
 
 ENV = ROOT / "env"
 SETUP = ENV / "setup.sh"
@@ -21,7 +22,7 @@ TOOLS = """awk bash cat cut date df dirname flock grep head id ls mkdir nproc pa
 def run(*command, **environment):
     """Run a command in a minimal environment."""
     base = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", **environment}
-    return subprocess.run(command, env=base, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, env=base, capture_output=True, text=True, timeout=limit(60))
 
 
 def bash(script, **environment):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from speed import limit
 
 from hpc_deepfake.jobs.site.words import OTHERS, WORDS
 
@@ -56,7 +57,7 @@ def activate(tmp_path):
             (clone / "env" / "sites" / f"{name}.sh").write_text(text)
         script = f'{before}\nsource "{clone}/env/activate.sh" || echo "code $?"\n{after}'
         return subprocess.run(
-            ["bash", "-c", script], capture_output=True, text=True, timeout=60, cwd=tmp_path,
+            ["bash", "-c", script], capture_output=True, text=True, timeout=limit(60), cwd=tmp_path,
             env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "SITE": "here", **variables})
 
     return run
@@ -398,6 +399,6 @@ def test_executed_or_in_another_shell_it_says_how_to_use_it(command):
     if command.startswith("sh -c") and Path("/bin/sh").resolve().name == "bash":
         pytest.skip("sh is bash, which may source it")
     done = subprocess.run(["bash", "-c", command.format(ROOT / "env" / "activate.sh")],
-                          capture_output=True, text=True, timeout=60)
+                          capture_output=True, text=True, timeout=limit(60))
     assert done.returncode == 2
     assert done.stderr == "activate.sh: source it, in bash: source env/activate.sh\n"

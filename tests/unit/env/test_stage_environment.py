@@ -45,7 +45,7 @@ def small(environment: Path) -> Path:
 
 def script(*arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([SCRIPT, *map(str, arguments)], text=True, capture_output=True,
-                          env={**os.environ, **variables}, timeout=120)
+                          env={**os.environ, **variables}, timeout=limit(120))
 
 
 def test_an_environment_is_packed_once_and_works_elsewhere(environment: Path,

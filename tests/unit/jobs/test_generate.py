@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from speed import limit
 
 
 def generate(clone: Path, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, clone / "jobs" / "generate.py", *options], text=True,
-                          capture_output=True, timeout=60, check=False)
+                          capture_output=True, timeout=limit(60), check=False)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import subprocess
 
 import pytest
 from conftest import ROOT
+from speed import limit
 
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.jobs.script import DIALECTS, PBS, SLURM, render
@@ -320,8 +321,7 @@ def test_all_long_options_of_this_machines_sbatch_are_known(tmp_path):
         pytest.skip("no sbatch in PATH")
     conf = tmp_path / "slurm.conf"  # it reads one even to print its help
     conf.write_text("ClusterName=none\nSlurmctldHost=nowhere(127.0.0.1)\n")
-    done = subprocess.run(["sbatch", "--help"], capture_output=True, text=True, timeout=20,
-                          env={"PATH": os.environ["PATH"], "SLURM_CONF": str(conf)})
+    done = subprocess.run(["sbatch", "--help"], capture_output=True, text=True, timeout=limit(20), env={"PATH": os.environ["PATH"], "SLURM_CONF": str(conf)})
     options = set(re.findall(r"^ +(?:-\w,? +)?--([a-z][a-z-]+)", done.stdout, re.MULTILINE))
     assert len(options) > 50, done.stderr
     assert options - SLURM.known == {"help", "usage", "version", "wrap", "parsable"}
@@ -425,7 +425,7 @@ def test_nothing_of_a_value_reaches_the_shell_unquoted(value, tmp_path):
     show = 'printf "%s\\0" "$DATA" "$LAST" "$HPC_DEEPFAKE_HOME" "$@"'
     script = text.replace("clone=$PWD\ntrain\n", f"{show}\n").replace("${SLURM_JOB_ID}", "1")
     done = subprocess.run(["bash", "-s", "given later"], input=script.encode(), cwd=tmp_path,
-                          capture_output=True, timeout=20, env={"PATH": "/usr/bin:/bin"})
+                          capture_output=True, timeout=limit(20), env={"PATH": "/usr/bin:/bin"})
     assert done.returncode == 0, done.stderr
     assert done.stdout.decode().split("\0")[:-1] == [value] * 3 + ["--note", value, "given later"]
     assert not list(tmp_path.iterdir())
@@ -439,8 +439,8 @@ def test_rendered_values_take_precedence_over_the_environment(mark):
     show = 'echo "$DATA $DEVICE $LAST $HPC_DEEPFAKE_HOME"'
     script = text.replace("clone=$PWD\ntrain\n", f"{show}\n").replace("${SLURM_JOB_ID}", "1")
     theirs = dict.fromkeys(("DATA", "DEVICE", "LAST", "HPC_DEEPFAKE_HOME"), "theirs")
-    done = subprocess.run(["bash", "-s"], input=script, capture_output=True, text=True, timeout=20,
-                          env={"PATH": "/usr/bin:/bin", **theirs})
+    done = subprocess.run(["bash", "-s"], input=script, capture_output=True, text=True,
+                          timeout=limit(20), env={"PATH": "/usr/bin:/bin", **theirs})
     assert done.stdout == "written gpu theirs here\n"
 
 
@@ -454,7 +454,7 @@ def test_rendering_and_write_script_of_jobs_lib_agree(tmp_path):
         script.write_text(text)
         return subprocess.run(
             ["bash", "-c", f'{function} write_script "$@"', "bash", script, "DATA=a.h5", "RUN=r"],
-            capture_output=True, text=True, check=True, timeout=20).stdout
+            capture_output=True, text=True, check=True, timeout=limit(20)).stdout
 
     def rendered(text: str) -> str:
         return render(text, SLURM, Request(variables={"DATA": "a.h5", "RUN": "r"}))

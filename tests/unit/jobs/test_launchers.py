@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 from job_scripts import JOBS, command, run_script
+from speed import limit
 
 SIZES = {"nodes": "2", "ranks": "8", "cpus": "7", "gpus": "4", "scheduler": "slurm"}
 
@@ -33,7 +34,7 @@ def words(folder: Path, *arguments: str, version: str = "", sizes: dict[str, str
         container gpu
         launch {' '.join(arguments)} program"""
     done = subprocess.run(["bash", "-c", script], cwd=folder, capture_output=True, text=True,
-                          timeout=60, env={"PATH": f"{folder}:/usr/bin:/bin", **variables})
+                          timeout=limit(60), env={"PATH": f"{folder}:/usr/bin:/bin", **variables})
     if done.returncode == 2:
         return [done.stdout.strip()]
     assert done.returncode == 0, done.stderr
@@ -160,7 +161,7 @@ def contained(folder: Path, kind: str, *paths: str | Path, device: str = "cpu", 
         source {JOBS}/lib/container.sh
         container {device} "$@"; printf '%s|' "${{contained[@]}}" + "${{srun_options[@]}}" """
     done = subprocess.run(["bash", "-c", script, "bash", *map(str, paths)], cwd=folder,
-                          capture_output=True, text=True, timeout=60, env={
+                          capture_output=True, text=True, timeout=limit(60), env={
                               "PATH": "/usr/bin:/bin", "HPC_DEEPFAKE_IMAGE": image,
                               "HPC_DEEPFAKE_CONTAINER": kind, "HPC_DEEPFAKE_BIND": bind})
     assert done.returncode == 0 or "error: " in done.stderr
@@ -323,7 +324,7 @@ def test_a_logout_script_that_fails_does_not_change_the_exit_code(tmp_path: Path
     (tmp_path / ".bash_logout").write_text('echo "$NOT_SET"; false\n')
     done = subprocess.run(
         ["bash", "-l", JOBS / "slurm" / "train_cpu.sh"], cwd=tmp_path, capture_output=True,
-        text=True, timeout=60, env={"PATH": os.environ["PATH"], "HOME": str(tmp_path),
+        text=True, timeout=limit(60), env={"PATH": os.environ["PATH"], "HOME": str(tmp_path),
                                     "HPC_DEEPFAKE_ENV": sys.prefix, "SLURM_JOB_ID": "7",
                                     "SLURM_SUBMIT_DIR": str(tmp_path), "MAX_RESTARTS": "x"})
     assert done.returncode == 2 and "MAX_RESTARTS=x: give a number" in done.stderr

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from job_scripts import JOBS, command, run_script
+from speed import limit
 
 MODULES = "module() { export LOADEDMODULES=$LOADEDMODULES:$2; }\n"
 
@@ -133,5 +134,6 @@ def test_a_change_of_the_users_own_since_the_activation_stays(tmp_path: Path) ->
         export SBATCH_ACCOUNT=site SBATCH_QOS=mine SBATCH_EXCLUSIVE= SBATCH_GRES=gpu
         end=$'\\x1f'
         HPC_DEEPFAKE_SBATCH=SBATCH_ACCOUNT=site${{end}}SBATCH_QOS=site${{end}}SBATCH_EXCLUSIVE=$end
-        drop_site_options; compgen -e SBATCH_"""], capture_output=True, text=True, timeout=60)
+        drop_site_options; compgen -e SBATCH_"""], capture_output=True, text=True,
+        timeout=limit(60))
     assert done.stdout.split() == ["SBATCH_GRES", "SBATCH_QOS"], done.stderr

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from speed import limit
 
 pytestmark = pytest.mark.slow  # TensorFlow starts, and traces graphs
 PROGRAM = """
@@ -22,5 +23,5 @@ def test_it_is_quiet_and_does_not_load_matplotlib() -> None:
     """oneDNN is on by default; matplotlib is not loaded, and can still be imported afterwards."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith("TF_")}
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True,
-                          timeout=120, env=environ)
+                          timeout=limit(120), env=environ)
     assert (done.stdout.split(), done.stderr) == (["CPU", "1", "False"], "")

@@ -16,6 +16,7 @@ import keras
 import numpy as np
 import pytest
 from data_files import make_data
+from speed import limit
 
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.network import model, table
@@ -252,7 +253,7 @@ assert not own, own
     done = subprocess.run(
         [sys.executable, "-I", "-c", program, saved / "model.keras", tmp_path / "in.npy",
          tmp_path / "out.npy"], cwd=tmp_path, env=environment, capture_output=True, text=True,
-        timeout=120)
+        timeout=limit(120))
     assert done.returncode == 0, done.stderr
     actual, expected = np.load(tmp_path / "out.npy"), network.predict_on_batch(pictures)
     assert expected.std(0).min() > 1e-3, "the probabilities of the pictures must differ"

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from speed import limit
 
 from preprocessing import picture
 from preprocessing.ela import FEATURES, Parameters, features, features_of_file
@@ -552,7 +553,7 @@ def test_no_file_needs_more_memory_than_documented(tmp_path):
         (tmp_path / f"bad{number}.jpg").write_bytes(data)
     huge_files(tmp_path)
     done = subprocess.run([sys.executable, "-c", MEMORY, *map(str, sorted(tmp_path.iterdir()))],
-                          capture_output=True, text=True, timeout=600)
+                          capture_output=True, text=True, timeout=limit(600))
     assert done.returncode == 0, done.stderr[-2000:]
     lines = [line.split("\t") for line in done.stdout.splitlines()]
     assert len(lines) == len(list(tmp_path.iterdir()))

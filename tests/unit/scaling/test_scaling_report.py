@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from scaling_records import amdahl_rate, failed, gustafson_rate, plan, whole
+from speed import limit
 
 from hpc_deepfake import scaling
 from hpc_deepfake.core.errors import InputError
@@ -155,7 +156,7 @@ def test_help_needs_no_mpi():
     for subcommand in ("plan", "report", "predict", "microbench"):
         done = subprocess.run(
             [sys.executable, "-m", "hpc_deepfake.cli", "scaling", subcommand, "--help"],
-            text=True, capture_output=True, timeout=60)
+            text=True, capture_output=True, timeout=limit(60))
         assert done.returncode == 0, done.stderr
         assert done.stdout.startswith(f"usage: hpc-deepfake scaling {subcommand}")
         assert "examples:" in done.stdout
