@@ -21,7 +21,7 @@ from hpc_deepfake.jobs.script import DIALECTS, render
 from hpc_deepfake.jobs.script.dialect import Dialect
 from hpc_deepfake.jobs.script.request import Portable, Request
 from hpc_deepfake.jobs.script.template import split
-from hpc_deepfake.jobs.script.text import directives, variables
+from hpc_deepfake.jobs.script.text import directives, variables, work
 from hpc_deepfake.jobs.site import CLONE, chosen, for_site, placeholders, read, users_keys
 from hpc_deepfake.jobs.submission import submit
 
@@ -110,7 +110,29 @@ def _parse(subcommand: str, argv: Sequence[str]) -> tuple[Namespace, Dialect, st
     arguments = options.parser(subcommand).parse(argv[:at])
     dialect = _dialect(arguments.scheduler, subcommand, arguments.site or os.environ.get("SITE"))
     name, text = _read(arguments, dialect, subcommand)
-    return arguments, dialect, name, text, _request(arguments, argv[at + 1:], dialect)
+    words = argv[at + 1:]
+    if arguments.seeds is not None:
+        words = _ensemble(arguments, name, text, words)
+    return arguments, dialect, name, text, _request(arguments, words, dialect)
+
+
+def _ensemble(arguments: Namespace, name: str, text: str, words: Sequence[str]) -> list[str]:
+    """The program's arguments with ``--seeds``; also makes the job an array of its members.
+
+    Raises:
+        InputError: it is no training, or not told where the ensemble belongs.
+    """
+    if work(text) != "train":
+        raise InputError(f"--seeds: {name} doesn't train; ensembles are for train_cpu, train_4gpu "
+                         "and train_multinode")
+    if arguments.array is not None:
+        raise InputError(f"--array {arguments.array}: --seeds {arguments.seeds} makes an array of "
+                         "its own; leave one of the two out")
+    if "RUN" not in dict(arguments.var or ()):
+        raise InputError(f"--seeds {arguments.seeds}: name the folder of the ensemble, which its "
+                         "jobs share, like --var RUN=runs/ensemble")
+    arguments.array = f"0-{arguments.seeds - 1}"
+    return ["--seeds", str(arguments.seeds), *words]
 
 
 def _dialect(scheduler: str | None, subcommand: str, site: str | None) -> Dialect:

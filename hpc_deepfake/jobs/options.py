@@ -42,6 +42,7 @@ _EXAMPLES = """examples:
   hpc-deepfake job {subcommand} slurm train_multinode --nodes 4 --gpus-per-node 8 --partition gpu
   hpc-deepfake job {subcommand} pbs train_cpu --var DATA=casia2.h5 --time 2:00:00 -- --epochs 10
   hpc-deepfake job {subcommand} slurm preprocess --mem 64G --set exclusive --unset requeue
+  hpc-deepfake job {subcommand} slurm train_4gpu --seeds 5 --var DATA=casia2.h5 --var RUN=runs/five
 
 KEY is the scheduler's own name of a directive. SLURM: a long option of sbatch. PBS: an option of
 qsub (q), a resource (walltime, place, select), a -W attribute (umask), or l:NAME for a resource of
@@ -105,6 +106,9 @@ def parser(subcommand: str) -> Parser:
     resources.add_argument("--qos", metavar="NAME", help="quality of service")
     resources.add_argument("--array", metavar="RANGE",
                            help="submit an array of jobs, one for each index, like 1-4")
+    resources.add_argument("--seeds", type=at_least(2, 1000), metavar="N",
+                           help="of a training: an ensemble, whose N members an array of jobs "
+                                "trains, one each, into RUN/seed-…")
 
     more = cli.add_argument_group("other directives and variables")
     more.add_argument("--set", action="append", type=_setting, metavar="KEY[=VALUE]",

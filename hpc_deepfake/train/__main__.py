@@ -390,7 +390,8 @@ def _open(comm: Comm, options: Namespace) -> DataFile:
                              options.seed)
         return np.sort(np.concatenate([trained, data.rows("validation"), data.rows("test")]))
 
-    mpi.on_root(comm, lambda: check_run(options.run or default_run(), options.resume))
+    mpi.on_root(comm, lambda: check_run(options.run or default_run(), options.resume,
+                                           of_ensemble=options.seeds > 1))
     rows = mpi.on_root(comm, check)
     if options.synthetic:
         return drawn()

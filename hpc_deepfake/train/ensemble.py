@@ -77,7 +77,7 @@ def plan(options: Namespace) -> Plan:
     if options.resume and options.run is None:
         raise InputError("--resume: name the folder of the ensemble to resume with --run DIR")
     folder: Path = options.run or rundir.default_run()
-    rundir.check(folder, options.resume)
+    rundir.check(folder, options.resume, of_ensemble=True)
     if any((folder / name).exists() for name in ("metrics.jsonl", "checkpoints")):
         raise InputError(f"--run {folder} holds a single run: give --seeds another folder")
     known = ensemble.members(folder) or []

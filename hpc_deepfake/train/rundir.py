@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ from hpc_deepfake.core import files, holder, json_data
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.log import log
 from hpc_deepfake.core.text import plural
+from hpc_deepfake.network.ensemble import NAME as ENSEMBLE
 
 _PACKAGES = ("tensorflow", "tensorflow-cpu", "keras", "horovod", "mpi4py", "h5py", "numpy",
              "pillow", "opencv-python-headless")
@@ -107,14 +109,18 @@ class RunDir:
             file.write(json.dumps(files.finite_only(value)) + "\n")
 
 
-def check(path: Path, resume: bool) -> None:
-    """Raise InputError if ``path`` can't be a new run's directory, or with ``resume`` a run's."""
+def check(path: Path, resume: bool, of_ensemble: bool = False) -> None:
+    """Raise InputError if ``path`` can't be a new run's directory, or with ``resume`` a run's; or
+    an ensemble's folder."""
     if path.exists() and not path.is_dir():
         raise InputError(f"--run {path} is a file: name a folder for the run")
     other = _other_file(path)
     if other is not None:
         raise InputError(f"--run {path} is a folder of other files, such as {other}: name a new "
                          "folder, or that of a run")
+    if (path / ENSEMBLE).exists() and not of_ensemble:
+        raise InputError(f"--run {path} holds an ensemble: name another folder, or give --seeds to "
+                         "continue it")
     if not resume and any((path / name).exists() for name in ("metrics.jsonl", "checkpoints")):
         raise InputError(f"the run directory {path} already holds a run: continue it with "
                          "--resume, or choose another --run")
@@ -127,9 +133,10 @@ def _other_file(path: Path) -> str | None:
         names = sorted(os.listdir(path))
     except OSError:  # it doesn't exist, or the next step says why it can't be used
         return None
-    if {*_OWN, "checkpoints", "jobs", holder.NAME} & set(names):
+    if {*_OWN, ENSEMBLE, "checkpoints", "jobs", holder.NAME} & set(names):
         return None
     return next((name for name in names if not name.startswith(".")
+                 and not re.fullmatch(r"seed-\d+", name)  # of members of an ensemble
                  and not name.endswith((".out", ".err", ".log", ".toml"))), None)
 
 

@@ -16,28 +16,38 @@ preprocess() {
 }
 
 train() {
-    local more=()
+    local more=() run
     [[ -z $job_study ]] || study "$job_study"
     choose_run
+    run=$job_run
     chained "$job_run/jobs"
     record "$job_run/jobs"
     [[ -z ${HPC_DEEPFAKE_AFTER:-} ]] || follow "$HPC_DEEPFAKE_AFTER" preprocessing
     stage_environment
     check train "$job_run"
-    # Elements of an array differ by their seed, unless the arguments set one.
-    [[ -z $job_element ]] || more+=(--seed "$job_element")
+    if [[ -n $job_element && -n $(option seeds) ]]; then # members of one ensemble
+        more+=(--member "$job_element")
+        run=${job_run%/*}
+    elif [[ -n $job_element ]]; then # others differ by their seed, unless the arguments set one
+        more+=(--seed "$job_element")
+    fi
     [[ -z $STAGE ]] || more+=(--stage "$(local_folder "$STAGE")")
     work training "${python[@]}" -m hpc_deepfake.train ${CONFIG:+--config "$CONFIG"} \
         ${DATA:+--data "$DATA"} --device "$DEVICE" "${more[@]}" "${job_args[@]}" \
-        --run "$job_run" --resume
+        --run "$run" --resume
     finished
 }
 
 # choose_run: sets $job_run, the run directory; each element of an array has its own
 choose_run() {
+    local seed
     [[ -z $job_run ]] || return 0
     job_run=$(chosen run RUN '')
-    if [[ -n $job_run && -n $job_element ]]; then
+    if [[ -n $job_element && -n $(option seeds) ]]; then
+        [[ -n $job_run ]] || die "name the folder of the ensemble, the same for all of the array: RUN=runs/…"
+        seed=$(option seed)
+        job_run+=/seed-$((${seed:-0} + job_element))
+    elif [[ -n $job_run && -n $job_element ]]; then
         job_run+=/$job_element
     fi
     job_run=${job_run:-runs/$job_id}

@@ -20,7 +20,8 @@ def _install() -> None:
     strategies.prepare = lambda *_, **__: None
     device.start = lambda *_, **__: device.Device("CPU", "toy", 1)
     keras = types.ModuleType("keras")
-    keras.utils = types.SimpleNamespace(set_random_seed=lambda seed: None)
+    keras.utils = types.SimpleNamespace(set_random_seed=lambda seed: None,
+                                        clear_session=lambda: None)
     sys.modules["keras"] = keras
 
 
