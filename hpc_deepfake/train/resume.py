@@ -93,14 +93,22 @@ def _is_complete(meta: object, arrays: int) -> bool:
                     for name in ("epoch", "step", "rows_done", "best_epoch")))
 
 
+def _option(name: str, value: object) -> str:
+    """How a run was started, in words."""
+    flag = f"--{name.replace('_', '-')}"
+    if value is None or value is False:
+        return f"without {flag}"
+    return f"with {flag}" if value is True else f"with {flag} {value}"
+
+
 def _check_same(path: Path, meta: dict[str, Any], settings: Settings, data: DataFile) -> None:
     """Raise InputError unless settings and data are those of the checkpoint."""
     # settings that an earlier version didn't have are at their defaults, which do what it did
     begun = {**Settings().as_dict(), **meta["settings"]}
-    differing = [f"--{name.replace('_', '-')} {value}" for name, value in begun.items()
+    differing = [_option(name, value) for name, value in begun.items()
                  if settings.as_dict().get(name) != value]
     if differing:
-        raise InputError(f"--resume: the run in {path} was started with {' '.join(differing)}; "
+        raise InputError(f"--resume: the run in {path} was started {' and '.join(differing)}; "
                          "give the same options, or choose another --run")
     size = dictionary(dictionary(meta["data"]).get("ela")).get("size", data.size)
     if size != data.size:
