@@ -41,7 +41,7 @@ def finished(study: Path, run: studies.Run, rate: float, *, seconds: dict[str, f
     """A finished run whose epochs have this rate; the first one takes three times as long."""
     folder = study / run.name
     folder.mkdir(parents=True, exist_ok=True)
-    options = {**vars(train.parser().parse(list(run.arguments))), "size": size}
+    options = vars(train.parser().parse(list(run.arguments)))
     steps = math.ceil(rows / (records.batch(options, run.ranks) * run.ranks))
     whole = rows / rate
     by_stage = seconds or {"input": 0.1 * whole, "compute": 0.7 * whole,
@@ -64,8 +64,8 @@ def finished(study: Path, run: studies.Run, rate: float, *, seconds: dict[str, f
         {"host": f"n{rank // run.ranks_per_node}", "threads": 2, "device": "CPU", "name": "x"}
         for rank in range(run.ranks)]}))
     (folder / "summary.json").write_text(json.dumps(
-        {"strategy": run.strategy, "ranks": run.ranks, "train_rows": rows, "seconds": 60.0,
-         "usage": [{"cpu_s": 50.0, "wall_s": 60.0, "max_rss_mb": 800.0 + rank}
+        {"strategy": run.strategy, "ranks": run.ranks, "train_rows": rows, "size": size,
+         "seconds": 60.0, "usage": [{"cpu_s": 50.0, "wall_s": 60.0, "max_rss_mb": 800.0 + rank}
                    for rank in range(run.ranks)]}))
 
 

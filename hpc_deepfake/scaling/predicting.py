@@ -14,6 +14,7 @@ from hpc_deepfake.core.errors import InputError, reason
 from hpc_deepfake.core.options import Parser, at_least, between
 from hpc_deepfake.core.text import plural
 from hpc_deepfake.network.settings import PRECISIONS
+from hpc_deepfake.network.shapes import Shapes
 from hpc_deepfake.scaling import model as models
 from hpc_deepfake.scaling import study as studies
 from hpc_deepfake.scaling.model import Model, Network
@@ -21,9 +22,8 @@ from hpc_deepfake.scaling.predicted import Point, Prediction, write
 from hpc_deepfake.scaling.records import Row, rows
 from hpc_deepfake.scaling.series import Series, all_series
 from hpc_deepfake.strategies.layout import Layout
-from hpc_deepfake.strategies.mesh.cut import cut, numbers, operations
+from hpc_deepfake.strategies.mesh.cut import cut, numbers, of_table
 from hpc_deepfake.strategies.mesh.shape import grow
-from preprocessing.ela import SIZE
 
 _EXAMPLES = """examples:
   hpc-deepfake scaling predict runs/scaling --microbench mb.json
@@ -173,9 +173,10 @@ def _not_run(measured: Prediction, strategy: str, options: Namespace) -> Predict
     row = measured.series.sizes[-1].rows[0]
     layout = _layout(strategy, row)
     if "cuts" in layout:
-        costs = operations()
+        line = of_table(Shapes(measured.model.size))
+        costs = dict(zip(line.names, line.costs, strict=True))
         stages = [sum(costs[block] for block in blocks)
-                  for blocks in cut(len(layout["cuts"]) + 1)]
+                  for blocks in cut(len(layout["cuts"]) + 1, line=line)]
         layout["uneven"] = max(stages) * len(stages) / sum(stages)
     model = replace(measured.model, **{
         "strategy": strategy.partition(":")[0], "hidden": 1.0, "shards": 1, "cuts": (), **layout})
@@ -190,7 +191,8 @@ def _facts(series: Series) -> dict[str, Any]:
     row = series.sizes[-1].rows[0]
     width = _WIDTHS.get(row.precision or "float32", 4)
     layout = {size.ranks: models.density(size.rows[0]) for size in series.sizes}
-    return {"width": width, "layout": tuple(layout.items()), "size": row.config.get("size", SIZE),
+    return {"width": width, "layout": tuple(layout.items()),
+            "size": row.size,
             "kernel_width": 2 if row.config.get("compression") == "fp16" else width,
             **_layout(series.strategy, row)}
 
@@ -201,9 +203,10 @@ def _layout(strategy: str, row: Row) -> dict[str, Any]:
     name, _, axes = strategy.partition(":")
     if name == "mesh":
         shape = grow(axes, 0)
-        stages = cut(shape.pipeline, config["stages"])
+        shapes = Shapes(row.size)
+        stages = cut(shape.pipeline, config["stages"], of_table(shapes))
         return {"shards": shape.tensor, "micro": int(config["accumulate"]),
-                "cuts": tuple(numbers(blocks[-1]) for blocks in stages[:-1])}
+                "cuts": tuple(numbers(blocks[-1], shapes) for blocks in stages[:-1])}
     return {"async": {"servers": int(config["servers"])},
             "local-sgd": {"every": int(config["sync_every"])},
             "hybrid": {"group": int(config["shard_group"]) or row.run.ranks_per_node},

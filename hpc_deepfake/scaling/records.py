@@ -19,13 +19,13 @@ from hpc_deepfake.scaling import study as studies
 from hpc_deepfake.scaling.study import DONE, Plan, Run
 from hpc_deepfake.strategies.mesh.shape import parse as parse_mesh
 from hpc_deepfake.train import records
+from preprocessing.ela import MAX_SIZE, SIZE
 
 # where the time of an epoch's training goes; imbalance is the mean wait for the slowest rank
 STAGES = ("input", "compute", "communication", "imbalance")
 _MOST = 1e15  # rows, rows/s and seconds of a run
 # options that are numbers of something, with their minimum
-_COUNTS = {"batch_size": 1, "accumulate": 1, "servers": 1, "sync_every": 1, "shard_group": 0,
-           "size": 16}
+_COUNTS = {"batch_size": 1, "accumulate": 1, "servers": 1, "sync_every": 1, "shard_group": 0}
 
 
 @dataclass
@@ -41,6 +41,7 @@ class Row:
         rows: rows of an epoch.
         batch: rows of a rank and step.
         steps: steps of an epoch.
+        size: width and height of its pictures.
         precision: ``--precision`` of the training.
         config: all options of the run.
         seconds: seconds of an epoch's training by stage (``STAGES``), mean over the ranks.
@@ -69,6 +70,7 @@ class Row:
     rows: int | None = None
     batch: float | None = None
     steps: float | None = None
+    size: int = SIZE
     precision: str = ""
     config: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -146,7 +148,9 @@ def _read_training(row: Row, folder: Path) -> None:
     row.training = statistics.median(line["images_per_s"] for line in later)
     row.rate = statistics.median(
         rate for line in later if (rate := records.wall_rate(line)) is not None)
-    row.rows = int(run.summary["train_rows"])
+    row.rows, row.size = int(run.summary["train_rows"]), int(run.summary.get("size", SIZE))
+    if not 1 <= row.size <= MAX_SIZE:
+        raise ValueError(f"pictures of {row.size} × {row.size} pixels")
     _check(run.config)
     row.config = run.config
     row.batch = batch(run.config, row.run.ranks)

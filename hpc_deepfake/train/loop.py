@@ -488,7 +488,8 @@ class Trainer:
                 "epochs_before": self._before, "steps": state.step,
                 "stopped_early": state.epoch <= self.limits.epochs,
                 "best_epoch": state.best_epoch, "monitor": self.settings.monitor,
-                "train_rows": len(self.rows), **({"class_weights": weights} if weights else {}),
+                "train_rows": len(self.rows), "size": self.data.size,
+                **({"class_weights": weights} if weights else {}),
                 "images_per_s": float(np.median(state.rates)),
                 "wall_images_per_s": float(np.median(state.wall_rates or [np.nan])),
                 **parts}

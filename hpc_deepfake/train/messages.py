@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from hpc_deepfake import metrics
 from hpc_deepfake.core.text import number, percent, plural
+from preprocessing.ela import SIZE
 
 if TYPE_CHECKING:
     from hpc_deepfake.data.rows import DataFile
@@ -24,7 +25,8 @@ def headline(ranks: int, shares: int, options: Namespace, settings: Settings, da
     counts = [len(data.rows(part)) for part in ("train", "validation", "test")]
     counts[0] = settings.rows or counts[0]
     rows = f"{counts[0]:,} train + {counts[1]:,} validation" \
-           + (f" + {counts[2]:,} test" if counts[2] else "")
+           + (f" + {counts[2]:,} test" if counts[2] else "") + " images" \
+           + f" of {data.size} × {data.size} pixels" * (data.size != SIZE)
     share = data.labels[data.rows("validation")].mean()
     if options.strategy == "async":
         ranks_text = f"{plural(ranks - options.servers, 'worker')} with " \
@@ -34,7 +36,7 @@ def headline(ranks: int, shares: int, options: Namespace, settings: Settings, da
         ranks_text = f"{f'{options.mesh}: ' if options.mesh else ''}{plural(ranks, 'rank')}"
         batch = "global batch"
     source = options.data or "random pictures"
-    return (f"{options.feature} of {source}: {rows} images (majority class "
+    return (f"{options.feature} of {source}: {rows} (majority class "
             f"{max(share, 1 - share):.1%}); {options.strategy} on {ranks_text}, "
             f"{device.kind} ({device.name}), {plural(device.threads, 'thread')} each; {batch} "
             f"{options.batch_size * shares * options.accumulate}")
