@@ -321,7 +321,8 @@ def test_all_long_options_of_this_machines_sbatch_are_known(tmp_path):
         pytest.skip("no sbatch in PATH")
     conf = tmp_path / "slurm.conf"  # it reads one even to print its help
     conf.write_text("ClusterName=none\nSlurmctldHost=nowhere(127.0.0.1)\n")
-    done = subprocess.run(["sbatch", "--help"], capture_output=True, text=True, timeout=limit(20), env={"PATH": os.environ["PATH"], "SLURM_CONF": str(conf)})
+    done = subprocess.run(["sbatch", "--help"], capture_output=True, text=True, timeout=limit(20),
+                          env={"PATH": os.environ["PATH"], "SLURM_CONF": str(conf)})
     options = set(re.findall(r"^ +(?:-\w,? +)?--([a-z][a-z-]+)", done.stdout, re.MULTILINE))
     assert len(options) > 50, done.stderr
     assert options - SLURM.known == {"help", "usage", "version", "wrap", "parsable"}
