@@ -429,7 +429,6 @@ def _values(options: Namespace, data: DataFile) -> dict[str, Any]:
     """The options as ``config.json`` has them."""
     values = {name: str(value) if isinstance(value, Path) else value
               for name, value in vars(options).items() if name != "config"}
-    values["row_size"] = data.size
     if options.data is not None:
         values["data"] = os.path.abspath(options.data)
     return values
