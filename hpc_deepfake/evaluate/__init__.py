@@ -15,12 +15,12 @@ from hpc_deepfake.core.files import write_json
 from hpc_deepfake.core.log import log
 from hpc_deepfake.core.streams import work_matters
 from hpc_deepfake.core.text import printable
-from hpc_deepfake.evaluate import common, figures, plots, text, thresholds, unlike
+from hpc_deepfake.evaluate import common, figures, members, plots, text, thresholds, unlike
 from hpc_deepfake.evaluate import options as cli
 from hpc_deepfake.evaluate.material import open_file, probabilities, trained_on
 from hpc_deepfake.evaluate.options import parser
 from hpc_deepfake.evaluate.subject import Model, Subject, of_file, of_pictures
-from hpc_deepfake.network import decision, model
+from hpc_deepfake.network import decision, ensemble, model
 from preprocessing import protocol
 from preprocessing.catalogue import Catalogue
 from preprocessing.ela import FEATURES
@@ -98,7 +98,10 @@ def _finish(options: Namespace, known: Model, subject: Subject) -> int:
     material, where = tested.material, tested.where
     evaluation = {**figures.of(material, card), "part": subject.part, "chosen_on": chosen_on,
                   "container": subject.container, "unlike": unlike.figures(material, card),
-                  "common": common.figures(material, card)}
+                  "common": common.figures(material, card),
+                  "members": members.figures(material, [
+                      path.name for path in ensemble.members(options.model) or ()],
+                      card.threshold)}
     if evaluation["calibration"]["temperature"]:
         evaluation["calibration"]["temperature"]["fitted"] = subject.fitted
     only = evaluation["one_class"]
@@ -112,7 +115,7 @@ def _finish(options: Namespace, known: Model, subject: Subject) -> int:
                  common.line(evaluation["common"], len(material))):
         if line:
             print(line)
-    print(text.lines(evaluation), flush=True)
+    print("\n".join([text.lines(evaluation), *members.lines(evaluation)]), flush=True)
     if options.json is not None:
         cli.write("--json", options.json, lambda: write_json(options.json, evaluation))
     if options.plots is not None:

@@ -53,6 +53,7 @@ class Material:
         seen: what the model's training has to do with them, indices into ``pictures.RELATIONS``,
             uint8 (n); None: unknown.
         odds: log-odds of tampered, float64 (n); None: those of the probabilities.
+        members: as of ``Scores``.
     """
 
     paths: list[bytes]
@@ -63,6 +64,7 @@ class Material:
     marked: np.ndarray | None = None
     seen: np.ndarray | None = None
     odds: np.ndarray | None = None
+    members: np.ndarray | None = None
 
     @property
     def scores(self) -> Scores:
@@ -84,7 +86,8 @@ class Material:
                         self.labels[chosen], self.groups[chosen], self.group_sizes[chosen],
                         self.probabilities[chosen], self.unlike[chosen],
                         None if self.seen is None else self.seen[chosen],
-                        None if self.odds is None else self.odds[chosen])
+                        None if self.odds is None else self.odds[chosen],
+                        None if self.members is None else self.members[chosen])
 
 
 def open_file(path: Path, card: Card) -> DataFile:
@@ -128,7 +131,7 @@ def of_rows(network: Any, data: DataFile, rows: np.ndarray, comm: Comm | None = 
                     sizes[groups[rows]], found.probabilities,
                     None if guard is None else unlike.of_rows(guard, data, rows, comm),
                     None if guard is None or guard.pictures is None else
-                    common.of_rows(guard, data, rows, comm), found.odds)
+                    common.of_rows(guard, data, rows, comm), found.odds, found.members)
 
 
 def probabilities(network: Any, data: DataFile, rows: np.ndarray,
@@ -208,7 +211,7 @@ def of_folder(network: Any, card: Card, catalogue: Catalogue, comm: Comm | None 
     return Material([catalogue.paths[row] for row in kept], catalogue.labels[kept], groups,
                     np.bincount(groups)[groups], found.probabilities, np.array(marked, bool),
                     np.array(seen, np.uint8) if guard is not None and guard.pictures is not None
-                    else None, found.odds), rejected
+                    else None, found.odds, found.members), rejected
 
 
 def _dealt(rows: np.ndarray, size: int, comm: Comm | None) -> list[np.ndarray]:
@@ -248,7 +251,9 @@ def _shared(comm: Comm | None, images: int, work: Callable[[Callable[[int], None
 
 def _everywhere(comm: Comm | None, own: Scores) -> Scores:
     """Those of all ranks on each of them; ``require_finite`` as an error of all."""
-    found = Scores(*(mpi.concatenate(comm, values) for values in own))
+    members = [part for part in mpi.gather(comm, own.members) if part is not None]
+    found = Scores(mpi.concatenate(comm, own.probabilities), mpi.concatenate(comm, own.odds),
+                   np.concatenate(members) if members else None)
     return mpi.together(comm, partial(require_finite, found))
 
 

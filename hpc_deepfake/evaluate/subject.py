@@ -15,7 +15,7 @@ from hpc_deepfake.evaluate import options as cli
 from hpc_deepfake.evaluate import thresholds
 from hpc_deepfake.evaluate.material import Material, of_folder, of_rows, open_file, rows_of
 from hpc_deepfake.evaluate.thresholds import Plan
-from hpc_deepfake.network import model
+from hpc_deepfake.network import ensemble, model
 from hpc_deepfake.network.guard import NO_LIST, Guard
 from preprocessing.catalogue import Catalogue, with_copies
 
@@ -116,13 +116,13 @@ def of_pictures(options: Namespace, known: Model, catalogue: Catalogue,
 
 
 def _network(options: Namespace, comm: Comm | None) -> Any:
-    """The trained network, on this rank's device; collective."""
+    """The trained network, on this rank's device, of an ensemble with its members; collective."""
     from hpc_deepfake.network import device
 
     watchdog.enter("loading the model")
     place = (0, 1) if comm is None else device.local_ranks(comm)
     mpi.together(comm, lambda: device.start(options.device, *place))
-    return mpi.together(comm, lambda: model.load(options.model))
+    return mpi.together(comm, lambda: ensemble.with_members(model.load(options.model)))
 
 
 def _container(path: Path, comm: Comm | None) -> dict[str, Any] | None:

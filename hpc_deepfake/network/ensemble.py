@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 NAME = "ensemble.json"
 MOST = 1000  # members
+_ENSEMBLE = "ensemble"  # the joined model's name
 
 
 def members(path: Path) -> list[Path] | None:
@@ -96,9 +97,15 @@ def joined(models: Sequence[keras.Model], temperatures: Sequence[float]) -> kera
             output = ops.softmax(ops.log(ops.maximum(output, LEAST)) / temperature)
         outputs.append(output)
     mean = keras.layers.Average(name="mean")(outputs) if len(outputs) > 1 else outputs[0]
-    return keras.Model(picture, mean, name="ensemble")
+    return keras.Model(picture, mean, name=_ENSEMBLE)
 
 
-def separate(network: keras.Model) -> list[keras.Model]:
-    """The members of a model from ``joined``; their own probabilities, not calibrated."""
-    return [layer for layer in network.layers if layer.name.startswith("member")]
+def with_members(network: keras.Model) -> keras.Model:
+    """A model from ``joined`` with the members' calibrated probabilities as further outputs; any
+    other model itself."""
+    import keras
+
+    if getattr(network, "name", "") != _ENSEMBLE or len(network.layers) < 2 \
+            or not isinstance(network.layers[-1], keras.layers.Average):
+        return network
+    return keras.Model(network.input, [network.output, *network.layers[-1].input])

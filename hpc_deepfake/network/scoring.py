@@ -22,15 +22,23 @@ class Scores(NamedTuple):
         probabilities: of tampered, float64 (n).
         odds: log(tampered / authentic), float64 (n): they tell pictures apart whose probability is
             1.
+        members: probabilities of tampered by each of the m members of an ensemble, float64 (n, m);
+            None: they weren't asked for.
     """
 
     probabilities: np.ndarray
     odds: np.ndarray
+    members: np.ndarray | None = None
 
     @classmethod
-    def of(cls, outputs: np.ndarray) -> Scores:
-        """From the softmax output (n, 2). Of its two numbers the smaller one is exact: 1 - 1e-9 is
-        1 as a float32, but 1e-9 beside it is not 0."""
+    def of(cls, outputs: np.ndarray | list[np.ndarray]) -> Scores:
+        """From the softmax output (n, 2), or a list of an ensemble's and its members'. Of its two
+        numbers the smaller one is exact: 1 - 1e-9 is 1 as a float32, but 1e-9 beside it is not 0.
+        """
+        if isinstance(outputs, list):
+            whole, *members = map(cls.of, outputs)
+            return whole._replace(members=np.stack(
+                [member.probabilities for member in members], axis=1))
         authentic, tampered = np.asarray(outputs, np.float64).reshape(-1, 2).T
         return cls(np.where(authentic < _NEAR, 1 - authentic, tampered),
                    np.log(np.maximum(tampered, LEAST)) - np.log(np.maximum(authentic, LEAST)))
@@ -39,8 +47,10 @@ class Scores(NamedTuple):
     def joined(cls, parts: Sequence[Scores]) -> Scores:
         """Those of all parts, one after the other."""
         empty = np.empty(0)
+        members = [part.members for part in parts if part.members is not None]
         return cls(np.concatenate([empty, *(part.probabilities for part in parts)]),
-                   np.concatenate([empty, *(part.odds for part in parts)]))
+                   np.concatenate([empty, *(part.odds for part in parts)]),
+                   np.concatenate(members) if members else None)
 
 
 def scores(network: Any, features: Sequence[np.ndarray]) -> Scores:
