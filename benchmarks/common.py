@@ -21,6 +21,9 @@ PACKAGES = ("tensorflow-cpu", "keras", "horovod", "mpi4py", "h5py", "numpy", "pi
 HELP = {"rounds": "number of rounds, each with all variants in turn",
         "steps": "training steps of each measurement",
         "pictures": "number of generated pictures",
+        "networks": "names of networks, separated by commas",
+        "size": "width and height of the pictures, pixels",
+        "batch": "rows of a step on each rank",
         "copies": "how often a data set for whole programs repeats the pictures",
         "most": "largest number of ranks to measure",
         "latency": "on paper: microseconds per message",
@@ -28,7 +31,7 @@ HELP = {"rounds": "number of rounds, each with all variants in turn",
         "compute": "on paper: seconds of computing a step; 0: as measured"}
 
 
-def arguments(documentation: str, **defaults: float) -> argparse.Namespace:
+def arguments(documentation: str, **defaults: float | str) -> argparse.Namespace:
     """The command line: ``--json FILE`` and an option of ``HELP`` for each default value.
 
     Args:

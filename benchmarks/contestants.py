@@ -2,9 +2,10 @@
 
     python benchmarks/contestants.py NAME [WARM-UP STEPS [STEPS]]
 
-A worker for step.py and ranks.py. It prints ``ready``; then, for each line ``N`` on standard input,
-or once for STEPS, it runs N training steps with 32 rows per rank and prints the seconds that they
-took. It computes with one thread.
+A worker for step.py, ranks.py and networks.py. It prints ``ready``; then, for each line ``N`` on
+standard input, or once for STEPS, it runs N training steps with 32 rows per rank and prints the
+seconds that they took. It computes with one thread. Of this project and of Keras another network is
+trained by NETWORK=NAME in the environment, with pictures of SIZE pixels and BATCH rows per rank.
 """
 
 from __future__ import annotations
@@ -20,16 +21,18 @@ import numpy as np
 
 from hpc_deepfake.core.streams import whole_lines
 
-BATCH = 32
+BATCH = int(os.environ.get("BATCH", "32"))
+NETWORK = os.environ.get("NETWORK", "table")
+SIZE = int(os.environ.get("SIZE", "128"))
 ROWS = 512
 
 Steps = Callable[[int], None]
 
 
 def data() -> tuple[np.ndarray, np.ndarray]:
-    """Random pictures uint8 (ROWS, 128, 128, 3) and labels uint8 (ROWS)."""
+    """Random pictures uint8 (ROWS, SIZE, SIZE, 3) and labels uint8 (ROWS)."""
     random = np.random.default_rng(0)
-    return (random.integers(0, 256, (ROWS, 128, 128, 3)).astype(np.uint8),
+    return (random.integers(0, 256, (ROWS, SIZE, SIZE, 3)).astype(np.uint8),
             random.integers(0, 2, ROWS).astype(np.uint8))
 
 
@@ -43,7 +46,7 @@ def ours(ranks: int) -> Steps:
     """This project, with one rank or ``ranks`` ranks under mpirun."""
     from hpc_deepfake import strategies
     from hpc_deepfake.data.rows import prefetch
-    from hpc_deepfake.network import device, table
+    from hpc_deepfake.network import device, registry
     from hpc_deepfake.network.settings import Settings
     from hpc_deepfake.strategies.base import Batch
 
@@ -54,7 +57,7 @@ def ours(ranks: int) -> Steps:
 
         comm = MPI.COMM_WORLD
         strategies.prepare(name, comm, False)
-    strategy = strategies.get(name)(table.build(), Settings(), comm)
+    strategy = strategies.get(name)(registry.build(NETWORK, SIZE), Settings(network=NETWORK), comm)
     strategy.load(None)
     pictures, labels = data()
     done = 0
@@ -75,11 +78,11 @@ def keras_fit(ranks: int, jit: bool | str = "auto") -> Steps:
     import keras
     import tensorflow as tf
 
-    from hpc_deepfake.network import table
+    from hpc_deepfake.network import registry
 
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(2)
-    network = table.build()
+    network = registry.build(NETWORK, SIZE)
     network.compile(keras.optimizers.Adam(1e-4), "categorical_crossentropy", jit_compile=jit)
     pictures, labels = data()
     targets = np.eye(2, dtype=np.float32)[labels]

@@ -27,7 +27,9 @@ def python() -> str:
     return str(PYTHON)
 
 
-_TIMEOUT = 240  # seconds to wait for a line of a worker; then SIGALRM ends the benchmark
+# seconds to wait for a line of a worker; then SIGALRM ends the benchmark. XLA compiles a large
+# network for minutes
+_TIMEOUT = int(os.environ.get("BENCHMARK_TIMEOUT", "240"))
 
 
 class Worker:
@@ -38,18 +40,19 @@ class Worker:
         at_once: if not 0, start two ranks with mpirun. Ranks get no standard input, so they run
             this number of steps as soon as they are ready.
         cores: CPU cores to run on (default: all).
+        interpreter: Python to run it with (default: that of the benchmarks' environment).
         env: more environment variables.
     """
 
     def __init__(self, name: str, at_once: int = 0, cores: set[int] | None = None,
-                 **env: str) -> None:
+                 interpreter: str | None = None, **env: str) -> None:
         launcher = ["mpirun", "-np", "2"] if at_once else []
         steps = ["3", str(at_once)] if at_once else []
         self._ranks = 2 if at_once else 1
         root = str(CONTESTANT.parent.parent)
         self.process = subprocess.Popen(
-            [*launcher, python(), str(CONTESTANT), name, *steps], text=True, stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            [*launcher, interpreter or python(), str(CONTESTANT), name, *steps], text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
             env={**os.environ, "PYTHONPATH": root, "TF_CPP_MIN_LOG_LEVEL": "3",
                  "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "-1", **env},
             preexec_fn=(lambda: os.sched_setaffinity(0, cores)) if cores else None)
