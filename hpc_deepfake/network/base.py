@@ -94,6 +94,14 @@ class Network(Protocol):
             how: how it computes.
         """
 
+    def predict(self, pictures: tf.Tensor, product: Product) -> tf.Tensor:
+        """Probabilities (n, 2) of authentic and tampered, by the moving statistics.
+
+        Args:
+            pictures: uint8 (n, size, size, 3).
+            product: as of ``Pass``.
+        """
+
     def spare(self) -> keras.Model:
         """Another model of the same layers, with weights of its own."""
 

@@ -83,6 +83,11 @@ class Weights:
 
         return either
 
+    def predict(self, pictures: tf.Tensor, product: Product) -> tf.Tensor:
+        outputs, _ = forward(self, pictures, tf.zeros(2, tf.int32), 0.0,
+                             by_moving(self._statistics), self.conv1[0].dtype, product)
+        return tf.nn.softmax(outputs)
+
     def spare(self) -> keras.Model:
         own = self.conv1[0].dtype
         model = table.build("float64" if own == tf.float64 else "float32", self.size)

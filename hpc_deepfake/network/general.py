@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,7 +19,8 @@ import keras
 import tensorflow as tf
 
 from hpc_deepfake.core.errors import InputError
-from hpc_deepfake.network.base import Out, Pass, buckets
+from hpc_deepfake.network import graph
+from hpc_deepfake.network.base import Out, Pass, Product, buckets
 from hpc_deepfake.network.batchnorm import Statistics, by_moving
 
 _TINY = 1e-30  # of a probability whose logarithm is taken
@@ -33,8 +35,9 @@ class General:
     any input and output: then ``run`` computes it.
 
     Attributes:
-        dense: place in ``trainable`` of the largest kernel of a dense layer that is used once;
-            None: there is none.
+        dense: place in ``trainable`` of the largest kernel of a dense layer that is used once, on
+            (n, features); None: there is none.
+        dense_layer: that layer.
     """
 
     large: tf.Variable | None = None
@@ -62,7 +65,7 @@ class General:
         self.momenta = [float(layer.momentum) for layer in self._normalisations for _ in range(2)]
         self.fixed = [variable.value for variable in self._constant]
         self.buckets = buckets(self.trainable)
-        self._dense, self.dense = self._largest_dense()
+        self.dense_layer, self.dense = self._largest_dense()
 
     @property
     def all(self) -> list[tf.Variable]:
@@ -82,7 +85,7 @@ class General:
         needs ``Pass.product``."""
         assert self.dense is not None
         self._trained[self.dense]._value = rows
-        self.trainable[self.dense] = rows
+        self.trainable[self.dense] = self.large = rows
         others = [place for place in range(len(self.trainable)) if place != self.dense]
         self.buckets = [[self.dense], *(
             [others[place] for place in bucket]
@@ -126,15 +129,26 @@ class General:
         return (outputs, statistics,
                 tf.add_n([tf.cast(value, own) for value in penalties]) if penalties else None)
 
+    def predict(self, pictures: tf.Tensor, product: Product) -> tf.Tensor:
+        own = self.trainable[0].dtype
+        how = Pass(own, None, False, tf.ones((), own), lambda value, _: value, product)
+        outputs, *_ = self.run(tf.cast(pictures, own), tf.zeros(2, tf.int32), how, training=False)
+        return tf.cast(outputs, own)
+
     def spare(self) -> keras.Model:
         config = keras.saving.serialize_keras_object(self.model)
         return keras.saving.deserialize_keras_object(config, safe_mode=True)
 
     def _largest_dense(self) -> tuple[keras.layers.Dense | None, int | None]:
         """The layer, and the place of its kernel in ``trainable``."""
+        whole = graph.of(self.model)
+        calls = [] if whole is None else [
+            node for node in graph.calls(whole) if type(node.operation) is keras.layers.Dense]
+        counts = Counter(id(node.operation) for node in calls)
         places = {id(variable): place for place, variable in enumerate(self._trained)}
-        layers = [layer for layer in self._layers if type(layer) is keras.layers.Dense
-                  and id(layer.kernel) in places and len(layer._inbound_nodes) == 1]
+        layers = [node.operation for node in calls
+                  if counts[id(node.operation)] == 1 and id(node.operation.kernel) in places
+                  and len(node.arguments.keras_tensors[0].shape) == 2]
         if not layers:
             return None, None
         layer = max(layers, key=lambda layer: math.prod(layer.kernel.shape))
@@ -160,8 +174,8 @@ class General:
         calls: list[tuple[keras.Layer, Callable[..., tf.Tensor]]] = [
             (layer, _normalisation(layer, how, own, found.setdefault(id(layer), [])))
             for layer in self._normalisations]
-        if self._dense is not None and how.product is not tf.matmul:
-            calls.append((self._dense, _product(self._dense, how)))
+        if self.dense_layer is not None and how.product is not tf.matmul:
+            calls.append((self.dense_layer, _product(self.dense_layer, how)))
         try:
             for layer, _ in rates:
                 layer.rate = how.dropout

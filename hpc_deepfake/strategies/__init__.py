@@ -74,9 +74,6 @@ def choose(name: str, ranks: int, settings: Settings | None = None,
                "--strategy hybrid")
     if name == "hybrid" and settings.compression == "fp16":
         refuse("exchanges activations, whose range is too large for fp16: use --compression bf16")
-    if name == "hybrid" and settings.freeze:
-        refuse(f"does not support --freeze {settings.freeze}: its ranks hold parts of layers, all "
-               "of which are trained. Use --strategy sync, or leave it out")
     group = layout.shard_group
     if group and name != "hybrid":
         refuse(f"does not support --shard-group {group}: leave it out, or use --strategy hybrid")

@@ -1,4 +1,4 @@
-"""Data parallel convolutions, with the rows of the large dense kernel sharded over ranks."""
+"""Data parallel training, with the rows of the largest dense kernel sharded over ranks."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import tensorflow as tf
 
-from hpc_deepfake.network import batchnorm
-from hpc_deepfake.network.batchnorm import Statistics
-from hpc_deepfake.network.fused import Weights, forward
+from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.text import plural
+from hpc_deepfake.network.base import Network, of
+from hpc_deepfake.network.fused import Weights
+from hpc_deepfake.network.general import General
 from hpc_deepfake.network.scoring import Scores
 from hpc_deepfake.network.settings import Settings
-from hpc_deepfake.strategies import clipping
+from hpc_deepfake.strategies import clipping, traffic
 from hpc_deepfake.strategies.base import Arrays, Batch
 from hpc_deepfake.strategies.collectives import process_set
 from hpc_deepfake.strategies.layout import Layout, group_size, groups, peers
@@ -33,7 +35,8 @@ class Hybrid(Sync):
 
     With groups of S ranks, rank r is in group r // S, at place r % S. Ranks at the same place of
     their groups hold the same rows and reduce their gradient among themselves. Only rank 0 keeps
-    the whole kernel, as in the beginning, in its Keras model.
+    the whole kernel, as in the beginning: of ``table`` in its Keras model, of another network until
+    all ranks have their rows.
     """
 
     name = "hybrid"
@@ -41,12 +44,22 @@ class Hybrid(Sync):
 
     def __init__(self, model: keras.Model, settings: Settings, comm: Comm,
                  layout: Layout | None = None) -> None:
+        """Collective.
+
+        Raises:
+            InputError: the network has no dense kernel that it pays to shard; on all ranks.
+        """
         size = group_size(comm, (layout or Layout()).shard_group)
         number, self._place = divmod(comm.rank, size)
         self._group = comm.Split(number, comm.rank)
         self._peers = comm.Split(self._place, comm.rank)
         self._peer_set = process_set(peers(comm.size, size)[self._place])
         super().__init__(model, settings, comm, layout)
+        trained = len(self.weights.trainable)
+        place = next(place for place, variable in enumerate(self.weights.trainable)
+                     if variable is self.weights.large)
+        # the kernel's rows, and the optimizer's state of them
+        self._dealt = {id(self.weights.large), *map(id, self.slots[place::trained])}
         # the ranks of a group evaluate the same pictures together
         self.evaluation_share = (number, comm.size // size)
         self.speaks = self._place == 0
@@ -56,17 +69,25 @@ class Hybrid(Sync):
             settings.compression == "bf16")
         if comm.rank:
             self.model = None
+            if isinstance(self.weights, Weights):
+                del self.weights.model  # and with it the whole kernel
             del model
             gc.collect()
 
-    def _take(self, model: keras.Model) -> Weights:
-        whole = Weights(model).dense1[0]
-        self._whole: tf.Variable = whole if self.comm.rank == 0 else None
+    def _take(self, model: keras.Model) -> Network:
+        network = of(model, self.settings)
+        whole = _kernel(network)
         parts = np.array_split(np.arange(whole.shape[0]), self._group.size)
         self._widths = [len(part) for part in parts]
+        if isinstance(network, General):
+            _check_pays(network, self.comm.size, self._group.size, self.settings)
+        self._whole: tf.Variable | None = whole if self.comm.rank == 0 else None
         own = parts[self._place]
-        kernel = tf.Variable(whole[own[0]:own[-1] + 1], name="dense1_kernel_rows")
-        return Weights(model, kernel)
+        rows = tf.Variable(whole[own[0]:own[-1] + 1], name="dense1_kernel_rows")
+        if not isinstance(network, General):
+            return Weights(model, rows)
+        network.shard(rows)
+        return network
 
     def _product(self, x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
         if self._sharded is None:  # alone in its group
@@ -74,7 +95,9 @@ class Hybrid(Sync):
         return self._sharded.product(x, kernel, self._meter, "dense1")
 
     def _reduce_kernel(self, gradient: tf.Tensor, name: str) -> tf.Tensor:
-        """Sum over the groups: the gradient is a sum over this group's batch already."""
+        """Sum of the kernel's over the groups: it is a sum over this group's batch already."""
+        if name != "dense_kernel":
+            return super()._reduce_kernel(gradient, name)
         if self._peer_set is None:
             return gradient
         return self._sum(gradient, name, self._peer_set)
@@ -83,11 +106,17 @@ class Hybrid(Sync):
         """The kernel's are those of all shards; the other gradients are the same on all ranks."""
         shard, others = ([gradient for gradient, variable in zip(
             gradients, self.weights.trainable, strict=True)
-            if (variable is self.weights.dense1[0]) == dealt] for dealt in (True, False))
+            if (variable is self.weights.large) == dealt] for dealt in (True, False))
         kernel = clipping.squares(shard)
         if self._group_set is not None:
             kernel = self._sum(kernel, "squares", self._group_set)
         return kernel + clipping.squares(others)
+
+    def _whole_squares(self, squares: tf.Tensor) -> tf.Tensor:
+        if self._group_set is None:
+            return squares
+        dealt = tf.constant([variable is self.weights.large for variable in self.weights.trainable])
+        return tf.where(dealt, self._sum(squares, "norms", self._group_set), squares)
 
     def gradients(self, batch: Batch, rows: int) -> list[np.ndarray]:
         return self._gather(super().gradients(batch, rows), self.weights.trainable)
@@ -103,12 +132,7 @@ class Hybrid(Sync):
     def _predict(self, pictures: tf.Tensor) -> tf.Tensor:
         pictures.set_shape((None, self.weights.size, self.weights.size, 3))
         self._meter = self._new_meter()
-        moving = self.weights.moving
-        normalise = batchnorm.by_moving({"bn1": Statistics(*moving[:2]),
-                                         "bn2": Statistics(*moving[2:])})
-        logits, _ = forward(self.weights, pictures, tf.zeros(2, tf.int32), 0.0, normalise,
-                            self._own, self._product)
-        return tf.nn.softmax(logits)
+        return self.weights.predict(pictures, self._product)
 
     def whole(self) -> Arrays:
         return self._collect(self.variables)
@@ -134,17 +158,20 @@ class Hybrid(Sync):
         if not self.comm.bcast(state is not None):
             tensors = list(self.variables)
             if self.comm.rank == 0:
+                assert self._whole is not None
                 state = [(self._whole if self._is_dealt(tensor) else tensor).numpy()
                          for tensor in tensors]
         for tensor, value in zip(tensors, self._deal(state, tensors), strict=True):
             tensor.assign(value)
+        if isinstance(self.weights, General):
+            self._whole = None
 
     def broadcast(self) -> None:
         self.load(None)
 
     def _is_dealt(self, tensor: tf.Variable) -> bool:
-        """Whether it is the kernel or one of its moments: no other tensor has this shape."""
-        return tensor.shape == self.weights.dense1[0].shape
+        """Whether it is the kernel's or one of its moments."""
+        return id(tensor) in self._dealt
 
     def _gather(self, values: Arrays, tensors: Sequence[tf.Variable]) -> Arrays:
         """On rank 0, the ``values`` of ``tensors`` with the kernel's whole; collective."""
@@ -170,7 +197,7 @@ class Hybrid(Sync):
 
     def _deal_rows(self, whole: np.ndarray | None) -> np.ndarray:
         """This rank's rows of the whole kernel, which rank 0 passes."""
-        kernel = self.weights.dense1[0]
+        kernel = self._rows()
         rows = np.empty(kernel.shape, kernel.dtype.as_numpy_dtype)
         if self.comm.rank < self._group.size:
             sent = None if whole is None else [np.ascontiguousarray(whole), self._counts()]
@@ -180,4 +207,56 @@ class Hybrid(Sync):
 
     def _counts(self) -> list[int]:
         """How many numbers of the kernel each rank of a group holds."""
-        return [width * self.weights.dense1[0].shape[1] for width in self._widths]
+        return [width * self._rows().shape[1] for width in self._widths]
+
+    def _rows(self) -> tf.Variable:
+        assert self.weights.large is not None
+        return self.weights.large
+
+
+def _kernel(network: Network) -> tf.Variable:
+    """The kernel to shard.
+
+    Raises:
+        InputError: there is none; on all ranks.
+    """
+    kernel = network.large
+    if isinstance(network, General) and network.dense is not None:
+        kernel = network.trainable[network.dense]
+    if kernel is None:
+        raise InputError("--strategy hybrid shards the kernel of a dense layer behind Flatten or a "
+                         "pooling that is trained and used once, and the network has none: use "
+                         "--strategy sync", everywhere=True)
+    return kernel
+
+
+def _check_pays(network: General, ranks: int, group: int, settings: Settings) -> None:
+    """Raise InputError, on all ranks, unless sharding the kernel sends no more than reducing its
+    gradient."""
+    layer, place = network.dense_layer, network.dense
+    assert layer is not None and place is not None
+    if layer.kernel_regularizer is not None:
+        raise InputError(f"--strategy hybrid: the largest dense layer, {layer.name}, has a "
+                         "regulariser of its kernel, which its ranks have only parts of: use "
+                         "--strategy sync", everywhere=True)
+    sizes = traffic.Sizes.of([variable.shape for variable in network.trainable],
+                             [variable.shape for variable in network.moving], place)
+    width = network.trainable[place].dtype.size
+    brief = "bfloat16" in settings.precision or settings.compression == "bf16"
+
+    def sent(rows: float) -> float:
+        return sum(traffic.hybrid(ranks, group, rows, width, 2 if brief else width,
+                                  settings.accumulate, sizes).values())
+
+    reduced, own = sum(traffic.sync(ranks, width, width, sizes).values()), sent(settings.batch_size)
+    if own <= reduced:
+        return
+    most = int((reduced - sent(0)) / (sent(1) - sent(0)))  # it grows by as much with each row
+    pays = f"it would send less with at most {plural(most, 'row')} per rank" if most else \
+        "with these ranks it never sends less"
+    raise InputError(
+        f"--strategy hybrid: the largest dense kernel of the network, {layer.name} "
+        f"({sizes.features:,} × {sizes.units:,}), is too small to shard: with "
+        f"{plural(settings.batch_size, 'row')} per rank in groups of {group} each rank would send "
+        f"{own / 1e6:,.2f} MB in a step, with --strategy sync {reduced / 1e6:,.2f} MB; {pays}. Use "
+        "--strategy sync", everywhere=True)

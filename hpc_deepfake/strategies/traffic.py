@@ -35,6 +35,15 @@ class Sizes(NamedTuple):
     moving: int
     pooled: int = 0
 
+    @classmethod
+    def of(cls, trained: Sequence[Sequence[int]], moving: Sequence[Sequence[int]],
+           dense: int) -> Sizes:
+        """Of a network with these shapes of trained weights and of moving statistics; ``dense``:
+        place of the largest dense kernel among the former."""
+        features, units = trained[dense]
+        return cls(features, units, sum(map(math.prod, trained)) - features * units,
+                   sum(map(math.prod, moving)))
+
     @property
     def kernel(self) -> int:
         """Numbers in the largest dense kernel."""

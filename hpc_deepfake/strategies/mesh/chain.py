@@ -7,11 +7,13 @@ are Keras models of consecutive blocks.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import keras
 
+from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.network import graph
 from hpc_deepfake.strategies.mesh.cut import Line
 
 # operations that take as long as these: per number of a normalisation, of a layer without weights,
@@ -61,14 +63,14 @@ def blocks(model: keras.Model) -> list[Block]:
     A layer that is called several times keeps all that lies between its calls in one block: its
     weights, or the state of its random numbers, are those of one stage.
     """
-    graph = _flat(model)
-    nodes = _nodes(graph)
+    whole = _flat(model)
+    nodes = graph.nodes(whole)
     last: dict[int, int] = {}  # number of the last node that needs a tensor, or a layer's state
     for number, node in enumerate(nodes):
         for needed in (node.operation, *node.arguments.keras_tensors):
             last[id(needed)] = number
     found: list[Block] = []
-    begins, first = graph.inputs[0], 0
+    begins, first = whole.inputs[0], 0
     reach = last[id(begins)]  # no end of a block is before this node
     for number, node in enumerate(nodes):
         if getattr(node.operation, "variables", None):
@@ -95,51 +97,33 @@ def part(blocks: Sequence[Block]) -> keras.Model:
 
 def _flat(model: keras.Model) -> keras.Model:
     """The graph of the model, with those of models within it in their places where no two layers
-    then have one name."""
-    graph = _graph(model)
-    names = [layer.name for layer in _leaves(graph)]
-    if not any(map(_inner, graph.operations)) or len(set(names)) < len(names):
-        return graph
-    start = keras.Input(batch_shape=graph.inputs[0].shape, dtype=graph.inputs[0].dtype)
-    return keras.Model(start, _inlined(graph, start))
+    then have one name.
+
+    Raises:
+        InputError: it has no graph; on this process alone.
+    """
+    whole = graph.of(model)
+    if whole is None:
+        raise InputError(f"--mesh: the network {model.name} has a call of its own, and only a "
+                         "Sequential or functional model can be cut into stages: use --strategy "
+                         "sync")
+    operations = {id(node.operation): node.operation.name for node in graph.calls(whole)}
+    if not any(map(graph.inner, whole.operations)) \
+            or len(set(operations.values())) < len(operations):
+        return whole
+    start = keras.Input(batch_shape=whole.inputs[0].shape, dtype=whole.inputs[0].dtype)
+    return keras.Model(start, _inlined(whole, start))
 
 
-def _inlined(graph: Any, x: keras.KerasTensor) -> keras.KerasTensor:
+def _inlined(whole: Any, x: keras.KerasTensor) -> keras.KerasTensor:
     """What the graph makes of ``x``, with a node for each layer of the models within it."""
     def call(operation: keras.Operation) -> Any:
-        inner = _inner(operation)
+        inner = graph.inner(operation)
         return operation if inner is None else \
             lambda *inputs, **options: operation(*inputs, **options) if options \
             else _inlined(inner, *inputs)
 
-    return graph._run_through_graph([x], call)
-
-
-def _graph(model: keras.Model) -> Any:
-    """The graph of a Sequential or functional model."""
-    return model._functional if isinstance(model, keras.Sequential) else model
-
-
-def _inner(operation: keras.Operation) -> Any:
-    """The graph of an operation that is itself such a model with one input; else None."""
-    graph = _graph(operation) if isinstance(operation, keras.Model) else None
-    return graph if len(getattr(graph, "inputs", None) or ()) == 1 else None
-
-
-def _leaves(graph: Any) -> Iterator[keras.Operation]:
-    for operation in graph.operations:
-        inner = _inner(operation)
-        if inner is not None:
-            yield from _leaves(inner)
-        elif not isinstance(operation, keras.layers.InputLayer):
-            yield operation
-
-
-def _nodes(graph: Any) -> list[Any]:
-    """Calls of the graph's operations, in an order in which they can be computed."""
-    by_depth = graph._nodes_by_depth
-    return [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth]
-            if not node.is_input]
+    return whole._run_through_graph([x], call)
 
 
 def _cost(node: Any) -> float:
@@ -149,9 +133,9 @@ def _cost(node: Any) -> float:
     input where that is smaller, as in a transposed convolution), forward and twice backward. What
     has no kernel has little arithmetic, but reads and writes its numbers several times.
     """
-    inner = _inner(node.operation)
+    inner = graph.inner(node.operation)
     if inner is not None:
-        return sum(map(_cost, _nodes(inner)))
+        return sum(map(_cost, graph.nodes(inner)))
     inputs, outputs = ([tensor.shape[1:] for tensor in tensors]
                        for tensors in (node.arguments.keras_tensors, node.outputs))
     weights = [weight.shape for weight in getattr(node.operation, "weights", ())]
