@@ -12,6 +12,7 @@ from hpc_deepfake import metrics
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.json_data import dictionary, finite
 from hpc_deepfake.metrics.intervals import bootstrap
+from hpc_deepfake.network import ensemble
 from hpc_deepfake.network import model as network
 from hpc_deepfake.network.card import Card
 from hpc_deepfake.train import divergence, predictions, records
@@ -116,7 +117,7 @@ def collect(run: Path, part: str = "both", *, model: bool = True,
         warning = protocol.warning(header.array("path"), header.array("label").tolist())
         notes += [warning.removeprefix("warning: ")] if warning else []
     card = None
-    if (run / "model.keras").is_file():
+    if (run / "model.keras").is_file() or (run / ensemble.NAME).is_file():
         try:
             card = network.read_card(run)
             notes = [*(f"Model: {caveat}" for caveat in card.caveats), *notes]

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from hpc_deepfake.core.json_data import dictionary
-from hpc_deepfake.report import course, pictures, repeat, trained_on
+from hpc_deepfake.report import course, members, pictures, repeat, trained_on
 from hpc_deepfake.report.answer import head
 from hpc_deepfake.report.collect import Content
 from hpc_deepfake.report.results import results
@@ -21,13 +21,17 @@ _FILES = {"predictions.csv": "probability of each validation and test picture",
           "model.keras": "the best weights",
           "model.json": "how to use them, and what they were trained on",
           "model.pictures.h5": "digests and thumbnails of the training pictures",
+          "initial.json": "which layers took initial weights",
+          "ensemble.json": "the members and their figures",
           "checkpoints": "to resume the run from"}
 
 
 def document(content: Content, out: Path) -> str:
     """The HTML page; its links to the run's files are relative to its own path ``out``."""
     records = content.records
-    sections = [("Learning curves", course.curves(content))]
+    of_members = members.section(content, out)
+    sections = [("Learning curves", course.curves(content)) if of_members is None else
+                ("Members", of_members)]
     sections += [(f"{part.name.capitalize()} part", results(content, part))
                  for part in content.parts]
     shown = next(((part.name, part.predictions) for part in content.parts
@@ -39,9 +43,10 @@ def document(content: Content, out: Path) -> str:
             paragraph(f"Of the {name} part."),
             pictures.gallery(predictions, records.threshold, content.header, feature,
                              1.0 if content.card is None else content.card.temperature)])))
-    sections += [("What the model was trained on", trained_on.section(content.card)),
-                 ("Time", course.time(content)), ("Settings", _settings(content)),
-                 ("Environment", _environment(content)),
+    sections.append(("What the model was trained on", trained_on.section(content.card)))
+    if of_members is None:  # they have pages of their own
+        sections.append(("Time", course.time(content)))
+    sections += [("Settings", _settings(content)), ("Environment", _environment(content)),
                  ("Repeat the run", commands(repeat.commands(content))),
                  ("Files", _files(records.path, out))]
     return page(f"Run {records.path.resolve().name}", head(content), sections)

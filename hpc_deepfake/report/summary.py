@@ -57,6 +57,7 @@ def _read(path: Path) -> dict[str, Any]:
                          "training that has finished") from None
     run: dict[str, Any] = {
         "run": path, "data": str(config.get("data")), "made": {}, "card": None,
+        "members": finite(summary.get("members")),
         **{name: summary[name] for name in (*_TEXTS, *_NUMBERS)},
         **{part: dictionary(summary[part]) for part in ("validation", "test") if part in summary}}
     with suppress(OSError, ValueError):  # not a file of the run
@@ -74,7 +75,8 @@ def table(runs: list[dict[str, Any]]) -> str:
     for run in runs:
         for part in (part for part in ("validation", "test") if part in run):
             figures = run[part]
-            lines.append(row(f"{run['run'].name}: {run['feature']}, {run['strategy']}",
+            whose = f" ×{run['members']:.0f}" if run["members"] else ""
+            lines.append(row(f"{run['run'].name}: {run['feature']}, {run['strategy']}{whose}",
                              percent(figures.get("accuracy")), number(figures.get("auc")), part,
                              count(run["epochs"]), count(run["ranks"]),
                              count(run["images_per_s"])))

@@ -123,6 +123,13 @@ def begin(made: Plan, values: dict[str, Any]) -> None:
     files.write_json(made.folder / "config.json", {**values, "member": None})
 
 
+def _environment(made: Plan) -> dict[str, Any]:
+    """What the last member ran on."""
+    with suppress(OSError, ValueError):
+        return dictionary(json_data.read(made.members[-1].path / "environment.json"))
+    return {}
+
+
 def complete(made: Plan, data: DataFile) -> str:
     """Write what the members reach together, once all have finished: card, figures, predictions.
     Rank 0 only; the result is the same whichever program does it.
@@ -148,6 +155,7 @@ def complete(made: Plan, data: DataFile) -> str:
     files.write_json(folder / "model.json", _card(folder, cards, data, means).as_dict())
     summaries = [dictionary(json_data.read(path / "summary.json")) for path in paths]
     files.write_json(folder / "summary.json", _summary(summaries, figures))
+    files.write_json(folder / "environment.json", _environment(made))
     files.write_json(folder / NAME, {
         "members": [path.name for path in paths], "seeds": [member.seed for member in made.members],
         "figures": figures})
