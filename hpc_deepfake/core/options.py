@@ -6,7 +6,8 @@ import argparse
 import os
 import sys
 import tomllib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -54,12 +55,24 @@ class Parser(argparse.ArgumentParser):
         """Options of ``argv`` (default: the command line), over those of its ``--config`` file."""
         config_only = Parser(prog=self.prog, add_help=False)
         config = self.has_config and config_only.parse_known_args(argv)[0].config
+        values: dict[str, Any] = {}
         if config:
             try:
-                self.set_defaults(**self._read(config))
+                values = self._read(config)
             except InputError as error:
                 self.error(str(error))
-        return self.parse_args(argv)
+        with self.defaults(values):
+            return self.parse_args(argv)
+
+    @contextmanager
+    def defaults(self, values: Mapping[str, Any]) -> Iterator[None]:
+        """With other defaults of these options."""
+        before = {name: self.get_default(name) for name in values}
+        self.set_defaults(**values)
+        try:
+            yield
+        finally:
+            self.set_defaults(**before)
 
     def settable(self) -> dict[str, argparse.Action]:
         """The options that a file or a program may set, by their long names with underscores."""
@@ -81,19 +94,22 @@ class Parser(argparse.ArgumentParser):
         return value
 
     def words(self, options: argparse.Namespace, without: Collection[str] = ()) -> list[str]:
-        """A command line for options with at most one value each: those that aren't the defaults.
+        """A command line for options with at most one value each: those that would be others if
+        they were left out.
 
         Args:
             options: from a parser like this one.
             without: names of options to leave out.
         """
-        words = []
-        for action in self._actions:
-            name, value = action.dest, getattr(options, action.dest, None)
-            if name in ("help", "config", *without) or value == action.default:
-                continue
-            option = next(text for text in action.option_strings if text.startswith("--"))
-            words += [option] if action.nargs == 0 else [option, str(value)]
+        words: list[str] = []
+        for _ in range(2):  # what the first words stand for may be the defaults of others
+            parsed = vars(self.parse(words))
+            for action in self._actions:
+                name, value = action.dest, getattr(options, action.dest, None)
+                if name in ("help", "config", *without) or value in (None, parsed.get(name)):
+                    continue
+                option = next(text for text in action.option_strings if text.startswith("--"))
+                words += [option] if action.nargs == 0 else [option, str(value)]
         return words
 
     def _read(self, path: Path) -> dict[str, Any]:

@@ -135,7 +135,8 @@ def make(data: str, digest: str, ranks: int, nodes: int, options: Sequence[str],
     trials: list[Trial] = []
     for repeat in range(1, repeats + 1):
         for combination in combined:
-            own = Namespace(**{**vars(base), **combination, "seed": seed + repeat - 1})
+            # parsed with all others, whose values may depend on them
+            own = cli.parse([*options, *_words({**combination, "seed": seed + repeat - 1})])
             try:
                 own.strategy = check(own, ranks)
             except InputError as error:
@@ -160,6 +161,12 @@ def _base(options: Sequence[str]) -> Namespace:
             raise InputError(f"--{name.replace('_', '-')} after -- (or in its --config) is set by "
                              f"the sweep itself: {advice}")
     return base
+
+
+def _words(values: Combination) -> list[str]:
+    """A command line for values of options; a switch is true or false."""
+    return [word for name, value in values.items() if value is not False
+            for word in (f"--{name.replace('_', '-')}", str(value))[:1 if value is True else 2]]
 
 
 def _refuse_twice(options: Sequence[str], varied: Collection[str]) -> None:

@@ -97,12 +97,11 @@ class _Training(Parser):
     def parse(self, argv: Sequence[str] | None = None) -> Namespace:
         options = super().parse(argv)
         if options.recipe is not None:
-            values = RECIPES[options.recipe]
-            plain = {name: self.get_default(name) for name in values}
-            self.set_defaults(**values)
-            options = super().parse(argv)  # again: its file and the command line win
-            self.set_defaults(**plain)
+            with self.defaults(RECIPES[options.recipe]):
+                options = super().parse(argv)  # again: its file and the command line win
         del options.recipe
+        if options.network == "table" and options.dropout is None:
+            options.dropout = Settings.dropout
         if options.schedule in RATE_SCHEDULES:
             if options.rate_schedule not in (options.schedule, self.get_default("rate_schedule")):
                 self.error(f"--schedule {options.schedule} and --rate-schedule "
@@ -115,6 +114,7 @@ def parser() -> Parser:
     """The command line."""
     cli = _Training(prog="python -m hpc_deepfake.train", description=_DESCRIPTION, epilog=_EXAMPLES)
     _add_files(cli)
+    _add_network(cli)
     _add_training(cli)
     _add_optimizer(cli)
     _add_parallelism(cli)
@@ -147,21 +147,24 @@ def _add_files(cli: Parser) -> None:
     files.add_argument("--no-report", action="store_true", help="do not write report.html")
 
 
+def _add_network(cli: Parser) -> None:
+    network = cli.add_argument_group("network")
+    network.add_argument("--network", type=registry.checked, default="table", metavar="NAME|FILE",
+                         help="the network: a name that hpc-deepfake networks lists, "
+                              "FILE.py:FUNCTION (a function that returns a Keras model), or "
+                              "FILE.keras")
+    network.add_argument("--init", type=Path, metavar="RUN|FILE",
+                         help="start from the weights of a run, a .keras file or Keras' HDF5 "
+                              "weights: of layers with the same name and shapes; which is said")
+    network.add_argument("--freeze", type=freezing.canonical, default="", metavar="PATTERNS",
+                         help="don't train the layers with names like these, such as conv*,bn1")
+
+
 def _add_training(cli: Parser) -> None:
     training = cli.add_argument_group("training")
-    training.add_argument("--network", type=registry.checked, default="table", metavar="NAME|FILE",
-                          help="the network: a name that hpc-deepfake networks lists, "
-                               "FILE.py:FUNCTION (a function that returns a Keras model), or "
-                               "FILE.keras")
     training.add_argument("--recipe", choices=tuple(RECIPES),
                           help="values for options that aren't given: original: the defaults; "
-                               f"best: {_words(RECIPES['best'])}, which docs/training.md compares")
-    training.add_argument("--init", type=Path, metavar="RUN|FILE",
-                          help="start from the weights of a run, a .keras file or Keras' HDF5 "
-                               "weights: of layers with the same name and shapes; which is said")
-    training.add_argument("--freeze", type=freezing.canonical, default="", metavar="PATTERNS",
-                          help="don't train the layers with names like these, such as conv*,bn1; "
-                               "not with hybrid and mesh")
+                               f"best: {_words(RECIPES['best'])}, which docs/augment.md compares")
     training.add_argument("--epochs", type=at_least(1), default=30, metavar="N",
                           help="maximum number of epochs")
     training.add_argument("--patience", type=at_least(0), default=5, metavar="N",

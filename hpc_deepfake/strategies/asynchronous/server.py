@@ -15,7 +15,7 @@ import tensorflow as tf
 from hpc_deepfake.core import watchdog
 from hpc_deepfake.core.mpi import wait
 from hpc_deepfake.network.batchnorm import update_moving
-from hpc_deepfake.network.optimizer import decay_mask, decaying, optimizer_of
+from hpc_deepfake.network.optimizer import Decays, decay_mask, decaying, optimizer_of
 from hpc_deepfake.network.settings import Settings
 from hpc_deepfake.strategies.asynchronous.admission import Admission
 from hpc_deepfake.strategies.asynchronous.link import (
@@ -83,7 +83,8 @@ class Server:
         piece = wire.piece(comm.rank)
         sizes = [piece.stop - piece.start] + [wire.rest] * self._first
         self.weights = [tf.Variable(tf.zeros(size, wire.own), trainable=False) for size in sizes]
-        decays = [decaying(wire.trainable[wire.large]), *[decay_mask(wire.small)] * self._first]
+        decays: list[Decays] = [decaying(wire.trainable[wire.large]),
+                                *[decay_mask(wire.small)] * self._first]
         self.optimizer = optimizer_of(settings, self.weights, 1, decays)
         self._statistics = sum(v.shape.num_elements() for v in network.moving)
         self._free = [self._buffer() for _ in range(_BUFFERS)]

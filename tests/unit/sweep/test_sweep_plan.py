@@ -15,6 +15,7 @@ from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.sweep import plan as plans
 from hpc_deepfake.sweep import search
 from hpc_deepfake.train.options import parser as train_parser
+from hpc_deepfake.train.recipes import RECIPES
 
 
 @pytest.fixture
@@ -82,6 +83,7 @@ def test_each_combination_of_a_grid_is_trained_with_each_draw():
     ("grid", "sync-bn=yes", "give true"),
     ("grid", "seed=1,2", "use --repeats"),
     ("grid", "monitor=val_auc", "ranked by it"),
+    ("grid", "recipe=best,original", "stands for other options"),
     ("grid", "device=cpu,gpu", "give it after --"),
     ("random", "dropout=0.5:0.1", "lower end of the range first"),
     ("random", "decay=log:0:0.1", "begins above 0"),
@@ -179,6 +181,17 @@ def test_a_mistake_in_the_common_options_ends_like_that_of_train(data, capsys):
         sweep.main(["plan", "s", "--data", "features.h5", "--grid", "dropout=0", "--",
                     "--epochs", "0"])
     assert left.value.code == 2 and not Path("s").exists()
+
+
+def test_options_whose_values_depend_on_others(data, monkeypatch):
+    """A network's own dropout is not that of the default network; a recipe's values are recorded,
+    and an explicit value wins, also where it is the plain default."""
+    monkeypatch.setitem(RECIPES, "best", {"patience": 12, "ema": 0.5})
+    own = planned("--", "--recipe", "best", "--patience", "5", grid=("network=table,meso4",))
+    assert [trial.arguments for trial in own.trials] == [
+        ("--ema", "0.5", "--strategy", "sequential"),
+        ("--network", "meso4", "--ema", "0.5", "--strategy", "sequential")]
+    assert [trial.settings["dropout"] for trial in own.trials] == [0.5, None]
 
 
 def test_options_of_a_configuration_file_are_part_of_the_plan(data):

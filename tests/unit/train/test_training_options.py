@@ -26,7 +26,8 @@ def test_settings_from_a_file_and_the_command_line(tmp_path):
               "compression": "fp16", "monitor": "val_auc", "seed": 11, "rows": 5,
               "label_smoothing": 0.25, "class_weight": "balanced", "ema": 0.5, "momentum": 0.9,
               "nesterov": True, "weight_decay": 0.125, "rate_schedule": "step", "rate_epochs": 3,
-              "rate_factor": 0.5, "network": "meso4", "augment": "flip"}
+              "rate_factor": 0.5, "network": "meso4", "augment": "flip",
+              "freeze": "conv*"}
     assert set(values) == {field.name for field in fields(Settings)}
     file = tmp_path / "run.toml"
     file.write_text("".join(f"{name.replace('_', '-')} = {json.dumps(value)}\n"
