@@ -13,6 +13,7 @@ from hpc_deepfake.core import json_data
 from hpc_deepfake.core.errors import InputError, reason
 from hpc_deepfake.core.files import write_json
 from hpc_deepfake.core.json_data import dictionary, items
+from hpc_deepfake.core.options import Parser
 from hpc_deepfake.core.text import plural
 from hpc_deepfake.sweep.search import Combination
 from hpc_deepfake.train import planned
@@ -201,7 +202,8 @@ def added(old: Sweep, new: Sweep, folder: Path) -> Sweep:
     for name, option in (("data", "--data"), ("digest", "--data"), ("ranks", "--ranks"),
                          ("nodes", "--nodes"), ("device", "-- --device"), ("options", "--")):
         was, now = getattr(old, name), getattr(new, name)
-        if was != now:
+        if was != now and not (name == "options" and _meaning(train_parser(), was)
+                               == _meaning(train_parser(), now)):
             value = " ".join(was) if name == "options" else was
             text = f"with {option} {value}" if value else \
                 f"without {'options after --' if name == 'options' else option}"
@@ -209,11 +211,17 @@ def added(old: Sweep, new: Sweep, folder: Path) -> Sweep:
                 text = f"with another state of {old.data}"
             raise InputError(f"the sweep in {folder} was planned {text}: all of its trials "
                              "must have the same. Give the same, or choose another folder")
-    present = {trial.arguments for trial in old.trials}
-    more = [trial for trial in new.trials if trial.arguments not in present]
+    cli = train_parser()
+    present = {_meaning(cli, trial.arguments) for trial in old.trials}
+    more = [trial for trial in new.trials if _meaning(cli, trial.arguments) not in present]
     first = len(old.trials) + 1
     return replace(old, trials=(*old.trials, *(
         replace(trial, number=number) for number, trial in enumerate(more, first))))
+
+
+def _meaning(cli: Parser, words: Sequence[str]) -> frozenset[tuple[str, Any]]:
+    """What a command line says, whose words an earlier version may have in another order."""
+    return frozenset(vars(cli.parse(list(words))).items())
 
 
 def path(folder: Path, trial: Trial) -> Path:

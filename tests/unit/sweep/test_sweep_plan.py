@@ -134,6 +134,20 @@ def test_more_values_and_repeats_are_added_and_numbers_stay(data):
     assert more.varied == ["batch_size", "dropout"]
 
 
+def test_a_plan_of_an_earlier_version_may_have_its_words_in_another_order(data):
+    common = ("--", "--epochs", "7", "--sync-bn")
+    first = planned(*common, grid=("batch-size=8,16",))
+    stored = json.loads(Path("s/sweep.json").read_text())
+    stored["options"] = ["--sync-bn", "--epochs", "7"]
+    stored["trials"][0]["arguments"] = ["--strategy", "sequential", "--sync-bn", "--batch-size",
+                                        "8", "--epochs", "7"]
+    Path("s/sweep.json").write_text(json.dumps(stored))
+    more = planned(*common, grid=("batch-size=16,32",))
+    assert more.trials[1:2] == first.trials[1:]
+    assert [trial.settings["batch_size"] for trial in more.trials] == [8, 16, 32]
+    assert [trial.number for trial in planned(*common, grid=("batch-size=8",)).trials] == [1, 2, 3]
+
+
 @pytest.mark.parametrize(("words", "message"), [
     (["--grid", "dropout=0.1", "--", "--epochs", "4"], "was planned without options after --: "),
     (["--grid", "dropout=0.1", "--", "--dropout", "0.3"], "the sweep varies --dropout, and "),
