@@ -48,7 +48,7 @@ def choose(name: str, ranks: int, settings: Settings | None = None,
     if name == "sequential" and settings.compression != "none":
         refuse(f"exchanges nothing that --compression {settings.compression} could shorten: leave "
                "it out; fp16 is for sync and async, bf16 for hybrid, on several ranks")
-    if name == "async" and layout.servers > MOST_SERVERS:
+    if name == "async" and settings.network == "table" and layout.servers > MOST_SERVERS:
         refuse(f"can cut the weights into pieces for at most {MOST_SERVERS} servers, not "
                f"{layout.servers}: use fewer --servers (one for every few workers is plenty)")
     if name == "async" and settings.scale_rate != "none":

@@ -32,6 +32,9 @@ CASES = {
     "rate": (*SGD, "--staleness-rate"),
     "network": (*SGD, "--network",
                 f"{Path(__file__).resolve().parents[1] / 'small_networks.py'}:branched"),
+    "averaged": (*SGD[:2], "--optimizer", "adamw", "--weight-decay", "0.5", "--ema", "0.8",
+                 "--rate-schedule", "cosine", "--label-smoothing", "0.1", "--class-weight",
+                 "balanced"),
     # mistakes, which the comparison must find
     "stale": (*SGD, "--max-staleness", "1"),
     "statistics": SGD,

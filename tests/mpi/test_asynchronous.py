@@ -65,7 +65,7 @@ def run(worlds: Worlds, small_file: Path, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture(scope="module")
 def sequential(run: Run) -> dict[str, Trained]:
-    return run("sgd", "adam", "accumulate", "network", ranks=1, strategy="sequential")
+    return run("sgd", "adam", "accumulate", "network", "averaged", ranks=1, strategy="sequential")
 
 
 def equal(one: Trained, other: Trained, rtol: float = 1e-9) -> bool:
@@ -87,10 +87,13 @@ def test_one_worker_is_sequential_training(one_worker: dict[str, Trained],
     check_bound_0(word, one_worker[word], sequential[word])
 
 
-@pytest.mark.parametrize(("ranks", "servers", "word"), [(3, 1, "sgd"), (4, 2, "accumulate")])
+@pytest.mark.parametrize(("ranks", "servers", "word"), [
+    (3, 1, "sgd"), (4, 2, "accumulate"), (4, 2, "averaged"),
+    (4, 2, "network")])
 def test_bound_0_is_sequential_training(run: Run, sequential: dict[str, Trained], ranks: int,
                                         servers: int, word: str) -> None:
-    """With any number of workers, who then take turns, and of servers."""
+    """With any number of workers, who then take turns, and of servers, each of which decays and
+    averages its piece of the weights."""
     check_bound_0(word, run(word, ranks=ranks, servers=servers)[word], sequential[word])
 
 

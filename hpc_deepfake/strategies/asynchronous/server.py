@@ -83,7 +83,9 @@ class Server:
         piece = wire.piece(comm.rank)
         sizes = [piece.stop - piece.start] + [wire.rest] * self._first
         self.weights = [tf.Variable(tf.zeros(size, wire.own), trainable=False) for size in sizes]
-        decays: list[Decays] = [decaying(wire.trainable[wire.large]),
+        large = [wire.trainable[place] for place in wire.large]
+        decays: list[Decays] = [decaying(large[0]) if len(large) == 1
+                                else decay_mask(large)[piece],
                                 *[decay_mask(wire.small)] * self._first]
         self.optimizer = optimizer_of(settings, self.weights, 1, decays)
         self._statistics = sum(v.shape.num_elements() for v in network.moving)
