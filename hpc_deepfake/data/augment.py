@@ -114,7 +114,7 @@ def _noise(pictures: np.ndarray, draws: Draws, deviation: float) -> None:
         raw = np.random.SFC64(int(words[place])).random_raw(-(-picture.size // 4))
         # the same on processors of either byte order
         numbers = raw.astype("<u8", copy=False).view("<u2")[:picture.size]
-        pictures[place] = cv2.add(picture, levels[numbers].reshape(picture.shape),
+        pictures[place] = cv2.add(picture, levels.take(numbers).reshape(picture.shape),
                                   dtype=cv2.CV_8U)
 
 
@@ -198,9 +198,8 @@ OPERATIONS = tuple(_OPERATIONS)
 
 
 def canonical(text: str) -> str:
-    """Argument type: operations separated by commas (or ``+``, for lists of such texts), each
-    ``NAME`` or ``NAME=PARAMETER``, as one text in a fixed order with all parameters; ``none``, or
-    nothing: none.
+    """Argument type: operations separated by commas, each ``NAME`` or ``NAME=PARAMETER``, as one
+    text in a fixed order with all parameters; ``none``, or nothing: none.
 
     Raises:
         argparse.ArgumentTypeError: an unknown operation, one given twice, or an impossible
@@ -228,7 +227,7 @@ def canonical(text: str) -> str:
 
 
 def _words(text: str) -> list[str]:
-    words = [word.strip() for word in text.replace("+", ",").split(",")]
+    words = [word.strip() for word in text.split(",")]
     return [] if words in ([""], [NONE]) else words
 
 

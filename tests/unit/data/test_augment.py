@@ -203,7 +203,7 @@ def test_mixup_takes_partners_as_they_are_in_the_same_epoch():
 
 @pytest.mark.parametrize(("text", "meaning"), [
     ("", "none"), ("none", "none"), ("flip", "flip"), (" noise , flip=both", "flip=both,noise=3"),
-    ("mixup+jpeg+shift,rotate", "rotate,shift=8,jpeg=70-95,mixup=0.2"),
+    ("mixup,jpeg,shift,rotate", "rotate,shift=8,jpeg=70-95,mixup=0.2"),
     ("rotate=7.5,jpeg=90", "rotate=7.5,jpeg=90")])
 def test_the_text_of_an_augmentation_is_complete_and_in_order(text, meaning):
     """So that the same augmentation has one text, whatever later defaults are."""
