@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,11 +61,16 @@ def build(spec: str, size: int, precision: str = "float32") -> keras.Model:
         InputError: there is no such network, or it can't be trained here; on this process alone.
     """
     check_keras()
+    # layers without a name are named alike in each process, whatever it has built before: random
+    # numbers of a layer follow its name
+    from keras.src.utils.naming import reset_uids
+
     with policy(precision):
         if spec == "table":
             from hpc_deepfake.network import table
 
             return table.build("float64" if precision == "float64" else "float32", size)
+        reset_uids()
         if spec not in ZOO:
             from hpc_deepfake.network import own
 
@@ -116,7 +122,7 @@ def checked(text: str) -> str:
         file, function = split(text)
     except InputError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
-    return ":".join([str(file.absolute()), *filter(None, [function])])
+    return ":".join([os.path.abspath(file), *filter(None, [function])])
 
 
 def title(spec: str) -> str:

@@ -38,7 +38,7 @@ from hpc_deepfake.core.streams import work_matters
 from hpc_deepfake.network import device as devices
 from hpc_deepfake.network.settings import Settings
 from hpc_deepfake.strategies.layout import Layout
-from hpc_deepfake.train import ensemble, messages, room, start
+from hpc_deepfake.train import described, ensemble, messages, room, start
 from hpc_deepfake.train.options import IN_RUN, check, parser
 from hpc_deepfake.train.resume import run_directory
 from preprocessing import protocol
@@ -168,7 +168,8 @@ def _train(comm: Comm, options: Namespace, data: DataFile, device: Device, local
     _write_records(comm, options, run, data, device, local_rank)
     trained_on = _provenance(comm, options, settings, run, data)
     watchdog.enter("building the network")
-    strategy = _strategy(strategy_class, comm, options, settings, layout, run, data.size, weights)
+    strategy = _strategy(strategy_class, comm, options, settings, layout, run, data.size, weights,
+                         loaded is not None)
     del weights
     if run is not None:
         print(messages.headline(comm.size, strategy.share[1], options, settings, data, device),
@@ -209,7 +210,8 @@ def _train(comm: Comm, options: Namespace, data: DataFile, device: Device, local
 
 
 def _strategy(strategy_class: StrategyClass, comm: Comm, options: Namespace, settings: Settings,
-              layout: Layout, run: RunDir | None, size: int, weights: Weights | None) -> Strategy:
+              layout: Layout, run: RunDir | None, size: int, weights: Weights | None,
+              resumed: bool) -> Strategy:
     """The strategy, with a model on the ranks that need one, for which the run directory has room;
     it starts from ``weights``, if rank 0 has some. Collective."""
     import keras
@@ -222,7 +224,7 @@ def _strategy(strategy_class: StrategyClass, comm: Comm, options: Namespace, set
     keras.utils.set_random_seed(options.seed)
     model = mpi.together(comm, lambda: registry.build(settings.network, size, precision)
                          if strategy_class.wants_model(comm.rank) else None)
-
+    described.check(comm, settings.network, model, run, resumed)
     frozen = mpi.together(comm, lambda: freeze(model, settings.freeze) if model else None)
 
     def prepare() -> None:

@@ -33,7 +33,8 @@ _PREFIXES = ("HOROVOD_", "NCCL_", "UCX_", "PRTE_MCA_rmaps", "PRTE_MCA_hwloc", "T
 
 # files that only the training writes, unlike the report
 _OWN = ("config.json", "environment.json", "metrics.jsonl", "model.keras", "model.json",
-        "model.pictures.h5", "summary.json", "predictions.csv", "diverged.json", "initial.json")
+        "model.pictures.h5", "summary.json", "predictions.csv", "diverged.json", "initial.json",
+        "network.json")
 
 
 def default_run() -> Path:

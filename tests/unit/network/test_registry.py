@@ -245,7 +245,7 @@ def test_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert registry.checked("meso4") == "meso4"
     assert registry.checked("mine.py:build") == f"{tmp_path}/mine.py:build"
-    assert registry.checked("a/b.keras") == f"{tmp_path}/a/b.keras"
+    assert registry.checked("c/../a/b.keras") == f"{tmp_path}/a/b.keras"
     assert registry.title(registry.checked("mine.py:build")) == "mine.py:build"
     assert registry.title("srm") == "srm"
     for text, words in (("vgg", "give one of table, meso4"), ("mine.py", "mine.py:FUNCTION"),

@@ -1,0 +1,70 @@
+"""The description of a user's network in the run directory: all ranks have the same one, and so has
+a resumed run, also where the file that it comes from has changed since."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from hpc_deepfake.core import json_data, mpi
+from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.network import registry
+
+if TYPE_CHECKING:
+    import keras
+    from mpi4py.MPI import Comm
+
+    from hpc_deepfake.train.rundir import RunDir
+
+FILE = "network.json"
+
+
+def check(comm: Comm, spec: str, model: keras.Model | None, run: RunDir | None,
+          resumed: bool) -> None:
+    """Compare the ranks' networks, and on rank 0 write the description, or compare it with that of
+    a resumed run. Collective.
+
+    Args:
+        comm: of the training.
+        spec: ``--network``; those in the box need no description.
+        model: of this rank, if it has one.
+        run: on rank 0 the run directory.
+        resumed: on rank 0 whether the run continues from a checkpoint.
+
+    Raises:
+        InputError: they are not the same; on all ranks.
+    """
+    if spec in registry.NAMES:
+        return
+    own = None if model is None else _described(model)
+    digest = None if own is None else hashlib.sha256(json.dumps(own).encode()).hexdigest()
+    digests = mpi.gather(comm, digest)
+    others = [rank for rank, other in enumerate(digests) if other not in (None, digests[0])]
+    if others:
+        raise InputError(f"--network {spec}: rank {others[0]} has another network than rank 0: the "
+                         "file is not the same on all nodes, or its function builds another "
+                         "network each time", everywhere=True)
+
+    def same() -> None:
+        if run is None or own is None:
+            return
+        before: Any = None
+        with suppress(OSError, ValueError):
+            before = json_data.read(run.path / FILE)
+        if not resumed:
+            run.write(FILE, own)
+        elif before is not None and before != own:
+            raise InputError(f"--network {spec}: the file has changed since the run in {run.path} "
+                             "began, and gives another network now: put the old one back, or "
+                             "start a new run with another --run")
+
+    mpi.on_root(comm, same)
+
+
+def _described(model: keras.Model) -> dict[str, Any]:
+    """What a ``.keras`` file says of the model, without its weights: JSON."""
+    import keras
+
+    return json.loads(json.dumps(keras.saving.serialize_keras_object(model), sort_keys=True))
