@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hpc_deepfake.core.errors import InputError
-from hpc_deepfake.data.rows import check_trainable, first_rows
+from hpc_deepfake.data.rows import check_trainable, class_weights, first_rows
 from hpc_deepfake.data.synthetic import VALIDATION, synthetic
 
 
@@ -56,3 +56,14 @@ def test_a_selection_of_rows():
     assert np.array_equal(first_rows(rows, 100, 3), rows)
     with pytest.raises(InputError, match="--rows 101: the training part has 100 rows"):
         first_rows(rows, 101, 3)
+
+
+def test_weights_of_classes_balance_them():
+    labels = np.array([0, 0, 0, 1], np.uint8)
+    weights = class_weights(labels)
+    assert weights == pytest.approx((4 / 6, 2))
+    per_row = np.array(weights)[labels]
+    assert per_row.mean() == 1 and per_row[labels == 0].sum() == per_row[labels == 1].sum()
+    with pytest.raises(InputError, match="all training rows are of one class") as error:
+        class_weights(np.zeros(5, np.uint8))
+    assert error.value.everywhere

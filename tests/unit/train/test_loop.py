@@ -102,7 +102,7 @@ def train(monkeypatch, tmp_path):
         labels = np.arange(18) % 2
         parts = {"train": np.arange(12), "validation": np.arange(12, 18), "test": np.arange(0)}
         data = SimpleNamespace(rows=parts.get, labels=labels, header=SimpleNamespace(attributes={}),
-                               batch=lambda rows: (labels[rows], labels[rows]))
+                               size=128, batch=lambda rows: (labels[rows], labels[rows]))
         comm = SimpleNamespace(rank=0, size=1, bcast=lambda value: value)
         return Trainer(comm, Scripted(quality, 3), data,
                        Settings(batch_size=4, monitor=monitor),
@@ -563,6 +563,9 @@ def test_a_board_that_cannot_be_written_ends_the_run(train, tmp_path):
     calls = []
 
     class Board:
+        def begin(self, course):
+            assert (course.epochs, course.per_epoch) == (course.step // 3, 12)
+
         def steps(self, step, done):
             calls.extend([step] * bool(done.rows))
             if step == 5:
@@ -582,3 +585,15 @@ def test_a_board_that_cannot_be_written_ends_the_run(train, tmp_path):
         trainer.train()
     assert calls == [1, 2, 3, 4, 5]
     assert checkpoint.load_newest(tmp_path / "run" / "checkpoints")[1]["state"]["epoch"] == 2
+
+
+def test_a_plateau_lowers_the_rate_once_for_its_epochs():
+    """As Keras' ReduceLROnPlateau with the same patience; other schedules have no factor."""
+    settings, state, factors = Settings(rate_schedule="plateau", rate_epochs=2), State(), []
+    for best in (True, False, True, False, False, False, False, False, True, False):
+        state.wait(best, settings)
+        state.next_epoch()
+        factors.append(round(state.rate_factor, 9))
+    assert factors == [1, 1, 1, 1, 0.1, 0.1, 0.01, 0.01, 0.01, 0.01]
+    state = State(epoch=9)
+    assert not state.wait(False, Settings()) and state.rate_factor == 1
