@@ -254,9 +254,11 @@ def _check_pays(network: General, ranks: int, group: int, settings: Settings) ->
     most = int((reduced - sent(0)) / (sent(1) - sent(0)))  # it grows by as much with each row
     pays = f"it would send less with at most {plural(most, 'row')} per rank" if most else \
         "with these ranks it never sends less"
+    rows = plural(settings.batch_size, "row") + " per rank" + (
+        f" and micro-batch, of which a step has {settings.accumulate},"
+        if settings.accumulate > 1 else "")
     raise InputError(
         f"--strategy hybrid: the largest dense kernel of the network, {layer.name} "
-        f"({sizes.features:,} × {sizes.units:,}), is too small to shard: with "
-        f"{plural(settings.batch_size, 'row')} per rank in groups of {group} each rank would send "
-        f"{own / 1e6:,.2f} MB in a step, with --strategy sync {reduced / 1e6:,.2f} MB; {pays}. Use "
-        "--strategy sync", everywhere=True)
+        f"({sizes.features:,} × {sizes.units:,}), is too small to shard: with {rows} in groups of "
+        f"{group} each rank would send {own / 1e6:,.2f} MB in a step, with --strategy sync "
+        f"{reduced / 1e6:,.2f} MB; {pays}. Use --strategy sync", everywhere=True)

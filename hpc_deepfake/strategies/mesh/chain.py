@@ -119,9 +119,14 @@ def _inlined(whole: Any, x: keras.KerasTensor) -> keras.KerasTensor:
     """What the graph makes of ``x``, with a node for each layer of the models within it."""
     def call(operation: keras.Operation) -> Any:
         inner = graph.inner(operation)
-        return operation if inner is None else \
-            lambda *inputs, **options: operation(*inputs, **options) if options \
-            else _inlined(inner, *inputs)
+
+        def inlined(*inputs: keras.KerasTensor, **options: Any) -> Any:
+            plain = all(option is None for option in options.values())  # without training=False
+            if not plain or inputs[0].dtype != inner.inputs[0].dtype:  # which it casts to
+                return operation(*inputs, **options)
+            return _inlined(inner, *inputs)
+
+        return operation if inner is None else inlined
 
     return whole._run_through_graph([x], call)
 
