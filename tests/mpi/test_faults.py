@@ -112,8 +112,8 @@ ASKED = ("os.path.exists(out) and os._exit(0); asked = []; "
 def test_mistakes_are_detected(tmp_path: Path, monkeypatch, text: str, kind: str,
                                categories: set[str]) -> None:
     """What a program does wrong after a fault is found, in its category."""
-    monkeypatch.setattr(chains, "_PATIENCE", 1.5)
-    monkeypatch.setattr(chains, "_LEAVE", 0.3)
+    monkeypatch.setattr(chains, "_PATIENCE", limit(1.5))
+    monkeypatch.setattr(chains, "_LEAVE", limit(0.3))
     (tmp_path / "pictures").mkdir()
     (tmp_path / "data.h5").touch()
     stage = chains.Stage(tmp_path, tmp_path / "pictures", tmp_path / "data.h5", 0,

@@ -166,10 +166,10 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
 
 
 @pytest.fixture(scope="session")
-def shared_data(lab: Lab, data_file: Path) -> Path:
-    """The small data file, in a folder shared by the nodes."""
+def shared_data(lab: Lab, small_file: Path) -> Path:
+    """A small data file, in a folder shared by the nodes."""
     path = lab.folder("data") / "features.h5"
-    lab.take(data_file, path)
+    lab.take(small_file, path)
     return path
 
 

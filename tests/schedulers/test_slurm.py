@@ -91,7 +91,7 @@ def test_requeue_before_the_limit_ends_with_the_weights_of_an_uninterrupted_run(
     accounting of both runs. The second run has a longer limit, for slow machines."""
     options = "--epochs 40 --patience 0 --batch-size 4"
     env = f"DATA={shared_data} DOCTOR=off "
-    number = lab.submit("train_cpu", options, cwd=work, env=f"{TOY}0.4 {env} RUN=short",
+    number = lab.submit("train_cpu", options, cwd=work, env=f"{TOY}0.3 {env} RUN=short",
                         options=f"{SMALL} --time=2 --signal=B:USR1@75")
     short = lab.wait(number, limit=10)
     assert (short.state, short.code, short.restarts) == ("COMPLETED", 0, 1), short.log
@@ -256,7 +256,7 @@ def test_four_ranks_take_the_four_gpus_of_a_node(lab: Lab, work: Path, shared_da
     preflight check stops the job before any rank of training starts."""
     job = lab.wait(lab.submit("train_4gpu", "--epochs 1 --batch-size 4", cwd=work,
                               options="--cpus-per-task=1",
-                              env=f"DATA={shared_data} RUN=cpu DEVICE=cpu DOCTOR=off"), 180)
+                              env=f"{TOY}0 DATA={shared_data} RUN=cpu DEVICE=cpu DOCTOR=off"), 180)
     assert (job.state, job.code) == ("COMPLETED", 0), job.log
     assert [rank["local_rank"] for rank in read(work / "cpu" / "environment.json")["ranks"]] \
         == [0, 1, 2, 3]
@@ -273,7 +273,7 @@ def test_gpus_of_several_nodes(lab: Lab, work: Path, shared_data: Path) -> None:
     job = lab.wait(lab.submit(
         "train_multinode", "--epochs 1 --batch-size 4 --sync-bn", cwd=work,
         options="--cpus-per-task=1 --gpus-per-node=2 --ntasks-per-node=2",
-        env=f"DATA={shared_data} RUN=run DEVICE=cpu DOCTOR=off"), 180)
+        env=f"{TOY}0 DATA={shared_data} RUN=run DEVICE=cpu DOCTOR=off"), 180)
     assert (job.state, job.code) == ("COMPLETED", 0), job.log
     ranks = read(work / "run" / "environment.json")["ranks"]
     assert [(rank["host"], rank["local_rank"]) for rank in ranks] \
@@ -301,8 +301,8 @@ def test_environment_and_data_on_each_nodes_own_disk(lab: Lab, work: Path,
 
 def test_compare(lab: Lab, work: Path, shared_data: Path) -> None:
     job = lab.wait(lab.submit("compare", "--epochs 1 --batch-size 4", cwd=work, options=SMALL,
-                              env=f"DATA={shared_data} RUN=all METHODS=sequential,sync "
-                                  "DOCTOR=off"))
+                              env=f"{TOY}0 DATA={shared_data} RUN=all "
+                                  "METHODS=sequential,sync DOCTOR=off"))
     assert (job.state, job.code) == ("COMPLETED", 0), job.log
     lines = (work / "all" / "compare.csv").read_text().splitlines()
     names = ["sequential-ela-r1", "sync-ela-r1", "sync-raw-r1"]
@@ -317,7 +317,7 @@ def test_a_scaling_study_with_a_failed_run_that_is_submitted_again(
     """From the login node, over 1, 2 and 4 nodes: the report names a failed run, and the same
     command then submits only that one."""
     script = shlex.quote(f"{lab.clone}/jobs/slurm/scaling_study.sh")
-    command = (f"DATA={shared_data} RUN=study KINDS=strong MAX_NODES=4 RANKS_PER_NODE=1 "
+    command = (f"{TOY}0 DATA={shared_data} RUN=study KINDS=strong MAX_NODES=4 RANKS_PER_NODE=1 "
                "TRAIN=train_cpu DEVICE=cpu DOCTOR=off GLOBAL_BATCH=12 LIMIT=0:10:00 "
                f"TRAIN_OPTIONS=--cpus-per-task=1 bash {script} --epochs 2 ")
     text = lab.run(f"{command} --dry-run", work)

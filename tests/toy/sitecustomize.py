@@ -18,7 +18,8 @@ def _install() -> None:
 
     strategies.get = toy
     strategies.prepare = lambda *_, **__: None
-    device.start = lambda *_, **__: device.Device("CPU", "toy", 1)
+    device.start = lambda choice, local_rank=0, ranks=1, threads=0, *_: device.Device(
+        "CPU", "toy", threads or 1)
     keras = types.ModuleType("keras")
     keras.utils = types.SimpleNamespace(set_random_seed=lambda seed: None,
                                         clear_session=lambda: None)
