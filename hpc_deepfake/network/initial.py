@@ -112,6 +112,7 @@ def take(model: keras.Model, weights: Weights) -> Taken:
     """
     found = Taken(weights.source, weights.digest)
     left = {name: list(each) for name, each in weights.layers.items()}
+    wanted: list[str] = []
     for layer in innermost(model):
         for owner in _owners(layer):
             own: dict[str, Any] = {}
@@ -120,6 +121,7 @@ def take(model: keras.Model, weights: Weights) -> Taken:
             here = [tuple(own[name].shape) for name in names]
             if not any(np.issubdtype(_kind(value), np.floating) for value in own.values()):
                 continue  # it has none, or the state of a generator
+            wanted.append(owner.name)
             if not left.get(owner.name):
                 found.missing.append(owner.name)
                 continue
@@ -130,11 +132,11 @@ def take(model: keras.Model, weights: Weights) -> Taken:
                 continue
             owner.load_own_variables(dict(zip(names, arrays, strict=True)))
             found.taken.append(owner.name)
-    found.unused.extend(name for name, each in left.items() for _ in each)
+    found.unused.extend(sorted(name for name, each in left.items() for _ in each))
     if not found.taken:
         raise InputError(f"--init {printable(weights.source)}: none of its layers "
                          f"({printable(few(list(weights.layers)))}) has the name and shapes of one "
-                         f"here ({few([*found.missing, *found.other_shape])}); give weights of "
+                         f"here ({few(wanted)}); give weights of "
                          "such a network, or choose it with --network")
     return found
 
