@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hpc_deepfake.network.scoring import LEAST
 
@@ -39,9 +39,16 @@ def portable(network: keras.Model, temperature: float) -> keras.Model:
 
 def _in_float32(network: keras.Model) -> keras.Model:
     """A copy that computes in float32, of a network trained in float64."""
-    import keras
-
-    copy = keras.models.clone_model(network, clone_function=lambda layer: type(layer).from_config(
-        {**layer.get_config(), "dtype": "float32"}))
+    copy: keras.Model = type(network).from_config(_named_float32(network.get_config()))
     copy.set_weights(network.get_weights())
     return copy
+
+
+def _named_float32(config: Any) -> Any:
+    """A configuration with float32 wherever it names float64: in layers, in models within it, and
+    in operations between them."""
+    if isinstance(config, dict):
+        return {name: _named_float32(value) for name, value in config.items()}
+    if isinstance(config, list | tuple):
+        return type(config)(map(_named_float32, config))
+    return "float32" if config == "float64" else config

@@ -198,14 +198,18 @@ def test_temperature_inside_equals_that_of_predict_for_sure_answers_too(value: f
 
 
 def test_network_in_float64_is_exported_in_float32() -> None:
+    """With a model among its layers, and an operation between them, too."""
+    import keras
+
     from hpc_deepfake.export.portable import portable
 
     rows = np.random.default_rng(0).integers(0, 256, (4, SIZE, SIZE, 3), np.uint8)
-    double = network(dtype="float64")
-    copy = portable(double, 1)
-    assert {weight.dtype for weight in copy.weights} == {"float32"}
-    assert copy.predict_on_batch(rows)["tampered"] == pytest.approx(
-        double.predict_on_batch(rows)[:, 1], abs=1e-5)
+    inner, picture = network(dtype="float64"), keras.Input((SIZE, SIZE, 3), dtype="float64")
+    for double in (inner, keras.Model(picture, (inner(picture) + inner(255 - picture)) / 2)):
+        copy = portable(double, 1)
+        assert {weight.dtype for weight in copy.weights} == {"float32"}
+        assert copy.predict_on_batch(rows)["tampered"] == pytest.approx(
+            double.predict_on_batch(rows)[:, 1], abs=1e-5)
 
 
 def altered(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
