@@ -11,8 +11,9 @@ from typing import Any
 
 from hpc_deepfake.core import json_data
 from hpc_deepfake.core.errors import InputError, reason
+from hpc_deepfake.core.log import log
 from hpc_deepfake.core.options import Parser, at_least, between
-from hpc_deepfake.core.text import plural
+from hpc_deepfake.core.text import plural, printable
 from hpc_deepfake.network.settings import PRECISIONS
 from hpc_deepfake.network.shapes import Shapes
 from hpc_deepfake.scaling import model as models
@@ -112,6 +113,7 @@ def main(argv: Sequence[str]) -> int:
         raise InputError(f"{options.study} has no strategy with finished runs on two or more "
                          "numbers of ranks: nothing to fit a model to (hpc-deepfake scaling report "
                          "lists the runs)")
+    _warn_of_networks(runs)
     predictions = [predict(series, net, options, _same_steps(series, usable)) for series in usable]
     predictions += [_not_run(measured, strategy, options) for strategy in also
                     for measured in _measured_computing(predictions) if not any(
@@ -122,6 +124,16 @@ def main(argv: Sequence[str]) -> int:
     print("\n".join(write(predictions, net, options, out, skipped)))
     print(f"prediction: {out / 'predict.html'}")
     return 0
+
+
+def _warn_of_networks(runs: Sequence[Row]) -> None:
+    """Say that only the weights of ``table`` are known here."""
+    others = sorted({str(name) for row in runs
+                     if (name := row.config.get("network") or "table") != "table"})
+    if others:
+        log.warning(f"note: these runs train {printable(', '.join(others))}; what the ranks "
+                    "exchange is taken to be that of the network table, so predictions of other "
+                    "numbers of ranks are rough where communication counts")
 
 
 def _same_steps(series: Series, groups: Sequence[Series]) -> list[Row]:

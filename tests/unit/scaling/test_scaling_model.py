@@ -111,7 +111,7 @@ def test_what_a_step_moves():
         2 * 4 * (traffic.KERNEL + traffic.REST) / 2e9 / 2)
 
 
-def test_rows_of_another_size(tmp_path):
+def test_rows_of_another_size(tmp_path, caplog):
     """The network for 64 × 64 has a kernel of 14·14·64 × 128; its rows are read faster. Found from
     a run's records."""
     small = replace(TRUTH, size=64)
@@ -126,6 +126,11 @@ def test_rows_of_another_size(tmp_path):
         finished(tmp_path / "s", run, 100 * run.ranks, size=64)
     series, = all_series(rows(tmp_path / "s", planned, None))
     assert predicting._facts(series)["size"] == 64
+    own = series.sizes[0].rows
+    predicting._warn_of_networks(own)
+    assert not caplog.text
+    predicting._warn_of_networks([replace(own[0], config={"network": "meso4"})])
+    assert "these runs train meso4; what the ranks exchange" in caplog.text
 
 
 def test_servers_set_a_limit():
