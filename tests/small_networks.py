@@ -1,4 +1,4 @@
-"""Small networks for tests: 16 × 16 pixels and up, with everything that strategies must get right."""
+"""Small networks for tests: 16 × 16 pixels, with everything that strategies must get right."""
 
 from __future__ import annotations
 
@@ -26,3 +26,25 @@ def branched(shape: tuple[int, int, int] = (16, 16, 3)) -> keras.Model:
     x = layers.Dropout(0.5, name="dropout")(x)
     return keras.Model(picture, layers.Dense(2, activation="softmax", name="answer")(x),
                        name="branched")
+
+
+def stacked(shape: tuple[int, int, int] = (16, 16, 3)) -> keras.Model:
+    """A Sequential model with what the ranks must get right that hold parts of it: regularisers in
+    several stages, statistics, random layers, a model with branches within it, and a dense kernel
+    that it pays to shard."""
+    inner = keras.Input((6, 6, 4))
+    branch = layers.Conv2D(4, 3, padding="same", name="branch",
+                           kernel_regularizer=keras.regularizers.L2(0.02))(inner)
+    return keras.Sequential([
+        keras.Input(shape, name="picture"),
+        layers.Rescaling(1 / 255, name="rescaling"),
+        layers.Conv2D(4, 5, activation="relu", name="conv",
+                      kernel_regularizer=keras.regularizers.L2(0.05)),
+        layers.BatchNormalization(momentum=0.8, name="bn"),
+        layers.SpatialDropout2D(0.2, name="spatial"),
+        layers.MaxPooling2D(2, name="pool"),
+        keras.Model(inner, layers.Add(name="join")([inner, branch]), name="inner"),
+        layers.Flatten(name="flatten"),
+        layers.Dense(64, activation="relu", name="hidden"),
+        layers.Dropout(0.4, name="dropout"),
+        layers.Dense(2, name="answer"), layers.Softmax(name="softmax")])

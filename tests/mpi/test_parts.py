@@ -1,0 +1,70 @@
+"""Ranks that hold parts of any Keras model, stages or rows of its largest dense kernel, compute
+what one rank does: the contract of test_mesh and test_hybrid."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from hpc_deepfake.strategies import traffic
+
+CASES = [(2, "stacked random pipeline=2", "stacked random"), (2, "meso4 pipeline=2", "meso4"),
+         (2, "stacked hybrid", "stacked"), (4, "branched data=2,pipeline=2", "branched"),
+         (4, "stacked hybrid 2", "stacked")]
+each = pytest.mark.parametrize(("ranks", "case", "reference"), CASES)
+pytestmark = [pytest.mark.mpi, pytest.mark.slow]
+Found = dict[int, dict[str, np.ndarray]]
+
+
+@pytest.fixture(scope="module")
+def results(found: Callable[..., dict[str, np.ndarray]]) -> Found:
+    """What parts.py found, by number of ranks."""
+    return {ranks: found("parts.py", ranks, "mesh") for ranks in (1, 2, 4)}
+
+
+@each
+def test_training_is_that_of_one_rank(results: Found, ranks: int, case: str,
+                                      reference: str) -> None:
+    """In float64: first gradients, and losses and weights of steps of two micro-batches; also with
+    regularisers, and with random layers where there is one share of the rows."""
+    got, want = results[ranks], results[1]
+    off = got[f"{case}/gradients"] - want[f"{reference}/gradients"]
+    assert np.linalg.norm(off) <= 1e-10 * np.linalg.norm(want[f"{reference}/gradients"])
+    for part in ("losses", "weights"):
+        np.testing.assert_allclose(got[f"{case}/{part}"], want[f"{reference}/{part}"], rtol=1e-9,
+                                   atol=1e-11)
+
+
+@each
+def test_validation_and_files_are_those_of_one_rank(results: Found, ranks: int, case: str,
+                                                    reference: str) -> None:
+    """Probabilities by the ranks, and of the model for files; a checkpoint is taken up by one rank
+    alone and by the same ranks, bit for bit."""
+    got, want = results[ranks], results[1]
+    for what in ("probabilities", "model"):
+        np.testing.assert_allclose(got[f"{case}/{what}"], want[f"{reference}/{what}"], rtol=1e-9)
+    assert got[f"{case}/state"] and got[f"{case}/again"]
+
+
+def test_bytes_are_those_of_the_formulas(results: Found) -> None:
+    """In float64. Of stages in the last step, of shards in all three steps of two micro-batches,
+    with 12 rows; each share of a micro-batch that has no rows is one row."""
+    activations = 12 * 12 * 4  # a row's, between conv and the pooling
+    assert results[2]["stacked random pipeline=2/bytes/point_to_point"] == \
+        2 * 8 * activations * (1 + 1)
+    want = traffic.hybrid(2, 2, (12 + 3) / 2, width=8, activation_width=8,
+                          sizes=traffic.Sizes.of([(144, 64)], [], 0))
+    for kind in ("alltoall", "allgather"):
+        assert results[2][f"stacked hybrid/bytes/{kind}"] == pytest.approx(2 * want[kind])
+
+
+def test_mistakes_are_found(results: Found) -> None:
+    """A stage without its regularisers, masks that depend on the stage, and gradients that are
+    summed over each group only: the comparisons above fail by more than a thousand tolerances."""
+    want = results[1]
+    for ranks, name, reference in ((2, "without penalty/weights", "stacked random/weights"),
+                                   (2, "own masks/losses", "stacked random/losses"),
+                                   (4, "own group/weights", "stacked/weights")):
+        assert np.abs(results[ranks][name] - want[reference]).max() > 1e-6, name
