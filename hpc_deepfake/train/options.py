@@ -238,7 +238,7 @@ def _add_optimizer(cli: Parser) -> None:
     optimizer.add_argument("--rate-epochs", type=at_least(1), metavar="N",
                            help="of --rate-schedule (default: cosine: --epochs, step: 10, plateau: "
                                 "2)")
-    optimizer.add_argument("--rate-factor", type=between(0, 1), default=0.1, metavar="F",
+    optimizer.add_argument("--rate-factor", type=above(0, 1), default=0.1, metavar="F",
                            help="of --rate-schedule step and plateau")
     optimizer.add_argument("--decay", type=between(0, 1), default=1e-6,
                            help="decay of the learning rate per step, of --rate-schedule "

@@ -76,7 +76,9 @@ def test_a_bad_training_file_is_rejected(tmp_path, capsys, line, message):
     ["--strategy", "none"], ["--device", "tpu"], ["--checkpoint-minutes", "inf"],
     ["--seed", str(2**32)], ["--seed", "9" * 5000], ["--threads", "99999"],
     ["--batch-size", str(10**30)], ["--accumulate", str(10**9)], ["--warmup-steps", "9" * 400],
-    ["--synthetic", str(10**12)], ["--clip-norm", "-1"], ["--clip-norm", "inf"]])
+    ["--synthetic", str(10**12)], ["--clip-norm", "-1"], ["--clip-norm", "inf"],
+    ["--ema", "1"], ["--momentum", "1"], ["--rate-factor", "0"], ["--rate-epochs", "0"],
+    ["--label-smoothing", "1"], ["--weight-decay", "-1"], ["--recipe", "worst"]])
 def test_impossible_values_are_rejected(capsys, arguments):
     with pytest.raises(SystemExit) as left:
         parser().parse(arguments)
