@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import horovod.tensorflow as hvd
 import tensorflow as tf
 from horovod.tensorflow.mpi_ops import _allreduce
 
+from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.network.base import Network
 from hpc_deepfake.strategies import compression, traffic
 from hpc_deepfake.strategies.sequential import Parts, Sequential
+
+if TYPE_CHECKING:
+    import keras
 
 
 class Sync(Sequential):
@@ -21,6 +27,14 @@ class Sync(Sequential):
     """
 
     name = "sync"
+
+    def _take(self, model: keras.Model) -> Network:
+        network = super()._take(model)
+        if self.settings.compression == "fp16" and len(network.buckets) < 2:
+            raise InputError("--compression fp16 has nothing to do: the gradient of what is "
+                             "trained is so small that it is reduced with the sums; leave it out",
+                             everywhere=True)
+        return network
 
     def broadcast(self) -> None:
         hvd.broadcast_variables([*self.variables, *self.slots], root_rank=0)

@@ -286,7 +286,7 @@ class Server:
     def _apply(self, gradients: list[tf.Tensor], statistics: tf.Tensor, step: tf.Tensor,
                factor: tf.Tensor) -> None:
         self.optimizer.apply(gradients, step, factor)
-        if self._first:
-            moving = self._network.moving
+        moving = self._network.moving
+        if self._first and moving:
             pieces = tf.split(statistics, [v.shape[0] for v in moving])
             update_moving(moving, pieces, step + 1, self._network.momenta)

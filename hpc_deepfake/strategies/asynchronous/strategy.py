@@ -229,8 +229,8 @@ class Async(Sequential):
         """Set the weights to those in the buffers, moving statistics included."""
         rest, moving = np.split(self._rest, [self._wire.rest])
         self._set(tf.constant(self._kernel), tf.constant(rest))
-        places = np.cumsum([v.shape.num_elements() for v in self.weights.moving])[:-1]
-        for variable, value in zip(self.weights.moving, np.split(moving, places), strict=True):
+        ends = np.cumsum([v.shape.num_elements() for v in self.weights.moving])
+        for variable, value in zip(self.weights.moving, np.split(moving, ends)[:-1], strict=True):
             variable.assign(value)
 
     @tf.function(autograph=False)
