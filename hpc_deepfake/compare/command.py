@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hpc_deepfake import strategies
-from hpc_deepfake.compare.plan import DEFAULT, base_first, default_methods, slug
+from hpc_deepfake.compare.plan import base_first, default_methods, slug
 from hpc_deepfake.core.child import LAUNCHER, check_launcher
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.options import (
@@ -61,10 +61,10 @@ def parser() -> Parser:
                          help=f"training strategies: {', '.join(strategies.NAMES)}")
     subject.add_argument("--features", type=_names, default="ela,raw", metavar="NAME,…",
                          help="features of the data file")
-    subject.add_argument("--networks", type=_networks, default=DEFAULT, metavar="NAME,…",
+    subject.add_argument("--networks", type=_networks, default=registry.DEFAULT, metavar="NAME,…",
                          help=f"networks to train: {', '.join(registry.NAMES)}, "
-                              f"{registry.OTHERS}; all methods train the first, or {DEFAULT} if it "
-                              "is among them")
+                              f"{registry.OTHERS}; all methods train the first, or "
+                              f"{registry.DEFAULT} if it is among them")
     subject.add_argument("--epochs", type=at_least(1), default=30, metavar="N",
                          help="epochs of each training; there is no early stopping")
     subject.add_argument("--repeats", type=at_least(1), default=1, metavar="N",
@@ -132,7 +132,7 @@ def parse(argv: Sequence[str]) -> Namespace:
             raise InputError(f"--networks: {network} is given twice, or two files have the same "
                              "name: give each once, and files different names")
     options.features = base_first(options.features, "ela")
-    options.networks = base_first(options.networks, DEFAULT)
+    options.networks = base_first(options.networks, registry.DEFAULT)
     check_launcher(options.launcher)
     return options
 

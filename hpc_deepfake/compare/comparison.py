@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from hpc_deepfake.compare.differences import Difference, deviations, differences
-from hpc_deepfake.compare.plan import DEFAULT, Layout, Training, feature_method
+from hpc_deepfake.compare.plan import Layout, Training, feature_method
 from hpc_deepfake.compare.results import Result
 from hpc_deepfake.core.json_data import finite
 from hpc_deepfake.metrics import mcnemar
 from hpc_deepfake.metrics.mcnemar import Paired
 from hpc_deepfake.metrics.spread import Spread, widest
-from hpc_deepfake.network.registry import title
+from hpc_deepfake.network.registry import DEFAULT, title
 
 _AFTER_EPOCHS = 10.0  # seconds, maximum for the last figures and files of a run after its epochs
 

@@ -8,11 +8,10 @@ from typing import Any
 
 from hpc_deepfake.compare.comparison import Cell, Comparison
 from hpc_deepfake.compare.document import report
-from hpc_deepfake.compare.plan import DEFAULT
 from hpc_deepfake.compare.results import FIGURES, Result
 from hpc_deepfake.core.json_data import finite
 from hpc_deepfake.metrics.spread import Spread
-from hpc_deepfake.network.registry import title
+from hpc_deepfake.network.registry import DEFAULT, title
 
 _COLUMNS = (
     "run", "method", "feature", "repeat", "seed", "state", "epochs", "processes", "computing",

@@ -20,7 +20,6 @@ from hpc_deepfake.train.options import check
 from hpc_deepfake.train.options import parser as train_parser
 from hpc_deepfake.train.planned import settings
 
-DEFAULT = "table"  # the network that folders don't name
 # Options of train that the comparison sets itself, and what to use instead.
 _SET_BY_COMPARE = {"data": "use --data", "run": "use --out", "feature": "use --features",
                    "network": "use --networks",
@@ -163,7 +162,7 @@ def trainings(options: Namespace, out: Path, threads: int) -> list[Training]:
                            within=options.servers_within, same_batch=options.same_batch)
             if ranks.rows is not None:
                 ranks = Layout(**{**vars(ranks), "rows": ranks.rows * train_options.accumulate})
-            own = "" if network == DEFAULT else f"-{slug(network)}"
+            own = "" if network == registry.DEFAULT else f"-{slug(network)}"
             path, seed = out / f"{method}-{feature}{own}-r{repeat}", options.seed + repeat - 1
             arguments = ["--strategy", method, "--feature", feature, "--data", str(options.data),
                          "--epochs", str(options.epochs), "--patience", "0", "--seed", str(seed),

@@ -42,7 +42,8 @@ ZOO = {
     "xception": Entry("applications", "Chollet 2017", 71),
     "mobilenetv3": Entry("applications", "Howard et al. 2019 (large)"),
 }
-NAMES = ("table", *ZOO)
+DEFAULT = "table"
+NAMES = (DEFAULT, *ZOO)
 OTHERS = "FILE.py:FUNCTION or FILE.keras"
 
 
@@ -66,7 +67,7 @@ def build(spec: str, size: int, precision: str = "float32") -> keras.Model:
     from keras.src.utils.naming import reset_uids
 
     with policy(precision):
-        if spec == "table":
+        if spec == DEFAULT:
             from hpc_deepfake.network import table
 
             return table.build("float64" if precision == "float64" else "float32", size)
@@ -132,4 +133,4 @@ def title(spec: str) -> str:
 
 def source(spec: str) -> str:
     """Where a network comes from, in a few words."""
-    return ZOO[spec].source if spec in ZOO else TABLE if spec == "table" else "your own"
+    return ZOO[spec].source if spec in ZOO else TABLE if spec == DEFAULT else "your own"

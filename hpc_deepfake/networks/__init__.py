@@ -112,7 +112,7 @@ def _line(row: dict[str, Any], measured: bool) -> str:
 
 
 def _megabytes(size: int) -> str:
-    return number(size / 1e6, ",.1f" if size < 1e8 else ",.0f") + " MB"
+    return number(size / 1e6, ",.2f" if size < 1e6 else ",.1f" if size < 1e8 else ",.0f") + " MB"
 
 
 def _legend(options: Namespace, device: Device) -> str:

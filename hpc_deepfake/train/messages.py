@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from hpc_deepfake import metrics
 from hpc_deepfake.core.text import number, percent, plural
+from hpc_deepfake.network import registry
 from preprocessing.ela import SIZE
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 def headline(ranks: int, shares: int, options: Namespace, settings: Settings, data: DataFile,
              device: Device) -> str:
-    """The first line: data, strategy, ranks, device and batch size."""
+    """The first line: data, network, strategy, ranks, device and batch size."""
     counts = [len(data.rows(part)) for part in ("train", "validation", "test")]
     counts[0] = settings.rows or counts[0]
     rows = f"{counts[0]:,} train + {counts[1]:,} validation" \
@@ -36,8 +37,9 @@ def headline(ranks: int, shares: int, options: Namespace, settings: Settings, da
         ranks_text = f"{f'{options.mesh}: ' if options.mesh else ''}{plural(ranks, 'rank')}"
         batch = "global batch"
     source = options.data or "random pictures"
+    network = "" if settings.network == registry.DEFAULT else f"{registry.title(settings.network)} by "
     return (f"{options.feature} of {source}: {rows} (majority class "
-            f"{max(share, 1 - share):.1%}); {options.strategy} on {ranks_text}, "
+            f"{max(share, 1 - share):.1%}); {network}{options.strategy} on {ranks_text}, "
             f"{device.kind} ({device.name}), {plural(device.threads, 'thread')} each; {batch} "
             f"{options.batch_size * shares * options.accumulate}")
 
