@@ -1,0 +1,28 @@
+"""What a training prints."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from hpc_deepfake.network.device import Device
+from hpc_deepfake.network.settings import Settings
+from hpc_deepfake.train import messages
+
+
+@pytest.mark.parametrize(("network", "shown"), [
+    ("table", "(majority class 75.0%); sync on 2 ranks"),
+    ("meso4", "(majority class 75.0%); meso4 by sync on 2 ranks"),
+    ("/a b/mine.py:build", "; mine.py:build by sync on 2 ranks")])
+def test_the_first_line_names_another_network_than_the_default(network: str, shown: str) -> None:
+    rows = {"train": np.arange(8), "validation": np.arange(4), "test": np.arange(0)}
+    data = SimpleNamespace(rows=rows.__getitem__, size=64, labels=np.array([0, 0, 0, 1] * 2))
+    options = Namespace(strategy="sync", mesh="", data="f.h5", feature="ela", batch_size=16,
+                        accumulate=1)
+    line = messages.headline(2, 2, options, Settings(network=network), data,
+                             Device("CPU", "EPYC", 1))
+    assert line.startswith("ela of f.h5: 8 train + 4 validation images of 64 × 64 pixels")
+    assert shown in line and line.endswith("global batch 32")
