@@ -45,10 +45,10 @@ mpi.run(main)
 
 
 @pytest.fixture(scope="module")
-def run(data_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(small_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run directory of a short training."""
     path = tmp_path_factory.mktemp("runs") / "first"
-    done = run_program("hpc_deepfake.train", "--data", data_file, "--run", path, "--epochs", "1",
+    done = run_program("hpc_deepfake.train", "--data", small_file, "--run", path, "--epochs", "1",
                        "--batch-size", "8", "--device", "cpu", "--no-report", cwd=path.parent)
     assert done.returncode == 0, done.stderr
     return path
@@ -104,7 +104,7 @@ def test_one_and_three_ranks_have_the_same_output(run, folder, tmp_path):
 
 def test_more_ranks_than_pictures(run, pictures, tmp_path):
     """Ranks without work wait for the others."""
-    done = predict(run, sorted(pictures.glob("Au/*"))[0], 3, cwd=tmp_path)
+    done = predict(run, sorted(pictures.glob("Au/*"))[0], 2, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 2
 
@@ -129,12 +129,12 @@ def test_wrong_input_is_reported_once(run, tmp_path):
 
 
 @pytest.mark.parametrize(("what", "rank", "code", "message"), [
-    ("boom", 2, 1, "rank 2 of 3"), ("input", 1, 2, "error on rank 1"),
+    ("boom", 1, 1, "rank 1 of 2"), ("input", 1, 2, "error on rank 1"),
     ("load", 1, 2, "this rank can't load it (rank 1 on ")])
 def test_a_failing_rank_ends_all(run, pictures, tmp_path, what, rank, code, message):
     """No rank is left waiting, and the message says where and why."""
     done = subprocess.run(
-        ["mpirun", "-np", "3", sys.executable, "-c", BROKEN, what, str(rank), "--model", run,
+        ["mpirun", "-np", "2", sys.executable, "-c", BROKEN, what, str(rank), "--model", run,
          "--device", "cpu", "--ela-dir", tmp_path / "maps", pictures], cwd=tmp_path, text=True,
         capture_output=True, timeout=limit(120))
     assert done.returncode == code, done.stderr
