@@ -22,7 +22,6 @@ import numpy as np
 from mpi4py import MPI
 
 from hpc_deepfake import metrics, strategies
-from hpc_deepfake.core.stop import StopFlag
 from hpc_deepfake.data.rows import open_data
 from hpc_deepfake.network import device
 from hpc_deepfake.network.settings import Settings
@@ -64,11 +63,16 @@ def train(path: Path, seed: int, text: str, epochs: int, patience: int) -> Cours
     """Train on one core."""
     options = parser().parse([*text.split(), "--data", str(path), "--seed", str(seed)])
     device.start("cpu", threads=1)
-    from hpc_deepfake.train.__main__ import _strategy
+    import keras
+
+    from hpc_deepfake.network import registry
     from hpc_deepfake.train.loop import Limits, Trainer
 
     comm, settings = MPI.COMM_SELF, Settings.of(options)
     data = open_data(path, options.feature)
+    keras.utils.set_random_seed(seed)
+    model = registry.build(settings.network, data.size, "float32")
+    strategy = strategies.get("sequential")(model, settings, comm, Layout())
     course: Course = []
 
     class Observed(Trainer):
@@ -85,9 +89,8 @@ def train(path: Path, seed: int, text: str, epochs: int, patience: int) -> Cours
             self.seen, done = super()._probabilities(rows)
             return self.seen, done
 
-    strategy = _strategy(strategies.get("sequential"), comm, options, settings, Layout(), None)
     trainer = Observed(comm, strategy, data, settings, Limits(epochs, patience, 1e9, 1), None,
-                       StopFlag())
+                       False)  # type: ignore[arg-type] # a signal ends this program
     trainer.restore(None)
     trainer.train()
     return course
