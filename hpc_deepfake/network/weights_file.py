@@ -92,7 +92,7 @@ def _layers(content: bytes) -> Iterator[tuple[str, Arrays]]:
             content = archive.read(_WEIGHTS)  # whose checksum it compares
     with h5py.File(io.BytesIO(content)) as file:
         _check(file)
-        of_keras_2 = file if "layer_names" in file.attrs else file.get("model_weights")
+        of_keras_2 = file if _names(file, "layer_names") else file.get("model_weights")
         yield from _keras_3(file) if of_keras_2 is None else _keras_2(of_keras_2)
 
 

@@ -64,6 +64,26 @@ def test_layers_are_taken_by_name_and_shapes(file: Path, trained: keras.Model) -
         initial.take(other, weights)
 
 
+def test_files_of_keras_2_are_read(tmp_path: Path) -> None:
+    """Their layout, by hand: names as bytes, in pieces where there are many, with ``:0``, also in
+    the older form without a folder; a model within the model, whose moving statistics come last."""
+    values = {"conv1/kernel:0": [1.0], "conv1/bias:0": [2.0]}
+    nested = {"a/kernel:0": [3.0], "norm/gamma:0": [4.0], "a/moving_mean:0": [5.0],
+              "norm/moving_mean:0": [6.0]}
+    old = {"dense_W_1:0": [7.0], "dense_b_1:0": [8.0]}
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        for name, arrays in (("conv1", values), ("base", nested), ("dense", old)):
+            for path, array in arrays.items():
+                file[f"{name}/{path}"] = np.array(array, np.float32)
+            file[name].attrs["weight_names"] = [path.encode() for path in arrays]
+        file.create_group("flatten").attrs["weight_names"] = np.zeros(0)
+        file.attrs["layer_names0"] = [b"conv1", b"flatten"]
+        file.attrs["layer_names1"] = [b"base", b"dense"]
+    found = {name: [float(array[0]) for array in each[0]]
+             for name, each in layers_of(tmp_path / "x.h5").items()}
+    assert found == {"conv1": [1, 2], "a": [3, 5], "norm": [4, 6], "dense": [7, 8]}
+
+
 def test_what_was_not_taken_is_said(trained: keras.Model, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     trained.save(tmp_path / "run" / "model.keras")
