@@ -230,6 +230,23 @@ def test_a_note_on_gpus_that_do_not_fit_the_device(cluster, capsys, name, gpus, 
     assert err == (f"note: {note}\n" if note else "")
 
 
+def test_an_ensemble_is_an_array_of_its_members(cluster, capsys):
+    """Each element trains one of them into the folder that the user names."""
+    words = ("train_cpu", "--seeds", "3", "--var", "RUN=runs/x", "--", "--seed", "5")
+    assert run("render", "slurm", *words) == 0
+    script = capsys.readouterr().out
+    assert "#SBATCH --array=0-2\n" in script and "set -- --seeds 3 --seed 5 " in script
+    assert run("render", "pbs", *words) == 0
+    assert "#PBS -J 0-2\n" in capsys.readouterr().out
+    for name, more, message in (
+            ("train_cpu", (), r"--seeds 3: name the folder .* --var RUN=runs/ensemble"),
+            ("evaluate", ("--var", "RUN=x"), "--seeds: evaluate doesn't train"),
+            ("train_cpu", ("--var", "RUN=x", "--array", "1-3"), "makes an array of its own")):
+        with pytest.raises(InputError, match=message):
+            run("submit", "slurm", name, "--seeds", "3", *more)
+    assert not cluster.calls
+
+
 # --- submit
 
 

@@ -163,6 +163,23 @@ def test_a_job_leaves_its_records(pictures: Path, slurm: dict[str, str], bin_pat
     assert "SLURM_JOB_ID=7\n" in written and "secret" not in written and "TOKEN" not in written
 
 
+@pytest.mark.parametrize(("arguments", "run", "words"), [
+    ("--epochs 3", "x/1", "--seed 1 --epochs 3 --run x/1"),
+    ("--seeds 3 --seed 4", "x/seed-5", "--member 1 --seeds 3 --seed 4 --run x")])
+def test_elements_of_an_array_differ_by_seed_or_are_members_of_an_ensemble(
+        slurm: dict[str, str], bin_path: Path, tmp_path: Path, arguments: str, run: str,
+        words: str) -> None:
+    """An ensemble's share its folder; each keeps the records of its job where its training is."""
+    command(bin_path, "mpirun", f'echo "$*" >>{tmp_path}/started')
+    command(bin_path, "srun", f"""
+        [[ $1 != --mpi=list ]] || {{ echo "pmix"; exit; }}
+        echo "$*" >>{tmp_path}/started""")
+    run_script(JOBS / "slurm" / "train_cpu.sh", bin_path=bin_path, cwd=tmp_path, **slurm, RUN="x",
+               SLURM_ARRAY_JOB_ID="7", SLURM_ARRAY_TASK_ID="1", ARGS=arguments)
+    assert f"--device cpu {words} --resume" in (tmp_path / "started").read_text()
+    assert (tmp_path / run / "jobs" / "7_1.sh").exists()
+
+
 def test_a_launcher_that_starts_nothing_is_a_failure(pictures: Path, slurm: dict[str, str],
                                                      bin_path: Path, tmp_path: Path) -> None:
     """srun was seen to exit with 0 after "launch failed"."""
@@ -375,10 +392,10 @@ def test_pbs_remote_shell_drops_options_of_ssh(bin_path: Path, tmp_path: Path) -
 
 
 @pytest.mark.slow
-def test_compare_trains_one_after_another_and_reports(data_file: Path, slurm: dict[str, str],
+def test_compare_trains_one_after_another_and_reports(small_file: Path, slurm: dict[str, str],
                                                      bin_path: Path, tmp_path: Path) -> None:
     """A second job with the same variables has nothing to train."""
-    job = {**slurm, "SLURM_CPUS_PER_TASK": "1", "DATA": str(data_file), "RUN": "all",
+    job = {**slurm, "SLURM_CPUS_PER_TASK": "1", "DATA": str(small_file), "RUN": "all",
            "METHODS": "sequential", "FEATURES": "raw ela", "EPOCHS": "1"}
     done = run_script(JOBS / "slurm" / "compare.sh", "--batch-size", "16", "--",
                       "--learning-rate", "0.01", bin_path=bin_path, cwd=tmp_path, **job)
