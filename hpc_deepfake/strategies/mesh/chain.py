@@ -87,7 +87,7 @@ def line(blocks: Sequence[Block]) -> Line:
     inner = {node.operation.name: block.name for block in blocks for node in block.nodes[1:]
              if node.operation is not block.nodes[0].operation}
     return Line(tuple(block.name for block in blocks), tuple(block.cost for block in blocks),
-                tuple(block.sent for block in blocks), inner)
+                tuple(block.sent for block in blocks), MOVED * 1e-6, inner)
 
 
 def part(blocks: Sequence[Block]) -> keras.Model:

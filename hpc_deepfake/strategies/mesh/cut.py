@@ -8,7 +8,7 @@ measures the cost of each block on this machine and prints the cuts that follow 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate, pairwise
 from typing import NamedTuple
 
@@ -35,13 +35,22 @@ class Line(NamedTuple):
         names: of the blocks.
         costs: of each for one picture, forward and backward, in any unit.
         sent: how many numbers each outputs for one picture.
+        message: cost of sending or receiving a number.
         inner: block of each layer that can't begin a stage, since it is within the block.
     """
 
     names: tuple[str, ...]
     costs: tuple[float, ...]
     sent: tuple[int, ...]
+    message: float = 0.0
     inner: Mapping[str, str] = {}
+
+    @property
+    def stage_cost(self) -> Callable[[int, int], float]:
+        """Cost of a stage with the blocks from the first number to before the second."""
+        sums = [0.0, *accumulate(self.costs)]
+        edges = [0, *(self.message * numbers for numbers in self.sent[:-1]), 0]
+        return lambda first, after: sums[after] - sums[first] + edges[first] + edges[after]
 
 
 def of_table(shapes: Shapes | None = None) -> Line:
@@ -89,29 +98,27 @@ def balanced(stages: int, line: Line | None = None) -> list[tuple[str, ...]]:
         line: the blocks; None: those of ``table``.
     """
     line = line or of_table()
-    sums = [0.0, *accumulate(line.costs)]
-    bound = _EQUAL * _cheapest(stages, sums)
+    cost, count = line.stage_cost, len(line.names)
+    bound = _EQUAL * _cheapest(stages, count, cost)
     # by number of blocks in the stages so far: numbers sent, and where the stages begin
     best: dict[int, tuple[int, tuple[int, ...]]] = {0: (0, ())}
     for _ in range(stages):
         before, best = best, {}
         for first, (sent, begins) in before.items():
-            for after in range(first + 1, len(sums)):
-                if sums[after] - sums[first] > bound:
-                    break
-                more = sent + line.sent[after - 1], (*begins, first)
-                best[after] = min(best.get(after, more), more)
-    return _split(best[len(line.names)][1][1:], line)
+            for after in range(first + 1, count + 1):
+                if cost(first, after) <= bound:
+                    more = sent + line.sent[after - 1], (*begins, first)
+                    best[after] = min(best.get(after, more), more)
+    return _split(best[count][1][1:], line)
 
 
-def _cheapest(stages: int, sums: Sequence[float]) -> float:
-    """Cost of the most expensive stage where the blocks, whose costs add up to ``sums``, are cut
-    best."""
-    worst = list(sums)  # of the first blocks in one stage
-    for stage in range(1, stages):
+def _cheapest(stages: int, count: int, cost: Callable[[int, int], float]) -> float:
+    """Cost of the most expensive stage where ``count`` blocks are cut best."""
+    worst = [math.inf, *(cost(0, after) for after in range(1, count + 1))]  # of the first blocks
+    for stage in range(2, stages + 1):
         worst = [math.inf] * stage + [
-            min((max(worst[first], sums[after] - sums[first]) for first in range(stage, after)),
-                default=math.inf) for after in range(stage, len(sums))]
+            min(max(worst[first], cost(first, after)) for first in range(stage - 1, after))
+            for after in range(stage, count + 1)]
     return worst[-1]
 
 
@@ -177,8 +184,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     options = _parser().parse(argv)
     line, milliseconds = measured.costs(options.network, options.size, options.rows)
-    own = line._replace(costs=milliseconds)
-    total, estimated = sum(own.costs), sum(line.costs)
+    total, estimated = sum(milliseconds), sum(line.costs)
+    own = line._replace(costs=milliseconds, message=line.message * total / estimated)
     width = max(map(len, ("block", *line.names)))
     print(f"{'block':{width}} {'ms':>8} {'share':>7} {'estimated':>10} {'sent':>10}")
     for name, cost, estimate, sent in zip(line.names, own.costs, line.costs, line.sent,
