@@ -37,7 +37,8 @@ def headline(ranks: int, shares: int, options: Namespace, settings: Settings, da
         ranks_text = f"{f'{options.mesh}: ' if options.mesh else ''}{plural(ranks, 'rank')}"
         batch = "global batch"
     source = options.data or "random pictures"
-    network = "" if settings.network == registry.DEFAULT else f"{registry.title(settings.network)} by "
+    network = "" if settings.network == registry.DEFAULT else \
+        f"{registry.title(settings.network)} by "
     return (f"{options.feature} of {source}: {rows} (majority class "
             f"{max(share, 1 - share):.1%}); {network}{options.strategy} on {ranks_text}, "
             f"{device.kind} ({device.name}), {plural(device.threads, 'thread')} each; {batch} "
