@@ -96,7 +96,8 @@ def _shift(pictures: np.ndarray, draws: Draws, pixels: int) -> None:
     size = pictures.shape[1]
     for picture, down, across in zip(pictures, draws.whole("down", 0, 2 * pixels).tolist(),
                                      draws.whole("across", 0, 2 * pixels).tolist(), strict=True):
-        wide = cv2.copyMakeBorder(picture, *[pixels] * 4, cv2.BORDER_REFLECT_101)
+        wide = cv2.copyMakeBorder(picture, pixels, pixels, pixels, pixels,
+                                  cv2.BORDER_REFLECT_101)
         picture[:] = wide[down:down + size, across:across + size]
 
 
