@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 NAME = "ensemble.json"
 MOST = 1000  # members
+_LONGEST = 255  # bytes of a name, by file systems
 _ENSEMBLE = "ensemble"  # the joined model's name
 
 
@@ -51,7 +52,7 @@ def members(path: Path) -> list[Path] | None:
 def _is_name(name: object) -> bool:
     """Whether it is the name of a folder, with no way to another place."""
     return isinstance(name, str) and name not in ("", ".", "..") and "/" not in name \
-        and "\0" not in name
+        and name.isprintable() and len(name.encode()) <= _LONGEST
 
 
 def card(folder: Path, cards: Sequence[Card]) -> Card:

@@ -21,7 +21,7 @@ from hpc_deepfake.compare import folder as compare_folder
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.files import write_json
 from hpc_deepfake.jobs.accounting import account, table
-from hpc_deepfake.network import decision, model
+from hpc_deepfake.network import decision, ensemble, model
 from hpc_deepfake.network.guard import Guard
 from hpc_deepfake.report import summary, write
 from hpc_deepfake.scaling import model as models
@@ -29,7 +29,7 @@ from hpc_deepfake.scaling import predicting, reporting, study, tables
 from hpc_deepfake.scaling.records import rows
 from hpc_deepfake.scaling.series import all_series
 from hpc_deepfake.sweep import plan as plans
-from hpc_deepfake.train import predictions, records
+from hpc_deepfake.train import predictions, records, start
 from hpc_deepfake.train.rundir import RunDir
 from preprocessing.facts import Facts
 
@@ -246,6 +246,31 @@ def read_microbench(text: bytes, folder: Path) -> None:
     assert net.allreduce.alpha >= 0 and net.allreduce.beta > 0 and not np.isnan(net.read or 0)
 
 
+def read_ensemble(case: tuple[bytes, bytes], folder: Path) -> None:
+    """An ensemble's list of members and its page; a run's record of its initial weights."""
+    run = folder / "ensemble"
+    lay({name: content(name) for name in ("summary.json", "config.json", "predictions.csv")}, run)
+    listed, begun = case
+    (run / ensemble.NAME).write_bytes(listed)
+    (run / start.RECORD).write_bytes(begun)
+    start.summary(run)
+    try:
+        assert all(path.parent == run for path in ensemble.members(run) or ())
+    finally:
+        write(run, run / "report.html", model=False)
+
+
+def damaged_ensemble(choose: Choices) -> tuple[bytes, bytes]:
+    return damaged_json(choose, [ENSEMBLE]), damaged_json(choose, [INITIAL])
+
+
+ENSEMBLE: dict[str, Any] = {
+    "members": ["seed-0", "seed-1"], "seeds": [0, 1], "figures": {"validation": {
+        "members": [{"accuracy": 0.5, "auc": None, "loss": 0.7}] * 2,
+        "ensemble": {"accuracy": 0.5, "auc": 0.5, "loss": 0.7}}}}
+INITIAL = {"source": "runs/first", "path": "/x", "taken": 3, "layers": 5, "seen": 1}
+
+
 TARGETS = [
     Target("a run's records", damaged_run, as_run(read_run), share=0.5),
     Target("a model's card", partial(damaged_run, names=["model.json", "config.json"]),
@@ -265,6 +290,7 @@ TARGETS = [
     Target("records of data and comparison", partial(damaged_json, seeds=[
         BEGUN, RUN["features.h5.json"]]),
            read_begun),
+    Target("an ensemble", damaged_ensemble, read_ensemble, seconds=20, share=0.3),
     Target("micro-benchmarks", partial(damaged_json, seeds=[MICROBENCH]), read_microbench,
            share=2),
 ]
