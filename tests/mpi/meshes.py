@@ -195,6 +195,8 @@ def compare(one: Case) -> None:
         if "tensor" in one.name and COMM.size == 2:
             unsummed(one, strategy, state)
     diverging(one, strategy)
+    if one.name in ("sequential 1", "tensor=2"):
+        layerwise(one)
     if COMM.size not in IN_FLOAT32 or one.layout.schedule == "gpipe":  # compiling takes longest
         return
     strategy = make(one, EXACT)
@@ -205,6 +207,17 @@ def compare(one: Case) -> None:
             make(one, replace(SGD, dropout=0.5, learning_rate=1e-4)), [3] * 3)
         found[f"{one.name}/bfloat16/loss"] = train(
             make(one, Settings(precision="bfloat16", dropout=0.0)), [8] * 3)
+
+
+def layerwise(one: Case, name: str = "lamb") -> None:
+    """LAMB, whose norms are those of whole layers, with averaged weights and a weighted loss."""
+    strategy = make(one, replace(SGD, optimizer="lamb", weight_decay=0.1, ema=0.8,
+                                 label_smoothing=0.1))
+    strategy.class_weights = 0.75, 1.5
+    found[f"{one.name}/{name}/loss"] = train(strategy, [3] * 3)
+    strategy.swap()
+    found[f"{one.name}/{name}/weights"] = np.concatenate(
+        [some(value) for value in strategy.state()] or [np.empty(0)])
 
 
 def mistakes() -> None:
@@ -224,6 +237,9 @@ def mistakes() -> None:
     found["tensor=2 uncopied/sgd/loss"] = train(strategy, [3] * 6)
     layers.copy_to = copy_to
     reduce_from, layers.reduce_from = layers.reduce_from, lambda x, *_: x
+    whole, mesh_strategy._whole = mesh_strategy._whole, lambda cut, groups, squares: squares
+    layerwise(tensor, "own norms")
+    mesh_strategy._whole = whole
     found["tensor=2 unsummed/adam/loss"] = train(make(tensor, EXACT), [8] * 3)
     layers.reduce_from = reduce_from
     tag = pipeline._tag

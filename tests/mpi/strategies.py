@@ -172,6 +172,9 @@ def broken_hybrid(name: str) -> type[Sequential]:
         def _reduce_kernel(self, gradient: tf.Tensor, key: str) -> tf.Tensor:
             return gradient if name == "unreduced_kernel" else super()._reduce_kernel(gradient, key)
 
+        def _whole_squares(self, squares: tf.Tensor) -> tf.Tensor:
+            return squares if name == "unsummed_norms" else super()._whole_squares(squares)
+
     return Broken
 
 
@@ -234,6 +237,20 @@ def hybrid(found: dict[str, np.ndarray | float], sgd: Settings) -> None:
         found[f"{name}/loss"] = train(make(sgd, broken_hybrid(name)), [6] * 6)
 
 
+def layerwise(found: dict[str, np.ndarray | float], sgd: Settings) -> None:
+    """LAMB, whose norms are those of whole layers, with averaged weights and a weighted loss."""
+    settings = replace(sgd, optimizer="lamb", weight_decay=0.1, ema=0.8, label_smoothing=0.1)
+    mistake = ["unsummed_norms"] * (NAME == "hybrid" and COMM.size == 2)
+    for name in ("lamb", *mistake):
+        strategy = make(settings, STRATEGY if name == "lamb" else broken_hybrid(name))
+        strategy.class_weights = 0.75, 1.5
+        found[f"{name}/loss"] = train(strategy, [6, 6, 3])
+        state = strategy.state()
+        found[f"{name}/state"] = np.concatenate([one.ravel() for one in state] or [np.empty(0)])
+        strategy.swap()
+        found[f"{name}/averaged"] = weights(strategy)
+
+
 def diverging(found: dict[str, np.ndarray | float], strategy: Sequential) -> None:
     """A step after a weight of the last rank, and only there, has become NaN: one that ReLU or
     pooling may hide, then one that the loss shows. The strategy is of no use afterwards."""
@@ -277,6 +294,8 @@ def training(found: dict[str, np.ndarray | float], exact: Sequential, adam: Sequ
     found["accumulate/weights"] = weights(strategy)
     found["adam/loss"] = train(adam, [8] * 9 + [3])
     found["adam/spread"] = moving_spread(adam)
+    if COMM.size < 3 or LAYOUT.shard_group == 2:
+        layerwise(found, sgd)
     if NAME == "hybrid":
         diverging(found, adam)
         hybrid(found, sgd)

@@ -49,6 +49,16 @@ def test_sgd_in_float64_is_equal(results: dict, wanted: Found, ranks: int, case:
         np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-12)
 
 
+def test_lamb_averages_and_a_weighted_loss_are_equal(results: dict, wanted: dict) -> None:
+    """Losses, the whole state, and the weights with their averages in place, after three steps."""
+    for part in ("loss", "state", "averaged"):
+        # biases in front of a normalisation have a gradient of 0, whose rounding error LAMB scales
+        np.testing.assert_allclose(results[2][f"lamb/{part}"], wanted[f"lamb/{part}"],
+                                   rtol=1e-9, atol=1e-8)
+    assert not np.allclose(results[2]["lamb/averaged"],
+                           results[2]["lamb/state"][:len(results[2]["lamb/averaged"])], atol=1e-6)
+
+
 @pytest.mark.parametrize("ranks", [2, 3, 4])
 def test_adam_in_float32_has_the_same_losses(results: dict, wanted: Found, ranks: int) -> None:
     np.testing.assert_allclose(results[ranks]["adam/loss"], wanted["adam/loss"], rtol=1e-3)

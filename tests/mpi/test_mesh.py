@@ -68,6 +68,17 @@ def test_clipping_is_equal(results: Found, ranks: int, mesh: str, micro: int) ->
     assert 0 < moved <= 3 * 0.01 * 0.05
 
 
+def test_lamb_and_averages_are_equal(results: Found) -> None:
+    """By the norms of whole layers, of which each rank has shards: losses and the whole state with
+    averages in place of the weights. With norms of shards they differ by far."""
+    want = {part: results[1][f"sequential 1/lamb/{part}"] for part in ("loss", "weights")}
+    for part in want:
+        # biases in front of a normalisation have a gradient of 0, whose rounding error LAMB scales
+        np.testing.assert_allclose(results[2][f"tensor=2/lamb/{part}"], want[part], rtol=1e-9,
+                                   atol=1e-8)
+    assert np.abs(results[2]["tensor=2/own norms/weights"] - want["weights"]).max() > 1e-5
+
+
 def test_a_wrong_norm_is_found(results: Found) -> None:
     """Of each rank's own part: the comparison above fails by more than a thousand tolerances."""
     for mesh in ("tensor=2", "tensor=2 column"):

@@ -58,14 +58,20 @@ def options(data: Path, run: Path, *more: object) -> list[str]:
 
 
 @pytest.mark.parametrize(("strategy", "ranks", "more"), [
-    ("sequential", 1, ()), ("sync", 2, ()), ("sync", 4, ()), ("local-sgd", 2, ()),
-    ("async", 2, ()), ("hybrid", 4, ("--shard-group", "2")), ("mesh", 2, ("--mesh", "tensor=2"))])
+    ("sequential", 1, ("--optimizer", "lamb", "--rate-schedule", "cosine", "--ema", "0.8")),
+    ("sync", 2, ("--rate-schedule", "plateau", "--rate-epochs", "1", "--class-weight", "balanced",
+                 "--label-smoothing", "0.1", "--learning-rate", "0.01")),
+    ("sync", 4, ()),
+    ("local-sgd", 2, ("--optimizer", "sgd", "--momentum", "0.9", "--nesterov", "--ema", "0.8")),
+    ("async", 2, ("--optimizer", "adamw", "--rate-schedule", "step", "--rate-epochs", "1", "--ema",
+                  "0.8")),
+    ("hybrid", 4, ("--shard-group", "2")), ("mesh", 2, ("--mesh", "tensor=2", "--ema", "0.8"))])
 def test_a_resumed_run_is_the_undisturbed_one_bit_for_bit(
         worlds: Worlds, small_file: Path, tmp_path: Path, strategy: str, ranks: int,
         more: tuple[str, ...]) -> None:
-    """Weights, optimizer, best weights, early stopping and metrics, stopped in mid-epoch by a
-    signal to one rank, and stopped again at an epoch's end. (Async with one worker: with more,
-    chance decides who is first.)"""
+    """Weights, optimizer and averages, best weights, early stopping, learning rate and metrics,
+    stopped in mid-epoch by a signal to one rank, and stopped again at an epoch's end. (Async with
+    one worker: with more, chance decides who is first.)"""
     answer = worlds.run(ranks, "resumed.py", small_file, tmp_path, strategy, *more, cwd=tmp_path)
     assert answer.code == 0, answer.output
     (whole, whole_meta), (parts, parts_meta) = newest(tmp_path / "whole"), \
@@ -85,7 +91,8 @@ def test_a_resumed_run_is_the_undisturbed_one_bit_for_bit(
                        "pipeline"):
             one.pop(timing, None), other.pop(timing, None)
         assert one == other
-    _check_curves(tmp_path / "parts", lines[1], strategy)
+    _check_curves(tmp_path / "parts", lines[1], strategy,
+                  more[more.index("--rate-schedule") + 1] if "--rate-schedule" in more else "")
     for name in ("model.json", "model.pictures.h5"):
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "parts" / name).read_bytes()
     card = model.read_card(tmp_path / "parts")
@@ -96,7 +103,7 @@ def test_a_resumed_run_is_the_undisturbed_one_bit_for_bit(
     _check_list(tmp_path / "parts", small_file)
 
 
-def _check_curves(run: Path, lines: list[dict], strategy: str) -> None:
+def _check_curves(run: Path, lines: list[dict], strategy: str, schedule: str) -> None:
     """The event files of three processes have each point once, and those of the metrics."""
     from hpc_deepfake.train import events
 
@@ -127,7 +134,17 @@ def _check_curves(run: Path, lines: list[dict], strategy: str) -> None:
                              for step in range(before + 1, line["step"] + 1)])
             assert rows.min() <= line["accuracy"] <= rows.max()
     rates = [points["train"]["step/learning_rate", step] for step in steps]
-    assert rates[-1] == pytest.approx(1e-4 / (1 + 1e-6 * (last - 1))) and rates[0] < rates[-1]
+    if schedule == "cosine":
+        done = (last - 1) * 3 / (3 * 36)
+        assert rates[-1] == pytest.approx(1e-4 * (1 + np.cos(np.pi * done)) / 2)
+    elif schedule == "step":
+        assert rates[-1] == pytest.approx(1e-4 * 0.1**2)
+    elif schedule == "plateau":
+        factors = [line["rate_factor"] for line in lines]
+        assert rates[-1] == pytest.approx(0.01 * factors[-1])
+        assert factors[:2] == [1, 1] and factors[2] == (1 if lines[1]["best"] else 0.1)
+    else:
+        assert rates[-1] == pytest.approx(1e-4 / (1 + 1e-6 * (last - 1))) and rates[0] < rates[-1]
 
 
 def _check_list(run: Path, data_file: Path) -> None:
