@@ -722,10 +722,10 @@ def test_wilson_interval(share, rows, low, high):
 
 
 @pytest.mark.slow
-def test_training_writes_predictions_and_page(data_file, tmp_path):
+def test_training_writes_predictions_and_page(small_file, tmp_path):
     """On two ranks. The summary, the page and a page computed with the model have the same figures;
     ``--no-report`` writes no page."""
-    train = ["hpc_deepfake.train", "--data", data_file, "--epochs", "1", "--batch-size", "8",
+    train = ["hpc_deepfake.train", "--data", small_file, "--epochs", "1", "--batch-size", "8",
              "--device", "cpu", "--run", "run"]
     done = run_program(*train, ranks=2, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
