@@ -53,7 +53,8 @@ def test_the_caveats(trained_on: dict[str, Any], validation: dict[str, Any] | No
 @pytest.mark.parametrize("wrong", [
     {"temperature": 0}, {"temperature": "hot"}, {"lower": 0.75}, {"lower": "low"}, {"lower": -1},
     {"trained_on": [1]}, {"validation": 3}, {"threshold_chosen": "youden"},
-    {"trained_on": {"sample": "yes"}}, {"trained_on": {"random": 1}}, {"validation": {"auc": 7}}])
+    {"trained_on": {"sample": "yes"}}, {"trained_on": {"random": 1}}, {"validation": {"auc": 7}},
+    {"network": 5}])
 def test_impossible_values_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Card.of({**OLD, **wrong})
