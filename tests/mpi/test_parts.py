@@ -10,10 +10,8 @@ import pytest
 
 from hpc_deepfake.strategies import traffic
 
-CASES = [(2, "stacked random pipeline=2", "stacked random"), (2, "meso4 pipeline=2", "meso4"),
-         (2, "stacked hybrid", "stacked"), (4, "branched data=2,pipeline=2", "branched"),
-         (4, "stacked hybrid 2", "stacked")]
-each = pytest.mark.parametrize(("ranks", "case", "reference"), CASES)
+CASES = [(2, "stacked random pipeline=2", "stacked random"), (2, "stacked hybrid", "stacked"),
+         (4, "branched data=2,pipeline=2", "branched"), (2, "meso4 pipeline=2", "meso4")]
 pytestmark = [pytest.mark.mpi, pytest.mark.slow]
 Found = dict[int, dict[str, np.ndarray]]
 
@@ -24,20 +22,18 @@ def results(found: Callable[..., dict[str, np.ndarray]]) -> Found:
     return {ranks: found("parts.py", ranks, "mesh") for ranks in (1, 2, 4)}
 
 
-@each
+@pytest.mark.parametrize(("ranks", "case", "reference"), CASES)
 def test_training_is_that_of_one_rank(results: Found, ranks: int, case: str,
                                       reference: str) -> None:
-    """In float64: first gradients, and losses and weights of steps of two micro-batches; also with
+    """In float64: losses and weights of steps of gradient descent with two micro-batches; also with
     regularisers, and with random layers where there is one share of the rows."""
     got, want = results[ranks], results[1]
-    off = got[f"{case}/gradients"] - want[f"{reference}/gradients"]
-    assert np.linalg.norm(off) <= 1e-10 * np.linalg.norm(want[f"{reference}/gradients"])
     for part in ("losses", "weights"):
         np.testing.assert_allclose(got[f"{case}/{part}"], want[f"{reference}/{part}"], rtol=1e-9,
                                    atol=1e-11)
 
 
-@each
+@pytest.mark.parametrize(("ranks", "case", "reference"), CASES[:3])
 def test_validation_and_files_are_those_of_one_rank(results: Found, ranks: int, case: str,
                                                     reference: str) -> None:
     """Probabilities by the ranks, and of the model for files; a checkpoint is taken up by one rank
@@ -61,10 +57,9 @@ def test_bytes_are_those_of_the_formulas(results: Found) -> None:
 
 
 def test_mistakes_are_found(results: Found) -> None:
-    """A stage without its regularisers, masks that depend on the stage, and gradients that are
-    summed over each group only: the comparisons above fail by more than a thousand tolerances."""
-    want = results[1]
-    for ranks, name, reference in ((2, "without penalty/weights", "stacked random/weights"),
-                                   (2, "own masks/losses", "stacked random/losses"),
-                                   (4, "own group/weights", "stacked/weights")):
-        assert np.abs(results[ranks][name] - want[reference]).max() > 1e-6, name
+    """A stage without its regularisers, masks that depend on the stage, and buckets of gradients
+    that aren't summed: the comparisons above fail by more than a thousand tolerances."""
+    for name, reference in (("without penalty/weights", "stacked random/weights"),
+                            ("own masks/losses", "stacked random/losses"),
+                            ("own buckets/weights", "stacked/weights")):
+        assert np.abs(results[2][name] - results[1][reference]).max() > 1e-6, name
