@@ -284,15 +284,16 @@ def _add_parallelism(cli: Parser) -> None:
         help="local-sgd: average the ranks' weights after every K steps")
     parallelism.add_argument(
         "--shard-group", type=at_least(0), default=0, metavar="S",
-        help="hybrid: number of ranks that hold the large kernel together; 0: all ranks of a node")
+        help="hybrid: number of ranks that hold the largest dense kernel together; 0: all ranks "
+             "of a node")
     parallelism.add_argument(
         "--mesh", metavar="data=D,tensor=T,pipeline=P",
-        help="mesh: D·T·P ranks, with the batch in D shares, each layer's weights in T shards, "
-             "and the layers in P stages; an axis left out is 1")
+        help="mesh: D·T·P ranks, with the batch in D shares, each layer's weights in T shards "
+             "(of the network table only), and the layers in P stages; an axis left out is 1")
     parallelism.add_argument(
-        "--stages", metavar="BLOCKS",
-        help="mesh: first block of each stage after the first, separated by commas, out of "
-             f"{', '.join(BLOCKS[1:])} (default: stages of about equal cost)")
+        "--stages", metavar="LAYERS",
+        help="mesh: first layer of each stage after the first, separated by commas; of the "
+             f"network table out of {', '.join(BLOCKS[1:])} (default: stages of about equal cost)")
     parallelism.add_argument(
         "--schedule", choices=(*SCHEDULES, *RATE_SCHEDULES), default=_SCHEDULE,
         metavar="|".join(SCHEDULES),
