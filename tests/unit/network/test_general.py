@@ -40,14 +40,15 @@ def model() -> keras.Model:
     return made
 
 
-def computed(network: General, seed: int = 0, how: Pass = how()) -> tuple:
+def computed(network: General, seed: int = 0, given: Pass | None = None) -> tuple:
     """Loss with penalty, gradients, statistics and logits of a traced pass."""
     pictures, labels = rows()
+    passed = given or how()
 
     @tf.function(autograph=False)
     def both() -> tuple:
         with tf.GradientTape() as tape:
-            out = network.forward(pictures, tf.constant([seed, 5]), how)
+            out = network.forward(pictures, tf.constant([seed, 5]), passed)
             loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(
                 labels, out.logits)) + (0.0 if out.penalty is None else out.penalty)
         return loss, tape.gradient(loss, network.trainable), out.statistics, out.logits
@@ -60,7 +61,7 @@ def test_loss_gradients_and_statistics_are_those_of_keras(model: keras.Model,
                                                           sync_bn: bool) -> None:
     """Of all weights in float64; a normalisation that is used twice has the mean of both."""
     network = General(model)
-    loss, gradients, statistics, _ = computed(network, how=how(sync_bn=sync_bn))
+    loss, gradients, statistics, _ = computed(network, given=how(sync_bn=sync_bn))
     pictures, labels = rows()
     without = keras.models.clone_model(model)
     without.set_weights(model.get_weights())
@@ -89,7 +90,7 @@ def test_loss_gradients_and_statistics_are_those_of_keras(model: keras.Model,
 def test_the_model_is_as_it_was(model: keras.Model) -> None:
     """Nothing of a traced pass stays in it, and no weight or random state has changed."""
     before = [v.numpy() for v in (*model.weights, *model.non_trainable_variables)]
-    computed(General(model), how=how(dropout=0.1))
+    computed(General(model), given=how(dropout=0.1))
     assert all(np.array_equal(v.numpy(), value) for v, value in zip(
         (*model.weights, *model.non_trainable_variables), before, strict=True))
     assert model.get_layer("dropout").rate == 0.5
@@ -125,7 +126,7 @@ def test_bfloat16_computes_near_and_leaves_weights_and_files(model: keras.Model)
     """In all layers but the last; the difference is one of rounding, and not none."""
     small = branched()
     small.set_weights(model.get_weights())
-    exact, brief = (computed(General(small), how=how(tf.float32, compute=kind))[3].numpy()
+    exact, brief = (computed(General(small), given=how(tf.float32, compute=kind))[3].numpy()
                     for kind in (tf.float32, tf.bfloat16))
     assert exact.dtype == brief.dtype == np.float32
     assert 0 < np.abs(exact - brief).max() < 0.1
@@ -175,7 +176,7 @@ def test_layers_that_ranks_cannot_train_are_refused(layer: keras.Layer, reason: 
     x = layers.Flatten()(layer(layers.Rescaling(1 / 255)(picture)))
     network = General(keras.Model(picture, layers.Dense(2, activation="softmax")(x)))
     with pytest.raises(InputError, match=reason):
-        computed(network, how=how(tf.float32))
+        computed(network, given=how(tf.float32))
 
 
 def test_frozen_layers_are_fixed(model: keras.Model) -> None:
