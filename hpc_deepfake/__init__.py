@@ -29,8 +29,8 @@ def load(run: str | os.PathLike[str], *, device: str = "auto",
     predict``. Needs no MPI. The first call starts TensorFlow, unless it is at work already.
 
     Args:
-        run: run directory of the trained model, or its ``.keras`` file. Its card, ``model.json``,
-            is read from beside it.
+        run: run directory of the trained model, the folder of an ensemble, or a ``.keras`` file.
+            Its card, ``model.json``, is read from beside it.
         device: ``cpu``, which hides GPUs from this process, ``gpu``, or ``auto``: a GPU if
             TensorFlow sees one.
         threshold: probability from which a picture is predicted tampered; or two of them, and

@@ -11,7 +11,7 @@ from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.options import Parser, add_calibration, default_data
 from hpc_deepfake.core.outputs import check_file
 from hpc_deepfake.evaluate import thresholds
-from hpc_deepfake.network import model
+from hpc_deepfake.network import ensemble, model
 from preprocessing.listing import options as listing
 
 _EXAMPLES = """examples:
@@ -36,7 +36,8 @@ def parser() -> Parser:
         "false alarms, thresholds, calibration, and breakdowns by file format and kind of\n"
         "tampering. Under mpirun the ranks share the work."))
     cli.add_argument("--model", type=Path, metavar="RUN",
-                     help="run directory of the trained model, or its .keras file (required)")
+                     help="run directory of the trained model, the folder of an ensemble, or a "
+                          ".keras file (required)")
     cli.add_argument("--data", type=Path, metavar="PATH",
                      help="data file, or a folder of pictures laid out as for preprocessing "
                           "(default: features.h5 in $HPC_DEEPFAKE_DATA, or in data/ if unset)")
@@ -101,6 +102,7 @@ def check(options: Namespace) -> None:
     if options.data and (options.authentic or options.tampered):
         raise InputError("give either --data, or --authentic and --tampered, not both")
     network = model.find(options.model)
+    ensemble.check_calibration(options.model, options.calibration)
     if options.save_threshold:
         if options.threshold is None:
             raise InputError("--save-threshold needs a threshold: add --threshold auto, fpr=0.05, "

@@ -35,7 +35,8 @@ def parser() -> Parser:
         "that needs nothing of hpc_deepfake. The written model is run and compared with the\n"
         "original."))
     cli.add_argument("--model", type=Path, metavar="RUN",
-                     help="run directory of the trained model, or its .keras file (required)")
+                     help="run directory of the trained model, the folder of an ensemble, or a "
+                          ".keras file (required)")
     cli.add_argument("--to", choices=TARGETS,
                      help="savedmodel: TensorFlow and TensorFlow Serving; tflite: TensorFlow Lite, "
                           "now LiteRT, for phones and small devices; onnx: ONNX Runtime and "
@@ -69,13 +70,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _check(options: Namespace) -> tuple[Card, Path]:
     """The card in use and the folder to make, before TensorFlow is loaded."""
     from hpc_deepfake.export.runtimes import RUNTIMES
-    from hpc_deepfake.network import decision, model
+    from hpc_deepfake.network import decision, ensemble, model
 
     if options.model is None:
         raise InputError("name the model: --model RUN, a run directory or a .keras file")
     if options.to is None:
         raise InputError(f"name the runtime: --to {', '.join(TARGETS)}")
     file = model.find(options.model)
+    ensemble.check_calibration(options.model, options.calibration)
     card = decision.in_use(model.card_for_pictures(options.model), None, options.calibration)
     RUNTIMES[options.to].require_writers()
     out = options.out or file.parent / "exported" / options.to

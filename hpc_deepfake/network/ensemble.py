@@ -49,6 +49,14 @@ def members(path: Path) -> list[Path] | None:
     return [file.parent / str(name) for name in names]
 
 
+def check_calibration(path: Path, calibration: str) -> None:
+    """Raise InputError if an ensemble is to be used without calibration (see ``decision.in_use``).
+    """
+    if calibration == "off" and members(path):
+        raise InputError(f"--calibration off: the ensemble {path} averages calibrated "
+                         "probabilities; leave it out, or name one of the members")
+
+
 def _is_name(name: object) -> bool:
     """Whether it is the name of a folder, with no way to another place."""
     return isinstance(name, str) and name not in ("", ".", "..") and "/" not in name \

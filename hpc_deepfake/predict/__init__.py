@@ -55,7 +55,8 @@ def parser() -> Parser:
                      help="pictures, videos, folders of them, or patterns; - reads a list of paths "
                           "from standard input, one per line or NUL-separated")
     cli.add_argument("--model", type=Path, metavar="RUN",
-                     help="run directory of the trained model, or its .keras file (required)")
+                     help="run directory of the trained model, the folder of an ensemble, or a "
+                          ".keras file (required)")
     cli.add_argument("--threshold", type=thresholds, metavar="P|LOW,HIGH",
                      help="probability from which a picture is predicted tampered; of two, those "
                           "from LOW to below HIGH are undecided (default: the model's, which "
@@ -143,13 +144,14 @@ def _write(results: Iterator[list[Row]], write: Callable[[Row], None]) -> Counte
 
 def _prepare(options: Namespace) -> tuple[Card, list[bytes]]:
     """The model's card and the list of files, both checked; rank 0 only."""
-    from hpc_deepfake.network import decision, model
+    from hpc_deepfake.network import decision, ensemble, model
     from hpc_deepfake.predict.maps import make_folder
 
     if not (options.ela_dir or options.explain_dir or options.plot_dir):
         require_output()
     if options.model is None:
         raise InputError("name the model: --model RUN, a run directory or a .keras file")
+    ensemble.check_calibration(options.model, options.calibration)
     card = decision.in_use(model.card_for_pictures(options.model), options.threshold,
                            options.calibration)
     if options.frames and options.frame_rate:

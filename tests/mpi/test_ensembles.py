@@ -18,6 +18,7 @@ from worlds import Worlds
 
 from hpc_deepfake.metrics import temperature
 from hpc_deepfake.network import model
+from hpc_deepfake.report import summary, write
 from hpc_deepfake.train import predictions
 
 pytestmark = [pytest.mark.mpi, pytest.mark.slow]
@@ -107,6 +108,10 @@ def test_a_stopped_ensemble_continues_with_the_member_that_was_stopped(
             (tmp_path / "whole" / "runs" / name).read_bytes()
     listed = json.loads((tmp_path / "parts" / "runs" / "ensemble.json").read_text())
     assert listed["members"] == ["seed-0", "seed-1", "seed-2"]
+    write(first.parent.parent, tmp_path / "page.html", model=False)
+    page = (tmp_path / "page.html").read_text()
+    assert "mean of the members" in page and "Learning curves" not in page
+    assert "runs: ela, sync ×3" in summary.table([summary._read(first.parent.parent)])
     for more, message in ((("--seeds", "2"), "started with the members seed-0, seed-1, seed-2"),
                           (("--seeds", "1"), "holds an ensemble"),
                           (("--seeds", "2", "--member", "2"), "the members are 0 to 1"),

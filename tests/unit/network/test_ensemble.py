@@ -96,3 +96,8 @@ def test_what_is_no_ensemble_is_refused(folder: Path) -> None:
         with pytest.raises(InputError, match=message):
             model.read_card(folder)
     assert ensemble.members(folder / "seed-0") is None
+    ensemble.check_calibration(folder / "seed-0", "off")
+    (folder / ensemble.NAME).write_text(json.dumps({"members": ["seed-0"]}))
+    ensemble.check_calibration(folder, "stored")
+    with pytest.raises(InputError, match=r"--calibration off: the ensemble .* averages"):
+        ensemble.check_calibration(folder, "off")
