@@ -66,10 +66,6 @@ def test_members_are_the_trainings_with_their_seeds(worlds: Worlds, small_file: 
     assert card.init["source"] == "alone" and card.init["seen"] == 0
     assert json.loads((tmp_path / "tuned" / "summary.json").read_text())["init"] == card.init
 
-    (tmp_path / "alone" / "model.keras").unlink()  # it isn't needed any more
-    assert run("tuned", "--freeze", "conv*,bn*", "--resume")[0] == 0
-    assert json.loads((tmp_path / "tuned" / "config.json").read_text())["init"] == "alone"
-
 
 def test_a_stopped_ensemble_continues_with_the_member_that_was_stopped(
         small_file: Path, tmp_path: Path) -> None:
@@ -112,10 +108,3 @@ def test_a_stopped_ensemble_continues_with_the_member_that_was_stopped(
     page = (tmp_path / "page.html").read_text()
     assert "mean of the members" in page and "Learning curves" not in page
     assert "runs: ela, sync ×3" in summary.table([summary._read(first.parent.parent)])
-    for more, message in ((("--seeds", "2"), "started with the members seed-0, seed-1, seed-2"),
-                          (("--seeds", "1"), "holds an ensemble"),
-                          (("--seeds", "2", "--member", "2"), "the members are 0 to 1"),
-                          (("--timeline",), "--timeline is for one training")):
-        process = started("--resume", *more, cwd=tmp_path / "parts")
-        output, _ = process.communicate(timeout=limit(60))
-        assert process.returncode == 2 and message in output, output
