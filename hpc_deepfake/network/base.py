@@ -64,7 +64,7 @@ class Network(Protocol):
         size: width and height of its input.
         trainable: weights that gradients change, in the order of a checkpoint.
         moving: means of batch statistics: mean and variance of each batch normalisation in turn.
-        momenta: of ``moving``, the largest that their means may have.
+        momenta: of ``moving``, as for ``batchnorm.update_moving``.
         fixed: weights that training never changes, such as those of frozen layers.
         large: the dense kernel that is most of the weights and that ``hybrid`` shards; None: there
             is none, or it is not trained.
@@ -76,7 +76,7 @@ class Network(Protocol):
     size: int
     trainable: list[tf.Variable]
     moving: list[tf.Variable]
-    momenta: list[float]
+    momenta: list[float] | None
     fixed: list[tf.Variable]
     large: tf.Variable | None
     buckets: list[list[int]]

@@ -126,13 +126,22 @@ def _sum(x: tf.Tensor) -> tf.Tensor:
 
 def update_moving(moving: Sequence[tf.Variable], batch: Sequence[tf.Tensor], step: tf.Tensor,
                   momenta: Sequence[float] | None = None) -> None:
-    """Move the moving statistics towards those of a batch, without bias from their initial values.
+    """Move the moving statistics towards those of a batch, without bias from their initial values,
+    which Keras' fixed 0.99 needs thousands of steps to forget: more than a run on many ranks has.
 
-    Momentum is ``min(M, 1 - 1/step)``, with steps counted from 1 and the layer's own M, by default
-    0.99: a plain mean at first. Keras' fixed 0.99 needs thousands of steps to forget the initial
-    values, more than a run on many ranks has.
+    Args:
+        moving: the statistics.
+        batch: those of the batch.
+        step: its number, from 1.
+        momenta: largest momentum of each, for a deep network; None: 0.99, for a shallow one.
+
+    The momentum of a shallow network is ``min(0.99, 1 - 1/step)``: a plain mean at first. In a deep
+    one the statistics of each layer follow the weights of all layers before it, and a mean since
+    the first step lags behind; there it is ``min(M, step / (step + 9))``, a mean of about the last
+    tenth of the steps.
     """
-    mean = 1 - 1 / tf.cast(step, tf.float64)
+    t = tf.cast(step, tf.float64)
+    mean = 1 - 1 / t if momenta is None else t / (t + 9)
     for variable, value, most in zip(moving, batch, momenta or [MOMENTUM] * len(moving),
                                      strict=True):
         momentum = tf.minimum(tf.constant(most, tf.float64), mean)

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from hpc_deepfake.network import table
 from hpc_deepfake.network.base import Out, Pass, Product
-from hpc_deepfake.network.batchnorm import MOMENTUM, Normalise, Statistics, by_moving
+from hpc_deepfake.network.batchnorm import Normalise, Statistics, by_moving
 
 _DROPOUT = 0.5  # the rate that the network has
 
@@ -47,7 +47,7 @@ class Weights:
         self.trainable = [v for name, own in blocks.items() if name not in frozen for v in own]
         self.moving = [v for name, pair in self._statistics.items() if name not in frozen
                        for v in pair]
-        self.momenta = [MOMENTUM] * len(self.moving)
+        self.momenta: list[float] | None = None
         self.fixed = [v for name, own in blocks.items() if name in frozen
                       for v in (*own, *self._statistics.get(name, ()))]
         self._frozen = {name: pair for name, pair in self._statistics.items() if name in frozen}

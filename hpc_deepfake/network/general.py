@@ -62,7 +62,8 @@ class General:
                           if id(variable) not in known]
         self.trainable = [variable.value for variable in self._trained]
         self.moving = [variable.value for variable in pairs]
-        self.momenta = [float(layer.momentum) for layer in self._normalisations for _ in range(2)]
+        self.momenta: list[float] | None = [
+            float(layer.momentum) for layer in self._normalisations for _ in range(2)]
         self.fixed = [variable.value for variable in self._constant]
         self.buckets = buckets(self.trainable)
         self.dense_layer, self.dense = self._largest_dense()

@@ -54,7 +54,7 @@ class Part(Protocol):
         parameters: the weights of the whole network, in the order of a checkpoint.
         weights: this rank's, by the names of those of ``parameters`` that its stage has.
         moving: moving statistics among them.
-        momenta: of ``moving``, the largest that their means may have.
+        momenta: of ``moving``, as for ``batchnorm.update_moving``.
         large: the weight whose gradient isn't looked at for numbers that aren't finite, since that
             takes too long (see ``Sequential``); None: there is none on this rank.
         received: shape and type of the input from the previous stage in training.
@@ -67,7 +67,7 @@ class Part(Protocol):
     parameters: list[Parameter]
     weights: dict[str, tf.Variable]
     moving: list[tf.Variable]
-    momenta: list[float]
+    momenta: list[float] | None
     large: tf.Variable | None
     received: tf.TensorSpec
     evaluated: tf.TensorSpec

@@ -8,7 +8,6 @@ import tensorflow as tf
 
 from hpc_deepfake.network.batchnorm import (
     EPSILON,
-    MOMENTUM,
     Normalise,
     Statistics,
     by_moving,
@@ -61,7 +60,7 @@ class TablePart:
         self._frozen = {block: pair for block, pair in statistics.items() if block in frozen}
         self.moving = [value for block, pair in statistics.items() if block not in frozen
                        for value in pair]
-        self.momenta = [MOMENTUM] * len(self.moving)
+        self.momenta: list[float] | None = None
         self.large = self.weights.get("dense1/kernel")
         previous = None if place.stage == 0 else self.stages[place.stage - 1][-1]
         self.received, self.evaluated = (self._output(previous, kind)

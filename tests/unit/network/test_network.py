@@ -317,13 +317,27 @@ def test_synchronised_over_ranks_equals_the_keras_layer_over_all_rows():
     assert not results[3]["x"].any()
 
 
-def moved(values: np.ndarray, first: int, start: float) -> np.ndarray:
+def moved(values: np.ndarray, first: int, start: float,
+          momenta: list[float] | None = None) -> np.ndarray:
     """A moving statistic after each step, where the first step has the number ``first``."""
     variable, after = tf.Variable(np.float32([start])), []
     for step, value in enumerate(values, first):
-        update_moving([variable], [tf.constant([value], tf.float32)], tf.constant(step, tf.int64))
+        update_moving([variable], [tf.constant([value], tf.float32)], tf.constant(step, tf.int64),
+                      momenta)
         after.append(variable.numpy()[0])
     return np.array(after)
+
+
+def test_moving_statistics_of_a_deep_network_follow_what_drifts():
+    """A statistic that doubles every 20 steps: a mean since the first step lags by half of it, the
+    recent mean by a fifth; the initial value is forgotten after ten steps, and the layer's own
+    momentum bounds the mean."""
+    values = (2 ** (np.arange(80) / 20)).astype(np.float32)
+    plain, recent = (moved(values, 1, 0, momenta)[-1] for momenta in (None, [0.99]))
+    assert plain < 0.5 * values[-1] < 0.75 * values[-1] < recent
+    assert abs(moved(np.ones(10, np.float32), 1, -1e3, [0.99])[-1] - 1) < 0.5
+    bounded = moved(np.r_[np.zeros(99), 1].astype(np.float32), 1, 0, [0.5])[-1]
+    np.testing.assert_allclose(bounded, 0.5)
 
 
 def test_moving_statistics_are_a_plain_mean_at_first():
