@@ -42,7 +42,8 @@ class Case(NamedTuple):
     settings: Settings = EXACT
 
 
-RANDOM = replace(EXACT, dropout=None)  # with one share of the rows the masks are the same
+# with one share of the rows the masks are the same; a normalisation is frozen, too
+RANDOM = replace(EXACT, dropout=None)
 CASES = {
     1: [Case(name, name, "sequential") for name in SIZES]
     + [Case("stacked random", "stacked", "sequential", settings=RANDOM)],
@@ -72,21 +73,23 @@ SMALL_BUCKETS = partial(general.buckets, first=500, size=2000)
 found: dict[str, np.ndarray | float] = {}
 
 
-def built(name: str) -> keras.Model:
+def built(case: Case) -> keras.Model:
     keras.utils.set_random_seed(0)
-    if name == "meso4":
-        return registry.build(name, SIZES[name], "float64")
+    if case.network == "meso4":
+        return registry.build(case.network, SIZES[case.network], "float64")
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float64")
-    model = {"branched": branched, "stacked": stacked}[name]()
+    model = {"branched": branched, "stacked": stacked}[case.network]()
     keras.config.set_dtype_policy(before)
+    if case.settings == RANDOM:
+        model.get_layer("bn").trainable = False
     return model
 
 
 def make(case: Case) -> Strategy:
     kind = strategies.get(case.strategy)
     with mock.patch.object(general, "buckets", SMALL_BUCKETS):
-        strategy = kind(built(case.network) if kind.wants_model(COMM.rank) else None,
+        strategy = kind(built(case) if kind.wants_model(COMM.rank) else None,
                         case.settings, COMM, case.layout)
     strategy.load(None)
     return strategy
@@ -129,7 +132,7 @@ def compute(case: Case) -> None:
     found[f"{case.name}/probabilities"] = np.concatenate(
         COMM.allgather(here if strategy.speaks else here[:0]))
     if COMM.rank == 0:  # taken up by one rank alone, bit for bit; and as a model for files
-        alone = Sequential(built(case.network), case.settings)
+        alone = Sequential(built(case), case.settings)
         alone.load(state)
         found[f"{case.name}/state"] = np.array_equal(flat(state), flat(alone.state()))
         found[f"{case.name}/model"] = \

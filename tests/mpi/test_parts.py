@@ -26,7 +26,7 @@ def results(found: Callable[..., dict[str, np.ndarray]]) -> Found:
 def test_training_is_that_of_one_rank(results: Found, ranks: int, case: str,
                                       reference: str) -> None:
     """In float64: losses and weights of steps of gradient descent with two micro-batches; also with
-    regularisers, and with random layers where there is one share of the rows."""
+    regularisers, a frozen layer, and random layers where there is one share of the rows."""
     got, want = results[ranks], results[1]
     for part in ("losses", "weights"):
         np.testing.assert_allclose(got[f"{case}/{part}"], want[f"{reference}/{part}"], rtol=1e-9,
