@@ -1,4 +1,4 @@
-"""Program of test_networks: what the data parallel strategies compute of any Keras model.
+"""Program of test_network_ranks: what the data parallel strategies compute of any Keras model.
 
     mpirun -np N python tests/mpi/networks.py OUT.npz
 
