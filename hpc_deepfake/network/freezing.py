@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.text import plural
-from hpc_deepfake.network.layers import every, few, innermost
+from hpc_deepfake.network.layers import few, shortest, with_paths
 
 if TYPE_CHECKING:
     import keras
@@ -22,8 +22,8 @@ class Frozen(NamedTuple):
     """What is frozen.
 
     Attributes:
-        layers: names of the layers that are frozen so, in the model's order; of a model within
-            the model, those of its layers.
+        layers: the layers that are frozen so, in the model's order; of a model within the model,
+            its layers. By name; by path where several layers have that name.
         trained: number of parameters that are trained.
         parameters: number of all that training changes without ``--freeze``.
     """
@@ -56,7 +56,8 @@ def freeze(model: keras.Model, patterns: str) -> Frozen | None:
 
     Args:
         model: is changed.
-        patterns: shell patterns of names of layers, separated by commas; empty: freeze nothing.
+        patterns: shell patterns of names of layers, or of their paths through the models that they
+            are in (``inner/conv1``), separated by commas; empty: freeze nothing.
 
     Returns:
         What is frozen; None without patterns.
@@ -67,20 +68,24 @@ def freeze(model: keras.Model, patterns: str) -> Frozen | None:
     if not patterns:
         return None
     before = _parameters(model)
-    trained = [layer.name for layer in innermost(model) if layer.trainable_weights]
-    layers = [layer for layer in every(model) if layer.weights]
+    layers = [(layer, path) for layer, path in with_paths(model) if layer.weights]
+    trained = [(layer, path) for layer, path in layers
+               if layer.trainable_weights and not hasattr(layer, "layers")]
     for pattern in patterns.split(","):
-        matching = [layer for layer in layers if fnmatchcase(layer.name, pattern)]
+        matching = [layer for layer, path in layers
+                    if fnmatchcase(layer.name, pattern) or fnmatchcase(path, pattern)]
         if not matching:
+            names = shortest([path for _, path in layers])
             raise InputError(f"--freeze {pattern}: no layer with weights has such a name; the "
-                             f"network has {few([layer.name for layer in layers], _NAMED)}")
+                             f"network has {few(names, _NAMED)}")
         for layer in matching:
             layer.trainable = False
+    names = shortest([path for _, path in trained])
     if not model.trainable_weights:
         raise InputError(f"--freeze {patterns}: it freezes all {len(trained):,} layers that could "
-                         f"be trained; leave some out, such as {trained[-1]}")
-    left = {layer.name for layer in innermost(model) if layer.trainable_weights}
-    return Frozen([name for name in trained if name not in left], _parameters(model), before)
+                         f"be trained; leave some out, such as {names[-1]}")
+    return Frozen([name for name, (layer, _) in zip(names, trained, strict=True)
+                   if not layer.trainable_weights], _parameters(model), before)
 
 
 def _parameters(model: keras.Model) -> int:

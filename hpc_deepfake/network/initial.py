@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ import numpy as np
 from hpc_deepfake.core.errors import InputError, reason
 from hpc_deepfake.core.text import printable
 from hpc_deepfake.network import weights_file
-from hpc_deepfake.network.layers import few, innermost
+from hpc_deepfake.network.layers import few, shortest, with_paths
 from hpc_deepfake.network.weights_file import Arrays
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ class Weights:
 
 @dataclass(frozen=True)
 class Taken:
-    """What of some weights a model took, by names of layers.
+    """What of some weights a model took, by names of layers; by paths (``inner/conv1``) where
+    several layers of the model have one name.
 
     Attributes:
         source: as of ``Weights``.
@@ -112,26 +114,28 @@ def take(model: keras.Model, weights: Weights) -> Taken:
     """
     found = Taken(weights.source, weights.digest)
     left = {name: list(each) for name, each in weights.layers.items()}
-    wanted: list[str] = []
-    for layer in innermost(model):
-        for owner in _owners(layer):
+    owners: list[tuple[keras.layers.Layer, str, dict[str, Any]]] = []
+    for layer, path in with_paths(model):
+        for owner, place in () if hasattr(layer, "layers") else _owners(layer, path):
             own: dict[str, Any] = {}
             owner.save_own_variables(own)
-            names = sorted(own, key=weights_file.order)
-            here = [tuple(own[name].shape) for name in names]
-            if not any(np.issubdtype(_kind(value), np.floating) for value in own.values()):
-                continue  # it has none, or the state of a generator
-            wanted.append(owner.name)
-            if not left.get(owner.name):
-                found.missing.append(owner.name)
-                continue
-            arrays = left[owner.name].pop(0)
-            there = [array.shape for array in arrays]
-            if there != here:
-                found.other_shape[owner.name] = _difference(there, here)
-                continue
-            owner.load_own_variables(dict(zip(names, arrays, strict=True)))
-            found.taken.append(owner.name)
+            # without, it has none, or the state of a generator
+            if any(np.issubdtype(_kind(value), np.floating) for value in own.values()):
+                owners.append((owner, place, own))
+    wanted = shortest([place for _, place, _ in owners])
+    for title, (owner, _, own) in zip(wanted, owners, strict=True):
+        names = sorted(own, key=weights_file.order)
+        here = [tuple(own[name].shape) for name in names]
+        if not left.get(owner.name):
+            found.missing.append(title)
+            continue
+        arrays = left[owner.name].pop(0)
+        there = [array.shape for array in arrays]
+        if there != here:
+            found.other_shape[title] = _difference(there, here)
+            continue
+        owner.load_own_variables(dict(zip(names, arrays, strict=True)))
+        found.taken.append(title)
     found.unused.extend(sorted(name for name, each in left.items() for _ in each))
     if not found.taken:
         raise InputError(f"--init {printable(weights.source)}: none of its layers "
@@ -141,9 +145,12 @@ def take(model: keras.Model, weights: Weights) -> Taken:
     return found
 
 
-def _owners(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
-    """A layer and, of a wrapper, the layers in it."""
-    return [layer, *(inner for inner in layer._flatten_layers(include_self=False))]
+def _owners(layer: keras.layers.Layer,
+            path: str) -> Iterator[tuple[keras.layers.Layer, str]]:
+    """A layer and, of a wrapper, the layers in it, with their paths."""
+    yield layer, path
+    for inner in layer._flatten_layers(include_self=False, recursive=False):
+        yield from _owners(inner, f"{path}/{inner.name}")
 
 
 def _kind(value: Any) -> np.dtype:

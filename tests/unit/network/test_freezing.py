@@ -36,6 +36,22 @@ def test_patterns_name_layers_at_any_depth_and_models_with_all_their_layers() ->
         canonical("conv*,")
 
 
+def test_layers_of_one_name_are_told_apart_by_the_models_that_they_are_in() -> None:
+    def built() -> keras.Model:
+        parts = [keras.Sequential([keras.Input((4,)), layers.Dense(4, name="c")], name=name)
+                 for name in ("inner", "other")]
+        return keras.Sequential([keras.Input((4,)), *parts, layers.Dense(2, name="answer")])
+
+    for patterns, named in (("inner", ["inner/c"]), ("*/c", ["inner/c", "other/c"]),
+                            ("other/c,answer", ["other/c", "answer"]),
+                            ("c", ["inner/c", "other/c"])):
+        frozen = freeze(built(), patterns)
+        assert frozen.layers == named
+        assert frozen.trained == 50 - sum(10 if name == "answer" else 20 for name in named)
+    with pytest.raises(InputError, match="the network has inner, inner/c, other, other/c, answer"):
+        freeze(built(), "third/c")
+
+
 @pytest.mark.parametrize(("name", "patterns", "few"), [
     ("table", "conv*,bn1", ["conv1", "bn1", "conv2"]),
     ("branched", "stem*,shared_bn", ["stem", "stem_bn", "shared_bn"])])

@@ -64,6 +64,17 @@ def test_layers_are_taken_by_name_and_shapes(file: Path, trained: keras.Model) -
         initial.take(other, weights)
 
 
+def test_layers_of_one_name_are_told_apart_by_the_models_that_they_are_in() -> None:
+    """They are taken in their order."""
+    parts = [keras.Sequential([keras.Input((4,)), layers.Dense(4, name="c")], name=name)
+             for name in ("inner", "other", "third")]
+    model = keras.Sequential([keras.Input((4,)), *parts, layers.Dense(2, name="answer")])
+    arrays = [np.ones((4, 4), np.float32), np.zeros(4, np.float32)]
+    taken = initial.take(model, initial.Weights("x", {"c": [arrays, [np.ones(3)]]}, ""))
+    assert (taken.taken, list(taken.other_shape), taken.missing) == (
+        ["inner/c"], ["other/c"], ["third/c", "answer"])
+
+
 def test_files_of_keras_2_are_read(tmp_path: Path) -> None:
     """Their layout, by hand: names as bytes, in pieces where there are many, with ``:0``, also in
     the older form without a folder; a model within the model, whose moving statistics come last."""
