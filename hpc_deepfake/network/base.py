@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import tensorflow as tf
 
+from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.network.batchnorm import AllReduce, normaliser
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ class Network(Protocol):
             is none, or it is not trained.
         buckets: places in ``trainable``, in the order in which the backward pass computes their
             gradients. Each is reduced by itself, the last one with statistics and sums.
+        constraints: paths of the weights that have one.
     """
 
     model: keras.Model
@@ -80,6 +82,9 @@ class Network(Protocol):
     fixed: list[tf.Variable]
     large: tf.Variable | None
     buckets: list[list[int]]
+
+    @property
+    def constraints(self) -> Sequence[str]: ...
 
     @property
     def all(self) -> list[tf.Variable]:
@@ -102,6 +107,9 @@ class Network(Protocol):
             product: as of ``Pass``.
         """
 
+    def constrain(self) -> None:
+        """Bring the weights to where their constraints want them, after each step."""
+
     def spare(self) -> keras.Model:
         """Another model of the same layers, with weights of its own."""
 
@@ -121,6 +129,16 @@ def of(model: keras.Model, settings: Settings) -> Network:
     network = General(model)
     network.check()
     return network
+
+
+def refuse_constraints(network: Network, strategy: str) -> None:
+    """Raise InputError, on all ranks, if ``strategy`` can't keep the constraints of a network whose
+    weights it cuts into pieces."""
+    if network.constraints:
+        raise InputError(f"the network's weights {', '.join(network.constraints)} have constraints "
+                         f"(kernel_constraint, …), and --strategy {strategy} holds only pieces of "
+                         "the weights: use sync or local-sgd, or leave the constraints out",
+                         everywhere=True)
 
 
 def buckets(variables: Sequence[tf.Variable], first: int = 1 << 20,

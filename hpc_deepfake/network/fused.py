@@ -28,6 +28,8 @@ class Weights:
         kernel: used instead of the kernel of the large dense layer; holds part of its rows.
     """
 
+    constraints: Sequence[str] = ()
+
     def __init__(self, model: keras.Model, kernel: tf.Variable | None = None) -> None:
         def values(name: str) -> list[tf.Variable]:
             return [variable.value for variable in model.get_layer(name).weights]
@@ -87,6 +89,9 @@ class Weights:
         outputs, _ = forward(self, pictures, tf.zeros(2, tf.int32), 0.0,
                              by_moving(self._statistics), self.conv1[0].dtype, product)
         return tf.nn.softmax(outputs)
+
+    def constrain(self) -> None:
+        """There is nothing to do."""
 
     def spare(self) -> keras.Model:
         own = self.conv1[0].dtype

@@ -19,7 +19,7 @@ import keras
 import tensorflow as tf
 
 from hpc_deepfake.core.errors import InputError
-from hpc_deepfake.network import graph
+from hpc_deepfake.network import copies, graph
 from hpc_deepfake.network.base import Out, Pass, Product, buckets
 from hpc_deepfake.network.batchnorm import Statistics, by_moving
 
@@ -81,6 +81,16 @@ class General:
             raise InputError(f"the network's weights are of several types, {', '.join(kinds)}: "
                              "build it with one, which --precision gives", everywhere=True)
 
+    @property
+    def constraints(self) -> list[str]:
+        """Paths of the weights that have one."""
+        return [v.path for v in self._trained if v.constraint is not None]
+
+    def constrain(self) -> None:
+        for variable in self._trained:
+            if variable.constraint is not None:
+                variable.value.assign(variable.constraint(variable.value))
+
     def shard(self, rows: tf.Variable) -> None:
         """Let this rank have some rows of the dense kernel only, and give up the whole: a pass then
         needs ``Pass.product``."""
@@ -137,8 +147,7 @@ class General:
         return tf.cast(outputs, own)
 
     def spare(self) -> keras.Model:
-        config = keras.saving.serialize_keras_object(self.model)
-        return keras.saving.deserialize_keras_object(config, safe_mode=True)
+        return copies.build(copies.describe(self.model))
 
     def _largest_dense(self) -> tuple[keras.layers.Dense | None, int | None]:
         """The layer, and the place of its kernel in ``trainable``."""

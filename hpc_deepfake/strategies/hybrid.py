@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.text import plural
-from hpc_deepfake.network.base import Network, of
+from hpc_deepfake.network.base import Network, of, refuse_constraints
 from hpc_deepfake.network.fused import Weights
 from hpc_deepfake.network.general import General
 from hpc_deepfake.network.scoring import Scores
@@ -76,6 +76,7 @@ class Hybrid(Sync):
 
     def _take(self, model: keras.Model) -> Network:
         network = of(model, self.settings)
+        refuse_constraints(network, self.name)
         whole = _kernel(network)
         parts = np.array_split(np.arange(whole.shape[0]), self._group.size)
         self._widths = [len(part) for part in parts]

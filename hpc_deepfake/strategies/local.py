@@ -73,6 +73,7 @@ class LocalSGD(Sync):
         rows = tf.cast(batch[3], tf.float64)
         parts = self._total(self._parts(*batch), tf.constant(0))
         self.optimizer.apply(self._clip(parts.gradients), step)
+        self.weights.constrain()
         update_moving(self.weights.moving, parts.batch, step + 1, self.weights.momenta)
         loss, right, wishes = (tf.cast(value, tf.float64) for value in parts.sums)
         first = self._first_diverged
@@ -104,6 +105,7 @@ class LocalSGD(Sync):
                 done.append(variable.assign(self._allreduce(mean, f"weights{place}")))
             else:
                 done.append(variable.assign(tf.reshape(next(pieces), mean.shape)))
+        self.weights.constrain()  # a mean may leave what is not convex
         with tf.control_dependencies(done):
             self._sums.assign(tf.zeros_like(self._sums))
         self._meter.waits([began], done)

@@ -210,6 +210,7 @@ class Sequential(Strategy):
         parts = self._reduce(parts)
         self._meter.waits(computed, parts.gradients)
         self.optimizer.apply(self._clip(parts.gradients), step)
+        self.weights.constrain()
         update_moving(self.weights.moving, parts.batch, step + 1, self.weights.momenta)
         sums = [tf.cast(value, tf.float64) for value in (*parts.sums, own)]
         return tf.stack(sums), self._meter.total()

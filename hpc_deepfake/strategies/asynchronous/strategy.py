@@ -19,6 +19,7 @@ from mpi4py import MPI
 
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.mpi import wait
+from hpc_deepfake.network.base import refuse_constraints
 from hpc_deepfake.network.optimizer import Optimizer, optimizer_of
 from hpc_deepfake.network.settings import Course, Settings
 from hpc_deepfake.strategies.asynchronous.link import Link
@@ -44,6 +45,7 @@ class Async(Sequential):
     def __init__(self, model: keras.Model, settings: Settings, comm: MPI.Comm,
                  layout: Layout | None = None) -> None:
         super().__init__(model, settings, comm, layout)
+        refuse_constraints(self.weights, self.name)
         if MPI.Query_thread() != MPI.THREAD_MULTIPLE:
             raise InputError("this MPI does not support calls from several threads, which "
                              "--strategy async needs: use sync or local-sgd", everywhere=True)

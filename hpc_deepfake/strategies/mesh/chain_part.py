@@ -7,13 +7,13 @@ its layers.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import keras
 import tensorflow as tf
 
 from hpc_deepfake.core import mpi
 from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.network import copies
 from hpc_deepfake.network.base import Pass
 from hpc_deepfake.network.general import General, logits
 from hpc_deepfake.network.settings import Settings
@@ -46,7 +46,7 @@ class _Plan:
     stages: list[tuple[str, ...]]
     layers: list[list[str]]
     parameters: list[Parameter]
-    models: list[dict[str, Any]]
+    models: list[copies.Description]
     ends: list[tuple[tuple[int, ...], str]]
 
 
@@ -83,8 +83,7 @@ class ChainPart:
         self.stage_of = {layer: stage for stage, layers in enumerate(plan.layers)
                          for layer in layers}
         self._first, self._last = place.stage == 0, place.stage == shape.pipeline - 1
-        self._model = keras.saving.deserialize_keras_object(plan.models[place.stage],
-                                                            safe_mode=True)
+        self._model = copies.build(plan.models[place.stage])
         self._network = General(self._model, last=self._last)
         self.weights = {}
         for parameter in self.parameters:
@@ -147,4 +146,4 @@ def _plan(network: Network, count: int, begins: str | None) -> _Plan:
                              f"shape, {shape}, and can't be sent to another rank: use --strategy "
                              "sync", everywhere=True)
     return _Plan(stages, [[layer.name for layer in own] for own in layers], parameters,
-                 [keras.saving.serialize_keras_object(chain.part(part)) for part in parts], ends)
+                 [copies.describe(chain.part(part)) for part in parts], ends)

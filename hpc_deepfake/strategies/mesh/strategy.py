@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from hpc_deepfake.core import mpi
 from hpc_deepfake.core.mpi import wait
-from hpc_deepfake.network.base import of
+from hpc_deepfake.network import copies
+from hpc_deepfake.network.base import of, refuse_constraints
 from hpc_deepfake.network.optimizer import optimizer_of
 from hpc_deepfake.network.scoring import Scores
 from hpc_deepfake.network.settings import Settings
@@ -30,6 +30,7 @@ from hpc_deepfake.strategies.mesh.trace import Trace
 from hpc_deepfake.strategies.mesh.weights import Exchange
 
 if TYPE_CHECKING:
+    import keras
     from mpi4py.MPI import Comm
 
     from hpc_deepfake.network.base import Network
@@ -76,13 +77,13 @@ class Mesh(Strategy):
             nonlocal network
             assert model is not None
             network = of(model, settings)
+            refuse_constraints(network, self.name)
 
         mpi.on_root(comm, take)
         self._part = part = self._part_of(network, groups)
         self._initial = None if network is None else [value.numpy() for value in network.all]
         # what the model for files is made of
-        self._description = None if network is None else \
-            keras.saving.serialize_keras_object(network.model)
+        self._description = None if network is None else copies.describe(network.model)
         self.model = None
         self._table = part.parameters
         self._trained = [parameter for parameter in self._table if parameter.trainable]
@@ -134,7 +135,8 @@ class Mesh(Strategy):
         return rank == 0
 
     def _another(self) -> keras.Model:
-        return keras.saving.deserialize_keras_object(self._description, safe_mode=True)
+        assert self._description is not None  # on rank 0
+        return copies.build(self._description)
 
     def _variables(self, model: keras.Model) -> list[tf.Variable]:
         return of(model, self.settings).all

@@ -12,9 +12,11 @@ from keras import layers
 from small_networks import branched
 
 from hpc_deepfake.core.errors import InputError
-from hpc_deepfake.network.base import Pass, buckets, of
+from hpc_deepfake.network.base import Pass, buckets, of, refuse_constraints
 from hpc_deepfake.network.general import General
 from hpc_deepfake.network.settings import Settings
+from hpc_deepfake.strategies.base import Batch
+from hpc_deepfake.strategies.sequential import Sequential
 
 SETTINGS = Settings(network="branched", dropout=0.0)
 
@@ -207,3 +209,42 @@ def test_buckets_are_in_the_order_of_backward() -> None:
         size = sum(sizes[place] for place in bucket) * 4
         assert len(bucket) == 1 or size <= 25 << 20
     assert len(places) == 5
+
+
+def attentive() -> keras.Model:
+    """With layers within a layer, whose own values of ``trainable`` Keras' description forgets."""
+    picture = keras.Input((16, 16, 3))
+    x = layers.Reshape((-1, 8))(layers.Conv2D(8, 8, strides=8)(layers.Rescaling(1 / 255)(picture)))
+    x = layers.MultiHeadAttention(2, 4, name="attention")(x, x)
+    return keras.Model(picture, layers.Dense(2, activation="softmax")(
+        layers.GlobalAveragePooling1D()(layers.LayerNormalization()(x))))
+
+
+@pytest.mark.parametrize("inner", [False, True])
+def test_a_copy_has_the_order_of_frozen_layers_within_layers(inner: bool) -> None:
+    model = attentive()
+    attention = model.get_layer("attention")
+    (attention._flatten_layers(include_self=False)[0] if inner else attention).trainable = False
+    network = General(model)
+    copy = General(network.spare())
+    assert network.fixed
+    assert [v.shape for v in copy.all] == [v.shape for v in network.all]
+    for variable, value in zip(copy.all, network.all, strict=True):
+        variable.assign(value)
+    pictures, _ = rows()
+    np.testing.assert_array_equal(copy.model(pictures), model(pictures))
+
+
+def test_constraints_are_kept() -> None:
+    """By what holds whole weights, after each step; where there are pieces they are refused."""
+    picture = keras.Input((16, 16, 3))
+    x = layers.Conv2D(4, 3, kernel_constraint="non_neg", name="positive")(picture)
+    network = General(keras.Model(picture, layers.Dense(2, activation="softmax")(
+        layers.GlobalAveragePooling2D()(x))))
+    strategy = Sequential(network.model, replace(SETTINGS, optimizer="sgd", learning_rate=10.0))
+    pictures, labels = rows()
+    strategy.step([Batch(pictures.numpy(), labels.numpy(), np.zeros(2, np.int32))], 6, 0)
+    kernel = network.model.get_layer("positive").get_weights()[0]
+    assert kernel.min() == 0 < kernel.max()
+    with pytest.raises(InputError, match=r"positive/kernel have constraints.*--strategy async"):
+        refuse_constraints(network, "async")
