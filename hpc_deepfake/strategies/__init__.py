@@ -37,6 +37,12 @@ def choose(name: str, ranks: int, settings: Settings | None = None,
 
     if layout.mesh and name != "mesh":
         refuse(f"does not support --mesh {layout.mesh}: leave it out, or use --strategy mesh")
+    if layout.stages and name != "mesh":
+        refuse(f"has no stages for --stages {layout.stages}: leave it out, or give --mesh "
+               "pipeline=P too")
+    if layout.sync_every != Layout.sync_every and name != "local-sgd":
+        refuse(f"does not support --sync-every {layout.sync_every}: leave it out, or use "
+               "--strategy local-sgd")
     if name == "mesh":
         from hpc_deepfake.strategies.mesh import check
 

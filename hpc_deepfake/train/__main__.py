@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
     from hpc_deepfake.data.rows import DataFile
     from hpc_deepfake.network.device import Device
+    from hpc_deepfake.network.freezing import Frozen
     from hpc_deepfake.network.initial import Weights
     from hpc_deepfake.strategies.base import Strategy, StrategyClass
     from hpc_deepfake.train.ensemble import Plan
@@ -225,7 +226,14 @@ def _strategy(strategy_class: StrategyClass, comm: Comm, options: Namespace, set
     model = mpi.together(comm, lambda: registry.build(settings.network, size, precision)
                          if strategy_class.wants_model(comm.rank) else None)
     described.check(comm, settings.network, model, run, resumed)
-    frozen = mpi.together(comm, lambda: freeze(model, settings.freeze) if model else None)
+
+    def adjust() -> Frozen | None:
+        if model is None:
+            return None
+        described.refuse_idle(settings, model)
+        return freeze(model, settings.freeze)
+
+    frozen = mpi.together(comm, adjust)
 
     def prepare() -> None:
         if run is None:

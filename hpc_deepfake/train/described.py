@@ -1,5 +1,6 @@
-"""The description of a user's network in the run directory: all ranks have the same one, and so has
-a resumed run, also where the file that it comes from has changed since."""
+"""The network that a run trains: all ranks have the same one, described in the run directory, and a
+resumed run has it too, also where the file that it comes from has changed since; and it has the
+layers that options are for."""
 
 from __future__ import annotations
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     import keras
     from mpi4py.MPI import Comm
 
+    from hpc_deepfake.network.settings import Settings
     from hpc_deepfake.train.rundir import RunDir
 
 FILE = "network.json"
@@ -61,6 +63,22 @@ def check(comm: Comm, spec: str, model: keras.Model | None, run: RunDir | None,
                              "start a new run with another --run")
 
     mpi.on_root(comm, same)
+
+
+def refuse_idle(settings: Settings, model: keras.Model) -> None:
+    """Raise InputError for options of layers that the network doesn't have; on this rank alone."""
+    import keras
+
+    layers = model._flatten_layers(include_self=False)
+    if settings.dropout and not any(isinstance(layer, keras.layers.Dropout) and layer.rate
+                                    for layer in layers):
+        raise InputError(f"--dropout {settings.dropout:g}: --network {settings.network} has no "
+                         "Dropout layer whose rate it could be (GRU, LSTM and MultiHeadAttention "
+                         "have their own): leave it out, or put such a layer in")
+    if settings.sync_bn and not any(isinstance(layer, keras.layers.BatchNormalization)
+                                    for layer in layers):
+        raise InputError(f"--sync-bn: --network {settings.network} has no batch normalisation: "
+                         "leave it out")
 
 
 def _described(model: keras.Model) -> dict[str, Any]:

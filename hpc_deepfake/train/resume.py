@@ -105,8 +105,12 @@ def _check_same(path: Path, meta: dict[str, Any], settings: Settings, data: Data
     """Raise InputError unless settings and data are those of the checkpoint."""
     # settings that an earlier version didn't have are at their defaults, which do what it did
     begun = {**Settings().as_dict(), **meta["settings"]}
-    differing = [_option(name, value) for name, value in begun.items()
-                 if settings.as_dict().get(name) != value]
+    own = settings.as_dict()
+    differing = [_option(name, value) for name, value in begun.items() if own.get(name) != value]
+    if own["network"] != begun["network"] and all(
+            each["dropout"] == (Settings.dropout if each["network"] == "table" else None)
+            for each in (begun, own)):
+        differing.remove(_option("dropout", begun["dropout"]))  # nobody gave it
     if differing:
         raise InputError(f"--resume: the run in {path} was started {' and '.join(differing)}; "
                          "give the same options, or choose another --run")

@@ -42,7 +42,8 @@ def program(comm: Comm) -> int:
         return train.main(comm, [
             "--data", data, "--run", str(folder / name), "--epochs", "3", "--batch-size", "3",
             "--device", "cpu", "--threads", "1", "--warmup-steps", "4", "--strategy", strategy,
-            "--sync-every", "2", "--max-staleness", "0", *options, *more,
+            "--max-staleness", "0", *options, *more,
+            *["--sync-every", "2"] * (strategy == "local-sgd"),
             *["--tensorboard"] * (name == "parts")])
 
     with mock.patch.object(kind, "step", step):

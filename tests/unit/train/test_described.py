@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -12,6 +13,7 @@ from keras import layers
 from hpc_deepfake.core import mpi
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.network import registry
+from hpc_deepfake.network.settings import Settings
 from hpc_deepfake.train import described
 from hpc_deepfake.train.rundir import RunDir
 
@@ -47,6 +49,19 @@ def test_a_resumed_run_has_the_network_that_it_began_with(run: RunDir) -> None:
 def test_a_network_in_the_box_needs_no_description(run: RunDir) -> None:
     described.check(None, "meso4", network(), run, False)
     assert not (run.path / "network.json").exists()
+
+
+def test_options_of_layers_that_the_network_does_not_have_are_refused() -> None:
+    """Dropout of 0 and what others have is no matter."""
+    model, none = network(), Settings(network="meso4", dropout=None)
+    described.refuse_idle(replace(none, dropout=0.0), model)
+    with pytest.raises(InputError, match=r"--dropout 0\.3: --network meso4 has no Dropout layer"):
+        described.refuse_idle(replace(none, dropout=0.3), model)
+    with pytest.raises(InputError, match="--sync-bn: --network meso4 has no batch normalisation"):
+        described.refuse_idle(replace(none, sync_bn=True), model)
+    inner = keras.Sequential([layers.SpatialDropout2D(0.5), layers.BatchNormalization()])
+    described.refuse_idle(replace(none, dropout=0.3, sync_bn=True),
+                          keras.Sequential([keras.Input((8, 8, 3)), inner]))
 
 
 def test_ranks_with_different_networks(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -194,7 +194,9 @@ def test_every_recipe_is_valid():
     ("sync", 4, {"mesh": "data=4"}, "--strategy sync does not support --mesh"),
     ("mesh", 33, {"mesh": "tensor=33"}, "more than the 32 channels"),
     ("mesh", 7, {"mesh": "pipeline=7"}, "more than the 6 blocks"),
-    ("mesh", 2, {"mesh": "pipeline=2", "stages": "conv2,dense1"}, "makes 3 stages")])
+    ("mesh", 2, {"mesh": "pipeline=2", "stages": "conv2,dense1"}, "makes 3 stages"),
+    ("sync", 2, {"stages": "conv2"}, "has no stages for --stages conv2"),
+    ("auto", 2, {"sync_every": 4}, "--strategy sync does not support --sync-every 4")])
 def test_a_mesh_that_does_not_fit_is_rejected(name, ranks, layout, message):
     """On all ranks alike, before anything starts."""
     from hpc_deepfake.strategies import choose

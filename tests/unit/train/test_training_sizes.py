@@ -38,6 +38,22 @@ def test_a_run_is_not_resumed_with_pictures_of_another_size(tmp_path: Path) -> N
         **drawn.header.attributes, "seed": 5}).attributes, drawn)
 
 
+@pytest.mark.parametrize(("begun", "given", "named"), [
+    (Settings(network="meso4", dropout=None), Settings(), "with --network meso4"),
+    (Settings(), Settings(network="meso4", dropout=None), "with --network table"),
+    (Settings(network="meso4", dropout=0.3), Settings(),
+     "with --network meso4 and with --dropout 0.3"),
+    (Settings(network="meso4", dropout=None), Settings(network="meso4", dropout=0.3),
+     "without --dropout")])
+def test_a_resume_names_the_options_that_the_user_gave(
+        begun: Settings, given: Settings, named: str) -> None:
+    """Not the rate of dropout that follows from the network."""
+    data = synthetic(8, "ela", 0)
+    meta = {"settings": begun.as_dict(), "data": data.header.attributes}
+    with pytest.raises(InputError, match=f"was started {named}; give the same options"):
+        _check_same(Path("run"), meta, given, data)
+
+
 def test_size_is_for_synthetic_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file's own size may be named, another one is refused."""
     monkeypatch.setattr(train.mpi, "on_root", lambda comm, work: work())
