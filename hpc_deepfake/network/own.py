@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import re
 import sys
 import traceback
 import zipfile
@@ -20,7 +21,8 @@ import numpy as np
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.json_data import dictionary, parse
 from hpc_deepfake.core.log import log
-from hpc_deepfake.core.text import printable
+from hpc_deepfake.core.text import plural, printable
+from hpc_deepfake.network import graph, probabilities
 from hpc_deepfake.network.zoo import layers as _registered  # noqa: F401, with Keras
 
 MOST_BYTES = 4 << 30  # of a .keras file when unpacked
@@ -42,14 +44,17 @@ def build(file: Path, function: str | None, size: int, precision: str) -> keras.
         _check_layers(model, name)
     else:
         model = _loaded(file, name, precision)
-    model = _fitted(model, size, name)
+    _check_names(model, name)
+    model = _fitted(_unwrapped(model), size, name)
     own = "float64" if precision == "float64" else "float32"
     for weight in model.weights:
         kind = keras.backend.standardize_dtype(weight.dtype)
         if kind not in (own, "uint32", "int32", "int64"):  # state of random layers
             raise InputError(f"--network {name}: {weight.path} is {kind}, and with --precision "
                              f"{precision} all weights are {own}: leave the layer's dtype out")
-    return _with_probabilities(model, size, name)
+    model = _with_probabilities(model, size, name)
+    _check_training(model, name)
+    return model
 
 
 def _called(file: Path, function: str, shape: tuple[int, int, int], name: str) -> keras.Model:
@@ -175,8 +180,10 @@ def _fitted(model: keras.Model, size: int, name: str) -> keras.Model:
         raise InputError(f"--network {name} is a model without a known input: begin with "
                          f"keras.Input(shape), and {advice}")
     if len(model.inputs) != 1 or len(model.outputs) != 1:
-        raise InputError(f"--network {name} has {len(model.inputs)} inputs and "
-                         f"{len(model.outputs)} outputs, not one of each")
+        raise InputError(f"--network {name} has {plural(len(model.inputs), 'input')} and "
+                         f"{plural(len(model.outputs), 'output')}{_named(model)}, not one of each: "
+                         "give keras.Model one tensor for the picture, and one for authentic and "
+                         "tampered")
     given = tuple(model.inputs[0].shape)
     if len(given) != 4 or any(a not in (b, None) for a, b in zip(given, wanted)):
         sizes = f"; it takes rows of preprocess --size {given[1]}" if len(given) == 4 and \
@@ -197,8 +204,65 @@ def _fitted(model: keras.Model, size: int, name: str) -> keras.Model:
     return model
 
 
+def _unwrapped(model: keras.Model) -> keras.Model:
+    """The model with a tensor in place of a list or dict of one input or output, as all programs
+    call it."""
+    whole = graph.of(model)
+    if whole is None or len(whole.inputs) != 1 or len(whole.outputs) != 1 or not any(
+            isinstance(value, (list, tuple, dict))
+            for value in (whole._inputs_struct, whole._outputs_struct)):
+        return model
+    return keras.Model(whole.inputs[0], whole.outputs[0], name=model.name)
+
+
+def _named(model: keras.Model) -> str:
+    """The form of several outputs, in brackets, where it is not plain."""
+    form = getattr(graph.of(model), "_outputs_struct", None)
+    if isinstance(form, dict):
+        return f" (a dict: {', '.join(printable(str(key)) for key in form)})"
+    return f" (a {type(form).__name__})" if isinstance(form, (list, tuple)) else ""
+
+
+def _check_names(model: keras.Model, name: str) -> None:
+    """Whether all names can be scopes in TensorFlow's graph, in which training computes."""
+    for layer in (model, *model._flatten_layers(include_self=False)):
+        # as TensorFlow's own patterns; the model's name is the outermost scope
+        first = r"[A-Za-z0-9.]" if layer is model else r"[\w.\\>-]"
+        if isinstance(layer, keras.layers.InputLayer) or re.fullmatch(
+                rf"{first}[\w.\\>-]*", layer.name, re.ASCII):
+            continue
+        what = "the model's name" if layer is model else "the layer name"
+        raise InputError(f"--network {name}: {what} '{printable(layer.name)}' can't be used: "
+                         "take the letters A to Z and a to z, digits and _ . - only, and begin "
+                         "with a letter or digit")
+
+
+def _check_training(model: keras.Model, name: str) -> None:
+    """Whether a training pass can be computed: it is traced."""
+    import tensorflow as tf
+
+    from hpc_deepfake.network.base import Pass
+    from hpc_deepfake.network.general import General
+
+    def step(pictures: tf.Tensor) -> tf.Tensor:
+        own = tf.as_dtype(model.trainable_weights[0].dtype)
+        how = Pass(own, None, False, tf.ones((), own), lambda value, _: value)
+        return General(model).forward(pictures, tf.zeros(2, tf.int32), how).logits
+
+    try:
+        tf.function(step, autograph=False).get_concrete_function(
+            tf.TensorSpec((2, *model.input_shape[1:]), tf.uint8))
+    except Exception as error:  # such as of a layer that can't compute with training=True
+        reason = str(error) if isinstance(error, InputError) else \
+            f"a training pass failed: {_first(error)}"
+        layers = [layer.name for layer in model._flatten_layers(include_self=False)
+                  if re.search(rf"(?<![\w.\\>-]){re.escape(layer.name)}/", reason)]
+        where = f", layer {layers[-1]}" if layers else ""  # the innermost
+        raise InputError(f"--network {name}{where}: {reason}") from None
+
+
 def _with_probabilities(model: keras.Model, size: int, name: str) -> keras.Model:
-    """The model with a softmax behind it, unless its outputs are probabilities: tried on noise."""
+    """The model with a softmax behind it, unless its outputs are probabilities."""
     noise = np.random.default_rng(0).integers(0, 256, (2, size, size, 3), dtype=np.uint8)
     try:
         given = np.asarray(model(noise, training=False), np.float64)
@@ -208,7 +272,7 @@ def _with_probabilities(model: keras.Model, size: int, name: str) -> keras.Model
         raise InputError(f"--network {name} gives numbers that are not finite for pictures of "
                          "noise, values 0…255: scale them in its first layer, "
                          "keras.layers.Rescaling(1 / 255)")
-    if (given >= 0).all() and np.allclose(given.sum(1), 1, atol=1e-2):
+    if probabilities.gives(model, noise, given):
         return model
     log.info("%s: its outputs are not probabilities: a softmax is put behind them", name)
     if isinstance(model, keras.Sequential):

@@ -109,8 +109,14 @@ def split(spec: str) -> tuple[Path, str | None]:
         return Path(file), function
     if spec.endswith(".keras"):
         return Path(spec), None
-    if spec.endswith(".py"):
-        raise InputError(f"'{spec}' lacks the function that builds the network: {spec}:FUNCTION")
+    if (python := spec.removesuffix(":")).endswith(".py"):
+        raise InputError(f"'{spec}' lacks the function that builds the network: {python}:FUNCTION")
+    if os.path.isfile(os.path.join(spec, "model.keras")):
+        raise InputError(f"'{spec}' is a folder: take {os.path.join(spec, 'model.keras')} to train "
+                         f"its network on, or --init {spec} for its weights in another network")
+    if colon and function.isidentifier():
+        raise InputError(f"there is no network '{spec}', as '{file}' is no Python file: a network "
+                         f"of your own is {file or 'FILE'}.py:{function}")
     raise InputError(f"there is no network '{spec}'; give one of {', '.join(NAMES)}, or {OTHERS}")
 
 

@@ -95,6 +95,45 @@ def two(shape):
     return keras.Model(start, [layers.Dense(2)(x), layers.Dense(2)(x)])
 
 
+def by_name(shape):
+    model = two(shape)
+    return keras.Model(model.inputs[0], dict(zip(("real", "fake"), model.outputs)))
+
+
+def wrapped(shape):
+    model = small(shape, activation="softmax")
+    return keras.Model({"picture": model.inputs[0]}, [model.outputs[0]])
+
+
+def zero_kernel(shape): return small(shape, kernel_initializer="zeros", activation="softmax")
+def zero_sigmoid(shape): return small(shape, kernel_initializer="zeros", activation="sigmoid")
+def zero_linear(shape):
+    return small(shape, kernel_initializer="zeros",
+                 bias_initializer=keras.initializers.Constant(0.5))
+
+
+def by_operation(shape):
+    model = small(shape, kernel_initializer="zeros")
+    return keras.Model(model.inputs[0], keras.ops.softmax(model.outputs[0]))
+
+
+def average(shape):
+    start = keras.Input(shape)
+    return keras.Model(start, layers.Average()([
+        small(shape, activation="softmax")(start) for _ in range(2)]))
+
+
+def letters(shape): return small(shape, start=[layers.ReLU(name="größe")])
+def space(shape): return small(shape, keras.Sequential([layers.Dense(2, name="my dense")]))
+def model_name(shape): return keras.Sequential(softmax(shape).layers, name="_net")
+def fine_names(shape):
+    return small(shape, layers.Dense(2, activation="softmax", name="_a-b.1>c"))
+
+
+def spectral(shape):
+    return small(shape, start=[layers.SpectralNormalization(layers.Conv2D(3, 3), name="power")])
+
+
 def wrong(shape):
     return {}["conv"]
 
@@ -120,7 +159,12 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("scaled", "Lambda"), ("one", r"output \(None, 1\)"), ("unbuilt", "without a known input"),
     ("nothing", "returned NoneType"), ("other_size", "rows of preprocess --size 64"),
     ("flat", r"input \(None, 5\)"), ("half", "is float16"), ("frozen", "no weights that training"),
-    ("infinite", "not finite"), ("leaves", "SystemExit: 3"), ("two", "1 inputs and 2 outputs"),
+    ("infinite", "not finite"), ("leaves", "SystemExit: 3"),
+    ("two", r"1 input and 2 outputs \(a list\)"),
+    ("by_name", r"2 outputs \(a dict: real, fake\)"),
+    ("letters", "the layer name 'größe'"), ("space", "the layer name 'my dense'"),
+    ("model_name", "the model's name '_net'"),
+    ("spectral", "layer power: the network's weight .*/power/.* changes with each batch"),
     ("wrong", r"line \d+: KeyError: 'conv'"), ("count", "no function 'count'"),
     ("absent", "no function 'absent'")])
 def test_what_can_not_be_trained_is_refused(file: Path, function: str, words: str) -> None:
@@ -158,6 +202,30 @@ def test_outputs_that_are_no_probabilities_get_a_softmax(
         np.testing.assert_allclose(np.asarray(model(noise)).sum(1), 1, rtol=1e-6)
     assert isinstance(logits, keras.Sequential)  # which a mesh can cut
     assert isinstance(registry.build(f"{file}:softmax", SIZE).layers[-1], keras.layers.Dense)
+
+
+@pytest.mark.parametrize(("function", "added"), [
+    ("zero_kernel", False), ("by_operation", False), ("average", False), ("zero_sigmoid", True),
+    ("zero_linear", True)])
+def test_kernels_that_begin_at_zero_give_a_half_by_chance(file: Path, function: str,
+                                                          added: bool) -> None:
+    model = registry.build(f"{file}:{function}", SIZE)
+    assert (model.layers[-1].name == "probabilities") is added
+    if function.startswith("zero"):  # the trial has put the weights back
+        assert not np.any(next(layer for layer in model.layers
+                               if isinstance(layer, keras.layers.Dense)).kernel)
+
+
+def test_one_input_and_output_in_a_list_or_dict_are_taken_out(
+        file: Path, recwarn: pytest.WarningsRecorder) -> None:
+    model = registry.build(f"{file}:wrapped", SIZE)
+    recwarn.clear()  # of the user's own model
+    assert np.asarray(model(np.zeros((3, SIZE, SIZE, 3), np.uint8))).shape == (3, 2)
+    assert not recwarn.list
+
+
+def test_names_that_tensorflow_takes(file: Path) -> None:
+    registry.build(f"{file}:fine_names", SIZE)
 
 
 def test_a_network_of_any_size_is_fitted_to_the_pictures(file: Path) -> None:
@@ -248,7 +316,12 @@ def test_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert registry.checked("c/../a/b.keras") == f"{tmp_path}/a/b.keras"
     assert registry.title(registry.checked("mine.py:build")) == "mine.py:build"
     assert registry.title("srm") == "srm"
-    for text, words in (("vgg", "give one of table, meso4"), ("mine.py", "mine.py:FUNCTION"),
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "model.keras").touch()
+    for text, words in (("mine.py:", "lacks the function.*: mine.py:FUNCTION"),
+                        ("mine:build", "no Python file.*mine.py:build"),
+                        ("run", "take run/model.keras .*--init run"),
+                        ("vgg", "give one of table, meso4"), ("mine.py", "mine.py:FUNCTION"),
                         ("mine.py:not a name", "there is no network"), ("", "there is no")):
         with pytest.raises(argparse.ArgumentTypeError, match=words):
             registry.checked(text)
