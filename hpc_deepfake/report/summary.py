@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -14,14 +15,15 @@ from hpc_deepfake.core.options import Parser
 from hpc_deepfake.core.text import count, number, percent, plural
 from hpc_deepfake.network import model
 from hpc_deepfake.network.card import Card
-from hpc_deepfake.train import divergence
+from hpc_deepfake.train import divergence, records
 
 _TEXTS, _NUMBERS = ("feature", "strategy"), ("ranks", "epochs", "images_per_s")
 _EXAMPLES = """examples:
   hpc-deepfake summary runs/first
   hpc-deepfake summary runs/*
 
-exit codes: 0 done; 2 wrong usage, or a run that can't be read"""
+exit codes: 0 done; 2 wrong usage, or a run hasn't finished or can't be read (all others are
+shown)"""
 
 
 def parser() -> Parser:
@@ -37,8 +39,20 @@ def parser() -> Parser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code."""
-    print(table([_read(path) for path in parser().parse(argv).runs]), flush=True)
-    return 0
+    runs: list[dict[str, Any]] = []
+    errors: list[InputError] = []
+    for path in parser().parse(argv).runs:
+        try:
+            runs.append(_read(path))
+        except InputError as error:
+            errors.append(error)
+    if runs:
+        print(table(runs), flush=True)
+    elif len(errors) == 1:
+        raise errors[0]
+    for error in errors:
+        print(f"error: {error}", file=sys.stderr)
+    return 2 if errors else 0
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -53,8 +67,9 @@ def _read(path: Path) -> dict[str, Any]:
         diverged = divergence.recorded(path)
         if diverged is not None:
             raise InputError(f"{path}: {diverged[1]}") from None
-        raise InputError(f"{path} holds no finished run ({reason(error)}): name the directory of a "
-                         "training that has finished") from None
+        why = _how_far(path) or f" ({reason(error)}): name the directory of a training that has " \
+            "finished"
+        raise InputError(f"{path} holds no finished run{why}") from None
     run: dict[str, Any] = {
         "run": path, "data": str(config.get("data")), "made": {}, "card": None,
         "members": finite(summary.get("members")),
@@ -65,6 +80,22 @@ def _read(path: Path) -> dict[str, Any]:
     with suppress(InputError):
         run["card"] = model.read_card(path)
     return run
+
+
+def _how_far(path: Path) -> str:
+    """The end of a message about a training that has begun and has no results; else empty."""
+    if (path / "summary.json").exists() or not (path / "config.json").is_file():
+        return ""
+    epochs: list[float | None] = []
+    planned = None
+    with suppress(InputError):  # no epoch is done
+        known = records.read(path)
+        epochs = [finite(line.get("epoch")) for line in known.epochs]
+        planned = finite(known.config.get("epochs"))
+    done = max((epoch for epoch in epochs if epoch is not None), default=0)
+    of = f" of {planned:.0f}" if planned else ""
+    return (f": {f'epoch {done:.0f}{of} is' if done else 'no epoch is'} done; wait for it, or "
+            "continue it with --resume")
 
 
 def table(runs: list[dict[str, Any]]) -> str:

@@ -420,7 +420,8 @@ def test_summary_shows_the_majority_beside_the_accuracy(run, data_file, capsys, 
 
 
 @pytest.mark.parametrize("damage", ["missing", "cut", "unfinished", "fields"])
-def test_summary_of_an_unfinished_run_is_an_input_error(run, tmp_path, damage):
+def test_summary_names_the_runs_that_have_not_finished(run, tmp_path, damage, capsys):
+    """And shows the others. How far one is, is said if it has begun."""
     other = Path(shutil.copytree(run, tmp_path / "run",
                                  ignore=shutil.ignore_patterns("checkpoints", "*.keras")))
     file = other / "summary.json"
@@ -430,8 +431,18 @@ def test_summary_of_an_unfinished_run_is_an_input_error(run, tmp_path, damage):
         file.write_text("{}")
     else:
         (file if damage == "unfinished" else other / "config.json").unlink()
+    assert summary.main([str(other), str(run)]) == 2
+    out, err = capsys.readouterr()
+    assert "\nfirst: ela, sequential" in out and "\nrun: " not in out
+    assert err.startswith(f"error: {other} holds no finished run") and err.count("\n") == 1
+    assert ("run: epoch 2 of 2 is done; wait for it" in err) == (damage == "unfinished")
     with pytest.raises(InputError, match="holds no finished run"):
-        summary.main([str(run), str(other)])
+        summary.main([str(other)])
+    if damage == "unfinished":
+        (other / "metrics.jsonl").unlink()
+        assert summary.main([str(other), str(tmp_path)]) == 2
+        out, err = capsys.readouterr()
+        assert not out and "no epoch is done" in err and "name the directory" in err
 
 
 def test_summary_of_a_part_with_one_class(run, tmp_path, capsys):
