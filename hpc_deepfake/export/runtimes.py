@@ -7,6 +7,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import os
+import re
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.errors import InputError, reason
 from hpc_deepfake.export.portable import INPUT, OUTPUT
 from hpc_deepfake.network.scoring import BATCH
 from preprocessing.ela import at_once
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     import keras
 
 Run = Callable[[np.ndarray], np.ndarray]
+_FLEX = re.compile(r"\bFlex(\w+)")
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES)
 
 
@@ -70,10 +72,25 @@ class Runtime:
                              f"{' '.join((*missing, self.package))}")
 
     def run(self, path: Path, features: np.ndarray) -> np.ndarray:
-        """Probabilities of features as of ``load``, in batches as of ``network.scoring``."""
-        compute, most = self.load(path), at_once(BATCH, features.shape[1])
-        return np.concatenate([compute(features[start:start + most])
-                               for start in range(0, len(features), most)])
+        """Probabilities of features as of ``load``, in batches as of ``network.scoring``.
+
+        Raises:
+            InputError: the runtime can't compute the network.
+        """
+        most = at_once(BATCH, features.shape[1])
+        try:
+            compute = self.load(path)
+            return np.concatenate([compute(features[start:start + most])
+                                   for start in range(0, len(features), most)])
+        except (OSError, MemoryError):
+            raise
+        except Exception as error:  # those of ONNX Runtime have no other class in common
+            lacking = _FLEX.search(str(error))  # the converter takes what the interpreter lacks
+            why = f"it lacks TensorFlow's operation {lacking[1]}, one of those that LSTM and GRU " \
+                "consist of" if lacking and "TensorList" in lacking[1] else \
+                f"it lacks TensorFlow's operation {lacking[1]}" if lacking else reason(error)
+            raise InputError(f"this network can't be run by {self.title}: {why}; choose another "
+                             "runtime with --to") from error
 
     def write(self, model: keras.Model, path: Path) -> None:
         """Write the model as ``path``.

@@ -50,8 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(table(runs), flush=True)
     elif len(errors) == 1:
         raise errors[0]
-    for error in errors:
-        print(f"error: {error}", file=sys.stderr)
+    for problem in errors:
+        print(f"error: {problem}", file=sys.stderr)
     return 2 if errors else 0
 
 

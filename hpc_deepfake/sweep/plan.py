@@ -25,8 +25,8 @@ TRIALS = "trials"  # folder of the run directories
 DONE, DIVERGED, STOPPED, FAILED, STARTED, MISSING = (
     "done", "diverged", "stopped", "failed", "started", "missing")
 ENDED = (DONE, DIVERGED)  # states that are results
-# Options that the sweep, its trials or their jobs set.
-_OWN = ("data", "run", "resume", "no_report", "device")
+# Options that the sweep, its trials or their jobs set, or that others' values stand for.
+_OWN = ("data", "run", "resume", "no_report", "device", "recipe")
 _OF_PLACE = {"device", "timeline", "trace"}  # decide where a trial computes or what it records
 _MOST = 10_000  # trials
 

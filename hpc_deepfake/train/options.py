@@ -92,14 +92,13 @@ def check(options: Namespace, ranks: int) -> str:
 
 class _Training(Parser):
     """The command line, on which one option may stand for others: what is parsed has the values of
-    these, and no ``recipe``."""
+    these; ``recipe`` only says where they come from."""
 
     def parse(self, argv: Sequence[str] | None = None) -> Namespace:
         options = super().parse(argv)
         if options.recipe is not None:
             with self.defaults(RECIPES[options.recipe]):
                 options = super().parse(argv)  # again: its file and the command line win
-        del options.recipe
         if options.network == "table" and options.dropout is None:
             options.dropout = Settings.dropout
         if options.schedule in RATE_SCHEDULES:

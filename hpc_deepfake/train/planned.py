@@ -15,7 +15,7 @@ from hpc_deepfake.train.options import parser
 
 # Options that are not meant to change a run's result or speed.
 IRRELEVANT = frozenset({
-    "config", "data", "run", "resume", "no_report", "checkpoint_minutes", "keep", "stage",
+    "config", "recipe", "data", "run", "resume", "no_report", "checkpoint_minutes", "keep", "stage",
     "stall_warning", "stall_limit", "tensorboard"})
 DIVERGED = "diverged.json"  # of a training that ended because its numbers were no longer finite
 

@@ -99,13 +99,11 @@ def test_run_directory_has_the_documented_files(run):
 
 
 def test_config_has_every_option(run, data_file):
-    """Given ones and defaults, and a recipe as the values that it stands for; the data file by its
-    absolute path."""
+    """Given ones and defaults; the data file by its absolute path."""
     from hpc_deepfake.train.options import parser
 
     config = read(run, "config.json")
-    options = {action.dest for action in parser()._actions} - {
-        "help", "config", "recipe"}
+    options = {action.dest for action in parser()._actions} - {"help", "config"}
     assert set(config) == options
     assert (config["epochs"], config["batch_size"], config["device"], config["strategy"],
             config["data"], config["run"]) == (2, 8, "cpu", "sequential", str(data_file), str(run))

@@ -242,6 +242,21 @@ def test_network_that_a_converter_does_not_know_is_refused(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(("text", "why"), [
+    ("see ops_selectNode number 0 (FlexTensorListReserve) failed to prepare.",
+     "it lacks TensorFlow's operation TensorListReserve"), ("no such kernel", "no such kernel")])
+def test_network_that_the_runtime_cannot_compute_is_refused(
+        text: str, why: str, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the converter took it."""
+    def load(path: Path) -> runtimes.Run:
+        raise RuntimeError(text)
+
+    altered(monkeypatch, load=load)
+    with pytest.raises(InputError, match=f"can't be run by TensorFlow: {why}"):
+        exported(run, "savedmodel", tmp_path / "out")
+    assert not any(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("text", ["No space left on device", "File too large"])
 def test_full_disk_is_told_and_leaves_nothing(
         run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:

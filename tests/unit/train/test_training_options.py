@@ -9,6 +9,7 @@ import pytest
 
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.network.settings import OPTIMIZERS, RATE_SCHEDULES, Settings
+from hpc_deepfake.train import planned
 from hpc_deepfake.train.options import check, parser
 from hpc_deepfake.train.recipes import RECIPES
 
@@ -166,21 +167,25 @@ def test_a_rate_schedule_by_the_name_of_the_schedule_of_a_mesh(capsys):
 
 def test_a_recipe_gives_values_that_the_user_may_give(tmp_path, monkeypatch):
     """A file and the command line win, also with the values of the plain defaults; the recipe is
-    recorded by its values, and a command line made of them is complete."""
+    recorded by its name and its values, and a command line made of them is complete."""
     monkeypatch.setitem(RECIPES, "best", {"patience": 12, "augment": "flip", "ema": 0.5})
     cli = parser()
     plain = vars(cli.parse([]))
-    assert "recipe" not in plain and vars(cli.parse(["--recipe", "original"])) == plain
-    best = {**plain, "patience": 12, "augment": "flip", "ema": 0.5}
+    assert plain["recipe"] is None
+    assert vars(cli.parse(["--recipe", "original"])) == {**plain, "recipe": "original"}
+    best = {**plain, "recipe": "best", "patience": 12, "augment": "flip", "ema": 0.5}
     assert vars(cli.parse(["--recipe", "best"])) == best
     assert vars(cli.parse([])) == plain
     given = cli.parse(["--ema", "0", "--recipe=best", "--patience", "5"])
-    assert vars(given) == {**plain, "augment": "flip"}
+    assert vars(given) == {**plain, "recipe": "best", "augment": "flip"}
     assert vars(cli.parse(cli.words(given))) == vars(given)
     file = tmp_path / "run.toml"
     file.write_text('recipe = "best"\npatience = 5\n')
     options = vars(parser().parse(["--config", str(file), "--augment", "none"]))
-    assert options == {**plain, "ema": 0.5, "config": file}
+    assert options == {**plain, "recipe": "best", "ema": 0.5, "config": file}
+    values = {**planned.settings(given), "recipe": None}  # of before, or given one by one
+    assert not planned.changed_options(planned.settings(given), values)
+    assert not planned.changed_options(values, planned.settings(given))
 
 
 def test_every_recipe_is_valid():
