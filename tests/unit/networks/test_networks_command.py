@@ -11,7 +11,7 @@ from keras import layers
 
 from hpc_deepfake import networks
 from hpc_deepfake.core.errors import InputError
-from hpc_deepfake.network import registry, table
+from hpc_deepfake.network import device, registry, table
 from hpc_deepfake.networks import speed
 from hpc_deepfake.networks.cost import activations, cost, flop
 
@@ -21,6 +21,13 @@ PARAMETERS = {
     "table": 7_392_962, "meso4": 15_802, "mesoinception4": 16_454, "bayar": 730_691, "srm": 67_484,
     "resnet50": 25_636_712 - 998 * 2_049, "efficientnetv2b0": 7_200_312 - 998 * 1_281,
     "xception": 22_910_480 - 998 * 2_049, "mobilenetv3": 5_507_432 - 998 * 1_281}
+
+
+@pytest.fixture(autouse=True)
+def started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorFlow has started already, with other tests of this process."""
+    monkeypatch.setattr(device, "start", lambda *_, threads=0, **__: device.Device(
+        "CPU", "a processor", threads or 1))
 
 
 def test_all_networks_by_name(capsys: pytest.CaptureFixture[str]) -> None:
