@@ -198,12 +198,13 @@ def test_any_strategy_goes_on_with_anothers_run(worlds: Worlds, small_file: Path
 
 def disturbed(what: str, rank: int, at: int, data: Path, run: Path,
               *more: object) -> tuple[int, str]:
-    """A run on one server and two workers with something going wrong (disturbed.py)."""
+    """A run on one server and two workers with something going wrong (disturbed.py). The workers
+    take turns: else one that is slow to start may find no work left."""
     done = subprocess.run(
         ["mpirun", "-np", "3", sys.executable, PROGRAM.with_name("disturbed.py"), what, str(rank),
          str(at), "--", "--data", data, "--run", run, "--strategy", "async", "--epochs", "2",
          "--batch-size", "3", "--device", "cpu", "--threads", "1", "--no-report",
-         *map(str, more)], cwd=ROOT, capture_output=True, text=True, timeout=limit(300),
+         "--max-staleness", "0", *map(str, more)], cwd=ROOT, capture_output=True, text=True, timeout=limit(300),
         stdin=subprocess.DEVNULL)
     return done.returncode, done.stdout + done.stderr
 
@@ -215,7 +216,8 @@ def test_a_signal_to_one_rank_stops_all_with_nothing_lost(
     the rest: 12 updates an epoch in all."""
     run = tmp_path / "run"
     options = ("--data", small_file, "--run", run, "--strategy", "async", "--epochs", 2,
-               "--batch-size", 3, "--device", "cpu", "--threads", 1, "--no-report")
+               "--batch-size", 3, "--device", "cpu", "--threads", 1, "--no-report",
+               "--max-staleness", 0)
     stopped = worlds.run(3, "disturbed.py", what, rank, 3, "--", *options, cwd=tmp_path)
     assert stopped.code == 75, stopped.output
     _, meta, _ = checkpoint.load_newest(run / "checkpoints")
