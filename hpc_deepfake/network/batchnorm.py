@@ -118,6 +118,22 @@ def by_moving(moving: Mapping[str, Statistics]) -> Normalise:
     return normalise
 
 
+def some_frozen(normalise: Normalise, frozen: Mapping[str, Statistics]) -> Normalise:
+    """``normalise``, but by the moving statistics in the layers that are frozen."""
+    if not frozen:
+        return normalise
+    by_theirs = by_moving(frozen)
+
+    def either(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, name: str,
+               epsilon: float = EPSILON) -> tuple[tf.Tensor, Statistics]:
+        if name not in frozen:
+            return normalise(x, gamma, beta, name, epsilon)
+        y, statistics = by_theirs(tf.cast(x, gamma.dtype), gamma, beta, name, epsilon)
+        return tf.cast(y, x.dtype), statistics
+
+    return either
+
+
 def _sum(x: tf.Tensor) -> tf.Tensor:
     """Over all but the last axis; float64. A sequential float32 sum of 10⁶ terms would be accurate
     to four digits only, so only the pixels of one row are summed in the type of ``x``."""

@@ -14,9 +14,8 @@ import tensorflow as tf
 
 from hpc_deepfake.network import table
 from hpc_deepfake.network.base import Out, Pass, Product
-from hpc_deepfake.network.batchnorm import Normalise, Statistics, by_moving
-
-_DROPOUT = 0.5  # the rate that the network has
+from hpc_deepfake.network.batchnorm import Normalise, Statistics, by_moving, some_frozen
+from hpc_deepfake.network.shapes import DROPOUT
 
 
 class Weights:
@@ -64,26 +63,12 @@ class Weights:
 
     def forward(self, pictures: tf.Tensor, seed: tf.Tensor, how: Pass) -> Out:
         own = self.conv1[0].dtype
-        dropout = _DROPOUT if how.dropout is None else how.dropout
-        logits, statistics = forward(self, pictures, seed, dropout, self._some_frozen(
-            how.normaliser(own)), how.compute, how.product)
+        dropout = DROPOUT if how.dropout is None else how.dropout
+        normalise = some_frozen(how.normaliser(own), self._frozen)
+        logits, statistics = forward(self, pictures, seed, dropout, normalise, how.compute,
+                                     how.product)
         return Out(logits, [value for name, pair in zip(self._statistics, statistics, strict=True)
                             if name not in self._frozen for value in pair])
-
-    def _some_frozen(self, normalise: Normalise) -> Normalise:
-        """``normalise``, and by the moving statistics where a layer is frozen."""
-        if not self._frozen:
-            return normalise
-        frozen = by_moving(self._frozen)
-
-        def either(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, name: str,
-                   epsilon: float = 0) -> tuple[tf.Tensor, Statistics]:
-            if name in self._frozen:
-                y, statistics = frozen(tf.cast(x, gamma.dtype), gamma, beta, name)
-                return tf.cast(y, x.dtype), statistics
-            return normalise(x, gamma, beta, name)
-
-        return either
 
     def predict(self, pictures: tf.Tensor, product: Product) -> tf.Tensor:
         outputs, _ = forward(self, pictures, tf.zeros(2, tf.int32), 0.0,

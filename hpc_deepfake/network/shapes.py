@@ -8,6 +8,7 @@ from functools import cached_property
 from preprocessing.ela import SIZE
 
 UNITS = 128  # of the first dense layer
+DROPOUT = 0.5  # rate behind it
 CHANNELS = {"conv1": 32, "bn1": 32, "conv2": 64, "bn2": 64}
 MOVING = 2 * (CHANNELS["bn1"] + CHANNELS["bn2"])  # moving statistics
 # numbers in all weights that are trained but the large kernel

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hpc_deepfake.core.surroundings import check_keras
-from hpc_deepfake.network.shapes import CHANNELS, PARAMETERS, UNITS, Shapes
+from hpc_deepfake.network.shapes import CHANNELS, DROPOUT, PARAMETERS, UNITS, Shapes
 from preprocessing.ela import SIZE
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def build(precision: str = "float32", size: int = SIZE) -> keras.Model:
         layers.MaxPooling2D(2, name="pool2", **last),
         layers.Flatten(name="flatten", **last),
         layers.Dense(UNITS, activation="relu", name="dense1"),
-        layers.Dropout(0.5, name="dropout"),
+        layers.Dropout(DROPOUT, name="dropout"),
         layers.Dense(2, activation="softmax", name="dense2"),
     ], name="hpc_deepfake")
     assert model.count_params() == Shapes(size).parameters

@@ -6,15 +6,9 @@ from collections.abc import Collection
 
 import tensorflow as tf
 
-from hpc_deepfake.network.batchnorm import (
-    EPSILON,
-    Normalise,
-    Statistics,
-    by_moving,
-    normaliser,
-)
+from hpc_deepfake.network.batchnorm import Statistics, by_moving, normaliser, some_frozen
 from hpc_deepfake.network.settings import Settings
-from hpc_deepfake.network.shapes import Shapes
+from hpc_deepfake.network.shapes import DROPOUT, Shapes
 from hpc_deepfake.strategies.layout import Layout
 from hpc_deepfake.strategies.mesh import layers
 from hpc_deepfake.strategies.mesh.cut import cut, of_table
@@ -22,8 +16,6 @@ from hpc_deepfake.strategies.mesh.part import Groups, Output
 from hpc_deepfake.strategies.mesh.regions import Group
 from hpc_deepfake.strategies.mesh.shape import Place, Shape
 from hpc_deepfake.strategies.mesh.shards import output_shape, parameters
-
-_DROPOUT = 0.5  # the rate that the network has
 
 
 class TablePart:
@@ -79,27 +71,12 @@ class TablePart:
         settings = self._settings
         normalise = normaliser(self._own, settings.sync_bn, present,
                                self._groups.batch.allreduce)
-        dropout = _DROPOUT if settings.dropout is None else settings.dropout
+        dropout = DROPOUT if settings.dropout is None else settings.dropout
         how = layers.Pass(self._groups.tensor, self._layout, self._own, self._compute,
-                          self._some_frozen(normalise), dropout, seed)
+                          some_frozen(normalise, self._frozen), dropout, seed)
         y, statistics = layers.stage(self._blocks, x, self.weights, how)
         return Output(y, [value for block, pair in zip(self._statistics, statistics, strict=True)
                           if block not in self._frozen for value in pair])
-
-    def _some_frozen(self, normalise: Normalise) -> Normalise:
-        """``normalise``, and by the moving statistics where a layer is frozen."""
-        if not self._frozen:
-            return normalise
-        frozen = by_moving(self._frozen)
-
-        def either(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, name: str,
-                   epsilon: float = EPSILON) -> tuple[tf.Tensor, Statistics]:
-            if name not in self._frozen:
-                return normalise(x, gamma, beta, name, epsilon)
-            y, statistics = frozen(tf.cast(x, self._own), gamma, beta, name, epsilon)
-            return tf.cast(y, x.dtype), statistics
-
-        return either
 
     def evaluate(self, x: tf.Tensor) -> tf.Tensor:
         place, shape = self._place, self._shape
