@@ -204,8 +204,8 @@ def disturbed(what: str, rank: int, at: int, data: Path, run: Path,
         ["mpirun", "-np", "3", sys.executable, PROGRAM.with_name("disturbed.py"), what, str(rank),
          str(at), "--", "--data", data, "--run", run, "--strategy", "async", "--epochs", "2",
          "--batch-size", "3", "--device", "cpu", "--threads", "1", "--no-report",
-         "--max-staleness", "0", *map(str, more)], cwd=ROOT, capture_output=True, text=True, timeout=limit(300),
-        stdin=subprocess.DEVNULL)
+         "--max-staleness", "0", *map(str, more)], cwd=ROOT, capture_output=True, text=True,
+        timeout=limit(300), stdin=subprocess.DEVNULL)
     return done.returncode, done.stdout + done.stderr
 
 
