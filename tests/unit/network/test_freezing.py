@@ -7,6 +7,7 @@ import argparse
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers
 from small_networks import branched
 
@@ -82,3 +83,19 @@ def test_frozen_layers_stay_as_they_are(name: str, patterns: str, few: list[str]
         for own, theirs in zip(layer.get_weights(), copy.get_layer(layer.name).get_weights(),
                                strict=True):
             assert np.array_equal(own, theirs), layer.name
+
+
+def test_frozen_normalisations_of_the_default_network_go_by_their_moving_statistics() -> None:
+    """In its own training pass too: without dropout that is what Keras predicts."""
+    model = table.build(size=32)
+    random = np.random.default_rng(0)
+    for name in ("bn1", "bn2"):
+        layer = model.get_layer(name)
+        layer.set_weights([random.uniform(0.5, 2, weight.shape) for weight in layer.weights])
+    freeze(model, "bn*")
+    network = base.of(model, Settings())
+    pictures = tf.constant(random.integers(0, 256, (3, 32, 32, 3)), tf.uint8)
+    out = network.forward(pictures, tf.zeros(2, tf.int32), base.Pass(
+        tf.float32, 0.0, False, tf.ones(()), lambda value, _: value))
+    assert not out.statistics
+    np.testing.assert_allclose(tf.nn.softmax(out.logits), model(pictures), rtol=1e-4)
