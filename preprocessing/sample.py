@@ -5,7 +5,9 @@ tampered counterpart is the same scene with a region pasted into the camera's fi
 export, so that both classes end with the same kind of save and only the history of the region
 differs. A region that was never compressed changes more in another save than its surroundings, and
 one that was compressed more strongly changes less: the error levels of Krawetz, "A Picture's Worth"
-(2007), and the JPEG ghosts of Farid, "Exposing digital forgeries from JPEG ghosts" (2009).
+(2007), and the JPEG ghosts of Farid, "Exposing digital forgeries from JPEG ghosts" (2009). Beside
+the pictures lie the masks of the tampered ones: the region where the pasted pixels have at least
+half of the weight, since a soft seam has no edge of its own.
 """
 
 from collections.abc import Callable
@@ -17,6 +19,7 @@ import cv2
 import numpy as np
 
 from hpc_deepfake.core.files import whole
+from preprocessing import saves
 
 CATEGORIES = ("ani", "arc", "art", "cha", "nat", "pla", "sec", "txt")
 CLUSTER = 10  # pictures that may share sources; small groups keep grouped splits balanced
@@ -27,7 +30,7 @@ EXPORT = (94, 98)  # JPEG quality of the last save, for both classes; near 90 EL
 NOTES = 24_000  # maximum bytes of maker's notes, which hide the larger files of forgeries
 VERSION = 2  # increase it when the pictures change: older files are then replaced
 
-_START, _COMMENT = b"\xff\xd8\xff\xfe", b"hpc_deepfake sample "
+_COMMENT = "hpc_deepfake sample "
 _SCENE, _CAMERA, _FORGERY, _REGION, _SAVE, _MAKER = range(6)  # independent random streams
 
 
@@ -40,6 +43,11 @@ class Picture:
     label: int  # 0 authentic, 1 tampered
     sources: tuple[str, ...]  # ids such as "ani00012": its own, or those of (target, source)
     kind: str  # "authentic", "copy-move", "splice"
+
+    @property
+    def mask(self) -> str | None:
+        """Path of the mask of a tampered picture, relative to the root."""
+        return f"Gt/{Path(self.path).stem}_gt.png" if self.label else None
 
 
 @dataclass(frozen=True)
@@ -72,14 +80,14 @@ def generate(
     size: int = 1,
     progress: Callable[[int], None] | None = None,
 ) -> int:
-    """Write this rank's share of a set, and return the number of pictures written.
+    """Write this rank's share of a set and its masks, and return the number of pictures written.
 
     Pictures are pure functions of (seed, index): any number of ranks writes the same bytes.
-    Complete pictures of the same seed and version are kept and not counted. Files of another set
-    are kept too, so use a folder of its own for each set.
+    Complete pictures of the same seed and version are kept and not counted; masks that they lack
+    are written. Files of another set are kept too, so use a folder of its own for each set.
 
     Args:
-        out: folder, which gets the folders ``Au`` and ``Tp``.
+        out: folder, which gets the folders ``Au``, ``Tp`` and ``Gt``, that of the masks.
         count: number of pictures of the set, at least 2.
         seed: seed of the set.
         rank: number of this rank.
@@ -87,21 +95,22 @@ def generate(
         progress: called with 1 after each picture written.
     """
     pictures = plan(count, seed)
-    for folder in ("Au", "Tp"):
+    for folder in ("Au", "Tp", "Gt"):
         (Path(out) / folder).mkdir(parents=True, exist_ok=True)
-    comment = _COMMENT + f"{VERSION}, seed {seed}".encode()
-    # a JPEG comment after the start marker identifies files of this set
-    stamp = _START + (len(comment) + 2).to_bytes(2, "big") + comment
+    comment = f"{_COMMENT}{VERSION}, seed {seed}"  # identifies files of this set
     threads, written = cv2.getNumThreads(), 0
     cv2.setNumThreads(1)  # one core per rank
     try:
         # neighbours share sources: a contiguous share renders most scenes only once
         for picture in pictures[count * rank // size : count * (rank + 1) // size]:
+            if picture.mask and not saves.is_of(Path(out) / picture.mask, comment):
+                with whole(Path(out) / picture.mask) as temporary:
+                    temporary.write_bytes(saves.mask(changed(picture.index, seed), comment))
             path = Path(out) / picture.path
-            if path.exists() and path.read_bytes().startswith(stamp):
+            if saves.is_of(path, comment):
                 continue
             with whole(path) as temporary:
-                temporary.write_bytes(stamp + _notes(picture.index, seed)
+                temporary.write_bytes(saves.commented(comment) + _notes(picture.index, seed)
                                       + _export(picture.index, seed)[2:])
             written += 1
             if progress:
@@ -113,7 +122,17 @@ def generate(
 
 def is_drawn(data: bytes) -> bool:
     """Whether a file says that it is a picture of ``generate``, of any seed and version."""
-    return data.startswith(_START) and data.startswith(_COMMENT, len(_START) + 2)
+    start = saves.commented(_COMMENT)  # its length is in two bytes before the text
+    return data.startswith(start[:4]) and data.startswith(start[6:], 6)
+
+
+def changed(index: int, seed: int) -> np.ndarray:
+    """The region of a tampered picture, bool (H, W): where the pasted pixels have at least half of
+    the weight. Nothing is rendered for it."""
+    size = _size(_rng(seed, index - 1, _SCENE))
+    _, soft, _ = _source_region(_rng(seed, index, _REGION), size, _forgery(index, seed),
+                                _camera_quality(index - 1, seed))
+    return soft >= 0.5
 
 
 def _notes(index: int, seed: int) -> bytes:
@@ -177,10 +196,10 @@ def _forgery(index: int, seed: int) -> _Forgery:
 def _export(index: int, seed: int) -> bytes:
     """The JPEG file of one picture, without the comment."""
     camera = _camera_quality(index - index % 2, seed)
-    pixels = _saved(_scene(index - index % 2, seed), camera)
+    pixels = saves.saved(_scene(index - index % 2, seed), camera)
     if index % 2:
         pixels = _forged(pixels, _forgery(index, seed), camera, _rng(seed, index, _REGION), seed)
-    return _encode(pixels, _quality(_rng(seed, index, _SAVE), EXPORT))
+    return saves.encode(pixels, _quality(_rng(seed, index, _SAVE), EXPORT))
 
 
 def _quality(rng: np.random.Generator, bounds: tuple[int, int]) -> int:
@@ -197,11 +216,9 @@ def _forged(
     host: np.ndarray, forgery: _Forgery, camera: int | None, rng: np.random.Generator, seed: int
 ) -> np.ndarray:
     """The camera file of the target with a pasted region of another history, uint8 (H, W, 3)."""
-    source = _scene(forgery.source, seed)
-    if camera is None:  # the region comes from a file compressed more than the host …
-        source = _saved(source, _quality(rng, COARSE))
-    height, width = host.shape[:2]  # … or, for a compressed host, from the uncompressed scene
-    mask, (x, y) = _region(rng, width, height, forgery.area, forgery.feather)
+    height, width = host.shape[:2]
+    quality, mask, (x, y) = _source_region(rng, (width, height), forgery, camera)
+    source = saves.saved(_scene(forgery.source, seed), quality)
     from_x, from_y = rng.uniform(0.25, 0.75, 2) * (source.shape[1], source.shape[0])
     warp = cv2.getRotationMatrix2D((from_x, from_y), forgery.angle, forgery.scale)
     warp[:, 2] += np.rint((x - from_x, y - from_y))  # whole pixels, so that a plain copy is exact
@@ -209,6 +226,15 @@ def _forged(
         source, warp, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101
     )
     return np.rint(host + mask[..., None] * (patch.astype(np.float32) - host)).astype(np.uint8)
+
+
+def _source_region(
+    rng: np.random.Generator, size: tuple[int, int], forgery: _Forgery, camera: int | None
+) -> tuple[int | None, np.ndarray, tuple[float, float]]:
+    """Quality of the file that the region comes from, then as ``_region``. It was compressed more
+    than an uncompressed host, and for a compressed one not at all."""
+    quality = _quality(rng, COARSE) if camera is None else None
+    return quality, *_region(rng, *size, forgery.area, forgery.feather)
 
 
 def _region(
@@ -228,30 +254,16 @@ def _region(
     return cv2.GaussianBlur(mask.astype(np.float32) / 255, (0, 0), feather), tuple(centre)
 
 
-def _encode(pixels: np.ndarray, quality: int) -> bytes:
-    """Baseline JPEG with 4:2:0, used for every save."""
-    options = {
-        cv2.IMWRITE_JPEG_QUALITY: quality,
-        cv2.IMWRITE_JPEG_SAMPLING_FACTOR: cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420,
-    }
-    return cv2.imencode(".jpg", pixels, sum(options.items(), ()))[1].tobytes()
-
-
-def _saved(pixels: np.ndarray, quality: int | None) -> np.ndarray:
-    """The pixels after a save at this quality (None: without loss)."""
-    if quality is None:
-        return pixels
-    decoded = cv2.imdecode(np.frombuffer(_encode(pixels, quality), np.uint8), cv2.IMREAD_COLOR)
-    if decoded is None:
-        raise RuntimeError("OpenCV cannot decode the JPEG that it encoded")
-    return decoded
-
-
 def _texture(rng: np.random.Generator, width: int, height: int, cell: float) -> np.ndarray:
     """Noise with details of about `cell` pixels, float32 (height, width)."""
     shape = (max(2, round(height / cell)), max(2, round(width / cell)))
     grid = rng.standard_normal(shape, np.float32)
     return cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def _size(rng: np.random.Generator) -> tuple[int, int]:
+    """Width and height of a scene, the first that is drawn from its stream."""
+    return SIZES[rng.integers(len(SIZES))]
 
 
 def _colour(rng: np.random.Generator, low: int = 30, high: int = 225) -> np.ndarray:
@@ -265,7 +277,7 @@ def _scene(index: int, seed: int) -> np.ndarray:
     """The scene before any save, uint8 (H, W, 3) BGR: sky, ground, objects, lens and sensor."""
     rng = _rng(seed, index, _SCENE)
     category = CATEGORIES[index // 2 % len(CATEGORIES)]
-    width, height = SIZES[rng.integers(len(SIZES))]
+    width, height = _size(rng)
     rows = np.linspace(0, 1, height, dtype=np.float32)[:, None, None]
     image: np.ndarray = np.repeat(_colour(rng) * (1 - rows) + _colour(rng) * rows, width, axis=1)
     skyline = rng.uniform(0.3, 0.9) * height + height / 16 * _texture(rng, width, 2, width / 5)[0]

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from preprocessing import sample
+from preprocessing import sample, saves
 
 COUNT = 400  # enough pictures for an AUC to ±0.03
 
@@ -62,16 +62,21 @@ def test_any_number_of_ranks_writes_the_same_bytes(tmp_path):
     assert max(written) - min(written) <= 1
     by_one = contents(tmp_path / "one")
     assert by_one == contents(tmp_path / "three")
-    assert set(by_one) == {picture.path for picture in sample.plan(23, seed=1)}
+    plan = sample.plan(23, seed=1)
+    assert set(by_one) == {p.path for p in plan} | {p.mask for p in plan if p.mask}
 
 
 def test_a_second_run_only_completes(tmp_path):
     sample.generate(tmp_path, 12)
     before = contents(tmp_path)
     assert sample.generate(tmp_path, 12) == 0
-    lost, other = (tmp_path / path for path in sorted(before)[:2])
-    lost.unlink()
-    other.write_bytes(b"not a picture")
+    names = sorted(before)
+    lost, other, mask, another = (tmp_path / path for path in (*names[:2], *names[6:8]))
+    assert mask.parent.name == "Gt"
+    for path in (lost, mask):
+        path.unlink()
+    for path in (other, another):
+        path.write_bytes(b"not a picture")
     assert sample.generate(tmp_path, 12) == 2
     assert contents(tmp_path) == before
     assert sample.generate(tmp_path, 14) == 2, "a larger set begins with the smaller one"
@@ -79,7 +84,7 @@ def test_a_second_run_only_completes(tmp_path):
 
 def test_more_ranks_than_pictures(tmp_path):
     assert [sample.generate(tmp_path, 2, 0, rank, 5) for rank in range(5)].count(1) == 2
-    assert len(contents(tmp_path)) == 2
+    assert [Path(path).parent.name for path in sorted(contents(tmp_path))] == ["Au", "Gt", "Tp"]
 
 
 def test_seeds_differ(tmp_path):
@@ -175,14 +180,34 @@ def test_error_levels_show_the_pasted_region():
     ratios = []
     for index in range(1, 60, 2):
         quality = sample._camera_quality(index - 1, 0)
-        host = sample._saved(sample._scene(index - 1, 0), quality)
+        host = saves.saved(sample._scene(index - 1, 0), quality)
         rng = sample._rng(0, index, sample._REGION)
         forged = sample._forged(host, sample._forgery(index, 0), quality, rng, 0)
         inside = (host != forged).any(2)
         levels = []
         for pixels in (host, forged):
-            last = sample._saved(pixels, 95)
-            change = cv2.absdiff(last, sample._saved(last, 90)).mean(2)
+            last = saves.saved(pixels, 95)
+            change = cv2.absdiff(last, saves.saved(last, 90)).mean(2)
             levels.append(change[inside].mean() / change[~inside].mean())
         ratios.append(np.log(levels[1] / levels[0]) * (-1 if quality is None else 1))
     assert np.mean(np.array(ratios) > 0.1) > 0.8, ratios
+
+
+def test_masks_show_what_was_pasted(tmp_path):
+    """Before the last save nothing differs far from the mask, and nearly everything within."""
+    sample.generate(tmp_path, 24, seed=2)
+    for picture in sample.plan(24, seed=2):
+        if picture.mask is None:
+            assert picture.label == 0
+            continue
+        assert Path(picture.mask).name == f"{Path(picture.path).stem}_gt.png"
+        mask = cv2.imread(str(tmp_path / picture.mask), cv2.IMREAD_UNCHANGED)
+        quality = sample._camera_quality(picture.index - 1, 2)
+        host = saves.saved(sample._scene(picture.index - 1, 2), quality)
+        forged = sample._forged(host, sample._forgery(picture.index, 2), quality,
+                                sample._rng(2, picture.index, sample._REGION), 2)
+        different = (host != forged).any(2)
+        assert mask.dtype == np.uint8 and mask.shape == host.shape[:2]
+        assert set(np.unique(mask)) == {0, 255} and 0.02 < (mask > 0).mean() < 0.3
+        near = cv2.dilate(mask, np.ones((25, 25)))
+        assert not different[near == 0].any() and different[mask > 0].mean() > 0.9
