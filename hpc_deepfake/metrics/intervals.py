@@ -57,12 +57,14 @@ def bootstrap(probabilities: np.ndarray, labels: np.ndarray, groups: np.ndarray,
             accuracy.append(rights.sum(1) / sizes.sum(1))
             balanced.append((rights / sizes).mean(1))
             auc.append((positive * below).sum(1) / (positive.sum(1) * negative.sum(1)))
-    return {"accuracy": _ends(np.concatenate(accuracy)),
-            "balanced_accuracy": _ends(np.concatenate(balanced)),
-            "auc": _ends(np.concatenate(auc))}
+    return {"accuracy": ends(np.concatenate(accuracy)),
+            "balanced_accuracy": ends(np.concatenate(balanced)),
+            "auc": ends(np.concatenate(auc))}
 
 
-def _ends(values: np.ndarray) -> tuple[float, float] | None:
+def ends(values: np.ndarray) -> tuple[float, float] | None:
+    """The 2.5 and 97.5 percentiles of a figure's bootstrap samples, float (resamples), without
+    those where it isn't defined (NaN); None if these are more than half."""
     finite = values[np.isfinite(values)]
     if 2 * len(finite) < len(values):
         return None
