@@ -86,6 +86,9 @@ def parser() -> Parser:
     cli.add_argument("--reencode", type=at_least(1), metavar="Q",
                      help="first encode every picture as JPEG of this quality, in memory, so that "
                           "file formats do not give the classes away")
+    cli.add_argument("--masks", choices=("auto", "none"), default="auto",
+                     help="auto: where tampered pictures have ground-truth masks, store what was "
+                          "changed beside the features; none: only the features")
     cli.add_argument("--split", metavar="P/P[/P]",
                      help="percentages of train/validation or train/validation/test, also instead "
                           f"of a split that the data's author made (default: {SPLIT})")
@@ -167,7 +170,7 @@ def _prepare(ranks: int, options: Namespace, catalogue: Catalogue) -> store.Head
         tuple(sorted(set(options.features))), parameters, *_split_of(options, catalogue),
         options.seed, catalogue.digest(), len(catalogue),
         bool(origin.drawn(catalogue.roots, catalogue.paths)), options.group_by,
-        catalogue.given)
+        catalogue.given, _masks(options, catalogue, header))
     if header is not None:
         unreadable.require_unused(out)
         store.check_same(header, recipe, catalogue)
@@ -187,6 +190,16 @@ def _prepare(ranks: int, options: Namespace, catalogue: Catalogue) -> store.Head
     if np.array_equal(groups, catalogue.groups):
         print(f"groups: {catalogue.grouped()}", flush=True)
     return header
+
+
+def _masks(options: Namespace, catalogue: Catalogue, header: store.Header | None) -> str:
+    """``Recipe.masks``; an existing file without masks, as all were before, stays so."""
+    digest = "" if options.masks == "none" else catalogue.masks_digest()
+    if digest and header is not None and not header.has_masks:
+        log.info(f"note: {header.path} has no masks, and is completed without them; another --out "
+                 "stores them too")
+        return ""
+    return digest
 
 
 def _is_there(out: Path) -> bool:
@@ -303,9 +316,13 @@ def _finish(ranks: int, options: Namespace, catalogue: Catalogue, header: store.
             result: extract.Result, list_seconds: float) -> int:
     """Write the reports, print the table. Returns the exit code."""
     rejects = sorted(reject for tally in result.tallies for reject in tally.rejects)
-    with_reasons = [(unquote(header.array("path")[row].decode(), errors="backslashreplace"),
-                     reason) for row, reason in rejects]
+    with_reasons = [(_shown(header, row), reason) for row, reason in rejects]
     _write_csv(Path(f"{header.path}.rejects.csv"), with_reasons)
+    unknown = sorted(each for tally in result.tallies for each in tally.unknown)
+    if header.has_masks:
+        _write_csv(Path(f"{header.path}.masks.csv"), [
+            (_shown(header, row), os.fsdecode(mask), reason) for row, mask, reason in unknown],
+            ("path", "mask", "reason"))
     images = sum(tally.images for tally in result.tallies)
     report = Path(f"{header.path}.json")
     if images or not _is_json(report):  # else that of the last run that computed pictures stays
@@ -319,11 +336,16 @@ def _finish(ranks: int, options: Namespace, catalogue: Catalogue, header: store.
                         "by_rank": [tally.seconds for tally in result.tallies]},
             "notes": catalogue.notes, "groups": catalogue.grouped(),
             "manifest": str(options.manifest.resolve()) if options.manifest else None,
-            "rejected": len(rejects)})
-    print(_table(result, images, len(rejects), list_seconds))
+            "rejected": len(rejects), **({"unknown_masks": len(unknown)} if header.has_masks
+                                         else {})})
+    print(_table(result, images, len(rejects), list_seconds, header.has_masks))
     if rejects:
         print("\n".join(counted(reason for _, reason in with_reasons)))
         print(f"rejected pictures are listed in {header.path}.rejects.csv")
+    if unknown:
+        print("\n".join(counted(reason for *_, reason in unknown)))
+        print(f"pictures whose masks can't be used are listed in {header.path}.masks.csv; what was "
+              "changed in them is unknown")
     left = sum(tally.left for tally in result.tallies)
     if left:
         print(f"stopped by a signal; {plural(left, 'image')} left: run the same command again to "
@@ -347,6 +369,11 @@ def counted(reasons: Iterable[str]) -> list[str]:
     return lines + [f"  and {more:,} more, for other reasons"] * bool(more)
 
 
+def _shown(header: store.Header, row: int) -> str:
+    """The path of a row as on disk."""
+    return unquote(header.array("path")[row].decode(), errors="backslashreplace")
+
+
 def _is_json(path: Path) -> bool:
     try:
         json_data.read(path)
@@ -355,7 +382,8 @@ def _is_json(path: Path) -> bool:
     return True
 
 
-def _table(result: extract.Result, images: int, rejected: int, list_seconds: float) -> str:
+def _table(result: extract.Result, images: int, rejected: int, list_seconds: float,
+           has_masks: bool) -> str:
     """The results and times of a run as lines to read."""
     if not images + rejected:
         return f"nothing left to do: all {result.resumed:,} images are done, checksums correct"
@@ -367,6 +395,10 @@ def _table(result: extract.Result, images: int, rejected: int, list_seconds: flo
     lines = [f"images      {images:>10,}   {images / wall:,.0f} images/s on "
              f"{plural(len(busy), 'rank')}, {result.writer}",
              f"rejected    {rejected:>10,}"]
+    if has_masks:
+        unknown = sum(len(tally.unknown) for tally in result.tallies)
+        lines.append(f"masks       {sum(tally.masks for tally in result.tallies):>10,}"
+                     + f"   {unknown:,} can't be used" * bool(unknown))
     if result.resumed:
         lines.append(f"done before {result.resumed:>10,}   checksums correct")
     if result.damaged:
@@ -397,10 +429,11 @@ def versions() -> dict[str, str]:
             "mpi": MPI.Get_library_version().split("\n")[0].strip("\0 ")}
 
 
-def _write_csv(path: Path, rows: list[tuple[str, str]]) -> None:
+def _write_csv(path: Path, rows: Sequence[tuple[str, ...]],
+               columns: Sequence[str] = ("path", "reason")) -> None:
     with whole(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv_lines.writer(file)
-        writer.writerow(("path", "reason"))
+        writer.writerow(columns)
         writer.writerows(rows)
 
 

@@ -6,6 +6,7 @@ Picture's Worth", Black Hat 2007).
 
 from __future__ import annotations
 
+from argparse import ArgumentTypeError
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from functools import cache
@@ -135,6 +136,36 @@ def _gray_bits(pixels: np.ndarray, errors: Errors, size: int) -> np.ndarray:
 
 FEATURES: dict[str, Callable[[np.ndarray, Errors, int], np.ndarray]] = {
     "ela": _ela, "raw": _raw, "gray_bits": _gray_bits}
+JOIN = "+"  # between the parts of a stacked feature, such as ela+raw
+
+
+def parts(feature: str) -> tuple[str, ...]:
+    """The features that are stacked in one, by their names in a data file: ``ela`` and ``raw`` of
+    ``ela+raw``."""
+    return tuple(feature.split(JOIN))
+
+
+def channels(feature: str) -> int:
+    """Channels of a row: three of each part."""
+    return 3 * len(parts(feature))
+
+
+def computable(feature: str) -> bool:
+    """Whether it can be computed from pictures."""
+    return all(part in FEATURES for part in parts(feature))
+
+
+def feature(text: str) -> str:
+    """Argument type: the name of a feature, or of several to be stacked, in a fixed order.
+
+    Raises:
+        argparse.ArgumentTypeError: one has no name, or is given twice.
+    """
+    names = [name.strip() for name in text.split(JOIN)]
+    if not all(names) or len(set(names)) < len(names):
+        raise ArgumentTypeError(f"'{text}' is no feature: give one, such as ela, or several "
+                                "different ones, such as ela+raw")
+    return JOIN.join(sorted(names))
 
 
 def features(data: bytes, names: tuple[str, ...], parameters: Parameters,
@@ -143,13 +174,13 @@ def features(data: bytes, names: tuple[str, ...], parameters: Parameters,
 
     Args:
         data: contents of the file.
-        names: keys of ``FEATURES``.
+        names: keys of ``FEATURES``, or several of them as one (``parts``).
         parameters: how they are computed.
         path: of the file, for messages.
 
     Returns:
         One uint8 array (size, size, 3) for each name: red, green, blue; for ``gray_bits``
-        luminance, high bits, low bits.
+        luminance, high bits, low bits; of stacked features (size, size, 3 · parts).
 
     Raises:
         Rejected: the file can't be used, and why.
@@ -163,7 +194,12 @@ def features_of_pixels(pixels: np.ndarray, names: tuple[str, ...],
     if parameters.reencode is not None:
         pixels = recompress(pixels, parameters.reencode)
     errors = cache(lambda: error_level(pixels, parameters))
-    return [FEATURES[name](pixels, errors, parameters.size)[..., ::-1] for name in names]
+
+    def computed(name: str) -> np.ndarray:
+        return FEATURES[name](pixels, errors, parameters.size)[..., ::-1]
+
+    return [computed(name) if name in FEATURES else
+            np.concatenate([computed(part) for part in parts(name)], axis=2) for name in names]
 
 
 def features_of_file(path: bytes | str, names: tuple[str, ...],

@@ -7,8 +7,8 @@ import platform
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby, islice, pairwise
-from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -16,15 +16,18 @@ import numpy as np
 from hpc_deepfake.core import holder, watchdog
 from hpc_deepfake.core.progress import Progress
 from preprocessing import facts, video
+from preprocessing import mask as masks
 from preprocessing.catalogue import Catalogue, locate
 from preprocessing.deal import block_of, deal_files
-from preprocessing.ela import features, features_of_pixels
+from preprocessing.ela import features_of_pixels
 from preprocessing.facts import Facts
 from preprocessing.integrity import damaged_rows
+from preprocessing.mask import SAME, UNKNOWN
 from preprocessing.names import parse_path
-from preprocessing.picture import Rejected, read
+from preprocessing.picture import Rejected, decode, read
 from preprocessing.store import (
     DONE,
+    MASK,
     PENDING,
     REJECTED,
     Header,
@@ -53,6 +56,8 @@ class Tally:
         written_bytes: bytes of features.
         seconds: by stage.
         rejects: row and reason of each rejected picture.
+        masks: number of rows with a mask, of those computed.
+        unknown: row, path and reason of each mask that can't be used.
         host: name of its node.
     """
 
@@ -62,6 +67,8 @@ class Tally:
     written_bytes: int = 0
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
     rejects: list[tuple[int, str]] = field(default_factory=list)
+    masks: int = 0
+    unknown: list[tuple[int, bytes, str]] = field(default_factory=list)
     host: str = field(default_factory=platform.node)
 
     @property
@@ -93,8 +100,9 @@ def run(comm: Comm, header: Header, catalogue: Catalogue | None, writer: str = "
         stop: StopFlag | bool = False) -> Result:
     """Compute the rows of the file that are not done yet. Collective.
 
-    Rows already done are first compared with their checksums. Rejected pictures are tried again:
-    they may have been repaired, and the new report needs the reasons of the others.
+    Rows already done are first compared with their checksums. Rejected pictures, and pictures whose
+    masks couldn't be used, are tried again: they may have been repaired, and the new report needs
+    the reasons of the others.
 
     Args:
         comm: all ranks.
@@ -110,12 +118,10 @@ def run(comm: Comm, header: Header, catalogue: Catalogue | None, writer: str = "
     work, resumed, total = None, 0, 0
     if catalogue is not None:  # rank 0
         pending = np.flatnonzero(header.array("status") != DONE)
-        pending = np.union1d(pending, damaged)
+        pending = np.union1d(np.union1d(pending, damaged), _without_mask(header, catalogue))
         resumed, total = header.rows - len(pending), len(pending)
-        work = [[(block, [locate(catalogue.roots, catalogue.paths[row]) for row in block])
-                 for block in blocks]
-                for blocks in deal_files(catalogue.paths, pending, comm.size,
-                                         block_of(header.parameters.size))]
+        dealt = deal_files(catalogue.paths, pending, comm.size, block_of(header.parameters.size))
+        work = [[_task(header, catalogue, block) for block in blocks] for blocks in dealt]
     resumed, total = comm.bcast((resumed, total))
     blocks = comm.scatter(work)
     progress = Progress(comm, total, "images")
@@ -135,51 +141,109 @@ def _damaged(comm: Comm, header: Header) -> np.ndarray:
     return np.concatenate(comm.allgather(local))
 
 
+class _Task(NamedTuple):
+    """A block of rows.
+
+    Attributes:
+        rows: their numbers, int64 (n).
+        paths: of their pictures or frames.
+        masks: paths of their masks; empty: there is none; None: the picture is authentic.
+    """
+
+    rows: np.ndarray
+    paths: list[bytes]
+    masks: list[bytes | None]
+
+
+def _task(header: Header, catalogue: Catalogue, rows: np.ndarray) -> _Task:
+    masks: list[bytes | None] = [None] * len(rows)
+    if header.has_masks:
+        masks = [found and locate(catalogue.roots, found)
+                 for found in map(catalogue.mask_of, rows.tolist())]
+    return _Task(rows, [locate(catalogue.roots, catalogue.paths[row]) for row in rows], masks)
+
+
+def _without_mask(header: Header, catalogue: Catalogue) -> np.ndarray:
+    """Rows that are done, but whose mask couldn't be used."""
+    if not header.has_masks:
+        return np.array([], np.int64)
+    stored = header.array(MASK)
+    done = np.flatnonzero((header.array("status") == DONE) & (stored[:, 0, 0] == UNKNOWN))
+    return np.array([row for row in done.tolist()
+                     if catalogue.mask_of(row) and (stored[row] == UNKNOWN).all()], np.int64)
+
+
 class _Computed(NamedTuple):
-    """What is stored of a picture: its features in the header's order, facts and digest."""
+    """What is stored of a picture: its features in the header's order, facts, digest and mask, or
+    the reason why its mask can't be used."""
 
     features: list[np.ndarray]
     facts: Facts
     digest: bytes
+    mask: np.ndarray | Rejected
 
 
-def _parts(blocks: list[tuple[np.ndarray, list[bytes]]], header: Header, tally: Tally,
-           clock: _Clock) -> Iterator[tuple[np.ndarray, Iterator[_Computed | Rejected]]]:
+def _parts(tasks: list[_Task], header: Header, tally: Tally,
+           clock: _Clock) -> Iterator[tuple[_Task, Iterator[_Computed | Rejected]]]:
     """As many rows of a block at a time as a full one has, each with its results of ``_compute``.
     """
     most = block_of(header.parameters.size)
-    for rows, paths in blocks:
-        results = _compute(paths, header, tally, clock)
-        for start in range(0, len(rows), most):
-            part = rows[start:start + most]
-            yield part, islice(results, len(part))
+    for task in tasks:
+        results = _compute(task, header, tally, clock)
+        for start in range(0, len(task.rows), most):
+            end = start + most
+            part = _Task(task.rows[start:end], task.paths[start:end], task.masks[start:end])
+            yield part, islice(results, len(part.rows))
 
 
-def _compute(paths: list[bytes], header: Header, tally: Tally,
+def _compute(task: _Task, header: Header, tally: Tally,
              clock: _Clock) -> Iterator[_Computed | Rejected]:
     """What is stored of each row, or the reason for rejecting it."""
-    for file, rows in groupby(map(parse_path, paths), itemgetter(0)):
-        moments = [moment for _, moment in rows]
+    numbered = zip(map(parse_path, task.paths), task.masks, strict=True)
+    for (file, mask), group in groupby(numbered, lambda row: (row[0][0], row[1])):
+        moments = [moment for (_, moment), _ in group]
         if moments[0] is None:
             try:
                 data = read(file)
                 tally.read_bytes += len(data)
                 clock.lap("read")
-                yield _Computed(features(data, header.features, header.parameters, file),
-                                facts.of(data), facts.digest(data))
+                yield _of_picture(data, file, mask, header)
             except Rejected as reason:
                 yield reason
             continue
         tally.read_bytes += video.size(file)
         kind, digest = _video(file) if header.has_facts else (facts.FORMATS[0], b"")
-        for frame in video.frames(file, [moment for moment in moments if moment is not None]):
-            clock.lap("read")
-            try:
-                yield frame if isinstance(frame, Rejected) else _Computed(
-                    features_of_pixels(frame.pixels, header.features, header.parameters),
-                    Facts(frame.pixels.shape[1], frame.pixels.shape[0], kind), digest)
-            except Rejected as reason:
-                yield reason
+        with masks.Film(mask or b"") as film:
+            for frame in video.frames(file, [moment for moment in moments if moment is not None]):
+                clock.lap("read")
+                try:
+                    yield frame if isinstance(frame, Rejected) else _Computed(
+                        features_of_pixels(frame.pixels, header.features, header.parameters),
+                        Facts(frame.pixels.shape[1], frame.pixels.shape[0], kind), digest,
+                        _mask(header, mask, frame.pixels.shape, partial(film.at, frame.number)))
+                except Rejected as reason:
+                    yield reason
+
+
+def _of_picture(data: bytes, file: bytes, mask: bytes | None, header: Header) -> _Computed:
+    pixels = decode(data, file)
+    values = features_of_pixels(pixels, header.features, header.parameters)
+    shape = pixels.shape
+    del pixels  # a mask may be as large
+    return _Computed(values, facts.of(data), facts.digest(data),
+                     _mask(header, mask, shape, partial(masks.read, mask or b"")))
+
+
+def _mask(header: Header, path: bytes | None, shape: tuple[int, ...],
+          read: Callable[[int, int], np.ndarray]) -> np.ndarray | Rejected:
+    """The mask of a row as stored, or why it can't be used."""
+    size = header.parameters.size
+    if not header.has_masks or not path:
+        return np.full((size, size), SAME if path is None else UNKNOWN, np.uint8)
+    try:
+        return masks.shrink(read(*shape[:2]), size)
+    except Rejected as reason:
+        return reason
 
 
 def _video(file: bytes) -> tuple[str, bytes]:
@@ -192,9 +256,9 @@ def _video(file: bytes) -> tuple[str, bytes]:
         return facts.FORMATS[0], bytes(facts.DIGEST)
 
 
-def _fill(header: Header, output: Writer, blocks: list[tuple[np.ndarray, list[bytes]]],
+def _fill(header: Header, output: Writer, tasks: list[_Task],
           advance: Callable[[int], None], stop: StopFlag | bool) -> Tally:
-    """Compute this rank's blocks, each the rows and their files, and write them."""
+    """Compute this rank's blocks, and write them."""
     tally = Tally()
     clock = _Clock(tally.seconds)
     unsynced: list[tuple[int, np.ndarray, np.ndarray]] = []
@@ -214,13 +278,15 @@ def _fill(header: Header, output: Writer, blocks: list[tuple[np.ndarray, list[by
         written = 0
         clock.lap("write")
 
-    tally.left = sum(len(rows) for rows, _ in blocks)
-    for rows, results in _parts(blocks, header, tally, clock):
+    tally.left = sum(len(task.rows) for task in tasks)
+    for task, results in _parts(tasks, header, tally, clock):
         if stop:
             break
-        size = header.parameters.size
-        values = {name: np.zeros((len(rows), size, size, 3), np.uint8)
-                  for name in header.features}
+        rows = task.rows
+        values = {name: np.zeros((len(rows), *header.shapes[name][1:]), np.uint8)
+                  for name in header.summed}
+        if header.has_masks:
+            values[MASK][:] = UNKNOWN
         status = np.full(len(rows), PENDING, np.uint8)
         sums = np.zeros(len(rows), np.uint32)
         known = facts.empty(len(rows) if header.has_facts else 0)
@@ -232,16 +298,18 @@ def _fill(header: Header, output: Writer, blocks: list[tuple[np.ndarray, list[by
             else:
                 for name, value in zip(header.features, outcome.features, strict=True):
                     values[name][i] = value
+                if header.has_masks:
+                    _put_mask(values[MASK][i], outcome.mask, int(rows[i]), task.masks[i], tally)
                 if header.has_facts:
                     facts.put(known, i, outcome.facts, outcome.digest)
-                sums[i] = checksum([values[name][i] for name in header.features])
+                sums[i] = checksum([values[name][i] for name in header.summed])
                 status[i] = DONE
                 tally.images += 1
             clock.lap("compute")
             advance(1)
         tally.left -= len(rows)
         for start, end in _runs(rows):
-            for name in header.features:
+            for name in header.summed:
                 output.write(name, int(rows[start]), values[name][start:end])
                 written += values[name][start:end].nbytes
             for name in known if header.has_facts else ():
@@ -252,6 +320,16 @@ def _fill(header: Header, output: Writer, blocks: list[tuple[np.ndarray, list[by
             mark()
     mark()
     return tally
+
+
+def _put_mask(target: np.ndarray, mask: np.ndarray | Rejected, row: int, path: bytes | None,
+              tally: Tally) -> None:
+    """Set the mask of a row, which is unknown so far."""
+    if isinstance(mask, Rejected):
+        tally.unknown.append((row, path or b"", str(mask)))
+    else:
+        target[:] = mask
+        tally.masks += bool(path)
 
 
 def _runs(rows: np.ndarray) -> list[tuple[int, int]]:

@@ -66,8 +66,8 @@ def named(header: Header, rows: np.ndarray) -> str:
 
 
 def damaged_rows(header: Header, rows: np.ndarray, shown: bool = False) -> np.ndarray:
-    """Those of ``rows`` (int64, sorted) whose features do not match the stored checksum, or are
-    missing since the file is cut off.
+    """Those of ``rows`` (int64, sorted) whose features and mask do not match the stored checksum,
+    or are missing since the file is cut off.
 
     Args:
         header: header of the file.
@@ -80,7 +80,7 @@ def damaged_rows(header: Header, rows: np.ndarray, shown: bool = False) -> np.nd
     stored, found, line, checked = header.array("crc32"), [], Line(shown), 0
     most = at_once(_BLOCK, header.parameters.size)
     buffers = {name: np.empty((most, *header.shapes[name][1:]), np.uint8)
-               for name in header.features}
+               for name in header.summed}
     try:
         descriptor = os.open(header.path, os.O_RDONLY)
         try:
@@ -127,7 +127,7 @@ def _runs(rows: np.ndarray, most: int) -> Iterator[np.ndarray]:
 
 
 def _read(descriptor: int, offset: int, rows: np.ndarray, buffer: np.ndarray) -> np.ndarray:
-    """Consecutive rows of the feature at ``offset``, in the buffer; missing bytes are 0.
+    """Consecutive rows of the dataset at ``offset``, in the buffer; missing bytes are 0.
 
     By reading: a mapped page of a file that is cut off meanwhile would end the process."""
     pixels = buffer[:len(rows)]

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 PENDING, DONE, REJECTED = 0, 1, 2
+MASK = "mask"  # dataset of the masks, uint8 (N, S, S), of values as in ``preprocessing.mask``
 ALIGNMENT = 1 << 20  # bytes; stripes of parallel file systems are multiples of it
 
 
@@ -51,6 +52,7 @@ class Recipe:
         sample: whether pictures were drawn by this project.
         group_by: what groups were made of, ``auto`` or as the user chose.
         given: ``Catalogue.given``.
+        masks: ``Catalogue.masks_digest()`` of a file with masks; empty for one without.
     """
 
     features: tuple[str, ...]
@@ -63,16 +65,18 @@ class Recipe:
     sample: bool = False
     group_by: str = "auto"
     given: str = ""
+    masks: str = ""
 
     def attributes(self) -> dict[str, str]:
-        """The attributes of the file: JSON text by name. ``sample``, ``group_by`` and ``given``
-        only where they are not the default."""
+        """The attributes of the file: JSON text by name. ``sample``, ``group_by``, ``given`` and
+        ``masks`` only where they are not the default."""
         values = {"schema": SCHEMA, "rows": self.rows, "features": list(self.features),
                   "ela": self.parameters.as_dict(), "split": self.split,
                   "split_by": self.split_by, "seed": self.seed, "files": self.digest,
                   **({"sample": True} if self.sample else {}),
                   **({"group_by": self.group_by} if self.group_by != "auto" else {}),
-                  **({"given": self.given} if self.given else {})}
+                  **({"given": self.given} if self.given else {}),
+                  **({"masks": self.masks} if self.masks else {})}
         return {name: json.dumps(value, sort_keys=True) for name, value in values.items()}
 
 
@@ -114,6 +118,16 @@ class Header:
         """Whether each row has the facts of its picture, unlike in files of earlier versions."""
         return all(name in self.offsets for name in facts.COLUMNS)
 
+    @property
+    def has_masks(self) -> bool:
+        """Whether each row has a mask, ``preprocessing.mask``."""
+        return MASK in self.offsets
+
+    @property
+    def summed(self) -> tuple[str, ...]:
+        """Names of the datasets that ``crc32`` covers, in its order."""
+        return (*self.features, *([MASK] if self.has_masks else []))
+
     def digest(self) -> str:
         """SHA-256 of everything that training reads, its pictures by their checksums."""
         sha = hashlib.sha256(json.dumps(self.attributes, sort_keys=True).encode())
@@ -153,7 +167,8 @@ def create(path: Path, catalogue: Catalogue, split: np.ndarray, recipe: Recipe) 
     """
     rows, size = recipe.rows, recipe.parameters.size
     names = np.array(catalogue.encoded())
-    needed = rows * len(recipe.features) * size * size * 3 + names.nbytes + (64 << 20)
+    needed = rows * (3 * len(recipe.features) + bool(recipe.masks)) * size * size \
+        + names.nbytes + (64 << 20)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(path.parent).free
@@ -172,6 +187,8 @@ def create(path: Path, catalogue: Catalogue, split: np.ndarray, recipe: Recipe) 
                     file.attrs[key] = np.bytes_(value)
                 for feature in recipe.features:
                     allocate(file, feature, (rows, size, size, 3), np.dtype("u1"))
+                if recipe.masks:
+                    allocate(file, MASK, (rows, size, size), np.dtype("u1"))
                 for key, values in (("label", catalogue.labels), ("group", catalogue.groups),
                                     ("split", split), ("path", names),
                                     ("status", np.zeros(rows, "u1")),
@@ -276,11 +293,14 @@ def _check_layout(header: Header) -> None:
     if type(rows) is not int or rows < 1:
         raise ValueError(f"{rows} rows")
     found_facts = facts.COLUMNS if header.has_facts else {}
+    if header.has_masks != ("masks" in header.attributes):
+        raise ValueError(f"it has {'a' if header.has_masks else 'no'} dataset {MASK}")
     expected: dict[str, tuple[str, tuple[int, ...]]] = {
         **{name: (kind, (rows, *shape)) for name, (kind, shape) in found_facts.items()},
         "label": ("u1", (rows,)), "group": ("i4", (rows,)), "split": ("u1", (rows,)),
         "status": ("u1", (rows,)), "crc32": ("u4", (rows,)), "path": ("S", (rows,)),
-        **dict.fromkeys(header.features, ("u1", (rows, size, size, 3)))}
+        **dict.fromkeys(header.features, ("u1", (rows, size, size, 3))),
+        **({MASK: ("u1", (rows, size, size))} if header.has_masks else {})}
     for name, (kind, shape) in expected.items():
         found = header.types[name]
         text = found.kind if kind == "S" else f"{found.kind}{found.itemsize}"
@@ -293,7 +313,7 @@ def _damaged(path: Path, error: Exception) -> str:
            "Move it away and run preprocessing again"
 
 
-_RARE = ("group_by", "given")  # attributes that most files don't have
+_RARE = ("group_by", "given", "masks")  # attributes that most files don't have
 
 
 def check_same(header: Header, recipe: Recipe, catalogue: Catalogue | None = None) -> None:
@@ -305,7 +325,8 @@ def check_same(header: Header, recipe: Recipe, catalogue: Catalogue | None = Non
                "ela": f"ELA parameters ({there.options(recipe.parameters)} in the file, "
                       f"{recipe.parameters.options(there)} now)",
                "given": "groups and parts of the list of files",
-               "group_by": "--group-by"}
+               "group_by": "--group-by",
+               "masks": "ground-truth masks (found beside the pictures, or --masks)"}
     if catalogue is not None and expected["files"] != header.attributes.get("files"):
         meaning["files"] += _difference(header, catalogue)
     differing = [meaning.get(key, key) for key in {**dict.fromkeys(_RARE), **expected}
@@ -330,7 +351,7 @@ def _difference(header: Header, catalogue: Catalogue) -> str:
 
 
 def checksum(rows: list[np.ndarray]) -> int:
-    """CRC-32 of the features of one row, in the file's order."""
+    """CRC-32 of the features of one row, in the file's order, and of its mask, if it has one."""
     value = 0
     for row in rows:
         value = zlib.crc32(np.ascontiguousarray(row).data, value)

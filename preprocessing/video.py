@@ -155,6 +155,33 @@ def frames(path: bytes | str, moments: Sequence[Moment]) -> Iterator[Frame | Rej
         yield from [reason] * (len(moments) - done)
 
 
+class Numbered:
+    """Frames of a video by their numbers.
+
+    Raises:
+        Rejected: the video can't be opened.
+    """
+
+    def __init__(self, path: bytes | str) -> None:
+        self._reader = _Reader(path)
+
+    def at(self, number: int) -> np.ndarray:
+        """Pixels of the frame of this number, from 0, as of ``Frame``; not lower than before.
+
+        Raises:
+            Rejected: there is no such frame, or it has no pixels.
+        """
+        reader = self._reader
+        while reader.seen <= number:
+            if not reader.grab():
+                raise Rejected(f"there is no frame {number}, only {reader.seen:,}")
+        return reader.frame().pixels
+
+    def close(self) -> None:
+        """Release the file."""
+        self._reader.close()
+
+
 def _spread(path: bytes | str, moments: Sequence[Nth]) -> Iterator[Frame]:
     """Frames of evenly spaced moments.
 

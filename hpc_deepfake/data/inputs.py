@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -29,7 +29,7 @@ _CAUTION = ("mmap", "memory", "read")  # ranks that choose differently take the 
 
 
 class Pictures(Protocol):
-    """uint8 (N, S, S, 3), indexed by arrays of row numbers."""
+    """uint8 (N, S, S, channels), indexed by arrays of row numbers."""
 
     def __getitem__(self, rows: np.ndarray, /) -> np.ndarray:
         """The pictures of these rows, in their order."""
@@ -98,6 +98,16 @@ class PositionedRows:
         return pictures
 
 
+class StackedRows:
+    """Rows of several features, stacked along the last axis."""
+
+    def __init__(self, parts: Sequence[Pictures]) -> None:
+        self._parts = parts
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        return np.concatenate([part[rows] for part in self._parts], axis=-1)
+
+
 class MappedRows:
     """Rows mapped from the page cache."""
 
@@ -110,7 +120,7 @@ class MappedRows:
         return np.asarray(self._pictures[rows])
 
 
-def choose(header: Header, feature: str, comm: Comm | None = None) -> str:
+def choose(header: Header, features: Sequence[str], comm: Comm | None = None) -> str:
     """The way of reading that suits file system and memory; with ``comm`` collective, and one that
     suits all ranks.
 
@@ -122,7 +132,8 @@ def choose(header: Header, feature: str, comm: Comm | None = None) -> str:
     if kind not in REMOTE:
         mode = "mmap"
     else:
-        mode = "memory" if header.bytes_of(feature) < memory.available() / 4 else "read"
+        size = sum(map(header.bytes_of, features))
+        mode = "memory" if size < memory.available() / 4 else "read"
     return mode if comm is None else max(comm.allgather(mode), key=_CAUTION.index)
 
 

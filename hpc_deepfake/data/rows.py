@@ -13,10 +13,18 @@ import numpy as np
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.log import log
 from hpc_deepfake.data import node_copy
-from hpc_deepfake.data.inputs import MappedRows, Pictures, PositionedRows, Source, choose
+from hpc_deepfake.data.inputs import (
+    MappedRows,
+    Pictures,
+    PositionedRows,
+    Source,
+    StackedRows,
+    choose,
+)
+from preprocessing import ela
 from preprocessing.integrity import unfinished
 from preprocessing.split import PARTS
-from preprocessing.store import DONE, Header, open_header
+from preprocessing.store import DONE, MASK, Header, open_header
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
@@ -31,14 +39,16 @@ class DataFile:
 
     Attributes:
         header: header of the file.
-        feature: name of the feature.
-        pictures: uint8 (N, S, S, 3), indexed by arrays of row numbers.
+        feature: name of the feature, or of several that are stacked (``ela.parts``).
+        pictures: uint8 (N, S, S, channels), indexed by arrays of row numbers.
         labels: uint8 (N), 0 authentic, 1 tampered.
         parts: uint8 (N), indices into ``split.PARTS``.
         usable: bool (N), False for rejected rows.
         input: how the pictures are read, one of ``inputs.INPUTS``.
         paths: as stored, bytes (N); like the pictures those of the file that was opened, even if
             another one has taken its name since.
+        masks: where the pictures were changed, uint8 (N, S, S), of values as in
+            ``preprocessing.mask``; None: the file has none.
     """
 
     header: Header
@@ -49,11 +59,17 @@ class DataFile:
     usable: np.ndarray
     input: str
     paths: np.ndarray
+    masks: Pictures | None = None
 
     @property
     def size(self) -> int:
         """Width and height of the pictures."""
         return int(self.header.attributes["ela"]["size"])
+
+    @property
+    def channels(self) -> int:
+        """Channels of the pictures."""
+        return ela.channels(self.feature)
 
     def rows(self, part: str) -> np.ndarray:
         """Usable rows of ``train``, ``validation``, ``test`` or ``all``, int64, sorted."""
@@ -71,49 +87,57 @@ class DataFile:
 
 
 def open_data(path: Path, feature: str, input_mode: str = "auto",
-              comm: Comm | None = None) -> DataFile:
+              comm: Comm | None = None, masks: bool = False) -> DataFile:
     """Open one feature of a data file; with ``comm`` collective.
 
     Args:
         path: the data file.
-        feature: name of the feature.
+        feature: name of the feature, or of several to be stacked, such as ``ela+raw``.
         input_mode: ``mmap`` maps the pictures from the page cache, ``read`` reads the rows of each
             batch, ``memory`` holds all of them, once per node if there is room, else it is
             ``read``; for ``auto`` see ``inputs.choose``.
         comm: the ranks that open the file together; all get the same mode.
+        masks: whether the masks are used often, so that ``memory`` holds them too.
 
     Raises:
         InputError: no such file or feature, preprocessing has not finished the file, or it can't
             be read.
     """
     header = open_header(path)
-    if feature not in header.features:
-        raise InputError(f"{path} has no feature '{feature}', only {', '.join(header.features)}; "
-                         f"run preprocessing with --features {feature} and another --out")
+    parts = ela.parts(feature)
+    if missing := [part for part in parts if part not in header.features]:
+        raise InputError(f"{path} has no feature '{missing[0]}', only "
+                         f"{', '.join(header.features)}; run preprocessing with --features "
+                         f"{' '.join(parts)} and another --out")
     pending = len(unfinished(header))
     if pending:
         raise InputError(f"{path} isn't finished: {pending:,} of {header.rows:,} pictures are "
                          "pending; run the same preprocessing command again to complete it")
     if input_mode == "auto":
-        input_mode = choose(header, feature, comm)
-    pictures, input_mode = _pictures(header, feature, input_mode, comm)
+        input_mode = choose(header, (*parts, *[MASK] * (masks and header.has_masks)), comm)
+    stacked = []
+    for part in parts:
+        rows, input_mode = _pictures(header, part, input_mode, comm)
+        stacked.append(rows)
+    pictures = stacked[0] if len(stacked) == 1 else StackedRows(stacked)
     return DataFile(header, feature, pictures, np.array(header.array("label")),
                     np.array(header.array("split")), header.array("status") == DONE, input_mode,
-                    header.array("path"))
+                    header.array("path"), _masks(header, input_mode, masks, comm))
 
 
 def _pictures(header: Header, feature: str, mode: str,
               comm: Comm | None) -> tuple[Pictures, str]:
     """The pictures, and how they are read, which may be ``read`` for want of memory."""
+    what = "masks" if feature == MASK else "pictures"
     if mode == "memory" and comm is not None:
         held, problem = node_copy.hold(header, feature, comm)
         if comm.rank == 0 and held is not None:
-            log.info(f"{held.nbytes / 1e6:,.0f} MB of pictures are held in memory, once on each "
+            log.info(f"{held.nbytes / 1e6:,.0f} MB of {what} are held in memory, once on each "
                      "node")
         if held is not None:
             return held, mode
         if comm.rank == 0:
-            log.warning("note: the pictures can't be held in memory, so each batch is read from "
+            log.warning(f"note: the {what} can't be held in memory, so each batch is read from "
                         f"the file (--input read): {problem}")
         mode = "read"
     if mode == "memory":
@@ -121,6 +145,13 @@ def _pictures(header: Header, feature: str, mode: str,
         Source(header, feature).read(0, pictures)
         return pictures, mode
     return (PositionedRows if mode == "read" else MappedRows)(header, feature), mode
+
+
+def _masks(header: Header, mode: str, used: bool, comm: Comm | None) -> Pictures | None:
+    """The masks; held in memory only if they are used."""
+    if not header.has_masks:
+        return None
+    return _pictures(header, MASK, "read" if mode == "memory" and not used else mode, comm)[0]
 
 
 def check_trainable(data: DataFile) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from hpc_deepfake.core.errors import InputError
 from preprocessing.listing import groups, parts
-from preprocessing.names import parse_path
+from preprocessing.names import AUTHENTIC, parse_path
 from preprocessing.split import PARTS
 
 LABELS = ("authentic", "tampered")
@@ -63,6 +63,18 @@ class Catalogue:
         sha = hashlib.sha256(self.labels.tobytes())
         sha.update(b"\0".join(self.paths))
         return sha.hexdigest()
+
+    def mask_of(self, row: int) -> bytes | None:
+        """Path of the mask of a row, for a frame of that of its video; empty if it has none, None
+        if it is authentic."""
+        if self.labels[row] == AUTHENTIC:
+            return None
+        return self.masks.get(parse_path(self.paths[row])[0], b"")
+
+    def masks_digest(self) -> str:
+        """SHA-256 over the paths of pictures and their masks, hexadecimal; empty without masks."""
+        pairs = [text for pair in sorted(self.masks.items()) for text in pair]
+        return hashlib.sha256(b"\0".join(pairs)).hexdigest() if pairs else ""
 
     def only(self, part: int) -> Catalogue:
         """The rows of a part of the author's split; the groups keep their numbers.
