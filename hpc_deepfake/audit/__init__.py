@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 
 from hpc_deepfake.audit import baseline, common, duplicates, facts, findings, leaks, shortcuts
-from hpc_deepfake.audit.baseline import container_baseline
+from hpc_deepfake.audit.baseline import Container, container_baseline
+from hpc_deepfake.audit.common import WAYS, Known, shared
+from hpc_deepfake.audit.common import read as known_of
 from hpc_deepfake.audit.report import FAIL, WARN, Report
 from hpc_deepfake.audit.rows import Rows, facts_of, files_of, open_rows, stored_roots
 from hpc_deepfake.core.errors import InputError
@@ -23,7 +25,8 @@ from hpc_deepfake.core.streams import work_matters
 from preprocessing.catalogue import LABELS
 from preprocessing.integrity import require_intact
 
-__all__ = ["container_baseline", "main", "parser"]
+__all__ = ["WAYS", "Container", "Known", "container_baseline", "known_of", "main", "parser",
+           "shared"]
 
 _EXAMPLES = """examples:
   hpc-deepfake audit casia2.h5

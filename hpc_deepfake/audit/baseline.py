@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from itertools import chain
+from dataclasses import dataclass
+from itertools import chain, compress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -75,21 +76,92 @@ def _read(files: list[bytes], comm: Comm | None) -> dict[bytes, facts.Facts | No
 
 def from_facts(rows: Rows, file_facts: list[facts.Facts | None]) -> dict[str, Any] | None:
     """``container_baseline`` from the facts of each row's file; None stands for a missing file."""
-    present = np.array([file is not None for file in file_facts])
-    train, validation = (present & (rows.parts == part) for part in (TRAIN, VALIDATION))
-    if not validation.any() or set(rows.labels[train].tolist()) != {0, 1} \
-            or present.mean() < _MIN_PRESENT:
+    own = Container(rows, file_facts)
+    tested = own.take(own.present & (rows.parts == VALIDATION))
+    found = own.onto(tested)
+    if found is None or not len(tested.rows):
         return None
-    table = facts.columns(file_facts)
-    coded = {name: shortcuts.code(table[name]) for name in facts.CONTAINER}
-    findings = shortcuts.measure(
-        {name: shortcuts.Coded(fact.codes[train], fact.names) for name, fact in coded.items()},
-        rows.labels[train], rows.groups[train])
-    best = max(findings, key=lambda finding: finding.auc or 0).fact
-    probabilities = shortcuts.predict(
-        list(coded.values()) if best == shortcuts.ALL else [coded[best]], rows.labels,
-        train)[validation]
-    figures = metrics.evaluate(probabilities, rows.labels[validation])
+    figures = metrics.evaluate(found.probabilities, tested.rows.labels)
     return {"accuracy": figures["accuracy"], "auc": figures["auc"],
-            "majority": figures["majority"], "rows": figures["rows"],
-            "fact": "all" if best == shortcuts.ALL else best}
+            "majority": figures["majority"], "rows": figures["rows"], "fact": found.fact}
+
+
+class Predicted(NamedTuple):
+    """A prediction from file properties.
+
+    Attributes:
+        probabilities: of tampered, float64 (M).
+        fact: the property used, or ``all``.
+    """
+
+    probabilities: np.ndarray
+    fact: str
+
+
+@dataclass(frozen=True)
+class Container:
+    """The facts of a data file's pictures.
+
+    Attributes:
+        rows: of the data file, M.
+        facts: of each row's file; None: it is missing.
+    """
+
+    rows: Rows
+    facts: list[facts.Facts | None]
+
+    @classmethod
+    def of(cls, data_path: Path) -> Container | None:
+        """Those of a data file; None if its pictures can't be found.
+
+        Raises:
+            InputError: ``data_path`` is not a data file.
+        """
+        rows = open_rows(data_path)
+        names = _files(rows, None)
+        own = None if names is None else cls(rows, facts_of(names))
+        return own if own is not None and own._known else None
+
+    @property
+    def present(self) -> np.ndarray:
+        """Which files exist, bool (M)."""
+        return np.array([file is not None for file in self.facts], bool)
+
+    @property
+    def _known(self) -> bool:
+        """Whether there are so many that figures aren't those of other pictures."""
+        return len(self.facts) > 0 and bool(self.present.mean() >= _MIN_PRESENT)
+
+    def take(self, chosen: np.ndarray) -> Container:
+        """Those of the rows, bool (M)."""
+        return Container(self.rows.take(chosen), [*compress(self.facts, chosen)])
+
+    def onto(self, other: Container) -> Predicted | None:
+        """What the training part of these rows predicts of the other's, by the property that is
+        best in cross-validation within it; None where files are missing, or it has one class only.
+        """
+        fitted = np.concatenate([self.present & (self.rows.parts == TRAIN),
+                                 np.zeros(len(other.rows), bool)])
+        labels = np.concatenate([self.rows.labels, other.rows.labels])
+        if not self._known or set(labels[fitted].tolist()) != {0, 1}:
+            return None
+        table = facts.columns([*self.facts, *other.facts])
+        coded = {name: shortcuts.code(table[name]) for name in facts.CONTAINER}
+        own = fitted[:len(self.rows)]
+        findings = shortcuts.measure(
+            {name: shortcuts.Coded(fact.codes[fitted], fact.names) for name, fact in coded.items()},
+            labels[fitted], self.rows.groups[own])
+        best = max(findings, key=lambda finding: finding.auc or 0).fact
+        return Predicted(shortcuts.predict(
+            list(coded.values()) if best == shortcuts.ALL else [coded[best]], labels,
+            fitted)[len(self.rows):], "all" if best == shortcuts.ALL else best)
+
+    def within(self) -> float | None:
+        """ROC-AUC of all properties together, cross-validated within these rows by group; None
+        where files are missing or there is one class only."""
+        if not self._known or set(self.rows.labels.tolist()) != {0, 1}:
+            return None
+        table = facts.columns(self.facts)
+        coded = {name: shortcuts.code(table[name]) for name in facts.CONTAINER}
+        return next(finding.auc for finding in shortcuts.measure(
+            coded, self.rows.labels, self.rows.groups) if finding.fact == shortcuts.ALL)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, compress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +22,7 @@ from preprocessing.integrity import require_intact
 from preprocessing.names import TAMPERED, Name
 from preprocessing.split import PARTS
 
+WAYS = ("", "same bytes", "saved again", "same scene or source", "same group")  # of ``shared``
 _LISTED = 1000  # maximum number of pictures of a finding in the JSON file
 _AGREE = 0.5  # share of authentic pictures of equal names that must be the same pictures
 _TODO = ("a model trained on one of the two files knows these pictures of the other. Evaluate it "
@@ -47,6 +48,11 @@ class Known:
     small: np.ndarray
     made: np.ndarray
     names: list[Name | None]
+
+    def take(self, chosen: np.ndarray) -> Known:
+        """What is known of those of the pictures, bool (M)."""
+        return Known(self.rows.take(chosen), [*compress(self.digests, chosen)],
+                     self.small[chosen], self.made[chosen], [*compress(self.names, chosen)])
 
 
 class Kind(NamedTuple):
@@ -125,12 +131,12 @@ def _digests(rows: Rows, files: list[bytes] | None) -> list[bytes]:
 
 def compare(first: Known, second: Known) -> list[Record]:
     """What two data files have in common, each picture in the first way that applies to it."""
-    same = _identical(first, second)
-    copies, scenes, complete = _alike(first, second, same)
-    names_agree, sources = _sources(first, second, same, copies)
-    ways = [("byte-identical", same, FAIL), ("saved again", copies, FAIL),
-            ("same source", _joined([scenes, sources], [same, copies]), WARN)]
-    records = [_record(what, kind, first, second, verdict) for what, kind, verdict in ways]
+    common = _common(first, second)
+    same, copies = common.kinds[:2]
+    names_agree, complete = common.names_agree, common.complete
+    records = [_record(what, kind, first, second, verdict) for (what, verdict), kind in zip(
+        (("byte-identical", FAIL), ("saved again", FAIL), ("same source", WARN)), common.kinds,
+        strict=True)]
     records.append(_labels(first, second, [same, copies]))
     for known in (first, second):
         if not all(known.digests):
@@ -149,6 +155,46 @@ def compare(first: Known, second: Known) -> list[Record]:
         records.append(Record("names", "equal CASIA names stand for different pictures here, so "
                               "they say nothing about common sources", INFO))
     return records
+
+
+def shared(first: Known, second: Known) -> tuple[np.ndarray, bool]:
+    """Pictures of the second that say nothing new of a model trained on the first.
+
+    A picture counts in the first way that applies. Whole groups of common source are shared: those
+    of the second with a picture that is, and where both are of one data file, those of the first.
+
+    Returns:
+        Index into ``WAYS`` of each of the second's pictures, uint8 (M), and whether all that look
+        alike could be compared.
+    """
+    common = _common(first, second)
+    found = np.zeros(len(second.rows), np.uint8)
+    for way, kind in reversed([*enumerate(common.kinds, 1)]):
+        found[kind.second] = way
+    groups = second.rows.groups[found > 0]
+    if first.rows.header.digest() == second.rows.header.digest():
+        groups = np.concatenate([groups, first.rows.groups])
+    found[(found == 0) & np.isin(second.rows.groups, groups)] = WAYS.index("same group")
+    return found, common.complete
+
+
+class _Common(NamedTuple):
+    """The same bytes, saved again and of the same source; whether equal CASIA names of authentic
+    pictures stand for the same pictures (None: there are none), and whether all pictures that look
+    alike could be compared."""
+
+    kinds: tuple[Kind, Kind, Kind]
+    names_agree: bool | None
+    complete: bool
+
+
+def _common(first: Known, second: Known) -> _Common:
+    """What two data files have in common, each picture in the first way that applies to it."""
+    same = _identical(first, second)
+    copies, scenes, complete = _alike(first, second, same)
+    names_agree, sources = _sources(first, second, same, copies)
+    return _Common((same, copies, _joined([scenes, sources], [same, copies])), names_agree,
+                   complete)
 
 
 def _identical(first: Known, second: Known) -> Kind:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
@@ -41,6 +42,11 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def take(self, chosen: np.ndarray) -> Rows:
+        """Those of the rows, bool (M)."""
+        return Rows(self.header, self.rows[chosen], self.labels[chosen], self.groups[chosen],
+                    self.parts[chosen], [*compress(self.paths, chosen)])
 
 
 def open_rows(path: Path) -> Rows:

@@ -15,6 +15,7 @@ from hpc_deepfake.compare.plan import Training, own_threads, trainings
 from hpc_deepfake.core import holder
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.streams import work_matters
+from hpc_deepfake.train import planned
 from preprocessing.store import Header, open_header
 
 __all__ = ["main", "parser"]
@@ -54,9 +55,9 @@ def main(argv: Sequence[str]) -> int:
     if options.report_only or digest is None:
         return _report(plan, options, out, header, problem, command_line(argv, out))
     for training in plan:  # before anything is written or started
-        folder.state(training)
+        training.state()
     folder.begin(out, digest, threads)
-    unfinished = [training for training in plan if folder.state(training) != folder.DONE]
+    unfinished = [training for training in plan if training.state() != planned.DONE]
     if options.next:
         _print_next(unfinished)
         return 0
@@ -68,7 +69,7 @@ def main(argv: Sequence[str]) -> int:
               "all trainings are finished; write the report with:")
         print(f"  {command_line(argv, out, '--report-only')}")
         return 0
-    from hpc_deepfake.compare.running import run_all
+    from hpc_deepfake.train.running import run_all
 
     code = run_all(plan, out, options.launcher, command_line(argv, out))
     return code or _report(plan, options, out, header, problem, command_line(argv, out))
@@ -96,11 +97,11 @@ def _open(options: Namespace) -> tuple[Header | None, str]:
 
 def _print_plan(plan: Sequence[Training], launcher: str) -> int:
     width = max(len(training.name) for training in plan)
-    states = [folder.state(training) for training in plan]
+    states = [training.state() for training in plan]
     for training, state in zip(plan, states, strict=True):
         command = shlex.join(training.command(launcher, ("python",)))
         print(f"{state:<8} {training.name:<{width}}  {command}")
-    print(f"{len(plan)} trainings, {states.count(folder.DONE)} of them done")
+    print(f"{len(plan)} trainings, {states.count(planned.DONE)} of them done")
     return 0
 
 
@@ -124,7 +125,7 @@ def _report(plan: list[Training], options: Namespace, out: Path, header: Header 
     from hpc_deepfake.compare.results import result
 
     results = [result(training, header) for training in plan
-               if folder.state(training) == folder.DONE]
+               if training.state() == planned.DONE]
     if not results:
         raise InputError(f"no training of this comparison is finished in {out}: run it first, "
                          "without --report-only, or name its folder with --out")

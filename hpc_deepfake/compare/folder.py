@@ -1,19 +1,16 @@
-"""The folder of a comparison: the conditions of its first call, and the state of its trainings."""
+"""The folder of a comparison, and the conditions of its first call."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from hpc_deepfake.compare.plan import Training
 from hpc_deepfake.core import holder, json_data
 from hpc_deepfake.core.errors import InputError, reason
 from hpc_deepfake.core.files import write_json
 from hpc_deepfake.core.json_data import dictionary
-from hpc_deepfake.train import planned
 
 BEGUN = "begun.json"
-DONE, STARTED, TO_DO = "done", "started", "to do"
 
 
 def begun(out: Path) -> dict[str, Any]:
@@ -60,20 +57,3 @@ def check_same_data(out: Path, data: str) -> bool:
                          "state of it: their figures can't be compared. Give the same --data, or "
                          "choose another --out")
     return bool(first)
-
-
-def state(training: Training) -> str:
-    """``DONE``, ``STARTED`` or ``TO_DO``.
-
-    Raises:
-        InputError: the run directory holds a run with other settings.
-    """
-    config = planned.config(training.path)
-    if config is None:
-        return TO_DO
-    changed = planned.changed_options(training.settings, config)
-    if changed:
-        raise InputError(f"{training.path} holds a run with {' '.join(changed)}, unlike the "
-                         "options given now: runs with different options are not compared. Give "
-                         "the same options, or choose another --out")
-    return DONE if planned.finished(training.path) else STARTED

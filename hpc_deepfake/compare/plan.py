@@ -16,6 +16,7 @@ from hpc_deepfake.core.child import launched
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.text import plural
 from hpc_deepfake.network import registry
+from hpc_deepfake.train import planned
 from hpc_deepfake.train.options import check
 from hpc_deepfake.train.options import parser as train_parser
 from hpc_deepfake.train.planned import settings
@@ -127,9 +128,23 @@ class Training:
     arguments: tuple[str, ...]
     settings: dict[str, Any]
 
+    result = "summary.json"
+
     @property
     def name(self) -> str:
         return self.path.name
+
+    @property
+    def processes(self) -> int:
+        return self.layout.processes
+
+    def state(self) -> str:
+        """``planned.DONE``, ``STARTED`` or ``TO_DO``.
+
+        Raises:
+            InputError: the run directory holds a run with other settings.
+        """
+        return planned.state(self.path, self.settings)
 
     def command(self, launcher: str, python: Sequence[str] = (sys.executable,)) -> list[str]:
         """The command that starts it, with the launcher if it has several processes."""

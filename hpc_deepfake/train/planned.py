@@ -17,6 +17,7 @@ from hpc_deepfake.train.options import parser
 IRRELEVANT = frozenset({
     "config", "recipe", "data", "run", "resume", "no_report", "checkpoint_minutes", "keep", "stage",
     "stall_warning", "stall_limit", "tensorboard"})
+DONE, STARTED, TO_DO = "done", "started", "to do"
 DIVERGED = "diverged.json"  # of a training that ended because its numbers were no longer finite
 
 
@@ -50,6 +51,26 @@ def config(run: Path) -> dict[str, Any] | None:
     """
     content = _read(run / "config.json")
     return None if content is None else dictionary(content)
+
+
+def state(run: Path, planned: Mapping[str, Any]) -> str:
+    """``DONE``, ``STARTED`` or ``TO_DO``.
+
+    Args:
+        run: the run directory.
+        planned: as of ``settings``.
+
+    Raises:
+        InputError: it holds a run with other settings.
+    """
+    stored = config(run)
+    if stored is None:
+        return TO_DO
+    if changed := changed_options(planned, stored):
+        raise InputError(f"{run} holds a run with {' '.join(changed)}, unlike the options given "
+                         "now: runs with different options are not compared. Give the same "
+                         "options, or choose another --out")
+    return DONE if finished(run) else STARTED
 
 
 def finished(run: Path) -> bool:

@@ -16,14 +16,14 @@ from pages import Page, check_alone
 
 import hpc_deepfake.audit
 from hpc_deepfake import compare, strategies
-from hpc_deepfake.compare import command, folder, plan, submitting, tables
+from hpc_deepfake.compare import command, plan, submitting, tables
 from hpc_deepfake.compare.plan import Training, layout
 from hpc_deepfake.core import holder
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.data.rows import open_data
 from hpc_deepfake.jobs.script import DIALECTS, render
 from hpc_deepfake.metrics import mcnemar
-from hpc_deepfake.train import predictions
+from hpc_deepfake.train import planned, predictions
 
 RIGHT = np.where(np.array(LABELS) == 1, 0.9, 0.1)
 CONTAINER = {"accuracy": 0.625, "auc": 0.6, "majority": 0.5, "fact": "quantisation", "rows": 4}
@@ -247,11 +247,11 @@ def test_a_run_with_other_settings_is_refused(data, config, shown, mode):
 def test_settings_without_influence_on_the_result_may_differ(data):
     training = trainings()[0]
     finish(training, stage="/tmp", checkpoint_minutes=1.0)
-    assert folder.state(training) == folder.DONE
+    assert training.state() == planned.DONE
     config = json.loads((training.path / "config.json").read_text())
     del config["compression"]  # as an older version without it
     (training.path / "config.json").write_text(json.dumps(config))
-    assert folder.state(training) == folder.DONE
+    assert training.state() == planned.DONE
 
 
 def test_another_data_file_is_refused(data):
