@@ -14,12 +14,14 @@ from functools import cache
 import cv2
 import numpy as np
 
-from preprocessing import gray_bits
+from preprocessing import faces, gray_bits
+from preprocessing.faces import Box
 from preprocessing.picture import Rejected, decode, read
 
 SIZE = 128  # width and height of features, unless another one is chosen
 SIZES = 64, 1024  # the smallest and the largest that can be chosen
 MAX_SIZE = 4096  # of features in a file
+CROPS = ("faces",)
 
 
 @dataclass(frozen=True)
@@ -31,12 +33,17 @@ class Parameters:
         subsampling: chroma subsampling of that recompression.
         size: width and height of the features.
         reencode: JPEG quality at which every picture is encoded first; None to skip that.
+        crop: ``faces``: the features show the largest face; None: the whole picture.
+        margin: width of the square around the face, over the longer side of the face; None without
+            ``crop``.
     """
 
     quality: int = 90
     subsampling: str = "4:2:0"
     size: int = SIZE
     reencode: int | None = None
+    crop: str | None = None
+    margin: float | None = None
 
     @classmethod
     def of(cls, stored: object) -> Parameters:
@@ -57,9 +64,15 @@ class Parameters:
                 raise ValueError(f"impossible ELA parameter {name} {value!r}")
         if parameters.subsampling != cls.subsampling:
             raise ValueError(f"impossible ELA parameter subsampling {parameters.subsampling!r}")
+        margin, (least, most) = parameters.margin, faces.MARGINS
+        if parameters.crop not in (None, *CROPS):
+            raise ValueError(f"impossible ELA parameter crop {parameters.crop!r}")
+        if (parameters.crop is None) != (margin is None) or (margin is not None and not (
+                type(margin) in (int, float) and least <= margin <= most)):
+            raise ValueError(f"impossible ELA parameter margin {margin!r}")
         return parameters
 
-    def as_dict(self) -> dict[str, int | str]:
+    def as_dict(self) -> dict[str, int | float | str]:
         """As stored, without parameters that are None, as in files older than the parameter."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
@@ -105,13 +118,19 @@ def resize(pixels: np.ndarray, size: int = SIZE) -> np.ndarray:
     return cv2.resize(pixels, (size, size), interpolation=interpolation)
 
 
-def error_level(pixels: np.ndarray, parameters: Parameters) -> np.ndarray:
-    """|original - recompressed| · 255/max, rounded; uint8, same shape.
+def error_level(pixels: np.ndarray, parameters: Parameters,
+                box: Box | None = None) -> np.ndarray:
+    """|original - recompressed| · 255/max, rounded; uint8, same shape, or that of ``box``.
+
+    The whole picture is compressed, in the place of its JPEG grid; the largest value is that of the
+    part which is kept.
 
     (``ImageEnhance.Brightness`` of the usual notebook truncates instead: at most one level less.)
     """
     result = recompress(pixels, parameters.quality)
     difference = cv2.absdiff(pixels, result, dst=result)  # in place: large arrays cost page faults
+    if box is not None:
+        difference = np.ascontiguousarray(box.of(difference))
     largest = max(int(difference.max()), 1)
     return cv2.convertScaleAbs(difference, dst=difference, alpha=255 / largest)
 
@@ -188,15 +207,36 @@ def features(data: bytes, names: tuple[str, ...], parameters: Parameters,
     return features_of_pixels(decode(data, path), names, parameters)
 
 
-def features_of_pixels(pixels: np.ndarray, names: tuple[str, ...],
-                       parameters: Parameters) -> list[np.ndarray]:
-    """``features`` of decoded pixels: uint8 (height, width, 3), blue-green-red."""
+def box_of(pixels: np.ndarray, parameters: Parameters, box: Box | None = None) -> Box | None:
+    """The part of a picture that its features show; None: all of it.
+
+    Args:
+        pixels: uint8 (height, width, 3), blue-green-red.
+        parameters: whether there is one.
+        box: the part, where it is known already, as of a video's frame.
+
+    Raises:
+        Rejected: the picture has no such part.
+    """
+    if parameters.crop is None or parameters.margin is None:
+        return None
+    if box == faces.NOWHERE:
+        raise Rejected(faces.NO_FACE)
+    return faces.largest(pixels, parameters.margin) if box is None else box
+
+
+def features_of_pixels(pixels: np.ndarray, names: tuple[str, ...], parameters: Parameters,
+                       box: Box | None = None) -> list[np.ndarray]:
+    """``features`` of decoded pixels: uint8 (height, width, 3), blue-green-red; of ``box``, where
+    it is known, as of ``box_of``."""
+    box = box_of(pixels, parameters, box)
     if parameters.reencode is not None:
         pixels = recompress(pixels, parameters.reencode)
-    errors = cache(lambda: error_level(pixels, parameters))
+    errors = cache(lambda: error_level(pixels, parameters, box))
+    seen = pixels if box is None else box.of(pixels)
 
     def computed(name: str) -> np.ndarray:
-        return FEATURES[name](pixels, errors, parameters.size)[..., ::-1]
+        return FEATURES[name](seen, errors, parameters.size)[..., ::-1]
 
     return [computed(name) if name in FEATURES else
             np.concatenate([computed(part) for part in parts(name)], axis=2) for name in names]

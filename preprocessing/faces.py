@@ -1,0 +1,145 @@
+"""Faces in a picture, and the square around one that becomes a row.
+
+The detector is YuNet (Wu, Peng & Yu, "YuNet: a tiny millisecond-level face detector", Machine
+Intelligence Research 20, 2023) as OpenCV runs it; its weights are in the folder yunet/.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from threading import Lock
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+
+from preprocessing.picture import Rejected
+
+# Rössler et al., "FaceForensics++" (ICCV 2019), enlarge the tracked face by a factor of 1.3
+MARGIN, MARGINS = 1.3, (1.0, 4.0)  # default, and the smallest and the largest
+SCORE = 0.8  # from which a detection alone counts as a face
+WEAK = 0.5  # from which it counts beside others of the same track
+LEAST = 32  # pixels of the longer side: a smaller face says nothing about its pixels
+NO_FACE = "no face found"
+# Longer sides of the copies that are searched, in pixels: YuNet knows faces of 10 to 300 pixels.
+# The last one only where the others show nothing.
+_SIDES, _FINE = (640, 320), 1280
+_OVERLAP = 0.3  # of two detections of one face, as intersection over union
+_WEIGHTS = Path(__file__).parent / "yunet" / "face_detection_yunet_2023mar.onnx"
+_LOCK = Lock()  # the detector keeps state during a call
+
+
+class Box(NamedTuple):
+    """A part of a picture, in pixels; ``bottom`` and ``right`` are the first outside of it."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+    def of(self, pixels: np.ndarray) -> np.ndarray:
+        """This part of an array (height, width, …), a view."""
+        return pixels[self.top:self.bottom, self.left:self.right]
+
+
+NOWHERE = Box(0, 0, 0, 0)  # no part
+
+
+class Face(NamedTuple):
+    """A detected face: its box without margin, in pixels of the picture, and the detector's score,
+    0 to 1."""
+
+    left: float
+    top: float
+    width: float
+    height: float
+    score: float
+
+    @property
+    def side(self) -> float:
+        """Its longer side."""
+        return max(self.width, self.height)
+
+    def overlap(self, other: Face) -> float:
+        """Intersection over union with another one."""
+        across = min(self.left + self.width, other.left + other.width) - max(self.left, other.left)
+        down = min(self.top + self.height, other.top + other.height) - max(self.top, other.top)
+        both = max(across, 0.0) * max(down, 0.0)
+        return both / (self.width * self.height + other.width * other.height - both)
+
+    def square(self, margin: float, height: int, width: int) -> Box:
+        """The square around its centre, ``margin`` times as wide as its longer side.
+
+        Where that reaches beyond a picture of this height and width, it is moved into it, and is no
+        larger than its shorter side: no pixels are made up, and the picture isn't distorted.
+        """
+        side = max(1, min(round(margin * self.side), height, width))
+        top = min(max(round(self.top + (self.height - side) / 2), 0), height - side)
+        left = min(max(round(self.left + (self.width - side) / 2), 0), width - side)
+        return Box(top, left, top + side, left + side)
+
+
+def find(pixels: np.ndarray, score: float = SCORE) -> list[Face]:
+    """The faces in a picture of at least ``LEAST`` pixels, the largest first.
+
+    Large pictures are searched in reduced copies. The same pixels give the same faces with any
+    number of ranks and threads; another kind of processor may round a box to the next pixel.
+
+    Args:
+        pixels: uint8 (height, width, 3), blue-green-red.
+        score: the lowest of a face.
+    """
+    longest = max(pixels.shape[:2])
+    sides = {min(side, longest) for side in _SIDES}
+    faces = _distinct([face for side in sides for face in _detected(pixels, side, score)])
+    if not faces and longest > max(_SIDES):
+        faces = _detected(pixels, _FINE, score)
+    return sorted((face for face in faces if face.side >= LEAST),
+                  key=lambda face: (-face.width * face.height, face))
+
+
+def largest(pixels: np.ndarray, margin: float) -> Box:
+    """The square around the largest face of a picture.
+
+    Raises:
+        Rejected: there is none.
+    """
+    faces = find(pixels)
+    if not faces:
+        raise Rejected(NO_FACE)
+    return faces[0].square(margin, *pixels.shape[:2])
+
+
+def _distinct(faces: list[Face]) -> list[Face]:
+    """Without those that overlap one of a higher score."""
+    kept: list[Face] = []
+    for face in sorted(faces, key=lambda face: (-face.score, face)):
+        if all(face.overlap(other) < _OVERLAP for other in kept):
+            kept.append(face)
+    return kept
+
+
+def _detected(pixels: np.ndarray, side: int, score: float) -> list[Face]:
+    """Faces in a copy whose longer side has at most ``side`` pixels."""
+    height, width = pixels.shape[:2]
+    scale = min(1.0, side / max(height, width))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    if scale < 1:
+        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    with _LOCK:
+        detector = _detector()
+        detector.setInputSize(size)
+        detector.setScoreThreshold(score)
+        found = detector.detect(pixels)[1]
+    rows = () if found is None else found.astype(float)
+    return [Face(left, top, width, height, float(row[14])) for row in rows
+            for left, top, width, height in [(row[:4] / scale).tolist()]
+            if np.isfinite(row).all() and width > 0 and height > 0]
+
+
+@cache
+def _detector() -> Any:
+    # from memory: OpenCV may not open every name of a folder
+    return cv2.FaceDetectorYN.create("onnx", np.fromfile(_WEIGHTS, np.uint8),
+                                     np.empty(0, np.uint8), (320, 320), SCORE, _OVERLAP)
