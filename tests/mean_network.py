@@ -28,6 +28,17 @@ class MeanNetwork:
         return np.stack([1 - p, p], axis=1)
 
 
+class MapNetwork(MeanNetwork):
+    """As ``network.maps.both`` gives it: says that each pixel was changed with the probability mean
+    / 255 of its channels."""
+
+    output = ["probabilities", "map"]  # noqa: RUF012
+
+    def predict_on_batch(self, pictures: np.ndarray) -> list[np.ndarray]:  # type: ignore[override]
+        return [super().predict_on_batch(pictures),
+                pictures.mean(axis=3, keepdims=True, dtype=np.float64) / 255]
+
+
 class BrightnessNetwork:
     """Predicts "tampered" with ``probabilities``: a logistic function of the picture's mean."""
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.network import maps
 from preprocessing.ela import at_once
 
 LEAST = 1e-37  # of an output; below, float32 loses digits, and some runtimes have zero
@@ -69,6 +70,32 @@ def scores(network: Any, features: Sequence[np.ndarray]) -> Scores:
     return require_finite(Scores.joined([
         Scores.of(network.predict_on_batch(np.stack(features[start:start + most])))
         for start in range(0, len(features), most)]))
+
+
+def located(network: Any, features: Sequence[np.ndarray]) -> tuple[Scores, np.ndarray]:
+    """``scores``, and where the network says that each picture was changed.
+
+    Args:
+        network: of two outputs, from ``maps.both``.
+        features: as for ``scores``.
+
+    Returns:
+        The scores, and the maps in levels of 1/255, uint8 (n, S, S).
+
+    Raises:
+        InputError: as ``scores``.
+    """
+    if not len(features):
+        return Scores.joined([]), np.empty((0, 0, 0), np.uint8)
+    size = len(features[0])
+    most, found = at_once(BATCH, size), []
+    levels = np.empty((len(features), size, size), np.uint8)
+    for start in range(0, len(features), most):
+        batch = np.stack(features[start:start + most])
+        probabilities, where = network.predict_on_batch(batch)
+        found.append(require_finite(Scores.of(probabilities)))
+        levels[start:start + most] = maps.quantised(where)
+    return Scores.joined(found), levels
 
 
 def require_finite(found: Scores) -> Scores:

@@ -9,6 +9,7 @@ from argparse import Namespace
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ from preprocessing.leftout import LeftOut
 from preprocessing.names import FRAMES
 
 if TYPE_CHECKING:
+    import numpy as np
     from mpi4py.MPI import Comm
 
     from hpc_deepfake.network.card import Card
@@ -34,11 +36,14 @@ if TYPE_CHECKING:
     from preprocessing.picture import Rejected
 
 _ROWS = 12  # tag of the messages of results
+_FOLDERS = ("ela_dir", "explain_dir", "mask_dir", "plot_dir")  # options
+MASKS = ("probability", "binary")
 _EXAMPLES = """examples:
   hpc-deepfake predict --model runs/first photo.jpg holiday/ clip.mp4 'scans/*/page-?.tif'
   hpc-deepfake predict --model runs/first --format csv folder/ > verdicts.csv
   hpc-deepfake predict --model runs/first --threshold 0.3,0.9 folder/
   hpc-deepfake predict --model runs/first --ela-dir maps --explain-dir why photo.jpg
+  hpc-deepfake predict --model runs/unet --mask-dir where photo.jpg clip.mp4
   find archive -name '*.jpg' -print0 | hpc-deepfake predict --model runs/first -
   mpirun -np 8 hpc-deepfake predict --model runs/first --format json archive/
 
@@ -72,6 +77,14 @@ def parser() -> Parser:
     maps.add_argument("--explain-dir", type=Path, metavar="DIR",
                       help="write a PNG for each picture that shows which areas influenced the "
                            "prediction (slow: 225 more predictions for each picture)")
+    maps.add_argument("--mask-dir", type=Path, metavar="DIR",
+                      help="write two PNGs for each picture, and for each frame of a video: the "
+                           "mask, where the model says that it was changed, at the picture's own "
+                           "size, and an overlay to look at (models of train --network unet, and "
+                           "others that say where)")
+    maps.add_argument("--mask-values", choices=MASKS, default=MASKS[0],
+                      help="levels of a mask: probability: 0 to 255 for 0 to 100%%; binary: 255 "
+                           "from the model's threshold on, else 0")
     maps.add_argument("--plot-dir", type=Path, metavar="DIR",
                       help="write a PNG for each video that plots its frames' probabilities over "
                            "time")
@@ -87,28 +100,30 @@ def parser() -> Parser:
 def main(argv: Sequence[str] | None = None, comm: Comm | None = None) -> int:
     """Run the command; with ``comm`` collective. Returns the exit code."""
     options = parser().parse(argv)
-    if options.ela_dir or options.explain_dir or options.plot_dir:
+    if _folders(options):
         work_matters()
     card, paths = mpi.on_root(comm, partial(_prepare, options))
 
     from hpc_deepfake.network import decision, device, model
     from hpc_deepfake.network.guard import Guard
+    from hpc_deepfake.predict import where
     from hpc_deepfake.predict.scoring import BATCH, blocks
 
     rank, size = (0, 1) if comm is None else (comm.rank, comm.size)
     place = (0, 1) if comm is None else device.local_ranks(comm)
     mpi.together(comm, lambda: device.start(options.device, *place))
-    network = mpi.together(comm, lambda: model.load(options.model))
+    network = mpi.together(comm, lambda: where.with_map(model.load(options.model), card))
     guard = mpi.together(comm, lambda: Guard.of(card, options.model))
     # a line with each map, which takes longer than its picture
-    most = 1 if options.ela_dir or options.explain_dir else BATCH
+    most = 1 if options.ela_dir or options.explain_dir or options.mask_dir else BATCH
     results = _in_order(comm, options, card, network, guard, blocks(paths, size, most))
     bad = 0
     if rank == 0:
         began = time.perf_counter()
         try:
-            done = _write(results, output.writer(options.format, sys.stdout,
-                                                 (*decision.caveats(card), *guard.caveats)))
+            done = _write(results, output.writer(
+                options.format, sys.stdout, (*decision.caveats(card), *guard.caveats),
+                mask_threshold=card.mask_threshold, area=options.mask_dir is not None))
         except BrokenPipeError:  # ``… | head``
             if size > 1:  # mpirun itself ends when its output is closed
                 raise
@@ -145,15 +160,20 @@ def _write(results: Iterator[list[Row]], write: Callable[[Row], None]) -> Counte
 def _prepare(options: Namespace) -> tuple[Card, list[bytes]]:
     """The model's card and the list of files, both checked; rank 0 only."""
     from hpc_deepfake.network import decision, ensemble, model
+    from hpc_deepfake.predict import where
     from hpc_deepfake.predict.maps import make_folder
 
-    if not (options.ela_dir or options.explain_dir or options.plot_dir):
+    if not _folders(options):
         require_output()
     if options.model is None:
         raise InputError("name the model: --model RUN, a run directory or a .keras file")
     ensemble.check_calibration(options.model, options.calibration)
     card = decision.in_use(model.card_for_pictures(options.model), options.threshold,
                            options.calibration)
+    if options.mask_dir is not None:
+        where.require_map(card, options.model)
+    elif options.mask_values != MASKS[0]:
+        raise InputError(f"--mask-values {options.mask_values} is for masks: add --mask-dir DIR")
     if options.frames and options.frame_rate:
         raise InputError("give either --frames or --frame-rate, not both")
     left = LeftOut()
@@ -166,10 +186,14 @@ def _prepare(options: Namespace) -> tuple[Card, list[bytes]]:
             for word in options.pictures))
     for note in inputs.idle(options, paths):
         log.info("note: %s", note)
-    for name in ("ela_dir", "explain_dir", "plot_dir"):
-        if getattr(options, name) is not None:
-            make_folder(f"--{name.replace('_', '-')}", getattr(options, name))
+    for name, folder in _folders(options).items():
+        make_folder(f"--{name.replace('_', '-')}", folder)
     return card, paths
+
+
+def _folders(options: Namespace) -> dict[str, Path]:
+    """The folders to write into, by the names of their options."""
+    return {name: getattr(options, name) for name in _FOLDERS if getattr(options, name) is not None}
 
 
 def _in_order(comm: Comm | None, options: Namespace, card: Card, network: Any, guard: Guard,
@@ -202,13 +226,16 @@ def _in_order(comm: Comm | None, options: Namespace, card: Card, network: Any, g
 
 def _score(options: Namespace, card: Card, network: Any, guard: Guard, block: Block,
            prepared: Sequence[Prepared | Rejected]) -> list[Row]:
-    """Rows of a block; also writes the maps and plots that the options ask for."""
+    """Rows of a block, without their maps; also writes the maps and plots that the options ask
+    for."""
     from hpc_deepfake.predict import maps, scoring
     from preprocessing.picture import Rejected, decode, read
 
     if inputs.is_video(block.paths[0]):
-        rows = scoring.video(network, card, block.paths[0], options.frames or FRAMES,
-                             options.frame_rate, guard)
+        rows = scoring.video(
+            network, card, block.paths[0], options.frames or FRAMES, options.frame_rate, guard,
+            None if options.mask_dir is None else lambda frame, row, pixels: _write_mask(
+                options, card, block.first, row, pixels, frame))
         if options.plot_dir is not None and rows[-1].probability is not None:
             from hpc_deepfake.predict.clip import plot
             from hpc_deepfake.predict.output import remarks
@@ -220,10 +247,10 @@ def _score(options: Namespace, card: Card, network: Any, guard: Guard, block: Bl
                  options.plot_dir / maps.file_name(block.first, rows[-1].path),
                  printable(rows[-1].name) + f": {rows[-1].verdict}" * bool(rows[-1].unlike),
                  remarks(rows[-1], card), card.lower)
-        return rows
+        return [replace(row, where=None) for row in rows]
     rows = scoring.pictures(network, card, block.paths, prepared)
     for number, row in enumerate(rows, block.first):
-        if row.probability is None or options.ela_dir is options.explain_dir is None:
+        if row.probability is None or not _folders(options).keys() - {"plot_dir"}:
             continue
         with suppress(Rejected):  # changed since its prediction
             # decoded again: a batch of large pictures would not fit into memory
@@ -233,7 +260,22 @@ def _score(options: Namespace, card: Card, network: Any, guard: Guard, block: Bl
                 maps.save(maps.error_levels(pixels, row, card), options.ela_dir, name)
             if options.explain_dir is not None:
                 maps.save(maps.explanation(pixels, row, card, network), options.explain_dir, name)
-    return rows
+            if options.mask_dir is not None:
+                _write_mask(options, card, number, row, pixels)
+    return [replace(row, where=None) for row in rows]
+
+
+def _write_mask(options: Namespace, card: Card, number: int, row: Row, pixels: np.ndarray,
+                frame: int | None = None) -> None:
+    """Write the mask and the overlay of the picture with this number, or of a frame of a video."""
+    from hpc_deepfake.predict import maps
+
+    if row.where is None:
+        return
+    maps.save(maps.overlay(pixels, row, card), options.mask_dir,
+              maps.file_name(number, row.path, "overlay", frame))
+    mask, said = maps.mask(row.where, options.mask_values == "binary")
+    maps.save(mask, options.mask_dir, maps.file_name(number, row.path, "mask", frame), said)
 
 
 def _remarks(done: Counter[str]) -> Iterator[str]:

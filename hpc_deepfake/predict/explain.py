@@ -29,8 +29,8 @@ def occlusion(network: Any, picture: np.ndarray) -> np.ndarray:
     changed, and it costs 225 predictions for each picture.
 
     Args:
-        network: maps a batch of pictures to probabilities (n, 2).
-        picture: the network's input, uint8 (S, S, 3), S at least 16.
+        network: maps a batch of pictures to probabilities (n, 2), or to these and maps.
+        picture: the network's input, uint8 (S, S, channels), S at least 16.
 
     Returns:
         float64 (S, S): positive where an area is evidence for tampered, negative for
@@ -56,4 +56,5 @@ def occlusion(network: Any, picture: np.ndarray) -> np.ndarray:
 
 def _log_odds(network: Any, pictures: np.ndarray) -> np.ndarray:
     """log(tampered / authentic), float64 (n): unlike a probability it doesn't saturate at 1."""
-    return Scores.of(network.predict_on_batch(pictures)).odds
+    given = network.predict_on_batch(pictures)
+    return Scores.of(given[0] if isinstance(given, list) else given).odds  # a map follows

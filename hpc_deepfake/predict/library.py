@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, Union
 
@@ -18,6 +18,7 @@ from hpc_deepfake.network import decision, device, model
 from hpc_deepfake.network.guard import Guard
 from hpc_deepfake.predict import inputs, scoring
 from hpc_deepfake.predict.inputs import RATES
+from hpc_deepfake.predict.where import Where, with_map
 from preprocessing import facts
 from preprocessing.leftout import LeftOut
 from preprocessing.names import FRAMES
@@ -46,6 +47,9 @@ class Prediction:
         unlike: reasons why it is unlike the model's training pictures: its probability means
             nothing then.
         notes: what else the model knows of it, such as that it was trained on it.
+        changed_area: share of it that the model calls changed, of a video the mean of its frames';
+            None: the model doesn't say where.
+        where: the model's map of a picture or frame; None: the model has none.
     """
 
     path: str | None
@@ -55,6 +59,15 @@ class Prediction:
     seconds: float | None
     unlike: tuple[str, ...]
     notes: tuple[str, ...]
+    changed_area: float | None = None
+    where: Where | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def map(self) -> np.ndarray | None:
+        """Where it was changed, to the model: the probability of each pixel times 255, uint8
+        (S, S), of the picture resized to the S × S that the network reads; None: the model has no
+        map. ``where.at_own_size()`` has the picture's own size."""
+        return None if self.where is None else self.where.levels
 
 
 class Model:
@@ -80,7 +93,7 @@ class Model:
         self.card: Card = decision.in_use(card, thresholds)
         with suppress(RuntimeError):  # TensorFlow is at work already, with its own settings
             device.start(device_choice)
-        self._network = model.load(self.path)
+        self._network = with_map(model.load(self.path), self.card)
         self._guard = Guard.of(card, self.path)
 
     @property
@@ -217,7 +230,7 @@ def _path(item: _Item) -> bytes:
 
 def _prediction(row: Row) -> Prediction:
     return Prediction(os.fsdecode(row.path) if row.path else None, row.probability, row.verdict,
-                      row.kind, row.seconds, row.unlike, row.notes)
+                      row.kind, row.seconds, row.unlike, row.notes, row.changed_area, row.where)
 
 
 def _thresholds(threshold: float | tuple[float, float] | None) -> decision.Thresholds | None:

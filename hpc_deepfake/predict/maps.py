@@ -1,18 +1,19 @@
-"""PNG maps to look at: a picture beside its error levels, or beside the areas that decided."""
+"""PNG maps: a picture beside its error levels, beside the areas that decided, or beside the areas
+that the model calls changed; and the mask of these."""
 
 from __future__ import annotations
 
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.files import whole
@@ -21,16 +22,20 @@ from hpc_deepfake.network.card import Card
 from hpc_deepfake.network.guard import UNLIKE
 from hpc_deepfake.predict.explain import CELLS, occlusion
 from hpc_deepfake.predict.output import Row, remarks
+from hpc_deepfake.predict.where import Where, placed
+from hpc_deepfake.web.overlay import RED, tinted
 from preprocessing.ela import error_level, features_of_pixels, recompress
 
 SIDE = 400  # longer side of a panel, pixels
 MOST = 25_000_000  # pixels of a map of error levels; a larger one would take gigabytes
 LEAST = 260  # pixels; a picture of half the size is enlarged to see something
+LONGEST = 900  # longer side of an overlay, pixels, unless the picture is smaller
 FULL = 2.0  # log-odds at the ends of the colour scale: from 50% to 88%
 _MARGIN, _HEAD, _LINE = 12, 40, 17
-COLOURS = {"tampered": (178, 34, 34), "authentic": (27, 94, 160),
+COLOURS = {"tampered": RED, "authentic": (27, 94, 160),
            "undecided": (110, 110, 110), UNLIKE: (150, 95, 0)}  # red-green-blue
 _GREY = (110, 110, 110)
+_Scale = Callable[[ImageDraw.ImageDraw, int, int, int, ImageFont.FreeTypeFont], None]
 
 
 class Panel(NamedTuple):
@@ -39,22 +44,30 @@ class Panel(NamedTuple):
     Attributes:
         pixels: uint8 (height, width, 3), blue-green-red.
         lines: below it; the first is its caption.
-        scale: whether the colour scale of ``explanation`` follows.
+        scale: draws the colour scale that follows: on an image, from a left and a top, so wide, in
+            a font.
     """
 
     pixels: np.ndarray
     lines: tuple[str, ...]
-    scale: bool = False
+    scale: _Scale | None = None
 
 
-def file_name(number: int, path: bytes) -> str:
+def file_name(number: int, path: bytes, kind: str = "", frame: int | None = None) -> str:
     """Name of the picture's PNG: its position in the list and the safe letters of its own name.
 
     The number makes it unique. Everything but ASCII letters, digits, ``.``, ``_`` and ``-`` becomes
     ``_``, so no name can point outside the folder.
+
+    Args:
+        number: position in the list, from 1.
+        path: of the picture or video.
+        kind: of several files for a picture, such as ``mask``.
+        frame: number of a video's frame among those predicted, from 1.
     """
-    own = os.path.basename(path).decode("ascii", "replace")
-    return f"{number:05d}-{re.sub('[^A-Za-z0-9._-]', '_', own)[:100]}.png"
+    own = re.sub("[^A-Za-z0-9._-]", "_", os.path.basename(path).decode("ascii", "replace"))[:100]
+    parts = ("" if frame is None else f"-frame{frame:04d}") + f".{kind}" * bool(kind)
+    return f"{number:05d}-{own}{parts}.png"
 
 
 def make_folder(option: str, folder: Path) -> None:
@@ -113,7 +126,7 @@ def explanation(pixels: np.ndarray, row: Row, card: Card, network: Any) -> Image
         pixels: of the decoded picture, uint8 (height, width, 3), blue-green-red.
         row: its prediction.
         card: of the network.
-        network: maps a batch of features to probabilities (n, 2).
+        network: maps a batch of features to probabilities (n, 2), or to these and maps.
     """
     small = _scaled(pixels)
     feature, = features_of_pixels(pixels, (card.feature,), card.parameters)
@@ -125,30 +138,88 @@ def explanation(pixels: np.ndarray, row: Row, card: Card, network: Any) -> Image
         Panel(_overlay(small, (effect / FULL).clip(-1, 1)), (
             "influence of areas on the log-odds of tampered",
             f"here from {_signed(cells.min())} to {_signed(cells.max())}"),
-            True)], ("Red is what decided for tampered, blue what decided against: "
+            _influence)], ("Red is what decided for tampered, blue what decided against: "
                      "not where the picture was changed.",))
 
 
-def save(image: Image.Image, folder: Path, name: str) -> None:
+def overlay(pixels: np.ndarray, row: Row, card: Card) -> Image.Image:
+    """The picture beside a grey copy of it that is the redder the more probable it is, to the
+    model, that a place was changed, with a line around what the model calls changed.
+
+    Args:
+        pixels: of the decoded picture, uint8 (height, width, 3), blue-green-red.
+        row: its prediction, with its map.
+        card: of the network.
+    """
+    where = row.where
+    if where is None:
+        raise ValueError("the prediction has no map")
+    small = _scaled(pixels, min(LONGEST, max(SIDE, *pixels.shape[:2])))
+    scale = small.shape[0] / pixels.shape[0], small.shape[1] / pixels.shape[1]
+    box = None if where.box is None else (
+        round(where.box[0] * scale[0]), round(where.box[1] * scale[1]),
+        round(where.box[2] * scale[0]), round(where.box[3] * scale[1]))
+    shown = tinted(small, placed(where.levels, small.shape[:2], box), where.threshold)
+    called = f"from {percent(where.threshold / 255)} on, inside the line"
+    lines = [f"{percent(where.area)} of it {called}" if not row.unlike else called]
+    if box is not None:
+        for colour, width in ((255, 3), (0, 1)):
+            cv2.rectangle(shown, (box[1], box[0]), (box[3] - 1, box[2] - 1), (colour,) * 3, width)
+        lines.append("the model saw the part in the frame only")
+    seen = where.size if where.box is None else (
+        where.box[2] - where.box[0], where.box[3] - where.box[1])
+    down, across = (side / len(where.levels) for side in seen)
+    return _compose(row, card, [
+        Panel(small, ("picture", f"{where.size[1]} × {where.size[0]} pixels")),
+        Panel(shown, ("where it was changed, by the model", *lines), _probability(where.threshold))
+    ], (f"What the model says, not a proof: hpc-deepfake evaluate shows how often it is right. "
+        f"A pixel of its map stands for about {across:.3g} × {down:.3g} of the picture.",))
+
+
+def mask(where: Where, binary: bool = False) -> tuple[Image.Image, str]:
+    """A map at the picture's own size, 8-bit grey, and what its levels mean.
+
+    Args:
+        where: the map.
+        binary: 255 where the model calls the picture changed, else 0, instead of the probability.
+    """
+    levels = where.at_own_size()
+    if not binary:
+        return Image.fromarray(levels), ("255 times the probability that a pixel was changed; the "
+                                         f"model calls it changed from {where.threshold} on")
+    return Image.fromarray((levels >= where.threshold).astype(np.uint8) * np.uint8(255)), (
+        "255: changed, by the model, 0: not")
+
+
+def save(image: Image.Image, folder: Path, name: str, said: str = "") -> None:
     """Write a PNG whole into ``folder``, replacing one of the same name.
+
+    Args:
+        image: to write.
+        folder: that is there.
+        name: of the file.
+        said: a description that is stored in it.
 
     Raises:
         InputError: it can't be written.
     """
+    texts = PngImagePlugin.PngInfo()
+    if said:
+        texts.add_text("Description", said)
     try:
         with whole(folder / name) as temporary:
             temporary.unlink(missing_ok=True)
             with open(temporary, "xb") as file:  # "x" follows no link
                 # a tenth of the time that the smallest file takes, for a tenth more of bytes
-                image.save(file, "PNG", compress_level=3)
+                image.save(file, "PNG", compress_level=3, pnginfo=texts)
     except OSError as error:
         raise InputError(f"cannot write {folder / name}: {error.strerror or error}") from None
 
 
-def _scaled(pixels: np.ndarray) -> np.ndarray:
-    """Resized to ``SIDE`` pixels on the longer side."""
+def _scaled(pixels: np.ndarray, side: int = SIDE) -> np.ndarray:
+    """Resized to ``side`` pixels on the longer side."""
     height, width = pixels.shape[:2]
-    scale = SIDE / max(height, width)
+    scale = side / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if scale < 1
                       else cv2.INTER_CUBIC)
@@ -177,7 +248,7 @@ def _compose(row: Row, card: Card, panels: list[Panel],
     height = max(panel.pixels.shape[0] for panel in panels)
     total = len(panels) * (width + _MARGIN) + _MARGIN
     large, small = _font(17), _font(12)
-    rows = max(len(panel.lines) + panel.scale for panel in panels)
+    rows = max(len(panel.lines) + (panel.scale is not None) for panel in panels)
     below = _HEAD + height + 4 + rows * _LINE + 6
     bottom = [line for text in (*legend, *remarks(row, card))
               for line in _wrapped(text, total - 2 * _MARGIN, small)]
@@ -196,8 +267,8 @@ def _compose(row: Row, card: Card, panels: list[Panel],
         image.paste(Image.fromarray(panel.pixels[..., ::-1]), (left, _HEAD))
         for place, line in enumerate(panel.lines):
             draw.text((left, top + place * _LINE), line, _GREY if place else "black", small)
-        if panel.scale:
-            _scale(draw, left, top + len(panel.lines) * _LINE, width, small)
+        if panel.scale is not None:
+            panel.scale(draw, left, top + len(panel.lines) * _LINE, width, small)
     for place, line in enumerate(bottom):
         draw.text((_MARGIN, below + place * _LINE), line, "black", small)
     return image
@@ -228,15 +299,38 @@ def _signed(value: float) -> str:
     return f"{value:+.2f}".replace("-", "−")
 
 
-def _scale(draw: ImageDraw.ImageDraw, left: int, top: int, width: int,
-           font: ImageFont.FreeTypeFont) -> None:
-    """The colour scale: ``−2 for authentic [blue … red] for tampered +2``."""
+def _influence(draw: ImageDraw.ImageDraw, left: int, top: int, width: int,
+               font: ImageFont.FreeTypeFont) -> None:
+    """The scale of ``explanation``: ``−2 for authentic [blue … red] for tampered +2``."""
     words = (f"{_signed(-FULL)} for authentic", f"for tampered {_signed(FULL)}")
+    _scale(draw, left, top, width, font, words, lambda steps: _overlay(
+        np.full((1, len(steps), 3), 128, np.uint8), (2 * steps - 1)[None])[0])
+
+
+def _probability(threshold: int) -> _Scale:
+    """The scale of ``overlay``: ``0% [grey … red] 100% changed``, with a mark at the threshold."""
+    def draw_it(draw: ImageDraw.ImageDraw, left: int, top: int, width: int,
+                font: ImageFont.FreeTypeFont) -> None:
+        first, last = _scale(
+            draw, left, top, width, font, ("0%", "100% changed"), lambda steps: tinted(
+                np.full((1, len(steps), 3), 128, np.uint8),
+                np.rint(255 * steps).astype(np.uint8)[None], 256)[0])
+        place = first + round((last - first) * threshold / 255)
+        draw.line([(place, top + 1), (place, top + 16)], "black", 2)
+
+    return draw_it
+
+
+def _scale(draw: ImageDraw.ImageDraw, left: int, top: int, width: int,
+           font: ImageFont.FreeTypeFont, words: tuple[str, str],
+           colours: Callable[[np.ndarray], np.ndarray]) -> tuple[int, int]:
+    """A bar of colours, blue-green-red (n, 3) of steps from 0 to 1 (n), between two words; returns
+    its ends."""
     ends = [draw.textlength(word, font) for word in words]
     first, last = int(left + ends[0] + 8), int(min(left + width, left + SIDE) - ends[1] - 8)
     draw.text((left, top), words[0], _GREY, font)
     draw.text((last + 8, top), words[1], _GREY, font)
-    steps = np.linspace(-1, 1, max(2, last - first))[None]
-    bar = _overlay(np.full((1, steps.shape[1], 3), 128, np.uint8), steps)[0]
-    for place, colour in enumerate(bar[:, ::-1].tolist()):
+    for place, colour in enumerate(colours(np.linspace(0, 1, max(2, last - first)))[:, ::-1]
+                                   .tolist()):
         draw.line([(first + place, top + 4), (first + place, top + 13)], tuple(colour))
+    return first, last

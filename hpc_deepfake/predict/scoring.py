@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +13,11 @@ from hpc_deepfake.core.text import plural
 from hpc_deepfake.network import decision
 from hpc_deepfake.network.card import Card
 from hpc_deepfake.network.guard import UNLIKE, Guard
+from hpc_deepfake.network.scoring import located
 from hpc_deepfake.network.scoring import scores as scores_of
 from hpc_deepfake.predict.inputs import is_video
 from hpc_deepfake.predict.output import Row
+from hpc_deepfake.predict.where import Box, Where, gives_map
 from preprocessing import facts
 from preprocessing.ela import features_of_pixels
 from preprocessing.facts import Facts
@@ -58,14 +60,19 @@ class Prepared:
     """A picture as the network takes it, and what the model knows of it.
 
     Attributes:
-        feature: uint8 (S, S, 3), red-green-blue; S as the card says.
+        feature: uint8 (S, S, channels), red-green-blue; S as the card says.
         unlike: reasons why it is unlike the model's training pictures.
         notes: such as that it is one of them.
+        size: height and width of the picture, pixels.
+        box: top, left, bottom and right (exclusive) of the part of it that ``feature`` shows; None:
+            all of it.
     """
 
     feature: np.ndarray
     unlike: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    size: tuple[int, int] = (0, 0)
+    box: Box | None = None
 
 
 def of_file(path: bytes, card: Card, guard: Guard | None = None) -> Prepared:
@@ -100,11 +107,12 @@ def of_pixels(pixels: np.ndarray, card: Card, guard: Guard | None = None,
     Raises:
         Rejected: it can't be used, and why.
     """
+    size = (pixels.shape[0], pixels.shape[1])
     if guard is None:
-        return Prepared(features_of_pixels(pixels, (card.feature,), card.parameters)[0])
+        return Prepared(features_of_pixels(pixels, (card.feature,), card.parameters)[0], size=size)
     feature, raw = guard.features(pixels, card)
     return Prepared(feature, guard.unlike(feature, raw, known, drawn),
-                    guard.seen(digest, feature, feature if raw is None else raw))
+                    guard.seen(digest, feature, feature if raw is None else raw), size)
 
 
 def prepare(block: Block, card: Card, guard: Guard | None = None) -> list[Prepared | Rejected]:
@@ -125,27 +133,30 @@ def prepare(block: Block, card: Card, guard: Guard | None = None) -> list[Prepar
 
 def pictures(network: Any, card: Card, paths: Sequence[bytes],
              prepared: Sequence[Prepared | Rejected]) -> list[Row]:
-    """A row for each picture."""
+    """A row for each picture; with its map, if the network gives one (``where.with_map``)."""
     scores = iter(_scores(network, card, [picture for picture in prepared
                                           if not isinstance(picture, Rejected)]))
     return [Row(path, None, f"not read: {picture}") if isinstance(picture, Rejected)
-            else judged(card, path, next(scores), picture)
+            else judged(card, path, *next(scores), picture)
             for path, picture in zip(paths, prepared, strict=True)]
 
 
 def video(network: Any, card: Card, path: bytes, count: int, rate: float | None,
-          guard: Guard | None = None) -> list[Row]:
+          guard: Guard | None = None,
+          shown: Callable[[int, Row, np.ndarray], None] | None = None) -> list[Row]:
     """A row for each sampled frame, and one for the whole video, from the frames' probabilities.
 
     The video is unlike the training pictures if more than half of its frames are.
 
     Args:
-        network: maps a batch of features to probabilities (n, 2).
+        network: maps a batch of features to probabilities (n, 2), or to these and maps.
         card: the network's.
         path: of the video.
         count: number of frames, as in ``preprocessing.video.sample``.
         rate: frames per second instead, as in ``preprocessing.video.sample``.
         guard: what the model knows of its training pictures; None: nothing is compared.
+        shown: is called for each frame, while it is in memory, with its number, from 1, its row,
+            and its pixels, uint8 (height, width, 3), blue-green-red.
     """
     from hpc_deepfake.predict.clip import verdict
     from preprocessing.video import sample
@@ -160,10 +171,12 @@ def video(network: Any, card: Card, path: bytes, count: int, rate: float | None,
             frames = [of_pixels(frame.pixels, card, guard,
                                 Facts(frame.pixels.shape[1], frame.pixels.shape[0], kind), digest,
                                 drawn=False) for frame in batch]
-            scores += _scores(network, card, frames)
-            rows += [judged(card, path, score, prepared, "frame", frame.seconds)
-                     for frame, score, prepared
-                     in zip(batch, scores[-len(batch):], frames, strict=True)]
+            for frame, (score, levels), prepared in zip(
+                    batch, _scores(network, card, frames), frames, strict=True):
+                scores.append(score)
+                rows.append(judged(card, path, score, levels, prepared, "frame", frame.seconds))
+                if shown is not None:
+                    shown(len(rows), rows[-1], frame.pixels)
         if not rows:
             raise Rejected("no frames")
     except Rejected as reason:
@@ -174,7 +187,9 @@ def video(network: Any, card: Card, path: bytes, count: int, rate: float | None,
         np.empty(0), (f"{len(unlike)} of {plural(len(rows), 'frame')} unlike the training "
                       f"pictures, the first: {'; '.join(unlike[0])}",) if most else (),
         tuple(dict.fromkeys(note for row in rows for note in row.notes)))
-    return [*rows, judged(card, path, verdict(scores), whole, "video")]
+    areas = [row.changed_area for row in rows if row.changed_area is not None]
+    return [*rows, replace(judged(card, path, verdict(scores), None, whole, "video"),
+                           changed_area=sum(areas) / len(areas) if areas else None)]
 
 
 def _file(path: bytes) -> tuple[str, bytes]:
@@ -191,15 +206,24 @@ def _batches(frames: Iterator[Frame]) -> Iterator[list[Frame]]:
         yield batch
 
 
-def _scores(network: Any, card: Card, prepared: Sequence[Prepared]) -> list[float]:
-    """Calibrated probabilities of pictures."""
-    found = scores_of(network, [picture.feature for picture in prepared])
-    return decision.calibrated(card, found).tolist()
+def _scores(network: Any, card: Card, prepared: Sequence[Prepared]
+            ) -> list[tuple[float, np.ndarray | None]]:
+    """Calibrated probabilities of pictures, each with its map, uint8 (S, S), if there are any."""
+    features = [picture.feature for picture in prepared]
+    if gives_map(network):
+        found, maps = located(network, features)
+        levels: list[np.ndarray | None] = list(maps)
+    else:
+        found, levels = scores_of(network, features), [None] * len(features)
+    return list(zip(decision.calibrated(card, found).tolist(), levels, strict=True))
 
 
-def judged(card: Card, path: bytes, probability: float, prepared: Prepared, kind: str = "picture",
-           seconds: float | None = None) -> Row:
-    """The row of a picture, frame or video that has a probability, which is calibrated."""
+def judged(card: Card, path: bytes, probability: float, levels: np.ndarray | None,
+           prepared: Prepared, kind: str = "picture", seconds: float | None = None) -> Row:
+    """The row of a picture, frame or video that has a probability, which is calibrated, and perhaps
+    a map, uint8 (S, S)."""
+    where = None if levels is None or card.mask_threshold is None else \
+        Where(levels, card.mask_threshold, prepared.size, prepared.box)
     return Row(path, probability,
                UNLIKE if prepared.unlike else decision.verdict(card, probability), kind, seconds,
-               prepared.unlike, prepared.notes)
+               prepared.unlike, prepared.notes, None if where is None else where.area, where)
