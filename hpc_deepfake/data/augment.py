@@ -86,9 +86,10 @@ def _rotate(pictures: np.ndarray, draws: Draws, angle: float) -> None:
                 picture[:] = cv2.rotate(picture, turns - 1)
         return
     middle = (pictures.shape[1] - 1) / 2
+    interpolation = cv2.INTER_NEAREST if pictures.ndim == 3 else cv2.INTER_LINEAR  # masks: no means
     for picture, share in zip(pictures, draws.uniform("rotate").tolist(), strict=True):
         turn = cv2.getRotationMatrix2D((middle, middle), (2 * share - 1) * angle, 1.0)
-        picture[:] = cv2.warpAffine(picture, turn, picture.shape[:2], flags=cv2.INTER_LINEAR,
+        picture[:] = cv2.warpAffine(picture, turn, picture.shape[:2], flags=interpolation,
                                     borderMode=cv2.BORDER_REFLECT_101)
 
 
@@ -132,12 +133,14 @@ class _Operation(NamedTuple):
     Attributes:
         default: its parameter as text, if none is given; empty: none is needed.
         read: the parameter of a text; raises ValueError with what is possible.
-        change: changes pictures, uint8 (n, S, S, 3), in place.
+        change: changes pictures, uint8 (n, S, S, channels), in place.
+        moves: whether it moves pixels: then it also changes masks, uint8 (n, S, S), alike.
     """
 
     default: str
     read: Callable[[str], Any]
     change: Callable[[np.ndarray, Draws, Any], None] | None
+    moves: bool = False
 
 
 def _number(low: float, high: float, what: str) -> Callable[[str], float]:
@@ -188,9 +191,9 @@ def _qualities(text: str) -> tuple[int, int]:
 NONE = "none"
 _MIXUP = "mixup"
 _OPERATIONS = {  # in the order in which they are done
-    "flip": _Operation("", _ways, _flip),
-    "rotate": _Operation("", _angle, _rotate),
-    "shift": _Operation("8", _pixels, _shift),
+    "flip": _Operation("", _ways, _flip, moves=True),
+    "rotate": _Operation("", _angle, _rotate, moves=True),
+    "shift": _Operation("8", _pixels, _shift, moves=True),
     "jpeg": _Operation("70-95", _qualities, _jpeg),
     "noise": _Operation("3", _number(0.1, 64, "a standard deviation in levels"), _noise),
     _MIXUP: _Operation("0.2", _number(0.01, 10, "the parameter of a beta distribution"), None),
@@ -241,6 +244,21 @@ def check(text: str, feature: str) -> None:
             "features are computed: preprocessing --reencode 90", everywhere=True)
 
 
+class Rows(NamedTuple):
+    """Rows as the network gets them.
+
+    Attributes:
+        pictures: uint8 (n, S, S, channels).
+        labels: uint8 (n), with mixup float32 (n), the share of "tampered".
+        masks: uint8 (n, S, S), of values as in ``preprocessing.mask``; None: not wanted, or the
+            file has none.
+    """
+
+    pictures: np.ndarray
+    labels: np.ndarray
+    masks: np.ndarray | None = None
+
+
 class Augmentation:
     """The augmentation of a run."""
 
@@ -255,36 +273,42 @@ class Augmentation:
         words = [word.partition("=") for word in _words(text)]
         self._parameters = {name: _OPERATIONS[name].read(value) for name, _, value in words}
 
-    def batch(self, data: DataFile, rows: np.ndarray,
-              epoch: int) -> tuple[np.ndarray, np.ndarray]:
+    def batch(self, data: DataFile, rows: np.ndarray, epoch: int,
+              masks: bool = False) -> Rows:
         """The rows as they are in an epoch.
 
-        Returns:
-            uint8 (n, S, S, 3), and labels: uint8 (n), with mixup float32 (n), the share of
-            "tampered".
+        Args:
+            data: to take them from.
+            rows: int64 (n).
+            epoch: from 1.
+            masks: whether their masks are wanted, which mixup can't mix.
 
         Raises:
             InputError: the file can't be read any more.
         """
-        pictures, labels = self._changed(data, rows, epoch)
+        changed = self._changed(data, rows, epoch, masks)
         if _MIXUP not in self._parameters:
-            return pictures, labels
+            return changed
         alpha, draws = self._parameters[_MIXUP], Draws(self._seed, epoch, rows)
         partners = self._rows[draws.whole("partner", 0, len(self._rows) - 1)]
-        others, their_labels = self._changed(data, partners, epoch)
+        others = self._changed(data, partners, epoch, False)
         shares = np.array([np.random.Generator(np.random.SFC64(word)).beta(alpha, alpha)
                            for word in draws.words("share").tolist()])
-        for picture, other, share in zip(pictures, others, shares.tolist(), strict=True):
+        for picture, other, share in zip(changed.pictures, others.pictures, shares.tolist(),
+                                         strict=True):
             cv2.addWeighted(picture, share, other, 1 - share, 0.0, dst=picture)
-        return pictures, (shares * labels + (1 - shares) * their_labels).astype(np.float32)
+        labels = shares * changed.labels + (1 - shares) * others.labels
+        return changed._replace(labels=labels.astype(np.float32))
 
-    def _changed(self, data: DataFile, rows: np.ndarray,
-                 epoch: int) -> tuple[np.ndarray, np.ndarray]:
+    def _changed(self, data: DataFile, rows: np.ndarray, epoch: int, masks: bool) -> Rows:
         """Rows after all operations but mixup (Zhang et al. 2018), which takes two of them."""
         pictures, labels = data.batch(rows)
+        moved = np.asarray(data.masks[rows]) if masks and data.masks is not None else None
         draws = Draws(self._seed, epoch, rows)
         for name, parameter in self._parameters.items():
-            change = _OPERATIONS[name].change
-            if change is not None:
-                change(pictures, draws, parameter)
-        return pictures, labels
+            operation = _OPERATIONS[name]
+            if operation.change is not None:
+                operation.change(pictures, draws, parameter)
+                if operation.moves and moved is not None:
+                    operation.change(moved, draws, parameter)
+        return Rows(pictures, labels, moved)

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from hpc_deepfake.data.rows import DataFile
-from preprocessing.ela import SIZE, Parameters, at_once
+from preprocessing.ela import SIZE, Parameters, at_once, channels
 from preprocessing.split import PARTS
 from preprocessing.store import Header
 
@@ -42,7 +42,8 @@ def synthetic(rows: int, feature: str, seed: int, size: int = SIZE) -> DataFile:
     ``size`` × ``size`` pixels, with alternating labels, so that there is nothing to learn."""
     total = rows + VALIDATION
     distinct = min(total, at_once(_DISTINCT, size))
-    pool = np.random.default_rng(seed).integers(0, 256, (distinct, size, size, 3), np.uint8)
+    shape = distinct, size, size, channels(feature)
+    pool = np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
     labels = (np.arange(total) % 2).astype(np.uint8)
     parts = np.full(total, PARTS.index("train"), np.uint8)
     parts[rows:] = PARTS.index("validation")
@@ -56,4 +57,12 @@ def synthetic(rows: int, feature: str, seed: int, size: int = SIZE) -> DataFile:
         {name: array.shape for name, array in arrays.items()},
         {name: array.dtype for name, array in arrays.items()}, arrays)
     return DataFile(header, feature, Repeated(pool), labels, parts, np.ones(total, bool),
-                    "synthetic", names)
+                    "synthetic", names, Repeated(_masks(distinct, size)))
+
+
+def _masks(count: int, size: int) -> np.ndarray:
+    """uint8 (count, size, size): as of tampered pictures, a square in the middle, and of authentic
+    ones, by turns."""
+    masks = np.zeros((count, size, size), np.uint8)
+    masks[1::2, size // 4:size // 2, size // 4:size // 2] = 1
+    return masks

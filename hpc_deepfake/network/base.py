@@ -50,11 +50,14 @@ class Out(NamedTuple):
         logits: (n, 2), in the type of the weights.
         statistics: of this batch, in the order of ``Network.moving``.
         penalty: sum of the regularisers; None: the network has none.
+        map: log-odds that each pixel was changed, (n, S, S), in the type of the weights; None: the
+            network doesn't say where.
     """
 
     logits: tf.Tensor
     statistics: list[tf.Tensor]
     penalty: tf.Tensor | None = None
+    map: tf.Tensor | None = None
 
 
 class Network(Protocol):
@@ -63,6 +66,8 @@ class Network(Protocol):
     Attributes:
         model: built of layers that a ``.keras`` file can hold.
         size: width and height of its input.
+        channels: of its input.
+        located: the model with two outputs, as of ``maps.both``; None: it doesn't say where.
         trainable: weights that gradients change, in the order of a checkpoint.
         moving: means of batch statistics: mean and variance of each batch normalisation in turn.
         momenta: of ``moving``, as for ``batchnorm.update_moving``.
@@ -76,6 +81,8 @@ class Network(Protocol):
 
     model: keras.Model
     size: int
+    channels: int
+    located: keras.Model | None
     trainable: list[tf.Variable]
     moving: list[tf.Variable]
     momenta: list[float] | None
@@ -94,7 +101,7 @@ class Network(Protocol):
         """A training pass.
 
         Args:
-            pictures: uint8 (n, size, size, 3).
+            pictures: uint8 (n, size, size, channels).
             seed: int32 (2), of everything random in the pass.
             how: how it computes.
         """
@@ -103,7 +110,7 @@ class Network(Protocol):
         """Probabilities (n, 2) of authentic and tampered, by the moving statistics.
 
         Args:
-            pictures: uint8 (n, size, size, 3).
+            pictures: uint8 (n, size, size, channels).
             product: as of ``Pass``.
         """
 

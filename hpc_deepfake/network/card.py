@@ -48,6 +48,8 @@ class Card:
             of ``layers`` of the network, ``sha256`` of the file, and if the source has a list of
             its pictures, how many of the ``validation`` pictures it was trained on (``seen``).
             None: random ones.
+        mask_threshold: level from 0 to 255 of the map from which a pixel is called changed; None:
+            the network doesn't say where.
     """
 
     feature: str
@@ -61,6 +63,7 @@ class Card:
     weights: tuple[str, ...] = ()
     network: str | None = None
     init: dict[str, Any] | None = None
+    mask_threshold: int | None = None
 
     @classmethod
     def of(cls, stored: object) -> Card:
@@ -81,7 +84,7 @@ class Card:
         return cls(feature, Parameters.of(values.get("parameters")), threshold, lower,
                    _chosen(values), temperature, _trained_on(values), _validation(values),
                    tuple(map(str, items(values.get("weights")))), _network(values),
-                   _dictionary(values, "init"))
+                   _dictionary(values, "init"), _level(values))
 
     def as_dict(self) -> dict[str, Any]:
         """As stored: JSON."""
@@ -185,6 +188,13 @@ def _validation(values: dict[str, Any]) -> dict[str, Any] | None:
         if value is not None and not 0 <= value <= 1:
             raise ValueError(f"validation: {name} {value:g} is not from 0 to 1")
     return figures
+
+
+def _level(values: dict[str, Any]) -> int | None:
+    level = values.get("mask_threshold")
+    if level is not None and not (type(level) is int and 0 <= level <= 255):
+        raise ValueError(f"mask_threshold {level!r} is not from 0 to 255")
+    return level
 
 
 def _dictionary(values: dict[str, Any], name: str) -> dict[str, Any] | None:

@@ -15,16 +15,18 @@ from typing import TYPE_CHECKING
 from hpc_deepfake.core import json_data
 from hpc_deepfake.core.errors import InputError, reason
 from hpc_deepfake.core.json_data import dictionary, items
+from hpc_deepfake.network import maps
 from hpc_deepfake.network.card import Card
 from hpc_deepfake.network.scoring import LEAST
 
 if TYPE_CHECKING:
     import keras
+    from keras import KerasTensor
 
 NAME = "ensemble.json"
 MOST = 1000  # members
 _LONGEST = 255  # bytes of a name, by file systems
-_ENSEMBLE = "ensemble"  # the joined model's name
+_ENSEMBLE, _MEAN = "ensemble", "mean"  # names of the joined model, and of its mean's layer
 
 
 def members(path: Path) -> list[Path] | None:
@@ -93,20 +95,37 @@ def _data_sets(card: Card) -> list[object]:
 
 def joined(models: Sequence[keras.Model], temperatures: Sequence[float]) -> keras.Model:
     """One Keras model: the mean of the models' probabilities, each by its temperature, like
-    ``decision.calibrated``. Its layers ``member0``, … are the models, which are renamed."""
+    ``decision.calibrated``, and of their maps where all have one. Its layers ``member0``, … are the
+    models, which are renamed."""
     import keras
     from keras import ops
 
     picture = keras.Input(models[0].input_shape[1:], name="picture")
-    outputs = []
+    outputs, located = [], all(map(maps.has, models))
+    found = []
     for number, (model, temperature) in enumerate(zip(models, temperatures, strict=True)):
-        model.name = f"member{number}"
-        output = model(picture)
+        member = maps.both(model) if located else model
+        member.name = f"member{number}"
+        output = member(picture)
+        if located:
+            output, where = output
+            found.append(where)
         if temperature != 1:
             output = ops.softmax(ops.log(ops.maximum(output, LEAST)) / temperature)
         outputs.append(output)
-    mean = keras.layers.Average(name="mean")(outputs) if len(outputs) > 1 else outputs[0]
+    mean = _average(outputs, _MEAN)
+    if located:  # 0 of the map: only what the output is computed of is in the model
+        where = _average(found, maps.LAYER)
+        mean = mean + ops.mean(where, axis=(1, 2, 3), keepdims=True)[:, :, 0, 0] * 0.0
     return keras.Model(picture, mean, name=_ENSEMBLE)
+
+
+def _average(values: Sequence[KerasTensor], name: str) -> KerasTensor:
+    """Their mean, by a layer of that name."""
+    import keras
+
+    return (keras.layers.Average if len(values) > 1 else keras.layers.Identity)(name=name)(
+        values if len(values) > 1 else values[0])
 
 
 def with_members(network: keras.Model) -> keras.Model:
@@ -114,7 +133,7 @@ def with_members(network: keras.Model) -> keras.Model:
     other model itself."""
     import keras
 
-    if getattr(network, "name", "") != _ENSEMBLE or len(network.layers) < 2 \
-            or not isinstance(network.layers[-1], keras.layers.Average):
+    mean = next((layer for layer in getattr(network, "layers", ()) if layer.name == _MEAN), None)
+    if getattr(network, "name", "") != _ENSEMBLE or not isinstance(mean, keras.layers.Average):
         return network
-    return keras.Model(network.input, [network.output, *network.layers[-1].input])
+    return keras.Model(network.input, [network.output, *mean.input])

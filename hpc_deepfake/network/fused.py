@@ -28,6 +28,8 @@ class Weights:
     """
 
     constraints: Sequence[str] = ()
+    channels = 3
+    located = None
 
     def __init__(self, model: keras.Model, kernel: tf.Variable | None = None) -> None:
         def values(name: str) -> list[tf.Variable]:

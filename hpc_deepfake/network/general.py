@@ -19,7 +19,7 @@ import keras
 import tensorflow as tf
 
 from hpc_deepfake.core.errors import InputError
-from hpc_deepfake.network import copies, graph
+from hpc_deepfake.network import copies, graph, maps
 from hpc_deepfake.network.base import Out, Pass, Product, buckets
 from hpc_deepfake.network.batchnorm import Statistics, by_moving
 
@@ -30,9 +30,10 @@ _RANDOM = {"RandomUniform", "RandomStandardNormal", "TruncatedNormal", "RandomUn
 
 
 class General:
-    """A Keras model with input (n, size, size, 3) of 0…255 and two outputs that are probabilities:
-    a ``base.Network``. Layers that are not trainable are frozen. A part of such a model may have
-    any input and output: then ``run`` computes it.
+    """A Keras model with input (n, size, size, channels) of 0…255 and two outputs that are
+    probabilities, perhaps with a layer ``map`` (``maps.has``): a ``base.Network``. Layers that are
+    not trainable are frozen. A part of such a model may have any input and output: then ``run``
+    computes it.
 
     Attributes:
         dense: place in ``trainable`` of the largest kernel of a dense layer that is used once, on
@@ -49,9 +50,13 @@ class General:
             last: whether its last layer is the network's: with bfloat16 all others compute in it.
         """
         self.model, self.size = model, model.input_shape[1]
+        self.channels = model.input_shape[-1]
+        self.located = maps.both(model) if last and maps.has(model) else None
         self._layers = [layer for layer in model._flatten_layers(include_self=False)
                         if not hasattr(layer, "layers")]
-        self._exact = self._layers[-1] if last else None
+        # they compute in the type of the weights
+        self._exact = {id(layer) for layer in self._layers[-1:] if last} | {
+            id(layer) for layer in self._layers if self.located and layer.name in maps.EXACT}
         self._normalisations = [layer for layer in self._layers
                                 if layer.trainable and _is_plain(layer)]
         pairs = [pair for layer in self._normalisations
@@ -110,12 +115,18 @@ class General:
                 that don't follow a seed; on all ranks.
         """
         own = self.trainable[0].dtype
-        outputs, statistics, penalty = self.run(tf.cast(pictures, own), seed, how)
-        return Out(tf.cast(logits(outputs), own), statistics, penalty)
+        outputs, statistics, penalty = self.run(tf.cast(pictures, own), seed, how,
+                                                located=self.located is not None)
+        if self.located is None:
+            return Out(tf.cast(logits(outputs), own), statistics, penalty)
+        outputs, found = outputs
+        return Out(tf.cast(logits(outputs), own), statistics, penalty,
+                   tf.cast(log_odds(found), own)[..., 0])
 
-    def run(self, x: tf.Tensor, seed: tf.Tensor, how: Pass, training: bool = True) \
-            -> tuple[tf.Tensor, list[tf.Tensor], tf.Tensor | None]:
-        """The model's outputs of ``x``, its statistics and its penalty, as in ``Out``.
+    def run(self, x: tf.Tensor, seed: tf.Tensor, how: Pass, training: bool = True,
+            located: bool = False) -> tuple[Any, list[tf.Tensor], tf.Tensor | None]:
+        """The model's outputs of ``x``, or those of ``located``, its statistics and its penalty, as
+        in ``Out``.
 
         Raises:
             InputError: as ``forward``.
@@ -128,7 +139,8 @@ class General:
                    if variable.regularizer is not None]
         with self._traced(how, own, found), keras.StatelessScope(
                 [*self._states(seed), *regular], collect_losses=True) as scope:
-            outputs = self.model(x, training=training)
+            called = self.located if located and self.located is not None else self.model
+            outputs = called(x, training=training)
             penalties = self.model.losses
         self._check(scope, before)
         statistics = []
@@ -179,7 +191,7 @@ class General:
                  if how.dropout is not None and isinstance(layer, keras.layers.Dropout)
                  and layer.rate]
         policies = [(layer, layer.dtype_policy) for layer in self._layers
-                    if how.compute == tf.bfloat16 and layer is not self._exact
+                    if how.compute == tf.bfloat16 and id(layer) not in self._exact
                     and layer.dtype_policy.name == "float32"]
         calls: list[tuple[keras.Layer, Callable[..., tf.Tensor]]] = [
             (layer, _normalisation(layer, how, own, found.setdefault(id(layer), [])))
@@ -287,12 +299,27 @@ def _state(seed: tf.Tensor, name: str, kind: str) -> tf.Tensor:
 def logits(outputs: tf.Tensor) -> tf.Tensor:
     """What the softmax in ``outputs`` was computed of; without one, the logarithms, of which the
     softmax is the outputs."""
-    operation = outputs.op
-    while operation.type in _SAME:
-        operation = operation.inputs[0].op
+    operation = _behind(outputs)
     if operation.type == "Softmax" and operation.inputs[0].shape.rank == 2:
         return operation.inputs[0]
     return tf.math.log(tf.maximum(outputs, _TINY))
+
+
+def log_odds(probabilities: tf.Tensor) -> tf.Tensor:
+    """What the sigmoid in ``probabilities`` was computed of; without one, by its inverse."""
+    operation = _behind(probabilities)
+    if operation.type == "Sigmoid":
+        return operation.inputs[0]
+    return tf.math.log(tf.maximum(probabilities, _TINY)) \
+        - tf.math.log(tf.maximum(1 - probabilities, _TINY))
+
+
+def _behind(values: tf.Tensor) -> tf.Operation:
+    """The operation that computed them."""
+    operation = values.op
+    while operation.type in _SAME:
+        operation = operation.inputs[0].op
+    return operation
 
 
 def _operations() -> list[tf.Operation]:

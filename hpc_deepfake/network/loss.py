@@ -1,4 +1,5 @@
-"""The loss of each row: cross-entropy, with label smoothing, class weights and soft labels."""
+"""The loss of each row: cross-entropy, with label smoothing, class weights and soft labels; and the
+loss of its map."""
 
 from __future__ import annotations
 
@@ -48,6 +49,30 @@ def _weighted(rows: tf.Tensor, tampered: tf.Tensor, weights: Sequence[float] | N
     authentic, other = (tf.constant(weight, rows.dtype) for weight in weights)
     share = tf.cast(tampered, rows.dtype)
     return rows * (authentic * (1 - share) + other * share)
+
+
+def map_losses(log_odds: tf.Tensor, masks: tf.Tensor) -> tf.Tensor:
+    """Loss of the map of each row, to be summed like ``losses``: the mean cross-entropy of its
+    known pixels, and for a row with changed pixels the Dice loss (Milletari, Navab & Ahmadi 2016,
+    "V-Net"), which counts small regions as much as large ones. 0 for a row without known pixels.
+
+    Args:
+        log_odds: that each pixel was changed, (n, S, S).
+        masks: uint8 (n, S, S), 1 changed, 0 not, any other value unknown.
+
+    Returns:
+        (n) in the type of ``log_odds``.
+    """
+    kind, pixels = log_odds.dtype, (1, 2)
+    known = tf.cast(masks <= 1, kind)
+    changed = tf.cast(tf.equal(masks, 1), kind)
+    each = known * tf.nn.sigmoid_cross_entropy_with_logits(changed, log_odds)
+    entropy = tf.math.divide_no_nan(tf.reduce_sum(each, pixels), tf.reduce_sum(known, pixels))
+    found = known * tf.sigmoid(log_odds)
+    region = tf.reduce_sum(changed, pixels)
+    overlap = 2 * tf.reduce_sum(found * changed, pixels)
+    dice = 1 - overlap / (tf.reduce_sum(found, pixels) + tf.maximum(region, 1))
+    return entropy + tf.where(region > 0, dice, tf.zeros_like(dice))
 
 
 def classes(labels: tf.Tensor) -> tf.Tensor:

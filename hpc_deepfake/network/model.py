@@ -18,7 +18,8 @@ from hpc_deepfake.core.files import whole, write_json
 from hpc_deepfake.core.surroundings import check_keras
 from hpc_deepfake.network import ensemble
 from hpc_deepfake.network.card import Card
-from preprocessing.ela import FEATURES
+from preprocessing import ela
+from preprocessing.ela import FEATURES, computable
 
 if TYPE_CHECKING:
     import keras
@@ -108,7 +109,7 @@ def card_for_pictures(path: Path) -> Card:
         InputError: as ``read_card``; or its feature can't be computed from pictures.
     """
     card = read_card(path)
-    if card.feature not in FEATURES:
+    if not computable(card.feature):
         raise InputError(f"{path} was trained on the feature '{card.feature}', and only "
                          f"{', '.join(FEATURES)} can be computed from pictures: take another "
                          "--model")
@@ -142,11 +143,18 @@ def load(path: Path) -> keras.Model:
     # a network that was never built has neither attribute
     shapes = [getattr(model, name, None) for name in ("input_shape", "output_shape")]
     side = shapes[0][1] if isinstance(shapes[0], tuple) and len(shapes[0]) == 4 else None
-    if side is None or shapes != [(None, side, side, 3), (None, 2)]:
+    channels = shapes[0][3] if isinstance(shapes[0], tuple) and side is not None else 3
+    if side is None or shapes != [(None, side, side, channels), (None, 2)] or not channels \
+            or channels % 3:
         raise InputError(f"{file} has unexpected shapes: input {shapes[0]}, output {shapes[1]}, "
                          "not (None, S, S, 3) and (None, 2); use a model from training")
     beside = file.with_suffix(".json")
     card = read_card(file) if beside.is_file() else None
+    if channels != (wanted := 3 if card is None else ela.channels(card.feature)):
+        raise InputError(f"{file} takes {channels} channels, and its card {beside} says "
+                         f"{wanted}: copy both files from one run directory" if card else
+                         f"{file} takes {channels} channels, and its card {beside}, which says of "
+                         "which features, is missing: training writes it, copy both files")
     if card is not None and (told := card.parameters.size) != side:
         raise InputError(f"the model's card {beside} says that the network takes {told} × {told} "
                          f"pixels, and it takes {side} × {side}: copy model.json from its training "

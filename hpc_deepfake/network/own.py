@@ -22,37 +22,38 @@ from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.json_data import dictionary, parse
 from hpc_deepfake.core.log import log
 from hpc_deepfake.core.text import plural, printable
-from hpc_deepfake.network import graph, probabilities
+from hpc_deepfake.network import graph, maps, probabilities
 from hpc_deepfake.network.zoo import layers as _registered  # noqa: F401, with Keras
 
 MOST_BYTES = 4 << 30  # of a .keras file when unpacked
 _OURS = "hpc_deepfake>"  # registered names of this project's layers
 
 
-def build(file: Path, function: str | None, size: int, precision: str) -> keras.Model:
+def build(file: Path, function: str | None, size: int, precision: str,
+          channels: int = 3) -> keras.Model:
     """As ``registry.build``, under the dtype policy of ``precision``.
 
     Args:
         file: Python file with ``function``, or a ``.keras`` file.
-        function: takes the input's shape (size, size, 3) and returns a Keras model.
+        function: takes the input's shape (size, size, channels) and returns a Keras model.
     """
     name = printable(f"{file}:{function}" if function else str(file))
     if not file.is_file():
         raise InputError(f"--network {name}: there is no file {printable(str(file))}")
     if function:
-        model = _called(file, function, (size, size, 3), name)
+        model = _called(file, function, (size, size, channels), name)
         _check_layers(model, name)
     else:
         model = _loaded(file, name, precision)
     _check_names(model, name)
-    model = _fitted(_unwrapped(model), size, name)
+    model = _fitted(_unwrapped(model), (size, size, channels), name)
     own = "float64" if precision == "float64" else "float32"
     for weight in model.weights:
         kind = keras.backend.standardize_dtype(weight.dtype)
         if kind not in (own, "uint32", "int32", "int64"):  # state of random layers
             raise InputError(f"--network {name}: {weight.path} is {kind}, and with --precision "
                              f"{precision} all weights are {own}: leave the layer's dtype out")
-    model = _with_probabilities(model, size, name)
+    model = _with_probabilities(model, name)
     _check_training(model, name)
     return model
 
@@ -172,9 +173,10 @@ def _set_types(config: Any, policy: str) -> bool:
     return any([changed, *(_set_types(item, policy) for item in config.values())])
 
 
-def _fitted(model: keras.Model, size: int, name: str) -> keras.Model:
-    """The model with an input of exactly ``size`` pixels, if it takes them, and two outputs."""
-    wanted = (None, size, size, 3)
+def _fitted(model: keras.Model, shape: tuple[int, int, int], name: str) -> keras.Model:
+    """The model with an input of exactly ``shape``, if it takes it, and two outputs, or one for
+    each pixel."""
+    wanted = (None, *shape)
     advice = "take input of the shape that the function is given"
     if not model.built or not getattr(model, "inputs", None):
         raise InputError(f"--network {name} is a model without a known input: begin with "
@@ -187,7 +189,7 @@ def _fitted(model: keras.Model, size: int, name: str) -> keras.Model:
     given = tuple(model.inputs[0].shape)
     if len(given) != 4 or any(a not in (b, None) for a, b in zip(given, wanted)):
         sizes = f"; it takes rows of preprocess --size {given[1]}" if len(given) == 4 and \
-            given[0] is None and given[1] == given[2] and given[3] == 3 else f": {advice}"
+            given[0] is None and given[1] == given[2] and given[3] == shape[2] else f": {advice}"
         raise InputError(f"--network {name} has input {given}, and the pictures are {wanted}"
                          f"{sizes}")
     if given != wanted:  # any size: the weights hold for this one
@@ -195,10 +197,11 @@ def _fitted(model: keras.Model, size: int, name: str) -> keras.Model:
         model = keras.models.clone_model(model, input_tensors=keras.Input(wanted[1:],
                                                                           name="picture"))
         model.set_weights(weights)
-    if tuple(model.outputs[0].shape) != (None, 2):
+    if tuple(model.outputs[0].shape) not in ((None, 2), (None, *shape[:2], 1)):
         raise InputError(f"--network {name} has output {tuple(model.outputs[0].shape)}, not "
                          "(None, 2): end with keras.layers.Dense(2, activation='softmax'), for "
-                         "authentic and tampered")
+                         "authentic and tampered; or, to say where, with keras.layers.Conv2D(1, 1, "
+                         f"activation='sigmoid') of (None, {shape[0]}, {shape[1]}, 1)")
     if not model.trainable_weights:
         raise InputError(f"--network {name} has no weights that training could change")
     return model
@@ -261,9 +264,10 @@ def _check_training(model: keras.Model, name: str) -> None:
         raise InputError(f"--network {name}{where}: {reason}") from None
 
 
-def _with_probabilities(model: keras.Model, size: int, name: str) -> keras.Model:
-    """The model with a softmax behind it, unless its outputs are probabilities."""
-    noise = np.random.default_rng(0).integers(0, 256, (2, size, size, 3), dtype=np.uint8)
+def _with_probabilities(model: keras.Model, name: str) -> keras.Model:
+    """The model with a softmax behind it, unless its outputs are probabilities; behind a map, with
+    a verdict."""
+    noise = np.random.default_rng(0).integers(0, 256, (2, *model.input_shape[1:]), dtype=np.uint8)
     try:
         given = np.asarray(model(noise, training=False), np.float64)
     except Exception as error:  # such as a shape that only shows in the computation
@@ -272,6 +276,8 @@ def _with_probabilities(model: keras.Model, size: int, name: str) -> keras.Model
         raise InputError(f"--network {name} gives numbers that are not finite for pictures of "
                          "noise, values 0…255: scale them in its first layer, "
                          "keras.layers.Rescaling(1 / 255)")
+    if given.ndim == 4:
+        return _judging(model, name)
     if probabilities.gives(model, noise, given):
         return model
     log.info("%s: its outputs are not probabilities: a softmax is put behind them", name)
@@ -280,6 +286,23 @@ def _with_probabilities(model: keras.Model, size: int, name: str) -> keras.Model
         return model
     outputs = keras.layers.Softmax(name="probabilities")(model.outputs[0])
     return keras.Model(model.inputs[0], outputs, name=model.name)
+
+
+def _judging(model: keras.Model, name: str) -> keras.Model:
+    """A network that says where, with a verdict on the picture behind its map."""
+    taken = {maps.LAYER, *maps.EXACT, *maps.HEAD} & {layer.name for layer in model.layers}
+    if taken:
+        raise InputError(f"--network {name} has a layer named {min(taken)}, a name of the verdict "
+                         "that is put behind its map: rename it")
+    from keras import ops
+
+    given = model.outputs[0]
+    if not probabilities.ends_in_sigmoid(model):
+        log.info("%s: its map has no sigmoid: it is taken for log-odds", name)
+        return maps.with_verdict(model.inputs[0], given, model.name)
+    likely = ops.clip(given, maps.LEAST, 1 - maps.LEAST)
+    return maps.with_verdict(model.inputs[0], ops.log(likely) - ops.log(1 - likely), model.name,
+                             given)
 
 
 @contextmanager

@@ -44,14 +44,28 @@ def _are_probabilities(given: np.ndarray) -> bool:
     return bool((given >= 0).all() and np.allclose(given.sum(1), 1, atol=1e-2))
 
 
-def _ends_in_softmax(model: keras.Model) -> bool:
-    """Whether the graph's last operation is a softmax over the two outputs, or has one."""
+def ends_in_sigmoid(model: keras.Model) -> bool:
+    """Whether the graph's last operation is a sigmoid, or has one."""
+    operation = _last(model)
+    if type(operation).__name__ == "Sigmoid":
+        return type(operation).__module__.startswith("keras.")
+    return getattr(operation, "activation", None) is keras.activations.sigmoid
+
+
+def _last(model: keras.Model) -> Any:
+    """The graph's last operation; None: unknown."""
     operation: Any = model
     while isinstance(operation, keras.Model):
         within = graph.of(operation)
         if within is None or len(within.outputs) != 1:
-            return False
+            return None
         operation = within.outputs[0]._keras_history.operation
+    return operation
+
+
+def _ends_in_softmax(model: keras.Model) -> bool:
+    """Whether the graph's last operation is a softmax over the two outputs, or has one."""
+    operation = _last(model)
     if type(operation).__name__ == "Softmax" and type(operation).__module__.startswith("keras."):
         return operation.axis in (-1, 1)
     return getattr(operation, "activation", None) is keras.activations.softmax

@@ -24,11 +24,17 @@ class Entry(NamedTuple):
         module: of ``zoo``; it has a function with the network's name.
         source: the paper.
         smallest: size of the smallest pictures that it takes, pixels.
+        multiple: of which their size must be a multiple.
+        stacked: whether it takes several features as channels.
+        where: whether it has a map.
     """
 
     module: str
     source: str
     smallest: int = 64
+    multiple: int = 1
+    stacked: bool = True
+    where: bool = False
 
 
 TABLE = "this project's default"
@@ -36,25 +42,28 @@ ZOO = {
     "meso4": Entry("meso", "Afchar et al. 2018, MesoNet"),
     "mesoinception4": Entry("meso", "Afchar et al. 2018, MesoNet"),
     "bayar": Entry("bayar", "Bayar & Stamm 2016, 2018"),
-    "srm": Entry("srm", "Fridrich & Kodovský 2012 (its filters)"),
-    "resnet50": Entry("applications", "He et al. 2016"),
+    "srm": Entry("srm", "Fridrich & Kodovský 2012 (its filters)", stacked=False),
+    "resnet50": Entry("applications", "He et al. 2016", stacked=False),
     "efficientnetv2b0": Entry("applications", "Tan & Le 2021"),
     "xception": Entry("applications", "Chollet 2017", 71),
     "mobilenetv3": Entry("applications", "Howard et al. 2019 (large)"),
+    "unet": Entry("unet", "Ronneberger et al. 2015; says where", multiple=8, where=True),
 }
 DEFAULT = "table"
 NAMES = (DEFAULT, *ZOO)
 OTHERS = "FILE.py:FUNCTION or FILE.keras"
 
 
-def build(spec: str, size: int, precision: str = "float32") -> keras.Model:
-    """A network: values 0…255 in RGB (n, size, size, 3) → probabilities (n, 2) of authentic and
-    tampered. Weights are drawn from Keras' global seed, those of a file are read.
+def build(spec: str, size: int, precision: str = "float32", channels: int = 3) -> keras.Model:
+    """A network: values 0…255 (n, size, size, channels) → probabilities (n, 2) of authentic and
+    tampered; it may have a map (``maps.has``). Weights are drawn from Keras' global seed, those of
+    a file are read.
 
     Args:
         spec: one of ``NAMES``, ``FILE.py:FUNCTION`` (a function that takes the input's shape
-            (size, size, 3) and returns a Keras model), or ``FILE.keras``.
+            (size, size, channels) and returns a Keras model), or ``FILE.keras``.
         size: of the pictures, pixels.
+        channels: of the pictures: red, green, blue of each feature.
         precision: ``float32``, ``bfloat16`` (Keras' ``mixed_bfloat16``, with weights in float32)
             or ``float64``.
 
@@ -70,19 +79,33 @@ def build(spec: str, size: int, precision: str = "float32") -> keras.Model:
         if spec == DEFAULT:
             from hpc_deepfake.network import table
 
+            if channels != 3:
+                raise _stacked(spec, channels)
+
             return table.build("float64" if precision == "float64" else "float32", size)
         reset_uids()
         if spec not in ZOO:
             from hpc_deepfake.network import own
 
-            return own.build(*split(spec), size, precision)
+            return own.build(*split(spec), size, precision, channels)
         entry = ZOO[spec]
         if size < entry.smallest:
             raise InputError(f"--network {spec} takes pictures of {entry.smallest} × "
                              f"{entry.smallest} pixels or more, not {size} × {size}: choose "
                              "another network, or preprocess with a larger --size")
+        if channels != 3 and not entry.stacked:
+            raise _stacked(spec, channels)
+        if size % entry.multiple:
+            raise InputError(f"--network {spec} takes pictures whose size is a multiple of "
+                             f"{entry.multiple} pixels, not {size} × {size}: choose another "
+                             "network, or preprocess with another --size")
         module = importlib.import_module(f"hpc_deepfake.network.zoo.{entry.module}")
-        return getattr(module, spec)((size, size, 3))
+        return getattr(module, spec)((size, size, channels))
+
+
+def _stacked(spec: str, channels: int) -> InputError:
+    return InputError(f"--network {spec} takes one feature of three channels, not {channels // 3} "
+                      "stacked ones: give one --feature, or another network, such as unet")
 
 
 @contextmanager
@@ -135,6 +158,11 @@ def checked(text: str) -> str:
 def title(spec: str) -> str:
     """A spec without the folder: ``meso4``, ``mine.py:build``, ``mine.keras``."""
     return spec if spec in NAMES else spec.rpartition("/")[2]
+
+
+def says_where(spec: str) -> bool:
+    """Whether a network in the box has a map; of others only the model tells (``maps.has``)."""
+    return spec in ZOO and ZOO[spec].where
 
 
 def source(spec: str) -> str:

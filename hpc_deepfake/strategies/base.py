@@ -34,14 +34,17 @@ class Batch(NamedTuple):
     """This rank's share of a batch or micro-batch, of n rows; n may be 0.
 
     Attributes:
-        pictures: uint8 (n, size, size, 3).
+        pictures: uint8 (n, size, size, channels).
         labels: uint8 (n), or float32 (n), the share of tampered where rows are mixed.
         seed: int32 (2), of everything random in the network.
+        masks: uint8 (n, size, size), of values as in ``preprocessing.mask``; None: the network has
+            no map.
     """
 
     pictures: np.ndarray
     labels: np.ndarray
     seed: np.ndarray
+    masks: np.ndarray | None = None
 
 
 class Done(NamedTuple):
@@ -97,6 +100,7 @@ class Strategy:
         evaluation_share: the same for evaluation.
         speaks: whether this rank's probabilities count; such ranks are ordered as their shares.
         lockstep: whether all ranks take the same steps.
+        locates: whether the network says where: then batches have masks.
         idle: seconds that ``deal`` waited for other ranks before it yielded the last batch.
         class_weights: of authentic and tampered rows in the loss, set before the first step; None:
             1 each.
@@ -107,6 +111,7 @@ class Strategy:
 
     name = ""
     lockstep = True
+    locates = False
     speaks = True
     idle = 0.0
     diverged_at: int | None = None
@@ -177,8 +182,13 @@ class Strategy:
         return Done(), spent
 
     def probabilities(self, pictures: np.ndarray) -> np.ndarray:
-        """Probabilities of tampered, float (n), for uint8 (n, size, size, 3); collective among the
-        ranks of the share."""
+        """Probabilities of tampered, float (n), for uint8 (n, size, size, channels); collective
+        among the ranks of the share."""
+        raise NotImplementedError
+
+    def located(self, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """``probabilities``, and the maps of a network that says where, uint8 (n, size, size), as
+        of ``maps.quantised``."""
         raise NotImplementedError
 
     def whole(self) -> Arrays:

@@ -131,7 +131,7 @@ class Hybrid(Sync):
 
     @tf.function(autograph=False, input_signature=(PICTURES,))
     def _predict(self, pictures: tf.Tensor) -> tf.Tensor:
-        pictures.set_shape((None, self.weights.size, self.weights.size, 3))
+        self._shape(pictures)
         self._meter = self._new_meter()
         return self.weights.predict(pictures, self._product)
 

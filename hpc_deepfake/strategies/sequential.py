@@ -9,9 +9,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from hpc_deepfake.network import maps
 from hpc_deepfake.network.base import Network, Pass, of
 from hpc_deepfake.network.batchnorm import update_moving
-from hpc_deepfake.network.loss import classes, losses
+from hpc_deepfake.network.loss import classes, losses, map_losses
 from hpc_deepfake.network.optimizer import Optimizer, optimizer_of
 from hpc_deepfake.network.scoring import Scores
 from hpc_deepfake.network.settings import Settings
@@ -23,14 +24,15 @@ from hpc_deepfake.strategies.meter import KINDS, Meter
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
 
-PICTURES = tf.TensorSpec((None, None, None, 3), tf.uint8)  # of the network's size
+PICTURES = tf.TensorSpec((None, None, None, None), tf.uint8)  # of the network's size
 _LABELS = tf.TensorSpec((None,), tf.float32)
 COUNT = tf.TensorSpec((), tf.int64)
 _SEED = tf.TensorSpec((2,), tf.int32)
 _FLAG = tf.TensorSpec((), tf.bool)
+_MASKS = tf.TensorSpec((None, None, None), tf.uint8)
 WISHES = tf.TensorSpec((), tf.int32)
 _LARGE = 1 << 16  # numbers in a weight from which on its gradient isn't copied to be checked
-INPUTS = (PICTURES, _LABELS, _SEED, COUNT, _FLAG)
+INPUTS = (PICTURES, _LABELS, _SEED, COUNT, _FLAG, _MASKS)
 
 
 class Parts(NamedTuple):
@@ -67,6 +69,7 @@ class Sequential(Strategy):
         super().__init__(comm)
         self.model, self.settings, self.layout = model, settings, layout or Layout()
         self.weights = self._take(model)
+        self.locates = self.weights.located is not None
         self.optimizer = self._optimizer()
         self.variables, self.slots = self.weights.all, self.optimizer.slots
         self._own = self.weights.trainable[0].dtype
@@ -113,15 +116,21 @@ class Sequential(Strategy):
         the shape of an empty batch wrong, and all ranks must take part in the reductions."""
         present = len(batch.labels) > 0
         if not present:
-            size = self.weights.size
-            batch = batch._replace(pictures=np.zeros((1, size, size, 3), np.uint8),
-                                   labels=np.zeros(1, np.uint8))
+            shape = 1, self.weights.size, self.weights.size
+            batch = batch._replace(pictures=np.zeros((*shape, self.weights.channels), np.uint8),
+                                   labels=np.zeros(1, np.uint8),
+                                   masks=None if batch.masks is None else np.zeros(shape, np.uint8))
+        masks = np.empty((0, 0, 0), np.uint8) if batch.masks is None else batch.masks
         return (tf.constant(batch.pictures), tf.constant(batch.labels, tf.float32),
                 tf.constant(batch.seed, tf.int32), tf.constant(rows, tf.int64),
-                tf.constant(present))
+                tf.constant(present), tf.constant(masks))
 
     def probabilities(self, pictures: np.ndarray) -> np.ndarray:
         return Scores.of(self._predict(tf.constant(pictures)).numpy()).probabilities
+
+    def located(self, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        probabilities, found = self._locate(tf.constant(pictures))
+        return Scores.of(probabilities.numpy()).probabilities, maps.quantised(found.numpy())
 
     def gradients(self, batch: Batch, rows: int) -> list[np.ndarray]:
         """Reduced gradients of one batch, without a step, for comparisons; collective."""
@@ -145,10 +154,10 @@ class Sequential(Strategy):
         return self._finish(self._parts(*batch), step, wishes)
 
     def _parts(self, pictures: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, rows: tf.Tensor,
-               present: tf.Tensor) -> Parts:
+               present: tf.Tensor, masks: tf.Tensor) -> Parts:
         """This rank's contribution to the sums of the step; zero unless ``present``."""
         self._meter = self._new_meter()
-        pictures.set_shape((None, self.weights.size, self.weights.size, 3))
+        self._shape(pictures)
         if not self.settings.soft_labels:
             labels = tf.cast(labels, tf.int32)
         present = tf.cast(present, self._own)
@@ -157,8 +166,10 @@ class Sequential(Strategy):
                    self._allreduce, self._product)
         with tf.GradientTape() as tape:
             out = self.weights.forward(pictures, seed, how)
-            loss = present * tf.reduce_sum(losses(out.logits, labels, self.settings,
-                                                  self.class_weights))
+            each = losses(out.logits, labels, self.settings, self.class_weights)
+            if out.map is not None:
+                each += map_losses(out.map, masks)
+            loss = present * tf.reduce_sum(each)
             mean = loss / rows
             share = present * tf.cast(tf.size(labels), self._own) / rows
             if out.penalty is not None:
@@ -256,5 +267,16 @@ class Sequential(Strategy):
 
     @tf.function(autograph=False, input_signature=(PICTURES,))
     def _predict(self, pictures: tf.Tensor) -> tf.Tensor:
-        pictures.set_shape((None, self.weights.size, self.weights.size, 3))
+        self._shape(pictures)
         return self.model(pictures, training=False)
+
+    @tf.function(autograph=False, input_signature=(PICTURES,))
+    def _locate(self, pictures: tf.Tensor) -> list[tf.Tensor]:
+        self._shape(pictures)
+        assert self.weights.located is not None
+        return self.weights.located(pictures, training=False)
+
+    def _shape(self, pictures: tf.Tensor) -> None:
+        """Tell TensorFlow the shape of the network's input."""
+        weights = self.weights
+        pictures.set_shape((None, weights.size, weights.size, weights.channels))

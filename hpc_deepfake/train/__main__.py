@@ -36,6 +36,7 @@ from hpc_deepfake.core.quiet import quiet_stderr
 from hpc_deepfake.core.stop import EXIT_STOPPED, StopFlag
 from hpc_deepfake.core.streams import work_matters
 from hpc_deepfake.network import device as devices
+from hpc_deepfake.network import registry
 from hpc_deepfake.network.settings import Settings
 from hpc_deepfake.strategies.layout import Layout
 from hpc_deepfake.train import described, ensemble, messages, room, start
@@ -169,7 +170,7 @@ def _train(comm: Comm, options: Namespace, data: DataFile, device: Device, local
     _write_records(comm, options, run, data, device, local_rank)
     trained_on = _provenance(comm, options, settings, run, data)
     watchdog.enter("building the network")
-    strategy = _strategy(strategy_class, comm, options, settings, layout, run, data.size, weights,
+    strategy = _strategy(strategy_class, comm, options, settings, layout, run, data, weights,
                          loaded is not None)
     del weights
     if run is not None:
@@ -211,26 +212,27 @@ def _train(comm: Comm, options: Namespace, data: DataFile, device: Device, local
 
 
 def _strategy(strategy_class: StrategyClass, comm: Comm, options: Namespace, settings: Settings,
-              layout: Layout, run: RunDir | None, size: int, weights: Weights | None,
+              layout: Layout, run: RunDir | None, data: DataFile, weights: Weights | None,
               resumed: bool) -> Strategy:
     """The strategy, with a model on the ranks that need one, for which the run directory has room;
     it starts from ``weights``, if rank 0 has some. Collective."""
     import keras
 
-    from hpc_deepfake.network import registry
     from hpc_deepfake.network.freezing import freeze
 
     # bfloat16 is for training passes only: validation and files compute in float32
     precision = "float64" if options.precision == "float64" else "float32"
     keras.utils.set_random_seed(options.seed)
-    model = mpi.together(comm, lambda: registry.build(settings.network, size, precision)
-                         if strategy_class.wants_model(comm.rank) else None)
+    model = mpi.together(comm, lambda: registry.build(
+        settings.network, data.size, precision, data.channels)
+        if strategy_class.wants_model(comm.rank) else None)
     described.check(comm, settings.network, model, run, resumed)
 
     def adjust() -> Frozen | None:
         if model is None:
             return None
         described.refuse_idle(settings, model)
+        described.check_map(options.strategy, settings, model, data)
         return freeze(model, settings.freeze)
 
     frozen = mpi.together(comm, adjust)
@@ -411,7 +413,8 @@ def _open(comm: Comm, options: Namespace) -> DataFile:
         from hpc_deepfake.data.stage import stage
 
         path = stage(comm, path, options.stage)
-    return open_data(path, options.feature, options.input, comm)
+    return open_data(path, options.feature, options.input, comm,
+                     masks=registry.says_where(options.network))
 
 
 def _write_records(comm: Comm, options: Namespace, run: RunDir | None, data: DataFile,

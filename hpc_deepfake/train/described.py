@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from hpc_deepfake.core import json_data, mpi
 from hpc_deepfake.core.errors import InputError
-from hpc_deepfake.network import registry
+from hpc_deepfake.network import maps, registry
 
 if TYPE_CHECKING:
     import keras
     from mpi4py.MPI import Comm
 
+    from hpc_deepfake.data.rows import DataFile
     from hpc_deepfake.network.settings import Settings
     from hpc_deepfake.train.rundir import RunDir
 
@@ -79,6 +80,28 @@ def refuse_idle(settings: Settings, model: keras.Model) -> None:
                                     for layer in layers):
         raise InputError(f"--sync-bn: --network {settings.network} has no batch normalisation: "
                          "leave it out")
+
+
+def check_map(strategy: str, settings: Settings, model: keras.Model, data: DataFile) -> None:
+    """Raise InputError if a network that says where can't be trained like this, or another one
+    doesn't have what the options want; on this rank alone."""
+    network = f"--network {settings.network}"
+    if not maps.has(model):
+        if settings.monitor.startswith("val_pixel"):
+            raise InputError(f"--monitor {settings.monitor}: {network} has no map of what was "
+                             "changed: use val_loss, or --network unet")
+        return
+    if strategy in ("mesh", "hybrid"):
+        raise InputError(f"{network} has a map of what was changed, which --strategy {strategy} "
+                         "can't train: use sync, local-sgd or async")
+    if settings.soft_labels:
+        raise InputError(f"--augment mixup: {network} says where a picture was changed, and of a "
+                         "mixture of two that can't be said: leave mixup out")
+    if data.masks is None:
+        raise InputError(f"{network} learns from masks, and "
+                         f"{data.header.path or '--synthetic data'} has none: preprocess pictures "
+                         "that have ground-truth masks (docs/data.md) with another --out, or use "
+                         "another --network")
 
 
 def _described(model: keras.Model) -> dict[str, Any]:

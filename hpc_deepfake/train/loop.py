@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from hpc_deepfake import metrics
 from hpc_deepfake.core import mpi, watchdog
 from hpc_deepfake.core.progress import Line
 from hpc_deepfake.core.stop import StopFlag
-from hpc_deepfake.data.augment import Augmentation
+from hpc_deepfake.data.augment import Augmentation, Rows
 from hpc_deepfake.data.rows import (
     DataFile,
     class_weights,
@@ -26,6 +26,7 @@ from hpc_deepfake.data.rows import (
     prefetch,
     share,
 )
+from hpc_deepfake.metrics import masks
 from hpc_deepfake.network.model import save
 from hpc_deepfake.network.registry import title
 from hpc_deepfake.network.settings import Course, Settings
@@ -44,8 +45,10 @@ if TYPE_CHECKING:
     from hpc_deepfake.train.tensorboard import Board
     from hpc_deepfake.train.timeline import Timeline
 
+_PIXELS = 2, masks.LEVELS  # shape of the histograms of a picture's pixels
 EVALUATION_BATCH = 64  # rows of 128 × 128
-MONITORS = {"val_loss": min, "val_auc": max, "val_accuracy": max}
+MONITORS = {"val_loss": min, "val_auc": max, "val_accuracy": max, "val_pixel_auc": max,
+            "val_pixel_f1": max}
 
 
 @dataclass
@@ -67,6 +70,7 @@ class State:
         wall_rates: images/s of each finished epoch by the wall clock.
         rate_factor: of the learning rate, with ``--rate-schedule plateau``.
         rate_epoch: last epoch that was better, or after which that factor changed.
+        mask_threshold: ``Card.mask_threshold`` of the best epoch.
     """
 
     epoch: int = 1
@@ -83,6 +87,7 @@ class State:
     wall_rates: list[float] = field(default_factory=list)
     rate_factor: float = 1.0
     rate_epoch: int = 0
+    mask_threshold: int | None = None
 
     def better(self, value: float | None, monitor: str) -> bool:
         """Whether ``value`` is better than the best so far; None, NaN and infinity never are."""
@@ -118,6 +123,30 @@ class State:
         self.loss = self.right = self.wall = 0.0
         self.seconds = dict.fromkeys(STAGES, 0.0)
         self.counts = {}
+
+
+class _Predicted(NamedTuple):
+    """What the network says of n rows.
+
+    Attributes:
+        probabilities: of tampered, float64 (n).
+        pixels: as of ``masks.histograms``; None: the network doesn't say where.
+    """
+
+    probabilities: np.ndarray
+    pixels: np.ndarray | None = None
+
+    @property
+    def threshold(self) -> int | None:
+        """``Card.mask_threshold``: the best one of all pixels together."""
+        return None if self.pixels is None else masks.best_threshold(self.pixels)
+
+    def pixel(self, labels: np.ndarray) -> dict[str, float | None]:
+        """Figures of the maps, per picture, at the best threshold."""
+        if self.pixels is None:
+            return {}
+        found = masks.figures(self.pixels, labels, masks.best_threshold(self.pixels))
+        return {f"pixel_{name}": found["per_picture"][name] for name in ("auc", "f1", "iou")}
 
 
 @dataclass
@@ -282,9 +311,9 @@ class Trainer:
         for number, micro in strategy.deal(local, load, first):
             self._clock.loaded()
             if micro is not None:
-                batches = [Batch(*loaded, dropout_seed(
-                    self.settings.seed, (first + number) * accumulate + place, index))
-                    for place, loaded in enumerate(micro)]
+                batches = [Batch(loaded.pictures, loaded.labels, dropout_seed(
+                    self.settings.seed, (first + number) * accumulate + place, index),
+                    loaded.masks) for place, loaded in enumerate(micro)]
                 doing = f"training (epoch {state.epoch}, step {first + number})"
                 if strategy.lockstep:
                     watchdog.enter(doing, shared=True)
@@ -328,8 +357,9 @@ class Trainer:
     def _wishes(self) -> int:
         return STOP * bool(self.stop) + SAVE * (self._checkpoint_due() or self._saver.failed)
 
-    def _load(self, epoch: int, shares: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
-        return [self._augmentation.batch(self.data, rows, epoch) for rows in shares]
+    def _load(self, epoch: int, shares: list[np.ndarray]) -> list[Rows]:
+        return [self._augmentation.batch(self.data, rows, epoch, self.strategy.locates)
+                for rows in shares]
 
     def _checkpoint_due(self) -> bool:
         """By rank 0's clock; the other ranks learn it from the sums of the step."""
@@ -343,14 +373,16 @@ class Trainer:
         self._divergence.check_weights(state.step, state.best_epoch)
         began = time.perf_counter()
         with self._averaged():
-            probabilities, asked = self._probabilities(self.validation)
-            figures = metrics.evaluate(probabilities, self.data.labels[self.validation])
+            predicted, asked = self._predict(self.validation)
+            probabilities, figures = predicted.probabilities, self._figures(
+                predicted, self.validation)
             state.seconds["evaluate"] = time.perf_counter() - began
             self._note("evaluate", began, time.perf_counter())
-            value = figures[self.settings.monitor.removeprefix("val_")]
+            value = figures.get(self.settings.monitor.removeprefix("val_"))
             best = state.better(value, self.settings.monitor)
             if best:
                 state.best, state.best_epoch = value, state.epoch
+                state.mask_threshold = predicted.threshold
                 began = time.perf_counter()
                 self.best, self.validated = self.strategy.whole(), probabilities
                 state.seconds["checkpoint"] += time.perf_counter() - began
@@ -398,8 +430,9 @@ class Trainer:
         self._wall_until = now
         return self.state.wall
 
-    def _probabilities(self, rows: np.ndarray) -> tuple[np.ndarray, Done]:
-        """Probabilities of ``rows``, and what the ranks were asked for; the same on all ranks.
+    def _predict(self, rows: np.ndarray) -> tuple[_Predicted, Done]:
+        """What the network says of ``rows``, and what the ranks were asked for; the same on all
+        ranks.
 
         Each row is computed by one rank."""
         index, shares = self.strategy.evaluation_share
@@ -407,15 +440,32 @@ class Trainer:
         most = at_once(EVALUATION_BATCH, self.data.size)
         batches = np.split(local, range(most, len(local), most))
         watchdog.enter("evaluating", shared=shares < self.comm.size)
-        scores = []
-        for number, (pictures, _) in enumerate(prefetch(self.data.batch, batches)):
+        scores: list[np.ndarray] = []
+        pixels: list[np.ndarray] = []
+        for number, (block, (pictures, _)) in enumerate(zip(
+                batches, prefetch(self.data.batch, batches), strict=True)):
             watchdog.advance(f"evaluating (batch {number})")
-            if len(pictures):
-                scores.append(self.strategy.probabilities(pictures))
+            if not len(pictures):
+                continue
+            if self.strategy.locates and self.data.masks is not None:
+                probabilities, found = self.strategy.located(pictures)
+                pixels.append(masks.histograms(found, np.asarray(self.data.masks[block])))
+            else:
+                probabilities = self.strategy.probabilities(pictures)
+            scores.append(probabilities)
         watchdog.enter("gathering probabilities")
         reported = np.concatenate([*scores, []]) if self.strategy.speaks else np.empty(0)
         wishes = mpi.concatenate(self.comm, np.array([self._wishes()], np.float64))
-        return mpi.concatenate(self.comm, reported), Done(wishes=int(wishes.sum()))
+        whole = mpi.concatenate(self.comm, reported)
+        counted = mpi.concatenate(self.comm, np.concatenate(
+            [np.empty((0, *_PIXELS), np.int32), *pixels]).ravel()).reshape(-1, *_PIXELS) \
+            if self.strategy.locates else None
+        return _Predicted(whole, counted), Done(wishes=int(wishes.sum()))
+
+    def _figures(self, predicted: _Predicted, rows: np.ndarray) -> dict[str, Any]:
+        """Figures of merit of what was predicted of ``rows``."""
+        labels = self.data.labels[rows]
+        return {**metrics.evaluate(predicted.probabilities, labels), **predicted.pixel(labels)}
 
     def save_checkpoint(self) -> None:
         """Write a checkpoint of the current state, unless there is one. Collective: rank 0 copies
@@ -475,14 +525,16 @@ class Trainer:
         path = Path(self.run.path if self.run else "") / "model.keras"
         return lambda: save(self.strategy.keras_model(best), provenance.card(
             self.data, self.validation, validated, epoch, self._trained_on(),
-            title(self.settings.network), start.summary(path.parent)), path)
+            title(self.settings.network), start.summary(path.parent),
+            self.state.mask_threshold), path)
 
     def _summary(self) -> dict[str, Any]:
         state, weights = self.state, self.strategy.class_weights
-        self.probabilities = {part: self._probabilities(self.data.rows(part))[0]
-                              for part in ("validation", "test") if len(self.data.rows(part))}
-        parts = {part: metrics.evaluate(probabilities, self.data.labels[self.data.rows(part)])
-                 for part, probabilities in self.probabilities.items()}
+        predicted = {part: self._predict(self.data.rows(part))[0]
+                     for part in ("validation", "test") if len(self.data.rows(part))}
+        self.probabilities = {part: found.probabilities for part, found in predicted.items()}
+        parts = {part: self._figures(found, self.data.rows(part))
+                 for part, found in predicted.items()}
         return {"strategy": self.strategy.name, "ranks": self.comm.size,
                 "feature": self.settings.feature, "epochs": state.epoch - 1,
                 "epochs_before": self._before, "steps": state.step,

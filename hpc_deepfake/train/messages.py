@@ -58,8 +58,17 @@ def result(summary: dict[str, Any], run: Path) -> str:
             note = "" if part == "test" else \
                 " (it also chose the epoch: a fresh test part would score a little lower)"
             lines += [f"{part} part, {summary[part]['rows']:,} images{note}:",
-                      metrics.table(summary[part])]
+                      metrics.table(summary[part]), *_pixels(summary[part])]
     return "\n".join([*lines, f"model: {run / 'model.keras'}"])
+
+
+def _pixels(figures: dict[str, Any]) -> list[str]:
+    """Of a network that says where a picture was changed, how well it does."""
+    if "pixel_auc" not in figures:
+        return []
+    return [f"pixels               ROC-AUC {number(figures['pixel_auc'])}, F1 "
+            f"{percent(figures['pixel_f1'])}, IoU {percent(figures['pixel_iou'])}: means over "
+            "tampered pictures"]
 
 
 def same_answer(summary: dict[str, Any]) -> list[str]:
@@ -83,10 +92,11 @@ def epoch(line: dict[str, Any], epochs: int) -> str:
         line: as in ``metrics.jsonl``.
         epochs: maximum number of epochs.
     """
+    pixels = f", of pixels {number(line['val_pixel_auc'])}" if "val_pixel_auc" in line else ""
     return (f"epoch {line['epoch']:>{len(str(epochs))}}/{epochs}"
             f"  loss {line['loss']:.4f}  accuracy {line['accuracy']:.1%}"
             f"  | validation loss {number(line['val_loss'], '.4f')}"
-            f"  accuracy {percent(line['val_accuracy'])}  AUC {number(line['val_auc'])}"
+            f"  accuracy {percent(line['val_accuracy'])}  AUC {number(line['val_auc'])}{pixels}"
             f"  | {_rates(line)}"
             f"{'  best' if line['best'] else ''}")
 

@@ -23,6 +23,7 @@ from hpc_deepfake.network import freezing, registry
 from hpc_deepfake.network.ensemble import MOST
 from hpc_deepfake.network.settings import (
     CLASS_WEIGHTS,
+    MONITORS,
     OPTIMIZERS,
     PRECISIONS,
     RATE_SCHEDULES,
@@ -33,6 +34,7 @@ from hpc_deepfake.strategies.layout import Layout
 from hpc_deepfake.strategies.mesh.schedule import SCHEDULES
 from hpc_deepfake.strategies.mesh.shards import BLOCKS, LAYOUTS
 from hpc_deepfake.train.recipes import RECIPES
+from preprocessing import ela
 from preprocessing.ela import SIZE, SIZES
 
 _DESCRIPTION = """\
@@ -127,8 +129,9 @@ def _add_files(cli: Parser) -> None:
     files = cli.add_argument_group("input and output")
     files.add_argument("--data", type=Path, metavar="FILE",
                        help="data file (default: features.h5 in $HPC_DEEPFAKE_DATA, or in data)")
-    files.add_argument("--feature", default="ela", metavar="NAME",
-                       help="feature of the data file to train on")
+    files.add_argument("--feature", type=ela.feature, default="ela", metavar="NAME",
+                       help="feature of the data file to train on; several are stacked, as "
+                            "channels, by ela+raw")
     files.add_argument("--rows", type=at_least(0), default=0, metavar="N",
                        help="train on only N of the training rows, chosen by --seed; 0: on all")
     files.add_argument("--input", choices=("auto", "mmap", "read", "memory"), default="auto",
@@ -168,8 +171,9 @@ def _add_training(cli: Parser) -> None:
                           help="maximum number of epochs")
     training.add_argument("--patience", type=at_least(0), default=5, metavar="N",
                           help="early stopping: epochs without improvement; 0: no early stopping")
-    training.add_argument("--monitor", choices=("val_loss", "val_auc", "val_accuracy"),
-                          default="val_loss", help="metric that selects the best epoch")
+    training.add_argument("--monitor", choices=MONITORS,
+                          default="val_loss", help="metric that selects the best epoch; "
+                               "val_pixel_… is of where pictures were changed")
     training.add_argument("--batch-size", type=at_least(1), default=32, metavar="N",
                           help="rows per rank and micro-batch; the global batch is N × ranks (of "
                                "a mesh: data shares) × micro-batches")

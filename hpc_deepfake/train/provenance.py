@@ -155,7 +155,7 @@ def _sample(data: DataFile, roots: dict[str, Path], paths: list[bytes]) -> bool 
 
 def card(data: DataFile, validation: np.ndarray, probabilities: np.ndarray | None, epoch: int,
          known: dict[str, Any] | None, network: str | None = None,
-         init: dict[str, Any] | None = None) -> Card:
+         init: dict[str, Any] | None = None, mask_threshold: int | None = None) -> Card:
     """The card of the model of an epoch.
 
     Args:
@@ -166,8 +166,10 @@ def card(data: DataFile, validation: np.ndarray, probabilities: np.ndarray | Non
         known: ``trained_on``.
         network: its name, as of ``registry.title``.
         init: ``Card.init``.
+        mask_threshold: ``Card.mask_threshold``.
     """
-    made = Card(data.feature, data.header.parameters, trained_on=known, network=network, init=init)
+    made = Card(data.feature, data.header.parameters, trained_on=known, network=network, init=init,
+                mask_threshold=mask_threshold)
     if probabilities is None:
         return made
     labels = data.labels[validation]
