@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby, islice, pairwise
@@ -15,11 +15,12 @@ import numpy as np
 
 from hpc_deepfake.core import holder, watchdog
 from hpc_deepfake.core.progress import Progress
-from preprocessing import facts, video
+from preprocessing import facts, tracks, video
 from preprocessing import mask as masks
 from preprocessing.catalogue import Catalogue, locate
 from preprocessing.deal import block_of, deal_files
-from preprocessing.ela import features_of_pixels
+from preprocessing.ela import box_of, features_of_pixels
+from preprocessing.faces import Box
 from preprocessing.facts import Facts
 from preprocessing.integrity import damaged_rows
 from preprocessing.mask import SAME, UNKNOWN
@@ -119,6 +120,8 @@ def run(comm: Comm, header: Header, catalogue: Catalogue | None, writer: str = "
     if catalogue is not None:  # rank 0
         pending = np.flatnonzero(header.array("status") != DONE)
         pending = np.union1d(np.union1d(pending, damaged), _without_mask(header, catalogue))
+        if header.parameters.crop is not None:
+            pending = _with_whole_videos(catalogue.paths, pending)
         resumed, total = header.rows - len(pending), len(pending)
         dealt = deal_files(catalogue.paths, pending, comm.size, block_of(header.parameters.size))
         work = [[_task(header, catalogue, block) for block in blocks] for blocks in dealt]
@@ -173,6 +176,14 @@ def _without_mask(header: Header, catalogue: Catalogue) -> np.ndarray:
                      if catalogue.mask_of(row) and (stored[row] == UNKNOWN).all()], np.int64)
 
 
+def _with_whole_videos(paths: Sequence[bytes], pending: np.ndarray) -> np.ndarray:
+    """With all frames of a video of which one is to be computed: a face is followed through all."""
+    parsed = [parse_path(path) for path in paths]
+    files = {parsed[row][0] for row in pending.tolist() if parsed[row][1] is not None}
+    return np.union1d(pending, np.array([row for row, (file, moment) in enumerate(parsed)
+                                         if moment is not None and file in files], np.int64))
+
+
 class _Computed(NamedTuple):
     """What is stored of a picture: its features in the header's order, facts, digest and mask, or
     the reason why its mask can't be used."""
@@ -214,34 +225,39 @@ def _compute(task: _Task, header: Header, tally: Tally,
         tally.read_bytes += video.size(file)
         kind, digest = _video(file) if header.has_facts else (facts.FORMATS[0], b"")
         with masks.Film(mask or b"") as film:
-            for frame in video.frames(file, [moment for moment in moments if moment is not None]):
+            for frame in tracks.frames(file, [moment for moment in moments if moment is not None],
+                                       header.parameters):
                 clock.lap("read")
                 try:
                     yield frame if isinstance(frame, Rejected) else _Computed(
-                        features_of_pixels(frame.pixels, header.features, header.parameters),
+                        features_of_pixels(frame.pixels, header.features, header.parameters,
+                                           frame.box),
                         Facts(frame.pixels.shape[1], frame.pixels.shape[0], kind), digest,
-                        _mask(header, mask, frame.pixels.shape, partial(film.at, frame.number)))
+                        _mask(header, mask, frame.pixels.shape, frame.box,
+                              partial(film.at, frame.number)))
                 except Rejected as reason:
                     yield reason
 
 
 def _of_picture(data: bytes, file: bytes, mask: bytes | None, header: Header) -> _Computed:
     pixels = decode(data, file)
-    values = features_of_pixels(pixels, header.features, header.parameters)
+    box = box_of(pixels, header.parameters)
+    values = features_of_pixels(pixels, header.features, header.parameters, box)
     shape = pixels.shape
     del pixels  # a mask may be as large
     return _Computed(values, facts.of(data), facts.digest(data),
-                     _mask(header, mask, shape, partial(masks.read, mask or b"")))
+                     _mask(header, mask, shape, box, partial(masks.read, mask or b"")))
 
 
-def _mask(header: Header, path: bytes | None, shape: tuple[int, ...],
+def _mask(header: Header, path: bytes | None, shape: tuple[int, ...], box: Box | None,
           read: Callable[[int, int], np.ndarray]) -> np.ndarray | Rejected:
     """The mask of a row as stored, or why it can't be used."""
     size = header.parameters.size
     if not header.has_masks or not path:
         return np.full((size, size), SAME if path is None else UNKNOWN, np.uint8)
     try:
-        return masks.shrink(read(*shape[:2]), size)
+        mask = read(*shape[:2])
+        return masks.shrink(mask if box is None else box.of(mask), size)
     except Rejected as reason:
         return reason
 

@@ -23,6 +23,7 @@ import cv2
 import numpy as np
 
 from preprocessing import kinds, streams
+from preprocessing.faces import Box
 from preprocessing.names import FRAMES, At, Moment, Nth, evenly
 from preprocessing.picture import MAX_PIXELS, MAX_SIDE, Rejected
 
@@ -52,11 +53,13 @@ class Frame(NamedTuple):
         seconds: time since the first frame.
         pixels: uint8 (height, width, 3), blue-green-red, as stored: like the orientation of
             pictures (``picture.decode``), the rotation in the container is ignored.
+        box: the part that is used, as of ``tracks``; None: all of it.
     """
 
     number: int
     seconds: float
     pixels: np.ndarray
+    box: Box | None = None
 
 
 class Claim(NamedTuple):
@@ -158,12 +161,16 @@ def frames(path: bytes | str, moments: Sequence[Moment]) -> Iterator[Frame | Rej
 class Numbered:
     """Frames of a video by their numbers.
 
+    Attributes:
+        stated: number of frames, as of ``Claim``.
+
     Raises:
         Rejected: the video can't be opened.
     """
 
     def __init__(self, path: bytes | str) -> None:
         self._reader = _Reader(path)
+        self.stated = self._reader.claim.frames
 
     def at(self, number: int) -> np.ndarray:
         """Pixels of the frame of this number, from 0, as of ``Frame``; not lower than before.
