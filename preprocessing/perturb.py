@@ -37,14 +37,15 @@ class Perturbation:
     """One or more operations, each at one level, done one after another.
 
     Attributes:
-        steps: name and level of each; the level of an operation without one is 0.
+        steps: name and level of each; the level of an operation without one is 0. Without any, the
+            picture stays as it is.
     """
 
     steps: tuple[tuple[str, float], ...]
 
     def __str__(self) -> str:
         return JOIN.join(name + (f"={level:g}" if _OPERATIONS[name].read else "")
-                         for name, level in self.steps)
+                         for name, level in self.steps) or "none"
 
     @property
     def operation(self) -> str:
@@ -151,6 +152,9 @@ def _screenshot(pixels: np.ndarray, _: float) -> np.ndarray:
     interpolation; captured without the borders, and saved without loss and metadata."""
     height, width = pixels.shape[:2]
     return _scaled(pixels, min(SCREEN[0] / width, SCREEN[1] / height), cv2.INTER_LINEAR)
+
+
+NOTHING = Perturbation(())
 
 
 class _Operation(NamedTuple):

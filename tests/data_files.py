@@ -21,7 +21,7 @@ LABELS = [0, 1, 0, 1, 0, 1, 0, 1]  # of the test part of ``make_data``, rows 4 t
 def seal(path: Path) -> Path:
     """Give a data file the checksums of its present contents, as preprocessing would."""
     header = open_header(path)
-    sums, features = header.array("crc32", "r+"), [header.array(name) for name in header.features]
+    sums, features = header.array("crc32", "r+"), [header.array(name) for name in header.summed]
     for row in np.flatnonzero(header.array("status") == DONE).tolist():
         sums[row] = checksum([feature[row] for feature in features])
     sha = hashlib.sha256(header.array("label").tobytes())

@@ -118,7 +118,8 @@ def test_words_are_read_and_written():
 
 
 @pytest.mark.parametrize(("word", "message"), [
-    ("jpg=90", "'jpg' is no perturbation; possible are jpeg, resize, blur, noise, crop, screenshot"),
+    ("jpg=90", "'jpg' is no perturbation; possible are jpeg, resize, blur, noise, "
+                "crop, screenshot"),
     ("blur=1+", "'' is no perturbation"), ("jpeg", "needs JPEG qualities from 1 to 100"),
     ("jpeg=90.5", "jpeg needs JPEG"), ("jpeg=95,0", "jpeg needs JPEG"),
     ("resize=nan", "resize needs factors from 0.05 to 8, separated by commas"),
