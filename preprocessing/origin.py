@@ -12,6 +12,8 @@ from preprocessing.catalogue import SAMPLE_MARK, locate
 from preprocessing.listing.sets import CLASSES, DEPTH
 from preprocessing.sample import is_drawn
 
+FORGED_MARK = "FORGERIES.txt"  # marks a folder of forgeries that this project has made
+FORGED = "hpc_deepfake forgery "  # beginning of the comment of their files
 _LOOKED_AT = 8  # files
 _HEAD = 1 << 12  # bytes of a file, in which the mark is
 _CLASSES = {name.encode() for names in CLASSES.values() for name in names}

@@ -122,8 +122,7 @@ def generate(
 
 def is_drawn(data: bytes) -> bool:
     """Whether a file says that it is a picture of ``generate``, of any seed and version."""
-    start = saves.commented(_COMMENT)  # its length is in two bytes before the text
-    return data.startswith(start[:4]) and data.startswith(start[6:], 6)
+    return saves.says(data, _COMMENT)
 
 
 def changed(index: int, seed: int) -> np.ndarray:

@@ -44,6 +44,12 @@ def commented(comment: str) -> bytes:
     return _COMMENT + (len(text) + 2).to_bytes(2, "big") + text
 
 
+def says(data: bytes, beginning: str) -> bool:
+    """Whether a JPEG file starts with a comment that begins like this."""
+    start = commented(beginning)  # the length of the segment is in two bytes before the text
+    return data.startswith(start[:4]) and data.startswith(start[6:], 6)
+
+
 def mask(changed: np.ndarray, comment: str) -> bytes:
     """A mask as a grey PNG file: 255 where the picture was changed, else 0.
 

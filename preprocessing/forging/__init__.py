@@ -1,0 +1,1 @@
+"""Forgeries of a person's own photographs: listing them, planning, editing, writing."""
