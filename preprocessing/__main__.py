@@ -29,13 +29,14 @@ from hpc_deepfake.core.options import (
     Parser,
     add_stall_limits,
     at_least,
+    between,
     default_data,
     seed,
 )
 from hpc_deepfake.core.stop import EXIT_STOPPED, StopFlag
 from hpc_deepfake.core.streams import work_matters
 from hpc_deepfake.core.text import plural
-from preprocessing import ela, extract, origin, protocol, split, store, unreadable
+from preprocessing import ela, extract, faces, origin, protocol, split, store, unreadable
 from preprocessing.catalogue import LABELS, Catalogue, with_copies
 from preprocessing.integrity import damage, damaged_columns
 from preprocessing.listing import options as listing
@@ -52,6 +53,7 @@ _EXAMPLES = """examples:
   mpirun -np 8 python -m preprocessing --manifest mine/list.csv --out mine.h5
   mpirun -np 8 python -m preprocessing --data frames --group-by folder --out frames.h5
   mpirun -np 8 python -m preprocessing --data CASIA2 --size 256 --out casia2-256.h5
+  mpirun -np 8 python -m preprocessing --data FaceForensics++ --crop faces --out faces.h5
 
 If it is stopped, run the same command again: it resumes where it stopped. On SIGTERM or SIGUSR1 the
 ranks stop after their current block.
@@ -86,9 +88,17 @@ def parser() -> Parser:
     cli.add_argument("--reencode", type=at_least(1), metavar="Q",
                      help="first encode every picture as JPEG of this quality, in memory, so that "
                           "file formats do not give the classes away")
-    cli.add_argument("--masks", choices=("auto", "none"), default="auto",
+    cli.add_argument("--crop", choices=ela.CROPS,
+                     help="faces: the features show the largest face instead of the whole picture, "
+                          "of a video that of the same person in all frames; pictures without a "
+                          "face are rejected")
+    cli.add_argument("--margin", type=between(*faces.MARGINS), metavar="F",
+                     help="width of the square around the face, over the face's longer side "
+                          f"(default: {faces.MARGIN})")
+    cli.add_argument("--masks", choices=("auto", "inverted", "none"), default="auto",
                      help="auto: where tampered pictures have ground-truth masks, store what was "
-                          "changed beside the features; none: only the features")
+                          "changed beside the features; inverted: in all of them black marks it "
+                          "(NIST16's are read so by themselves); none: only the features")
     cli.add_argument("--split", metavar="P/P[/P]",
                      help="percentages of train/validation or train/validation/test, also instead "
                           f"of a split that the data's author made (default: {SPLIT})")
@@ -142,10 +152,16 @@ def _list(options: Namespace) -> Catalogue:
     for option in ("quality", "reencode"):
         if (getattr(options, option) or 0) > 100:
             raise InputError(f"--{option} {getattr(options, option)}: JPEG quality is at most 100")
+    if options.margin is not None and options.crop is None:
+        raise InputError(f"--margin {options.margin:g} is the margin around faces: add --crop "
+                         "faces, or leave it out")
     _check_place(options)
     split.parse_fractions(options.split or SPLIT)
     allowed_rejects(options.max_rejects, 0)
-    return listing.catalogue_of(options, options.data or default_data())
+    catalogue = listing.catalogue_of(options, options.data or default_data())
+    if options.masks == "inverted":
+        return replace(catalogue, inverted=frozenset(catalogue.masks.values()))
+    return catalogue
 
 
 def _prepare(ranks: int, options: Namespace, catalogue: Catalogue) -> store.Header:
@@ -165,7 +181,9 @@ def _prepare(ranks: int, options: Namespace, catalogue: Catalogue) -> store.Head
         catalogue = replace(catalogue, parts=None)
     elif catalogue.parts is not None:
         log.info("note: the author's split is kept; --split P/P[/P] replaces it")
-    parameters = ela.Parameters(options.quality, size=options.size, reencode=options.reencode)
+    parameters = ela.Parameters(
+        options.quality, size=options.size, reencode=options.reencode, crop=options.crop,
+        margin=None if options.crop is None else options.margin or faces.MARGIN)
     recipe = store.Recipe(
         tuple(sorted(set(options.features))), parameters, *_split_of(options, catalogue),
         options.seed, catalogue.digest(), len(catalogue),
@@ -346,6 +364,12 @@ def _finish(ranks: int, options: Namespace, catalogue: Catalogue, header: store.
         print("\n".join(counted(reason for *_, reason in unknown)))
         print(f"pictures whose masks can't be used are listed in {header.path}.masks.csv; what was "
               "changed in them is unknown")
+    masks, mostly = (sum(getattr(tally, name) for tally in result.tallies)
+                     for name in ("masks", "mostly"))
+    if mostly > masks / 2 and options.masks == "auto":
+        log.warning(f"note: {mostly:,} of {plural(masks, 'mask')} mark more than half of their "
+                    "picture: if black marks what was changed in them, give --masks inverted, and "
+                    "another --out")
     left = sum(tally.left for tally in result.tallies)
     if left:
         print(f"stopped by a signal; {plural(left, 'image')} left: run the same command again to "
@@ -353,10 +377,13 @@ def _finish(ranks: int, options: Namespace, catalogue: Catalogue, header: store.
         return EXIT_STOPPED
     allowed = allowed_rejects(options.max_rejects, header.rows)
     if len(rejects) > allowed:
+        faceless = sum(reason == faces.NO_FACE for _, reason in rejects)
         mpi.report(f"error: {plural(len(rejects), 'picture')} rejected, more than --max-rejects "
                    f"{options.max_rejects} allows ({allowed}). All others are done: repair or "
                    f"remove the pictures listed in {header.path}.rejects.csv and run the same "
-                   "command again, or raise --max-rejects")
+                   "command again, or raise --max-rejects" +
+                   f": in {faceless:,} of them no face is found, which --crop faces needs"
+                   * bool(faceless))
         return EXIT_USAGE
     return 0
 

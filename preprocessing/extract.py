@@ -23,7 +23,7 @@ from preprocessing.ela import box_of, features_of_pixels
 from preprocessing.faces import Box
 from preprocessing.facts import Facts
 from preprocessing.integrity import damaged_rows
-from preprocessing.mask import SAME, UNKNOWN
+from preprocessing.mask import CHANGED, SAME, UNKNOWN
 from preprocessing.names import parse_path
 from preprocessing.picture import Rejected, decode, read
 from preprocessing.store import (
@@ -58,6 +58,7 @@ class Tally:
         seconds: by stage.
         rejects: row and reason of each rejected picture.
         masks: number of rows with a mask, of those computed.
+        mostly: number of these that mark more than half of their picture.
         unknown: row, path and reason of each mask that can't be used.
         host: name of its node.
     """
@@ -69,6 +70,7 @@ class Tally:
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
     rejects: list[tuple[int, str]] = field(default_factory=list)
     masks: int = 0
+    mostly: int = 0
     unknown: list[tuple[int, bytes, str]] = field(default_factory=list)
     host: str = field(default_factory=platform.node)
 
@@ -150,20 +152,17 @@ class _Task(NamedTuple):
     Attributes:
         rows: their numbers, int64 (n).
         paths: of their pictures or frames.
-        masks: paths of their masks; empty: there is none; None: the picture is authentic.
+        masks: where their masks are (``masks.of``).
     """
 
     rows: np.ndarray
     paths: list[bytes]
-    masks: list[bytes | None]
+    masks: list[masks.File | None]
 
 
 def _task(header: Header, catalogue: Catalogue, rows: np.ndarray) -> _Task:
-    masks: list[bytes | None] = [None] * len(rows)
-    if header.has_masks:
-        masks = [found and locate(catalogue.roots, found)
-                 for found in map(catalogue.mask_of, rows.tolist())]
-    return _Task(rows, [locate(catalogue.roots, catalogue.paths[row]) for row in rows], masks)
+    return _Task(rows, [locate(catalogue.roots, catalogue.paths[row]) for row in rows],
+                 [masks.of(catalogue, row) if header.has_masks else None for row in rows.tolist()])
 
 
 def _without_mask(header: Header, catalogue: Catalogue) -> np.ndarray:
@@ -224,7 +223,7 @@ def _compute(task: _Task, header: Header, tally: Tally,
             continue
         tally.read_bytes += video.size(file)
         kind, digest = _video(file) if header.has_facts else (facts.FORMATS[0], b"")
-        with masks.Film(mask or b"") as film:
+        with masks.Film(mask or masks.File(b""), file) as film:
             for frame in tracks.frames(file, [moment for moment in moments if moment is not None],
                                        header.parameters):
                 clock.lap("read")
@@ -239,22 +238,22 @@ def _compute(task: _Task, header: Header, tally: Tally,
                     yield reason
 
 
-def _of_picture(data: bytes, file: bytes, mask: bytes | None, header: Header) -> _Computed:
+def _of_picture(data: bytes, file: bytes, mask: masks.File | None, header: Header) -> _Computed:
     pixels = decode(data, file)
     box = box_of(pixels, header.parameters)
     values = features_of_pixels(pixels, header.features, header.parameters, box)
     shape = pixels.shape
     del pixels  # a mask may be as large
     return _Computed(values, facts.of(data), facts.digest(data),
-                     _mask(header, mask, shape, box, partial(masks.read, mask or b"")))
+                     _mask(header, mask, shape, box, (mask or masks.File(b"")).read))
 
 
-def _mask(header: Header, path: bytes | None, shape: tuple[int, ...], box: Box | None,
+def _mask(header: Header, file: masks.File | None, shape: tuple[int, ...], box: Box | None,
           read: Callable[[int, int], np.ndarray]) -> np.ndarray | Rejected:
     """The mask of a row as stored, or why it can't be used."""
     size = header.parameters.size
-    if not header.has_masks or not path:
-        return np.full((size, size), SAME if path is None else UNKNOWN, np.uint8)
+    if file is None or not file.path:
+        return np.full((size, size), SAME if file is None else UNKNOWN, np.uint8)
     try:
         mask = read(*shape[:2])
         return masks.shrink(mask if box is None else box.of(mask), size)
@@ -338,14 +337,16 @@ def _fill(header: Header, output: Writer, tasks: list[_Task],
     return tally
 
 
-def _put_mask(target: np.ndarray, mask: np.ndarray | Rejected, row: int, path: bytes | None,
+def _put_mask(target: np.ndarray, mask: np.ndarray | Rejected, row: int, file: masks.File | None,
               tally: Tally) -> None:
     """Set the mask of a row, which is unknown so far."""
     if isinstance(mask, Rejected):
-        tally.unknown.append((row, path or b"", str(mask)))
-    else:
-        target[:] = mask
-        tally.masks += bool(path)
+        tally.unknown.append((row, file.path if file else b"", str(mask)))
+        return
+    target[:] = mask
+    if file and file.path:
+        tally.masks += 1
+        tally.mostly += bool((mask == CHANGED).mean() > 0.5)
 
 
 def _runs(rows: np.ndarray) -> list[tuple[int, int]]:

@@ -59,6 +59,13 @@ def parse(stem: str) -> Name | None:
     return None
 
 
+def running_number(stem: str) -> str:
+    """The number at the end of the name of a tampered picture of CASIA's, with the first letter,
+    which tells its sets apart; empty for other names."""
+    match = _TAMPERED.fullmatch(plain(stem))
+    return f"{match[0][0].lower()}{match[5]}" if match and match[5] else ""
+
+
 def like_casia(stem: str) -> bool:
     """Whether a name begins like one of CASIA's, which ``parse`` may still not understand."""
     return _LIKE_CASIA.match(plain(stem)) is not None

@@ -37,6 +37,7 @@ class Catalogue:
             file's path; both relative to the same root.
         rules: what grouped each row, such as ``folder``; empty if unknown.
         given: digest of the groups and parts of a list of files, hexadecimal; empty without.
+        inverted: those of the masks in which black marks what was changed.
     """
 
     roots: dict[str, Path]
@@ -49,6 +50,7 @@ class Catalogue:
     masks: dict[bytes, bytes] = field(default_factory=dict)
     rules: list[str] = field(default_factory=list)
     given: str = ""
+    inverted: frozenset[bytes] = frozenset()
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -72,9 +74,11 @@ class Catalogue:
         return self.masks.get(parse_path(self.paths[row])[0], b"")
 
     def masks_digest(self) -> str:
-        """SHA-256 over the paths of pictures and their masks, hexadecimal; empty without masks."""
-        pairs = [text for pair in sorted(self.masks.items()) for text in pair]
-        return hashlib.sha256(b"\0".join(pairs)).hexdigest() if pairs else ""
+        """SHA-256 over the paths of pictures and their masks, and which of these are inverted,
+        hexadecimal; empty without masks."""
+        found = [text for path, mask in sorted(self.masks.items())
+                 for text in (path, mask, b"inverted" if mask in self.inverted else b"")]
+        return hashlib.sha256(b"\0".join(found)).hexdigest() if found else ""
 
     def only(self, part: int) -> Catalogue:
         """The rows of a part of the author's split; the groups keep their numbers.

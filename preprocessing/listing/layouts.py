@@ -48,6 +48,7 @@ class Reader(NamedTuple):
         lists: paths of these lists.
         others: what to say of pictures and videos without a verdict.
         guess: what to say of the tampered ones where names that anyone may use tell them.
+        inverted: whether black marks what was changed in its masks.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Reader(NamedTuple):
     lists: Collection[bytes] = ()
     others: str = "not in its folders of pictures"
     guess: str = ""
+    inverted: bool = False
 
 
 def _coverage(home: Path, subfolders: Sequence[str], notes: list[str]) -> Reader | None:
@@ -145,7 +147,8 @@ _REAL_OR_FAKE = {"REAL": AUTHENTIC, "FAKE": TAMPERED}
 
 def _nist(home: Path, subfolders: Sequence[str], notes: list[str]) -> Reader | None:
     """NIST's Nimble Challenge 2016 (NIST16): tables in ``reference/…/*-ref.csv`` name the probes,
-    whether they were changed (``IsTarget``), their masks, and the pictures they were made from."""
+    whether they were changed (``IsTarget``), their masks, black where they were, and the pictures
+    they were made from."""
     if "reference" not in subfolders:
         return None
     tables = sorted((home / "reference").glob("*/*-ref.csv"))
@@ -168,7 +171,7 @@ def _nist(home: Path, subfolders: Sequence[str], notes: list[str]) -> Reader | N
     top = os.fsencode(home)
     return Reader("NIST16", verdicts.get, masks.get, list(verdicts),
                   [os.path.relpath(os.fsencode(table), top) for table in tables],
-                  "not in its tables")
+                  "not in its tables", inverted=True)
 
 
 def _rows_of(table: Path) -> Iterator[dict[str, str]]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from itertools import groupby, takewhile
@@ -13,7 +14,7 @@ import numpy as np
 
 from preprocessing.listing import alike
 from preprocessing.listing.item import folder, stem
-from preprocessing.names import VIDEOS, At
+from preprocessing.names import VIDEOS, At, parse, running_number
 
 _SAMPLE = 24  # files of a kind whose content is looked at; fewer are looked at one by one
 _ALL = 1 - 0.5 / _SAMPLE  # share above which all files of a sample are
@@ -170,8 +171,9 @@ def likely(files: Mapping[bytes, bytes]) -> list[bytes]:
 
 def two_valued(path: bytes) -> bool | None:
     """Whether nearly all pixels of a picture, or of a video's first frame, are at the ends of their
-    range (saved as JPEG, a mask has others along its edges); None if it can't be read."""
-    from preprocessing import picture, video
+    range (saved as JPEG, a mask has others along its edges), or red and green, as in Columbia's
+    edge masks; None if it can't be read."""
+    from preprocessing import mask, picture, video
 
     try:
         if path.lower().endswith(VIDEOS):
@@ -185,8 +187,8 @@ def two_valued(path: bytes) -> bool | None:
         return None
     across, down = (max(1, size // 256) for size in pixels.shape[:2])
     small = pixels[::across, ::down].reshape(-1, 3).astype(np.int16)
-    pure = (small <= _NEAR) | (small >= small.max(0) - _NEAR)
-    return bool(pure.all(1).mean() >= _PURE)
+    pure = ((small <= _NEAR) | (small >= small.max(0) - _NEAR)).all(1)
+    return bool(max(pure.mean(), (mask.edges(small) != 0).mean()) >= _PURE)
 
 
 def is_copy(path: bytes, other: bytes) -> bool:
@@ -201,7 +203,7 @@ def is_copy(path: bytes, other: bytes) -> bool:
     return bool(np.corrcoef(first.ravel(), second.ravel())[0, 1] >= _COPY)
 
 
-def matched(masks: Iterable[Candidate], pictures: Iterable[bytes],
+def matched(masks: Sequence[Candidate], pictures: Sequence[bytes],
             others: Iterable[bytes] = ()) -> dict[bytes, bytes]:
     """The mask of each picture that has one: same name, in the nearest folder.
 
@@ -236,7 +238,42 @@ def matched(masks: Iterable[Candidate], pictures: Iterable[bytes],
             rank = bool(_LATER.search(candidate.path.lower())), -most[0]
             if path not in chosen or rank < chosen[path][0]:
                 chosen[path] = rank, candidate.path
-    return {path: mask for path, (_, mask) in chosen.items()}
+    of = {path: mask for path, (_, mask) in chosen.items()}
+    return {**of, **_by_number(masks, pictures, of)}
+
+
+def _by_number(masks: Sequence[Candidate], pictures: Sequence[bytes],
+               of: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
+    """The masks of CASIA's pictures whose names differ from theirs: the public ground truth
+    (N. T. Pham) corrects names, but never the running number at their end. Of CASIA 1, where a
+    number may be used twice, both names must also have a source picture in common."""
+    used, candidates = set(of.values()), defaultdict(list)
+    for candidate in masks:
+        if number := _number(candidate.picture):
+            candidates[number].append(candidate)
+    if not candidates:
+        return {}
+    numbers = Counter(_number(stem(path)) for path in pictures)
+    found = {}
+    for path in pictures:
+        number = _number(stem(path))
+        near = [candidate.path for candidate in candidates.get(number, ())
+                if candidate.path not in used
+                and ((numbers[number] == 1 and len(candidates[number]) == 1)
+                     or _sources(candidate.picture) & _sources(stem(path)))]
+        if len(near) == 1 and path not in of:
+            found[path] = near[0]
+    return found
+
+
+def _number(name: bytes) -> str:
+    """The running number of a tampered picture of CASIA's; empty for other names."""
+    return running_number(os.fsdecode(name))
+
+
+def _sources(name: bytes) -> set[str]:
+    parsed = parse(os.fsdecode(name))
+    return set(parsed.sources) if parsed else set()
 
 
 @cache

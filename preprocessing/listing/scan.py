@@ -202,7 +202,9 @@ def _catalogue(roots: dict[str, Path], listed: Sequence[sets.Listed], moments: M
         roots, paths, labels, np.repeat(groups.components(keys.keys), counts), notes,
         None if parts_found is None else np.repeat(parts_found, counts),
         "" if parts_found is None else parts_from, of,
-        list(chain.from_iterable(map(repeat, keys.rules, counts.tolist()))))
+        list(chain.from_iterable(map(repeat, keys.rules, counts.tolist()))),
+        inverted=frozenset(mask for each in listed if each.inverted
+                           for mask in each.masks.values()))
 
 
 def _rows(items: Sequence[Item], roots: dict[str, Path], moments: Moments,

@@ -62,12 +62,14 @@ class Listed(NamedTuple):
         masks: mask of each tampered picture that has one, paths relative to the root.
         left: other masks.
         lists: which lists the parts come from; empty if from none.
+        inverted: whether black marks what was changed in the masks.
     """
 
     items: list[Item]
     masks: dict[bytes, bytes]
     left: list[bytes]
     lists: str = ""
+    inverted: bool = False
 
 
 def label_of(name: str) -> int | None:
@@ -288,7 +290,7 @@ def _read(place: Place, reader: Reader, notes: list[str], seen: walk.Seen) -> Li
                          + " …" * (len(folders) > 3)) * (len(others) > 3) + ")")
     by_name = _with_masks(place, items, list(known.values()))
     used = {*by_name.masks.values(), *gt.values()}
-    return by_name._replace(masks={**by_name.masks, **gt}, left=[
+    return by_name._replace(masks={**by_name.masks, **gt}, inverted=reader.inverted, left=[
         path for path in (place.prefix + path for path in known) if path not in used])
 
 
