@@ -15,22 +15,43 @@ from hpc_deepfake.core.files import write_json
 from hpc_deepfake.core.log import log
 from hpc_deepfake.core.streams import work_matters
 from hpc_deepfake.core.text import printable
-from hpc_deepfake.evaluate import common, figures, members, plots, text, thresholds, unlike
+from hpc_deepfake.evaluate import (
+    common,
+    figures,
+    located,
+    members,
+    plots,
+    robustness,
+    text,
+    thresholds,
+    unlike,
+)
 from hpc_deepfake.evaluate import options as cli
-from hpc_deepfake.evaluate.material import open_file, probabilities, trained_on
+from hpc_deepfake.evaluate.figures import of as figures_of
+from hpc_deepfake.evaluate.material import (
+    Material,
+    of_rows,
+    open_file,
+    probabilities,
+    trained_on,
+)
 from hpc_deepfake.evaluate.options import parser
+from hpc_deepfake.evaluate.pixels import ERRORS, MODEL
 from hpc_deepfake.evaluate.subject import Model, Subject, of_file, of_pictures
+from hpc_deepfake.evaluate.thresholds import Rules, choose
+from hpc_deepfake.evaluate.thresholds import parse as rules
 from hpc_deepfake.network import decision, ensemble, model
 from preprocessing import protocol
 from preprocessing.catalogue import Catalogue
-from preprocessing.ela import FEATURES
+from preprocessing.ela import FEATURES, computable
 from preprocessing.listing import options as listing
 from preprocessing.split import PARTS
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
 
-__all__ = ["main", "open_file", "parser", "probabilities"]
+__all__ = ["ERRORS", "MODEL", "Material", "Rules", "choose", "figures_of", "main", "of_rows",
+           "open_file", "parser", "probabilities", "rules"]
 
 _NAMED = 10  # pictures that could not be read, that are named
 
@@ -43,8 +64,9 @@ def main(argv: Sequence[str] | None = None, comm: Comm | None = None) -> int:
     known, catalogue = mpi.on_root(comm, partial(_prepare, options))
     subject = of_file(options, known, comm) if catalogue is None else \
         of_pictures(options, known, catalogue, comm)
+    perturbed = robustness.computed(options, known.card, subject, comm)
     watchdog.enter("computing the figures")
-    return mpi.on_root(comm, partial(_finish, options, known, subject))
+    return mpi.on_root(comm, partial(_finish, options, known, subject, perturbed))
 
 
 def _prepare(options: Namespace) -> tuple[Model, Catalogue | None]:
@@ -54,6 +76,10 @@ def _prepare(options: Namespace) -> tuple[Model, Catalogue | None]:
     card = decision.in_use(stored, calibration=options.calibration)
     if options.threshold is not None and not thresholds.are_chosen(options.threshold):
         card = thresholds.given(options.threshold, card)
+    if options.perturb and not computable(card.feature):
+        raise InputError(f"--perturb changes pictures, and the feature of {options.model}, "
+                         f"'{card.feature}', can't be computed from pictures: omit --perturb, or "
+                         f"name a model of {', '.join(FEATURES)}")
     if cli.is_folder(options):
         return Model(stored, card, None), _catalogue(options, card)
     return Model(stored, card, trained_on(options.model, cli.data_of(options))), None
@@ -61,7 +87,7 @@ def _prepare(options: Namespace) -> tuple[Model, Catalogue | None]:
 
 def _catalogue(options: Namespace, card: model.Card) -> Catalogue:
     """The pictures of a folder; prints notes about them."""
-    if card.feature not in FEATURES:
+    if not computable(card.feature):
         raise InputError(f"{options.model} was trained on the feature '{card.feature}', and "
                          f"only {', '.join(FEATURES)} can be computed from pictures: name a data "
                          "file with that feature, or another --model")
@@ -92,7 +118,8 @@ def _chosen(options: Namespace, card: model.Card, subject: Subject
     return card, subject, {**thresholds.figures_there(others, card, place), "unlike": left}
 
 
-def _finish(options: Namespace, known: Model, subject: Subject) -> int:
+def _finish(options: Namespace, known: Model, subject: Subject,
+            perturbed: Sequence[robustness.Perturbed]) -> int:
     """Choose thresholds where requested; print and write all figures. Returns the exit code."""
     card, tested, chosen_on = _chosen(options, known.card, subject)
     material, where = tested.material, tested.where
@@ -101,7 +128,9 @@ def _finish(options: Namespace, known: Model, subject: Subject) -> int:
                   "common": common.figures(material, card),
                   "members": members.figures(material, [
                       path.name for path in ensemble.members(options.model) or ()],
-                      card.threshold)}
+                      card.threshold),
+                  "where": located.figures(material, card),
+                  "perturbed": robustness.figures(perturbed, material, card, subject.container)}
     if evaluation["calibration"]["temperature"]:
         evaluation["calibration"]["temperature"]["fitted"] = subject.fitted
     only = evaluation["one_class"]
@@ -115,13 +144,19 @@ def _finish(options: Namespace, known: Model, subject: Subject) -> int:
                  common.line(evaluation["common"], len(material))):
         if line:
             print(line)
-    print("\n".join([text.lines(evaluation), *members.lines(evaluation)]), flush=True)
+    print("\n".join([text.lines(evaluation), *members.lines(evaluation),
+                     *located.lines(evaluation["where"]),
+                     *robustness.lines(evaluation["perturbed"])]), flush=True)
     if options.json is not None:
         cli.write("--json", options.json, lambda: write_json(options.json, evaluation))
     if options.plots is not None:
         path = options.plots / f"{subject.part}.png"
         cli.write("--plots", path, lambda: plots.save(path, material, card,
                                                       headline.rstrip(":")))
+        if perturbed:
+            curves = options.plots / f"{subject.part}-perturbed.png"
+            cli.write("--plots", curves, lambda: plots.save_perturbed(
+                curves, evaluation["perturbed"], headline.rstrip(":")))
     if options.save_threshold:
         file = thresholds.save(options.model, card, known.stored, where, evaluation)
         log.info("stored in %s, for predict and evaluate: %s", file, decision.described(card))

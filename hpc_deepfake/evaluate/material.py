@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
-from itertools import chain, groupby
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote_to_bytes
 
 import numpy as np
@@ -17,19 +17,19 @@ from hpc_deepfake.core import json_data, mpi, watchdog
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.progress import Count, Line, Progress
 from hpc_deepfake.data.rows import DataFile, open_data, prefetch, share
-from hpc_deepfake.evaluate import common, unlike
+from hpc_deepfake.evaluate import common, pixels, unlike
+from hpc_deepfake.evaluate.pictures import Asked, Prepared, brightest, prepared
+from hpc_deepfake.evaluate.pixels import ELA, Mapper
 from hpc_deepfake.metrics import temperature
+from hpc_deepfake.network import maps
 from hpc_deepfake.network.guard import Guard
 from hpc_deepfake.network.model import Card, find
 from hpc_deepfake.network.scoring import Scores, require_finite
-from preprocessing import facts
-from preprocessing.catalogue import Catalogue, locate
-from preprocessing.ela import at_once, features_of_pixels
-from preprocessing.facts import Facts
+from preprocessing.catalogue import Catalogue
+from preprocessing.ela import at_once
 from preprocessing.integrity import require_intact
-from preprocessing.names import Moment, parse_path
-from preprocessing.picture import Rejected, decode, read
-from preprocessing.sample import is_drawn
+from preprocessing.perturb import Perturbation
+from preprocessing.picture import Rejected
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
@@ -54,6 +54,9 @@ class Material:
             uint8 (n); None: unknown.
         odds: log-odds of tampered, float64 (n); None: those of the probabilities.
         members: as of ``Scores``.
+        plain: ``brightest`` of their error levels, float64 (n); None: it wasn't asked.
+        counted: pixels of the model's map and of baselines, by the names of ``pixels``, each as of
+            ``metrics.masks.histograms``; empty: the model has no map.
     """
 
     paths: list[bytes]
@@ -65,6 +68,13 @@ class Material:
     seen: np.ndarray | None = None
     odds: np.ndarray | None = None
     members: np.ndarray | None = None
+    plain: np.ndarray | None = None
+    counted: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def pixels(self) -> np.ndarray | None:
+        """Those of ``counted`` of the model's map, int32 (n, 2, 256)."""
+        return self.counted.get(pixels.MODEL)
 
     @property
     def scores(self) -> Scores:
@@ -87,7 +97,9 @@ class Material:
                         self.probabilities[chosen], self.unlike[chosen],
                         None if self.seen is None else self.seen[chosen],
                         None if self.odds is None else self.odds[chosen],
-                        None if self.members is None else self.members[chosen])
+                        None if self.members is None else self.members[chosen],
+                        None if self.plain is None else self.plain[chosen],
+                        {name: counts[chosen] for name, counts in self.counted.items()})
 
 
 def open_file(path: Path, card: Card) -> DataFile:
@@ -120,10 +132,22 @@ def rows_of(data: DataFile, part: str) -> np.ndarray:
 
 
 def of_rows(network: Any, data: DataFile, rows: np.ndarray, comm: Comm | None = None,
-            guard: Guard | None = None) -> Material:
-    """Material from rows of a data file, int64 (n); with ``comm`` collective. ``guard``: what the
-    model knows of its training pictures; None: it isn't asked."""
-    found = scores(network, data, rows, comm)
+            guard: Guard | None = None, where: bool = True) -> Material:
+    """Material from rows of a data file; with ``comm`` collective.
+
+    Args:
+        network: the trained model.
+        data: the data file.
+        rows: int64 (n).
+        comm: the ranks; None: this process is alone.
+        guard: what the model knows of its training pictures; None: it isn't asked.
+        where: whether to count pixels of the model's maps, if it has some.
+    """
+    mapper = Mapper(network, data.feature, ())
+    if where and maps.has(network):
+        mapper = Mapper.of(network, data.feature, ELA in data.header.features,
+                           pixels.mean_mask(data, comm))
+    found, counted = _judged(mapper, data, rows, comm)
     groups = np.array(data.header.array("group"))
     sizes = np.bincount(groups[data.usable], minlength=groups.max() + 1)
     paths = data.paths[rows].tolist()
@@ -131,7 +155,8 @@ def of_rows(network: Any, data: DataFile, rows: np.ndarray, comm: Comm | None = 
                     sizes[groups[rows]], found.probabilities,
                     None if guard is None else unlike.of_rows(guard, data, rows, comm),
                     None if guard is None or guard.pictures is None else
-                    common.of_rows(guard, data, rows, comm), found.odds, found.members)
+                    common.of_rows(guard, data, rows, comm), found.odds, found.members,
+                    counted=counted)
 
 
 def probabilities(network: Any, data: DataFile, rows: np.ndarray,
@@ -148,24 +173,46 @@ def scores(network: Any, data: DataFile, rows: np.ndarray, comm: Comm | None = N
     Raises:
         InputError: a row is damaged, or a probability is not finite; on all ranks alike.
     """
+    return _judged(Mapper(network, data.feature, ()), data, rows, comm)[0]
+
+
+def _judged(mapper: Mapper, data: DataFile, rows: np.ndarray,
+            comm: Comm | None) -> tuple[Scores, dict[str, np.ndarray]]:
+    """``scores``, and the pixels of the mapper's maps."""
     watchdog.enter("checking the rows")
     require_intact(data.header, rows, comm)
     blocks = _dealt(rows, data.header.parameters.size, comm)
 
-    def score(advance: Callable[[int], None]) -> Scores:
-        found = []
-        for pictures in prefetch(lambda block: data.batch(block)[0], blocks):
-            found.append(Scores.of(network.predict_on_batch(pictures)))
-            advance(len(pictures))
-        return Scores.joined(found)
+    def load(block: np.ndarray) -> tuple[np.ndarray, ...]:
+        features = data.batch(block)[0]
+        return (features, *pixels.of_block(mapper, data, block)) if mapper.names else (features,)
 
-    return _everywhere(comm, _shared(comm, len(rows), score))
+    def judge(advance: Callable[[int], None]) -> _Judged:
+        found = []
+        for block in prefetch(load, blocks):
+            found.append(mapper.judge(*block))
+            advance(len(block[0]))
+        return found
+
+    return _everywhere(comm, mapper, _shared(comm, len(rows), judge))
 
 
 def of_folder(network: Any, card: Card, catalogue: Catalogue, comm: Comm | None = None,
-              guard: Guard | None = None) -> tuple[Material, list[tuple[bytes, str]]]:
+              guard: Guard | None = None, perturbation: Perturbation | None = None,
+              masks: np.ndarray | None = None, mean: np.ndarray | None = None
+              ) -> tuple[Material, list[tuple[bytes, str]]]:
     """Material from a folder of pictures, prepared now in the same way as the training data; with
-    ``comm`` collective. ``guard``: as in ``of_rows``.
+    ``comm`` collective.
+
+    Args:
+        network: as in ``of_rows``.
+        card: of the model.
+        catalogue: the pictures.
+        comm: the ranks; None: this process is alone.
+        guard: as in ``of_rows``.
+        perturbation: what is done to each picture before; then ``plain`` is there.
+        masks: of the pictures, uint8 (n, S, S); None: those of the catalogue's files.
+        mean: the mean mask, to compare the model's maps with; None: unknown.
 
     Returns:
         The material, and the pictures that can't be used, each with the reason.
@@ -173,36 +220,43 @@ def of_folder(network: Any, card: Card, catalogue: Catalogue, comm: Comm | None 
     Raises:
         InputError: no picture can be used, or a probability is not finite; on all ranks alike.
     """
+    mapper = Mapper.of(network, card.feature, True, mean)
+    asked = Asked(bool(mapper.names), perturbation is not None)
     blocks = _dealt(np.arange(len(catalogue)), card.parameters.size, comm)
     kept: list[int] = []
     marked: list[bool] = []
     seen: list[int] = []
+    plain: list[float] = []  # with a perturbation
     rejected: list[tuple[bytes, str]] = []
 
-    def load(block: np.ndarray) -> list[_Feature | Rejected]:
-        return list(_features(card, guard, catalogue.roots,
-                              [catalogue.paths[row] for row in block]))
+    def load(block: np.ndarray) -> list[Prepared | Rejected]:
+        return list(prepared(card, guard, catalogue, block, asked, perturbation, masks))
 
-    def score(advance: Callable[[int], None]) -> Scores:
+    def judge(advance: Callable[[int], None]) -> _Judged:
         found = []
         for block, loaded in zip(blocks, prefetch(load, blocks), strict=True):
-            features = []
+            usable = []
             for row, picture in zip(block.tolist(), loaded, strict=True):
                 if isinstance(picture, Rejected):
                     rejected.append((catalogue.paths[row], str(picture)))
                 else:
                     kept.append(row)
-                    features.append(picture.row)
+                    usable.append(picture)
                     marked.append(picture.unlike)
                     seen.append(picture.seen)
-            if features:
-                found.append(Scores.of(network.predict_on_batch(np.stack(features))))
+                    if perturbation is not None:
+                        plain.append(brightest(picture.errors))
+            if usable:
+                features, _, _, known, errors = zip(*usable, strict=True)
+                found.append(mapper.judge(np.stack(features), *(
+                    map(np.stack, (known, errors)) if mapper.names else ())))
             advance(len(block))
-        return Scores.joined(found)
+        return found
 
-    found = _everywhere(comm, _shared(comm, len(catalogue), score))
-    kept, marked, seen, rejected = ([*chain(*parts)] for parts in zip(*mpi.gather(
-        comm, (kept, marked, seen, rejected)), strict=True))
+    unit = "images" if perturbation is None else f"images, {perturbation}"
+    found, counted = _everywhere(comm, mapper, _shared(comm, len(catalogue), judge, unit))
+    kept, marked, seen, plain, rejected = ([*chain(*parts)] for parts in zip(*mpi.gather(
+        comm, (kept, marked, seen, plain, rejected)), strict=True))
     if not kept:
         path, reason = rejected[0]
         raise InputError(f"none of the {len(catalogue):,} pictures can be used; the first: "
@@ -211,7 +265,8 @@ def of_folder(network: Any, card: Card, catalogue: Catalogue, comm: Comm | None 
     return Material([catalogue.paths[row] for row in kept], catalogue.labels[kept], groups,
                     np.bincount(groups)[groups], found.probabilities, np.array(marked, bool),
                     np.array(seen, np.uint8) if guard is not None and guard.pictures is not None
-                    else None, found.odds, found.members), rejected
+                    else None, found.odds, found.members,
+                    None if perturbation is None else np.array(plain), counted), rejected
 
 
 def _dealt(rows: np.ndarray, size: int, comm: Comm | None) -> list[np.ndarray]:
@@ -224,7 +279,8 @@ def _dealt(rows: np.ndarray, size: int, comm: Comm | None) -> list[np.ndarray]:
     return [blocks[number] for number in share(np.arange(len(blocks)), comm.rank, comm.size)]
 
 
-def _shared(comm: Comm | None, images: int, work: Callable[[Callable[[int], None]], T]) -> T:
+def _shared(comm: Comm | None, images: int, work: Callable[[Callable[[int], None]], T],
+            unit: str = "images") -> T:
     """``work(advance)`` on each rank, which counts its images by ``advance``; an InputError of some
     ranks is raised on all. Collective.
 
@@ -232,10 +288,10 @@ def _shared(comm: Comm | None, images: int, work: Callable[[Callable[[int], None
         comm: the ranks; None: this process is alone.
         images: their number over all ranks.
         work: see above.
+        unit: what is counted.
     """
     watchdog.enter("evaluating")
-    progress = Count(images, "images", Line()) if comm is None else \
-        Progress(comm, images, "images")
+    progress = Count(images, unit, Line()) if comm is None else Progress(comm, images, unit)
 
     def counted() -> T:
         try:
@@ -249,86 +305,18 @@ def _shared(comm: Comm | None, images: int, work: Callable[[Callable[[int], None
     return mpi.together(comm, counted)
 
 
-def _everywhere(comm: Comm | None, own: Scores) -> Scores:
-    """Those of all ranks on each of them; ``require_finite`` as an error of all."""
+_Judged = list[tuple[Scores, dict[str, np.ndarray]]]  # of blocks, as of ``Mapper.judge``
+
+
+def _everywhere(comm: Comm | None, mapper: Mapper,
+                judged: _Judged) -> tuple[Scores, dict[str, np.ndarray]]:
+    """Those of all blocks and ranks on each of them; ``require_finite`` as an error of all."""
+    own = Scores.joined([scores for scores, _ in judged])
+    counted = mapper.joined([counts for _, counts in judged], comm)
     members = [part for part in mpi.gather(comm, own.members) if part is not None]
     found = Scores(mpi.concatenate(comm, own.probabilities), mpi.concatenate(comm, own.odds),
                    np.concatenate(members) if members else None)
-    return mpi.together(comm, partial(require_finite, found))
-
-
-class _Loaded(NamedTuple):
-    """A picture or frame: pixels, uint8 (height, width, 3) blue-green-red, facts of its file,
-    whether ``hpc-deepfake sample`` drew it, and ``facts.digest`` of the file."""
-
-    pixels: np.ndarray
-    facts: Facts
-    drawn: bool
-    digest: bytes
-
-
-class _Feature(NamedTuple):
-    """A picture's feature, uint8 (S, S, 3), whether it is unlike the training pictures, and what
-    the model's training has to do with it, an index into ``pictures.RELATIONS``."""
-
-    row: np.ndarray
-    unlike: bool
-    seen: int
-
-
-def _features(card: Card, guard: Guard | None, roots: dict[str, Path],
-              paths: Sequence[bytes]) -> Iterator[_Feature | Rejected]:
-    """The feature of each picture or frame, and what the guard says of it; or why it can't be
-    used."""
-    for file, rows in groupby(map(parse_path, paths), lambda parsed: parsed[0]):
-        for loaded in _pixels(locate(roots, file), [moment for _, moment in rows]):
-            try:
-                yield loaded if isinstance(loaded, Rejected) else _feature(card, guard, loaded)
-            except Rejected as reason:
-                yield reason
-
-
-def _feature(card: Card, guard: Guard | None, loaded: _Loaded) -> _Feature:
-    if guard is None:
-        return _Feature(features_of_pixels(loaded.pixels, (card.feature,), card.parameters)[0],
-                        False, 0)
-    feature, raw = guard.features(loaded.pixels, card)
-    return _Feature(feature, bool(guard.unlike(feature, raw, loaded.facts, loaded.drawn)),
-                    guard.relation(loaded.digest, feature, raw))
-
-
-def _pixels(file: bytes, moments: Sequence[Moment | None]) -> Iterator[_Loaded | Rejected]:
-    """A file's pixels for each moment, where None stands for a picture."""
-    in_video = [moment for moment in moments if moment is not None]
-    if not in_video:
-        yield from (_decoded(file) for _ in moments)
-        return
-    from preprocessing.video import frames
-
-    kind, digest = None, b""
-    for frame in frames(file, in_video):
-        if isinstance(frame, Rejected):
-            yield frame
-            continue
-        if kind is None:
-            kind, digest = facts.kind_of_file(file), _digest_of_video(file)
-        yield _Loaded(frame.pixels, Facts(frame.pixels.shape[1], frame.pixels.shape[0], kind),
-                      False, digest)
-
-
-def _digest_of_video(file: bytes) -> bytes:
-    try:
-        return facts.digest_of_file(file)
-    except OSError:  # gone since its frames were read
-        return b""
-
-
-def _decoded(path: bytes) -> _Loaded | Rejected:
-    try:
-        data = read(path)
-        return _Loaded(decode(data, path), facts.of(data), is_drawn(data), facts.digest(data))
-    except Rejected as reason:
-        return reason
+    return mpi.together(comm, partial(require_finite, found)), counted
 
 
 def trained_on(model: Path, data: Path) -> bool | None:

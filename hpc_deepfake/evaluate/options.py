@@ -12,6 +12,7 @@ from hpc_deepfake.core.options import Parser, add_calibration, default_data
 from hpc_deepfake.core.outputs import check_file
 from hpc_deepfake.evaluate import thresholds
 from hpc_deepfake.network import ensemble, model
+from preprocessing import perturb
 from preprocessing.listing import options as listing
 
 _EXAMPLES = """examples:
@@ -22,6 +23,9 @@ _EXAMPLES = """examples:
   hpc-deepfake evaluate --model runs/first --manifest other/list.csv --part test
   hpc-deepfake evaluate --model runs/first --data casia2.h5 --threshold fnr=0.05,fpr=0.05 \\
       --save-threshold
+  hpc-deepfake evaluate --model runs/first --data casia2.h5 --part test --plots plots \\
+      --perturb jpeg=95,90,75,50 resize=0.5,0.75,1.5 blur=1,2 noise=3 crop=0.8 screenshot \\
+      resize=0.5+jpeg=80
   mpirun -np 4 hpc-deepfake evaluate --model runs/first --data casia2.h5 --part test
 
 exit codes: 0 done; 2 invalid options or input, or some pictures could not be read (the figures are
@@ -59,6 +63,14 @@ def parser() -> Parser:
     cli.add_argument("--save-threshold", action="store_true",
                      help="store the thresholds with the model, for predict and evaluate")
     add_calibration(cli)
+    cli.add_argument("--perturb", nargs="+", type=perturb.parse, metavar="NAME[=LEVEL,…]",
+                     help="also evaluate the pictures after each of these operations, to see what "
+                          "the model still tells: jpeg=QUALITY (saved again), resize=FACTOR, "
+                          "blur=DEVIATION and noise=DEVIATION (Gaussian), crop=SHARE of each side, "
+                          "screenshot; joined by + they are done one after another")
+    cli.add_argument("--pictures", type=Path, metavar="DIR",
+                     help="folder of the data file's pictures, for --perturb (default: the one "
+                          "that preprocessing read, recorded beside the data file)")
     cli.add_argument("--no-container", action="store_true",
                      help="skip the container baseline, which reads the headers of the picture "
                           "files")
@@ -66,7 +78,7 @@ def parser() -> Parser:
                      help="also write all figures to FILE")
     cli.add_argument("--plots", type=Path, metavar="DIR",
                      help="write DIR/PART.png with ROC curve, precision over recall and "
-                          "reliability diagram")
+                          "reliability diagram; with --perturb also DIR/PART-perturbed.png")
     cli.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto",
                      help="device to run the network on; auto takes a GPU if there is one")
     return cli
@@ -101,6 +113,15 @@ def check(options: Namespace) -> None:
         raise InputError("name the model: --model RUN, a run directory or a .keras file")
     if options.data and (options.authentic or options.tampered):
         raise InputError("give either --data, or --authentic and --tampered, not both")
+    if options.pictures and not options.perturb:
+        raise InputError("--pictures names the pictures that --perturb changes: add --perturb, "
+                         "such as --perturb jpeg=95,90,75, or omit --pictures")
+    if options.pictures and is_folder(options):
+        raise InputError("--pictures names the pictures of a data file, and pictures are named "
+                         "already: omit it")
+    if options.pictures and not options.pictures.is_dir():
+        raise InputError(f"there is no folder --pictures {options.pictures}: name the one that "
+                         "preprocessing read")
     network = model.find(options.model)
     ensemble.check_calibration(options.model, options.calibration)
     if options.save_threshold:

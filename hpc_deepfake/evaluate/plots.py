@@ -1,8 +1,11 @@
-"""ROC curve, precision over recall, and the reliability diagram, as one PNG."""
+"""ROC curve, precision over recall, and the reliability diagram, as one PNG; the figures under
+perturbations as another one."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +18,7 @@ from hpc_deepfake.network import decision
 from hpc_deepfake.network.card import Card
 
 _BLUE, _RED, _GREY = "#1b6ca8", "#c8553d", "#777777"
+_ACROSS = 4  # diagrams beside each other
 
 
 def save(path: Path, material: Material, card: Card, title: str) -> None:
@@ -86,3 +90,61 @@ def save(path: Path, material: Material, card: Card, title: str) -> None:
     figure.suptitle(printable(title), fontsize=10, parse_math=False)
     with whole(path) as temporary:
         figure.savefig(temporary, format="png", dpi=100)
+
+
+def save_perturbed(path: Path, found: Sequence[dict[str, Any]], title: str) -> None:
+    """Draw the AUC over the levels of each operation, with its interval and its baselines.
+
+    Args:
+        path: of the PNG file.
+        found: as of ``robustness.figures``.
+        title: above the diagrams.
+
+    Raises:
+        OSError: the file can't be written.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    unchanged, *others = found
+    operations = list(dict.fromkeys(own["operation"] for own in others))
+    across = min(len(operations), _ACROSS)
+    down = -(-len(operations) // across)
+    figure = Figure((2 + 2.6 * across, 1 + 3.1 * down), layout="constrained")
+    FigureCanvasAgg(figure)  # needs no screen
+    axes = figure.subplots(down, across, squeeze=False, sharey=True).ravel()
+    for axis, operation in zip(axes, operations, strict=False):
+        curve = [unchanged, *(own for own in others if own["operation"] == operation)]
+        places = range(len(curve))
+        ends = [own["intervals"]["auc"] or (np.nan, np.nan) for own in curve]
+        axis.fill_between(places, *zip(*ends, strict=True), color=_BLUE, alpha=0.15, linewidth=0)
+        for values, style in (
+                ([own["auc"] for own in curve],
+                 {"color": _BLUE, "marker": "o", "label": "this model, 95%"}),
+                ([own["plain"]["auc"] for own in curve],
+                 {"color": _RED, "marker": ".", "label": "plain ELA"}),
+                ([own["container"] for own in curve],
+                 {"color": _GREY, "marker": ".", "linestyle": ":", "label": "container alone"})):
+            numbers = [np.nan if value is None else value for value in values]
+            axis.plot(places, numbers, linewidth=1, **style)
+        axis.axhline(0.5, color=_GREY, linestyle="--", linewidth=1, label="chance")
+        axis.set_xticks(places, [_level(own, operation) for own in curve])
+        axis.set(title=operation, ylim=(-0.02, 1.02), xlim=(-0.3, len(curve) - 0.7))
+        axis.spines[["top", "right"]].set_visible(False)
+    for axis in axes[len(operations):]:
+        axis.set_axis_off()
+    for axis in axes[::across]:
+        axis.set_ylabel("AUC")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, frameon=False, loc="outside lower center", ncols=len(labels),
+                  fontsize=9)
+    figure.suptitle(printable(title), fontsize=10, parse_math=False, wrap=True)
+    with whole(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=100)
+
+
+def _level(own: dict[str, Any], operation: str) -> str:
+    """The levels of a perturbation of this operation, a line for each step."""
+    steps = own["perturbation"].split("+")
+    return "\n".join(step.partition("=")[2] for step in steps).strip() or (
+        "as it is" if own["operation"] != operation else "done")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +12,10 @@ from hpc_deepfake.core import mpi, watchdog
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.data.rows import DataFile
 from hpc_deepfake.evaluate import options as cli
-from hpc_deepfake.evaluate import thresholds
+from hpc_deepfake.evaluate import originals, pixels, thresholds
 from hpc_deepfake.evaluate.material import Material, of_folder, of_rows, open_file, rows_of
 from hpc_deepfake.evaluate.thresholds import Plan
-from hpc_deepfake.network import ensemble, model
+from hpc_deepfake.network import ensemble, maps, model
 from hpc_deepfake.network.guard import NO_LIST, Guard
 from preprocessing.catalogue import Catalogue, with_copies
 
@@ -53,6 +53,8 @@ class Subject:
         container: the container baseline.
         rejected: pictures that can't be used, each with the reason.
         fitted: where the temperature was fitted.
+        network: the model.
+        roots: folders of the pictures, as of ``Catalogue``; of a data file only for ``--perturb``.
     """
 
     where: str
@@ -63,6 +65,8 @@ class Subject:
     container: dict[str, Any] | None = None
     rejected: Sequence[tuple[bytes, str]] = ()
     fitted: str = "fitted on the validation part of its training data"
+    network: Any = None
+    roots: dict[str, Path] = field(default_factory=dict)
 
 
 def of_file(options: Namespace, known: Model, comm: Comm | None = None) -> Subject:
@@ -78,19 +82,21 @@ def of_file(options: Namespace, known: Model, comm: Comm | None = None) -> Subje
 
     watchdog.enter("opening the data")
     data, plan, rows, others = mpi.together(comm, opened)
+    roots = originals.roots(data, rows, options.pictures, comm) if options.perturb else {}
     network = _network(options, comm)
     choosing = None
     if others is not None:
         unlike = None if known.trained else mpi.together(
             comm, lambda: Guard.of(card, options.model, pictures=False))
-        choosing = (f"the {plan.chosen_on} part", of_rows(network, data, others, comm, unlike))
+        choosing = (f"the {plan.chosen_on} part",
+                    of_rows(network, data, others, comm, unlike, where=False))
     told = bool(known.trained) and plan.part != "test"  # by the note on this part
     guard = mpi.together(comm, lambda: Guard.of(card, options.model, pictures=not told))
     material = of_rows(network, data, rows, comm, guard)
     container = None if options.no_container else _container(path, comm)
     return Subject(f"the {plan.part} part of {data.header.path}", material, plan.part, choosing,
                    _overlap(plan.part, known.trained) or _unlisted(guard, known.trained), container,
-                   fitted=_fitted(plan.part, known.trained))
+                   fitted=_fitted(plan.part, known.trained), network=network, roots=roots)
 
 
 def of_pictures(options: Namespace, known: Model, catalogue: Catalogue,
@@ -109,10 +115,23 @@ def of_pictures(options: Namespace, known: Model, catalogue: Catalogue,
         for note in catalogue.notes[len(listed.notes):]:  # rank 0 has some
             print(f"note: {note}", flush=True)
     guard = mpi.together(comm, lambda: Guard.of(known.card, options.model))
-    material, rejected = of_folder(_network(options, comm), known.card, catalogue, comm, guard)
+    network = _network(options, comm)
+    material, rejected = of_folder(network, known.card, catalogue, comm, guard,
+                                   mean=_mean_mask(network, options, known.card, comm))
     what = "all" if part == "all" else f"the {part} part"
     return Subject(f"{what} of {cli.folder_name(options)}", material, part, note=_unlisted(guard),
-                   rejected=rejected)
+                   rejected=rejected, network=network, roots=catalogue.roots)
+
+
+def _mean_mask(network: Any, options: Namespace, card: model.Card,
+               comm: Comm | None) -> np.ndarray | None:
+    """Of the pictures that the network was trained on, uint8 (S, S); None: unknown, or it has no
+    map to compare with. Collective."""
+    def read() -> np.ndarray | None:
+        data = pixels.training_file(options.model, card)
+        return None if data is None else pixels.mean_mask(data)
+
+    return mpi.on_root(comm, read) if maps.has(network) else None
 
 
 def _network(options: Namespace, comm: Comm | None) -> Any:

@@ -1,0 +1,184 @@
+"""Pictures and frames of a folder, prepared as a model's training data, for its evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import groupby
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from hpc_deepfake.evaluate.pixels import ELA, own_errors
+from hpc_deepfake.network.card import Card
+from hpc_deepfake.network.guard import Guard
+from preprocessing import facts
+from preprocessing import mask as masks_of
+from preprocessing.catalogue import Catalogue, locate
+from preprocessing.ela import features_of_pixels
+from preprocessing.facts import Facts
+from preprocessing.mask import SAME, UNKNOWN, File, Film, shrink
+from preprocessing.names import Moment, parse_path
+from preprocessing.perturb import Perturbation
+from preprocessing.picture import Rejected, decode, read
+from preprocessing.sample import is_drawn
+
+_NOTHING = np.empty(0, np.uint8)
+
+
+class Asked(NamedTuple):
+    """What is needed beside features: masks and error levels, or error levels alone."""
+
+    masks: bool
+    errors: bool
+
+
+class Prepared(NamedTuple):
+    """A picture's feature, uint8 (S, S, channels), whether it is unlike the training pictures, what
+    the model's training has to do with it, an index into ``pictures.RELATIONS``, and, empty where
+    it wasn't asked, its mask, uint8 (S, S), and its error levels, uint8 (S, S, 3)."""
+
+    row: np.ndarray
+    unlike: bool
+    seen: int
+    mask: np.ndarray
+    errors: np.ndarray
+
+
+class _Loaded(NamedTuple):
+    """A picture or frame: pixels, uint8 (height, width, 3) blue-green-red, facts of its file,
+    whether ``hpc-deepfake sample`` drew it (None: unknown), ``facts.digest`` of the file, and its
+    mask, uint8 (height, width), or the value of all of it."""
+
+    pixels: np.ndarray
+    facts: Facts
+    drawn: bool | None
+    digest: bytes
+    mask: np.ndarray | int
+
+
+def prepared(card: Card, guard: Guard | None, catalogue: Catalogue, rows: np.ndarray, asked: Asked,
+             perturbation: Perturbation | None = None,
+             masks: np.ndarray | None = None) -> Iterator[Prepared | Rejected]:
+    """The feature of each picture or frame, and what the guard says of it; or why it can't be
+    used.
+
+    Args:
+        card: of the model.
+        guard: what the model knows of its training pictures; None: it isn't asked.
+        catalogue: the pictures.
+        rows: of the catalogue, int64 (n).
+        asked: what is needed beside.
+        perturbation: what is done to each picture before.
+        masks: of all pictures of the catalogue, uint8 (N, S, S); None: those of its files.
+    """
+    numbered = ((*parse_path(catalogue.paths[row]), row) for row in rows.tolist())
+    for file, group in groupby(numbered, lambda numbers: numbers[0]):
+        _, moments, own = zip(*group, strict=True)
+        mask = masks_of.of(catalogue, own[0]) if asked.masks and masks is None else File(b"")
+        loaded = _load(locate(catalogue.roots, file), moments, mask)
+        for row, picture in zip(own, loaded, strict=True):
+            try:
+                if isinstance(picture, Rejected):
+                    yield picture
+                    continue
+                if masks is not None:
+                    picture = picture._replace(mask=masks[row])
+                if perturbation is not None:
+                    picture = _perturbed(picture, perturbation)
+                yield _prepared(card, guard, picture, asked)
+            except Rejected as reason:
+                yield reason
+
+
+def brightest(errors: np.ndarray) -> float:
+    """A score without any learning, for comparison: the mean of the brightest square, an eighth of
+    the side long, of error levels, uint8 (S, S, 3). A region that was pasted changes more."""
+    side = max(1, len(errors) // 8)
+    return float(cv2.blur(errors.mean(2), (side, side), borderType=cv2.BORDER_REFLECT_101).max())
+
+
+def _perturbed(loaded: _Loaded, perturbation: Perturbation) -> _Loaded:
+    """The changed file, without metadata; it can't be told any more whether it was drawn."""
+    if not perturbation.steps:
+        return loaded
+    changed, mask = perturbation.of_pixels(loaded.pixels), loaded.mask
+    return _Loaded(changed, perturbation.facts(changed.shape[1], changed.shape[0]), None, b"",
+                   mask if isinstance(mask, int) else perturbation.of_mask(mask))
+
+
+def _prepared(card: Card, guard: Guard | None, loaded: _Loaded, asked: Asked) -> Prepared:
+    if guard is None:
+        feature = features_of_pixels(loaded.pixels, (card.feature,), card.parameters)[0]
+        unlike, seen = False, 0
+    else:
+        feature, raw = guard.features(loaded.pixels, card)
+        unlike = bool(guard.unlike(feature, raw, loaded.facts, loaded.drawn))
+        seen = guard.relation(loaded.digest, feature, raw)
+    errors = own_errors(feature, card.feature) if any(asked) else _NOTHING
+    if errors is None:
+        errors = features_of_pixels(loaded.pixels, (ELA,), card.parameters)[0]
+    return Prepared(feature, unlike, seen,
+                    _small(loaded.mask, card) if asked.masks else _NOTHING, errors)
+
+
+def _small(mask: np.ndarray | int, card: Card) -> np.ndarray:
+    """A mask of the size of the features."""
+    size = card.parameters.size
+    return np.full((size, size), mask, np.uint8) if isinstance(mask, int) else shrink(mask, size)
+
+
+def _load(file: bytes, moments: Sequence[Moment | None],
+          mask: File | None) -> Iterator[_Loaded | Rejected]:
+    """A file's pixels for each moment, where None stands for a picture.
+
+    Args:
+        file: the picture or video.
+        moments: see above.
+        mask: its mask; None: nothing was changed.
+    """
+    in_video = [moment for moment in moments if moment is not None]
+    if not in_video:
+        yield from (_decoded(file, mask) for _ in moments)
+        return
+    from preprocessing.video import frames
+
+    kind, digest = None, b""
+    with Film(mask or File(b""), file) as film:
+        for frame in frames(file, in_video):
+            if isinstance(frame, Rejected):
+                yield frame
+                continue
+            if kind is None:
+                kind, digest = facts.kind_of_file(file), _digest_of_video(file)
+            height, width = frame.pixels.shape[:2]
+            yield _Loaded(frame.pixels, Facts(width, height, kind), False, digest,
+                          _mask(mask, partial(film.at, frame.number, height, width)))
+
+
+def _digest_of_video(file: bytes) -> bytes:
+    try:
+        return facts.digest_of_file(file)
+    except OSError:  # gone since its frames were read
+        return b""
+
+
+def _decoded(path: bytes, mask: File | None) -> _Loaded | Rejected:
+    try:
+        data = read(path)
+        pixels = decode(data, path)
+        return _Loaded(pixels, facts.of(data), is_drawn(data), facts.digest(data), _mask(
+            mask, lambda: (mask or File(b"")).read(*pixels.shape[:2])))
+    except Rejected as reason:
+        return reason
+
+
+def _mask(file: File | None, read: Callable[[], np.ndarray]) -> np.ndarray | int:
+    """The mask, unknown if it can't be used."""
+    if file is None or not file.path:
+        return SAME if file is None else UNKNOWN
+    try:
+        return read()
+    except Rejected:
+        return UNKNOWN
