@@ -79,6 +79,10 @@ def _check(options: Namespace) -> tuple[Card, Path]:
     file = model.find(options.model)
     ensemble.check_calibration(options.model, options.calibration)
     card = decision.in_use(model.card_for_pictures(options.model), None, options.calibration)
+    if card.parameters.crop is not None:
+        raise InputError(f"{options.model} was trained on {card.parameters.crop} cut out of "
+                         "pictures (--crop), which the exported program could not find: use "
+                         "hpc-deepfake predict or hpc_deepfake.load instead")
     RUNTIMES[options.to].require_writers()
     out = options.out or file.parent / "exported" / options.to
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):

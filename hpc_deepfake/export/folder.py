@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +17,13 @@ from hpc_deepfake.core.files import write_json, write_text
 from hpc_deepfake.core.quiet import quiet_stderr
 from hpc_deepfake.core.text import plural
 from hpc_deepfake.export import readme, recipe
-from hpc_deepfake.export.portable import INPUT, OUTPUT, portable
-from hpc_deepfake.export.runtimes import RUNTIMES, Runtime, version
-from hpc_deepfake.network import decision
+from hpc_deepfake.export.portable import INPUT, MAP, OUTPUT, portable
+from hpc_deepfake.export.runtimes import RUNTIMES, Outputs, Runtime, version
+from hpc_deepfake.network import decision, maps
 from hpc_deepfake.network.card import Card
-from hpc_deepfake.network.scoring import scores
+from hpc_deepfake.network.scoring import BATCH, Scores, require_finite
 from preprocessing import sample
-from preprocessing.ela import features
+from preprocessing.ela import at_once, channels, features
 
 if TYPE_CHECKING:
     import keras
@@ -60,7 +60,9 @@ class Made:
                 f"{self.runtime.package}, and export again" if found is None else
                 f"compared in {found['with']}: largest difference {found['largest_difference']:.1g}"
                 f" over {plural(found['pictures'], 'picture')}, whose probabilities are "
-                f"{found['probabilities'][0]:.4f} to {found['probabilities'][1]:.4f}",
+                f"{found['probabilities'][0]:.4f} to {found['probabilities'][1]:.4f}"
+                + (f"; of the map {found['largest_difference_of_map']:.1g}, of values "
+                   f"{found['map'][0]:.4f} to {found['map'][1]:.4f}" if "map" in found else ""),
                 f"how to use it: {out / readme.NAME}, {out / 'card.json'}",
                 f"to try it: python {out / 'predict.py'} PICTURE"]
 
@@ -80,13 +82,15 @@ def write(place: Path, target: str, network: keras.Model, card: Card, source: Pa
     """
     runtime = RUNTIMES[target]
     file = place / runtime.file
+    if not maps.has(network):
+        card = replace(card, mask_threshold=None)
     with quiet_stderr():
-        runtime.write(portable(network, card.temperature), file)
+        runtime.write(portable(network, card.temperature, card.mask_threshold is not None), file)
     rows = _rows(place, card)
-    expected = decision.calibrated(card, scores(network, list(rows)))
+    expected = computed_by_keras(network, card, rows)
     with quiet_stderr():
         comparison = compare(runtime, file, rows, expected) if runtime.reader else None
-    described = describe(target, card, source, float(expected[_CHECK]), comparison)
+    described = describe(target, card, source, float(expected[OUTPUT][_CHECK]), comparison)
     write_json(place / "card.json", described)
     write_text(place / "predict.py", recipe.script(runtime, card))
     write_text(place / readme.NAME, readme.text(runtime, card, described))
@@ -94,44 +98,74 @@ def write(place: Path, target: str, network: keras.Model, card: Card, source: Pa
     return Made(runtime, size, comparison, described["caveats"])
 
 
-def compare(runtime: Runtime, file: Path, rows: np.ndarray,
-            expected: np.ndarray) -> dict[str, Any]:
+def computed_by_keras(network: keras.Model, card: Card, rows: np.ndarray) -> Outputs:
+    """What the exported model should compute: probabilities with the card's temperature, float64
+    (n), and the map, float32 (n, S, S), if its card says how to read one.
+
+    Args:
+        network: the original.
+        card: of it, as it is used.
+        rows: uint8 (n, S, S, channels).
+    """
+    says_where = card.mask_threshold is not None
+    model, most = maps.both(network) if says_where else network, at_once(BATCH, rows.shape[1])
+    given = [model.predict_on_batch(rows[start:start + most])
+             for start in range(0, len(rows), most)]
+    found = [Scores.of(batch[0] if says_where else batch) for batch in given]
+    expected = {OUTPUT: decision.calibrated(card, require_finite(Scores.joined(found)))}
+    return expected | ({MAP: np.concatenate([batch[1][..., 0] for batch in given])}
+                       if says_where else {})
+
+
+def compare(runtime: Runtime, file: Path, rows: np.ndarray, expected: Outputs) -> dict[str, Any]:
     """Run a written model in its runtime.
 
     Args:
         runtime: one that is installed.
         file: the model.
-        rows: uint8 (n, S, S, 3).
-        expected: the original's probabilities of them, float (n).
+        rows: uint8 (n, S, S, channels).
+        expected: from ``computed_by_keras``.
 
     Returns:
         ``with`` (the package and its version), ``largest_difference``, ``pictures``,
-        ``probabilities`` (the lowest and the highest one).
+        ``probabilities`` (the lowest and the highest one); of a network with a map
+        ``largest_difference_of_map`` and ``map`` (its lowest and highest value).
 
     Raises:
-        InputError: a probability differs by more than ``TOLERANCE``.
+        InputError: a probability, or one of the map, differs by more than ``TOLERANCE``.
     """
     computed = runtime.run(file, rows)
-    difference = float(np.abs(computed - expected).max()) if computed.shape == expected.shape \
-        else np.inf
-    if not difference <= TOLERANCE:  # or NaN
-        raise InputError(f"the model computes other probabilities in {runtime.title} than in Keras "
-                         f"(largest difference {difference:.2g}, allowed {TOLERANCE:g}), and is "
-                         "not written; choose another runtime with --to")
-    return {"with": f"{runtime.reader} {version(runtime.reader or '')}",
-            "largest_difference": difference, "pictures": len(rows),
-            "probabilities": [float(expected.min()), float(expected.max())]}
+    differences = {}
+    for name, values in expected.items():
+        found = computed.get(name)
+        difference = float(np.abs(found - values).max()) \
+            if found is not None and found.shape == values.shape else np.inf
+        if not difference <= TOLERANCE:  # or NaN
+            raise InputError(
+                f"the model computes other probabilities{' of the map' * (name == MAP)} in "
+                f"{runtime.title} than in Keras (largest difference {difference:.2g}, allowed "
+                f"{TOLERANCE:g}), and is not written; choose another runtime with --to")
+        differences[name] = difference
+    probabilities = expected[OUTPUT]
+    said = {"with": f"{runtime.reader} {version(runtime.reader or '')}",
+            "largest_difference": differences[OUTPUT], "pictures": len(rows),
+            "probabilities": [float(probabilities.min()), float(probabilities.max())]}
+    if MAP in expected:
+        said |= {"largest_difference_of_map": differences[MAP],
+                 "map": [float(expected[MAP].min()), float(expected[MAP].max())]}
+    return said
 
 
 def _rows(place: Path, card: Card) -> np.ndarray:
-    """Features of drawn pictures in several shades, uint8 (n, S, S, 3); one of the pictures and its
-    feature are kept in the folder."""
+    """Features of drawn pictures in several shades, uint8 (n, S, S, channels); one of the pictures
+    and its feature, of a stacked one its parts side by side, are kept in the folder."""
     with tempfile.TemporaryDirectory() as folder:
         sample.generate(Path(folder), _PICTURES)
         data = [Path(folder, picture.path).read_bytes() for picture in sample.plan(_PICTURES)]
     rows = np.stack([features(file, (card.feature,), card.parameters)[0] for file in data])
     (place / "check.jpg").write_bytes(data[_CHECK])
-    cv2.imwrite(str(place / "check-feature.png"), rows[_CHECK][..., ::-1])
+    parts = [rows[_CHECK][..., start:start + 3] for start in range(0, rows.shape[3], 3)]
+    cv2.imwrite(str(place / "check-feature.png"), np.concatenate(parts, axis=1)[..., ::-1])
     return np.concatenate([(rows * shade).astype(np.uint8) for shade in _SHADES])
 
 
@@ -148,13 +182,20 @@ def describe(target: str, card: Card, source: Path, expected: float,
     """
     runtime, size = RUNTIMES[target], card.parameters.size
     known = {name: value for name, value in (card.trained_on or {}).items() if name != "likeness"}
+    where = {} if card.mask_threshold is None else {"map": {
+        "name": MAP, "dtype": "float32", "shape": ["n", size, size],
+        "meaning": "probability that a pixel was changed, of the picture resized to "
+                   f"{size} × {size}",
+        "threshold_level": card.mask_threshold, "levels": 255}}
     return {
         "runtime": target, "file": runtime.file,
-        "input": {"name": INPUT, "dtype": "uint8", "shape": ["n", size, size, 3],
+        "input": {"name": INPUT, "dtype": "uint8",
+                  "shape": ["n", size, size, channels(card.feature)],
                   "range": [0, 255], "feature": card.feature,
                   "preprocessing": recipe.steps(card.feature, card.parameters)},
         "output": {"name": OUTPUT, "dtype": "float32", "shape": ["n"],
                    "meaning": "probability that the picture was tampered with"},
+        **where,
         "temperature": {"value": card.temperature, "inside": True},
         "threshold": card.threshold, "undecided_from": card.lower,
         "threshold_chosen": card.threshold_chosen,

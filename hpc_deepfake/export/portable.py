@@ -1,27 +1,31 @@
-"""The network as other runtimes get it: a feature's bytes in, the probability of tampered out."""
+"""The network as other runtimes get it: a feature's bytes in, the probability of tampered out, and
+the map of a network that says where."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from hpc_deepfake.network import maps
 from hpc_deepfake.network.scoring import LEAST
 
 if TYPE_CHECKING:
     import keras
 
-INPUT, OUTPUT = "picture", "tampered"
+INPUT, OUTPUT, MAP = "picture", "tampered", "changed"
 
 
-def portable(network: keras.Model, temperature: float) -> keras.Model:
-    """A model to export: uint8 (n, S, S, 3) → float32 (n), with the temperature inside.
+def portable(network: keras.Model, temperature: float, says_where: bool = False) -> keras.Model:
+    """A model to export: uint8 (n, S, S, channels) → float32 (n), with the temperature inside, and
+    the map, float32 (n, S, S), of a network that has one.
 
     Its input is uint8, so that a picture scaled to 0…1 is refused rather than misjudged. It
     computes in float32 whatever the network was trained in.
 
     Args:
-        network: input (n, S, S, 3), softmax output (n, 2), authentic and tampered.
+        network: input (n, S, S, channels), softmax output (n, 2), authentic and tampered.
         temperature: divides the log-odds, as ``metrics.temperature.of_odds`` does; 1 leaves the
             graph without it.
+        says_where: whether the map is wanted.
     """
     import keras
     from keras import ops
@@ -29,12 +33,17 @@ def portable(network: keras.Model, temperature: float) -> keras.Model:
     if any(weight.dtype != "float32" for weight in network.weights):
         network = _in_float32(network)
     picture = keras.Input(network.input_shape[1:], dtype="uint8", name=INPUT)
-    outputs = network(picture)
+    found = {}
+    if says_where:
+        outputs, where = maps.both(network)(picture)
+        found[MAP] = where[..., 0]
+    else:
+        outputs = network(picture)
     probability = outputs[:, 1]
     if temperature != 1:
         logarithms = ops.log(ops.maximum(outputs, LEAST))
         probability = ops.sigmoid((logarithms[:, 1] - logarithms[:, 0]) / temperature)
-    return keras.Model(picture, {OUTPUT: probability}, name="hpc_deepfake")
+    return keras.Model(picture, {OUTPUT: probability, **found}, name="hpc_deepfake")
 
 
 def _in_float32(network: keras.Model) -> keras.Model:

@@ -46,12 +46,25 @@ def text(runtime: Runtime, card: Card, described: dict[str, Any]) -> str:
         f"Output `{described['output']['name']}`: {described['output']['dtype']} (n), the "
         f"probability that a picture was tampered with. From {probability(card.threshold)} on it "
         f"counts as tampered{zone}{'; chosen ' + how if how else ''}. {temperature}", "",
+        *_map(described),
         "## From a picture to the input", "",
         *(f"{number}. {_step(step)}" for number, step in enumerate(given["preprocessing"], 1)), "",
-        "Your own preparation is right if it turns `check.jpg` into `check-feature.png`, pixel by "
+        "Your own preparation is right if it turns `check.jpg` into `check-feature.png`"
+        f"{', which has the stacked parts side by side' * (given['shape'][3] > 3)}, pixel by "
         "pixel. Another JPEG encoder or decoder gives other error levels: compare first.", "",
         "`predict.py` refuses pictures with more than 8 bits per channel, and Pillow turns a TIFF "
         "file by its orientation tag, which `hpc-deepfake predict` does not.", ""])
+
+
+def _map(described: dict[str, Any]) -> list[str]:
+    """What the second output is."""
+    where = described.get("map")
+    if where is None:
+        return []
+    return [f"Output `{where['name']}`: {where['dtype']} {_shape(where)}, {where['meaning']}. "
+            f"From {where['threshold_level']}/255 on a pixel counts as changed. `mask` in "
+            "`predict.py` brings it to the picture's own size. It is what a network concludes, not "
+            "a proof: authentic pictures get areas too.", ""]
 
 
 def _shape(given: dict[str, Any]) -> str:

@@ -19,14 +19,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hpc_deepfake.core.errors import InputError, reason
-from hpc_deepfake.export.portable import INPUT, OUTPUT
+from hpc_deepfake.export.portable import INPUT, MAP, OUTPUT
 from hpc_deepfake.network.scoring import BATCH
 from preprocessing.ela import at_once
 
 if TYPE_CHECKING:
     import keras
 
-Run = Callable[[np.ndarray], np.ndarray]
+Outputs = dict[str, np.ndarray]  # by their names in ``portable``
+Run = Callable[[np.ndarray], Outputs]
 _FLEX = re.compile(r"\bFlex(\w+)")
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES)
 
@@ -41,8 +42,8 @@ class Runtime:
         convert: writes a Keras model as a file.
         writers: packages, besides TensorFlow, that write the format.
         readers: packages of which one runs it, the first that is installed.
-        load: the file → features uint8 (n, S, S, 3) → probabilities float32 (n).
-        use: Python lines of the example that define ``run(features)`` for the file ``MODEL``.
+        load: the file → features uint8 (n, S, S, channels) → outputs, float32.
+        use: Python lines of the example that define ``outputs(features)`` for the file ``MODEL``.
     """
 
     title: str
@@ -71,8 +72,8 @@ class Runtime:
                              f"{' and '.join(missing)} is missing: pip install "
                              f"{' '.join((*missing, self.package))}")
 
-    def run(self, path: Path, features: np.ndarray) -> np.ndarray:
-        """Probabilities of features as of ``load``, in batches as of ``network.scoring``.
+    def run(self, path: Path, features: np.ndarray) -> Outputs:
+        """Outputs of features as of ``load``, in batches as of ``network.scoring``.
 
         Raises:
             InputError: the runtime can't compute the network.
@@ -80,8 +81,9 @@ class Runtime:
         most = at_once(BATCH, features.shape[1])
         try:
             compute = self.load(path)
-            return np.concatenate([compute(features[start:start + most])
-                                   for start in range(0, len(features), most)])
+            parts = [compute(features[start:start + most])
+                     for start in range(0, len(features), most)]
+            return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         except (OSError, MemoryError):
             raise
         except Exception as error:  # those of ONNX Runtime have no other class in common
@@ -148,22 +150,24 @@ def _load_saved_model(path: Path) -> Run:
     import tensorflow as tf
 
     model = tf.saved_model.load(str(path))  # which its functions don't keep
-    return lambda features: model.signatures["serving_default"](
-        **{INPUT: tf.constant(features)})[OUTPUT].numpy()
+    return lambda features: {name: value.numpy() for name, value in model.signatures[
+        "serving_default"](**{INPUT: tf.constant(features)}).items()}
 
 
 def _load_tflite(path: Path) -> Run:
     with warnings.catch_warnings():  # TensorFlow says that ai-edge-litert replaces its own one
         warnings.simplefilter("ignore")
         interpreter = _interpreter()(model_path=str(path))
-    (given,), (computed,) = interpreter.get_input_details(), interpreter.get_output_details()
+    (given,), computed = interpreter.get_input_details(), interpreter.get_output_details()
 
-    def run(features: np.ndarray) -> np.ndarray:
+    def run(features: np.ndarray) -> Outputs:
         interpreter.resize_tensor_input(given["index"], features.shape)
         interpreter.allocate_tensors()
         interpreter.set_tensor(given["index"], features)
         interpreter.invoke()
-        return np.asarray(interpreter.get_tensor(computed["index"]))
+        tensors = [np.asarray(interpreter.get_tensor(one["index"])) for one in computed]
+        # the format keeps no names
+        return {OUTPUT if tensor.ndim == 1 else MAP: tensor for tensor in tensors}
 
     return run
 
@@ -181,7 +185,9 @@ def _interpreter() -> Any:
 def _load_onnx(path: Path) -> Run:
     session = importlib.import_module("onnxruntime").InferenceSession(
         path, providers=["CPUExecutionProvider"])
-    return lambda features: np.asarray(session.run([OUTPUT], {INPUT: features})[0])
+    names = [output.name for output in session.get_outputs()]
+    return lambda features: dict(zip(
+        names, map(np.asarray, session.run(names, {INPUT: features})), strict=True))
 
 
 @contextmanager
@@ -201,8 +207,9 @@ import tensorflow as tf
 model = tf.saved_model.load(MODEL)
 
 
-def run(features):
-    return model.signatures["serving_default"](picture=tf.constant(features))["tampered"].numpy()
+def outputs(features):
+    found = model.signatures["serving_default"](picture=tf.constant(features))
+    return {name: value.numpy() for name, value in found.items()}
 """
 _USE_TFLITE = """\
 import warnings
@@ -218,13 +225,14 @@ with warnings.catch_warnings():  # TensorFlow's copy says that it will be gone o
     interpreter = Interpreter(model_path=MODEL)
 
 
-def run(features):
+def outputs(features):
     given = interpreter.get_input_details()[0]["index"]
     interpreter.resize_tensor_input(given, features.shape)
     interpreter.allocate_tensors()
     interpreter.set_tensor(given, features)
     interpreter.invoke()
-    return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+    found = [interpreter.get_tensor(one["index"]) for one in interpreter.get_output_details()]
+    return {"tampered" if one.ndim == 1 else "changed": one for one in found}
 """
 _USE_ONNX = """\
 import onnxruntime
@@ -232,8 +240,9 @@ import onnxruntime
 session = onnxruntime.InferenceSession(MODEL, providers=["CPUExecutionProvider"])
 
 
-def run(features):
-    return session.run(["tampered"], {"picture": features})[0]
+def outputs(features):
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, {"picture": features})))
 """
 
 RUNTIMES = {

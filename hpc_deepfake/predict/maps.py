@@ -173,7 +173,7 @@ def overlay(pixels: np.ndarray, row: Row, card: Card) -> Image.Image:
         Panel(small, ("picture", f"{where.size[1]} × {where.size[0]} pixels")),
         Panel(shown, ("where it was changed, by the model", *lines), _probability(where.threshold))
     ], (f"What the model says, not a proof: hpc-deepfake evaluate shows how often it is right. "
-        f"A pixel of its map stands for about {across:.3g} × {down:.3g} of the picture.",))
+        f"A pixel of its map stands for about {across:.3g} × {down:.3g} pixels of the picture.",))
 
 
 def mask(where: Where, binary: bool = False) -> tuple[Image.Image, str]:

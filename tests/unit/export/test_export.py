@@ -158,7 +158,8 @@ def test_calibration_off_leaves_the_temperature_out(
 
 
 @pytest.mark.parametrize(("feature", "reencode"), [
-    ("ela", None), ("ela", 75), ("raw", None), ("raw", 80), ("gray_bits", None)])
+    ("ela", None), ("ela", 75), ("raw", None), ("raw", 80), ("gray_bits", None), ("ela+raw", None),
+    ("ela+gray_bits+raw", 80)])
 def test_example_prepares_each_feature(feature: str, reencode: int | None, pictures: list[Path],
                                        tmp_path: Path) -> None:
     card = replace(CARD, feature=feature, parameters=Parameters(quality=85, reencode=reencode))
@@ -223,7 +224,7 @@ def test_model_with_other_probabilities_is_not_written(
 
     def wrong(path: Path) -> runtimes.Run:
         right = load(path)
-        return lambda rows: right(rows) + np.float32(2e-5)
+        return lambda rows: {name: value + np.float32(2e-5) for name, value in right(rows).items()}
 
     altered(monkeypatch, load=wrong)
     with pytest.raises(InputError, match="computes other probabilities in TensorFlow"):
@@ -308,7 +309,7 @@ def test_what_is_missing_is_named(arguments: list[str], message: str, run: Path)
 
 def test_example_goes_on_after_an_unreadable_picture(tmp_path: Path, pictures: list[Path]) -> None:
     """All others are computed; a page with nothing on it is told."""
-    use = "def run(features):\n    return features.mean((1, 2, 3)) / 255\n"
+    use = "def outputs(features):\n    return {'tampered': features.mean((1, 2, 3)) / 255}\n"
     (tmp_path / "predict.py").write_text(recipe.script(replace(RUNTIMES["onnx"], use=use), CARD))
     cv2.imwrite(str(tmp_path / "blank.png"), np.full((50, 50, 3), 255, np.uint8))
     (tmp_path / "bad.jpg").write_bytes(b"nothing")
