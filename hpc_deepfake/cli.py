@@ -31,6 +31,7 @@ COMMANDS = {
     "inspect": ("hpc_deepfake.inspect", False, "write a page about a picture: traces of editing"),
     "report": ("hpc_deepfake.report", False, "write the page of one run, for a web browser"),
     "compare": ("hpc_deepfake.compare", False, "compare training methods under equal conditions"),
+    "crosseval": ("hpc_deepfake.crosseval", IF_LAUNCHED, "train on some data sets, test on others"),
     "sweep": ("hpc_deepfake.sweep", False, "train with many combinations of options, rank them"),
     "scaling": ("hpc_deepfake.scaling", False, "measure, report and predict how training scales"),
     "summary": ("hpc_deepfake.report.summary", False, "list finished runs side by side"),

@@ -26,7 +26,7 @@ from preprocessing.catalogue import LABELS
 from preprocessing.integrity import require_intact
 
 __all__ = ["WAYS", "Container", "Known", "container_baseline", "known_of", "main", "parser",
-           "shared"]
+           "shared", "stored_roots"]
 
 _EXAMPLES = """examples:
   hpc-deepfake audit casia2.h5

@@ -11,14 +11,15 @@ from typing import Any
 
 from hpc_deepfake.compare import folder
 from hpc_deepfake.compare.command import command_line, default_out, parse, parser
-from hpc_deepfake.compare.plan import Training, own_threads, trainings
+from hpc_deepfake.compare.folder import begun
+from hpc_deepfake.compare.plan import Training, own_threads, slug, trainings
 from hpc_deepfake.core import holder
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.streams import work_matters
 from hpc_deepfake.train import planned
 from preprocessing.store import Header, open_header
 
-__all__ = ["main", "parser"]
+__all__ = ["begun", "main", "own_threads", "parser", "slug"]
 
 # where launchers set the number of ranks
 _SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
@@ -44,8 +45,7 @@ def main(argv: Sequence[str]) -> int:
                          "and set the launcher with --launcher if it is another one")
     out = options.out or default_out()
     header, problem = _open(options)
-    begun = folder.begun(out)
-    threads = options.threads or begun.get("threads") or own_threads(options.ranks)
+    threads = options.threads or begun(out).get("threads") or own_threads(options.ranks)
     plan = trainings(options, out, threads)
     digest = None if header is None else header.digest()
     if digest is not None:

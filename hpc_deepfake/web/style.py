@@ -79,6 +79,10 @@ table.matrix { width: 100%; max-width: 26rem; table-layout: fixed; }
 .matrix td b { display: block; font-size: 1.35rem; font-variant-numeric: tabular-nums; }
 .matrix th { border: 0; vertical-align: middle; white-space: normal; padding: .4rem; }
 .matrix thead th { text-align: center; }
+table.heat { width: auto; max-width: none; table-layout: auto; }
+.heat td { min-width: 7.5rem; font-size: .84rem; }
+.heat tbody th, .heat thead th:first-child { text-align: left; white-space: nowrap; }
+.heat .own { outline: 2px solid var(--ink); outline-offset: -3px; }
 .right-answer { background: color-mix(in srgb, var(--blue) var(--share), var(--raised)); }
 .wrong-answer { background: color-mix(in srgb, var(--orange) var(--share), var(--raised)); }
 .examples { display: grid; gap: 1.1rem 1rem;

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("hpc_deepfake", "preprocessing")
 # What puts the rooms together, and may import any of them.
 ENTRY_POINTS = {"hpc_deepfake", "hpc_deepfake.cli", "hpc_deepfake.train.__main__"}
-COMMANDS = {"audit", "compare", "doctor", "evaluate", "export", "inspect", "jobs",
+COMMANDS = {"audit", "compare", "crosseval", "doctor", "evaluate", "export", "inspect", "jobs",
             "networks", "predict", "report", "scaling", "sweep"}
 
 
