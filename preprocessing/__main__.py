@@ -15,6 +15,7 @@ from argparse import Namespace
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
@@ -36,7 +37,17 @@ from hpc_deepfake.core.options import (
 from hpc_deepfake.core.stop import EXIT_STOPPED, StopFlag
 from hpc_deepfake.core.streams import work_matters
 from hpc_deepfake.core.text import plural
-from preprocessing import ela, extract, faces, origin, protocol, split, store, unreadable
+from preprocessing import (
+    ela,
+    extract,
+    faces,
+    origin,
+    perturb,
+    protocol,
+    split,
+    store,
+    unreadable,
+)
 from preprocessing.catalogue import LABELS, Catalogue, with_copies
 from preprocessing.integrity import damage, damaged_columns
 from preprocessing.listing import options as listing
@@ -53,6 +64,7 @@ _EXAMPLES = """examples:
   mpirun -np 8 python -m preprocessing --manifest mine/list.csv --out mine.h5
   mpirun -np 8 python -m preprocessing --data frames --group-by folder --out frames.h5
   mpirun -np 8 python -m preprocessing --data CASIA2 --size 256 --out casia2-256.h5
+  mpirun -np 8 python -m preprocessing --data CASIA2 --perturb jpeg=95,90,80,70 --out robust.h5
   mpirun -np 8 python -m preprocessing --data FaceForensics++ --crop faces --out faces.h5
 
 If it is stopped, run the same command again: it resumes where it stopped. On SIGTERM or SIGUSR1 the
@@ -99,6 +111,11 @@ def parser() -> Parser:
                      help="auto: where tampered pictures have ground-truth masks, store what was "
                           "changed beside the features; inverted: in all of them black marks it "
                           "(NIST16's are read so by themselves); none: only the features")
+    cli.add_argument("--perturb", nargs="+", type=perturb.parse, metavar="NAME[=LEVEL,…]",
+                     help="change each picture first by one of these operations, or not at all, "
+                          "as a training for pictures that were handled needs: jpeg=QUALITY (saved "
+                          "again), resize=FACTOR, blur=DEVIATION, noise=DEVIATION, screenshot; "
+                          "joined by + they are done one after another")
     cli.add_argument("--split", metavar="P/P[/P]",
                      help="percentages of train/validation or train/validation/test, also instead "
                           f"of a split that the data's author made (default: {SPLIT})")
@@ -155,6 +172,13 @@ def _list(options: Namespace) -> Catalogue:
     if options.margin is not None and options.crop is None:
         raise InputError(f"--margin {options.margin:g} is the margin around faces: add --crop "
                          "faces, or leave it out")
+    moved = [str(change) for change in _perturbed(options) if change.moves]
+    if moved:
+        raise InputError(f"--perturb {moved[0]}: masks don't follow a crop here: omit it, and crop "
+                         "the rows with train --augment crop")
+    if options.perturb and options.crop is not None:
+        raise InputError("--perturb changes whole pictures, and --crop takes their faces: give "
+                         "either of them")
     _check_place(options)
     split.parse_fractions(options.split or SPLIT)
     allowed_rejects(options.max_rejects, 0)
@@ -162,6 +186,11 @@ def _list(options: Namespace) -> Catalogue:
     if options.masks == "inverted":
         return replace(catalogue, inverted=frozenset(catalogue.masks.values()))
     return catalogue
+
+
+def _perturbed(options: Namespace) -> list[perturb.Perturbation]:
+    """What ``--perturb`` names, each once."""
+    return list(dict.fromkeys(chain(*options.perturb or ())))
 
 
 def _prepare(ranks: int, options: Namespace, catalogue: Catalogue) -> store.Header:
@@ -188,7 +217,8 @@ def _prepare(ranks: int, options: Namespace, catalogue: Catalogue) -> store.Head
         tuple(sorted(set(options.features))), parameters, *_split_of(options, catalogue),
         options.seed, catalogue.digest(), len(catalogue),
         bool(origin.drawn(catalogue.roots, catalogue.paths)), options.group_by,
-        catalogue.given, _masks(options, catalogue, header))
+        catalogue.given, _masks(options, catalogue, header), tuple(map(str, _perturbed(options))),
+        bool(origin.forged(catalogue.roots, catalogue.paths)))
     if header is not None:
         unreadable.require_unused(out)
         store.check_same(header, recipe, catalogue)
