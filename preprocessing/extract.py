@@ -15,7 +15,7 @@ import numpy as np
 
 from hpc_deepfake.core import holder, watchdog
 from hpc_deepfake.core.progress import Progress
-from preprocessing import facts, tracks, video
+from preprocessing import facts, perturb, tracks, video
 from preprocessing import mask as masks
 from preprocessing.catalogue import Catalogue, locate
 from preprocessing.deal import block_of, deal_files
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from mpi4py.MPI import Comm
 
     from hpc_deepfake.core.stop import StopFlag
+    from preprocessing.video import Frame
 
 _SYNC_BYTES = 32 << 20  # bytes written between two syncs to the disk
 STAGES = ("read", "compute", "write", "sync")
@@ -228,23 +229,39 @@ def _compute(task: _Task, header: Header, tally: Tally,
                                        header.parameters):
                 clock.lap("read")
                 try:
-                    yield frame if isinstance(frame, Rejected) else _Computed(
-                        features_of_pixels(frame.pixels, header.features, header.parameters,
-                                           frame.box),
-                        Facts(frame.pixels.shape[1], frame.pixels.shape[0], kind), digest,
+                    yield frame if isinstance(frame, Rejected) else _of_frame(
+                        frame, kind, digest, header,
                         _mask(header, mask, frame.pixels.shape, frame.box,
                               partial(film.at, frame.number)))
                 except Rejected as reason:
                     yield reason
 
 
+def _of_frame(frame: Frame, kind: str, digest: bytes, header: Header,
+              mask: np.ndarray | Rejected) -> _Computed:
+    pixels, known = _changed(frame.pixels, header)
+    return _Computed(features_of_pixels(pixels, header.features, header.parameters, frame.box),
+                     known or Facts(pixels.shape[1], pixels.shape[0], kind), digest, mask)
+
+
+def _changed(pixels: np.ndarray, header: Header) -> tuple[np.ndarray, Facts | None]:
+    """Pixels after the perturbation that the file's recipe draws for them, and facts of the changed
+    picture; None if it is as it was."""
+    drawn = perturb.drawn(pixels, header.perturbations)
+    if not drawn.steps:
+        return pixels, None
+    changed = drawn.of_pixels(pixels)
+    return changed, drawn.facts(changed.shape[1], changed.shape[0])
+
+
 def _of_picture(data: bytes, file: bytes, mask: masks.File | None, header: Header) -> _Computed:
     pixels = decode(data, file)
+    shape = pixels.shape
+    pixels, known = _changed(pixels, header)
     box = box_of(pixels, header.parameters)
     values = features_of_pixels(pixels, header.features, header.parameters, box)
-    shape = pixels.shape
     del pixels  # a mask may be as large
-    return _Computed(values, facts.of(data), facts.digest(data),
+    return _Computed(values, known or facts.of(data), facts.digest(data),
                      _mask(header, mask, shape, box, (mask or masks.File(b"")).read))
 
 

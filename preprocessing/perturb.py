@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import math
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
@@ -29,6 +29,7 @@ from preprocessing.picture import MAX_PIXELS, MAX_SIDE, Rejected
 
 JOIN = "+"  # between steps that are done one after another
 SCREEN = 1920, 1080  # width and height, the commonest of desktop computers
+_CROP = "crop"
 _STRIP = 1 << 22  # values that get noise at a time
 
 
@@ -52,6 +53,11 @@ class Perturbation:
         """Its operations without levels: perturbations of one operation are points of a curve."""
         return JOIN.join(name for name, _ in self.steps)
 
+    @property
+    def moves(self) -> bool:
+        """Whether it changes what part of the picture is seen, and so masks."""
+        return any(name == _CROP for name, _ in self.steps)
+
     def of_pixels(self, pixels: np.ndarray) -> np.ndarray:
         """What the changed picture file decodes to: a function of the pixels alone.
 
@@ -72,7 +78,7 @@ class Perturbation:
         """The mask of the changed picture, from that of the picture at any resolution, uint8 (h,
         w). Only ``crop`` changes it: all others leave each place where it is in the picture."""
         for name, level in self.steps:
-            if name == "crop":
+            if name == _CROP:
                 mask = _crop(mask, level)
         return mask
 
@@ -136,7 +142,7 @@ def _blur(pixels: np.ndarray, deviation: float) -> np.ndarray:
 def _noise(pixels: np.ndarray, deviation: float) -> np.ndarray:
     """Seeded by the pixels, so that it is the same on any number of ranks, and at all levels but
     for its size."""
-    return noisy(pixels, deviation, zlib.crc32(np.ascontiguousarray(pixels).data))
+    return noisy(pixels, deviation, _checksum(pixels))
 
 
 def _crop(pixels: np.ndarray, share: float) -> np.ndarray:
@@ -188,7 +194,7 @@ _OPERATIONS = {
     "resize": _Operation(_resize, number(0.05, 8, "factors")),
     "blur": _Operation(_blur, number(0.1, 50, "standard deviations in pixels")),
     "noise": _Operation(_noise, number(0.1, 64, "standard deviations in levels")),
-    "crop": _Operation(_crop, number(0.1, 1, "shares of each side")),
+    _CROP: _Operation(_crop, number(0.1, 1, "shares of each side")),
     "screenshot": _Operation(_screenshot),
 }
 OPERATIONS = tuple(_OPERATIONS)
@@ -202,6 +208,31 @@ def parse(word: str) -> tuple[Perturbation, ...]:
         argparse.ArgumentTypeError: there is no such operation or level.
     """
     return tuple(map(Perturbation, product(*map(_levels, word.split(JOIN)))))
+
+
+def of_texts(texts: object) -> tuple[Perturbation, ...]:
+    """Perturbations from their texts, a list as stored.
+
+    Raises:
+        ValueError: they can't be read.
+    """
+    if not isinstance(texts, list):
+        raise ValueError(f"impossible perturbations {texts!r}")
+    try:
+        return tuple(only for text in texts for only in parse(str(text)))
+    except argparse.ArgumentTypeError as error:
+        raise ValueError(f"impossible perturbation: {error}") from None
+
+
+def drawn(pixels: np.ndarray, perturbations: Sequence[Perturbation]) -> Perturbation:
+    """One of them, or that the picture stays as it is, each as likely: drawn by the pixels, and so
+    the same on any number of ranks."""
+    return (NOTHING, *perturbations)[_checksum(pixels) % (len(perturbations) + 1)] \
+        if perturbations else NOTHING
+
+
+def _checksum(pixels: np.ndarray) -> int:
+    return zlib.crc32(np.ascontiguousarray(pixels).data)
 
 
 def _levels(text: str) -> list[tuple[str, float]]:

@@ -24,9 +24,10 @@ import numpy as np
 from hpc_deepfake.core import json_data
 from hpc_deepfake.core.errors import InputError, reason
 from hpc_deepfake.core.files import remove_temporary, whole, writing
-from preprocessing import facts, hdf5, unreadable
+from preprocessing import facts, hdf5, perturb, unreadable
 from preprocessing.catalogue import Catalogue
 from preprocessing.ela import Parameters
+from preprocessing.perturb import Perturbation
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
@@ -53,6 +54,8 @@ class Recipe:
         group_by: what groups were made of, ``auto`` or as the user chose.
         given: ``Catalogue.given``.
         masks: ``Catalogue.masks_digest()`` of a file with masks; empty for one without.
+        perturbed: texts of the perturbations, of which each picture gets one or none.
+        forged: whether pictures were made by ``hpc-deepfake sample --from``.
     """
 
     features: tuple[str, ...]
@@ -66,17 +69,21 @@ class Recipe:
     group_by: str = "auto"
     given: str = ""
     masks: str = ""
+    perturbed: tuple[str, ...] = ()
+    forged: bool = False
 
     def attributes(self) -> dict[str, str]:
-        """The attributes of the file: JSON text by name. ``sample``, ``group_by``, ``given`` and
-        ``masks`` only where they are not the default."""
+        """The attributes of the file: JSON text by name. ``sample``, ``forged``,
+        ``group_by``, ``given``, ``masks`` and ``perturbed`` only where they are not the default."""
         values = {"schema": SCHEMA, "rows": self.rows, "features": list(self.features),
                   "ela": self.parameters.as_dict(), "split": self.split,
                   "split_by": self.split_by, "seed": self.seed, "files": self.digest,
                   **({"sample": True} if self.sample else {}),
+                  **({"forged": True} if self.forged else {}),
                   **({"group_by": self.group_by} if self.group_by != "auto" else {}),
                   **({"given": self.given} if self.given else {}),
-                  **({"masks": self.masks} if self.masks else {})}
+                  **({"masks": self.masks} if self.masks else {}),
+                  **({"perturbed": list(self.perturbed)} if self.perturbed else {})}
         return {name: json.dumps(value, sort_keys=True) for name, value in values.items()}
 
 
@@ -112,6 +119,11 @@ class Header:
     def parameters(self) -> Parameters:
         """Parameters of the features."""
         return Parameters.of(self.attributes["ela"])
+
+    @property
+    def perturbations(self) -> tuple[Perturbation, ...]:
+        """Of which each picture got one or none (``perturb.drawn``); usually there are none."""
+        return perturb.of_texts(self.attributes.get("perturbed", []))
 
     @property
     def has_facts(self) -> bool:
@@ -292,6 +304,7 @@ def _check_layout(header: Header) -> None:
     rows, size = header.attributes["rows"], header.parameters.size
     if type(rows) is not int or rows < 1:
         raise ValueError(f"{rows} rows")
+    _ = header.perturbations
     found_facts = facts.COLUMNS if header.has_facts else {}
     if header.has_masks != ("masks" in header.attributes):
         raise ValueError(f"it has {'a' if header.has_masks else 'no'} dataset {MASK}")
@@ -313,7 +326,7 @@ def _damaged(path: Path, error: Exception) -> str:
            "Move it away and run preprocessing again"
 
 
-_RARE = ("group_by", "given", "masks")  # attributes that most files don't have
+_RARE = ("group_by", "given", "masks", "perturbed")  # attributes that most files don't have
 
 
 def check_same(header: Header, recipe: Recipe, catalogue: Catalogue | None = None) -> None:
@@ -325,13 +338,13 @@ def check_same(header: Header, recipe: Recipe, catalogue: Catalogue | None = Non
                "ela": f"ELA parameters ({there.options(recipe.parameters)} in the file, "
                       f"{recipe.parameters.options(there)} now)",
                "given": "groups and parts of the list of files",
-               "group_by": "--group-by",
+               "group_by": "--group-by", "perturbed": "--perturb",
                "masks": "ground-truth masks (found beside the pictures, or --masks)"}
     if catalogue is not None and expected["files"] != header.attributes.get("files"):
         meaning["files"] += _difference(header, catalogue)
     differing = [meaning.get(key, key) for key in {**dict.fromkeys(_RARE), **expected}
                  if expected.get(key) != header.attributes.get(key)
-                 and key != "sample"]  # which earlier versions did not store
+                 and key not in ("sample", "forged")]  # which earlier versions did not store
     if differing:
         raise InputError(f"{header.path} differs in: {', '.join(differing)}. "
                          "Choose another --out, or delete that file to create it again")

@@ -9,14 +9,13 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable
-from functools import cache
-from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
 import numpy as np
 
 from hpc_deepfake.core.errors import InputError
+from preprocessing import perturb
 from preprocessing.ela import recompress
 
 if TYPE_CHECKING:
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 _GOLDEN = 0x9E3779B97F4A7C15  # 2**64 over the golden ratio
 _LARGEST_SHIFT = 32  # pixels: half of the smallest rows
 _LARGEST_ANGLE = 45  # degrees
+_Range = tuple[float, float]
 
 
 class Draws:
@@ -58,6 +58,10 @@ class Draws:
     def whole(self, purpose: str, low: int, high: int) -> np.ndarray:
         """int64 (n), uniform from ``low`` to ``high``, both included."""
         return low + (self.uniform(purpose) * (high - low + 1)).astype(np.int64)
+
+    def between(self, purpose: str, ends: _Range) -> np.ndarray:
+        """float64 (n), uniform between two numbers."""
+        return ends[0] + self.uniform(purpose) * (ends[1] - ends[0])
 
     def half(self, purpose: str) -> np.ndarray:
         """Numbers of the places of about half of the rows."""
@@ -102,6 +106,34 @@ def _shift(pictures: np.ndarray, draws: Draws, pixels: int) -> None:
         picture[:] = wide[down:down + size, across:across + size]
 
 
+def _crop(pictures: np.ndarray, draws: Draws, shares: _Range) -> None:
+    size = pictures.shape[1]
+    interpolation = cv2.INTER_NEAREST if pictures.ndim == 3 else cv2.INTER_LINEAR  # masks: no means
+    for picture, share, down, across in zip(
+            pictures, draws.between("crop", shares).tolist(), draws.uniform("top").tolist(),
+            draws.uniform("left").tolist(), strict=True):
+        side = round(size * share)
+        top, left = (int(place * (size - side + 1)) for place in (down, across))
+        picture[:] = cv2.resize(picture[top:top + side, left:left + side], (size, size),
+                                interpolation=interpolation)
+
+
+def _resize(pictures: np.ndarray, draws: Draws, factors: _Range) -> None:
+    size = pictures.shape[1]
+    factor = draws.between("factor", factors)
+    for place in draws.half("resize"):
+        side = round(size * float(factor[place]))
+        small = cv2.resize(pictures[place], (side, side), interpolation=cv2.INTER_AREA)
+        pictures[place] = cv2.resize(small, (size, size), interpolation=cv2.INTER_LINEAR)
+
+
+def _blur(pictures: np.ndarray, draws: Draws, deviations: _Range) -> None:
+    deviation = draws.between("radius", deviations)
+    for place in draws.half("blur"):
+        pictures[place] = cv2.GaussianBlur(pictures[place], (0, 0), float(deviation[place]),
+                                           borderType=cv2.BORDER_REFLECT_101)
+
+
 def _jpeg(pictures: np.ndarray, draws: Draws, qualities: tuple[int, int]) -> None:
     quality = draws.whole("quality", *qualities)
     for place in draws.half("jpeg"):
@@ -110,21 +142,9 @@ def _jpeg(pictures: np.ndarray, draws: Draws, qualities: tuple[int, int]) -> Non
 
 
 def _noise(pictures: np.ndarray, draws: Draws, deviation: float) -> None:
-    levels, words = _gaussian(deviation), draws.words("levels")
+    words = draws.words("levels")
     for place in draws.half("noise"):
-        picture = pictures[place]
-        raw = np.random.SFC64(int(words[place])).random_raw(-(-picture.size // 4))
-        # the same on processors of either byte order
-        numbers = raw.astype("<u8", copy=False).view("<u2")[:picture.size]
-        pictures[place] = cv2.add(picture, levels.take(numbers).reshape(picture.shape),
-                                  dtype=cv2.CV_8U)
-
-
-@cache
-def _gaussian(deviation: float) -> np.ndarray:
-    """int16 (65536): quantiles of the normal distribution, rounded to whole levels."""
-    quantile = NormalDist(0.0, deviation).inv_cdf
-    return np.rint([quantile((number + 0.5) / 65536) for number in range(65536)]).astype(np.int16)
+        pictures[place] = perturb.noisy(pictures[place], deviation, int(words[place]))
 
 
 class _Operation(NamedTuple):
@@ -135,31 +155,30 @@ class _Operation(NamedTuple):
         read: the parameter of a text; raises ValueError with what is possible.
         change: changes pictures, uint8 (n, S, S, channels), in place.
         moves: whether it moves pixels: then it also changes masks, uint8 (n, S, S), alike.
+        done: what it does to pictures, if it makes no sense for what is computed from pictures;
+            else empty.
     """
 
     default: str
     read: Callable[[str], Any]
     change: Callable[[np.ndarray, Draws, Any], None] | None
     moves: bool = False
+    done: str = ""
 
 
-def _number(low: float, high: float, what: str) -> Callable[[str], float]:
-    """Reads a number from ``low`` to ``high``."""
-    def read(text: str) -> float:
-        value = _float(text)
-        if not low <= value <= high:
-            raise ValueError(f"needs {what} from {low:g} to {high:g}")
-        return value
+def _between(low: float, high: float, what: str) -> Callable[[str], _Range]:
+    """Reads a number, or two as LOW-HIGH, within these limits."""
+    def read(text: str) -> _Range:
+        first, _, second = text.partition("-")
+        try:
+            ends = float(first), float(second or first)
+        except ValueError:
+            ends = math.nan, math.nan
+        if not low <= ends[0] <= ends[1] <= high or text.endswith("-"):
+            raise ValueError(f"needs {what} from {low:g} to {high:g}, one or LOW-HIGH")
+        return ends
 
     return read
-
-
-def _float(text: str) -> float:
-    """The number of a text; NaN if it is none."""
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
 
 
 def _ways(text: str) -> str:
@@ -170,7 +189,7 @@ def _ways(text: str) -> str:
 
 
 def _angle(text: str) -> float:
-    return _number(0.1, _LARGEST_ANGLE, "no parameter (quarter turns), or degrees")(text) \
+    return perturb.number(0.1, _LARGEST_ANGLE, "no parameter (quarter turns), or degrees")(text) \
         if text else 0.0
 
 
@@ -194,11 +213,17 @@ _OPERATIONS = {  # in the order in which they are done
     "flip": _Operation("", _ways, _flip, moves=True),
     "rotate": _Operation("", _angle, _rotate, moves=True),
     "shift": _Operation("8", _pixels, _shift, moves=True),
-    "jpeg": _Operation("70-95", _qualities, _jpeg),
-    "noise": _Operation("3", _number(0.1, 64, "a standard deviation in levels"), _noise),
-    _MIXUP: _Operation("0.2", _number(0.01, 10, "the parameter of a beta distribution"), None),
+    "crop": _Operation("0.8-1", _between(0.5, 1, "shares of each side"), _crop, moves=True),
+    "resize": _Operation("0.5-1", _between(0.1, 1, "factors"), _resize, done="scaled"),
+    "blur": _Operation("0.5-1.5", _between(0.1, 10, "standard deviations in pixels"), _blur,
+                       done="blurred"),
+    "jpeg": _Operation("70-95", _qualities, _jpeg, done="saved as JPEG"),
+    "noise": _Operation("3", perturb.number(0.1, 64, "a standard deviation in levels"), _noise),
+    _MIXUP: _Operation("0.2", perturb.number(0.01, 10, "the parameter of a beta distribution"),
+                       None),
 }
 OPERATIONS = tuple(_OPERATIONS)
+_BEFORE = {"jpeg": "jpeg=95,90,80,70", "resize": "resize=0.75,0.5", "blur": "blur=0.5,1"}
 
 
 def canonical(text: str) -> str:
@@ -214,7 +239,8 @@ def canonical(text: str) -> str:
         name, equals, parameter = word.partition("=")
         operation = _OPERATIONS.get(name)
         if operation is None:
-            raise argparse.ArgumentTypeError(f"'{name}' is no augmentation; possible are "
+            why = ": rows have one size, whatever that of a screen" * (name == "screenshot")
+            raise argparse.ArgumentTypeError(f"'{name}' is no augmentation{why}; possible are "
                                              f"{', '.join(OPERATIONS)}, separated by commas")
         if name in parameters:
             raise argparse.ArgumentTypeError(f"{name} is given twice; give it once")
@@ -237,11 +263,14 @@ def _words(text: str) -> list[str]:
 
 def check(text: str, feature: str) -> None:
     """Raise InputError, on all ranks alike, if an operation makes no sense for a feature."""
-    if feature != "raw" and any(word.startswith("jpeg") for word in _words(text)):
-        raise InputError(
-            f"--augment jpeg: rows of {feature} are no pictures that could be saved as JPEG, but "
-            "computed from such. Use --feature raw, or have pictures saved again before their "
-            "features are computed: preprocessing --reencode 90", everywhere=True)
+    for name in (word.partition("=")[0] for word in _words(text)):
+        done = _OPERATIONS[name].done
+        if done and feature != "raw":
+            raise InputError(
+                f"--augment {name}: rows of {feature} are no pictures that could be {done}, but "
+                f"computed from such. Use --feature raw, or have pictures {done} before their "
+                f"features are computed: preprocessing --perturb {_BEFORE[name]}",
+                everywhere=True)
 
 
 class Rows(NamedTuple):

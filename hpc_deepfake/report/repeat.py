@@ -59,6 +59,7 @@ def _preprocessing(content: Content) -> list[str]:
         source += ["--manifest", made["manifest"]]
     again = {f"--{name}": value for name, value, usual in (
         ("reencode", parameters.reencode, None), ("size", parameters.size, SIZE)) if value != usual}
+    changes = [str(change) for change in content.header.perturbations]
     by = {"--group-by": attributes["group_by"]} if "group_by" in attributes else {}
     split = {} if str(attributes.get("split")).startswith(AUTHOR) else {
         "--split": attributes.get("split"), "--split-by": attributes.get("split_by")}
@@ -67,7 +68,7 @@ def _preprocessing(content: Content) -> list[str]:
     launch = ["mpirun", "-np", f"{ranks:.0f}"] if ranks > 1 else []
     return ["# the data file", _join([
         *launch, "python", "-m", "preprocessing", *source, "--out", str(content.header.path),
-        "--features", *map(str, content.header.features),
+        "--features", *map(str, content.header.features), *["--perturb"] * bool(changes), *changes,
         *(str(word) for pair in options.items() for word in pair)])]
 
 

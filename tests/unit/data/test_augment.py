@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import zlib
 from types import SimpleNamespace
 
@@ -22,6 +23,7 @@ class Data:
     """Rows of noise, whose label is the parity of their number."""
 
     labels = (np.arange(TRAIN + 50) % 2).astype(np.uint8)
+    masks = None
 
     def __init__(self, pictures: np.ndarray | None = None) -> None:
         self.pictures = np.random.default_rng(7).integers(
@@ -37,7 +39,25 @@ NOISE = Data()
 
 def changed(text: str, rows: np.ndarray = ROWS, seed: int = 0, epoch: int = 1,
             data: Data = NOISE) -> tuple[np.ndarray, np.ndarray]:
-    return Augmentation(canonical(text), seed, ROWS).batch(data, rows, epoch)
+    return Augmentation(canonical(text), seed, ROWS).batch(data, rows, epoch)[:2]
+
+
+def test_masks_move_with_their_pictures():
+    """Pictures that show their masks still do; noise changes pictures only."""
+    masks = np.random.default_rng(3).choice(np.array([0, 1, 255], np.uint8), (TRAIN + 50, 8, 8))
+    masks = masks.repeat(SIZE // 8, 1).repeat(SIZE // 8, 2)
+    data = Data(np.repeat(masks[..., None], 6, 3))
+    data.masks = masks
+    moving = "flip=both,rotate,shift=5"
+    rows = Augmentation(canonical(moving), 0, ROWS).batch(data, ROWS[:60], 1, masks=True)
+    assert rows.pictures.shape == (60, SIZE, SIZE, 6)
+    assert np.array_equal(rows.pictures, np.repeat(rows.masks[..., None], 6, 3))
+    assert not np.array_equal(rows.masks, masks[:60])
+    noisy = Augmentation(canonical(moving + ",noise"), 0, ROWS).batch(data, ROWS[:60], 1, True)
+    assert np.array_equal(noisy.masks, rows.masks)
+    assert Augmentation(canonical(moving), 0, ROWS).batch(data, ROWS[:60], 1).masks is None
+    turned = Augmentation(canonical("rotate=30"), 0, ROWS).batch(data, ROWS[:60], 1, True).masks
+    assert set(np.unique(turned)) == {0, 1, 255} and not np.array_equal(turned, masks[:60])
 
 
 def constant(value: int) -> Data:
@@ -146,6 +166,47 @@ def test_shift_moves_whole_pixels_and_mirrors_the_edge():
     assert min(shares) > 0 and max(shares) < 4 / 49
 
 
+def test_crop_takes_a_part_anywhere_and_scales_it_to_the_whole():
+    """Of a picture of its own coordinates, each row shows a square of the drawn size, within the
+    picture; masks are cut by the same square."""
+    data = constant(0)
+    data.pictures[..., 0], data.pictures[..., 1] = np.mgrid[:SIZE, :SIZE] * 8
+    data.masks = data.pictures[..., 0] >= 128
+    rows = Augmentation(canonical("crop=0.5-0.75"), 0, ROWS).batch(data, ROWS, 1, masks=True)
+    corners = rows.pictures[:, [0, -1], [0, -1], :2].astype(float) / 8
+    sides = corners[:, 1] - corners[:, 0] + 1
+    assert sides.min() > 14 and sides.max() < 26 and np.ptp(sides[:, 0]) > 6
+    assert abs(sides[:, 0] - sides[:, 1]).max() <= 1
+    assert corners.min() == 0 and corners.max() == SIZE - 1 and np.ptp(corners[:, 0, 1]) > 10
+    edge = (rows.pictures[..., 0] >= 128) != rows.masks
+    assert edge.mean() < 1.5 / SIZE and 0 < rows.masks.mean() < 1
+
+
+def test_resize_loses_detail_of_half_of_the_rows():
+    """As scaling down and up again does; at the factor 1 nothing."""
+    pictures, _ = changed("resize=0.5")
+    before = NOISE.pictures[ROWS]
+    small = before.reshape(TRAIN, SIZE // 2, 2, SIZE // 2, 2, 3).mean((2, 4))
+    lost = (pictures != before).any((1, 2, 3))
+    assert lost.mean() == pytest.approx(0.5, abs=0.1)
+    means = pictures.reshape(TRAIN, SIZE // 2, 2, SIZE // 2, 2, 3).mean((2, 4))
+    assert np.corrcoef(means[lost].ravel(), small[lost].ravel())[0, 1] > 0.9
+    assert np.array_equal(changed("resize=1")[0], before)
+
+
+def test_blur_has_the_standard_deviations():
+    """Of a point, in half of the rows, all from the one to the other."""
+    point = constant(0)
+    point.pictures[:, SIZE // 2, SIZE // 2] = 255
+    spread = changed("blur=0.8-2", data=point)[0][..., 0].sum(1).astype(float)
+    away = np.arange(SIZE) - SIZE // 2
+    found = ((spread * away**2).sum(1) / spread.sum(1))**0.5
+    blurred = found > 0
+    assert blurred.mean() == pytest.approx(0.5, abs=0.1)
+    assert found[blurred].min() == pytest.approx(0.8, abs=0.1)
+    assert found[blurred].max() == pytest.approx(1.9, abs=0.2)  # levels are whole
+
+
 def test_jpeg_saves_half_of_the_rows_again_with_each_quality():
     """As preprocessing does, which works with blue-green-red."""
     smooth = Data(np.repeat(np.repeat(NOISE.pictures[:, ::8, ::8], 8, 1), 8, 2))
@@ -204,6 +265,7 @@ def test_mixup_takes_partners_as_they_are_in_the_same_epoch():
 @pytest.mark.parametrize(("text", "meaning"), [
     ("", "none"), ("none", "none"), ("flip", "flip"), (" noise , flip=both", "flip=both,noise=3"),
     ("mixup,jpeg,shift,rotate", "rotate,shift=8,jpeg=70-95,mixup=0.2"),
+    ("blur,crop=0.9,resize", "crop=0.9,resize=0.5-1,blur=0.5-1.5"),
     ("rotate=7.5,jpeg=90", "rotate=7.5,jpeg=90")])
 def test_the_text_of_an_augmentation_is_complete_and_in_order(text, meaning):
     """So that the same augmentation has one text, whatever later defaults are."""
@@ -217,19 +279,24 @@ def test_the_text_of_an_augmentation_is_complete_and_in_order(text, meaning):
     ("shift=33", "1 to 32"), ("shift=1.5", "whole"), ("jpeg=95-70", "LOW-HIGH"),
     ("jpeg=0-5", "1 to 100"),
     ("jpeg=70-", "LOW"), ("jpeg=", "e.g. jpeg=70-95"), ("flip=", "'='"), ("noise=x", "0.1 to 64"),
-    ("noise=-1", "0.1 to 64"), ("mixup=0", "0.01 to 10"), ("mixup=inf", "0.01 to 10")])
+    ("noise=-1", "0.1 to 64"), ("crop=0.4", "0.5 to 1, one or LOW-HIGH"), ("crop=1-0.8", "LOW"),
+    ("resize=2", "0.1 to 1"), ("blur=nan", "0.1 to 10"), ("blur=1-", "LOW-HIGH"),
+    ("screenshot", "rows have one size"), ("mixup=0", "0.01 to 10"), ("mixup=inf", "0.01 to 10")])
 def test_an_impossible_augmentation_is_refused(text, message):
     with pytest.raises(argparse.ArgumentTypeError) as error:
         canonical(text)
     assert message in str(error.value)
 
 
-def test_jpeg_is_for_raw_pixels_only():
-    check("flip,jpeg=70-95", "raw")
-    check("flip,noise=3", "ela")
-    for feature in ("ela", "gray_bits"):
-        with pytest.raises(InputError, match=f"rows of {feature}.*--feature raw.*--reencode") as e:
-            check("flip,jpeg=70-95", feature)
+@pytest.mark.parametrize("text", ["jpeg=70-95", "resize=0.5-1", "blur=1"])
+def test_what_is_done_to_pictures_is_for_raw_pixels_only(text):
+    check(f"flip,{text}", "raw")
+    check("flip,crop=0.8-1,noise=3", "ela")
+    name = text.partition("=")[0]
+    for feature in ("ela", "gray_bits", "ela+raw"):
+        with pytest.raises(InputError, match=f"--augment {name}: rows of {re.escape(feature)}.*"
+                           f"--feature raw.*preprocessing --perturb {name}=") as e:
+            check(f"flip,{text}", feature)
         assert e.value.everywhere
 
 

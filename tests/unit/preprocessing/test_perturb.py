@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 
 import cv2
 import numpy as np
 import pytest
+from conftest import alone
 from PIL import Image
 
+from hpc_deepfake.core.errors import InputError
 from preprocessing import perturb
+from preprocessing.__main__ import main
+from preprocessing.ela import features_of_pixels
 from preprocessing.facts import Facts
 from preprocessing.picture import Rejected, decode
+from preprocessing.store import open_header
 
 RANDOM = np.random.default_rng(5)
 PICTURE = cv2.GaussianBlur(RANDOM.integers(0, 256, (96, 128, 3), np.uint8), (0, 0), 2)
@@ -129,3 +135,42 @@ def test_words_are_read_and_written():
 def test_impossible_words_are_refused_with_what_is_possible(word, message):
     with pytest.raises(argparse.ArgumentTypeError, match=message.replace("(", r"\(")):
         perturb.parse(word)
+
+
+def test_preprocessing_perturbs_each_picture_by_one_of_them_or_not_at_all(pictures, tmp_path):
+    """Each drawn about as often; the rows, and the facts stored, are those of the changed files.
+    Without the option, the file is another one."""
+    words = ["--perturb", "jpeg=90,60", "resize=0.5+jpeg=80"]
+    out = tmp_path / "x.h5"
+    options = ["--data", os.fspath(pictures), "--out", os.fspath(out), "--features", "ela"]
+    assert main(alone(), [*options, *words]) == 0
+    header = open_header(out)
+    rows, qualities = header.array("ela"), header.array("quality")
+    texts = []
+    for row, name in enumerate(header.array("path").tolist()):
+        pixels = decode((pictures / name.decode()).read_bytes())
+        change = perturb.drawn(pixels, header.perturbations)
+        changed = change.of_pixels(pixels)
+        expected, = features_of_pixels(changed, ("ela",), header.parameters)
+        assert np.array_equal(rows[row], expected)
+        assert not change.steps or qualities[row] == change.facts(1, 1).quality
+        texts.append(str(change))
+    assert set(texts) == {"none", "jpeg=90", "jpeg=60", "resize=0.5+jpeg=80"}
+    assert min(map(texts.count, set(texts))) > 5
+    with pytest.raises(InputError, match="differs in: --perturb"):
+        main(alone(), options)
+
+
+def test_preprocessing_refuses_perturbations_that_masks_would_have_to_follow(pictures, tmp_path):
+    options = ["--data", os.fspath(pictures), "--out", os.fspath(tmp_path / "x.h5"), "--perturb"]
+    with pytest.raises(InputError, match=r"crop=0.8: masks don't follow.*train --augment crop"):
+        main(alone(), [*options, "jpeg=90", "crop=0.8"])
+    with pytest.raises(InputError, match="--crop takes their faces"):
+        main(alone(), [*options, "jpeg=90", "--crop", "faces"])
+
+
+def test_perturbations_of_a_damaged_header_are_refused():
+    for stored in ("jpeg=90", [3], ["jpeg=101"]):
+        with pytest.raises(ValueError, match="impossible perturbation"):
+            perturb.of_texts(stored)
+    assert list(map(str, perturb.of_texts(["jpeg=90", "screenshot"]))) == ["jpeg=90", "screenshot"]
