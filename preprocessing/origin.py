@@ -1,16 +1,18 @@
-"""Where pictures are from: the data sets that they belong to, and whether they were drawn."""
+"""Where pictures are from: the data sets that they belong to, and whether this project has drawn
+them, or made them of photographs."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from preprocessing.catalogue import SAMPLE_MARK, locate
 from preprocessing.listing.sets import CLASSES, DEPTH
 from preprocessing.sample import is_drawn
+from preprocessing.saves import says
 
 FORGED_MARK = "FORGERIES.txt"  # marks a folder of forgeries that this project has made
 FORGED = "hpc_deepfake forgery "  # beginning of the comment of their files
@@ -43,6 +45,16 @@ def drawn(roots: dict[str, Path], paths: Sequence[bytes]) -> bool | None:
         roots: of the catalogue.
         paths: as in the catalogue.
     """
+    return _marked(roots, paths, SAMPLE_MARK, is_drawn)
+
+
+def forged(roots: dict[str, Path], paths: Sequence[bytes]) -> bool | None:
+    """As ``drawn``: whether pictures were made by ``hpc-deepfake sample --from``."""
+    return _marked(roots, paths, FORGED_MARK, lambda data: says(data, FORGED))
+
+
+def _marked(roots: dict[str, Path], paths: Sequence[bytes], mark: str,
+            marked: Callable[[bytes], bool]) -> bool | None:
     inside = {b"/".join(folders[:depth]) for folders in {tuple(path.split(b"/")[:-1])
                                                          for path in paths}
               for depth in range(1, min(len(folders), DEPTH + 1) + 1)}
@@ -50,17 +62,18 @@ def drawn(roots: dict[str, Path], paths: Sequence[bytes]) -> bool | None:
               for place in (root, root.parent, *(root / os.fsdecode(name) for name in inside))}
     if not places:
         return None
-    return any(os.path.exists(place / SAMPLE_MARK) for place in places) or any(
-        _is_drawn(roots, path) for path in paths[::-(-len(paths) // _LOOKED_AT) or 1])
+    return any(os.path.exists(place / mark) for place in places) or any(
+        marked(_head(roots, path)) for path in paths[::-(-len(paths) // _LOOKED_AT) or 1])
 
 
-def _is_drawn(roots: dict[str, Path], path: bytes) -> bool:
+def _head(roots: dict[str, Path], path: bytes) -> bytes:
+    """The first bytes of a file; none of a frame of a video, or of one that is gone."""
     try:
         with open(os.open(locate(roots, path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC),
                   "rb") as file:
-            return is_drawn(file.read(_HEAD))
-    except (OSError, KeyError, ValueError):  # a frame of a video, or gone
-        return False
+            return file.read(_HEAD)
+    except (OSError, KeyError, ValueError):
+        return b""
 
 
 def _home(path: bytes) -> bytes:

@@ -16,6 +16,8 @@ _SHARES = ("auc", "accuracy", "balanced_accuracy", "precision", "recall", "f1")
 CHANCE = 0.5  # ROC-AUC of a model that knows nothing
 SAMPLE = "trained on drawn sample pictures; not for photographs"
 PARTLY_SAMPLE = "trained partly on drawn sample pictures"
+FORGED = ("trained on forgeries that hpc-deepfake sample --from made of photographs: those of "
+          "people may be of other kinds")
 RANDOM = "trained on random pixels, which only serve to measure speed; not for pictures"
 UNKNOWN = ("does not say what it was trained on, as those of earlier versions: pictures that are "
            "unlike those, or among them, aren't recognised")
@@ -34,11 +36,12 @@ class Card:
             ``value``, ``on``, ``pictures``; None: it is the default.
         temperature: divides the log-odds of a probability (Guo et al. 2017); 1: nothing changes.
         trained_on: ``data`` (a list of data sets with ``name``, ``pictures``, ``authentic``,
-            ``tampered``), ``sample`` (drawn by this project), ``random`` (no pictures at all),
-            ``train`` and ``validation`` (numbers of pictures), ``width``, ``height`` (minimum,
-            median, maximum in pixels), ``formats`` (number of pictures by format), ``qualities``
-            (``min``, ``median``, ``max`` of the JPEG files), ``likeness`` (``Profile.as_dict``);
-            what is not known is None. None: nothing is known.
+            ``tampered``), ``sample`` (drawn by this project), ``forged`` (by it, of photographs;
+            else it isn't there), ``random`` (no pictures at all), ``train`` and ``validation``
+            (numbers of pictures), ``width``, ``height`` (minimum, median, maximum in pixels),
+            ``formats`` (number of pictures by format), ``qualities`` (``min``, ``median``, ``max``
+            of the JPEG files), ``likeness`` (``Profile.as_dict``); what is not known is None. None:
+            nothing is known.
         validation: figures of the chosen epoch on the validation part, as of ``metrics.evaluate``,
             with ``epoch`` and ``intervals`` (95%, by name of the figure). None: unknown.
         weights: ``model.digest`` of the model that it belongs to; of two of them while training
@@ -103,11 +106,19 @@ class Card:
         return self.sample and len(items((self.trained_on or {}).get("data"))) <= 1
 
     @property
+    def only_forged(self) -> bool:
+        """Whether it was trained on forgeries that this project made of photographs, and on no
+        other data set."""
+        known = self.trained_on or {}
+        return known.get("forged") is True and len(items(known.get("data"))) <= 1
+
+    @property
     def caveats(self) -> list[str]:
         """What must be said wherever predictions of this model are shown; about the model."""
         if self.trained_on is None:
             return [UNKNOWN]
         said = [SAMPLE if self.only_sample else PARTLY_SAMPLE] * self.sample
+        said += [FORGED] * self.only_forged
         said += [RANDOM] * bool(self.trained_on.get("random"))
         seen = finite((self.init or {}).get("seen")) or 0
         if seen:
@@ -135,6 +146,8 @@ class Card:
         words = ["pictures" if train is None else plural(int(train), "picture")]
         names = [printable(str(dictionary(data).get("name"))) for data in items(known.get("data"))]
         words += [f"of {', '.join(names)}"] if names else []
+        words += ["(forgeries of photographs, made by hpc-deepfake sample --from)"] \
+            if known.get("forged") is True else []
         facts = [printable(", ".join(map(str, dictionary(known.get("formats")))))]
         qualities = dictionary(known.get("qualities"))
         low, high = finite(qualities.get("min")), finite(qualities.get("max"))
@@ -174,7 +187,7 @@ def _chosen(values: dict[str, Any]) -> dict[str, Any] | None:
 
 def _trained_on(values: dict[str, Any]) -> dict[str, Any] | None:
     known = _dictionary(values, "trained_on")
-    for name in ("sample", "random"):  # which bring caveats
+    for name in ("sample", "forged", "random"):  # which bring caveats
         value = (known or {}).get(name)
         if value is not None and not isinstance(value, bool):
             raise ValueError(f"trained_on: {name} {value!r} is neither true nor false")

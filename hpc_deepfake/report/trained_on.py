@@ -38,6 +38,8 @@ def _facts(card: Card, known: dict[str, Any]) -> list[tuple[str, str]]:
     return [("pictures", count(known.get("train"))),
             ("drawn by this project", "yes" if card.only_sample else "in part" if card.sample else
              "no" if known.get("sample") is False else _BLANK),
+            *([("forged by this project", "yes, of photographs" if card.only_forged else "in part")]
+              if known.get("forged") is True else []),
             *([("initial weights", f"{count(card.init.get('taken'))} of "
                                    f"{count(card.init.get('layers'))} layers, from "
                                    f"{printable(str(card.init.get('source')))}")]

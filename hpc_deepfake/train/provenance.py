@@ -107,7 +107,8 @@ def trained_on(data: DataFile, source: Path | None, train: np.ndarray,
         read(header.array("raw")) if "raw" in header.features else None,
         header.array("group")[profiled])
     return {"data": origin.data_sets(paths, data.labels[both].tolist(), whole),
-            "sample": _sample(data, roots, paths), **counts,
+            "sample": _sample(data, roots, paths),
+            **({"forged": True} if header.attributes.get("forged") else {}), **counts,
             **_facts(facts.stored(header, train)), "likeness": profile.as_dict()}
 
 

@@ -152,7 +152,7 @@ def _removal(host: np.ndarray, what: Edit, rng: np.random.Generator) -> _Patch:
     grown = cv2.dilate(mask.astype(np.uint8), np.ones((3, 3), np.uint8),
                        iterations=int(np.ceil(2 * sigma)) + 1)
     method = cv2.INPAINT_TELEA if rng.random() < 0.5 else cv2.INPAINT_NS
-    scale = min(1.0, float(np.sqrt(_FILLED / max(1, np.count_nonzero(grown)))))
+    scale = min(1.0, float(_FILLED / max(1, int(grown.sum()))) ** 0.5)
     small, gap = around, grown
     if scale < 1:
         small = cv2.resize(around, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from preprocessing import origin
+from preprocessing import origin, saves
 from preprocessing.catalogue import SAMPLE_MARK
 
 
@@ -44,3 +44,18 @@ def test_drawn_pictures_that_were_copied_elsewhere(pictures: Path) -> None:
     assert origin.drawn({"": pictures}, [b"Au/gone.jpg", *paths[:1]] * 20) is True
     assert origin.drawn({"": pictures}, [b"Au/gone.jpg", b"a\0b.jpg"]) is False
     assert origin.drawn({"authentic": pictures}, [b"elsewhere/a.jpg"]) is False
+
+
+def test_forgeries_of_photographs_are_not_drawn(tmp_path: Path) -> None:
+    """They are known by the mark of their folder, or by their files, which may have been copied."""
+    (tmp_path / "own" / "Au").mkdir(parents=True)
+    (tmp_path / "own" / "Au" / "a.jpg").write_bytes(saves.commented(origin.FORGED + "1, any"))
+    paths = [b"own/Au/a.jpg"]
+    assert origin.forged({"": tmp_path}, paths) is True
+    assert origin.drawn({"": tmp_path}, paths) is False
+    (tmp_path / "own" / "Au" / "a.jpg").write_bytes(b"edited since")
+    assert origin.forged({"": tmp_path}, paths) is False
+    (tmp_path / "own" / origin.FORGED_MARK).touch()
+    assert origin.forged({"": tmp_path}, paths) is True
+    assert origin.drawn({"": tmp_path}, paths) is False
+    assert origin.forged({"": tmp_path / "gone"}, paths) is None
