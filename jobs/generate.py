@@ -31,6 +31,10 @@ VARIABLES = {
     "METHODS": ("", "training strategies, comma or space between (default: all)"),
     "FEATURES": ("", "features of the data file (default: ela and raw)"),
     "EPOCHS": ("", "epochs of each training (default: 30)"),
+    "TRAIN_DATA": ("", "data files to train on, spaces between"),
+    "TEST_DATA": ("", "further data files to test on, spaces between"),
+    "MODELS": ("", "finished runs to test, spaces between"),
+    "NETWORKS": ("", "networks to train, comma between (default: table)"),
     "REPEATS": ("", "trainings of each kind, with consecutive seeds (default: 1)"),
     "CONFIG": ("", "TOML file with options of the program"),
     "ARGS": ("", "further options of the program, as one string"),
@@ -147,6 +151,16 @@ TABLE = {
               "is\ncompare.html, .md, .csv and .json in the run directory.",
         variables=f"DATA RUN METHODS FEATURES EPOCHS REPEATS {_PROGRAM} DEVICE STAGE_ENV {_AROUND}",
         changed=_ON_CPU, name="hd-compare", ranks=4, cpus=4, time="12:00:00"),
+    "crosseval": Job(
+        purpose="Train on some data sets, test on others: a matrix of figures.",
+        work="crosseval",
+        example={"TRAIN_DATA": "casia1.h5 casia2.h5", "TEST_DATA": "columbia.h5"}, arguments="",
+        notes="{arguments} go to hpc-deepfake crosseval, those after -- to each training. The "
+              "report is\ncrosseval.html, .md, .csv and .json in the run directory.",
+        variables="TRAIN_DATA TEST_DATA MODELS RUN NETWORKS FEATURES EPOCHS REPEATS "
+                  f"{_PROGRAM} DEVICE STAGE_ENV {_AROUND}",
+        changed={**_ON_CPU, "FEATURES": ("", "features, comma or space between (default: ela)")},
+        name="hd-crosseval", ranks=4, cpus=4, time="12:00:00"),
     "sweep": Job(
         purpose="Run trials of a sweep (hpc-deepfake sweep): each element of an array one trial.",
         work="sweep", example={"RUN": "runs/sweep"}, arguments="",

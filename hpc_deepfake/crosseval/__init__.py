@@ -57,7 +57,7 @@ def main(argv: Sequence[str], comm: Comm | None = None) -> int:
     models = [*plan.trainings(options, train, out, threads),
               *plan.given_models(options.models, data)]
     plan.check_all_fit(models, data)
-    evaluations = plan.evaluations(models, data, out, options.ranks, _device(options.words))
+    evaluations = plan.evaluations(models, data, out, options.ranks, options.device)
     steps: list[Step] = [*(model.training for model in models if model.training), *evaluations]
     folder.check_same_data(out, data)
     states = [step.state() for step in steps]  # before anything is written or started
@@ -84,13 +84,6 @@ def _unnamed(own: Sequence[Named], train: Sequence[Named]) -> list[Named]:
     known = {os.path.realpath(named.path) for named in train}
     return [Named(named.path.stem, named.path) for named in own
             if os.path.realpath(named.path) not in known]
-
-
-def _device(words: Sequence[str]) -> str:
-    """The device of the trainings, which the evaluations use, too."""
-    from hpc_deepfake.train.options import parser as train_parser
-
-    return str(train_parser().parse([*words]).device)
 
 
 def _print_plan(steps: Sequence[Step], states: Sequence[str], launcher: str) -> int:

@@ -22,7 +22,7 @@ _EXAMPLES = """examples:
   hpc-deepfake crosseval --train casia1.h5 casia2.h5 --test columbia.h5 coverage.h5 --out runs/cross
   hpc-deepfake crosseval --train casia2.h5 --test casia1=/scratch/c1.h5 --networks table,meso4
   hpc-deepfake crosseval --models runs/first runs/second --test columbia.h5 --out runs/cross
-  hpc-deepfake crosseval --train a.h5 b.h5 --networks unet --features ela+raw -- --device gpu
+  hpc-deepfake crosseval --train a.h5 b.h5 --networks unet --features ela+raw --device gpu
   hpc-deepfake crosseval --train a.h5 b.h5 --out runs/cross --report-only --threshold fpr=0.05
 
 A network is trained on each file of --train, or taken as it is (--models), and evaluated on all
@@ -83,6 +83,8 @@ def parser() -> Parser:
     resources.add_argument("--threads", type=at_least(1, MOST_THREADS), metavar="T",
                            help="CPU threads per rank (default: the cores of this machine divided "
                                 "by the ranks)")
+    resources.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto",
+                           help="device of the networks; auto takes a GPU if there is one")
     resources.add_argument("--launcher", default=LAUNCHER, metavar="COMMAND",
                            help="command that starts several ranks")
 
@@ -149,6 +151,9 @@ def _features(text: str) -> list[str]:
 
 
 def _networks(text: str) -> list[str]:
-    """Networks separated by commas, as of ``registry.checked``."""
+    """Networks separated by commas, as of ``registry.checked``; names alone also by spaces."""
+    names = text.split()
+    if set(names) <= set(registry.NAMES):
+        return names
     return [registry.checked(name.strip()) for name in text.split(",")]
 

@@ -25,7 +25,8 @@ from hpc_deepfake.train.options import parser as train_parser
 # Options of train that the matrix sets itself, and what to use instead.
 _SET_HERE = {"data": "use --train", "run": "use --out", "feature": "use --features",
              "network": "use --networks", "epochs": "use --epochs", "seed": "use --seed",
-             "threads": "use --threads", "seeds": "use --repeats", "member": "use --repeats",
+             "threads": "use --threads", "device": "use --device", "seeds": "use --repeats",
+             "member": "use --repeats",
              "resume": "leave it out, a matrix always resumes", "no_report": "leave it out"}
 
 
@@ -164,9 +165,7 @@ def trainings(options: Namespace, data: Sequence[DataSet], out: Path, threads: i
     Raises:
         InputError: options that can't be passed on, or that these networks don't take.
     """
-    given = _train_options(options.words)
-    # always given explicitly: job scripts have a default device of their own
-    has_device = any(word.partition("=")[0] == "--device" for word in options.words)
+    _check_words(options.words)
     found = []
     for repeat in range(1, options.repeats + 1):
         for each in data:
@@ -179,8 +178,8 @@ def trainings(options: Namespace, data: Sequence[DataSet], out: Path, threads: i
                         "--data", str(each.path), "--feature", feature, "--epochs",
                         str(options.epochs), "--seed", str(seed), "--threads", str(threads),
                         *(["--network", network] if own else []),
-                        *([] if has_device else ["--device", given.device]), *options.words,
-                        "--run", str(run), "--resume", "--no-report"]
+                        "--device", options.device, *options.words, "--run", str(run), "--resume",
+                        "--no-report"]
                     train = train_parser().parse(arguments)
                     try:
                         strategy = check(train, options.ranks)
@@ -276,16 +275,11 @@ def evaluations(models: Sequence[Model], data: Sequence[DataSet], out: Path, ran
     return found
 
 
-def _train_options(words: Sequence[str]) -> Namespace:
-    """Values of the options after ``--``.
-
-    Raises:
-        InputError: an option that the matrix sets itself.
-    """
+def _check_words(words: Sequence[str]) -> None:
+    """Raise InputError if the options after ``--`` have one that the matrix sets itself."""
     for word in words:
         key = word.removeprefix("--").partition("=")[0].replace("-", "_")
         if word.startswith("--") and key in _SET_HERE:
             raise InputError(f"{word.partition('=')[0]} after -- is set by crosseval itself: "
                              f"{_SET_HERE[key]}"
                              + (" before the --" if _SET_HERE[key].startswith("use") else ""))
-    return train_parser().parse(list(words))

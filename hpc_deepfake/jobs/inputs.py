@@ -31,7 +31,11 @@ _PROGRAMS = {
     "preprocess": ("preprocessing.__main__", ("config", "data=PICTURES")),
     "evaluate": ("hpc_deepfake.evaluate", ("config", "data", "device", "model=RUN")),
     "compare": ("hpc_deepfake.compare", ("config", "data", "methods", "features", "epochs",
-                                         "repeats"))}
+                                         "repeats")),
+    "crosseval": ("hpc_deepfake.crosseval", (
+        "config", "train=TRAIN_DATA", "test=TEST_DATA", "models", "networks", "features", "epochs",
+        "repeats", "device"))}
+_LISTS = ("train", "test", "models")  # options with several values
 _OF_JOB_SH = ("--dry-run", "--stage-env")  # arguments that don't reach the program
 
 
@@ -67,11 +71,14 @@ def check(text: str, dialect: Dialect, request: Request, directives: Directives,
             _check_input(values, Namespace(data=Path(values[name])), program, folder)
     elif kind in _PROGRAMS:
         end = len(arguments)
-        if kind == "compare" and "--" in arguments:  # the others are for each training
+        # the others are for each training
+        if kind in ("compare", "crosseval") and "--" in arguments:
             end = arguments.index("--")
             _given("train", {}, arguments[end + 1:], folder)
         given = _given(kind, values, arguments[:end], folder)
-        if not follows:
+        if kind == "crosseval":
+            _check_matrix(given, folder, follows)
+        elif not follows:
             _check_input(values, given, kind, folder)
 
 
@@ -132,6 +139,23 @@ def _check_sweep(values: Mapping[str, str], folder: Path, arguments: Sequence[st
                          "plan --help), or name another folder")
 
 
+def _check_matrix(given: Namespace, folder: Path, follows: bool) -> None:
+    """Data files to train on, or runs; each is there, unless a job before this one makes it."""
+    lists = {name: [each for each in value if isinstance(each, tuple)]
+             if isinstance(value := getattr(given, name, None), list) else [] for name in _LISTS}
+    if not any(getattr(given, name, None) for name in ("train", "models")):
+        raise InputError("name data files to train on, like --var TRAIN_DATA='a.h5 b.h5', or "
+                         "finished runs, --var MODELS='runs/a runs/b'")
+    for name, entries in {} if follows else lists.items():
+        for _, path in entries:
+            if not (folder / path).exists():
+                raise InputError(
+                    f"--{name} {path}: there is no such "
+                    f"{'run' if name == 'models' else 'data file'}"
+                    f"{'' if path.is_absolute() else f' in {folder}'}. Name another one, or submit "
+                    "after the job that makes it: --after ID")
+
+
 def _given(program: str, values: Mapping[str, str], arguments: Sequence[str],
            folder: Path) -> Namespace:
     """The options of a program in its job, as far as they are known here."""
@@ -141,7 +165,8 @@ def _given(program: str, values: Mapping[str, str], arguments: Sequence[str],
         value = values.get(name or option.upper())
         if value:
             value = str(folder / value) if option == "config" else value
-            words.append(f"--{option}={value}")
+            several = value.split() if option in _LISTS else []
+            words += [f"--{option}", *several] if several else [f"--{option}={value}"]
             setattr(named, option, Path(value))
     try:
         cli: Parser = importlib.import_module(module).parser()

@@ -20,7 +20,8 @@ from hpc_deepfake.jobs.script.request import Request
 from hpc_deepfake.jobs.script.text import directives, variables, work, written
 from hpc_deepfake.jobs.site import chosen, for_site, placeholders, users_keys
 
-CHAINED = ("train", "compare", "preprocess")  # functions of jobs/lib/work.sh that can resume
+# functions of jobs/lib/work.sh that can resume
+CHAINED = ("train", "compare", "crosseval", "preprocess")
 
 
 def submit(options: Namespace, dialect: Dialect, name: str, text: str,
@@ -93,7 +94,7 @@ def _chain(length: int, request: Request, name: str, text: str) -> tuple[list[Re
     if work(text) not in CHAINED:
         raise InputError(f"--chain: {name} can't resume where it was stopped, so a second job "
                          "would repeat the first; chains are for train_cpu, train_4gpu, "
-                         "train_multinode, compare and preprocess")
+                         "train_multinode, compare, crosseval and preprocess")
     values, run = dict(request.variables), None
     if "RUN" in variables(text) and not _has(request.arguments, "--run"):
         new = f"runs/{time.strftime('%Y-%m-%dT%H-%M-%S')}-{name}"

@@ -48,6 +48,7 @@ asked_device=${DEVICE:-} # of a pipeline's or a study's trainings; empty: their 
 # Empty or default values for variables that a script doesn't have.
 : "${PICTURES:=}" "${DATA:=}" "${RUN:=}" "${DEVICE:=cpu}" "${STAGE:=}" "${STAGE_ENV:=}" "${RANK_LOGS:=}"
 : "${DOCTOR:=on}" "${MAX_RESTARTS:=0}" "${TRAIN:=train_cpu}" "${MAX_NODES:=1}"
+: "${TRAIN_DATA:=}" "${TEST_DATA:=}" "${MODELS:=}" "${NETWORKS:=}"
 : "${METHODS:=}" "${FEATURES:=}" "${EPOCHS:=}" "${TRIALS:=}" "${CONFIG:=}" "${ARGS:=}"
 : "${KINDS:=}" "${STRATEGIES:=}" "${INPUTS:=}" "${REPEATS:=}" "${RANKS_PER_NODE:=}" "${LIMIT:=}" "${ONE_JOB:=}"
 : "${GLOBAL_BATCH:=}" "${BATCH_SIZE:=}" "${ROWS_PER_RANK:=}"
@@ -128,12 +129,14 @@ choose_device() {
 # choose_python: sets $python, the words that start a Python with this project, in the site's
 # container if it has one. The image sees the folders of all files that the job works on.
 choose_python() {
+    local listed
     python=(python)
     if ! in_container; then
         [[ ${HPC_DEEPFAKE_PYTHON:-} != site ]] || python=(python3) # its python may be another one
         return
     fi
-    container "$DEVICE" "$PWD" "$HPC_DEEPFAKE_HOME" "$PICTURES" "$DATA" "$RUN" "$CONFIG" "${HPC_DEEPFAKE_DATA:-}" \
+    read -ra listed <<<"$TRAIN_DATA $TEST_DATA $MODELS"
+    container "$DEVICE" "$PWD" "$HPC_DEEPFAKE_HOME" "$PICTURES" "$DATA" "${listed[@]#*=}" "$RUN" "$CONFIG" "${HPC_DEEPFAKE_DATA:-}" \
         "$(chosen data DATA '')" "$(chosen out DATA '')" "$(chosen run RUN '')" "$(chosen model RUN '')" \
         "${STAGE:+$(local_folder "$STAGE")}" "${job_args[@]}" || exit
     python=("${contained[@]}" python)

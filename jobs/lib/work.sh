@@ -114,6 +114,38 @@ compare() {
     finished
 }
 
+# Trainings on some data sets, then each model's evaluation on all of them, one after another.
+crosseval() {
+    local given=("${job_args[@]}") before=() next words matrix list
+    [[ -n $job_run || -z $(option out) ]] || RUN=$(option out)
+    choose_run
+    chained "$job_run/jobs"
+    record "$job_run/jobs"
+    stage_environment
+    check train "$job_run"
+    # Arguments after -- go to each training.
+    while ((${#given[@]})) && [[ ${given[0]} != -- ]]; do
+        before+=("${given[0]}")
+        given=("${given[@]:1}")
+    done
+    matrix=("${python[@]}" -m hpc_deepfake.cli crosseval ${CONFIG:+--config "$CONFIG"})
+    for list in "--train $TRAIN_DATA" "--test $TEST_DATA" "--models $MODELS"; do
+        read -ra words <<<"$list"
+        ((${#words[@]} == 1)) || matrix+=("${words[@]}")
+    done
+    matrix+=(${NETWORKS:+--networks "$NETWORKS"} ${FEATURES:+--features "$FEATURES"} ${EPOCHS:+--epochs "$EPOCHS"}
+        ${REPEATS:+--repeats "$REPEATS"} --ranks "$job_ranks" --threads "$job_cpus" --device "$DEVICE"
+        "${before[@]}" --out "$job_run")
+    while true; do
+        next=$("${matrix[@]}" --next "${given[@]}") || fail "$?" "cannot determine the next program"
+        [[ -n $next ]] || break
+        mapfile -t words <<<"$next" # name, ranks, words for Python
+        work "${words[0]}" --ranks "${words[1]}" "${python[@]}" "${words[@]:2}"
+    done
+    "${matrix[@]}" --report-only "${given[@]}" || fail "$?" "writing the report failed"
+    finished
+}
+
 # A scaling study: a job for each run that is still to be done, and a last one, after all of them,
 # for the report. The report and micro-benchmarks are jobs of this script, too.
 scaling_study() {

@@ -150,14 +150,14 @@ def _what_stays(jobs: list[Job]) -> list[str]:
             for run, job in sorted(resumable.items(), key=lambda item: str(item[0])) if run]
 
 
-_RESUMABLE = ("train", "compare", "preprocess", "sweep")
+_RESUMABLE = ("train", "compare", "crosseval", "preprocess", "sweep")
 _FEW = 4  # runs that are listed
 
 
 def _stays(run: Path, job: Job) -> str:
     if job.work == "preprocess":
         return "the finished blocks of rows stay"
-    if job.work == "compare":
+    if job.work in ("compare", "crosseval"):
         return "finished trainings stay, and the last checkpoint of the present one"
     saved = sorted(run.glob("checkpoints/step-*.npz"))
     if not saved and not job.progress:

@@ -106,14 +106,16 @@ def place(work: str, values: Mapping[str, str], arguments: Sequence[str], job: s
         job: its id.
         array: whether it is an array, each of whose jobs has a run directory of its own.
     """
-    option = {"preprocess": "--out", "compare": "--out", "evaluate": "--model"}.get(work, "--run")
+    option = {"preprocess": "--out", "compare": "--out", "crosseval": "--out",
+              "evaluate": "--model"}.get(work, "--run")
     named = _option(arguments, option)
     if work == "preprocess":
         pictures = _option(arguments, "--data") or values.get("PICTURES")
         data = named or values.get("DATA") or (pictures and f"{pictures}/features.h5")
         return Path(f"{data}.jobs").absolute() if data else None
     run = named or values.get("RUN")
-    if not run and work in ("train", "compare") and not array and not values.get("CONFIG"):
+    if not run and work in ("train", "compare", "crosseval") and not array \
+            and not values.get("CONFIG"):
         run = f"runs/{job}"
     return Path(run, "jobs").absolute() if run else None
 

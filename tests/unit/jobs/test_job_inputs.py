@@ -55,6 +55,10 @@ def submit(text: str, *more: str, scheduler: str = "slurm") -> int:
     ("evaluate RUN=no", "RUN=no: there is no such run in "),
     ("evaluate RUN=run DATA=no.h5", "DATA=no.h5: there is no such data file"),
     ("compare DATA=no.h5", "DATA=no.h5: there is no such data file"),
+    ("crosseval", "name data files to train on, like --var TRAIN_DATA="),
+    ("crosseval TEST_DATA=x.h5", "name data files to train on, like --var TRAIN_DATA="),
+    ("crosseval TRAIN_DATA=x.h5 -- --test a=no.h5", "--test no.h5: there is no such data file in"),
+    ("crosseval MODELS=run/no", "--models run/no: there is no such run in .*--after"),
     ("sweep", "name the folder of the sweep, like --var RUN="),
     ("sweep RUN=run", "RUN=run: that folder holds no sweep"),
     ("sweep RUN=run -- --epochs 3", "the plan has the options of all trials"),
@@ -78,6 +82,8 @@ def test_input_and_values(here: Path, words: str, message: str, more: list[str])
     ("evaluate RUN=run -- --part tests", "argument --part: invalid choice: 'tests'"),
     ("compare DATA=x.h5 EPOCHS=0", "argument --epochs: must be at least 1, not 0"),
     ("compare DATA=x.h5 -- --repeats 2 -- --epcohs 3", "unrecognized arguments: --epcohs 3"),
+    ("crosseval TRAIN_DATA=x.h5 NETWORKS=tabel", "there is no network 'tabel'"),
+    ("crosseval TRAIN_DATA=x.h5 -- -- --epcohs 3", "unrecognized arguments: --epcohs 3"),
     ("pipeline -- --dryrun", "unrecognized arguments: --dryrun"),
     ("scaling_study -- --epcohs 3", "unrecognized arguments: --epcohs 3")])
 def test_arguments_by_the_programs_own_parser(here: Path, capsys: pytest.CaptureFixture[str],
@@ -94,6 +100,8 @@ def test_arguments_by_the_programs_own_parser(here: Path, capsys: pytest.Capture
 @pytest.mark.parametrize("words", [
     "train_cpu DATA=x.h5 CONFIG=run.toml DEVICE=auto -- --stage-env", "evaluate RUN=run DATA=x.h5",
     "preprocess PICTURES=pictures -- --split 70/10/20", "compare DATA=x.h5 -- -- --epochs 2",
+    "crosseval MODELS=run -- --test y=x.h5",
+    "crosseval TRAIN_DATA=x.h5 NETWORKS=meso4 -- --ranks 1 -- --patience 2",
     "pipeline PICTURES=pictures DATA=new.h5 -- --dry-run --epochs 3",
     "scaling_study DATA=x.h5 KINDS=preprocess -- --split 70/10/20",
     "scaling_study DATA=no.h5 INPUTS=synthetic"])

@@ -19,7 +19,7 @@ from hpc_deepfake.jobs.site.words import OTHERS, WORDS
 
 NAMES = sorted(path.stem for path in (JOBS / "slurm").glob("*.sh"))
 EXPECTED = {"preprocess", "train_cpu", "train_4gpu", "train_multinode", "evaluate", "compare",
-            "scaling_study", "sweep", "pipeline"}
+            "crosseval", "scaling_study", "sweep", "pipeline"}
 
 
 def text(scheduler: str, name: str) -> str:
