@@ -10,13 +10,15 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from hpc_deepfake.evaluate.originals import MaskRows
 from hpc_deepfake.evaluate.pixels import ELA, own_errors
 from hpc_deepfake.network.card import Card
 from hpc_deepfake.network.guard import Guard
 from preprocessing import facts
 from preprocessing import mask as masks_of
 from preprocessing.catalogue import Catalogue, locate
-from preprocessing.ela import features_of_pixels
+from preprocessing.ela import Parameters, box_of, features_of_pixels
+from preprocessing.faces import Box
 from preprocessing.facts import Facts
 from preprocessing.mask import SAME, UNKNOWN, File, Film, shrink
 from preprocessing.names import Moment, parse_path
@@ -48,19 +50,21 @@ class Prepared(NamedTuple):
 
 class _Loaded(NamedTuple):
     """A picture or frame: pixels, uint8 (height, width, 3) blue-green-red, facts of its file,
-    whether ``hpc-deepfake sample`` drew it (None: unknown), ``facts.digest`` of the file, and its
-    mask, uint8 (height, width), or the value of all of it."""
+    whether ``hpc-deepfake sample`` drew it (None: unknown), ``facts.digest`` of the file, its mask,
+    uint8 (height, width), or the value of all of it, and the part of it that is used, where that is
+    known."""
 
     pixels: np.ndarray
     facts: Facts
     drawn: bool | None
     digest: bytes
     mask: np.ndarray | int
+    box: Box | None = None
 
 
 def prepared(card: Card, guard: Guard | None, catalogue: Catalogue, rows: np.ndarray, asked: Asked,
              perturbation: Perturbation | None = None,
-             masks: np.ndarray | None = None) -> Iterator[Prepared | Rejected]:
+             masks: MaskRows | None = None) -> Iterator[Prepared | Rejected]:
     """The feature of each picture or frame, and what the guard says of it; or why it can't be
     used.
 
@@ -71,13 +75,13 @@ def prepared(card: Card, guard: Guard | None, catalogue: Catalogue, rows: np.nda
         rows: of the catalogue, int64 (n).
         asked: what is needed beside.
         perturbation: what is done to each picture before.
-        masks: of all pictures of the catalogue, uint8 (N, S, S); None: those of its files.
+        masks: of all pictures of the catalogue; None: those of its files.
     """
     numbered = ((*parse_path(catalogue.paths[row]), row) for row in rows.tolist())
-    for file, group in groupby(numbered, lambda numbers: numbers[0]):
+    for _, group in groupby(numbered, lambda numbers: numbers[0]):
         _, moments, own = zip(*group, strict=True)
         mask = masks_of.of(catalogue, own[0]) if asked.masks and masks is None else File(b"")
-        loaded = _load(locate(catalogue.roots, file), moments, mask)
+        loaded = _load(catalogue, own, moments, mask, card.parameters)
         for row, picture in zip(own, loaded, strict=True):
             try:
                 if isinstance(picture, Rejected):
@@ -87,7 +91,7 @@ def prepared(card: Card, guard: Guard | None, catalogue: Catalogue, rows: np.nda
                     picture = picture._replace(mask=masks[row])
                 if perturbation is not None:
                     picture = _perturbed(picture, perturbation)
-                yield _prepared(card, guard, picture, asked)
+                yield _prepared(card, guard, picture, asked, masks is None)
             except Rejected as reason:
                 yield reason
 
@@ -108,45 +112,59 @@ def _perturbed(loaded: _Loaded, perturbation: Perturbation) -> _Loaded:
                    mask if isinstance(mask, int) else perturbation.of_mask(mask))
 
 
-def _prepared(card: Card, guard: Guard | None, loaded: _Loaded, asked: Asked) -> Prepared:
+def _prepared(card: Card, guard: Guard | None, loaded: _Loaded, asked: Asked,
+              whole: bool) -> Prepared:
+    """As of ``prepared``; ``whole``: whether a mask is that of the whole picture."""
+    box = box_of(loaded.pixels, card.parameters, loaded.box)
     if guard is None:
-        feature = features_of_pixels(loaded.pixels, (card.feature,), card.parameters)[0]
+        feature = features_of_pixels(loaded.pixels, (card.feature,), card.parameters, box)[0]
         unlike, seen = False, 0
     else:
-        feature, raw = guard.features(loaded.pixels, card)
+        feature, raw = guard.features(loaded.pixels, card, box)
         unlike = bool(guard.unlike(feature, raw, loaded.facts, loaded.drawn))
         seen = guard.relation(loaded.digest, feature, raw)
     errors = own_errors(feature, card.feature) if any(asked) else _NOTHING
     if errors is None:
-        errors = features_of_pixels(loaded.pixels, (ELA,), card.parameters)[0]
+        errors = features_of_pixels(loaded.pixels, (ELA,), card.parameters, box)[0]
     return Prepared(feature, unlike, seen,
-                    _small(loaded.mask, card) if asked.masks else _NOTHING, errors)
+                    _small(loaded.mask, card, box if whole else None) if asked.masks else _NOTHING,
+                    errors)
 
 
-def _small(mask: np.ndarray | int, card: Card) -> np.ndarray:
-    """A mask of the size of the features."""
+def _small(mask: np.ndarray | int, card: Card, box: Box | None) -> np.ndarray:
+    """A mask, or ``box`` of it, of the size of the features."""
     size = card.parameters.size
-    return np.full((size, size), mask, np.uint8) if isinstance(mask, int) else shrink(mask, size)
+    if isinstance(mask, int):
+        return np.full((size, size), mask, np.uint8)
+    return shrink(mask if box is None else box.of(mask), size)
 
 
-def _load(file: bytes, moments: Sequence[Moment | None],
-          mask: File | None) -> Iterator[_Loaded | Rejected]:
+def _load(catalogue: Catalogue, rows: Sequence[int], moments: Sequence[Moment | None],
+          mask: File | None, parameters: Parameters) -> Iterator[_Loaded | Rejected]:
     """A file's pixels for each moment, where None stands for a picture.
 
     Args:
-        file: the picture or video.
+        catalogue: the pictures.
+        rows: of the file, as many as moments.
         moments: see above.
         mask: its mask; None: nothing was changed.
+        parameters: of the features.
     """
-    in_video = [moment for moment in moments if moment is not None]
-    if not in_video:
+    file = locate(catalogue.roots, parse_path(catalogue.paths[rows[0]])[0])
+    if moments[0] is None:
         yield from (_decoded(file, mask) for _ in moments)
         return
-    from preprocessing.video import frames
+    from preprocessing.tracks import frames
 
     kind, digest = None, b""
+    # a face is followed through all frames of a video
+    followed = rows if parameters.crop is None else _of_same_video(catalogue.paths, rows)
+    in_video = [moment for row in followed
+                if (moment := parse_path(catalogue.paths[row])[1]) is not None]
     with Film(mask or File(b""), file) as film:
-        for frame in frames(file, in_video):
+        for row, frame in zip(followed, frames(file, in_video, parameters), strict=True):
+            if row not in rows:
+                continue
             if isinstance(frame, Rejected):
                 yield frame
                 continue
@@ -154,7 +172,17 @@ def _load(file: bytes, moments: Sequence[Moment | None],
                 kind, digest = facts.kind_of_file(file), _digest_of_video(file)
             height, width = frame.pixels.shape[:2]
             yield _Loaded(frame.pixels, Facts(width, height, kind), False, digest,
-                          _mask(mask, partial(film.at, frame.number, height, width)))
+                          _mask(mask, partial(film.at, frame.number, height, width)), frame.box)
+
+
+def _of_same_video(paths: Sequence[bytes], rows: Sequence[int]) -> range:
+    """All rows of the video that has these rows, which stand together in a list."""
+    file, first, end = parse_path(paths[rows[0]])[0], rows[0], rows[-1] + 1
+    while first > 0 and parse_path(paths[first - 1])[0] == file:
+        first -= 1
+    while end < len(paths) and parse_path(paths[end])[0] == file:
+        end += 1
+    return range(first, end)
 
 
 def _digest_of_video(file: bytes) -> bytes:

@@ -13,6 +13,7 @@ from hpc_deepfake.network.card import Card
 from hpc_deepfake.network.likeness import Profile
 from hpc_deepfake.network.pictures import COPIED, OF_SCENE, RELATIONS, Pictures, row_digest
 from preprocessing.ela import features_of_pixels
+from preprocessing.faces import Box
 from preprocessing.facts import Facts
 
 RAW = "raw"
@@ -67,19 +68,21 @@ class Guard:
         return cls(profile, card.only_sample, Pictures.read(model) if pictures else None,
                    card.feature, bool(known) and not known.get("random"))
 
-    def features(self, pixels: np.ndarray, card: Card) -> tuple[np.ndarray, np.ndarray | None]:
+    def features(self, pixels: np.ndarray, card: Card,
+                 box: Box | None = None) -> tuple[np.ndarray, np.ndarray | None]:
         """The model's feature of a picture, and its feature ``raw``, each uint8 (S, S, 3); None
         where that is the model's.
 
         Args:
             pixels: uint8 (height, width, 3), blue-green-red.
             card: of the model.
+            box: the part of the picture that they show, where it is known, as of ``ela.box_of``.
 
         Raises:
             Rejected: the picture can't be used.
         """
         feature, *raw = features_of_pixels(
-            pixels, tuple(dict.fromkeys((card.feature, RAW))), card.parameters)
+            pixels, tuple(dict.fromkeys((card.feature, RAW))), card.parameters, box)
         return feature, raw[0] if raw else None
 
     def unlike(self, row: np.ndarray, raw: np.ndarray | None = None, facts: Facts | None = None,

@@ -22,9 +22,10 @@ from hpc_deepfake.network.card import Card
 from hpc_deepfake.network.guard import UNLIKE
 from hpc_deepfake.predict.explain import CELLS, occlusion
 from hpc_deepfake.predict.output import Row, remarks
-from hpc_deepfake.predict.where import Where, placed
+from hpc_deepfake.predict.where import Where
 from hpc_deepfake.web.overlay import RED, tinted
-from preprocessing.ela import error_level, features_of_pixels, recompress
+from preprocessing.ela import box_of, error_level, features_of_pixels, recompress
+from preprocessing.faces import Box
 
 SIDE = 400  # longer side of a panel, pixels
 MOST = 25_000_000  # pixels of a map of error levels; a larger one would take gigabytes
@@ -98,7 +99,10 @@ def error_levels(pixels: np.ndarray, row: Row, card: Card) -> Image.Image:
         card: of the network.
     """
     again = card.parameters.reencode
-    levels = error_level(pixels if again is None else recompress(pixels, again), card.parameters)
+    box = box_of(pixels, card.parameters)
+    levels = error_level(pixels if again is None else recompress(pixels, again), card.parameters,
+                         box)
+    caption, pixels = _seen(pixels, box)
     size = f"{pixels.shape[1]} × {pixels.shape[0]} pixels"
     reduced = math.ceil(math.sqrt(pixels.shape[0] * pixels.shape[1] / MOST))
     enlarged = max(1, LEAST // max(pixels.shape[:2]))
@@ -111,7 +115,7 @@ def error_levels(pixels: np.ndarray, row: Row, card: Card) -> Image.Image:
         size += f", enlarged {enlarged} times"
     gain = 255 / max(np.percentile(levels, 98), 1)
     return _compose(row, card, [
-        Panel(pixels, ("picture", size)),
+        Panel(pixels, (caption, size)),
         Panel(cv2.convertScaleAbs(levels, alpha=gain), (
             f"error levels, JPEG quality {card.parameters.quality}",
             f"{gain:.1f} times brighter than the network's" if gain >= 1.05
@@ -128,18 +132,26 @@ def explanation(pixels: np.ndarray, row: Row, card: Card, network: Any) -> Image
         card: of the network.
         network: maps a batch of features to probabilities (n, 2), or to these and maps.
     """
+    box = box_of(pixels, card.parameters)
+    feature, = features_of_pixels(pixels, (card.feature,), card.parameters, box)
+    caption, pixels = _seen(pixels, box)
     small = _scaled(pixels)
-    feature, = features_of_pixels(pixels, (card.feature,), card.parameters)
     centres = (np.arange(CELLS) * 2 + 1) * len(feature) // (2 * CELLS)  # of the cells of the grid
     cells = occlusion(network, feature)[np.ix_(centres, centres)]
     effect = cv2.resize(cells, small.shape[1::-1], interpolation=cv2.INTER_LINEAR)
     return _compose(row, card, [
-        Panel(small, ("picture", f"{pixels.shape[1]} × {pixels.shape[0]} pixels")),
+        Panel(small, (caption, f"{pixels.shape[1]} × {pixels.shape[0]} pixels")),
         Panel(_overlay(small, (effect / FULL).clip(-1, 1)), (
             "influence of areas on the log-odds of tampered",
             f"here from {_signed(cells.min())} to {_signed(cells.max())}"),
             _influence)], ("Red is what decided for tampered, blue what decided against: "
                      "not where the picture was changed.",))
+
+
+def _seen(pixels: np.ndarray, box: Box | None) -> tuple[str, np.ndarray]:
+    """What the network saw of a picture, with a caption."""
+    return ("picture", pixels) if box is None else \
+        ("the largest face, which is all that the model saw", box.of(pixels))
 
 
 def overlay(pixels: np.ndarray, row: Row, card: Card) -> Image.Image:
@@ -155,16 +167,14 @@ def overlay(pixels: np.ndarray, row: Row, card: Card) -> Image.Image:
     if where is None:
         raise ValueError("the prediction has no map")
     small = _scaled(pixels, min(LONGEST, max(SIDE, *pixels.shape[:2])))
-    scale = small.shape[0] / pixels.shape[0], small.shape[1] / pixels.shape[1]
-    box = None if where.box is None else (
-        round(where.box[0] * scale[0]), round(where.box[1] * scale[1]),
-        round(where.box[2] * scale[0]), round(where.box[3] * scale[1]))
-    shown = tinted(small, placed(where.levels, small.shape[:2], box), where.threshold)
+    shown = tinted(small, where.on(*small.shape[:2]), where.threshold)
     called = f"from {percent(where.threshold / 255)} on, inside the line"
     lines = [f"{percent(where.area)} of it {called}" if not row.unlike else called]
-    if box is not None:
+    if where.box is not None:
+        top, left, bottom, right = (round(side * small.shape[0] / where.size[0])
+                                    for side in where.box)
         for colour, width in ((255, 3), (0, 1)):
-            cv2.rectangle(shown, (box[1], box[0]), (box[3] - 1, box[2] - 1), (colour,) * 3, width)
+            cv2.rectangle(shown, (left, top), (right - 1, bottom - 1), (colour,) * 3, width)
         lines.append("the model saw the part in the frame only")
     seen = where.size if where.box is None else (
         where.box[2] - where.box[0], where.box[3] - where.box[1])

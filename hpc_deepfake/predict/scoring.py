@@ -17,9 +17,10 @@ from hpc_deepfake.network.scoring import located
 from hpc_deepfake.network.scoring import scores as scores_of
 from hpc_deepfake.predict.inputs import is_video
 from hpc_deepfake.predict.output import Row
-from hpc_deepfake.predict.where import Box, Where, gives_map
+from hpc_deepfake.predict.where import Where, gives_map
 from preprocessing import facts
-from preprocessing.ela import features_of_pixels
+from preprocessing.ela import box_of, features_of_pixels
+from preprocessing.faces import Box
 from preprocessing.facts import Facts
 from preprocessing.picture import Rejected, decode, read
 from preprocessing.sample import is_drawn
@@ -93,7 +94,7 @@ def of_data(data: bytes, card: Card, guard: Guard | None = None,
 
 def of_pixels(pixels: np.ndarray, card: Card, guard: Guard | None = None,
               known: Facts | None = None, digest: bytes | None = None,
-              drawn: bool | None = None) -> Prepared:
+              drawn: bool | None = None, box: Box | None = None) -> Prepared:
     """``of_file`` of decoded pixels.
 
     Args:
@@ -103,16 +104,19 @@ def of_pixels(pixels: np.ndarray, card: Card, guard: Guard | None = None,
         known: facts of the picture's file; None: there is none.
         digest: of the file, as of ``facts.digest``.
         drawn: whether the file says that ``hpc-deepfake sample`` drew it.
+        box: the part that the model sees, where it is known, as of ``ela.box_of``.
 
     Raises:
         Rejected: it can't be used, and why.
     """
     size = (pixels.shape[0], pixels.shape[1])
+    box = box_of(pixels, card.parameters, box)
     if guard is None:
-        return Prepared(features_of_pixels(pixels, (card.feature,), card.parameters)[0], size=size)
-    feature, raw = guard.features(pixels, card)
+        return Prepared(features_of_pixels(pixels, (card.feature,), card.parameters, box)[0],
+                        size=size, box=box)
+    feature, raw = guard.features(pixels, card, box)
     return Prepared(feature, guard.unlike(feature, raw, known, drawn),
-                    guard.seen(digest, feature, feature if raw is None else raw), size)
+                    guard.seen(digest, feature, feature if raw is None else raw), size, box)
 
 
 def prepare(block: Block, card: Card, guard: Guard | None = None) -> list[Prepared | Rejected]:
@@ -146,7 +150,8 @@ def video(network: Any, card: Card, path: bytes, count: int, rate: float | None,
           shown: Callable[[int, Row, np.ndarray], None] | None = None) -> list[Row]:
     """A row for each sampled frame, and one for the whole video, from the frames' probabilities.
 
-    The video is unlike the training pictures if more than half of its frames are.
+    The video is unlike the training pictures if more than half of its frames are. Frames that can't
+    be used, such as those without the face that is followed through the video, don't count.
 
     Args:
         network: maps a batch of features to probabilities (n, 2), or to these and maps.
@@ -159,37 +164,51 @@ def video(network: Any, card: Card, path: bytes, count: int, rate: float | None,
             and its pixels, uint8 (height, width, 3), blue-green-red.
     """
     from hpc_deepfake.predict.clip import verdict
-    from preprocessing.video import sample
+    from preprocessing.tracks import sample
 
     rows: list[Row] = []
     scores: list[float] = []
     try:
         kind, digest = facts.FORMATS[0], b""
-        for batch in _batches(sample(path, count, rate)):
+        for batch in _batches(sample(path, count, rate, card.parameters)):
             if not rows and guard is not None:
                 kind, digest = _file(path)
-            frames = [of_pixels(frame.pixels, card, guard,
-                                Facts(frame.pixels.shape[1], frame.pixels.shape[0], kind), digest,
-                                drawn=False) for frame in batch]
-            for frame, (score, levels), prepared in zip(
-                    batch, _scores(network, card, frames), frames, strict=True):
+            frames = [_frame(frame, card, guard, kind, digest) for frame in batch]
+            found = iter(_scores(network, card, [prepared for prepared in frames
+                                                 if not isinstance(prepared, Rejected)]))
+            for frame, prepared in zip(batch, frames, strict=True):
+                if isinstance(prepared, Rejected):
+                    rows.append(Row(path, None, f"not read: {prepared}", "frame", frame.seconds))
+                    continue
+                score, levels = next(found)
                 scores.append(score)
                 rows.append(judged(card, path, score, levels, prepared, "frame", frame.seconds))
                 if shown is not None:
                     shown(len(rows), rows[-1], frame.pixels)
-        if not rows:
-            raise Rejected("no frames")
+        if not scores:
+            raise Rejected(rows[0].verdict.removeprefix("not read: ") if rows else "no frames")
     except Rejected as reason:
         return [*rows, Row(path, None, f"not read: {reason}", "video")]
     unlike = [row.unlike for row in rows if row.unlike]
-    most = 2 * len(unlike) > len(rows)
+    most = 2 * len(unlike) > len(scores)
     whole = Prepared(
-        np.empty(0), (f"{len(unlike)} of {plural(len(rows), 'frame')} unlike the training "
+        np.empty(0), (f"{len(unlike)} of {plural(len(scores), 'frame')} unlike the training "
                       f"pictures, the first: {'; '.join(unlike[0])}",) if most else (),
         tuple(dict.fromkeys(note for row in rows for note in row.notes)))
     areas = [row.changed_area for row in rows if row.changed_area is not None]
     return [*rows, replace(judged(card, path, verdict(scores), None, whole, "video"),
                            changed_area=sum(areas) / len(areas) if areas else None)]
+
+
+def _frame(frame: Frame, card: Card, guard: Guard | None, kind: str,
+           digest: bytes) -> Prepared | Rejected:
+    """A frame of a video of this format and digest, or why it can't be used."""
+    try:
+        return of_pixels(frame.pixels, card, guard,
+                         Facts(frame.pixels.shape[1], frame.pixels.shape[0], kind), digest, False,
+                         frame.box)
+    except Rejected as reason:
+        return reason
 
 
 def _file(path: bytes) -> tuple[str, bytes]:
@@ -209,6 +228,8 @@ def _batches(frames: Iterator[Frame]) -> Iterator[list[Frame]]:
 def _scores(network: Any, card: Card, prepared: Sequence[Prepared]
             ) -> list[tuple[float, np.ndarray | None]]:
     """Calibrated probabilities of pictures, each with its map, uint8 (S, S), if there are any."""
+    if not prepared:
+        return []
     features = [picture.feature for picture in prepared]
     if gives_map(network):
         found, maps = located(network, features)

@@ -43,19 +43,26 @@ class Where:
     def at_own_size(self) -> np.ndarray:
         """The map at the picture's own size, uint8 (height, width); 0 where the network saw
         nothing."""
-        return placed(self.levels, self.size, self.box)
+        return self.on(*self.size)
+
+    def on(self, height: int, width: int) -> np.ndarray:
+        """``at_own_size`` of the picture resized to ``height`` × ``width``."""
+        if self.box is None:
+            return enlarged(self.levels, height, width)
+        down, across = height / self.size[0], width / self.size[1]
+        top, left, bottom, right = self.box
+        return placed(self.levels, (height, width), (
+            round(top * down), round(left * across), round(bottom * down), round(right * across)))
 
 
-def placed(levels: np.ndarray, size: tuple[int, int], box: Box | None) -> np.ndarray:
-    """A map of a part of a picture in its place on it, uint8 ``size``.
+def placed(levels: np.ndarray, size: tuple[int, int], box: Box) -> np.ndarray:
+    """A map of a part of a picture in its place on it, uint8 ``size``, 0 elsewhere.
 
     Args:
         levels: uint8 (S, S).
         size: height and width of the picture.
         box: as of ``Where``; what lies outside of the picture is cut off.
     """
-    if box is None:
-        return enlarged(levels, *size)
     top, left, bottom, right = box
     part = enlarged(levels, max(1, bottom - top), max(1, right - left))
     whole = np.zeros(size, np.uint8)
