@@ -416,3 +416,32 @@ def test_compare_trains_one_after_another_and_reports(small_file: Path, slurm: d
     done = run_script(JOBS / "slurm" / "compare.sh", "--batch-size", "8", bin_path=bin_path,
                       cwd=tmp_path, **job)
     assert done.returncode == 2 and "holds a run with --batch-size 16" in done.stderr
+
+
+def test_crosseval_runs_what_is_next_until_nothing_is(slurm: dict[str, str], bin_path: Path,
+                                                      tmp_path: Path) -> None:
+    """Lists become several words each, and each program's words stay as they are; those after --
+    go along every time."""
+    (tmp_path / "env" / "bin").mkdir(parents=True)
+    command(tmp_path / "env" / "bin", "python", f"""
+        printf '<%s>' "$@" >>{tmp_path}/started; echo >>{tmp_path}/started
+        [[ -z ${{HPC_DEEPFAKE_OUTCOME_FILE:-}} ]] || echo 0 >"$HPC_DEEPFAKE_OUTCOME_FILE"
+        [[ " $* " == *' --next '* ]] || exit 0
+        case $(grep -c next {tmp_path}/started) in
+            1) printf '%s\\n' a-ela-r1 1 -m hpc_deepfake.train --run 'all/a b' ;;
+            2) printf '%s\\n' 'a-ela-r1 on 2 data sets' 1 -m hpc_deepfake.cli crosseval score ;;
+        esac""")
+    job = {**slurm, "HPC_DEEPFAKE_ENV": str(tmp_path / "env"), "SLURM_CPUS_PER_TASK": "3",
+           "TRAIN_DATA": "a.h5 b=b.h5", "MODELS": "runs/x", "NETWORKS": "table meso4", "RUN": "all"}
+    done = run_script(JOBS / "slurm" / "crosseval.sh", "--test", "c d.h5", "--", "--patience", "2",
+                      bin_path=bin_path, cwd=tmp_path, **job)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "all" / "jobs" / "outcome").read_text() == "0\n"
+    asked = ("<-m><hpc_deepfake.cli><crosseval><--train><a.h5><b=b.h5><--models><runs/x>"
+             "<--networks><table meso4><--ranks><1><--threads><3><--device><cpu><--test><c d.h5>"
+             "<--out><all><{}><--><--patience><2>")
+    started = (tmp_path / "started").read_text().splitlines()
+    assert [line for line in started if line.startswith("<-m>")] == [
+        asked.format("--next"), "<-m><hpc_deepfake.train><--run><all/a b>",
+        asked.format("--next"), "<-m><hpc_deepfake.cli><crosseval><score>",
+        asked.format("--next"), asked.format("--report-only")]
