@@ -118,7 +118,7 @@ def _one(path: bytes, page: Path, model: Model | None) -> Entry:
         return Entry(name, "", b"", [str(reason)])
     write_text(page, document(name, analysis, said, hashlib.sha256(data).hexdigest()))
     small = view.turn(view.reduced(analysis.pixels, _SIDE), analysis.said.orientation)
-    words = [finding.short for finding in findings(analysis)]
+    words = [finding.short for finding in findings(analysis, said)]
     return Entry(name, page.name, view.jpeg(small, 85),
                  words + [_DRAWN] * analysis.drawn.mostly, said.verdict if said else "")
 

@@ -6,7 +6,14 @@ from hpc_deepfake import __version__
 from hpc_deepfake.core.text import percent
 from hpc_deepfake.inspect import sections, view
 from hpc_deepfake.inspect.analysis import Analysis
-from hpc_deepfake.inspect.findings import CLONES, COMPRESSION, FILE, GHOSTS, findings
+from hpc_deepfake.inspect.findings import (
+    CLONES,
+    COMPRESSION,
+    FILE,
+    GHOSTS,
+    VERDICT,
+    findings,
+)
 from hpc_deepfake.inspect.layers import layers
 from hpc_deepfake.inspect.verdict import Verdict
 from hpc_deepfake.inspect.view import View
@@ -14,7 +21,7 @@ from hpc_deepfake.web import html
 from hpc_deepfake.web.html import Html, join, paragraph, text
 from hpc_deepfake.web.slider import SCRIPT, image, slider, style
 
-PICTURE, NOISE, VERDICT, ABOUT = "The picture", "Noise", "Verdict of the model", "About this page"
+PICTURE, NOISE, ABOUT = "The picture", "Noise", "About this page"
 
 
 def document(name: str, analysis: Analysis, verdict: Verdict | None = None,
@@ -30,7 +37,7 @@ def document(name: str, analysis: Analysis, verdict: Verdict | None = None,
     said = analysis.said
     height, width = analysis.pixels.shape[:2]
     shown = View(width, height, said.orientation)
-    lying = layers(analysis, shown)
+    lying = layers(analysis, shown, verdict)
     parts = [(PICTURE, join([slider(
         image(shown.picture(analysis.pixels), "The picture", shown.shown), shown.shown, lying),
         sections.error_levels()]))]
@@ -77,7 +84,7 @@ def _head(analysis: Analysis, verdict: Verdict | None) -> Html:
     if analysis.quality is not None:
         facts.append(f"quality {'' if analysis.quality.exact else 'about '}"
                      f"{analysis.quality.quality}")
-    found = findings(analysis)
+    found = findings(analysis, verdict)
     if found:
         items = join(Html(f'<li>{text(one.text)} <a href="#{html.anchor(one.section)}">'
                           f"{text(one.section)}</a></li>") for one in found)

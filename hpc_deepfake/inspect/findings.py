@@ -10,8 +10,10 @@ import numpy as np
 from hpc_deepfake.core.text import percent, plural
 from hpc_deepfake.inspect.analysis import Analysis
 from hpc_deepfake.inspect.thumbnail import Comparison
+from hpc_deepfake.inspect.verdict import Verdict
 from hpc_deepfake.inspect.view import turn
 
+_SIDE = 500  # pixels of a map in which places are named
 _EDITORS = ("photoshop", "gimp", "lightroom", "affinity", "pixelmator", "snapseed", "picsart",
             "facetune", "fireworks", "paint", "corel", "luminar", "capture one", "darktable",
             "rawtherapee", "acdsee", "picasa", "pixlr", "canva", "imagemagick", "illustrator")
@@ -34,13 +36,31 @@ class Finding:
     short: str
 
 
-FILE, COMPRESSION, GHOSTS, CLONES = ("What the file says", "Double compression", "JPEG ghosts",
-                                     "Copy-move candidates")
+VERDICT, FILE, COMPRESSION, GHOSTS, CLONES = (
+    "Verdict of the model", "What the file says", "Double compression", "JPEG ghosts",
+    "Copy-move candidates")
 
 
-def findings(analysis: Analysis) -> list[Finding]:
+def findings(analysis: Analysis, verdict: Verdict | None = None) -> list[Finding]:
     """What stands out, in the order of the sections."""
-    return [*_file(analysis), *_compression(analysis), *_copies(analysis)]
+    return [*_model(analysis, verdict), *_file(analysis), *_compression(analysis),
+            *_copies(analysis)]
+
+
+def _model(analysis: Analysis, verdict: Verdict | None) -> Iterator[Finding]:
+    """Where a model says that it was changed, unless it says that it wasn't."""
+    where = None if verdict is None else verdict.where
+    if verdict is None or where is None or verdict.verdict not in ("tampered", "undecided"):
+        return
+    changed = where.levels
+    if where.box is not None:
+        smaller = max(1, max(where.size) // _SIDE)
+        changed = where.on(*(max(1, side // smaller) for side in where.size))
+    mask = changed >= where.threshold
+    if mask.any():
+        area = place(turn(mask, analysis.said.orientation))
+        yield Finding(VERDICT, f"The model calls {area}, changed: see “the model's map” on the "
+                      "picture.", "area called changed")
 
 
 def _file(analysis: Analysis) -> Iterator[Finding]:

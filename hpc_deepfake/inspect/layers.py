@@ -1,23 +1,29 @@
-"""What lies on the picture of a page: error levels, noise, traces, copies."""
+"""What lies on the picture of a page: error levels, a model's map, noise, traces, copies."""
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
 
+from hpc_deepfake.core.text import percent
 from hpc_deepfake.inspect import view
 from hpc_deepfake.inspect.analysis import ELA, Analysis
+from hpc_deepfake.inspect.verdict import Verdict
 from hpc_deepfake.inspect.view import View
 from hpc_deepfake.web.html import Html, text
+from hpc_deepfake.web.overlay import tinted
 from hpc_deepfake.web.slider import Layer, image
 
 _MARGIN = 1.35  # of error levels: how much darker than white the 98th percentile may be
 
 
-def layers(analysis: Analysis, shown: View) -> list[Layer]:
-    """All that the analyses give of a picture as it is shown."""
-    return [*_levels(analysis, shown), *_noise(analysis, shown), *_history(analysis, shown),
-            *_clones(analysis, shown)]
+MODEL = "the model's map"
+
+
+def layers(analysis: Analysis, shown: View, verdict: Verdict | None = None) -> list[Layer]:
+    """All that the analyses, and perhaps a model, give of a picture as it is shown."""
+    return [*_levels(analysis, shown), *_model(analysis, shown, verdict),
+            *_noise(analysis, shown), *_history(analysis, shown), *_clones(analysis, shown)]
 
 
 def large(blocks: np.ndarray, analysis: Analysis) -> np.ndarray:
@@ -45,6 +51,21 @@ def _levels(analysis: Analysis, shown: View) -> list[Layer]:
                   text(f"Error level analysis at JPEG quality {ELA.quality}: bright places change "
                        f"most when the picture is compressed again. Scaled to the largest error, "
                        f"then {gain:.1f} times brighter."))]
+
+
+def _model(analysis: Analysis, shown: View, verdict: Verdict | None) -> list[Layer]:
+    where = None if verdict is None else verdict.where
+    if where is None or verdict is None:
+        return []
+    scale = min(1.0, (view.MOST_OF_MAP / (where.size[0] * where.size[1])) ** 0.5)
+    small = view.reduced(analysis.pixels, max(1, round(scale * max(where.size))))
+    drawn = tinted(small, where.on(*small.shape[:2]), where.threshold)
+    seen = "" if where.box is None else " It saw the face only, not the rest of the picture."
+    unlike = " The picture is unlike its training pictures: the map means nothing." \
+        if verdict.unlike else ""
+    return [Layer(MODEL, image(shown.map(drawn), "Where the model says that it was changed"), text(
+        "The redder, the more probable it is, to the model, that a place was changed; the line is "
+        f"around what it calls changed, from {percent(where.threshold / 255)} on.{seen}{unlike}"))]
 
 
 def _noise(analysis: Analysis, shown: View) -> list[Layer]:

@@ -45,7 +45,12 @@ def of_model(verdict: Verdict) -> Html:
               "as the model gives it</span></li>")]
     tiles = join([Html(f"<li><b>{text(verdict.verdict)}</b><span>verdict: "
                        f"{text(verdict.threshold)}</span></li>"), *figure_])
-    said = [f"Unlike its training pictures: {reason}." for reason in verdict.unlike]
+    said = [] if verdict.where is None or verdict.unlike else [
+        f"It calls {percent(verdict.where.area)} of "
+        f"{'the picture' if verdict.where.box is None else 'the face'} changed: see “the model's "
+        "map” on the picture. Areas are called changed in authentic pictures too; how often, and "
+        "how much of the changed ones is found, hpc-deepfake evaluate says."]
+    said += [f"Unlike its training pictures: {reason}." for reason in verdict.unlike]
     said += [f"{_upper(note)}." for note in verdict.notes]
     said += [f"The model: {caveat}." for caveat in verdict.caveats]
     return join([

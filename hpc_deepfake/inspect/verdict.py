@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpc_deepfake.core.text import percent, printable
 
 if TYPE_CHECKING:
-    from hpc_deepfake.predict import Model
+    from hpc_deepfake.predict import Model, Where
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class Verdict:
         source: what it was trained on.
         threshold: in words, such as ``tampered from 71.2%``.
         model: its path.
+        where: its map of the picture; None: it doesn't say where.
     """
 
     verdict: str
@@ -38,6 +39,7 @@ class Verdict:
     source: str
     threshold: str
     model: str
+    where: Where | None = field(default=None, compare=False, repr=False)
 
 
 def of(model: Model, data: bytes) -> Verdict:
@@ -49,7 +51,7 @@ def of(model: Model, data: bytes) -> Verdict:
         threshold = f"authentic below {percent(card.lower)}, {threshold}"
     return Verdict(prediction.verdict, None if prediction.unlike else prediction.probability,
                    prediction.unlike, prediction.notes, model.caveats, card.feature, card.source,
-                   threshold, printable(str(model.path)))
+                   threshold, printable(str(model.path)), prediction.where)
 
 
 def load(run: Path) -> Model:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from hpc_deepfake.predict.library import Model as Model
     from hpc_deepfake.predict.output import Row
     from hpc_deepfake.predict.scoring import Block, Prepared
+    from hpc_deepfake.predict.where import Where as Where
     from preprocessing.picture import Rejected
 
 _ROWS = 12  # tag of the messages of results

@@ -8,6 +8,7 @@ import io
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,6 +24,7 @@ import hpc_deepfake.inspect
 from hpc_deepfake.inspect import analysis, metadata, verdict
 from hpc_deepfake.inspect.document import document
 from hpc_deepfake.inspect.view import View, turn
+from hpc_deepfake.predict.where import Where
 
 CONTROLS = frozenset({"script", "label", "input", "fieldset", "legend", "polygon"})
 EVIL = '<script>alert(1)</script>"\'&\u202e'
@@ -105,7 +107,7 @@ def test_every_analysis_says_what_it_cannot_show_and_its_source(forged: tuple[st
 
 def test_a_verdict_comes_with_its_caveats_and_without_a_number_where_it_means_nothing() -> None:
     prediction = SimpleNamespace(verdict="unlike training", probability=0.987, notes=("renamed",),
-                                 unlike=("never a JPEG file",))
+                                 unlike=("never a JPEG file",), where=None)
     card = SimpleNamespace(threshold=0.8, lower=0.3, feature="ela", source="36 pictures of X")
     model = SimpleNamespace(predict=lambda data: iter([prediction]), card=card, path=Path("run"),
                             caveats=("trained on drawn sample pictures",))
@@ -131,6 +133,35 @@ def test_a_verdict_that_looks_like_its_opposite_says_its_threshold_beside_it() -
     said = verdict.Verdict("authentic", 0.523, (), (), (), "ela", "X", "tampered from 71.2%", "run")
     html, _ = page_of(jpeg(texture(22, 64, 96), 85), said=said)
     assert "<b>authentic</b><span>verdict: tampered from 71.2%</span>" in html
+
+
+def test_the_map_of_a_model_lies_on_the_picture_as_it_is_shown() -> None:
+    """Turned with it; where it says so, what it calls changed is found, unless the verdict is
+    authentic or the picture is unlike those that it knows."""
+    levels = np.zeros((64, 64), np.uint8)
+    levels[:16, :16] = 200  # at the upper left as stored, at the upper right as shown
+    where = Where(levels, 150, (120, 200))
+    data = jpeg(texture(22, 120, 200), 85, exif=b"Exif\0\0" + b"MM\0*\0\0\0\x08\0\x01"
+                b"\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0")
+    found = analysis.analyse(data)
+    assert found.said.orientation == 6
+    said = verdict.Verdict("tampered", 0.9, (), (), (), "ela", "X", "tampered from 50%", "run",
+                           where)
+    html, page = page_of(data, said=said)
+    assert "The model calls 6.2% of the picture, at the upper right, changed" in html
+    assert "It calls 6.2% of the picture changed" in page.text("verdict-of-the-model")
+    layer = re.search('src="data:image/jpeg;base64,([^"]*)" alt="Where the model says', html)
+    assert layer is not None
+    drawn = np.asarray(Image.open(io.BytesIO(base64.b64decode(layer[1])))).astype(int)
+    assert drawn.shape == (200, 120, 3)
+    red = drawn[..., 0] - drawn[..., 2]
+    assert red[5:40, 100:115].min() > 60 and np.abs(red[80:]).max() < 12
+    for other in (replace(said, verdict="authentic"), replace(
+            said, verdict="unlike training", unlike=("small",), probability=None)):
+        html, page = page_of(data, said=other)
+        assert "The model calls" not in html and "Where the model says" in html
+        assert ("It calls" in html) == (not other.unlike)
+        assert ("the map means nothing" in html) == bool(other.unlike)
 
 
 def test_a_drawn_picture_is_said_to_be_one_at_the_top_and_in_each_section() -> None:
