@@ -52,7 +52,7 @@ class Tally:
     """The work of one rank.
 
     Attributes:
-        images: rows computed.
+        images: rows computed, without those of which only the mask was tried again in vain.
         left: rows not computed because of a request to stop.
         read_bytes: bytes of picture and video files.
         written_bytes: bytes of features.
@@ -122,12 +122,14 @@ def run(comm: Comm, header: Header, catalogue: Catalogue | None, writer: str = "
     work, resumed, total = None, 0, 0
     if catalogue is not None:  # rank 0
         pending = np.flatnonzero(header.array("status") != DONE)
-        pending = np.union1d(np.union1d(pending, damaged), _without_mask(header, catalogue))
+        pending = np.union1d(pending, damaged)
+        again = np.setdiff1d(_without_mask(header, catalogue), pending)
+        resumed, pending = header.rows - len(pending), np.union1d(pending, again)
         if header.parameters.crop is not None:
             pending = _with_whole_videos(catalogue.paths, pending)
-        resumed, total = header.rows - len(pending), len(pending)
+        total = len(pending)
         dealt = deal_files(catalogue.paths, pending, comm.size, block_of(header.parameters.size))
-        work = [[_task(header, catalogue, block) for block in blocks] for blocks in dealt]
+        work = [[_task(header, catalogue, block, again) for block in blocks] for blocks in dealt]
     resumed, total = comm.bcast((resumed, total))
     blocks = comm.scatter(work)
     progress = Progress(comm, total, "images")
@@ -154,16 +156,19 @@ class _Task(NamedTuple):
         rows: their numbers, int64 (n).
         paths: of their pictures or frames.
         masks: where their masks are (``masks.of``).
+        again: whether a row is done but for its mask, bool (n).
     """
 
     rows: np.ndarray
     paths: list[bytes]
     masks: list[masks.File | None]
+    again: np.ndarray
 
 
-def _task(header: Header, catalogue: Catalogue, rows: np.ndarray) -> _Task:
+def _task(header: Header, catalogue: Catalogue, rows: np.ndarray, again: np.ndarray) -> _Task:
     return _Task(rows, [locate(catalogue.roots, catalogue.paths[row]) for row in rows],
-                 [masks.of(catalogue, row) if header.has_masks else None for row in rows.tolist()])
+                 [masks.of(catalogue, row) if header.has_masks else None for row in rows.tolist()],
+                 np.isin(rows, again))
 
 
 def _without_mask(header: Header, catalogue: Catalogue) -> np.ndarray:
@@ -203,7 +208,8 @@ def _parts(tasks: list[_Task], header: Header, tally: Tally,
         results = _compute(task, header, tally, clock)
         for start in range(0, len(task.rows), most):
             end = start + most
-            part = _Task(task.rows[start:end], task.paths[start:end], task.masks[start:end])
+            part = _Task(task.rows[start:end], task.paths[start:end], task.masks[start:end],
+                         task.again[start:end])
             yield part, islice(results, len(part.rows))
 
 
@@ -336,7 +342,7 @@ def _fill(header: Header, output: Writer, tasks: list[_Task],
                     facts.put(known, i, outcome.facts, outcome.digest)
                 sums[i] = checksum([values[name][i] for name in header.summed])
                 status[i] = DONE
-                tally.images += 1
+                tally.images += not (task.again[i] and isinstance(outcome.mask, Rejected))
             clock.lap("compute")
             advance(1)
         tally.left -= len(rows)

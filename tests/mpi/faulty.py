@@ -65,6 +65,7 @@ def at(owner: Any, name: str, count: int, fault: Callable[..., None],
     setattr(owner, name, instead)
 
 
+FEATURES = {"features": die, "signal": request_stop, "hold": hold}
 faults, options = (sys.argv[1:sys.argv.index("--")], sys.argv[sys.argv.index("--") + 1:])
 extract._SYNC_BYTES = 1 << 20
 originals = {kind: kind.write for kind in WRITERS}
@@ -80,12 +81,8 @@ for rank, point, text in (fault.split(":") for fault in faults):
         continue
     if point == "replace":
         at(os, point, count, die)
-    elif point == "features":
-        at(extract, point, count, die)
-    elif point == "signal":
-        at(extract, "features", count, request_stop)
-    elif point == "hold":
-        at(extract, "features", count, hold)
+    elif point in FEATURES:
+        at(extract, "features_of_pixels", count, FEATURES[point])
     else:
         for kind in WRITERS:
             if point == "sync":

@@ -12,10 +12,12 @@ import sys
 import time
 from pathlib import Path
 
+import cv2
 import h5py
 import numpy as np
 import pytest
 from conftest import run_program, start_program
+from data_files import seal
 from speed import limit
 
 from preprocessing import facts
@@ -72,19 +74,29 @@ def test_any_number_of_ranks_and_both_writers_give_the_same_bytes(
     assert done.stdout.count("images/s") == 1, "one table, from rank 0"
     made = json.loads((tmp_path / "x.h5.json").read_text())
     assert (made["ranks"], made["images"], made["rejected"]) == (ranks, 60, 0)
+    assert re.search(r"^masks +30$", done.stdout, re.MULTILINE) and made["unknown_masks"] == 0
     assert len(made["seconds"]["by_rank"]) == ranks
 
 
 def test_rows_are_the_features_of_their_pictures(pictures, reference, tmp_path):
-    """Every row: status, checksum, label, facts, and both features of the file at its path."""
+    """Every row: status, checksum, label, facts, and both features of the file at its path, with
+    its mask: cells of 3×2 pixels for a picture of 384×256."""
     (tmp_path / "x.h5").write_bytes(reference)
     header = open_header(tmp_path / "x.h5")
     assert (header.array("status") == DONE).all()
     for row in range(header.rows):
         path = header.array("path")[row].decode()
         expected = features_of_file(pictures / path, header.features, Parameters())
-        stored = [header.array(name)[row] for name in header.features]
-        assert all(np.array_equal(*pair) for pair in zip(stored, expected))
+        stored = [header.array(name)[row] for name in header.summed]
+        assert all(np.array_equal(*pair) for pair in zip(stored, expected, strict=False))
+        changed = np.zeros((256, 384), bool)
+        if path.startswith("Tp/"):
+            name = path[3:].rpartition(".")[0]
+            changed = cv2.imread(os.fspath(pictures / f"Gt/{name}_gt.png"), 0) > 0
+        if changed.shape == (256, 384):
+            share = changed.reshape(128, 2, 128, 3).mean((1, 3))
+            assert np.array_equal(stored[2], share >= 0.5)
+            assert stored[2].any() == path.startswith("Tp/")
         assert header.array("crc32")[row] == checksum(stored)
         assert header.array("label")[row] == path.startswith("Tp/")
         data = (pictures / path).read_bytes()
@@ -93,19 +105,24 @@ def test_rows_are_the_features_of_their_pictures(pictures, reference, tmp_path):
 
 
 def test_a_file_of_an_earlier_version_is_completed(pictures, reference, tmp_path):
-    """It has no columns for facts of pictures."""
+    """It has no columns for facts of pictures, and no masks."""
     file = tmp_path / "x.h5"
     file.write_bytes(reference)
     with h5py.File(file, "r+", locking=False) as stored:
-        for name in facts.COLUMNS:
+        for name in (*facts.COLUMNS, "mask"):
             del stored[name]
+        del stored.attrs["masks"]
         stored["status"][20:40] = PENDING
         stored["raw"][20:40] = 0
-    preprocess("--data", pictures, "--out", "x.h5", ranks=0, cwd=tmp_path)
+    seal(file)
+    done = preprocess("--data", pictures, "--out", "x.h5", ranks=0, cwd=tmp_path)
+    assert "x.h5 has no masks, and is completed without them" in done.stderr
+    assert re.search(r"images +20 ", done.stdout)
     (tmp_path / "whole.h5").write_bytes(reference)
     made, whole = open_header(file), open_header(tmp_path / "whole.h5")
-    assert not made.has_facts and whole.has_facts
-    assert all(np.array_equal(made.array(name), whole.array(name)) for name in made.offsets)
+    assert not made.has_facts and whole.has_facts and whole.has_masks and not made.has_masks
+    assert all(np.array_equal(made.array(name), whole.array(name)) for name in made.offsets
+               if name != "crc32")
 
 
 def test_fewer_images_than_ranks_and_ranks_without_work(pictures, tmp_path):
@@ -130,8 +147,8 @@ def test_a_file_killed_at_many_points_ends_with_the_same_bytes(pictures, referen
     before = 0
     # one rank dies; the other waits, so that it does not finish before mpirun ends it
     for fault, other, writer in (
-            ("1:features:4", "0:hold:13", "hdf5"), ("0:torn:3", "1:hold:3", "hdf5"),  # digests
-            ("1:torn:79", "0:hold:3", "mpi-io"),  # a checksum; 77 writes of rows before it
+            ("1:features:4", "0:hold:13", "hdf5"), ("0:torn:3", "1:hold:3", "hdf5"),  # masks
+            ("1:torn:90", "0:hold:3", "mpi-io"),  # a checksum; 88 writes of rows before it
             ("1:status:5", "0:hold:3", "hdf5"), ("0:sync:2", "1:hold:3", "hdf5"),
             ("0:crc32:3", "1:hold:3", "mpi-io")):
         died = run(fault, other, writer=writer)
@@ -209,9 +226,10 @@ def test_only_damaged_rows_are_repaired(pictures, reference, tmp_path):
     header.array("ela", "r+")[7, 64, 64, 1] ^= 0x10
     header.array("raw", "r+")[59, 0, 0, 0] ^= 1
     header.array("crc32", "r+")[30] ^= 1
+    header.array("mask", "r+")[45, 3, 9] ^= 1
     done = preprocess("--data", pictures, "--out", "x.h5", cwd=tmp_path)
-    assert re.search(r"repaired +3 ", done.stdout)
-    assert re.search(r"images +3 ", done.stdout)
+    assert re.search(r"repaired +4 ", done.stdout)
+    assert re.search(r"images +4 ", done.stdout)
     assert file.read_bytes() == reference
 
 
@@ -349,7 +367,7 @@ def test_config_file(pictures, tmp_path):
     config.write_text("qualty = 80\n")
     done = preprocess("--config", config, cwd=tmp_path, code=2)
     assert len(error_lines(done)) == 1
-    assert "unknown option 'qualty'; valid options: authentic, data, " in done.stderr
+    assert "unknown option 'qualty'; valid options: authentic, crop, data, " in done.stderr
 
 
 def test_names_that_are_not_utf_8_are_kept_everywhere(pictures, tmp_path):

@@ -34,17 +34,30 @@ def preprocess(*options: str | os.PathLike, ranks: int, cwd: Path,
 def film(path: Path, picture: Path, count: int) -> None:
     """A camera that moves over a picture, 25 frames a second."""
     pixels = cv2.imread(os.fspath(picture))
+    save(path, [pixels[number:number + 160, number:number + 192] for number in range(count)])
+
+
+def save(path: Path, frames: list[np.ndarray]) -> None:
     writer = cv2.VideoWriter(os.fspath(path), cv2.CAP_FFMPEG,
                              cv2.VideoWriter_fourcc(*KINDS[path.suffix]), 25, (192, 160))
     assert writer.isOpened()
-    for number in range(count):
-        writer.write(np.ascontiguousarray(pixels[number:number + 160, number:number + 192]))
+    for frame in frames:
+        writer.write(np.ascontiguousarray(frame))
     writer.release()
+
+
+def changed(number: int) -> np.ndarray:
+    """What was changed in a frame: a square that moves, and is gone in frame 12."""
+    frame = np.zeros((160, 192, 3), np.uint8)
+    if number != 12:
+        frame[40:80, 6 * number:6 * number + 48] = 255
+    return frame
 
 
 @pytest.fixture(scope="module")
 def data(pictures, tmp_path_factory) -> Path:
-    """Four videos and two pictures in ``real``, four, two and three broken ones in ``fake``."""
+    """Four videos and two pictures in ``real``, four, two and three broken ones in ``fake``; the
+    masks of two of these, one of them too short."""
     top = tmp_path_factory.mktemp("videos")
     for folder, source in (("real", "Au"), ("fake", "Tp")):
         (top / folder).mkdir()
@@ -57,6 +70,9 @@ def data(pictures, tmp_path_factory) -> Path:
     (top / "fake" / "cut.mp4").write_bytes(whole[:len(whole) // 2])
     (top / "fake" / "text.mp4").write_text("no video")
     film(top / "fake" / "none.avi", files[0], 0)
+    (top / "masks" / "videos").mkdir(parents=True)
+    save(top / "masks" / "videos" / "fake_a.avi", [changed(number) for number in range(24)])
+    save(top / "masks" / "videos" / "fake_d.avi", [changed(number) for number in range(10)])
     return top
 
 
@@ -76,8 +92,9 @@ def test_any_number_of_ranks_gives_the_same_bytes(data, reference, tmp_path, ran
     preprocess("--data", data, "--out", "x.h5", "--frames-per-video", "3", "--max-rejects", "9",
                "--writer", writer, ranks=ranks, cwd=tmp_path)
     assert (tmp_path / "x.h5").read_bytes() == reference.read_bytes()
-    assert (tmp_path / "x.h5.rejects.csv").read_bytes() == \
-        Path(f"{reference}.rejects.csv").read_bytes()
+    for name in ("rejects.csv", "masks.csv"):
+        assert (tmp_path / f"x.h5.{name}").read_bytes() == \
+            Path(f"{reference}.{name}").read_bytes()
 
 
 def test_rows_are_the_features_of_their_frames(data, reference):
@@ -102,7 +119,18 @@ def test_rows_are_the_features_of_their_frames(data, reference):
             continue
         assert header.array("status")[row] == DONE
         assert all(np.array_equal(*pair) for pair in zip(stored, features)), paths[row]
-        assert header.array("crc32")[row] == checksum(stored)
+        mask = header.array("mask")[row]
+        assert header.array("crc32")[row] == checksum([*stored, mask])
+        if paths[row].startswith("fake/fake_a.avi"):  # its frames 4, 12 and 20
+            frame = (4, 12, 20)[int(paths[row].partition("=")[2][0]) - 1]
+            found = np.argwhere(mask == 1)
+            if frame == 12:
+                assert not mask.any()
+            else:
+                assert np.abs(found.min(0) - (32, 4 * frame)).max() <= 1
+                assert np.abs(found.max(0) - (63, 4 * frame + 31)).max() <= 1
+        else:
+            assert (mask == (255 if paths[row].startswith("fake/") else 0)).all()
         assert header.array("label")[row] == paths[row].startswith("fake/")
         assert stored[header.features.index("ela")].any()
         file = data / paths[row].partition("#")[0]
@@ -123,6 +151,10 @@ def test_broken_videos_are_listed_with_their_reasons(reference):
         assert "cut off: its index" in reasons[f"fake/cut.mp4#frame={number}of3"]
         assert "text, neither a picture nor a video" in reasons[f"fake/text.mp4#frame={number}of3"]
         assert "no frames that can be decoded" in reasons[f"fake/none.avi#frame={number}of3"]
+    with open(f"{reference}.masks.csv", encoding="utf-8", newline="") as file:
+        _, *rows = csv.reader(file)
+    assert [path for path, *_ in rows] == [f"fake/fake_d.webm#frame={n}of3" for n in (1, 2, 3)]
+    assert all("the mask has 10 frames, and the video 30" in reason for *_, reason in rows)
 
 
 def test_all_frames_of_a_video_are_in_one_part(data, tmp_path):

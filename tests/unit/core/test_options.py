@@ -46,8 +46,8 @@ def test_the_command_line_overrides_the_file(config):
 
 
 @pytest.mark.parametrize(("text", "message"), [
-    ("sead = 1", "unknown option 'sead'; valid options: authentic, data, features, frame-rate, "
-     "frames-per-video, group-by, manifest, max-rejects"),
+    ("sead = 1", "unknown option 'sead'; valid options: authentic, crop, data, features, "
+     "frame-rate, frames-per-video, group-by, manifest, margin, masks, max-rejects"),
     ("[preprocessing]\nseed = 1", "unknown option 'preprocessing'; valid options:"),
     ("help = true", "unknown option 'help'"),
     ("config = 'other.toml'", "unknown option 'config'"),
