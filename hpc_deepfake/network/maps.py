@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 LAYER = "map"
 LOG_ODDS = "map_logits"  # the layer whose sigmoid is the map
-EXACT = (LAYER, LOG_ODDS, "verdict")  # layers that always compute in the type of the weights
+RELATIVE = "relative"  # the layer that normalises each picture for itself
+EXACT = (LAYER, LOG_ODDS, RELATIVE, "verdict")  # computed in the type of the weights
 HEAD = ("pixels", "areas", "highest_area", "share", "top_of_map")  # its other layers
 LEAST = 1e-6  # of a probability whose log-odds are taken
 LEVELS = 256  # that maps are rounded to
@@ -71,5 +72,7 @@ def with_verdict(picture: KerasTensor, log_odds: KerasTensor, name: str,
     judged = layers.Concatenate(name="top_of_map")([
         highest, layers.GlobalMaxPooling2D(name="highest_area")(areas),
         layers.GlobalAveragePooling2D(name="share")(given)])
-    verdict = layers.Dense(2, activation="softmax", name="verdict")(judged)
+    # it begins undecided, and lets the masks alone shape the map at first
+    verdict = layers.Dense(2, activation="softmax", kernel_initializer="zeros",
+                           name="verdict")(judged)
     return keras.Model(picture, verdict, name=name)

@@ -166,7 +166,9 @@ def _add_training(cli: Parser) -> None:
     training = cli.add_argument_group("training")
     training.add_argument("--recipe", choices=tuple(RECIPES),
                           help="values for options that aren't given: original: the defaults; "
-                               f"best: {_words(RECIPES['best'])}, which docs/augment.md compares")
+                               f"best: {_words(RECIPES['best'])}, which docs/augment.md compares; "
+                               f"where: {_words(RECIPES['where'])}, for data with masks "
+                               "(docs/where.md)")
     training.add_argument("--epochs", type=at_least(1), default=30, metavar="N",
                           help="maximum number of epochs")
     training.add_argument("--patience", type=at_least(0), default=5, metavar="N",

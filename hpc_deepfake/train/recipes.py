@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-# by name, the options that differ from the defaults of train; docs/augment.md has the measurement
+# by name, the options that differ from the defaults of train; docs/augment.md has the measurement of
+# best, docs/where.md that of where
 RECIPES: dict[str, dict[str, Any]] = {
     "original": {},
     "best": {"augment": "flip", "patience": 15, "epochs": 50},
+    "where": {"network": "unet", "feature": "ela+raw", "batch_size": 16, "optimizer": "adamw",
+              "learning_rate": 0.002, "rate_schedule": "cosine", "augment": "flip=both,rotate",
+              "monitor": "val_pixel_auc", "patience": 0, "epochs": 40},
 }
