@@ -396,7 +396,7 @@ def _finish(ranks: int, options: Namespace, catalogue: Catalogue, header: store.
               "changed in them is unknown")
     masks, mostly = (sum(getattr(tally, name) for tally in result.tallies)
                      for name in ("masks", "mostly"))
-    if mostly > masks / 2 and options.masks == "auto":
+    if mostly > masks / 2 and options.masks == "auto" and options.crop is None:
         log.warning(f"note: {mostly:,} of {plural(masks, 'mask')} mark more than half of their "
                     "picture: if black marks what was changed in them, give --masks inverted, and "
                     "another --out")
