@@ -153,6 +153,10 @@ def _finish(options: Namespace, known: Model, subject: Subject,
         path = options.plots / f"{subject.part}.png"
         cli.write("--plots", path, lambda: plots.save(path, material, card,
                                                       headline.rstrip(":")))
+        if evaluation["where"] and evaluation["where"][MODEL]["pictures"]:
+            pixels = options.plots / f"{subject.part}-where.png"
+            cli.write("--plots", pixels, lambda: plots.save_located(
+                pixels, material, evaluation["where"], headline.rstrip(":")))
         if perturbed:
             curves = options.plots / f"{subject.part}-perturbed.png"
             cli.write("--plots", curves, lambda: plots.save_perturbed(

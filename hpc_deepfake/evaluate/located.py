@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from hpc_deepfake.network.card import Card
 
 EVERYTHING, NOTHING = "everything", "nothing"
+_CONSTANT = {EVERYTHING: LEVELS - 1, NOTHING: 0}  # maps of one level
 _ROW = "{:<17} {:>7} {:>16} {:>7} {:>16} {:>8} {:>7} {:>7}  {:>7} {:>7}".format
 
 
@@ -38,13 +39,12 @@ def figures(material: Material, card: Card) -> dict[str, Any] | None:
     counts = material.pixels
     if counts is None or not counts.any():
         return None
-    constant = {EVERYTHING: LEVELS - 1, NOTHING: 0}
     found: dict[str, Any] = {"unknown": int(((material.labels == 1)
                                              & ~counts.any((1, 2))).sum())}
     for name, own in {**material.counted, **{
-            name: _at(counts, level) for name, level in constant.items()}}.items():
+            name: _at(counts, level) for name, level in _CONSTANT.items()}}.items():
         threshold = masks.best_threshold(own)
-        if name in constant:
+        if name in _CONSTANT:
             threshold = HALF
         elif name == MODEL:
             threshold = HALF if card.mask_threshold is None else card.mask_threshold
@@ -69,9 +69,9 @@ def lines(found: dict[str, Any] | None) -> list[str]:
     maps = [(name, found[name]) for name in (MODEL, ERRORS, MEAN, EVERYTHING, NOTHING)
             if name in found]
     if model["pictures"]:
-        text.append(_ROW("where changed", "AUC", "95%", "F1", "95%", "best F1", "IoU", "MCC",
-                         "AUC of", "F1 of"))
-        text.append(_ROW("  per picture", *[""] * 7, "all", "pixels"))
+        text.append(_ROW("where changed", *[""] * 7, "pooled:", "").rstrip())
+        text.append(_ROW("  per picture", "AUC", "95%", "F1", "95%", "best F1", "IoU", "MCC",
+                         "AUC", "F1"))
         text += [_row(name, own) for name, own in maps]
         text.append(_explained(found))
     if model["authentic"]:
@@ -90,10 +90,12 @@ def _row(name: str, own: dict[str, Any]) -> str:
     ends = own["intervals"]["per_picture"]
 
     def between(figure: str) -> str:
-        return f"{ends[figure][0]:.3f} to {ends[figure][1]:.3f}" if ends[figure] else ""
+        return f"{ends[figure][0]:.3f} to {ends[figure][1]:.3f}" \
+            if ends[figure] and name not in _CONSTANT else ""
 
+    best = "f1" if name in _CONSTANT else "f1_best"  # it has one level only
     return _ROW(f"  {name}", number(each["auc"]), between("auc"), number(each["f1"]),
-                between("f1"), *(number(each[figure]) for figure in ("f1_best", "iou", "mcc")),
+                between("f1"), *(number(each[figure]) for figure in (best, "iou", "mcc")),
                 number(pooled["auc"]), number(pooled["f1"])).rstrip()
 
 

@@ -1,5 +1,5 @@
-"""ROC curve, precision over recall, and the reliability diagram, as one PNG; the figures under
-perturbations as another one."""
+"""ROC curve, precision over recall, and the reliability diagram, as one PNG; curves of pixels, and
+figures under perturbations as others."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from hpc_deepfake import metrics
 from hpc_deepfake.core.files import whole
 from hpc_deepfake.core.text import number, percent, printable, probability
 from hpc_deepfake.evaluate.material import Material
-from hpc_deepfake.metrics import calibration, curves
+from hpc_deepfake.evaluate.pixels import MODEL
+from hpc_deepfake.metrics import calibration, curves, masks
 from hpc_deepfake.network import decision
 from hpc_deepfake.network.card import Card
 
@@ -88,6 +89,53 @@ def save(path: Path, material: Material, card: Card, title: str) -> None:
     precision.legend(frameon=False, loc="lower left")
     reliability.legend(frameon=False, loc="lower right")
     figure.suptitle(printable(title), fontsize=10, parse_math=False)
+    with whole(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=100)
+
+
+def save_located(path: Path, material: Material, found: dict[str, Any], title: str) -> None:
+    """Draw ROC and precision over recall of all pixels: of the model's maps, and of baselines.
+
+    Args:
+        path: of the PNG file.
+        material: the pictures.
+        found: their figures, as of ``located.figures``.
+        title: above the diagrams.
+
+    Raises:
+        OSError: the file can't be written.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure((8.4, 4.6), layout="constrained")
+    FigureCanvasAgg(figure)  # needs no screen
+    roc, precision = figure.subplots(1, 2)
+    for axis in (roc, precision):
+        axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+        axis.set_box_aspect(1)
+        axis.spines[["top", "right"]].set_visible(False)
+    for (name, counts), colour in zip(material.counted.items(), (_BLUE, _RED, _GREY), strict=False):
+        pooled, at = found[name]["pooled"], found[name]["threshold"]
+        false, true = masks.roc(counts)
+        recall, share = masks.precision_recall(counts)
+        roc.plot(false, true, color=colour, label=f"{name}, AUC {number(pooled['auc'])}")
+        precision.step(recall, share, color=colour, where="post",
+                       label=f"{name}, F1 {number(pooled['f1'])}")
+        roc.plot(false[-1 - at], true[-1 - at], "o", color=colour)
+        called = counts[..., at:].sum((0, 2))
+        if called.sum():
+            precision.plot(true[-1 - at], called[1] / called.sum(), "o", color=colour)
+    roc.plot([0, 1], [0, 1], color=_GREY, linestyle="--", linewidth=1, label="chance")
+    roc.set(title="ROC of all pixels", xlabel="unchanged pixels called changed",
+            ylabel="changed pixels called changed")
+    changed = material.counted[MODEL].sum((0, 2))
+    precision.axhline(changed[1] / changed.sum(), color=_GREY, linestyle="--", linewidth=1,
+                      label="everything")
+    precision.set(title="Precision over recall of all pixels", xlabel="recall", ylabel="precision")
+    roc.legend(frameon=False, loc="lower right", fontsize=8)
+    precision.legend(frameon=False, loc="upper right", fontsize=8)
+    figure.suptitle(printable(title), fontsize=10, parse_math=False, wrap=True)
     with whole(path) as temporary:
         figure.savefig(temporary, format="png", dpi=100)
 
