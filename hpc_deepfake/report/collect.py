@@ -15,6 +15,7 @@ from hpc_deepfake.metrics.intervals import bootstrap
 from hpc_deepfake.network import ensemble
 from hpc_deepfake.network import model as network
 from hpc_deepfake.network.card import Card
+from hpc_deepfake.report import where
 from hpc_deepfake.train import divergence, predictions, records
 from hpc_deepfake.train.predictions import Predictions
 from hpc_deepfake.train.records import Records
@@ -22,6 +23,7 @@ from preprocessing import protocol
 from preprocessing.store import Header, open_header
 
 PARTS = ("test", "validation")  # in the order of the page: nothing was chosen on the test part
+PIXELS = ("pixel_auc", "pixel_f1", "pixel_iou")  # figures of maps, which only the summary has
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Part:
 
     Attributes:
         name: ``validation`` or ``test``.
-        figures: those of ``metrics.evaluate``.
+        figures: those of ``metrics.evaluate``, and of a network that says where ``PIXELS``.
         predictions: None if only the figures are known.
         interval: 95% interval of the accuracy over samples of groups of common source; None if
             unknown.
@@ -60,6 +62,7 @@ class Content:
         no_container: why there is no container baseline.
         notes: what a reader must know before the figures.
         card: of the model; None if there is none yet, or it can't be read.
+        located: masks and the model's maps of a few pictures; None: there are none.
     """
 
     records: Records
@@ -69,6 +72,7 @@ class Content:
     no_container: str
     notes: list[str] = field(default_factory=list)
     card: Card | None = None
+    located: where.Located | None = None
 
 
 def collect(run: Path, part: str = "both", *, model: bool = True,
@@ -123,7 +127,15 @@ def collect(run: Path, part: str = "both", *, model: bool = True,
             notes = [*(f"Model: {caveat}" for caveat in card.caveats), *notes]
         except InputError as error:
             notes.insert(0, str(error)[:1].upper() + str(error)[1:])
-    return Content(run_records, parts, header, *_container(header, large), notes, card)
+    located = None
+    shown = next(((results.name, results.predictions) for results in parts
+                  if results.predictions is not None), None)
+    if header is not None and card is not None and shown is not None:
+        try:
+            located = where.located(run, *shown, header, card)
+        except InputError as error:
+            notes.append(f"Maps of the model are missing here: {error}")
+    return Content(run_records, parts, header, *_container(header, large), notes, card, located)
 
 
 def _header(run_records: Records) -> tuple[Header | None, str]:
@@ -163,6 +175,8 @@ def _part(name: str, run_records: Records, by_part: dict[str, Predictions],
         predicted = by_part[name]
         figures = metrics.evaluate(predicted.probabilities, predicted.labels,
                                    run_records.threshold)
+        recorded = dictionary(run_records.summary.get(name))
+        figures |= {key: recorded[key] for key in PIXELS if key in recorded}
         return Part(name, figures, predicted,
                     None if header is None else _interval(predicted, run_records, header))
     figures = dictionary(run_records.summary.get(name))

@@ -62,7 +62,12 @@ def curves(content: Content) -> Html:
     shares = [value for key in ("accuracy", "val_accuracy", "val_majority")
               for value in _column(lines, key) if value is not None]
     shares += [container] if container is not None else []
-    areas = [value for value in _column(lines, "val_auc") if value is not None]
+    area_names = [("val_auc", "orange")]
+    keys = [("orange", "validation")]
+    if any("val_pixel_auc" in line for line in lines):
+        area_names.append(("val_pixel_auc", "violet"))
+        keys.append(("violet", "of pixels, a mean over its tampered pictures"))
+    areas = [value for key, _ in area_names for value in _column(lines, key) if value is not None]
     both = [("blue", "training, during the epoch, with dropout"), ("orange", "validation")]
     figures = [
         figure("Loss", drawn("cross-entropy", [("loss", "blue"), ("val_loss", "orange")], 0,
@@ -73,9 +78,9 @@ def curves(content: Content) -> Html:
             [(majority, "grey dashed thin"), (container, "violet dotted")], ".0%"),
             [*both, ("grey dashed thin", f"majority class {percent(majority)}"),
              ("violet dotted", f"container alone {container_text}")]),
-        figure("ROC-AUC", drawn("area under the ROC curve", [("val_auc", "orange")],
+        figure("ROC-AUC", drawn("area under the ROC curve", area_names,
                                 _floor([*areas, 0.5]), 1, [(0.5, "grey dashed thin")], ".1f"),
-               [("orange", "validation"), ("grey dashed thin", "chance, 0.5")])]
+               [*keys, ("grey dashed thin", "chance, 0.5")])]
     chosen = "No epoch was selected as the best." if best is None else \
         f"The dotted vertical line marks epoch {best:g}, the best by {monitor}: its weights were " \
         "kept."

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from hpc_deepfake.core.json_data import dictionary
-from hpc_deepfake.report import course, members, pictures, repeat, trained_on
+from hpc_deepfake.report import course, members, pictures, repeat, trained_on, where
 from hpc_deepfake.report.answer import head
 from hpc_deepfake.report.collect import Content
 from hpc_deepfake.report.results import results
@@ -43,6 +43,9 @@ def document(content: Content, out: Path) -> str:
             paragraph(f"Of the {name} part."),
             pictures.gallery(predictions, records.threshold, content.header, feature,
                              1.0 if content.card is None else content.card.temperature)])))
+        if content.located is not None and content.header is not None:
+            sections.append(("Where they were changed",
+                             where.section(content.located, predictions, content.header)))
     sections.append(("What the model was trained on", trained_on.section(content.card)))
     if of_members is None:  # they have pages of their own
         sections.append(("Time", course.time(content)))

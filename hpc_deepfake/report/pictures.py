@@ -70,7 +70,7 @@ def gallery(predictions: Predictions, threshold: float, header: Header | None,
                "hpc-deepfake verify."
     names = [name for name in dict.fromkeys(("raw", "ela", feature))
              if header is not None and name in header.features]
-    gain = _gain(header, shown_rows, names)
+    gain = brightening(header, shown_rows, names)
     parts = [paragraph(note if header is None else _about(names, gain), class_="soft")]
     if temperature != 1:
         parts.append(paragraph("The probabilities are calibrated, as predict shows them.",
@@ -104,14 +104,15 @@ def _figure(predictions: Predictions, position: int, probability: float, header:
     if header is not None and names:
         images = join(
             Html(f'<img width=128 height=128 alt="{text(_DESCRIBED.get(feature, feature))}: '
-                 f'{text(path)}" src="{_uri(header, feature, row, gain)}">') for feature in names)
+                 f'{text(path)}" src="{data_uri(header, feature, row, gain)}">')
+            for feature in names)
         pair = Html(f'<div class="pair of-{len(names)}">{images}</div>')
     return Html(f"<figure>{pair}<figcaption>"
                 f"<b>{percent(probability)}</b> tampered; "
                 f"is {LABELS[predictions.labels[position]]}<br>{name(path)}</figcaption></figure>")
 
 
-def _gain(header: Header | None, rows: np.ndarray, names: list[str]) -> float:
+def brightening(header: Header | None, rows: np.ndarray, names: list[str]) -> float:
     """The common factor that brightens all shown error levels, at least 1."""
     if header is None or "ela" not in names or not len(rows):
         return 1.0
@@ -119,7 +120,7 @@ def _gain(header: Header | None, rows: np.ndarray, names: list[str]) -> float:
     return max(1.0, 255 / max(float(high), 1.0))
 
 
-def _uri(header: Header, feature: str, row: int, gain: float) -> str:
+def data_uri(header: Header, feature: str, row: int, gain: float) -> str:
     """A row's feature as a data URI."""
     pixels = np.asarray(header.array(feature)[row])[..., ::-1]  # to OpenCV's blue-green-red
     if len(pixels) > _SIDE:

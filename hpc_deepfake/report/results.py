@@ -88,6 +88,13 @@ def _figures(content: Content, part: Part) -> Html:
             ("F1", percent(figures.get("f1")), "harmonic mean of precision and recall"),
             ("ROC-AUC", number(figures.get("auc")), "0.5 is chance"),
             ("cross-entropy", number(figures.get("loss")), "0.693 for always predicting ½")]
+    if "pixel_auc" in figures:
+        about = "of the map against the mask, a mean over tampered pictures"
+        rows += [("ROC-AUC of pixels", number(figures["pixel_auc"]), f"{about}; 0.5 is chance"),
+                 ("F1 of pixels", percent(figures.get("pixel_f1")),
+                  f"{about}, at the threshold that is best for all pixels of the part; "
+                  "hpc-deepfake evaluate has baselines"),
+                 ("IoU of pixels", percent(figures.get("pixel_iou")), "at the same threshold")]
     if part.predictions is not None and len(part.predictions):
         p, y = part.predictions.probabilities, part.predictions.labels
         rows += [("Brier score", number(calibration.brier(p, y)), "0.25 for always predicting ½"),
