@@ -13,7 +13,6 @@ folder are not repeated. A network without a map has figures of pictures only.
 from __future__ import annotations
 
 import argparse
-import itertools
 import statistics
 import subprocess
 import sys
@@ -92,12 +91,15 @@ def mean(values: list[dict[str, float | None]]) -> dict[str, float | None]:
             for column in COLUMNS}
 
 
+def cell(column: str, value: float | None) -> str:
+    return "" if value is None else f"{value:.0f}" if column == "images/s" else f"{value:.3f}"
+
+
 def show(rows: dict[str, dict[str, float | None]]) -> None:
     width = max(map(len, rows))
     print("  ".join([f"{'':<{width}}", *COLUMNS]))
     for name, values in rows.items():
-        cells = [f"{'' if value is None else f'{value:.0f}' if column == 'images/s' else f'{value:.3f}':>{len(column)}}"
-                 for column, value in values.items()]
+        cells = [f"{cell(column, value):>{len(column)}}" for column, value in values.items()]
         print("  ".join([f"{name:<{width}}", *cells]))
 
 

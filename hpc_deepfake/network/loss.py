@@ -10,6 +10,7 @@ import tensorflow as tf
 from hpc_deepfake.network.settings import Settings
 
 ClassWeights = tuple[float, float]  # of authentic and of tampered rows
+DICE = 0.5  # weight of the Dice loss of a map beside its cross-entropy
 
 
 def losses(logits: tf.Tensor, labels: tf.Tensor, settings: Settings,
@@ -52,9 +53,12 @@ def _weighted(rows: tf.Tensor, tampered: tf.Tensor, weights: Sequence[float] | N
 
 
 def map_losses(log_odds: tf.Tensor, masks: tf.Tensor) -> tf.Tensor:
-    """Loss of the map of each row, to be summed like ``losses``: the mean cross-entropy of its
-    known pixels, and for a row with changed pixels the Dice loss (Milletari, Navab & Ahmadi 2016,
-    "V-Net"), which counts small regions as much as large ones. 0 for a row without known pixels.
+    """Loss of the map of each row, to be summed like ``losses``.
+
+    The cross-entropy of its known pixels, in which changed and unchanged ones count half each
+    however few they are (Xie & Tu 2015, "Holistically-nested edge detection", arXiv 1504.06375);
+    and for a row with changed pixels half the Dice loss (Milletari, Navab & Ahmadi 2016, "V-Net"),
+    which keeps the region from growing. 0 for a row without known pixels.
 
     Args:
         log_odds: that each pixel was changed, (n, S, S).
@@ -64,15 +68,17 @@ def map_losses(log_odds: tf.Tensor, masks: tf.Tensor) -> tf.Tensor:
         (n) in the type of ``log_odds``.
     """
     kind, pixels = log_odds.dtype, (1, 2)
-    known = tf.cast(masks <= 1, kind)
-    changed = tf.cast(tf.equal(masks, 1), kind)
-    each = known * tf.nn.sigmoid_cross_entropy_with_logits(changed, log_odds)
-    entropy = tf.math.divide_no_nan(tf.reduce_sum(each, pixels), tf.reduce_sum(known, pixels))
-    found = known * tf.sigmoid(log_odds)
-    region = tf.reduce_sum(changed, pixels)
+    changed, same = (tf.cast(tf.equal(masks, value), kind) for value in (1, 0))
+    region, rest = (tf.reduce_sum(part, pixels) for part in (changed, same))
+    each = tf.nn.sigmoid_cross_entropy_with_logits(changed, log_odds)
+    entropies = [tf.math.divide_no_nan(tf.reduce_sum(each * part, pixels), count)
+                 for part, count in ((changed, region), (same, rest))]
+    kinds = tf.cast(region > 0, kind) + tf.cast(rest > 0, kind)
+    found = (changed + same) * tf.sigmoid(log_odds)
     overlap = 2 * tf.reduce_sum(found * changed, pixels)
     dice = 1 - overlap / (tf.reduce_sum(found, pixels) + tf.maximum(region, 1))
-    return entropy + tf.where(region > 0, dice, tf.zeros_like(dice))
+    return (tf.math.divide_no_nan(tf.add_n(entropies), kinds)
+            + DICE * tf.where(region > 0, dice, tf.zeros_like(dice)))
 
 
 def classes(labels: tf.Tensor) -> tf.Tensor:
