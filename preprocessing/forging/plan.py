@@ -14,8 +14,8 @@ from preprocessing.forging.photographs import Photograph
 KINDS = SPLICE, COPY_MOVE, REMOVAL
 # in the place of CASIA's letters for the operation, by which evaluation divides its figures
 _CODES = {SPLICE: "D_SPL", COPY_MOVE: "S_CPM", REMOVAL: "S_INP"}
-FIRST = 60, 95  # JPEG quality of an earlier save
-_RESAVED = 0.5  # share of photographs that are saved so before they are used
+FIRST = 55, 85  # JPEG quality of an earlier save, as of messengers and web pages
+_RESAVED = 0.7  # share of copy-moves and removals whose photograph is saved so first
 _AREAS = {SPLICE: (0.015, 0.25), COPY_MOVE: (0.015, 0.2), REMOVAL: (0.01, 0.12)}
 _PLAN = 0  # random stream; making a picture has others
 
@@ -72,7 +72,7 @@ def plan(photographs: Sequence[Photograph], count: int, seed: int, kinds: Sequen
         others = [other for other in blocks[own.block] if other != number]
         others = [other for other in others if photographs[other].scene != own.scene] or others
         donor = int(rng.choice(others)) if kind == SPLICE else number
-        first, donor_first = _first(rng), _first(rng)
+        first, donor_first = _firsts(rng, kind)
         last = int(rng.integers(*qualities, endpoint=True))
         edit = _edit(rng, kind)
         name = f"{own.scene[:3]}_{own.scene[3:]}"
@@ -84,13 +84,18 @@ def plan(photographs: Sequence[Photograph], count: int, seed: int, kinds: Sequen
         stem = (f"Tp_{_CODES[kind]}_{extent}_{'B' if edit.feather else 'N'}_{own.scene}_"
                 f"{photographs[donor].scene}_{pair + 1:05d}")
         pictures.append(Picture(2 * pair + 1, f"Tp/{stem}.jpg", f"Gt/{stem}_gt.png", number, donor,
-                                first, donor_first if kind == SPLICE else first, last, edit))
+                                first, donor_first, last, edit))
     return pictures[:count]
 
 
-def _first(rng: np.random.Generator) -> int | None:
+def _firsts(rng: np.random.Generator, kind: str) -> tuple[int | None, int | None]:
+    """Qualities of the first saves of a photograph and of the donor: of a splice, one of the two
+    has such a save, so that their histories differ."""
     quality = int(rng.integers(*FIRST, endpoint=True))
-    return quality if rng.random() < _RESAVED else None
+    share = rng.random()
+    if kind == SPLICE:
+        return (quality, None) if share < 0.5 else (None, quality)
+    return (quality, quality) if share < _RESAVED else (None, None)
 
 
 def _edit(rng: np.random.Generator, kind: str) -> Edit:
