@@ -78,8 +78,8 @@ def parser() -> Parser:
                      help="also write all figures to FILE")
     cli.add_argument("--plots", type=Path, metavar="DIR",
                      help="write DIR/PART.png with ROC curve, precision over recall and "
-                          "reliability diagram; of a model that says where pictures were changed also "
-                          "DIR/PART-where.png, with --perturb DIR/PART-perturbed.png")
+                          "reliability diagram; of a model that says where pictures were changed "
+                          "also DIR/PART-where.png, with --perturb DIR/PART-perturbed.png")
     cli.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto",
                      help="device to run the network on; auto takes a GPU if there is one")
     return cli
