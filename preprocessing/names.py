@@ -60,10 +60,11 @@ def parse(stem: str) -> Name | None:
 
 
 def running_number(stem: str) -> str:
-    """The number at the end of the name of a tampered picture of CASIA's, with the first letter,
-    which tells its sets apart; empty for other names."""
+    """The number at the end of the name of a tampered picture of CASIA's, after the letters of its
+    set and of how it was made, as in ``t_nrn_s_n_00002``; empty for other names."""
     match = _TAMPERED.fullmatch(plain(stem))
-    return f"{match[0][0].lower()}{match[5]}" if match and match[5] else ""
+    return f"{match[0][0]}{match[0][4:match.start(1)]}{match[5]}".lower() \
+        if match and match[5] else ""
 
 
 def like_casia(stem: str) -> bool:

@@ -245,8 +245,9 @@ def matched(masks: Sequence[Candidate], pictures: Sequence[bytes],
 def _by_number(masks: Sequence[Candidate], pictures: Sequence[bytes],
                of: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
     """The masks of CASIA's pictures whose names differ from theirs: the public ground truth
-    (N. T. Pham) corrects names, but never the running number at their end. Of CASIA 1, where a
-    number may be used twice, both names must also have a source picture in common."""
+    (N. T. Pham) corrects the sources in names, but neither the running number at their end nor the
+    letters of how they were made. Where these are used twice, as in CASIA 1, the names must also
+    have a source picture in common."""
     used, candidates = set(of.values()), defaultdict(list)
     for candidate in masks:
         if number := _number(candidate.picture):
@@ -267,7 +268,7 @@ def _by_number(masks: Sequence[Candidate], pictures: Sequence[bytes],
 
 
 def _number(name: bytes) -> str:
-    """The running number of a tampered picture of CASIA's; empty for other names."""
+    """``running_number`` of a name."""
     return running_number(os.fsdecode(name))
 
 

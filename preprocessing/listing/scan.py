@@ -47,10 +47,11 @@ def scan(data: Path, moments: Moments = _default_moments, one_class: bool = Fals
     if not os.path.isdir(data):
         raise InputError(f"there is no folder of pictures '{data}'. {_sample_advice(data)}")
     notes: list[str] = []
-    places = list(sets.search(data, notes, set()))
+    apart: dict[Path, bytes] = {}
+    places = list(sets.search(data, notes, set(), apart=apart))
     if one_class and not places:
-        places = list(sets.search(data, notes, set(), classes=any))
-    lost = sets.outside(data, places)
+        places = list(sets.search(data, notes, set(), classes=any, apart=apart))
+    every = places
     real = [place for place in places if not os.path.exists(place.home / SAMPLE_MARK)]
     if real and len(real) < len(places):
         notes.append("generated sample data left out, since there are other pictures")
@@ -60,7 +61,9 @@ def scan(data: Path, moments: Moments = _default_moments, one_class: bool = Fals
     listed = [sets.listed(place, notes, seen, owners) for place in places]
     if not any(each.items for each in listed):
         raise InputError(_nothing(data, notes))
-    _note_lost(lost, notes)
+    of_apart, used = sets.masks_apart(apart, listed, notes, seen)
+    listed.append(of_apart)
+    _note_lost(sets.outside(data, every, used), notes)
     return _catalogue({"": data.resolve()}, listed, moments, group_by, notes, one_class)
 
 
@@ -94,6 +97,7 @@ def scan_pair(authentic: Path | None, tampered: Path | None, moments: Moments = 
     listed: list[sets.Listed] = []
     seen: walk.Seen = set()
     names: dict[int, list[str]] = {}
+    apart: dict[Path, bytes] = {}  # folders of masks beside the classes
     for label, place in ((AUTHENTIC, authentic), (TAMPERED, tampered)):
         if place is None:
             continue
@@ -103,7 +107,8 @@ def scan_pair(authentic: Path | None, tampered: Path | None, moments: Moments = 
         inside = [name for name in walk.subfolders(place, notes) if not name.startswith(".")]
         names[label] = sets.class_folders(inside)[label] or [""]
         if names[label] != [""]:
-            sets.note_others(place, inside, notes)
+            apart.update({place / name: os.fsencode(os.path.join(LABELS[label], name, ""))
+                          for name in sets.note_others(place, inside, notes)})
             _note_lost(sets.outside(place, [sets.Place(place, b"", {}, [])]), notes)
     given = [(label, place) for label, place in ((AUTHENTIC, authentic), (TAMPERED, tampered))
              if place]
@@ -117,6 +122,7 @@ def scan_pair(authentic: Path | None, tampered: Path | None, moments: Moments = 
                              f"check --{LABELS[label]}")
         listed += found
         roots[LABELS[label]] = place.resolve()
+    listed.append(sets.masks_apart(apart, listed, notes, seen)[0])
     one_class = authentic is None or tampered is None
     return _catalogue(roots, listed, moments, group_by, notes, one_class)
 

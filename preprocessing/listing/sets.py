@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -88,10 +88,11 @@ def class_folders(names: Sequence[str]) -> dict[int, list[str]]:
 
 
 def search(folder: Path, notes: list[str], seen: walk.Seen, prefix: bytes = b"", depth: int = 0,
-           part: int = NO_PART, classes: Callable[[Iterable[object]], bool] = all
-           ) -> Iterator[Place]:
+           part: int = NO_PART, classes: Callable[[Iterable[object]], bool] = all,
+           apart: dict[Path, bytes] | None = None) -> Iterator[Place]:
     """The data sets in ``folder`` and up to ``DEPTH`` levels below: folders that contain both
-    classes, or with ``any`` one of them, or have one of ``LAYOUTS``."""
+    classes, or with ``any`` one of them, or have one of ``LAYOUTS``. ``apart`` gets the folders
+    of masks that are in none of them, with their paths relative to the root."""
     try:
         if not walk.is_new(folder, seen):
             return
@@ -114,6 +115,8 @@ def search(folder: Path, notes: list[str], seen: walk.Seen, prefix: bytes = b"",
     found: set[str] = set()
     for name in names:
         if masks.is_place(os.fsencode(name)):  # classes may be folders of masks too
+            if apart is not None:
+                apart[folder / name] = prefix + os.fsencode(name) + b"/"
             continue
         below = parts.part_of(name) if split else NO_PART
         before = set() if below == NO_PART else set(seen)
@@ -121,7 +124,7 @@ def search(folder: Path, notes: list[str], seen: walk.Seen, prefix: bytes = b"",
         def deeper(visited: walk.Seen, wanted: Callable[[Iterable[object]], bool],
                    name: str = name, below: int = below) -> list[Place]:
             return list(search(folder / name, notes, visited, prefix + os.fsencode(name) + b"/",
-                               depth + 1, part if below == NO_PART else below, wanted))
+                               depth + 1, part if below == NO_PART else below, wanted, apart))
 
         places = deeper(seen, classes)
         if not places and below != NO_PART:  # a part may have one class only
@@ -159,18 +162,24 @@ def _adds_nothing(folder: Path, name: Path) -> bool:
     return os.path.commonpath([first, second]) in (first, second)
 
 
-def outside(data: Path, places: Sequence[Place]) -> list[tuple[bytes, int]]:
+def outside(data: Path, places: Sequence[Place],
+            known: Collection[Path] = ()) -> list[tuple[bytes, int]]:
     """Folders with pictures or videos that are in no data set, or in one but in no class of it, and
-    their numbers; links and hidden folders aside. Of the first ``_SEARCHED`` folders."""
+    their numbers; links, hidden and ``known`` folders aside. Of the first ``_SEARCHED`` folders."""
     homes = {walk.key_of(place.home): place for place in places}
+    skipped = {walk.key_of(folder) for folder in known}
     top = os.path.realpath(os.fsencode(data))
     found = []
     for current, folders, files in islice(os.walk(top), _SEARCHED):
         watchdog.advance()
         try:
-            place = homes.get(walk.key_of(current))
+            key = walk.key_of(current)
         except OSError:  # `search` has a note
             continue
+        if key in skipped:
+            folders.clear()
+            continue
+        place = homes.get(key)
         folders[:] = sorted(name for name in folders if not name.startswith(b".")) \
             if place is None else []  # `note_others` tells of those
         count = sum(name.lower().endswith(PICTURES + VIDEOS) for name in files
@@ -234,6 +243,40 @@ def pictures_of(folder: Path, prefix: bytes, label: int, notes: list[str],
     if _DEFACTO.fullmatch(folder.name):
         items = [_defacto(item) for item in items]
     return _with_masks(place, items, list(gt.values()))
+
+
+def masks_apart(folders: Mapping[Path, bytes], listed: Sequence[Listed], notes: list[str],
+                seen: walk.Seen) -> tuple[Listed, set[Path]]:
+    """The masks in folders of masks that are in no data set, of pictures that have none so far.
+
+    Args:
+        folders: with their paths relative to the root, with a final slash.
+        listed: the data sets.
+        notes: gets remarks for the user.
+        seen: folders visited so far.
+
+    Returns:
+        The masks, and the folders that have any: others may hold pictures.
+    """
+    found: list[masks.Candidate] = []
+    used: set[Path] = set()
+    for folder, prefix in folders.items():
+        there = [masks.in_place(path) for path in walk.media(folder, notes, seen)]
+
+        def is_mask(path: bytes, top: bytes = os.fsencode(folder)) -> bool | None:
+            return masks.two_valued(os.path.join(top, path))
+
+        confirmed, _ = masks.confirmed(there, (), is_mask, lambda path, other: False, by_top=False)
+        found += [each._replace(path=prefix + each.path) for each in confirmed]
+        used.update([folder] if confirmed else [])
+    items = [item for each in listed for item in each.items] if found else []
+    known = {path for each in listed for path in each.masks}
+    tampered, authentic = ([item.path for item in items
+                            if item.label == label and item.path not in known]
+                           for label in (TAMPERED, AUTHENTIC))
+    of = masks.matched(found, tampered, authentic)
+    taken = set(of.values())
+    return Listed([], of, [each.path for each in found if each.path not in taken]), used
 
 
 def with_coco(items: list[Item]) -> list[Item]:
