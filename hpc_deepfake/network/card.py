@@ -18,6 +18,8 @@ SAMPLE = "trained on drawn sample pictures; not for photographs"
 PARTLY_SAMPLE = "trained partly on drawn sample pictures"
 FORGED = ("trained on forgeries that hpc-deepfake sample --from made of photographs: those of "
           "people may be of other kinds")
+FACES = ("sees one face of a picture, the largest, or that of the person followed through a video; "
+         "nothing else")
 RANDOM = "trained on random pixels, which only serve to measure speed; not for pictures"
 UNKNOWN = ("does not say what it was trained on, as those of earlier versions: pictures that are "
            "unlike those, or among them, aren't recognised")
@@ -115,9 +117,10 @@ class Card:
     @property
     def caveats(self) -> list[str]:
         """What must be said wherever predictions of this model are shown; about the model."""
+        said = [FACES] * (self.parameters.crop is not None)
         if self.trained_on is None:
-            return [UNKNOWN]
-        said = [SAMPLE if self.only_sample else PARTLY_SAMPLE] * self.sample
+            return [*said, UNKNOWN]
+        said += [SAMPLE if self.only_sample else PARTLY_SAMPLE] * self.sample
         said += [FORGED] * self.only_forged
         said += [RANDOM] * bool(self.trained_on.get("random"))
         seen = finite((self.init or {}).get("seen")) or 0
