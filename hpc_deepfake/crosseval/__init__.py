@@ -13,6 +13,7 @@ from hpc_deepfake.compare import begun, own_threads
 from hpc_deepfake.core import holder
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.streams import work_matters
+from hpc_deepfake.core.text import plural
 from hpc_deepfake.crosseval import folder, plan, scoring
 from hpc_deepfake.crosseval.command import command_line, default_out, parse, parser
 from hpc_deepfake.crosseval.datasets import DataSet, Named, open_all
@@ -91,7 +92,7 @@ def _print_plan(steps: Sequence[Step], states: Sequence[str], launcher: str) -> 
     for step, state in zip(steps, states, strict=True):
         command = shlex.join(step.command(launcher, ("python",)))
         print(f"{state:<8} {step.name:<{width}}  {command}")
-    print(f"{len(steps)} trainings and evaluations, {states.count(planned.DONE)} of them done")
+    print(f"{plural(len(steps), 'program')}, {states.count(planned.DONE)} of them done")
     return 0
 
 

@@ -55,7 +55,8 @@ def parser() -> Parser:
     subject.add_argument("--networks", type=_networks, default=registry.DEFAULT, metavar="NAME,…",
                          help=f"networks to train: {', '.join(registry.NAMES)}, {registry.OTHERS}")
     subject.add_argument("--features", type=_features, default="ela", metavar="NAME,…",
-                         help="features to train each network on; ela+raw stacks two")
+                         help="features to train each network on; ela+raw stacks two, which "
+                              f"{registry.DEFAULT} is left out of")
     subject.add_argument("--part", choices=PARTS,
                          help="part of those files that nothing is trained on (default: the test "
                               "part if there is one, else all)")

@@ -152,13 +152,13 @@ def check_fits(data: DataSet, feature: str, parameters: Parameters, like: str) -
     missing = [name for name in ela.parts(feature) if name not in header.features]
     if not missing and made == parameters:
         return
-    what = f"has no feature '{missing[0]}'" if missing else \
-        f"was made with ELA parameters {made.as_dict()}"
-    raise InputError(
-        f"{data.path} {what}, but {like} has "
-        f"{feature if missing else parameters.as_dict()}: a model of the one can't be "
-        f"evaluated on the other. Make another file of its pictures:\n  "
-        + fitting(header, feature, parameters))
+    if missing and not ela.computable(feature):
+        raise InputError(f"{data.path} has no feature '{missing[0]}', only "
+                         f"{', '.join(header.features)}: name others with --features")
+    what = f"has no feature '{missing[0]}', only {', '.join(header.features)}" if missing else \
+        f"was made with ELA parameters {made.as_dict()}, and {like} with {parameters.as_dict()}"
+    raise InputError(f"{data.path} {what}. Make another file of its pictures:\n  "
+                     + fitting(header, feature, parameters))
 
 
 def fitting(header: Header, feature: str, parameters: Parameters) -> str:

@@ -21,6 +21,7 @@ from hpc_deepfake.network.card import Card
 from hpc_deepfake.train import planned, predictions, records
 from hpc_deepfake.train.options import check
 from hpc_deepfake.train.options import parser as train_parser
+from preprocessing import ela
 
 # Options of train that the matrix sets itself, and what to use instead.
 _SET_HERE = {"data": "use --train", "run": "use --out", "feature": "use --features",
@@ -166,30 +167,33 @@ def trainings(options: Namespace, data: Sequence[DataSet], out: Path, threads: i
         InputError: options that can't be passed on, or that these networks don't take.
     """
     _check_words(options.words)
+    kinds = [(network, feature) for network in options.networks for feature in options.features
+             if network != registry.DEFAULT or ela.channels(feature) == 3]
+    if data and not kinds:
+        raise InputError(f"{registry.DEFAULT} reads one feature, not several at a time: give "
+                         "others with --features, or another network, such as unet")
     found = []
     for repeat in range(1, options.repeats + 1):
         for each in data:
-            for network in options.networks:
-                for feature in options.features:
-                    own = "" if network == registry.DEFAULT else f"-{slug(network)}"
-                    run = out / f"{each.slug}-{feature}{own}-r{repeat}"
-                    seed = options.seed + repeat - 1
-                    arguments = [
-                        "--data", str(each.path), "--feature", feature, "--epochs",
-                        str(options.epochs), "--seed", str(seed), "--threads", str(threads),
-                        *(["--network", network] if own else []),
-                        "--device", options.device, *options.words, "--run", str(run), "--resume",
-                        "--no-report"]
-                    train = train_parser().parse(arguments)
-                    try:
-                        strategy = check(train, options.ranks)
-                    except InputError as error:
-                        raise InputError(f"{network} on {feature}, {plural(options.ranks, 'rank')}:"
-                                         f" {error} (give options of train after --)") from None
-                    settings = planned.settings(train) | {"strategy": strategy}
-                    found.append(Model(
-                        run, each, registry.title(network), feature, repeat, seed, "",
-                        Training(run, options.ranks, tuple(arguments), settings)))
+            for network, feature in kinds:
+                own = "" if network == registry.DEFAULT else f"-{slug(network)}"
+                run = out / f"{each.slug}-{feature}{own}-r{repeat}"
+                seed = options.seed + repeat - 1
+                arguments = [
+                    "--data", str(each.path), "--feature", feature, "--epochs",
+                    str(options.epochs), "--seed", str(seed), "--threads", str(threads),
+                    *(["--network", network] if own else []), "--device", options.device,
+                    *options.words, "--run", str(run), "--resume", "--no-report"]
+                train = train_parser().parse(arguments)
+                try:
+                    strategy = check(train, options.ranks)
+                except InputError as error:
+                    raise InputError(f"{network} on {feature}, {plural(options.ranks, 'rank')}: "
+                                     f"{error} (give options of train after --)") from None
+                settings = planned.settings(train) | {"strategy": strategy}
+                found.append(Model(
+                    run, each, registry.title(network), feature, repeat, seed, "",
+                    Training(run, options.ranks, tuple(arguments), settings)))
     return found
 
 

@@ -7,10 +7,10 @@ leaves a file for each data file; all figures are computed from those later, wit
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import zipfile
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ import numpy as np
 
 from hpc_deepfake.core import mpi, watchdog
 from hpc_deepfake.core.files import whole, writing
+from hpc_deepfake.core.log import log
 from hpc_deepfake.core.options import Parser
 from hpc_deepfake.crosseval.datasets import DataSet
 from hpc_deepfake.evaluate import ERRORS, MODEL, Material, of_rows, open_file
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 SUBCOMMAND = "score"
 _COLUMNS = ("rows", "probabilities", "odds", "unlike")
 _PIXELS = {"pixels": MODEL, "errors": ERRORS}  # in the file: as of ``Material.counted``
+_OF_FILE, _OF_ROW = 1 << 20, 8192  # bytes that a file of scores has at most, and for each row
 
 
 @dataclass(frozen=True)
@@ -155,16 +157,29 @@ def _write(path: Path, key: str, rows: np.ndarray, material: Material) -> None:
 
 
 def read(path: Path, run: Path, data: DataSet, parts: Sequence[str]) -> Scores | None:
-    """The scores of a model on parts of a data file; None if there are none, or those of another
-    model, another state of the data file, or other rows."""
+    """The scores of a model on parts of a data file; None if there are none, those of another
+    model, another state of the data file or other rows, or damaged ones."""
     rows = np.unique(np.concatenate([data.rows(part) for part in parts]))
-    with suppress(OSError, ValueError, KeyError, zipfile.BadZipFile), \
-            np.load(path, allow_pickle=False) as stored:
-        if str(stored["key"]) != _key(run, data.digest):
-            return None
-        columns = [stored[name] for name in _COLUMNS]
-        pixels = {name: stored[name] for name in _PIXELS if name in stored}
-        lengths = {len(column) for column in (*columns, *pixels.values())}
-        if lengths == {len(rows)} and np.array_equal(columns[0], rows):
-            return Scores(*columns, **pixels)
-    return None
+    key = _key(run, data.digest)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if sum(member.file_size for member in archive.infolist()) > _OF_FILE + \
+                    _OF_ROW * len(rows):
+                return None  # it is compressed: a few bytes could become any number
+            names = {name.removesuffix(".npy") for name in archive.namelist()}
+            stored = {name: _array(archive, name)
+                      for name in ("key", *_COLUMNS, *sorted(names & set(_PIXELS)))}
+            if str(stored.pop("key")) != key or not np.array_equal(stored["rows"], rows) or any(
+                    len(column) != len(rows) for column in stored.values()):
+                return None
+            return Scores(**stored)
+    except Exception as error:  # zip and NumPy raise many kinds
+        if not isinstance(error, FileNotFoundError):
+            log.debug("%s is damaged, so it is computed again: %s", path, error)
+        return None
+
+
+def _array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    """An array, read to the end, where the checksum is compared."""
+    stored = io.BytesIO(archive.read(f"{name}.npy"))
+    return np.asarray(np.lib.format.read_array(stored, allow_pickle=False))

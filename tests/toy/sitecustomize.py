@@ -5,18 +5,25 @@ from __future__ import annotations
 
 import sys
 import types
+from pathlib import Path
 
 
 def _install() -> None:
     from hpc_deepfake import strategies
-    from hpc_deepfake.network import device
+    from hpc_deepfake.network import device, model
 
     def toy(name: str) -> type:
         from toy import Toy
 
         return Toy
 
+    def load(run: Path) -> object:
+        from toy import Model
+
+        return Model.load(run)
+
     strategies.get = toy
+    model.load = load
     strategies.prepare = lambda *_, **__: None
     device.start = lambda choice, local_rank=0, ranks=1, threads=0, *_: device.Device(
         "CPU", "toy", threads or 1)

@@ -36,6 +36,25 @@ class Model:
         with open(path, "wb") as file:
             np.save(file, self.weights)
 
+    @classmethod
+    def load(cls, run: Path) -> Model:
+        """That of a run directory."""
+        return cls(np.load(run / "model.keras"))
+
+    def predict_on_batch(self, pictures: np.ndarray) -> np.ndarray:
+        """Probabilities of authentic and tampered, (n, 2)."""
+        p = logistic(pictures, self.weights)[1]
+        return np.stack([1 - p, p], axis=1)
+
+
+def logistic(pictures: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Means of pictures' parts, (n, FEATURES), and probabilities of tampered, (n)."""
+    count, *_, channels = pictures.shape
+    parts = pictures.reshape(count, FEATURES // 3, -1 if count else 1, channels).mean(
+        2, dtype=float)
+    x = parts.reshape(len(pictures), FEATURES) / 255
+    return x, 1 / (1 + np.exp(-x @ weights))
+
 
 class Toy(Strategy):
     """Logistic regression on the means of a picture's parts, by all ranks in lockstep.
@@ -81,11 +100,7 @@ class Toy(Strategy):
         return Done(1, rows, total[-3], total[-2], round(total[-1]), waited)
 
     def _forward(self, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        count, *_, channels = pictures.shape
-        parts = pictures.reshape(count, FEATURES // 3, -1 if count else 1, channels).mean(
-            2, dtype=float)
-        x = parts.reshape(len(pictures), FEATURES) / 255
-        return x, 1 / (1 + np.exp(-x @ self.weights))
+        return logistic(pictures, self.weights)
 
     def probabilities(self, pictures: np.ndarray) -> np.ndarray:
         return self._forward(pictures)[1]
