@@ -77,7 +77,9 @@ def _compute(train: DataSet, test: DataSet) -> Overlap:
         learned |= first.rows.parts == PARTS.index("validation")
     ways, complete = shared(first.take(learned), second.take(np.isin(second.rows.rows,
                                                                      test.tested)))
-    return Overlap(ways, "" if complete else
+    blind = [data.name for data, known in ((train, first), (test, second)) if not known.made.any()]
+    return Overlap(ways, f"{' and '.join(dict.fromkeys(blind))} has no feature raw, so only files "
+                   "with the same bytes, and groups, are found" if blind else "" if complete else
                    "more pairs look alike than could be compared, so some may be left")
 
 

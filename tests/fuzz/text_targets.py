@@ -111,6 +111,7 @@ PARSERS = {  # programs whose options a TOML file may hold
         "preprocess": "preprocessing.__main__", "sample": "preprocessing.make_sample",
         "train": "hpc_deepfake.train.options", "evaluate": "hpc_deepfake.evaluate",
         "predict": "hpc_deepfake.predict", "compare": "hpc_deepfake.compare",
+        "crosseval": "hpc_deepfake.crosseval",
         "plan": "hpc_deepfake.scaling.planning", "doctor": "hpc_deepfake.doctor"}.items()},
     "render": lambda: job_options.parser("render"), "submit": lambda: job_options.parser("submit")}
 TOML = [path.read_text() for path in sorted((ROOT / "configs").glob("*.toml"))] + [
