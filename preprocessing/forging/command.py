@@ -17,12 +17,13 @@ from hpc_deepfake.core import mpi, watchdog
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.files import write_text
 from hpc_deepfake.core.progress import Progress
-from hpc_deepfake.core.text import plural, printable
+from hpc_deepfake.core.text import plural
 from preprocessing.forging import photographs as own
 from preprocessing.forging.edits import SPLICE
 from preprocessing.forging.make import FOLDERS, write
 from preprocessing.forging.photographs import Photograph
 from preprocessing.forging.plan import KINDS, Picture, plan
+from preprocessing.leftout import LeftOut
 from preprocessing.origin import FORGED, FORGED_MARK
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ _LIST = "pictures.csv"
 _COLUMNS = ("path", "label", "mask", "group", "kind", "photograph", "donor", "first_quality",
             "donor_quality", "last_quality", "angle", "scale", "mirrored", "feather",
             "colour_match")
-_NAMED = 5  # files that can't be used, that are named
 
 
 def kinds(text: str) -> tuple[str, ...]:
@@ -137,12 +137,11 @@ def _usable(comm: Comm, folder: Path, paths: Sequence[bytes], count: int | None,
         gathered = mpi.gather(comm, mine)
         found += [gathered[place % comm.size][place // comm.size] for place in range(len(chunk))]
         photographs, reasons = own.together(found, [own.block_of(place) for place in order], most)
-    if comm.rank == 0 and reasons:
-        print(f"note: {plural(len(reasons), 'file')} left out:", flush=True)
-        for path, reason in sorted(reasons.items())[:_NAMED]:
-            print(f"  {printable(os.fsdecode(path))}: {printable(reason)}", flush=True)
-        if len(reasons) > _NAMED:
-            print(f"  and {len(reasons) - _NAMED:,} more", flush=True)
+    if comm.rank == 0:
+        left = LeftOut()
+        left.named = list(reasons.items())
+        for note in left.notes():
+            print(f"note: {note}", flush=True)
     least = 2 if splices else 1
     if len(photographs) < least:
         raise InputError(f"{plural(len(photographs), 'usable photograph')} in {folder}, and "

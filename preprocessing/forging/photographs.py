@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from hpc_deepfake.core.errors import InputError
-from hpc_deepfake.core.text import plural
+from hpc_deepfake.core.text import plural, printable
 from preprocessing import origin, picture, sample, saves, similar
 from preprocessing.listing import masks, sets, walk
 from preprocessing.listing.groups import components
@@ -159,7 +159,7 @@ def together(found: Sequence[Examined], blocks: Sequence[int],
             continue
         same = first.setdefault(each.digest, each)
         if same is not each:
-            reasons[each.path] = f"the same file as {os.fsdecode(same.path)}"
+            reasons[each.path] = f"the same file as {printable(os.fsdecode(same.path))}"
         elif len(rows) < most:
             rows.append(row)
     chosen = [found[row] for row in rows]
