@@ -5,6 +5,8 @@ from __future__ import annotations
 import keras
 from keras import layers
 
+from hpc_deepfake.network import maps
+
 
 def branched(shape: tuple[int, int, int] = (16, 16, 3)) -> keras.Model:
     """A residual network with branches, a shared convolution, and batch normalisation that is
@@ -26,6 +28,20 @@ def branched(shape: tuple[int, int, int] = (16, 16, 3)) -> keras.Model:
     x = layers.Dropout(0.5, name="dropout")(x)
     return keras.Model(picture, layers.Dense(2, activation="softmax", name="answer")(x),
                        name="branched")
+
+
+def located(shape: tuple[int, int, int] = (16, 16, 6)) -> keras.Model:
+    """A network that says where a picture was changed, of two features that are stacked."""
+    picture = keras.Input(shape, name="picture")
+    x = layers.Rescaling(1 / 255)(picture)
+    x = fine = layers.BatchNormalization(name="fine_bn")(
+        layers.Conv2D(8, 3, padding="same", activation="relu", name="fine")(x))
+    x = layers.MaxPooling2D(2)(x)
+    x = layers.BatchNormalization(name="coarse_bn")(
+        layers.Conv2D(8, 3, padding="same", activation="relu", name="coarse")(x))
+    x = layers.Dropout(0.25, name="dropout")(x)
+    x = layers.Concatenate()([fine, layers.UpSampling2D(2)(x)])
+    return maps.with_verdict(picture, layers.Conv2D(1, 1, name=maps.LOG_ODDS)(x), "located")
 
 
 def stacked(shape: tuple[int, int, int] = (16, 16, 3)) -> keras.Model:

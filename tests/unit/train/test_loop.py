@@ -29,7 +29,8 @@ from hpc_deepfake.train.rundir import RunDir, default_run
 
 
 @pytest.mark.parametrize(("monitor", "best", "better", "worse"), [
-    ("val_loss", 0.5, 0.4, 0.6), ("val_auc", 0.5, 0.6, 0.4), ("val_accuracy", 0.5, 0.6, 0.4)])
+    ("val_loss", 0.5, 0.4, 0.6), ("val_auc", 0.5, 0.6, 0.4), ("val_accuracy", 0.5, 0.6, 0.4),
+    ("val_pixel_auc", 0.5, 0.6, 0.4), ("val_pixel_f1", 0.5, 0.6, 0.4)])
 def test_better_for_each_monitor(monitor, best, better, worse):
     """Lower loss, higher AUC and accuracy; an equal value is not better; any value is better than
     none."""
@@ -53,6 +54,7 @@ def test_every_monitor_is_a_figure_and_an_option():
     from hpc_deepfake.train.options import parser
 
     figures = metrics.evaluate(np.array([0.2, 0.8]), np.array([0, 1]))
+    figures |= loop._Predicted(np.array([0.5]), np.ones((1, 2, 256), np.int32)).pixel(np.array([1]))
     assert all(name.removeprefix("val_") in figures for name in loop.MONITORS)
     action, = (action for action in parser()._actions if action.dest == "monitor")
     assert set(action.choices) == set(loop.MONITORS)
