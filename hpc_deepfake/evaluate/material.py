@@ -18,6 +18,7 @@ from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.progress import Count, Line, Progress
 from hpc_deepfake.data.rows import DataFile, open_data, prefetch, share
 from hpc_deepfake.evaluate import common, pixels, unlike
+from hpc_deepfake.evaluate.originals import MaskRows
 from hpc_deepfake.evaluate.pictures import Asked, Prepared, brightest, prepared
 from hpc_deepfake.evaluate.pixels import ELA, Mapper
 from hpc_deepfake.metrics import temperature
@@ -199,7 +200,7 @@ def _judged(mapper: Mapper, data: DataFile, rows: np.ndarray,
 
 def of_folder(network: Any, card: Card, catalogue: Catalogue, comm: Comm | None = None,
               guard: Guard | None = None, perturbation: Perturbation | None = None,
-              masks: np.ndarray | None = None, mean: np.ndarray | None = None
+              masks: MaskRows | None = None, mean: np.ndarray | None = None
               ) -> tuple[Material, list[tuple[bytes, str]]]:
     """Material from a folder of pictures, prepared now in the same way as the training data; with
     ``comm`` collective.
@@ -211,7 +212,7 @@ def of_folder(network: Any, card: Card, catalogue: Catalogue, comm: Comm | None 
         comm: the ranks; None: this process is alone.
         guard: as in ``of_rows``.
         perturbation: what is done to each picture before; then ``plain`` is there.
-        masks: of the pictures, uint8 (n, S, S); None: those of the catalogue's files.
+        masks: of the pictures; None: those of the catalogue's files.
         mean: the mean mask, to compare the model's maps with; None: unknown.
 
     Returns:

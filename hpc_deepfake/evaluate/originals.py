@@ -16,7 +16,7 @@ from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.text import printable
 from hpc_deepfake.data.rows import DataFile, share
 from preprocessing import facts
-from preprocessing.catalogue import locate
+from preprocessing.catalogue import Catalogue, locate
 from preprocessing.names import parse_path
 
 if TYPE_CHECKING:
@@ -59,6 +59,31 @@ def roots(data: DataFile, rows: np.ndarray, folder: Path | None,
             f"as {printable(os.fsdecode(first))} in {where}: name the folder of the pictures as "
             "they were with --pictures DIR", everywhere=True)
     return found
+
+
+class MaskRows:
+    """The masks of rows of a data file, in their order."""
+
+    def __init__(self, data: DataFile, rows: np.ndarray) -> None:
+        """
+        Args:
+            data: of a file with masks.
+            rows: int64 (n).
+        """
+        assert data.masks is not None
+        self._masks, self._rows = data.masks, rows
+
+    def __getitem__(self, place: int) -> np.ndarray:
+        """The mask of the row at a place, 0 to n - 1, uint8 (S, S)."""
+        return np.asarray(self._masks[self._rows[place:place + 1]])[0]
+
+
+def catalogue(data: DataFile, rows: np.ndarray, folder: Path | None,
+              comm: Comm | None = None) -> Catalogue:
+    """The pictures of rows, as of ``roots``."""
+    found = roots(data, rows, folder, comm)
+    return Catalogue(found, [unquote_to_bytes(path) for path in data.paths[rows].tolist()],
+                     data.labels[rows], np.array(data.header.array("group"))[rows])
 
 
 def _problems(data: DataFile, rows: np.ndarray, found: dict[str, Path]) -> list[tuple[bytes, str]]:

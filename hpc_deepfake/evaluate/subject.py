@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +54,8 @@ class Subject:
         rejected: pictures that can't be used, each with the reason.
         fitted: where the temperature was fitted.
         network: the model.
-        roots: folders of the pictures, as of ``Catalogue``; of a data file only for ``--perturb``.
+        pictures: the files, where ``--perturb`` needs them, of which the material may lack some.
+        masks: those of a data file's rows; None: those of the files.
     """
 
     where: str
@@ -66,7 +67,8 @@ class Subject:
     rejected: Sequence[tuple[bytes, str]] = ()
     fitted: str = "fitted on the validation part of its training data"
     network: Any = None
-    roots: dict[str, Path] = field(default_factory=dict)
+    pictures: Catalogue | None = None
+    masks: originals.MaskRows | None = None
 
 
 def of_file(options: Namespace, known: Model, comm: Comm | None = None) -> Subject:
@@ -82,7 +84,7 @@ def of_file(options: Namespace, known: Model, comm: Comm | None = None) -> Subje
 
     watchdog.enter("opening the data")
     data, plan, rows, others = mpi.together(comm, opened)
-    roots = originals.roots(data, rows, options.pictures, comm) if options.perturb else {}
+    files = originals.catalogue(data, rows, options.pictures, comm) if options.perturb else None
     network = _network(options, comm)
     choosing = None
     if others is not None:
@@ -95,8 +97,10 @@ def of_file(options: Namespace, known: Model, comm: Comm | None = None) -> Subje
     material = of_rows(network, data, rows, comm, guard)
     container = None if options.no_container else _container(path, comm)
     return Subject(f"the {plan.part} part of {data.header.path}", material, plan.part, choosing,
-                   _overlap(plan.part, known.trained) or _unlisted(guard, known.trained), container,
-                   fitted=_fitted(plan.part, known.trained), network=network, roots=roots)
+                   _overlap(plan.part, known.trained) or _unlisted(guard, known.trained),
+                   container, (),
+                   _fitted(plan.part, known.trained), network, files,
+                   None if data.masks is None else originals.MaskRows(data, rows))
 
 
 def of_pictures(options: Namespace, known: Model, catalogue: Catalogue,
@@ -120,7 +124,7 @@ def of_pictures(options: Namespace, known: Model, catalogue: Catalogue,
                                    mean=_mean_mask(network, options, known.card, comm))
     what = "all" if part == "all" else f"the {part} part"
     return Subject(f"{what} of {cli.folder_name(options)}", material, part, note=_unlisted(guard),
-                   rejected=rejected, network=network, roots=catalogue.roots)
+                   rejected=rejected, network=network, pictures=catalogue)
 
 
 def _mean_mask(network: Any, options: Namespace, card: model.Card,

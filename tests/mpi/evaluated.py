@@ -25,11 +25,12 @@ from hpc_deepfake import evaluate
 from hpc_deepfake.core import log, mpi
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.evaluate import material
-from hpc_deepfake.network import model
+from hpc_deepfake.network import maps, model
+from preprocessing.ela import SIZE, Parameters
 
 # what a slow machine prints in between: notes of the watchdog, and progress
 STALLS = re.compile(r"^(rank \d+ on \S+ (continues|is waited for|has been starting)"
-                    r"|\d+ of \d+ images \(\d+%\)).*\n", re.MULTILINE)
+                    r"|\d+ of \d+ images(, \S+)? \(\d+%\)).*\n", re.MULTILINE)
 
 
 def answer(arguments: list[str], comm: Comm | None) -> dict[str, Any]:
@@ -59,6 +60,9 @@ def main(comm: Comm) -> int:
     logger, load = logging.getLogger("hpc_deepfake"), model.load
     before = logger.handlers[:], logger.propagate, logger.level
     material.BATCH, batch = 8, material.BATCH  # several blocks for each rank
+    if comm.rank == 0:
+        save_located(Path("located"))
+    mpi.wait(comm.Ibarrier())
     answers = []
     for request in json.loads(Path(sys.argv[1]).read_text()):
         if request[0] == "broken":  # a model that only rank 1 can't load
@@ -75,6 +79,17 @@ def main(comm: Comm) -> int:
     if comm.rank == 0:
         print(json.dumps(answers))
     return 0
+
+
+def save_located(folder: Path) -> None:
+    """A model that says where pictures were changed: by the first channel of its feature."""
+    import keras
+
+    picture = keras.Input((SIZE, SIZE, 3), name="picture")
+    first = keras.layers.Rescaling(1 / 255)(picture)[..., :1]
+    folder.mkdir()
+    model.save(maps.with_verdict(picture, first, "first", found=first),
+               model.Card("ela", Parameters(), mask_threshold=40), folder / "model.keras")
 
 
 def _fail(_: Path) -> None:

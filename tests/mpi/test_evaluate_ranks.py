@@ -41,12 +41,17 @@ def answers(worlds: Worlds, data_file: Path, pictures: Path,
     unknown = folder / "unknown"  # it may have been trained on any data file
     shutil.copytree(folder / "run", unknown, ignore=shutil.ignore_patterns("config.json"))
     cases = {"part": ["--data", str(data_file), "--part", "train", *model],
-             "few": ["--data", str(data_file), "--part", "test", "--no-container", *model],
+             "few": ["--data", str(data_file), "--part", "test", "--no-container", "--perturb",
+                     "crop=0.8", "resize=0.5+noise=3", *model],
              "auto": ["--data", str(data_file), "--threshold", "auto", *model],
              "folder": ["--data", str(pictures), *model],
-             "halves": ["--data", str(pictures), "--threshold", "fnr=0.2,fpr=0.2", *model],
+             "halves": ["--data", str(pictures), "--threshold", "fnr=0.2,fpr=0.2", "--perturb",
+                        "jpeg=50", *model],
              "archive": ["--authentic", str(pictures / "Au"), "--threshold", "fpr=0.2", *model],
              "bad": ["--data", str(bad), *model],
+             "where": ["--data", str(data_file), "--part", "train", "--no-container", "--model",
+                       str(folder / "located")],
+             "where in a folder": ["--data", str(pictures), "--model", str(folder / "located")],
              "damaged": ["--data", str(damaged), "--part", "train", *model],
              "other part": ["--data", str(data_file), "--threshold", "auto", "--part", "train",
                             "--model", str(unknown)],
@@ -59,7 +64,7 @@ def answers(worlds: Worlds, data_file: Path, pictures: Path,
 
 
 @pytest.mark.parametrize("case", ["part", "few", "auto", "folder", "halves", "archive",
-                                  "bad"])
+                                  "bad", "where", "where in a folder"])
 def test_the_figures_are_those_of_one_process(answers: dict, case: str) -> None:
     """The same output and the same file, to the last bit; printed by rank 0 only."""
     alone, ranks = answers[case]
@@ -68,6 +73,7 @@ def test_the_figures_are_those_of_one_process(answers: dict, case: str) -> None:
     assert ranks[0] == alone
     assert [rank["output"] for rank in ranks[1:]] == [""] * (RANKS - 1)
     assert {rank["code"] for rank in ranks} == {alone["code"]}
+    assert ("where changed" in alone["output"]) == case.startswith("where")
     assert ("container alone" in alone["output"]) == (case in ("part", "auto"))
 
 
