@@ -105,12 +105,16 @@ def _marked(pixels: np.ndarray, data: bytes = b"") -> np.ndarray:
 def _hidden(data: bytes, levels: np.ndarray) -> np.ndarray:
     """Levels of a file whose colours are all the same: its transparency, or the low bits of more
     than 8; else ``levels``."""
-    with picture.opened(io.BytesIO(data)) as image:  # which has been decoded before
-        if "A" in image.getbands():
-            return np.asarray(image.getchannel("A"))
-        if image.mode.startswith("I"):
-            return np.minimum(np.asarray(image), 255).astype(np.uint8)
-    return levels
+    try:
+        with picture.opened(io.BytesIO(data)) as image:  # which has been decoded before
+            found = levels
+            if "A" in image.getbands():
+                found = np.asarray(image.getchannel("A"))
+            elif image.mode.startswith("I"):
+                found = np.minimum(np.asarray(image), 255).astype(np.uint8)
+            return found if found.shape == levels.shape else levels
+    except Exception as error:  # Pillow raises many kinds of exceptions for damaged files
+        raise Rejected(" ".join(str(error).split()) or type(error).__name__) from None
 
 
 def edges(pixels: np.ndarray) -> np.ndarray:

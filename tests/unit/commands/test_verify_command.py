@@ -23,15 +23,16 @@ def copy(data_file, tmp_path) -> Path:
 def test_verify_a_good_file(data_file, capsys):
     assert verify.main([str(data_file)]) == 0
     assert capsys.readouterr().out == \
-        f"{data_file}: 60 rows; 60 intact, 0 damaged, 0 pending, 0 rejected\n"
+        f"{data_file}: 60 rows; 60 intact, 0 damaged, 0 pending, 0 rejected\n" \
+        "masks: 30 of 30 tampered rows\n"
 
 
-@pytest.mark.parametrize("feature", ["ela", "raw"])
+@pytest.mark.parametrize("feature", ["ela", "raw", "mask"])
 def test_verify_detects_a_flipped_bit(copy, capsys, feature):
-    """In any feature; the row is named, and the message says how to repair it."""
+    """In any feature and in the mask; the row is named, and the message says how to repair it."""
     header = open_header(copy)
     for row in (7, 41):
-        header.array(feature, "r+")[row, 100, 3, 1] ^= 1
+        header.array(feature, "r+")[row, 100, 3, ...] ^= 1
     assert verify.main([str(copy)]) == 2
     out = capsys.readouterr().out
     assert "58 intact, 2 damaged, 0 pending" in out

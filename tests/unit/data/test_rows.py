@@ -37,7 +37,7 @@ def make(tmp_path):
     """A complete data file of small pictures, all different; 18 rows train, 6 validation, 6
     test."""
     def file(status: dict[int, int] | None = None, features: tuple[str, ...] = ("ela", "raw"),
-             labels: np.ndarray | None = None) -> Path:
+             labels: np.ndarray | None = None, masks: str = "") -> Path:
         path = tmp_path / "features.h5"
         numbers = np.arange(ROWS, dtype=np.int32)
         labels = (numbers % 2).astype("u1") if labels is None else labels
@@ -45,10 +45,10 @@ def make(tmp_path):
                               labels, numbers // 2)
         parts = np.repeat(np.array([0, 1, 2], "u1"), [18, 6, 6])
         store.create(path, catalogue, parts, store.Recipe(
-            features, Parameters(size=8), "60/20/20", "group", 0, "abc", ROWS))
+            features, Parameters(size=8), "60/20/20", "group", 0, "abc", ROWS, masks=masks))
         header = store.open_header(path)
         random = np.random.default_rng(0)
-        for name in features:
+        for name in header.summed:
             pictures = header.array(name, "r+")
             pictures[:] = random.integers(0, 256, pictures.shape)
         marks = header.array("status", "r+")
@@ -114,6 +114,20 @@ def test_all_ways_of_reading_give_the_same_pictures(make, feature):
             assert labels.tolist() == [row % 2 for row in rows]
 
 
+def test_masks_are_read_like_the_pictures(make):
+    """Held in memory only if they are used; a file without them has none."""
+    path = make(masks="digest")
+    whole = np.array(store.open_header(path).array("mask"))
+    for mode, used, kind in (("mmap", True, MappedRows), ("read", True, PositionedRows),
+                             ("memory", True, np.ndarray), ("memory", False, PositionedRows)):
+        masks = open_data(path, "raw", mode, masks=used).masks
+        assert isinstance(masks, kind)
+        for rows in ([5, 0, 29, 5], []):
+            found = masks[np.array(rows, np.int64)]
+            assert found.dtype == np.uint8 and np.array_equal(found, whole[rows])
+    assert open_data(make(), "raw", masks=True).masks is None
+
+
 def test_ways_of_reading_differ_in_what_they_hold(make):
     """mmap maps the file, memory holds a copy, read holds no pictures."""
     path = make()
@@ -159,6 +173,14 @@ def test_auto_chooses_by_the_file_system(make, monkeypatch, kind, free, chosen):
     monkeypatch.setattr(inputs, "file_system", lambda path: kind)
     monkeypatch.setattr(memory, "available", lambda: free)
     assert open_data(make(), "ela").input == chosen
+
+
+def test_auto_counts_the_masks_that_are_used(make, monkeypatch):
+    monkeypatch.setattr(inputs, "file_system", lambda path: "nfs")
+    monkeypatch.setattr(memory, "available", lambda: 4 * ROWS * 192 + 4)
+    path = make(masks="digest")
+    assert [open_data(path, "ela", masks=used).input for used in (False, True)] == [
+        "memory", "read"]
 
 
 def test_file_system_is_that_of_the_innermost_mount(monkeypatch, tmp_path):

@@ -72,6 +72,28 @@ def test_schema(tmp_path, rows):
             "ela": {"quality": 90, "size": 8, "subsampling": "4:2:0"}}
 
 
+def test_a_file_with_masks(tmp_path):
+    """One more dataset and attribute, both or none; the checksum covers it."""
+    path = create(tmp_path / "x.h5", masks="digest")
+    header = open_header(path)
+    assert header.has_masks and header.summed == ("ela", "raw", "mask")
+    assert header.shapes["mask"] == (5, 128, 128) and header.offsets["mask"] % ALIGNMENT == 0
+    assert header.attributes["masks"] == "digest"
+    header.array("crc32", "r+")[:] = checksum([np.zeros(7 * 128 * 128, np.uint8)])
+    assert damaged_rows(header, np.arange(5)).tolist() == []
+    header.array("mask", "r+")[2, 127, 127] = 255
+    assert damaged_rows(header, np.arange(5)).tolist() == [2]
+    for change in ({}, {"masks": "other"}):
+        with pytest.raises(InputError, match=r"differs in: ground-truth masks \("):
+            check_same(header, recipe(5, **change))
+    with pytest.raises(InputError, match=r"differs in: ground-truth masks \("):
+        check_same(open_header(create(tmp_path / "y.h5")), recipe(5, masks="digest"))
+    with h5py.File(path, "r+") as file:
+        del file["mask"]
+    with pytest.raises(InputError, match="damaged: it has no dataset mask"):
+        open_header(path)
+
+
 def test_features_of_full_size_are_aligned(tmp_path):
     header = open_header(create(tmp_path / "x.h5"))
     assert header.shapes["ela"] == (5, 128, 128, 3)
