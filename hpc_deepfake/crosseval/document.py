@@ -49,8 +49,7 @@ def report(matrix: Matrix, command: str) -> Report:
     """
     container, pixels = tables.shortcuts(matrix), tables.pixels(matrix)
     sections = [
-        Section("Matrix", charts=tables.maps(matrix)),
-        Section("Figures of the matrix", tables.matrices(matrix)),
+        Section("Matrix", tables.matrices(matrix), tables.maps(matrix), drawn=True),
         Section("Container alone", [container] if container else [], captions=False),
         Section("Each cell", [tables.cells(matrix)], captions=False),
         Section("Where", [pixels] if pixels else [], captions=False),

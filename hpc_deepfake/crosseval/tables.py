@@ -12,7 +12,7 @@ from hpc_deepfake.metrics.spread import Spread, spread
 from hpc_deepfake.network import decision
 from hpc_deepfake.network.registry import DEFAULT
 from hpc_deepfake.web.heat import Heat, heat
-from hpc_deepfake.web.html import Html, join
+from hpc_deepfake.web.html import Html, join, paragraph
 from hpc_deepfake.web.tables import Table
 
 _CORNER = "trained on ↓, tested on →"
@@ -74,10 +74,11 @@ def matrices(matrix: Matrix) -> list[Table]:
 
 def maps(matrix: Matrix) -> Html:
     """The same as heat maps; own data sets are outlined."""
-    return join(heat(shown.title, _CORNER, _columns(matrix), [
+    return join(join([heat(shown.title, _CORNER, _columns(matrix), [
         (name(row, matrix), [_heat(row, row.cells.get(data.name), data.name, shown)
                              for data in matrix.data])
-        for row in matrix.rows]) for shown in _known(matrix))
+        for row in matrix.rows]), paragraph(shown.about, class_="soft")])
+        for shown in _known(matrix))
 
 
 def shortcuts(matrix: Matrix) -> Table | None:

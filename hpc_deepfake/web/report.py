@@ -24,12 +24,14 @@ class Section:
         tables: shown in both texts.
         charts: shown on the page only.
         captions: whether the page shows the tables' titles.
+        drawn: whether the charts stand for the tables on the page.
     """
 
     title: str
     tables: Sequence[Table] = ()
     charts: Html = Html("")  # noqa: RUF009 - a text, which can't change
     captions: bool = True
+    drawn: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,8 @@ class Report:
                      paragraph(" ".join(self.answer), class_="answer"),
                      *(paragraph(f"{note}.", class_="note") for note in self.notes)])
         sections = [(section.title, join([
-            *(table.html(caption=section.captions) for table in section.tables), section.charts]))
+            *(table.html(caption=section.captions)
+              for table in ([] if section.drawn else section.tables)), section.charts]))
             for section in self._shown()]
         return page(self.title, head, [*sections, ("Reproduce this report",
                                                    commands([self.command]))])
