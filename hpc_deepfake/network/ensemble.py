@@ -66,8 +66,8 @@ def _is_name(name: object) -> bool:
 
 
 def card(folder: Path, cards: Sequence[Card]) -> Card:
-    """The card of an ensemble from its members', with the default threshold; ``weights`` are the
-    members', in order.
+    """The card of an ensemble from its members', with the default threshold and the mean of their
+    mask thresholds; ``weights`` are the members', in order.
 
     Raises:
         InputError: the members read different features, or were trained on different data.
@@ -83,8 +83,10 @@ def card(folder: Path, cards: Sequence[Card]) -> Card:
             raise InputError(f"{folder}: member {place} was trained on other data than the first "
                              "one, which would make neither's pictures the ensemble's; train them "
                              "on one data file")
+    levels = [one.mask_threshold for one in cards if one.mask_threshold is not None]
+    mean = round(sum(levels) / len(levels)) if len(levels) == len(cards) else None
     return replace(first, threshold=0.5, lower=None, threshold_chosen=None, temperature=1.0,
-                   validation=None, weights=tuple(
+                   validation=None, mask_threshold=mean, weights=tuple(
                        digest for each in cards for digest in each.weights[:1]))
 
 

@@ -65,6 +65,12 @@ def test_its_probability_is_the_mean_of_the_members_calibrated_ones(folder: Path
     assert ensemble.with_members(model.load(folder / "seed-0")).output_shape == (None, 2)
 
 
+def test_its_mask_threshold_is_the_mean_of_its_members() -> None:
+    cards = [replace(CARD, mask_threshold=level) for level in (100, 121)]
+    assert ensemble.card(Path(), cards).mask_threshold == 110
+    assert ensemble.card(Path(), [*cards, CARD]).mask_threshold is None
+
+
 def test_its_card_and_pictures_are_its_members(folder: Path) -> None:
     """Thresholds are stored for it, and belong to these members."""
     weights = tuple(model.read_card(folder / name).weights[0] for name in ("seed-0", "seed-1"))
