@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from conftest import run_program
 from data_files import seal
+from mean_network import MapNetwork
 from pages import Page, check_alone
 
 import hpc_deepfake.audit
@@ -27,7 +28,9 @@ from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.data.rows import open_data
 from hpc_deepfake.metrics import temperature
 from hpc_deepfake.metrics.intervals import bootstrap
-from hpc_deepfake.report import collect, pictures, repeat, summary
+from hpc_deepfake.network import device, maps
+from hpc_deepfake.network import model as network_model
+from hpc_deepfake.report import collect, pictures, repeat, summary, where
 from hpc_deepfake.report.results import wilson
 from hpc_deepfake.train import predictions
 from preprocessing import store
@@ -81,7 +84,8 @@ def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path
 
     def make(name: str = "first", features: tuple[str, ...] = ("ela", "raw"),
              paths: dict[int, bytes] | None = None, reencode: int | None = None,
-             split: tuple[str, str] = ("30/30/40", "group"), **made: str) -> Path:
+             split: tuple[str, str] = ("30/30/40", "group"), masks: bool = False,
+             **made: str) -> Path:
         data, run = tmp_path / "features.h5", tmp_path / name
         names = [(paths or {}).get(row, picture[3]) for row, picture in enumerate(ROWS)]
         labels = np.array([row[1] for row in ROWS], "u1")
@@ -90,12 +94,17 @@ def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path
                               np.arange(len(ROWS), dtype=np.int32) // 2)
         store.create(data, catalogue, parts, store.Recipe(
             features, Parameters(size=16, reencode=reencode), *split, 5, "abc", len(ROWS),
-            group_by="name" if made else "auto"))
+            group_by="name" if made else "auto", masks="digest" * masks))
         header = store.open_header(data)
         header.array("status", "r+")[:] = store.DONE
         for feature in features:
             for row, picture in enumerate(header.array(feature, "r+")):
                 picture[:] = np.array(colour(row)) // (10 if feature == "ela" else 1)
+                if masks and feature == "ela":  # brightest where the mask is, the less the later
+                    picture[:] = 20
+                    picture[:8, :8] = 200 - 15 * row if ROWS[row][1] else 12 * row
+        if masks:
+            header.array("mask", "r+")[:, :8, :8] = (labels == 1)[:, None, None]
         seal(data)
         (tmp_path / "features.h5.json").write_text(
             json.dumps({"ranks": 2, "roots": {"": "/my pictures"}, **made}))
@@ -135,6 +144,77 @@ CARD = {"feature": "ela", "threshold": 0.5, "parameters": {}, "temperature": 1.2
     "train": 7, "validation": 4, "width": [240, 384, 900], "height": None, "formats": {"JPEG": 7},
     "qualities": {"min": 80, "median": 80, "max": 80}}, "validation": {
         "epoch": 2, "accuracy": 0.5, "auc": 0.75, "intervals": {"auc": [0.5, 1.0]}}}
+
+
+@pytest.fixture
+def says_where(build, monkeypatch):
+    """Makes a run whose model says that what is bright was changed, and its data file with masks.
+    """
+    def make(**options: object) -> Path:
+        run = build(masks=True, **options)
+        (run / "model.keras").touch()
+        (run / "model.json").write_text(json.dumps({**CARD, "mask_threshold": 100}))
+        (run / "summary.json").write_text(json.dumps({**SUMMARY, "test": {
+            "pixel_auc": 0.8127, "pixel_f1": 0.4376, "pixel_iou": 0.28}}))
+        monkeypatch.setattr(network_model, "load", lambda _: MapNetwork(size=16))
+        monkeypatch.setattr(maps, "has", lambda _: True)
+        monkeypatch.setattr(maps, "both", lambda network: network)
+        monkeypatch.setattr(device, "start", lambda *_: None)
+        monkeypatch.setattr(where, "EACH", 1)
+        return run
+
+    return make
+
+
+def test_masks_stand_beside_the_maps_of_a_model(says_where, monkeypatch):
+    """Those located best, worst and in between, and the authentic picture of which it calls most
+    changed, with their figures; and those of all pictures, from the summary."""
+    run = says_where()
+    parsed = page(run)
+    text = parsed.text("where-they-were-changed")
+    assert "4 tampered pictures with a mask" in text and "2 authentic ones" in text
+    shown = re.findall(r"(ROC-AUC [\d.]+, F1 [\d.]+%; )?([\d.]+%) called changed(, [\d.]+%)?.*?"
+                       r"((?:Tp|Au)/.\.jpg)", text, re.DOTALL)
+    # rows 8 to 11 have 80, 65, 50 and 35 in their masks: none reaches 100, all are ordered alike
+    assert [found[3] for found in shown] == ["Tp/e.jpg", "Tp/f.jpg", "Tp/h.jpg", "Au/j.jpg"]
+    assert shown[0][:3] == ("ROC-AUC 1.000, F1 0.0%; ", "0.0%", ", 25.0%")
+    assert shown[3][:3] == ("", "25.0%", "")  # row 13 has 156 there
+    assert cells(parsed, "ROC-AUC of pixels")[0][0] == "0.813"
+    assert cells(parsed, "F1 of pixels")[0][0] == "43.8%"
+    html = (run / "report.html").read_text()
+    mask, level = (cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), -1)
+                   for data in re.findall('alt="(?:its mask|the model’s map): Tp/e.jpg" '
+                                          'src="data:image/png;base64,([^"]*)"', html))
+    assert (mask[:8, :8] == 255).all() and mask.sum() == 255 * 64
+    assert (level[:8, :8] == 80).all() and level[9, 9] == 20
+
+
+@pytest.mark.parametrize("what", ["mask_threshold", "masks", "rows", "damaged", "model"])
+def test_without_masks_or_a_map_the_page_has_no_such_section(says_where, build, monkeypatch, what):
+    """Also where the data file was damaged or replaced since, or the model can't be loaded."""
+    run = says_where()
+    data = Path(json.loads((run / "config.json").read_text())["data"])
+    if what == "mask_threshold":
+        (run / "model.json").write_text(json.dumps(CARD))
+    elif what == "masks":
+        data.unlink()
+        shutil.rmtree(run)
+        build()
+        (run / "model.json").write_text(json.dumps({**CARD, "mask_threshold": 100}))
+        (run / "model.keras").touch()
+    elif what == "rows":
+        (run / "predictions.csv").write_text((run / "predictions.csv").read_text().replace(
+            "Tp/e", "Tp/z"))
+    elif what == "damaged":
+        store.open_header(data).array("mask", "r+")[8, 0, 0] = 0
+    else:
+        monkeypatch.setattr(network_model, "load", lambda _: (_ for _ in ()).throw(
+            InputError("no weights")))
+    parsed = page(run)
+    assert "where-they-were-changed" not in (run / "report.html").read_text()
+    if what == "model":
+        assert "Maps of the model are missing here: no weights" in page_text(run)
+    assert cells(parsed, "accuracy")
 
 
 @pytest.mark.parametrize(("card", "said", "rows"), [
