@@ -30,8 +30,10 @@ def _sentence(row: Row, matrix: Matrix) -> str:
                  for cell in cells if not cell.results[0].own and cell.figure("auc") is not None]
     if own is None or own.figure("auc") is None:
         return ""
-    words = (f"Trained on {tables.name(row, matrix)}: ROC-AUC {spread(own.figure('auc'), '.3f')} "
-             f"on {own.results[0].data.described}"
+    start = f"{row.given}, trained on {row.data.name}" if row.given else \
+        f"Trained on {tables.name(row, matrix)}"
+    words = (f"{start}: ROC-AUC {spread(own.figure('auc'), '.3f')} on "
+             f"{own.results[0].data.described}"
              + (f", {', '.join(elsewhere)}" if elsewhere else ""))
     false = mean_over(cells, "false_positive_rate", lambda result: not result.own)
     kept = mean_over(cells, "false_positive_rate", lambda result: result.own)
