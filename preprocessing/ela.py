@@ -78,8 +78,12 @@ class Parameters:
 
     def options(self, other: Parameters) -> str:
         """The options of preprocessing for what differs from ``other``, such as ``--size 64``."""
+        different = {name: value for name, value in asdict(self).items()
+                     if getattr(other, name) != value}
+        if self.crop is None:  # nor a margin
+            different.pop("margin", None)
         return " ".join(f"without --{name}" if value is None else f"--{name} {value}"
-                        for name, value in asdict(self).items() if getattr(other, name) != value)
+                        for name, value in different.items())
 
 
 def at_once(most: int, size: int) -> int:

@@ -124,9 +124,10 @@ def run(comm: Comm, header: Header, catalogue: Catalogue | None, writer: str = "
         pending = np.flatnonzero(header.array("status") != DONE)
         pending = np.union1d(pending, damaged)
         again = np.setdiff1d(_without_mask(header, catalogue), pending)
-        resumed, pending = header.rows - len(pending), np.union1d(pending, again)
         if header.parameters.crop is not None:
-            pending = _with_whole_videos(catalogue.paths, pending)
+            whole = _with_whole_videos(catalogue.paths, np.union1d(pending, again))
+            pending = np.setdiff1d(whole, again)
+        resumed, pending = header.rows - len(pending), np.union1d(pending, again)
         total = len(pending)
         dealt = deal_files(catalogue.paths, pending, comm.size, block_of(header.parameters.size))
         work = [[_task(header, catalogue, block, again) for block in blocks] for blocks in dealt]
