@@ -391,9 +391,9 @@ def _finish(ranks: int, options: Namespace, catalogue: Catalogue, header: store.
         print("\n".join(counted(reason for _, reason in with_reasons)))
         print(f"rejected pictures are listed in {header.path}.rejects.csv")
     if unknown:
+        print(f"masks that can't be used are listed in {header.path}.masks.csv; what was changed "
+              "in their pictures is unknown:")
         print("\n".join(counted(reason for *_, reason in unknown)))
-        print(f"pictures whose masks can't be used are listed in {header.path}.masks.csv; what was "
-              "changed in them is unknown")
     masks, mostly = (sum(getattr(tally, name) for tally in result.tallies)
                      for name in ("masks", "mostly"))
     if mostly > masks / 2 and options.masks == "auto" and options.crop is None:

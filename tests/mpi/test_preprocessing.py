@@ -245,6 +245,10 @@ def test_another_list_or_other_parameters_for_the_same_file_are_rejected(picture
     shutil.copy(data / "Au" / sorted(os.listdir(data / "Au"))[0], data / "Au" / "more.jpg")
     refused = preprocess("--data", data, "--out", "x.h5", ranks=0, cwd=tmp_path, code=2)
     assert "list of pictures (1 only in the list: Au/more.jpg). Choose" in refused.stderr
+    (data / "Au" / "more.jpg").unlink()
+    shutil.copytree(pictures / "Gt", data / "Gt")
+    more = preprocess("--data", data, "--out", "x.h5", ranks=0, cwd=tmp_path)
+    assert "x.h5 has no masks, and is completed without them" in more.stderr
     assert (tmp_path / "x.h5").read_bytes() == before
 
 
@@ -292,8 +296,10 @@ def test_folders_as_they_come_at_any_number_of_ranks(pictures, tmp_path):
 
 
 def test_rejected_pictures(pictures, tmp_path):
-    """Reasons are listed and kept on a resume, and a repaired picture is included."""
+    """Reasons are listed and kept on a resume, and a repaired picture is included; likewise of a
+    mask, whose picture is used."""
     clean = few(pictures, tmp_path / "clean", 10)
+    shutil.copytree(pictures / "Gt", clean / "Gt")
     data = tmp_path / "data"
     shutil.copytree(clean, data)
     names = [f"{folder}/{name}" for folder in ("Au", "Tp")
@@ -304,12 +310,14 @@ def test_rejected_pictures(pictures, tmp_path):
     (data / pipe).unlink()
     os.mkfifo(data / pipe)
     (data / wrong).write_bytes(b"")
+    mask = f"Gt/{Path(names[7]).stem}_gt.png"
+    (data / mask).write_bytes(b"")
 
-    def reasons() -> dict[str, str]:
-        with open(tmp_path / "x.h5.rejects.csv", encoding="utf-8", newline="") as file:
+    def reasons(report: str = "rejects") -> dict[str, str]:
+        with open(tmp_path / f"x.h5.{report}.csv", encoding="utf-8", newline="") as file:
             head, *rows = csv.reader(file)
-        assert head == ["path", "reason"]
-        return dict(rows)
+        assert head == ["path", *["mask"] * (report == "masks"), "reason"]
+        return {path: reason for path, *_, reason in rows}
 
     command = ("--data", data, "--out", "x.h5")
     done = preprocess(*command, cwd=tmp_path, code=2)
@@ -323,18 +331,24 @@ def test_rejected_pictures(pictures, tmp_path):
     assert first[wrong] == "empty file: copy or download it again"
     status = open_header(tmp_path / "x.h5").array("status").copy()
     assert (status == DONE).sum() == 6 and (status == REJECTED).sum() == 4
+    assert reasons("masks") == {names[7]: "empty file: copy or download it again"}
+    assert re.search(r"^masks +2 +1 can't be used$", done.stdout, re.MULTILINE)
+    stored = open_header(tmp_path / "x.h5").array("mask")
+    assert [(stored[row] == 255).all() for row in (0, 5, 6, 7, 8)] == [
+        False, False, True, True, False]
 
-    preprocess(*command, "--max-rejects", "40%", ranks=3, cwd=tmp_path, code=0)
+    again = preprocess(*command, "--max-rejects", "40%", ranks=3, cwd=tmp_path, code=0)
     assert reasons() == first, "reasons are kept on a resume"
+    assert re.search(r"images +0 ", again.stdout) and list(reasons("masks")) == [names[7]]
     refused = preprocess(*command, "--max-rejects", "3", ranks=0, cwd=tmp_path, code=2)
     assert "more than --max-rejects 3 allows (3)" in refused.stderr
 
-    for name in (cut, text, pipe, wrong):
+    for name in (cut, text, pipe, wrong, mask):
         (data / name).unlink()
         shutil.copy(clean / name, data / name)
     done = preprocess(*command, cwd=tmp_path)
-    assert re.search(r"images +4 ", done.stdout)
-    assert reasons() == {}
+    assert re.search(r"images +5 ", done.stdout)
+    assert reasons() == reasons("masks") == {}
     preprocess("--data", clean, "--out", "y.h5", ranks=0, cwd=tmp_path)
     assert (tmp_path / "x.h5").read_bytes() == (tmp_path / "y.h5").read_bytes()
 
