@@ -103,7 +103,7 @@ def main(found: Sequence[Sequence[Face]]) -> list[Face | None]:
         if after - before - 1 <= _MISSED and first.overlap(last) >= _OVERLAP:
             for number in range(before + 1, after):
                 share = (number - before) / (after - before)
-                followed[number] = Face(*((1 - share) * start + share * end
+                followed[number] = Face(*(start + share * (end - start)
                                           for start, end in zip(first, last, strict=True)))
     return followed
 
