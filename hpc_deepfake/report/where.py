@@ -23,7 +23,7 @@ from preprocessing.mask import CHANGED, UNKNOWN
 from preprocessing.store import MASK, Header
 
 TAMPERED, AUTHENTIC = 32, 16  # pictures whose maps are computed, of 128 × 128; fewer large ones
-EACH = 4  # of each kind are shown
+EACH = 3  # of each kind are shown
 _SIDE = 256  # pixels of a map's longest side on the page
 
 
