@@ -105,7 +105,7 @@ def _explained(found: dict[str, Any]) -> str:
         if found["unknown"] else []
     if model["without"]:
         left.append(f"{model['without']:,} changed all over or nowhere: pooled only")
-    return (f"(mean over {plural(model['pictures'], 'tampered image')}, "
-            f"{''.join(f'{words}; ' for words in left)}a pixel is changed from "
-            f"{model['threshold'] / (LEVELS - 1):.2f} on, for baselines from what is best for them "
-            "on these images; best F1: from what is best for each image)")
+    return "; ".join([
+        f"(mean over {plural(model['pictures'], 'tampered image')}", *left,
+        f"a pixel is changed from {model['threshold'] / (LEVELS - 1):.2f} on, for baselines from "
+        "what is best for them on these images", "best F1: from what is best for each image)"])
