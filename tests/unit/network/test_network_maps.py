@@ -82,7 +82,7 @@ def test_a_map_goes_through_files(tmp_path: Path, rows: np.ndarray) -> None:
                          maps.both(loaded).predict_on_batch(rows), strict=True):
         np.testing.assert_array_equal(got, want)
     model.save(made, Card("ela", Parameters(size=SIZE)), tmp_path / "model.keras")
-    with pytest.raises(InputError, match="takes 6 channels, and its card .* says 3"):
+    with pytest.raises(InputError, match=r"takes 6 channels, and its card .* says 3"):
         model.load(tmp_path)
     with pytest.raises(ValueError, match="mask_threshold 256"):
         Card.of(card.as_dict() | {"mask_threshold": 256})
