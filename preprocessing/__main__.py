@@ -232,9 +232,11 @@ def _prepare(ranks: int, options: Namespace, catalogue: Catalogue) -> store.Head
                         for label, name in enumerate(LABELS))
     groups = np.array(header.array("group"))
     size = f" of {parameters.size} × {parameters.size}" * (parameters.size != ela.SIZE)
+    masks = f" and {plural(len(catalogue.masks), 'mask')}" if header.has_masks else ""
+    stored = ", ".join(recipe.features) + size + masks
     print(f"{plural(len(catalogue), 'image')} ({counts}) in "
           f"{plural(int(groups.max()) + 1, 'group')} of common source; "
-          f"{', '.join(recipe.features)}{size} on {plural(ranks, 'rank')} → {out}", flush=True)
+          f"{stored} on {plural(ranks, 'rank')} → {out}", flush=True)
     if np.array_equal(groups, catalogue.groups):
         print(f"groups: {catalogue.grouped()}", flush=True)
     return header
@@ -242,12 +244,16 @@ def _prepare(ranks: int, options: Namespace, catalogue: Catalogue) -> store.Head
 
 def _masks(options: Namespace, catalogue: Catalogue, header: store.Header | None) -> str:
     """``Recipe.masks``; an existing file without masks, as all were before, stays so."""
-    digest = "" if options.masks == "none" else catalogue.masks_digest()
-    if digest and header is not None and not header.has_masks:
-        log.info(f"note: {header.path} has no masks, and is completed without them; another --out "
-                 "stores them too")
-        return ""
-    return digest
+    digest = catalogue.masks_digest()
+    masks = plural(len(catalogue.masks), "ground-truth mask")
+    if digest and options.masks == "none":
+        log.info(f"note: {masks} left out, by --masks none")
+    elif digest and header is not None and not header.has_masks:
+        log.info(f"note: {header.path} has no masks, and is completed without the {masks}; another "
+                 "--out stores them too")
+    else:
+        return digest
+    return ""
 
 
 def _is_there(out: Path) -> bool:

@@ -190,12 +190,9 @@ def _catalogue(roots: dict[str, Path], listed: Sequence[sets.Listed], moments: M
                          "class with --authentic DIR --tampered DIR")
     of = {path: mask for each in listed for path, mask in each.masks.items()}
     left = [path for each in listed for path in each.left]
-    if of or left:
-        kinds = [f"{count} ({some(paths, 1)})" for count, paths in (
-            (f"{len(of):,} of tampered pictures", [*of.values()]),
-            (plural(len(left), "other"), left)) if paths]
-        notes.append(f"{plural(len(of) + len(left), 'ground-truth mask')}, not counted as "
-                     f"pictures: {', '.join(kinds)}")
+    if left:
+        notes.append(f"{plural(len(left), 'ground-truth mask')} left out, of authentic pictures, "
+                     f"of none, or beside another one of the same picture ({some(left, 1)})")
     lists = ", ".join(sorted({each.lists for each in listed} - {""}))
     items, parts_found = _parts(items, parts_from, notes, lists or parts_from)
     keys = groups.keys_of(items, partial(locate, roots), group_by)

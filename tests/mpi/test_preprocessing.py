@@ -273,7 +273,7 @@ def test_folders_as_they_come_at_any_number_of_ranks(pictures, tmp_path):
             done.stderr
         assert "1 group of common source is in several parts" in done.stderr
         assert "4 files in 2 sets of the same bytes" in done.stderr
-        assert "1 ground-truth mask, not counted as pictures" in done.stderr
+        assert "ela, raw and 1 mask on" in done.stdout
         assert "no validation part, which selects the best epoch, so it is taken from" in \
             done.stderr
         assert "groups: 22 images in 22 groups by name, 4 images in 2 groups by equal bytes" in \

@@ -40,8 +40,9 @@ def test_masks_beside_and_inside_the_classes(tmp_path, picture, masks):
     assert {os.fsdecode(mask) for mask in listing.masks.values()} <= {
         path.format(number) for number in range(4) for path in masks}
     assert listing.masks[picture.format(2).encode()] in {path.format(2).encode() for path in masks}
-    assert f"{4 * len(masks)} ground-truth masks, not counted as pictures: 4 of tampered" in \
-        note(listing, "masks")
+    left = [text for text in listing.notes if "ground-truth masks" in text]
+    assert len(left) == len(masks) - 1
+    assert all(text.startswith("4 ground-truth masks left out") for text in left)
     assert all(b"mask" not in path and b"gt" not in path for path in listing.paths)
 
 
@@ -135,7 +136,7 @@ def test_equal_names_in_several_folders_have_their_own_masks(tmp_path):
         "real/scene3/0.jpg": None, "fake/scene4/0.jpg": None, **dict.fromkeys(pairs, None),
         **{path: mask() for path in (*pairs.values(), *others)}}))
     assert {os.fsdecode(path): os.fsdecode(of) for path, of in listing.masks.items()} == pairs
-    assert "10 of tampered pictures" in note(listing, "masks")
+    assert "3 ground-truth masks left out" in note(listing, "masks")
 
 
 def test_of_several_masks_the_changed_region_is_taken(tmp_path):
@@ -152,8 +153,10 @@ def test_masks_of_authentic_pictures_are_left_out(tmp_path):
         "4cam_auth/a.tif": None, "4cam_auth/edgemask/a_edgemask.jpg": mask(),
         "4cam_splc/b.tif": None, "4cam_splc/edgemask/b_edgemask_3.jpg": mask()}))
     assert counts(listing) == [1, 1, 1]
-    assert ("1 of tampered pictures (4cam_splc/edgemask/b_edgemask_3.jpg), "
-            "1 other (4cam_auth/edgemask/a_edgemask.jpg)") in note(listing, "masks")
+    assert listing.masks == {b"4cam_splc/b.tif": b"4cam_splc/edgemask/b_edgemask_3.jpg"}
+    assert note(listing, "mask") == (
+        "1 ground-truth mask left out, of authentic pictures, of none, or beside another one of "
+        "the same picture (4cam_auth/edgemask/a_edgemask.jpg)")
 
 
 @pytest.mark.parametrize(("name", "is_one"), [
