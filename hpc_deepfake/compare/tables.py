@@ -14,6 +14,8 @@ from hpc_deepfake.metrics.spread import Spread, spread, with_interval
 from hpc_deepfake.network.registry import title
 from hpc_deepfake.web.tables import Table
 
+_PIXELS = {"pixel_auc": "pixel AUC", "pixel_f1": "pixel F1"}  # of networks that say where
+
 
 def between(interval: tuple[float, float] | None, form: str = ".1%") -> str:
     """An interval."""
@@ -56,20 +58,25 @@ def accuracies(comparison: Comparison) -> Table:
     def figure(cell: Cell, name: str, scale: int, form: str) -> tuple[str, str]:
         return with_interval(cell.figure(name), cell.interval(name), scale, form)
 
+    where = [name for name in _PIXELS
+             if any(cell.figure(name) for cell in comparison.cells if cell.results)]
     rows = [(cell.name, _epochs(cell.results),
              *figure(cell, "accuracy", 100, ".1f"), *figure(cell, "balanced_accuracy", 100, ".1f"),
-             *figure(cell, "auc", 1, ".3f"), _conditions(cell))
+             *figure(cell, "auc", 1, ".3f"), *(spread(cell.figure(name), ".3f") for name in where),
+             _conditions(cell))
             for cell in comparison.cells if cell.results]
+    none = ["–"] * len(where)
     container = comparison.container or {}
     rows += [("majority class", "–", number(_hundredfold(comparison.majority), ".1f"), "–", "50.0",
-              "–", "0.500", "–", "–"),
+              "–", "0.500", "–", *none, "–"),
              ("container alone", "–", number(_hundredfold(container.get("accuracy")), ".1f"), "–",
-              "–", "–", number(container.get("auc")), "–", "–")]
+              "–", "–", number(container.get("auc")), "–", *none, "–")]
     return Table(f"Accuracy, {comparison.part} part", (
         _of("method, feature", comparison), "epochs", "accuracy, %", "95%", "balanced, %", "95%",
-        "ROC-AUC", "95%", "conditions"), rows, f"{_pictures(comparison)} Median over the repeats, "
-        "with the lowest and the highest. 95%: bootstrap of whole groups of common source, from "
-        f"the lowest to the highest end of the repeats' intervals. {container_text(comparison)}")
+        "ROC-AUC", "95%", *(_PIXELS[name] for name in where), "conditions"), rows,
+        f"{_pictures(comparison)} Median over the repeats, with the lowest and the highest. 95%: "
+        "bootstrap of whole groups of common source, from the lowest to the highest end of the "
+        f"repeats' intervals. {container_text(comparison)}")
 
 
 def features(comparison: Comparison) -> Table | None:

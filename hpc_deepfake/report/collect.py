@@ -19,11 +19,11 @@ from hpc_deepfake.report import where
 from hpc_deepfake.train import divergence, predictions, records
 from hpc_deepfake.train.predictions import Predictions
 from hpc_deepfake.train.records import Records
+from hpc_deepfake.train.scores import PIXELS
 from preprocessing import protocol
 from preprocessing.store import Header, open_header
 
 PARTS = ("test", "validation")  # in the order of the page: nothing was chosen on the test part
-PIXELS = ("pixel_auc", "pixel_f1", "pixel_iou")  # figures of maps, which only the summary has
 
 
 @dataclass(frozen=True)

@@ -18,27 +18,32 @@ from hpc_deepfake.sweep.results import (
 )
 from hpc_deepfake.web.tables import Table
 
-_BETTER = {"val_loss": "lower", "val_auc": "higher", "val_accuracy": "higher"}
+_COLUMNS = ("val_loss", "val_accuracy", "val_auc")  # figures that every network has
 
 
 def ranking(own: Ranking) -> Table:
     """The combinations, the best first, with the majority class beside them."""
     monitor, varied = own.sweep.monitor, own.sweep.varied
+    further = _further(own)
     rows = [(str(place) if candidate in own.ranked else "–", *_values(candidate, varied),
              _done(candidate), spread(candidate.figure("loss"), ".4f"),
              spread(_hundredfold(candidate.figure("accuracy")), ".1f"),
-             spread(candidate.figure("auc"), ".3f"), _epochs(candidate.results),
+             spread(candidate.figure("auc"), ".3f"), *(spread(candidate.score, ".3f")
+                                                       for _ in further),
+             _epochs(candidate.results),
              spread(_seconds(candidate.results)))
             for place, candidate in enumerate(own.candidates, 1)]
     majority = next((result.figure("majority") for result in own.results
                      if result.figure("majority") is not None), None)
     rows.append(("majority class", *("–" for _ in varied), "–", "–",
-                 "–" if majority is None else f"{majority * 100:.1f}", "0.500", "–", "–"))
+                 "–" if majority is None else f"{majority * 100:.1f}", "0.500",
+                 *("–" for _ in further), "–", "–"))
     return Table("Ranking by validation", (
         "rank", *(name.replace("_", "-") for name in varied), "trials with a result", "val_loss",
-        "val_accuracy, %", "val_auc", "best epoch", "seconds"), rows, (
-        f"Ranked by {monitor}: {_BETTER[monitor]} is better. Median over the repeats, with the "
-        "lowest and the highest. A repeat that diverged counts as worse than any other."))
+        "val_accuracy, %", "val_auc", *further, "best epoch", "seconds"), rows, (
+        f"Ranked by {monitor}: {'lower' if monitor == 'val_loss' else 'higher'} is better. Median "
+        "over the repeats, with the lowest and the highest. A repeat that diverged counts as worse "
+        "than any other."))
 
 
 def test(own: Ranking) -> Table | None:
@@ -65,16 +70,22 @@ def test(own: Ranking) -> Table | None:
 
 def trials(own: Ranking) -> Table:
     """A line for each trial."""
-    varied = own.sweep.varied
+    varied, further = own.sweep.varied, _further(own)
     rows = [(result.trial.name, *(value_text(result.trial.settings[name]) for name in varied),
              str(result.trial.seed), result.state, count(result.of_summary("epochs")),
              count(result.of_summary("best_epoch")), number(result.figure("loss"), ".4f"),
              percent(result.figure("accuracy")), number(result.figure("auc")),
+             *(number(result.figure(name.removeprefix("val_"))) for name in further),
              number(result.seconds, ",.1f"), result.why)
             for result in own.results]
     return Table("Trials", ("trial", *(name.replace("_", "-") for name in varied), "seed", "state",
                             "epochs", "best epoch", "val_loss", "val_accuracy", "val_auc",
-                            "seconds", "reason"), rows)
+                            *further, "seconds", "reason"), rows)
+
+
+def _further(own: Ranking) -> list[str]:
+    """The figure that ranks, where not every network has it."""
+    return [] if own.sweep.monitor in _COLUMNS else [own.sweep.monitor]
 
 
 def _values(candidate: Candidate, varied: Sequence[str]) -> list[str]:

@@ -19,6 +19,7 @@ from preprocessing.store import Header
 
 PARTS = ("test", "validation")  # the first available: the test part selected nothing
 FIGURES = ("accuracy", "balanced_accuracy", "auc")
+PIXELS = ("pixel_auc", "pixel_f1", "pixel_iou")  # figures of maps, which only the summary has
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Scores:
     Attributes:
         part: its name.
         predictions: predictions on that part; None if the run kept none.
-        figures: of ``metrics.evaluate`` on that part.
+        figures: of ``metrics.evaluate`` on that part, and ``PIXELS`` of a network that says where.
         intervals: 95% intervals by name of the figure; empty where the groups of common source
             are unknown.
     """
@@ -61,7 +62,8 @@ def scores(run: Records, header: Header | None, option: str,
             raise InputError(f"the predictions of {run.path} are for other pictures than those of "
                              f"{header.path}, which was written again since. Choose another "
                              f"{option}")
-        figures = metrics.evaluate(predicted.probabilities, predicted.labels, run.threshold)
+        figures = metrics.evaluate(predicted.probabilities, predicted.labels, run.threshold) | {
+            name: figures[name] for name in PIXELS if name in figures}
         if header is not None:
             intervals = bootstrap(predicted.probabilities, predicted.labels,
                                   header.array("group")[predicted.rows], run.threshold)

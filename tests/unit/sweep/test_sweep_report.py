@@ -90,6 +90,21 @@ def test_the_monitor_of_the_trials_ranks_them(monitor, best):
     assert figures["monitor"] == monitor and figures["best"]["trials"] == [best]
 
 
+def test_figures_of_maps_rank_trials():
+    """Only the summary has them; the table shows the one that ranks."""
+    plan("--", "--monitor", "val_pixel_auc")
+    for number, auc in ((1, 0.7), (2, 0.9), (3, 0.8)):
+        summary = finish(FOLDER, number, certain(0.6)) / "summary.json"
+        known = json.loads(summary.read_text())
+        summary.write_text(json.dumps(known | {"validation": {"pixel_auc": auc}}))
+    figures, _, markdown = report()
+    assert figures["monitor"] == "val_pixel_auc" and figures["best"]["trials"] == ["002"]
+    assert figures["best"]["score"]["median"] == 0.9
+    assert "Ranked by val\\_pixel\\_auc: higher is better." in markdown
+    assert [line.split(" | ")[-3] for line in markdown.splitlines()
+            if "1 of 1" in line] == ["0.900", "0.800", "0.700"]
+
+
 def test_a_combination_is_ranked_by_the_median_of_its_repeats_of_which_a_diverged_one_is_worst():
     """By hand: losses of -log p. The first has the best single repeat, and one that diverged."""
     plan("--repeats", "3")
