@@ -2,10 +2,11 @@
 shown on a screen and captured from it.
 
 Each operation changes pixels as handling the file would: what comes out is what the changed file
-decodes to. They are those of the field's robustness tests: resaves, scaling, Gaussian blur and
-noise as for ManTra-Net (Wu et al., CVPR 2019), SPAN (Hu et al., ECCV 2020) and MVSS-Net (Chen et
-al., ICCV 2021); chains of them stand for social networks, which scale and save again (Wu et al.,
-"Robust image forgery detection over online social network shared images", CVPR 2022).
+decodes to. They are those of the field's robustness tests: JPEG, scaling, blur and noise of
+SPAN (Hu et al., ECCV 2020) and PSCC-Net (Liu et al., IEEE TCSVT 2022), JPEG and blur of MVSS-Net
+(Chen et al., ICCV 2021), JPEG, blur and noise of IMDL-BenCo (Ma et al., NeurIPS 2024). Chains of
+them stand for social networks, which scale and save again (Wu et al., "Robust image forgery
+detection over online social network shared images", CVPR 2022).
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from preprocessing.picture import MAX_PIXELS, MAX_SIDE, Rejected
 JOIN = "+"  # between steps that are done one after another
 SCREEN = 1920, 1080  # width and height, the commonest of desktop computers
 _CROP = "crop"
+_MOST = 1000  # perturbations that one word stands for
 _STRIP = 1 << 22  # values that get noise at a time
 
 
@@ -205,9 +207,12 @@ def parse(word: str) -> tuple[Perturbation, ...]:
     ``+`` are done one after another, with all their levels combined.
 
     Raises:
-        argparse.ArgumentTypeError: there is no such operation or level.
+        argparse.ArgumentTypeError: there is no such operation or level, or too many combinations.
     """
-    return tuple(map(Perturbation, product(*map(_levels, word.split(JOIN)))))
+    steps = list(map(_levels, word.split(JOIN)))
+    if math.prod(map(len, steps)) > _MOST:
+        raise argparse.ArgumentTypeError(f"{word}: levels of more than {_MOST:,} combinations")
+    return tuple(map(Perturbation, product(*steps)))
 
 
 def of_texts(texts: object) -> tuple[Perturbation, ...]:

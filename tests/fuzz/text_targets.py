@@ -20,6 +20,7 @@ from hpc_deepfake.compare import command as compare_command
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.files import write_json
 from hpc_deepfake.core.options import Parser, at_least, between
+from hpc_deepfake.data import augment
 from hpc_deepfake.doctor import fabric, gpu, nccl, quota, storage
 from hpc_deepfake.jobs import cost
 from hpc_deepfake.jobs import options as job_options
@@ -37,7 +38,7 @@ from hpc_deepfake.predict import inputs
 from hpc_deepfake.strategies.mesh import cut, shape
 from hpc_deepfake.train.timeline import horovod_events, summary
 from hpc_deepfake.train.timeline import text as timeline_text
-from preprocessing import names
+from preprocessing import names, perturb
 from preprocessing.__main__ import allowed_rejects
 from preprocessing.catalogue import scan, scan_manifest
 from preprocessing.listing.ids import of_video
@@ -265,9 +266,11 @@ READERS: Sequence[Callable[[str], object]] = [
     at_least(0), between(0, 1e6), read_time, read_memory, parse_fractions,
     lambda text: allowed_rejects(text, 400), lambda text: shape.parse(text, 8),
     lambda text: shape.grow(text, 8), lambda text: cut.cut(2, text), job_options._dependency,
-    job_options._setting, job_options._variable, compare_command._names]
+    job_options._setting, job_options._variable, compare_command._names, perturb.parse,
+    augment.canonical]
 NUMBERS = ["12", "0.25", "1e-4", "2:00:00", "1-02:30", "64G", "70/10/20", "1%", "data=2,tensor=4",
-           "tensor=2,pipeline=2", "block3", "1234:any", "key=value", "ela,raw"]
+           "tensor=2,pipeline=2", "block3", "1234:any", "key=value", "ela,raw",
+           "jpeg=95,90", "resize=0.5+jpeg=80", "crop=0.8-1,blur"]
 
 
 @cache

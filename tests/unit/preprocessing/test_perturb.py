@@ -131,7 +131,8 @@ def test_words_are_read_and_written():
     ("resize=nan", "resize needs factors from 0.05 to 8, separated by commas"),
     ("crop=1.1", "crop needs shares of each side from 0.1 to 1"),
     ("noise=x", "noise needs standard deviations in levels from 0.1 to 64"),
-    ("screenshot=2", "screenshot has no level")])
+    ("screenshot=2", "screenshot has no level"),
+    ("+".join(["jpeg=1,2,3,4"] * 40), "levels of more than 1,000 combin")])
 def test_impossible_words_are_refused_with_what_is_possible(word, message):
     with pytest.raises(argparse.ArgumentTypeError, match=message.replace("(", r"\(")):
         perturb.parse(word)
@@ -170,7 +171,7 @@ def test_preprocessing_refuses_perturbations_that_masks_would_have_to_follow(pic
 
 
 def test_perturbations_of_a_damaged_header_are_refused():
-    for stored in ("jpeg=90", [3], ["jpeg=101"]):
+    for stored in ("jpeg=90", [3], ["jpeg=101"], ["+".join(["jpeg=1,2,3,4"] * 40)]):
         with pytest.raises(ValueError, match="impossible perturbation"):
             perturb.of_texts(stored)
     assert list(map(str, perturb.of_texts(["jpeg=90", "screenshot"]))) == ["jpeg=90", "screenshot"]
