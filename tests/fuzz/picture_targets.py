@@ -17,7 +17,7 @@ from targets import MIB, Target
 
 from hpc_deepfake.audit import facts
 from hpc_deepfake.inspect import metadata
-from preprocessing import ela, kinds, streams, video
+from preprocessing import ela, kinds, mask, streams, video
 from preprocessing import facts as heads
 from preprocessing.names import At, evenly
 from preprocessing.picture import Rejected
@@ -45,6 +45,8 @@ def pictures() -> list[bytes]:
             (colour, "PNG", {}), (Image.fromarray(noise), "PNG", {}),
             (colour.convert("P"), "PNG", {"transparency": 0}),
             (Image.fromarray(noise[..., 0].astype(np.uint16) * 257), "PNG", {}),
+            (Image.fromarray(noise * np.array((0, 0, 0, 1), np.uint8)), "PNG", {}),  # as masks
+            (Image.fromarray((noise[..., 0] & 1).astype(np.uint16)), "TIFF", {}),
             (colour, "TIFF", {}), (colour, "TIFF", {"compression": "tiff_lzw"}),
             (colour, "TIFF", {"compression": "jpeg"}), (colour.convert("1"), "TIFF",
                                                          {"compression": "group4"}),
@@ -100,6 +102,9 @@ def read_picture(data: bytes, folder: Path) -> None:
     assert metadata.read(data).size == len(data)
     made = ela.features_of_file(os.fspath(path), ("ela", "raw", "gray_bits"), ela.Parameters())
     assert [one.shape for one in made] == [(ela.SIZE, ela.SIZE, 3)] * 3
+    for inverted in (True, False):
+        found = mask.read(os.fsencode(path), 24, 32, inverted)
+        assert found.shape == (24, 32) and found.dtype == np.uint8 and found.max() <= mask.CHANGED
 
 
 def read_video(data: bytes, folder: Path) -> None:

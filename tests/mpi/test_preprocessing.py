@@ -116,7 +116,7 @@ def test_a_file_of_an_earlier_version_is_completed(pictures, reference, tmp_path
         stored["raw"][20:40] = 0
     seal(file)
     done = preprocess("--data", pictures, "--out", "x.h5", ranks=0, cwd=tmp_path)
-    assert "x.h5 has no masks, and is completed without them" in done.stderr
+    assert "x.h5 has no masks, and is completed without the" in done.stderr
     assert re.search(r"images +20 ", done.stdout)
     (tmp_path / "whole.h5").write_bytes(reference)
     made, whole = open_header(file), open_header(tmp_path / "whole.h5")
@@ -248,7 +248,7 @@ def test_another_list_or_other_parameters_for_the_same_file_are_rejected(picture
     (data / "Au" / "more.jpg").unlink()
     shutil.copytree(pictures / "Gt", data / "Gt")
     more = preprocess("--data", data, "--out", "x.h5", ranks=0, cwd=tmp_path)
-    assert "x.h5 has no masks, and is completed without them" in more.stderr
+    assert "x.h5 has no masks, and is completed without the" in more.stderr
     assert (tmp_path / "x.h5").read_bytes() == before
 
 
