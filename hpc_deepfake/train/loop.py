@@ -141,11 +141,12 @@ class _Predicted(NamedTuple):
         """``Card.mask_threshold``: the best one of all pixels together."""
         return None if self.pixels is None else masks.best_threshold(self.pixels)
 
-    def pixel(self, labels: np.ndarray) -> dict[str, float | None]:
-        """Figures of the maps, per picture, at the best threshold."""
+    def pixel(self, labels: np.ndarray, threshold: int | None = None) -> dict[str, float | None]:
+        """Figures of the maps, per picture, at a threshold or at the best one."""
         if self.pixels is None:
             return {}
-        found = masks.figures(self.pixels, labels, masks.best_threshold(self.pixels))
+        found = masks.figures(self.pixels, labels, masks.best_threshold(self.pixels)
+                              if threshold is None else threshold)
         return {f"pixel_{name}": found["per_picture"][name] for name in ("auc", "f1", "iou")}
 
 
@@ -462,10 +463,13 @@ class Trainer:
             if self.strategy.locates else None
         return _Predicted(whole, counted), Done(wishes=int(wishes.sum()))
 
-    def _figures(self, predicted: _Predicted, rows: np.ndarray) -> dict[str, Any]:
-        """Figures of merit of what was predicted of ``rows``."""
+    def _figures(self, predicted: _Predicted, rows: np.ndarray,
+                 threshold: int | None = None) -> dict[str, Any]:
+        """Figures of merit of what was predicted of ``rows``, those of maps at a threshold that
+        other pictures have chosen, or at the best one."""
         labels = self.data.labels[rows]
-        return {**metrics.evaluate(predicted.probabilities, labels), **predicted.pixel(labels)}
+        return {**metrics.evaluate(predicted.probabilities, labels),
+                **predicted.pixel(labels, threshold)}
 
     def save_checkpoint(self) -> None:
         """Write a checkpoint of the current state, unless there is one. Collective: rank 0 copies
@@ -533,7 +537,7 @@ class Trainer:
         predicted = {part: self._predict(self.data.rows(part))[0]
                      for part in ("validation", "test") if len(self.data.rows(part))}
         self.probabilities = {part: found.probabilities for part, found in predicted.items()}
-        parts = {part: self._figures(found, self.data.rows(part))
+        parts = {part: self._figures(found, self.data.rows(part), self.state.mask_threshold)
                  for part, found in predicted.items()}
         return {"strategy": self.strategy.name, "ranks": self.comm.size,
                 "feature": self.settings.feature, "epochs": state.epoch - 1,

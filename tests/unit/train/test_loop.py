@@ -20,6 +20,7 @@ from speed import limit
 from hpc_deepfake.core.errors import InputError, OutputError
 from hpc_deepfake.core.files import write_json
 from hpc_deepfake.core.stop import SIGNALS, StopFlag
+from hpc_deepfake.metrics import masks
 from hpc_deepfake.network.settings import Settings
 from hpc_deepfake.strategies.base import SAVE, STOP, Done, Strategy
 from hpc_deepfake.train import checkpoint, divergence, loop, messages, timing
@@ -58,6 +59,23 @@ def test_every_monitor_is_a_figure_and_an_option():
     assert all(name.removeprefix("val_") in figures for name in loop.MONITORS)
     action, = (action for action in parser()._actions if action.dest == "monitor")
     assert set(action.choices) == set(loop.MONITORS)
+
+
+def test_the_threshold_of_maps_is_validations_on_the_test_part_too():
+    """The best one of the test part itself would be another."""
+    levels = np.array([[[40, 90], [150, 200]]], np.uint8)
+    mask = np.array([[[0, 1], [1, 1]]], np.uint8)
+    maps = loop._Predicted(np.array([0.5]), masks.histograms(levels, mask))
+    trainer = SimpleNamespace(
+        state=State(mask_threshold=160), settings=Settings(), rows=[0], _before=0,
+        limits=Limits(1, 0, 0, 1), comm=SimpleNamespace(size=1), _predict=lambda rows: (maps, Done()),
+        strategy=SimpleNamespace(name="sequential", class_weights=None),
+        data=SimpleNamespace(rows=lambda part: np.array([0]), labels=np.array([1]), size=2))
+    trainer.state.rates.append(1.0)
+    trainer._figures = lambda *found: Trainer._figures(trainer, *found)
+    summary = Trainer._summary(trainer)
+    assert summary["test"]["pixel_f1"] == summary["validation"]["pixel_f1"] == 0.5
+    assert maps.pixel(np.array([1]))["pixel_f1"] == 1
 
 
 class Variable:
