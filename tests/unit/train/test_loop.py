@@ -68,7 +68,8 @@ def test_the_threshold_of_maps_is_validations_on_the_test_part_too():
     maps = loop._Predicted(np.array([0.5]), masks.histograms(levels, mask))
     trainer = SimpleNamespace(
         state=State(mask_threshold=160), settings=Settings(), rows=[0], _before=0,
-        limits=Limits(1, 0, 0, 1), comm=SimpleNamespace(size=1), _predict=lambda rows: (maps, Done()),
+        limits=Limits(1, 0, 0, 1), comm=SimpleNamespace(size=1),
+        _predict=lambda rows: (maps, Done()),
         strategy=SimpleNamespace(name="sequential", class_weights=None),
         data=SimpleNamespace(rows=lambda part: np.array([0]), labels=np.array([1]), size=2))
     trainer.state.rates.append(1.0)
