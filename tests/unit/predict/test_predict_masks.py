@@ -283,3 +283,21 @@ def test_explanations_of_a_model_with_a_map(network, tmp_path):
     picture = save(tmp_path / "x.png", halves(100, 200))
     assert run("--explain-dir", tmp_path / "why", picture) == 0
     assert network.predictions == 1 + 226
+
+
+def test_a_folder_with_content_and_one_that_cannot_be_made(network, tmp_path, capsys):
+    """What is there stays but for files of the same names, of which links aren't followed; a folder
+    that can't be made is told before anything is computed."""
+    picture = save(tmp_path / "x.png", halves(40, 60))
+    with pytest.raises(InputError, match="cannot create --mask-dir"):
+        run("--mask-dir", picture / "inside", picture)
+    assert not network.predictions
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "mine.txt").write_text("kept")
+    (tmp_path / "precious").write_text("untouched")
+    (out / "00001-x.png.mask.png").symlink_to(tmp_path / "precious")
+    assert run("--mask-dir", out, picture) == 0
+    assert (tmp_path / "precious").read_text() == "untouched"
+    assert (out / "mine.txt").read_text() == "kept"
+    assert read(out / "00001-x.png.mask.png").shape == (40, 60)
