@@ -88,7 +88,8 @@ def read(path: bytes, height: int, width: int, inverted: bool = False) -> np.nda
 def _marked(pixels: np.ndarray, data: bytes = b"") -> np.ndarray:
     """What is white, uint8 (h, w), of pixels, uint8 (h, w, 3), and the contents of their file; of
     frames of videos without the latter."""
-    levels = pixels.max(2)
+    blue, green, red = cv2.split(pixels)  # numpy's maximum over so short an axis is slow
+    levels = cv2.max(cv2.max(blue, green), red)
     least = _HALF
     if data and facts.kind_of(data) != "JPEG":
         if levels.min() == levels.max():  # one colour: the rest may be in what decoding leaves out
@@ -164,12 +165,12 @@ def shrink(mask: np.ndarray, size: int) -> np.ndarray:
         uint8 (size, size) of the same values.
     """
     changed = ela.resize((mask == CHANGED).astype(np.float32), size)
-    unknown = ela.resize((mask == UNKNOWN).astype(np.float32), size)
+    without = mask == UNKNOWN
+    unknown = ela.resize(without.astype(np.float32), size) if without.any() else np.float32(0)
     most = float(changed.max())
     least = min(most, 0.5) if most > 0 else 1.0  # shares are rounded in the last digits
     small = (changed >= least * (1 - unknown) - 1e-5).astype(np.uint8)
-    small[unknown > 0.5 + 1e-5] = UNKNOWN
-    return small
+    return np.where(unknown > 0.5 + 1e-5, np.uint8(UNKNOWN), small)
 
 
 class Film:
@@ -184,6 +185,7 @@ class Film:
         """
         self._file, self._video = file, path
         self._frames: video.Numbered | None = None
+        self._count = 0  # frames of the video, as its container states
 
     def at(self, number: int, height: int, width: int) -> np.ndarray:
         """``read`` for a frame, by its number from 0; numbers must not descend. A frame in which
@@ -196,9 +198,9 @@ class Film:
         if not self._file.path.lower().endswith(VIDEOS):
             return self._file.read(height, width)
         if self._frames is None:
+            self._count = video.probe(self._video).frames
             self._frames = video.Numbered(self._file.path)
-            self._stated = video.probe(self._video).frames
-        masks, frames = self._frames.stated, self._stated
+        masks, frames = self._frames.stated, self._count
         if masks and frames and abs(masks - frames) > max(1, _FRAMES * frames):
             raise Rejected(f"the mask has {plural(masks, 'frame')}, and the video {frames:,}, so "
                            "which belong together can't be known")
