@@ -20,6 +20,7 @@ from hpc_deepfake.train import divergence, predictions, records
 from hpc_deepfake.train.predictions import Predictions
 from hpc_deepfake.train.records import Records
 from hpc_deepfake.train.scores import PIXELS
+from hpc_deepfake.train.scores import PIXELS
 from preprocessing import protocol
 from preprocessing.store import Header, open_header
 
@@ -32,7 +33,7 @@ class Part:
 
     Attributes:
         name: ``validation`` or ``test``.
-        figures: those of ``metrics.evaluate``, and of a network that says where ``PIXELS``.
+        figures: those of ``metrics.evaluate``, and of a network that says where ``scores.PIXELS``.
         predictions: None if only the figures are known.
         interval: 95% interval of the accuracy over samples of groups of common source; None if
             unknown.

@@ -92,7 +92,7 @@ def _figures(content: Content, part: Part) -> Html:
         about = "of the map against the mask, a mean over tampered pictures"
         rows += [("ROC-AUC of pixels", number(figures["pixel_auc"]), f"{about}; 0.5 is chance"),
                  ("F1 of pixels", percent(figures.get("pixel_f1")),
-                  f"{about}, at the threshold that is best for all pixels of the part; "
+                  f"{about}, at the model’s threshold, chosen on the validation part; "
                   "hpc-deepfake evaluate has baselines"),
                  ("IoU of pixels", percent(figures.get("pixel_iou")), "at the same threshold")]
     if part.predictions is not None and len(part.predictions):

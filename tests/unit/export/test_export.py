@@ -157,6 +157,116 @@ def test_calibration_off_leaves_the_temperature_out(
     assert temperature.apply(off["threshold"], 1.7) == pytest.approx(0.6)
 
 
+WHERE = replace(CARD, feature="ela+raw", parameters=Parameters(size=64), mask_threshold=100,
+                trained_on=None)
+
+
+@pytest.fixture(scope="module")
+def says_where(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose network says where, of two stacked features."""
+    import keras
+    from keras import layers
+
+    from hpc_deepfake.network import maps
+    from hpc_deepfake.network.model import save
+
+    keras.utils.set_random_seed(4)
+    picture = keras.Input((64, 64, 6), name="picture")
+    x = layers.Rescaling(1 / 255)(picture)
+    x = layers.UpSampling2D(2, interpolation="bilinear")(layers.MaxPooling2D(2)(
+        layers.Conv2D(4, 3, padding="same", activation="relu")(x)))
+    found = maps.with_verdict(picture, layers.Conv2D(1, 1, name=maps.LOG_ODDS)(x), "small")
+    verdict = found.get_layer("verdict")  # which begins undecided
+    verdict.set_weights([np.linspace(-1, 1, weight.size, dtype="f4").reshape(weight.shape) * 3
+                         for weight in verdict.get_weights()])
+    folder = tmp_path_factory.mktemp("where")
+    save(found, WHERE, folder / "model.keras")
+    return folder
+
+
+@pytest.mark.parametrize("target", RUNTIMES)
+def test_the_map_is_a_second_output_in_each_runtime(target: str, says_where: Path,
+                                                    tmp_path: Path) -> None:
+    from hpc_deepfake.export.folder import computed_by_keras
+    from hpc_deepfake.export.portable import portable
+    from hpc_deepfake.network import model
+
+    network, runtime = model.load(says_where), RUNTIMES[target]
+    runtime.write(portable(network, 1.7, says_where=True), tmp_path / runtime.file)
+    rows = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 6), np.uint8)
+    expected = computed_by_keras(network, WHERE, rows)
+    computed = runtime.run(tmp_path / runtime.file, rows)
+    assert computed.keys() == expected.keys() == {"tampered", "changed"}
+    assert expected["changed"].shape == (3, 64, 64) and np.ptp(expected["changed"]) > 0.01
+    for name, values in expected.items():
+        assert computed[name] == pytest.approx(values, abs=1e-5), name
+
+
+def test_an_ensemble_has_the_mean_of_its_maps(says_where: Path) -> None:
+    from hpc_deepfake.export.portable import portable
+    from hpc_deepfake.network import ensemble, maps, model
+
+    first, second = model.load(says_where), model.load(says_where)
+    logits = second.get_layer(maps.LOG_ODDS)
+    logits.set_weights([weight + 0.5 for weight in logits.get_weights()])
+    rows = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 6), np.uint8)
+    each = [portable(one, 1, says_where=True).predict_on_batch(rows) for one in (first, second)]
+    assert np.abs(each[0]["changed"] - each[1]["changed"]).max() > 0.05
+    joined = portable(ensemble.joined([first, second], [1.0, 1.0]), 1, says_where=True)
+    computed = joined.predict_on_batch(rows)
+    for name in ("tampered", "changed"):
+        assert computed[name] == pytest.approx((each[0][name] + each[1][name]) / 2, abs=1e-6)
+
+
+def test_folder_of_a_network_that_says_where(says_where: Path, pictures: list[Path], tmp_path: Path,
+                                             monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its example gives the map that predict has, at the picture's own size; a runtime that
+    computes another map is refused."""
+    import hpc_deepfake
+
+    card = exported(says_where, "savedmodel", tmp_path / "out")
+    assert card["map"]["threshold_level"] == 100 and card["map"]["shape"] == ["n", 64, 64]
+    assert card["input"]["shape"] == ["n", 64, 64, 6]
+    assert card["comparison"]["largest_difference_of_map"] <= 1e-5
+    page = (tmp_path / "out" / "README.md").read_text()
+    assert "`changed`: float32 (n, 64, 64)" in page and "From 100/255 on" in page
+    example = runpy.run_path(str(tmp_path / "out" / "predict.py"))
+    for path, prediction in zip(pictures, hpc_deepfake.load(says_where).predict(pictures),
+                                strict=True):
+        pixels = example["decode"](path)
+        found = example["outputs"](example["feature"](pixels)[np.newaxis])
+        own = example["mask"](found["changed"][0], *pixels.shape[:2])
+        assert prediction.where is not None
+        difference = np.abs(own.astype(int) - prediction.where.at_own_size())
+        assert own.shape == pixels.shape[:2] and difference.max() <= 2
+    stored = cv2.imread(str(tmp_path / "out" / "check-feature.png"))
+    assert stored.shape == (64, 128, 3)
+    done = subprocess.run([sys.executable, tmp_path / "out" / "predict.py", pictures[0]],
+                          capture_output=True, text=True, check=False)
+    assert "% changed  " in done.stdout and done.returncode == 0
+
+    load = RUNTIMES["savedmodel"].load
+
+    def wrong(path: Path) -> runtimes.Run:
+        right = load(path)
+        return lambda rows: {name: value + np.float32(2e-5 * (name == "changed"))
+                             for name, value in right(rows).items()}
+
+    altered(monkeypatch, load=wrong)
+    with pytest.raises(InputError, match="other probabilities of the map in TensorFlow"):
+        exported(says_where, "savedmodel", tmp_path / "wrong")
+    assert not (tmp_path / "wrong").exists()
+
+
+def test_a_model_of_faces_is_refused(run: Path, tmp_path: Path) -> None:
+    """The example could not find them."""
+    (tmp_path / "model.keras").write_bytes((run / "model.keras").read_bytes())
+    card = replace(CARD, parameters=Parameters(size=SIZE, crop="faces", margin=1.3))
+    (tmp_path / "model.json").write_text(json.dumps(card.as_dict()))
+    with pytest.raises(InputError, match="trained on faces"):
+        exported(tmp_path, "savedmodel", tmp_path / "out")
+
+
 @pytest.mark.parametrize(("feature", "reencode"), [
     ("ela", None), ("ela", 75), ("raw", None), ("raw", 80), ("gray_bits", None), ("ela+raw", None),
     ("ela+gray_bits+raw", 80)])
