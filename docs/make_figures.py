@@ -2,6 +2,7 @@
 
     python docs/make_figures.py [DATA/sample] [RUNS/demo]
     python docs/make_figures.py steps [DATA/sample]
+    python docs/make_figures.py where [DATA/sample] [RUN that says where]
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ import matplotlib
 matplotlib.use("Agg")
 import cv2
 import matplotlib.pyplot as plt
+import numpy as np
 
+import hpc_deepfake
 from preprocessing.ela import Parameters, error_level, features_of_pixels, recompress
 from preprocessing.gray_bits import planes
 from preprocessing.picture import decode, read
@@ -85,6 +88,34 @@ def steps(sample: Path) -> None:
     save(figure, "steps.png")
 
 
+def where(sample: Path, run: Path) -> None:
+    """Pictures that a model didn't see, their error levels as it reads them, what was changed, and
+    its map."""
+    model = hpc_deepfake.load(run)
+    found = [prediction for prediction in model.predict(sample)
+             if not prediction.notes and not prediction.unlike]
+    shown = [*[prediction for prediction in found if "/Tp/" in prediction.path][:3],
+             *[prediction for prediction in found if "/Au/" in prediction.path][:1]]
+    figure = plt.figure(figsize=(7.4, 5), layout="constrained")
+    rows = figure.subplots(4, len(shown))
+    names = ("picture", "error levels", "changed", "map")
+    for column, prediction in zip(rows.T, shown, strict=True):
+        path = Path(prediction.path)
+        pixels = decode(read(str(path)))
+        mask = sample / "Gt" / f"{path.stem}_gt.png"
+        changed = decode(read(str(mask))) if mask.exists() else np.zeros_like(pixels)
+        errors, = features_of_pixels(pixels, ("ela",), model.card.parameters)
+        for axis, image in zip(column, (pixels[..., ::-1], errors, changed,
+                                        prediction.where.at_own_size()), strict=True):
+            axis.imshow(image, cmap="gray", vmin=0, vmax=255, aspect="auto")
+            axis.set(xticks=[], yticks=[])
+        column[0].set_title(f"{path.parent.name}: {prediction.probability:.0%} tampered",
+                            fontsize=10)
+    for axis, name in zip(rows[:, 0], names, strict=True):
+        axis.set_ylabel(name, fontsize=10)
+    save(figure, "where-maps.png")
+
+
 def save(figure: plt.Figure, name: str) -> None:
     """Write a figure into docs/images."""
     IMAGES.mkdir(exist_ok=True)
@@ -99,6 +130,9 @@ if __name__ == "__main__":
         sys.exit(0)
     if arguments[:1] == ["steps"]:
         steps(Path(*arguments[1:] or ["data/sample"]))
+    elif arguments[:1] == ["where"]:
+        defaults = ("data/sample", "runs/where")
+        where(*map(Path, [*arguments[1:], *defaults[len(arguments) - 1:]]))
     else:
         defaults = ("data/sample", "runs/demo")
         demo(*map(Path, [*arguments, *defaults[len(arguments):]]))

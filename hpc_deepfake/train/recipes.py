@@ -9,7 +9,7 @@ from typing import Any
 RECIPES: dict[str, dict[str, Any]] = {
     "original": {},
     "best": {"augment": "flip", "patience": 15, "epochs": 50},
-    "where": {"network": "unet", "feature": "ela+raw", "batch_size": 16, "optimizer": "adamw",
+    "where": {"network": "unet", "feature": "ela+raw", "batch_size": 8, "optimizer": "adamw",
               "learning_rate": 0.002, "rate_schedule": "cosine", "augment": "flip=both,rotate",
               "monitor": "val_pixel_auc", "patience": 0, "epochs": 40},
 }
