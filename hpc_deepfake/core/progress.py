@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
-from hpc_deepfake.core import watchdog
+from hpc_deepfake.core import quiet, watchdog
 from hpc_deepfake.core.mpi import wait
 
 if TYPE_CHECKING:
@@ -45,15 +45,15 @@ class Line:
     def show(self, text: str) -> None:
         """Replace the line on a terminal; print it elsewhere."""
         if self.terminal:
-            print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+            print(f"\r\033[K{text}", end="", file=quiet.stderr(), flush=True)
             self._open = True
         elif self._on:
-            print(text, file=sys.stderr, flush=True)
+            print(text, file=quiet.stderr(), flush=True)
 
     def clear(self) -> None:
         """Remove the line from the terminal."""
         if self._open:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
+            print("\r\033[K", end="", file=quiet.stderr(), flush=True)
             self._open = False
 
 

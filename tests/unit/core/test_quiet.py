@@ -12,6 +12,7 @@ import pytest
 from conftest import ROOT
 from speed import limit
 
+from hpc_deepfake.core.progress import Line
 from hpc_deepfake.core.quiet import Captured, stderr
 
 PROGRAM = """
@@ -89,7 +90,9 @@ def test_captured_text_is_of_the_block_alone(capfd: pytest.CaptureFixture[str]) 
     assert capfd.readouterr().err == "outside\n"
 
 
-def test_one_thread_captures_and_the_messages_of_others_are_not_caught() -> None:
+def test_one_thread_captures_and_the_messages_of_others_are_not_caught(
+        capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither is a line of progress, which goes beside what is captured."""
     inside, left = threading.Event(), threading.Event()
     captured = []
 
@@ -104,7 +107,9 @@ def test_one_thread_captures_and_the_messages_of_others_are_not_caught() -> None
     inside.wait()
     with Captured() as other:
         stderr().write("a message of the program\n")
+        Line().show("1 of 2 pictures")
     left.set()
     thread.join()
     assert captured == [""] and other.text == ""
+    assert capsys.readouterr().err == ""
     assert stderr() is sys.stderr
