@@ -20,7 +20,6 @@ from hpc_deepfake.train import divergence, predictions, records
 from hpc_deepfake.train.predictions import Predictions
 from hpc_deepfake.train.records import Records
 from hpc_deepfake.train.scores import PIXELS
-from hpc_deepfake.train.scores import PIXELS
 from preprocessing import protocol
 from preprocessing.store import Header, open_header
 
