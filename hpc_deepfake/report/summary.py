@@ -100,19 +100,26 @@ def _how_far(path: Path) -> str:
 
 def table(runs: list[dict[str, Any]]) -> str:
     """Validation and, if there is a test part, test figures of runs, as lines to read."""
-    row = "{:<26.26} {:>8} {:>6}  {:<10} {:>6} {:>5} {:>8}".format
-    lines = [row("", "accuracy", "AUC", "part", "epochs", "ranks", "images/s")]
+    located = any("pixel_auc" in run.get(part, {}) for run in runs
+                  for part in ("validation", "test"))
+    form = "{:<26.26} {:>8} {:>6}" + " {:>9}" * located + "  {:<10} {:>6} {:>5} {:>8}"
+
+    def row(name: str, accuracy: str, auc: str, pixels: object, *rest: str) -> str:
+        return form.format(name, accuracy, auc, *[number(pixels)] * located, *rest)
+
+    lines = [form.format("", "accuracy", "AUC", *["pixel AUC"] * located, "part", "epochs", "ranks",
+                         "images/s")]
     baselines: list[str] = []
     for run in runs:
         for part in (part for part in ("validation", "test") if part in run):
             figures = run[part]
             whose = f" ×{run['members']:.0f}" if run["members"] else ""
             lines.append(row(f"{run['run'].name}: {run['feature']}, {run['strategy']}{whose}",
-                             percent(figures.get("accuracy")), number(figures.get("auc")), part,
-                             count(run["epochs"]), count(run["ranks"]),
-                             count(run["images_per_s"])))
+                             percent(figures.get("accuracy")), number(figures.get("auc")),
+                             figures.get("pixel_auc"), part, count(run["epochs"]),
+                             count(run["ranks"]), count(run["images_per_s"])))
             baselines.append(row("majority class", percent(figures.get("majority")), number(0.5),
-                                 part, "", "", ""))
+                                 0.5, part, "", "", ""))
     lines += dict.fromkeys(baselines)
     lines.append("The validation part also selected the epoch; a test part (--split 70/10/20) "
                  "didn't.")

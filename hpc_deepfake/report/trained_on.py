@@ -69,6 +69,8 @@ def _use(card: Card) -> list[tuple[str, str]]:
             ("undecided", "no picture" if card.lower is None else
              f"from {card.lower:g} to below the threshold"),
             ("temperature", f"{card.temperature:.3g} divides the log-odds of each probability"),
+            *([("called changed", f"a place from {percent(card.mask_threshold / 255)} of the map "
+                "on, chosen on the validation part")] if card.mask_threshold is not None else []),
             ("validation, epoch " + count(figures.get("epoch")),
              f"accuracy {percent(figures.get('accuracy'))}, ROC-AUC {number(figures.get('auc'))}"
              f"{between}" if figures else _BLANK)]

@@ -166,7 +166,7 @@ def says_where(build, monkeypatch):
     return make
 
 
-def test_masks_stand_beside_the_maps_of_a_model(says_where, monkeypatch):
+def test_masks_stand_beside_the_maps_of_a_model(says_where, capsys):
     """Those located best, worst and in between, and the authentic picture of which it calls most
     changed, with their figures; and those of all pictures, from the summary."""
     run = says_where()
@@ -181,6 +181,10 @@ def test_masks_stand_beside_the_maps_of_a_model(says_where, monkeypatch):
     assert shown[3][:3] == ("", "25.0%", "")  # row 13 has 156 there
     assert cells(parsed, "ROC-AUC of pixels")[0][0] == "0.813"
     assert cells(parsed, "F1 of pixels")[0][0] == "43.8%"
+    assert cells(parsed, "called changed")[0][0].startswith("a place from 39.2% of the map")
+    summary.main([str(run)])
+    head, _, tested, *_ = capsys.readouterr().out.splitlines()
+    assert head.split()[:4] == ["accuracy", "AUC", "pixel", "AUC"] and "  0.813  test" in tested
     html = (run / "report.html").read_text()
     mask, level = (cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), -1)
                    for data in re.findall('alt="(?:its mask|the model’s map): Tp/e.jpg" '
