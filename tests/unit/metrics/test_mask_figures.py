@@ -59,6 +59,7 @@ def test_figures_per_picture_and_pooled_are_those_of_scikit_learn(pictures):
         {name: np.mean([own[name] for own in every]) for name in every[0]}, abs=1e-12)
     assert found["pooled"] == pytest.approx(by_sklearn(maps, truth), abs=1e-12)
     assert (found["pictures"], found["without"], found["authentic"]) == (6, 0, 2)
+    assert masks.figures(masks.histograms(maps, truth), None, AT) == found  # the last: unknown
     assert found["false_alarm_area"] == pytest.approx((maps[6:8] >= AT).mean())
 
 
