@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import zlib
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,13 @@ def test_all_ranks_of_a_node_share_one_copy(answers: dict[str, list]) -> None:
     assert sums == tuple(crc for _, crc, _ in answers["mapped"])
     assert answers["left"] == [[]] * RANKS
     assert "3 MB of pictures are held in memory, once on each node" in answers["messages"]
+
+
+def test_masks_are_held_once_too(answers: dict[str, list], data_file: Path) -> None:
+    sums, places = zip(*answers["masks"], strict=True)
+    assert set(sums) == {zlib.crc32(open_header(data_file).array("mask"))}
+    assert len(set(places)) == 1 and places[0] not in ("", "0")
+    assert "1 MB of masks are held in memory, once on each node" in answers["messages"]
 
 
 @pytest.mark.parametrize(("case", "mode"), [
