@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,12 +62,8 @@ class Mapper:
         """
         if not maps.has(network):
             return cls(network, feature, ())
-        import keras
-
-        whole = keras.Model(network.input,
-                            [*network.outputs, network.get_layer(maps.LAYER).output])
         names = (MODEL, *[ERRORS] * errors, *[MEAN] * (mean is not None))
-        return cls(whole, feature, names, mean)
+        return cls(_with_map(network), feature, names, mean)
 
     def judge(self, features: np.ndarray, known: np.ndarray | None = None,
               errors: np.ndarray | None = None) -> tuple[Scores, dict[str, np.ndarray]]:
@@ -101,6 +98,14 @@ class Mapper:
         return {name: mpi.concatenate(comm, np.concatenate([
             np.empty(0, np.int32), *(part[name].ravel() for part in parts)])).reshape(-1, 2, LEVELS)
             for name in self.names}
+
+
+@lru_cache(1)  # a new one would be compiled anew, for each of several data files
+def _with_map(network: Any) -> Any:
+    """The model with its map as a further output."""
+    import keras
+
+    return keras.Model(network.input, [*network.outputs, network.get_layer(maps.LAYER).output])
 
 
 def own_errors(features: np.ndarray, feature: str) -> np.ndarray | None:
