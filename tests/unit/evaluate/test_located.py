@@ -16,20 +16,24 @@ from hpc_deepfake.evaluate import located, pixels
 from hpc_deepfake.evaluate.material import Material, of_folder, of_rows
 from hpc_deepfake.evaluate.pixels import ERRORS, MEAN, MODEL
 from hpc_deepfake.metrics import masks
-from hpc_deepfake.network import device, maps, model
+from hpc_deepfake.network import device, ensemble, maps, model
 from hpc_deepfake.network.card import Card
 from preprocessing.catalogue import Catalogue
 from preprocessing.mask import CHANGED, SAME, UNKNOWN
 
 
-@pytest.fixture(scope="module")
-def network() -> Any:
-    """A network whose map is the first channel."""
+def of_channel(channel: int) -> Any:
+    """A network whose map is this channel of its feature."""
     import keras
 
     picture = keras.Input((32, 32, 3), name="picture")
-    first = keras.layers.Rescaling(1 / 255)(picture)[..., :1]
-    return maps.with_verdict(picture, first, "first", found=first)
+    found = keras.layers.Rescaling(1 / 255)(picture)[..., channel:channel + 1]
+    return maps.with_verdict(picture, found, f"channel{channel}", found=found)
+
+
+@pytest.fixture(scope="module")
+def network() -> Any:
+    return of_channel(0)
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +71,20 @@ def test_maps_change_nothing_else(network, data, material) -> None:
     assert without.counted == {} and without.pixels is None
     assert (without.probabilities == material.probabilities).all()
     assert (without.odds == material.odds).all()
+
+
+def test_an_ensemble_has_the_mean_of_its_maps(data) -> None:
+    """Beside the members' probabilities, which an evaluation shows."""
+    rows = data.rows("test")
+    features = data.batch(rows)[0]
+    whole = ensemble.with_members(ensemble.joined([of_channel(0), of_channel(2)], [1.0, 1.5]))
+    found = of_rows(whole, data, rows)
+    assert found.members.shape == (len(rows), 2)
+    levels = (features[..., 0].astype(int) + features[..., 2]) // 2  # halves may be rounded up
+    known = np.asarray(data.masks[rows])
+    least, most = (masks.histograms((levels + up).astype(np.uint8), known).cumsum(2)
+                   for up in ((features[..., 0] ^ features[..., 2]) & 1, 0))
+    assert ((least <= found.pixels.cumsum(2)) & (found.pixels.cumsum(2) <= most)).all()
 
 
 def test_the_mean_mask_is_that_of_tampered_training_pictures(data) -> None:
