@@ -20,6 +20,7 @@ _SHOWS = 3.0  # mean change of the region, grey levels
 _COVERED = 0.65  # of its rectangle by a region, about
 _MOST_SIDE = 0.8  # of the picture's sides, that a region takes
 _LARGEST = 8000  # side of a region, pixels: OpenCV warps fewer than 32,767
+_SOFTEST = 8.0  # factor of the seam of a large picture
 _FILLED = 60_000  # pixels of a hole that are inpainted one by one; larger ones are shrunk first
 
 
@@ -84,29 +85,36 @@ def edit(host: np.ndarray, donor: np.ndarray, what: Edit, rng: np.random.Generat
     for _ in range(_TRIES):
         patch = _removal(host, what, rng) if what.kind == REMOVAL \
             else _pasted(host, donor, what, rng)
-        tried = _blended(host, patch)
-        difference = cv2.absdiff(host, tried.pixels)[tried.changed]
+        part, place = _within(host, patch)
+        difference = cv2.absdiff(host[place], _mixed(host[place], part))[part.alpha >= 0.5]
         change = float(difference.mean()) if difference.size else -1.0
         if best is None or change > most:
-            best, most = tried, change
+            best, most = (part, place), change
         if most >= _SHOWS:
             break
     assert best is not None
-    return best
-
-
-def _blended(host: np.ndarray, patch: _Patch) -> Edited:
+    part, place = best
     pixels, changed = host.copy(), np.zeros(host.shape[:2], bool)
+    pixels[place] = _mixed(host[place], part)
+    changed[place] = part.alpha >= 0.5
+    return Edited(pixels, changed)
+
+
+def _within(host: np.ndarray, patch: _Patch) -> tuple[_Patch, tuple[slice, slice]]:
+    """The part of a patch that is inside the picture, and its place there."""
     height, width = patch.alpha.shape
     top, left = max(0, patch.top), max(0, patch.left)
-    place = slice(top, max(top, patch.top + height)), slice(left, max(left, patch.left + width))
-    part = pixels[place]
-    inside = (slice(top - patch.top, top - patch.top + part.shape[0]),
-              slice(left - patch.left, left - patch.left + part.shape[1]))
-    alpha = patch.alpha[inside]
-    part[:] = np.rint(part + alpha[..., None] * (patch.pixels[inside].astype(np.float32) - part))
-    changed[place] = alpha >= 0.5
-    return Edited(pixels, changed)
+    bottom, right = min(host.shape[0], patch.top + height), min(host.shape[1], patch.left + width)
+    inside = (slice(top - patch.top, bottom - patch.top),
+              slice(left - patch.left, right - patch.left))
+    return (_Patch(patch.pixels[inside], patch.alpha[inside], left, top),
+            (slice(top, bottom), slice(left, right)))
+
+
+def _mixed(under: np.ndarray, patch: _Patch) -> np.ndarray:
+    """A part of a picture with the patch over it, uint8 (h, w, 3)."""
+    difference = patch.pixels.astype(np.float32) - under
+    return np.rint(under + patch.alpha[..., None] * difference).astype(np.uint8)
 
 
 def _pasted(host: np.ndarray, donor: np.ndarray, what: Edit, rng: np.random.Generator) -> _Patch:
@@ -191,7 +199,7 @@ def _cut(pixels: np.ndarray, rect: Rect, margin: int) -> np.ndarray:
 
 
 def _sigma(host: np.ndarray, what: Edit) -> float:
-    return what.feather * max(1.0, max(host.shape[:2]) / 500)
+    return what.feather * min(_SOFTEST, max(1.0, max(host.shape[:2]) / 500))
 
 
 def _soft(mask: np.ndarray, sigma: float) -> np.ndarray:

@@ -6,28 +6,23 @@ import cv2
 import numpy as np
 
 Rect = tuple[int, int, int, int]  # left, top, width, height
-_SEGMENTED = 96  # maximum side of the window in which a thing is looked for, in pixels
-_AROUND = 0.35  # of the rectangle's sides, that the window shows beyond it on each side
-_FILLED = 0.2, 0.95  # share of the rectangle that a thing covers
-_ROUNDS = 2  # of GrabCut
-_THINGS = 0.5  # share of the regions that are looked for in the picture
+_THINGS = 0.6  # share of the regions that follow edges of the picture
+_SEGMENTED = 96  # maximum side of the rectangle when it is divided into segments, in pixels
+_CELLS = 9  # segments across and down
+_SHARE = 0.3, 0.6  # of the rectangle, that chosen segments cover
 
 
 def region(rng: np.random.Generator, pixels: np.ndarray, rect: Rect) -> np.ndarray:
-    """A region in a rectangle of a picture, bool (height, width) of the rectangle.
-
-    Half of them are things: the foreground that GrabCut finds in the rectangle (Rother, Kolmogorov,
-    Blake: "GrabCut", SIGGRAPH 2004), on a window of at most ``_SEGMENTED`` pixels. The others, and
-    those where it finds nothing, are smooth blobs or polygons.
+    """A region in a rectangle of a picture, bool (height, width) of the rectangle: a thing, whose
+    outline follows edges of the picture, or a smooth blob or a polygon.
 
     Args:
         rng: decides.
         pixels: uint8 (H, W, 3).
         rect: within the picture.
     """
-    found = _thing(rng, pixels, rect) if rng.random() < _THINGS else None
-    if found is not None:
-        return found
+    if rng.random() < _THINGS:
+        return _thing(rng, pixels, rect)
     _, _, width, height = rect
     outline = _blob(rng) if rng.random() < 0.6 else _polygon(rng)
     outline = (outline - outline.min(0)) / np.ptp(outline, 0) * (width - 1, height - 1)
@@ -52,32 +47,69 @@ def _polygon(rng: np.random.Generator) -> np.ndarray:
     return np.stack([np.cos(turn), np.sin(turn)], 1) * rng.uniform(0.7, 1, (corners, 1))
 
 
-def _thing(rng: np.random.Generator, pixels: np.ndarray, rect: Rect) -> np.ndarray | None:
-    """The foreground in a rectangle; None where nothing stands out."""
+def _thing(rng: np.random.Generator, pixels: np.ndarray, rect: Rect) -> np.ndarray:
+    """Segments around the middle of a rectangle that resemble each other."""
     left, top, width, height = rect
-    right = min(pixels.shape[1], left + width + int(_AROUND * width))
-    bottom = min(pixels.shape[0], top + height + int(_AROUND * height))
-    from_x, from_y = max(0, left - int(_AROUND * width)), max(0, top - int(_AROUND * height))
-    window = pixels[from_y:bottom, from_x:right]
-    scale = min(1.0, _SEGMENTED / max(window.shape[:2]))
-    small = cv2.resize(window, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    inner = [round(scale * side) for side in (left - from_x, top - from_y, width, height)]
-    if min(inner[2:]) < 8 or inner[2] * inner[3] > 0.8 * small.shape[0] * small.shape[1]:
-        return None  # GrabCut learns the background outside of the rectangle
-    mask = np.zeros(small.shape[:2], np.uint8)
-    cv2.setRNGSeed(int(rng.integers(1 << 31)))
-    try:
-        cv2.grabCut(small, mask, inner, np.zeros((1, 65)), np.zeros((1, 65)), _ROUNDS,
-                    cv2.GC_INIT_WITH_RECT)
-    except cv2.error:  # a window of one colour, of which it can learn nothing
-        return None
-    x, y, across, down = inner
-    found = ((mask == cv2.GC_FGD) | (mask == cv2.GC_PR_FGD))[y:y + down, x:x + across]
-    whole = _largest(found.astype(np.uint8))
-    if not _FILLED[0] < whole.mean() < _FILLED[1]:
-        return None
-    soft = cv2.resize(whole.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
+    window = pixels[top:top + height, left:left + width]
+    scale = min(1.0, _SEGMENTED / max(width, height))
+    small = cv2.GaussianBlur(cv2.resize(window, None, fx=scale, fy=scale,
+                                        interpolation=cv2.INTER_AREA), (3, 3), 0)
+    labels, centres = _segments(rng, small)
+    count = len(centres)
+    sizes = np.bincount(labels.ravel(), minlength=count)
+    colours = np.stack([np.bincount(labels.ravel(), small[..., channel].ravel(), count)
+                        for channel in range(3)], 1) / np.maximum(sizes, 1)[:, None]
+    chosen = _grown(labels, sizes, colours, centres / small.shape[:2],
+                    rng.uniform(*_SHARE) * labels.size)
+    whole = _largest(np.isin(labels, chosen).astype(np.uint8)).astype(np.float32)
+    soft = cv2.resize(whole, (width, height), interpolation=cv2.INTER_LINEAR)
     return np.asarray(cv2.GaussianBlur(soft, (0, 0), max(0.6, 0.7 / scale)) >= 0.5)
+
+
+def _segments(rng: np.random.Generator, small: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A picture divided along its edges, by a watershed from the points of an uneven grid (Meyer,
+    "Color image segmentation", 1992).
+
+    Returns:
+        The segment of each pixel, int64 (h, w), and the row and column of each point.
+    """
+    height, width = small.shape[:2]
+    down, across = (min(_CELLS, max(1, side // 3)) for side in (height, width))
+    grid = np.stack(np.meshgrid(np.arange(down), np.arange(across), indexing="ij"), -1)
+    places = (grid.reshape(-1, 2) + rng.uniform(0.2, 0.8, (down * across, 2))) / (down, across)
+    points = (places * (height, width)).astype(np.int64)
+    markers = np.zeros((height, width), np.int32)
+    markers[points[:, 0], points[:, 1]] = np.arange(1, len(points) + 1)
+    labels = cv2.watershed(small, markers)
+    for _ in range(2):  # lines between segments, and the picture's border
+        wider = cv2.dilate(labels.astype(np.float32), np.ones((3, 3), np.uint8)).astype(np.int32)
+        labels = np.where(labels > 0, labels, wider)
+    return np.maximum(labels, 1).astype(np.int64) - 1, points
+
+
+def _grown(labels: np.ndarray, sizes: np.ndarray, colours: np.ndarray, centres: np.ndarray,
+           wanted: float) -> list[int]:
+    """Segments that touch each other, and not the border, which is no edge of the picture: from
+    the one in the middle on always the next that is most like those before in its colour, and near
+    them, until they have the wanted number of pixels."""
+    pairs = np.concatenate([
+        np.stack([labels[:, :-1].ravel(), labels[:, 1:].ravel()], 1),
+        np.stack([labels[:-1].ravel(), labels[1:].ravel()], 1)])
+    touching = np.zeros((len(sizes), len(sizes)), bool)
+    touching[pairs[:, 0], pairs[:, 1]] = touching[pairs[:, 1], pairs[:, 0]] = True
+    border = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
+    spread = colours.std(0).mean() + 1
+    chosen = [int(((centres - 0.5) ** 2).sum(1).argmin())]
+    while sizes[chosen].sum() < wanted:
+        next_ones = np.flatnonzero(touching[chosen].any(0))
+        next_ones = next_ones[~np.isin(next_ones, (*chosen, *border))]
+        if not len(next_ones):
+            break
+        colour = np.average(colours[chosen], axis=0, weights=sizes[chosen] + 1)
+        unlike = np.abs(colours[next_ones] - colour).mean(1) / spread
+        far = np.sqrt(((centres[next_ones] - centres[chosen].mean(0)) ** 2).sum(1))
+        chosen.append(int(next_ones[(unlike + 2 * far).argmin()]))
+    return chosen
 
 
 def _largest(mask: np.ndarray) -> np.ndarray:
