@@ -29,8 +29,8 @@ setup(
     long_description=(here / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     author="the hpc_deepfake authors",
-    license_expression="Apache-2.0 AND MIT",  # MIT: the weights of the face detector
-    license_files=["LICENSE", "preprocessing/yunet/LICENSE"],
+    license_expression="Apache-2.0",
+    license_files=["LICENSE"],
     keywords=[
         "image forensics",
         "image forgery detection",
@@ -58,7 +58,7 @@ setup(
         "Typing :: Typed",
     ],
     packages=find_packages(include=["hpc_deepfake*", "preprocessing*"]),
-    package_data={"hpc_deepfake": ["py.typed"], "preprocessing": ["py.typed", "yunet/*"]},
+    package_data={"hpc_deepfake": ["py.typed"], "preprocessing": ["py.typed"]},
     python_requires=">=3.11,<3.14",
     # Lower bounds only: every version that was tested is pinned in env/versions.txt, a constraints
     # file (pip install -c env/versions.txt .).

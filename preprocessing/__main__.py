@@ -179,6 +179,8 @@ def _list(options: Namespace) -> Catalogue:
     if options.perturb and options.crop is not None:
         raise InputError("--perturb changes whole pictures, and --crop takes their faces: give "
                          "either of them")
+    if options.crop is not None:
+        faces.require()
     _check_place(options)
     split.parse_fractions(options.split or SPLIT)
     allowed_rejects(options.max_rejects, 0)

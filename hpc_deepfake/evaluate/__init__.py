@@ -41,7 +41,7 @@ from hpc_deepfake.evaluate.subject import Model, Subject, of_file, of_pictures
 from hpc_deepfake.evaluate.thresholds import Rules, choose
 from hpc_deepfake.evaluate.thresholds import parse as rules
 from hpc_deepfake.network import decision, ensemble, model
-from preprocessing import protocol
+from preprocessing import faces, protocol
 from preprocessing.catalogue import Catalogue
 from preprocessing.ela import FEATURES, computable
 from preprocessing.listing import options as listing
@@ -80,6 +80,8 @@ def _prepare(options: Namespace) -> tuple[Model, Catalogue | None]:
         raise InputError(f"--perturb changes pictures, and the feature of {options.model}, "
                          f"'{card.feature}', can't be computed from pictures: omit --perturb, or "
                          f"name a model of {', '.join(FEATURES)}")
+    if card.parameters.crop is not None and (options.perturb or cli.is_folder(options)):
+        faces.require()
     if cli.is_folder(options):
         return Model(stored, card, None), _catalogue(options, card)
     return Model(stored, card, trained_on(options.model, cli.data_of(options))), None

@@ -18,7 +18,7 @@ from hpc_deepfake.core.files import whole, write_json
 from hpc_deepfake.core.surroundings import check_keras
 from hpc_deepfake.network import ensemble
 from hpc_deepfake.network.card import Card
-from preprocessing import ela
+from preprocessing import ela, faces
 from preprocessing.ela import FEATURES, computable
 
 if TYPE_CHECKING:
@@ -106,13 +106,15 @@ def card_for_pictures(path: Path) -> Card:
     """``read_card`` of a model that is to predict pictures as they come.
 
     Raises:
-        InputError: as ``read_card``; or its feature can't be computed from pictures.
+        InputError: as ``read_card``; or its feature can't be computed from pictures, or not here.
     """
     card = read_card(path)
     if not computable(card.feature):
         raise InputError(f"{path} was trained on the feature '{card.feature}', and only "
                          f"{', '.join(FEATURES)} can be computed from pictures: take another "
                          "--model")
+    if card.parameters.crop is not None:
+        faces.require()
     return card
 
 

