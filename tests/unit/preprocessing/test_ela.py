@@ -228,9 +228,9 @@ def test_the_data_file_has_the_quality_of_reencoding(pictures, tmp_path):
     header = open_header(tmp_path / "r.h5")
     assert header.parameters == Parameters(reencode=75)
     path = header.array("path")[40].decode()
-    for name, feature in zip(header.features, features_of_file(
+    for name, expected in zip(header.features, features_of_file(
             pictures / path, header.features, Parameters(reencode=75)), strict=True):
-        assert np.array_equal(header.array(name)[40], feature)
+        assert np.array_equal(header.array(name)[40], expected)
     assert ("2 error: r.h5 differs in: ELA parameters (--reencode 75 in the file, without "
             "--reencode now)") in program()
     assert "2 error: --reencode 101: JPEG quality is at most 100" in program("--reencode", "101")
