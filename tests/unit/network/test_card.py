@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hpc_deepfake.network.card import PARTLY_SAMPLE, RANDOM, SAMPLE, UNKNOWN, Card
+from hpc_deepfake.network.card import FORGED, PARTLY_SAMPLE, RANDOM, SAMPLE, UNKNOWN, Card
 from preprocessing.ela import Parameters
 
 OLD = {"feature": "ela", "threshold": 0.5, "parameters": Parameters().as_dict()}
@@ -36,6 +36,8 @@ def test_a_card_is_read_back() -> None:
     ({"sample": True}, None, [SAMPLE]),
     ({"sample": True, "data": [{"name": "drawn"}]}, None, [SAMPLE]),
     ({"sample": True, "data": [{"name": "drawn"}, {"name": "CASIA2"}]}, None, [PARTLY_SAMPLE]),
+    ({"sample": False, "forged": True, "data": [{"name": "own"}]}, None, [FORGED]),
+    ({"forged": True, "data": [{"name": "own"}, {"name": "CASIA2"}]}, None, []),
     ({"random": True}, None, [RANDOM]),
     ({}, {"auc": 0.51}, []),
     ({}, {"auc": 0.5}, ["hardly better than chance: ROC-AUC 0.500 on its"]),

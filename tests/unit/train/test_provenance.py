@@ -91,6 +91,14 @@ def test_drawn_pictures_are_known_without_their_folder(path: Path) -> None:
     assert of(path)["sample"] is True
 
 
+def test_forgeries_of_photographs_are_known_without_their_folder(path: Path) -> None:
+    assert "forged" not in of(path)
+    with h5py.File(path, "r+") as file:
+        file.attrs["forged"] = np.bytes_(b"true")
+    known = of(path)
+    assert known["forged"] is True and known["sample"] is False
+
+
 def test_random_data_are_called_so() -> None:
     data = synthetic(8, "ela", 0)
     known = provenance.trained_on(data, None, data.rows("train"), data.rows("validation"))
