@@ -16,7 +16,7 @@ from hpc_deepfake.core.streams import work_matters
 from hpc_deepfake.core.text import plural
 from hpc_deepfake.crosseval import folder, plan, scoring
 from hpc_deepfake.crosseval.command import command_line, default_out, parse, parser
-from hpc_deepfake.crosseval.datasets import DataSet, Named, open_all
+from hpc_deepfake.crosseval.datasets import DataSet, Named, named, open_all
 from hpc_deepfake.crosseval.plan import Evaluation, Training
 from hpc_deepfake.train import planned
 
@@ -51,10 +51,11 @@ def main(argv: Sequence[str], comm: Comm | None = None) -> int:
                          everywhere=True)
     options = parse(argv)
     out = options.out or default_out()
-    own = [Named(named.name, plan.trained_on(named.path)) for named in options.models]
-    data = open_all([*options.train, *_unnamed(own, options.train)], options.test, options.part)
+    trained = [named(str(plan.trained_on(run.path))) for run in options.models]
+    data = open_all([*options.train, *_named(trained, [*options.train, *options.test])],
+                    options.test, options.part)
     threads = options.threads or begun(out).get("threads") or own_threads(options.ranks)
-    train = data[:len({os.path.realpath(named.path) for named in options.train})]
+    train = data[:len({os.path.realpath(each.path) for each in options.train})]
     models = [*plan.trainings(options, train, out, threads),
               *plan.given_models(options.models, data)]
     plan.check_all_fit(models, data)
@@ -79,12 +80,11 @@ def main(argv: Sequence[str], comm: Comm | None = None) -> int:
     return code or _report(evaluations, data, options, out, command_line(argv, out))
 
 
-def _unnamed(own: Sequence[Named], train: Sequence[Named]) -> list[Named]:
-    """The files that given runs were trained on, by the files' names; those of ``--train`` have
-    theirs."""
-    known = {os.path.realpath(named.path) for named in train}
-    return [Named(named.path.stem, named.path) for named in own
-            if os.path.realpath(named.path) not in known]
+def _named(own: Sequence[Named], given: Sequence[Named]) -> list[Named]:
+    """The files that given runs were trained on, by the names that options give them, or the
+    files'."""
+    known = {os.path.realpath(each.path): each for each in reversed(given)}
+    return [known.get(os.path.realpath(each.path), each) for each in own]
 
 
 def _print_plan(steps: Sequence[Step], states: Sequence[str], launcher: str) -> int:

@@ -261,6 +261,8 @@ def test_the_report_in_all_its_forms(here, capsys):
     text = Path("out/crosseval.md").read_text()
     assert f"| run (a) | {aucs[0]} " in text and aucs[1] in page.text("matrix")
     assert "hpc-deepfake crosseval --models run --test b.h5 --out out --ranks 1" in text
+    assert crosseval.main(arguments("--test", "mine=a.h5", "--plan")) == 0
+    assert "/scores/run/mine.npz" in capsys.readouterr().out
 
 
 def test_trainings_of_the_plan(here, capsys):
