@@ -11,5 +11,5 @@ RECIPES: dict[str, dict[str, Any]] = {
     "best": {"augment": "flip", "patience": 15, "epochs": 50},
     "where": {"network": "unet", "feature": "ela+raw", "batch_size": 8, "optimizer": "adamw",
               "learning_rate": 0.002, "rate_schedule": "cosine", "augment": "flip=both,rotate",
-              "monitor": "val_pixel_auc", "patience": 0, "epochs": 40},
+              "ema": 0.99, "patience": 0, "epochs": 40},
 }

@@ -213,3 +213,17 @@ def test_pixels_can_not_be_monitored_without_a_map() -> None:
     with pytest.raises(InputError, match="--monitor val_pixel_auc: --network meso4 has no map"):
         described.check_map("sync", Settings(network="meso4", monitor="val_pixel_auc"), branched(),
                             SimpleNamespace(masks=None))
+
+
+def test_the_u_net_sees_each_channel_relative_to_its_picture(rows: np.ndarray) -> None:
+    """Error levels twice as high, and raw pixels darker, are the same picture to it; a region that
+    alone is higher isn't."""
+    keras.utils.set_random_seed(0)
+    network = maps.both(registry.build("unet", SIZE, channels=6))
+    pictures = rows[:2].astype(np.float32)
+    verdict, found = network(pictures)
+    again = network(pictures * np.array([2, 2, 2, 1, 1, 1]) + np.array([0, 0, 0, 9, 9, 9]))
+    np.testing.assert_allclose(again[1], found, atol=1e-3)
+    np.testing.assert_allclose(verdict, 0.5)  # undecided before it has learned
+    pictures[:, :20, :20, :3] *= 2
+    assert np.abs(network(pictures)[1] - found).max() > 0.01
