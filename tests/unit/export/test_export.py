@@ -218,10 +218,10 @@ def test_an_ensemble_has_the_mean_of_its_maps(says_where: Path) -> None:
         assert computed[name] == pytest.approx((each[0][name] + each[1][name]) / 2, abs=1e-6)
 
 
-def test_folder_of_a_network_that_says_where(says_where: Path, pictures: list[Path], tmp_path: Path,
-                                             monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its example gives the map that predict has, at the picture's own size; a runtime that
-    computes another map is refused."""
+def test_folder_of_a_network_that_says_where(
+        says_where: Path, pictures: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str]) -> None:
+    """Its example gives the map that predict has, at the picture's own size."""
     import hpc_deepfake
 
     card = exported(says_where, "savedmodel", tmp_path / "out")
@@ -241,21 +241,29 @@ def test_folder_of_a_network_that_says_where(says_where: Path, pictures: list[Pa
         assert own.shape == pixels.shape[:2] and difference.max() <= 2
     stored = cv2.imread(str(tmp_path / "out" / "check-feature.png"))
     assert stored.shape == (64, 128, 3)
-    done = subprocess.run([sys.executable, tmp_path / "out" / "predict.py", pictures[0]],
-                          capture_output=True, text=True, check=False)
-    assert "% changed  " in done.stdout and done.returncode == 0
+    monkeypatch.setattr(sys, "argv", ["predict.py", str(pictures[0])])
+    capsys.readouterr()
+    with pytest.raises(SystemExit, match="0"):
+        runpy.run_path(str(tmp_path / "out" / "predict.py"), run_name="__main__")
+    assert "% changed  " in capsys.readouterr().out
 
-    load = RUNTIMES["savedmodel"].load
 
-    def wrong(path: Path) -> runtimes.Run:
-        right = load(path)
-        return lambda rows: {name: value + np.float32(2e-5 * (name == "changed"))
-                             for name, value in right(rows).items()}
+def test_a_runtime_that_computes_another_map_is_refused() -> None:
+    from hpc_deepfake.export.folder import compare
 
-    altered(monkeypatch, load=wrong)
-    with pytest.raises(InputError, match="other probabilities of the map in TensorFlow"):
-        exported(says_where, "savedmodel", tmp_path / "wrong")
-    assert not (tmp_path / "wrong").exists()
+    expected = {"tampered": np.full(2, 0.5), "changed": np.full((2, 8, 8), 0.25)}
+    computed = dict(expected)
+    runtime = replace(RUNTIMES["savedmodel"], load=lambda _: lambda rows: computed)
+    rows = np.zeros((2, 8, 8, 6), np.uint8)
+    assert compare(runtime, Path(), rows, expected)["largest_difference_of_map"] == 0
+    right = expected["changed"]
+    for wrong in (right + 2e-5, right[:, :4], right * np.nan):
+        computed["changed"] = wrong
+        with pytest.raises(InputError, match="other probabilities of the map in TensorFlow"):
+            compare(runtime, Path(), rows, expected)
+    del computed["changed"]
+    with pytest.raises(InputError, match="of the map"):
+        compare(runtime, Path(), rows, expected)
 
 
 def test_a_model_of_faces_is_refused(run: Path, tmp_path: Path) -> None:
