@@ -19,7 +19,7 @@ SAME, CHANGED, UNKNOWN = 0, 1, 255  # values of a mask
 
 _HALF = 128  # level from which a pixel of a mask file counts as white
 _LABELS = 15  # largest level of a lossless file that holds numbers of regions instead of levels
-_PURE = 0.9  # least share of an edge mask that is red or green
+_SIDES = 0.5  # least share of an edge mask that is red or green
 _SHAPES = 0.02  # relative difference of two aspect ratios that are the same
 _EDGE = b"edgemask"  # of Columbia
 _DISTINCT = 64  # levels between the red and the green of a pixel there that is one of both
@@ -135,7 +135,7 @@ def edges(pixels: np.ndarray) -> np.ndarray:
 def _of_edges(pixels: np.ndarray) -> np.ndarray | None:
     """The mask of Columbia's edge mask; None if it isn't red and green."""
     sides = edges(pixels)
-    if not ((sides != 0).mean() >= _PURE and (sides > 0).any() and (sides < 0).any()):
+    if not ((sides != 0).mean() >= _SIDES and (sides > 0).any() and (sides < 0).any()):
         return None
     return np.choose(sides + 1, (SAME, UNKNOWN, CHANGED)).astype(np.uint8)
 

@@ -188,7 +188,7 @@ def two_valued(path: bytes) -> bool | None:
     across, down = (max(1, size // 256) for size in pixels.shape[:2])
     small = pixels[::across, ::down].reshape(-1, 3).astype(np.int16)
     pure = ((small <= _NEAR) | (small >= small.max(0) - _NEAR)).all(1)
-    return bool(max(pure.mean(), (mask.edges(small) != 0).mean()) >= _PURE)
+    return bool((pure | (mask.edges(small) != 0)).mean() >= _PURE)
 
 
 def is_copy(path: bytes, other: bytes) -> bool:

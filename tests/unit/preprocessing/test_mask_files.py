@@ -81,9 +81,9 @@ def test_edge_masks_of_columbia(tmp_path):
     """Green is spliced, red is not, dark or bright; what is neither is unknown."""
     pixels = coloured((200, 0, 0), (0, 200, 0))
     pixels[4:14, 3:5], pixels[4:14, 5:7] = (255, 0, 0), (0, 255, 0)
-    pixels[10] = 0, 0, 255
+    pixels[10:16] = 0, 0, 255  # a quarter
     expected = REGION.copy()
-    expected[10] = UNKNOWN
+    expected[10:16] = UNKNOWN
     for name in ("a_edgemask.png", "a_mask.png"):
         Image.fromarray(pixels).save(tmp_path / name)
     assert np.array_equal(read(os.fsencode(tmp_path / "a_edgemask.png"), 24, 32), expected)
