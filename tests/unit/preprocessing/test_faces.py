@@ -76,6 +76,21 @@ def test_faces_of_large_pictures_are_found_in_reduced_copies(side: int, height: 
     assert (face.left, face.width) == pytest.approx((left, side), abs=side / 7) and not others
 
 
+@pytest.mark.parametrize("turn", [cv2.ROTATE_90_CLOCKWISE, cv2.ROTATE_180,
+                                  cv2.ROTATE_90_COUNTERCLOCKWISE])
+def test_a_face_that_is_stored_turned_is_found_in_its_place(turn: int) -> None:
+    """As phones store it, with an orientation tag, which is ignored."""
+    pixels = drawn_faces.picture((20, 15, 60))
+    box, = (face.square(1.0, 160, 192) for face in faces.find(pixels))
+    marked = np.zeros((160, 192), np.uint8)
+    box.of(marked)[:] = 1
+    face, = faces.find(cv2.rotate(pixels, turn))
+    expected = cv2.rotate(marked, turn)
+    found = face.square(1.0, *expected.shape)
+    assert found.of(expected).mean() > 0.9 and abs(found.right - found.left) < 1.1 * 160
+    assert found.of(expected).sum() > 0.9 * marked.sum()
+
+
 def test_a_face_of_too_few_pixels_is_none() -> None:
     assert faces.find(drawn_faces.picture((60, 20, 30)))  # 43 pixels high
     assert faces.find(drawn_faces.picture((60, 20, 22))) == []  # 30
