@@ -24,7 +24,7 @@ from preprocessing.faces import Box
 from preprocessing.facts import Facts
 from preprocessing.integrity import damaged_rows
 from preprocessing.mask import CHANGED, SAME, UNKNOWN
-from preprocessing.names import parse_path
+from preprocessing.names import TAMPERED, parse_path
 from preprocessing.picture import Rejected, decode, read
 from preprocessing.store import (
     DONE,
@@ -177,8 +177,9 @@ def _without_mask(header: Header, catalogue: Catalogue) -> np.ndarray:
     if not header.has_masks:
         return np.array([], np.int64)
     stored = header.array(MASK)
-    done = np.flatnonzero((header.array("status") == DONE) & (stored[:, 0, 0] == UNKNOWN))
-    return np.array([row for row in done.tolist()
+    done = np.flatnonzero((header.array("status") == DONE) & (header.array("label") == TAMPERED))
+    corners = stored[done, 0, 0] == UNKNOWN  # of most rows no more is read
+    return np.array([row for row in done[corners].tolist()
                      if catalogue.mask_of(row) and (stored[row] == UNKNOWN).all()], np.int64)
 
 
