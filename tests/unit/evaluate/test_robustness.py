@@ -57,6 +57,7 @@ def expected(files: list[Path], labels: list[int], word: str) -> dict:
             "plain": metrics.auc(np.array([brightest(row) for row in rows]), np.array(labels))}
 
 
+@pytest.mark.slow
 def test_figures_are_those_of_the_changed_pictures(network, data_file, pictures, tmp_path, capsys):
     """Of a part of a data file and of a folder: the first line is of the pictures as they are, and
     says what the evaluation itself says; in the table, the JSON file and the picture."""
@@ -84,11 +85,24 @@ def test_figures_are_those_of_the_changed_pictures(network, data_file, pictures,
     assert of_folder == of_all
 
 
+@pytest.mark.slow
 def test_only_pictures_that_did_not_choose_the_threshold_count(network, pictures):
     """Halves of a folder; without perturbations nothing is said of them."""
     found = run(network, pictures, "--threshold", "auto", "--perturb", "noise=3")
     assert 20 <= found[0]["rows"] == found[1]["rows"] <= 40
     assert run(network, pictures) == []
+
+
+def test_of_authentic_pictures_alone_the_false_positives_remain(network, pictures, tmp_path,
+                                                                capsys):
+    out = tmp_path / "x.json"
+    assert evaluate.main(["--model", str(network), "--authentic", str(pictures / "Au"),
+                          "--perturb", "noise=3", "--json", str(out)]) == 0
+    found = json.loads(out.read_text())["perturbed"][1]
+    assert found["auc"] is found["plain"]["auc"] is found["balanced_accuracy"] is None
+    assert found["false_positives"]["value"] == pytest.approx(found["fp"] / 30)
+    line = next(line for line in capsys.readouterr().out.splitlines() if "  noise=3 " in line)
+    assert line.split()[1] == "–" and f"{found['false_positives']['value']:.1%}" in line
 
 
 def test_pictures_of_a_data_file_are_found_and_the_same(network, data_file, pictures, tmp_path):
