@@ -33,7 +33,8 @@ from preprocessing.integrity import damaged_rows
 from preprocessing.store import Recipe, open_header
 
 ROWS, SIZE = 6, 8
-RECIPE = Recipe(("ela", "raw"), Parameters(size=SIZE), "50/50", "group", 0, "0" * 64, ROWS)
+RECIPE = Recipe(("ela", "raw"), Parameters(size=SIZE), "50/50", "group", 0, "0" * 64, ROWS,
+                masks="1" * 64)
 ATTRIBUTES = {name: json.loads(value) for name, value in RECIPE.attributes().items()}
 META = {"state": {"epoch": 3, "rows_done": 0, "step": 10, "loss": 0.0, "right": 0.0,
                   "seconds": {"input": 0.0, "compute": 0.5}, "counts": {}, "best": 0.55,
@@ -52,7 +53,8 @@ def data_file() -> bytes:
         store.create(path, files, np.arange(ROWS, dtype=np.uint8) // 3, RECIPE)
         header = open_header(path)
         header.array("status", "r+")[:] = store.DONE
-        zeros = store.checksum([np.zeros((SIZE, SIZE, 3), np.uint8)] * 2)
+        zeros = store.checksum([np.zeros(header.shapes[name][1:], np.uint8)
+                                for name in header.summed])
         header.array("crc32", "r+")[:] = zeros
         return path.read_bytes()
 
@@ -68,7 +70,7 @@ def use(path: Path) -> None:
     header = open_header(path)
     assert header.rows >= 0 and header.parameters.as_dict()
     store.check_same(header, Recipe(header.features, header.parameters, "50/50", "group", 0,
-                                    "0" * 64, header.rows))
+                                    "0" * 64, header.rows, masks=header.attributes.get("masks")))
     facts.stored(header, np.arange(min(header.rows, 3)))
     rows = open_rows(path)
     protocol.warn(rows.paths, rows.labels)
@@ -80,13 +82,15 @@ def use(path: Path) -> None:
             check_trainable(data)
             pictures, labels = data.batch(data.rows("train")[:2])
             assert pictures.shape[1:] == (SIZE, SIZE, 3) and len(labels) == len(pictures)
+            masks = data.masks[data.rows("train")[:2]] if data.masks is not None else pictures
+            assert len(masks) == len(pictures) and masks.dtype == np.uint8
 
 
 def other_layout(choose: Choices) -> tuple[dict[str, Any], list[tuple[str, str]]]:
     """Attributes of a file, damaged as JSON, and changes of its data sets."""
     attributes = damaged_tree(choose, [ATTRIBUTES]) if choose.integer(0, 1) else ATTRIBUTES
     names = ("ela", "raw", "label", "group", "split", "path", "status", "crc32", "digest", "width",
-             "more")
+             "mask", "more")
     changes = [(choose.one_of(names), choose.one_of(sorted(CHANGES)))
                for _ in range(choose.integer(0, 2))]
     return attributes if isinstance(attributes, dict) else {"schema": attributes}, changes
