@@ -86,21 +86,23 @@ def of_map(values: dict[str, Any]) -> dict[str, float | None]:
 
 def mean(values: list[dict[str, float | None]]) -> dict[str, float | None]:
     """Of all seeds; None: a column isn't defined."""
-    return {column: None if any(own.get(column) is None for own in values) else
-            statistics.mean(own[column] for own in values)  # type: ignore[misc] # none is None
-            for column in COLUMNS}
-
-
-def cell(column: str, value: float | None) -> str:
-    return "" if value is None else f"{value:.0f}" if column == "images/s" else f"{value:.3f}"
+    found: dict[str, float | None] = {}
+    for column in COLUMNS:
+        known = [value for own in values if (value := own.get(column)) is not None]
+        found[column] = statistics.mean(known) if len(known) == len(values) else None
+    return found
 
 
 def show(rows: dict[str, dict[str, float | None]]) -> None:
     width = max(map(len, rows))
-    print("  ".join([f"{'':<{width}}", *COLUMNS]))
+    print("  ".join([f"{'':<{width}}", *(f"{column:>6}" for column in COLUMNS)]))
     for name, values in rows.items():
-        cells = [f"{cell(column, value):>{len(column)}}" for column, value in values.items()]
-        print("  ".join([f"{name:<{width}}", *cells]))
+        print("  ".join([f"{name:<{width}}", *(cell(*item) for item in values.items())]))
+
+
+def cell(column: str, value: float | None) -> str:
+    text = "" if value is None else f"{value:.0f}" if column == "images/s" else f"{value:.3f}"
+    return text.rjust(max(6, len(column)))
 
 
 if __name__ == "__main__":
