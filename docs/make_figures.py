@@ -92,21 +92,22 @@ def where(sample: Path, run: Path) -> None:
     """Pictures that a model didn't see, their error levels as it reads them, what was changed, and
     its map."""
     model = hpc_deepfake.load(run)
-    found = [prediction for prediction in model.predict(sample)
-             if not prediction.notes and not prediction.unlike]
-    shown = [*[prediction for prediction in found if "/Tp/" in prediction.path][:3],
-             *[prediction for prediction in found if "/Au/" in prediction.path][:1]]
+    predictions = [(prediction, Path(prediction.path or ""), prediction.where)
+                   for prediction in model.predict(sample)
+                   if not prediction.notes and not prediction.unlike]
+    shown = [*[found for found in predictions if found[1].parent.name == "Tp"][:3],
+             *[found for found in predictions if found[1].parent.name == "Au"][:1]]
     figure = plt.figure(figsize=(7.4, 5), layout="constrained")
     rows = figure.subplots(4, len(shown))
     names = ("picture", "error levels", "changed", "map")
-    for column, prediction in zip(rows.T, shown, strict=True):
-        path = Path(prediction.path)
+    for column, (prediction, path, found) in zip(rows.T, shown, strict=True):
+        assert found is not None, "the model doesn't say where"
         pixels = decode(read(str(path)))
         mask = sample / "Gt" / f"{path.stem}_gt.png"
         changed = decode(read(str(mask))) if mask.exists() else np.zeros_like(pixels)
         errors, = features_of_pixels(pixels, ("ela",), model.card.parameters)
         for axis, image in zip(column, (pixels[..., ::-1], errors, changed,
-                                        prediction.where.at_own_size()), strict=True):
+                                        found.at_own_size()), strict=True):
             axis.imshow(image, cmap="gray", vmin=0, vmax=255, aspect="auto")
             axis.set(xticks=[], yticks=[])
         column[0].set_title(f"{path.parent.name}: {prediction.probability:.0%} tampered",

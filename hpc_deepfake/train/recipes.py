@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-# by name, the options that differ from the defaults of train; docs/augment.md has the measurement of
-# best, docs/where.md that of where
+# by name, the options that differ from the defaults of train; docs/augment.md measures best,
+# docs/where.md where
 RECIPES: dict[str, dict[str, Any]] = {
     "original": {},
     "best": {"augment": "flip", "patience": 15, "epochs": 50},
