@@ -58,7 +58,8 @@ def _preprocessing(content: Content) -> list[str]:
     if isinstance(made.get("manifest"), str):
         source += ["--manifest", made["manifest"]]
     again = {f"--{name}": value for name, value, usual in (
-        ("reencode", parameters.reencode, None), ("size", parameters.size, SIZE)) if value != usual}
+        ("reencode", parameters.reencode, None), ("size", parameters.size, SIZE),
+        ("crop", parameters.crop, None), ("margin", parameters.margin, None)) if value != usual}
     changes = [str(change) for change in content.header.perturbations]
     by = {"--group-by": attributes["group_by"]} if "group_by" in attributes else {}
     split = {} if str(attributes.get("split")).startswith(AUTHOR) else {

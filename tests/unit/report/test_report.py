@@ -84,6 +84,7 @@ def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path
 
     def make(name: str = "first", features: tuple[str, ...] = ("ela", "raw"),
              paths: dict[int, bytes] | None = None, reencode: int | None = None,
+             margin: float | None = None,
              split: tuple[str, str] = ("30/30/40", "group"), masks: bool = False,
              **made: str) -> Path:
         data, run = tmp_path / "features.h5", tmp_path / name
@@ -92,8 +93,9 @@ def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path
         parts = np.array([("train", "validation", "test").index(row[0]) for row in ROWS], "u1")
         catalogue = Catalogue({"": Path("/pictures")}, names, labels,
                               np.arange(len(ROWS), dtype=np.int32) // 2)
+        parameters = Parameters(size=16, reencode=reencode, crop=margin and "faces", margin=margin)
         store.create(data, catalogue, parts, store.Recipe(
-            features, Parameters(size=16, reencode=reencode), *split, 5, "abc", len(ROWS),
+            features, parameters, *split, 5, "abc", len(ROWS),
             group_by="name" if made else "auto", masks="digest" * masks))
         header = store.open_header(data)
         header.array("status", "r+")[:] = store.DONE
@@ -449,6 +451,11 @@ def test_commands_repeat_the_run(build, tmp_path):
 def test_the_data_file_is_made_again_with_its_reencoding(build):
     text = page(build(reencode=75)).text("repeat-the-run")
     assert "--quality 90 --reencode 75 --size 16 --split" in text
+
+
+def test_the_data_file_is_made_again_with_its_faces(build):
+    assert "--size 16 --crop faces --margin 1.6 --split" in page(
+        build(margin=1.6)).text("repeat-the-run")
 
 
 def test_the_data_file_is_made_again_from_its_list_with_its_authors_split(build):
