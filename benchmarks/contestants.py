@@ -66,7 +66,8 @@ def ours(ranks: int) -> Steps:
         nonlocal done
         for images, marks in prefetch(lambda rows: (pictures[rows], labels[rows]),
                                       batches(count)):
-            batch = Batch(images, marks, np.array([0, done], np.int32))
+            masks = np.zeros(images.shape[:-1], np.uint8) if strategy.locates else None
+            batch = Batch(images, marks, np.array([0, done], np.int32), masks)
             strategy.step([batch], BATCH * ranks, done)
             done += 1
 

@@ -25,7 +25,8 @@ def images_per_s(spec: str, model: keras.Model, batch: int) -> dict[str, float]:
     pictures = rng.integers(0, 256, (batch, size, size, 3), dtype=np.uint8)
     labels = rng.integers(0, 2, batch, dtype=np.uint8)
     strategy = Sequential(model, Settings(network=spec, batch_size=batch))
-    share = [Batch(pictures, labels, np.zeros(2, np.int32))]
+    masks = rng.integers(0, 2, pictures.shape[:-1], dtype=np.uint8) if strategy.locates else None
+    share = [Batch(pictures, labels, np.zeros(2, np.int32), masks)]
     return {"train": batch / _median(lambda step: strategy.step(share, batch, step)),
             "predict": batch / _median(lambda _: strategy.probabilities(pictures))}
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import keras
 import pytest
 from keras import layers
+from small_networks import located
 
 from hpc_deepfake import networks
 from hpc_deepfake.core.errors import InputError
@@ -96,6 +97,13 @@ def test_the_table_of_measured_networks(tmp_path: Path, capsys: pytest.CaptureFi
     assert rows[1].endswith("Afchar et al. 2018, MesoNet") and rows[2].endswith("your own")
     assert all(float(number.replace(",", "")) > 0 for row in rows for number in row.split()[7:9])
     assert "batches of 2 pictures" in last
+
+
+def test_the_speed_of_a_network_that_says_where(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With masks, which its steps need."""
+    monkeypatch.setattr(speed, "LEAST_STEPS", 1)
+    monkeypatch.setattr(speed, "LEAST_SECONDS", 0)
+    assert min(speed.images_per_s("mine.py:build", located((16, 16, 3)), 2).values()) > 0
 
 
 def test_what_a_network_does_not_take(capsys: pytest.CaptureFixture[str],
