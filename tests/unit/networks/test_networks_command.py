@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow  # TensorFlow starts
 PARAMETERS = {
     "table": 7_392_962, "meso4": 15_802, "mesoinception4": 16_454, "bayar": 730_691, "srm": 67_484,
     "resnet50": 25_636_712 - 998 * 2_049, "efficientnetv2b0": 7_200_312 - 998 * 1_281,
-    "xception": 22_910_480 - 998 * 2_049, "mobilenetv3": 5_507_432 - 998 * 1_281}
+    "xception": 22_910_480 - 998 * 2_049, "mobilenetv3": 5_507_432 - 998 * 1_281, "unet": 397_097}
 
 
 @pytest.fixture(autouse=True)
