@@ -165,6 +165,12 @@ def test_a_rate_schedule_by_the_name_of_the_schedule_of_a_mesh(capsys):
     assert "contradict each other" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_is_a_course_that_can_be_trained(recipe: str) -> None:
+    options = parser().parse(["--recipe", recipe])
+    Settings.of(options).check(options.epochs, options.patience)
+
+
 def test_a_recipe_gives_values_that_the_user_may_give(tmp_path, monkeypatch):
     """A file and the command line win, also with the values of the plain defaults; the recipe is
     recorded by its name and its values, and a command line made of them is complete."""
