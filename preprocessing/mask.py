@@ -20,6 +20,7 @@ SAME, CHANGED, UNKNOWN = 0, 1, 255  # values of a mask
 _HALF = 128  # level from which a pixel of a mask file counts as white
 _LABELS = 15  # largest level of a lossless file that holds numbers of regions instead of levels
 _SIDES = 0.5  # least share of an edge mask that is red or green
+_NEAR, _PLAIN = 24, 0.5  # levels from the ends of the range; least share of pixels so near
 _SHAPES = 0.02  # relative difference of two aspect ratios that are the same
 _EDGE = b"edgemask"  # of Columbia
 _DISTINCT = 64  # levels between the red and the green of a pixel there that is one of both
@@ -101,6 +102,16 @@ def _marked(pixels: np.ndarray, data: bytes = b"") -> np.ndarray:
         raise Rejected("the mask has no black: which of its colours marks what was changed can't "
                        "be known")
     return white.astype(np.uint8)
+
+
+def _is_plain(pixels: np.ndarray) -> bool:
+    """Whether colours are few, as in masks, soft edges aside, and not those of a picture."""
+    across, down = (max(1, size // 256) for size in pixels.shape[:2])
+    small = pixels[::across, ::down].reshape(-1, 3).astype(np.int16)
+    if int(small.max()) <= _LABELS:
+        return True
+    pure = (small <= _NEAR) | (small >= small.max(0) - _NEAR)
+    return bool(pure.all(1).mean() >= _PLAIN)
 
 
 def _hidden(data: bytes, levels: np.ndarray) -> np.ndarray:

@@ -24,7 +24,7 @@ import numpy as np
 from hpc_deepfake.core import json_data
 from hpc_deepfake.core.errors import InputError, reason
 from hpc_deepfake.core.files import remove_temporary, whole, writing
-from preprocessing import facts, hdf5, perturb, unreadable
+from preprocessing import ela, facts, hdf5, perturb, unreadable
 from preprocessing.catalogue import Catalogue
 from preprocessing.ela import Parameters
 from preprocessing.perturb import Perturbation
@@ -114,6 +114,11 @@ class Header:
     def features(self) -> tuple[str, ...]:
         """Names of the features, in the file's order."""
         return tuple(self.attributes["features"])
+
+    def lacks(self, feature: str) -> str | None:
+        """The first part of a feature (``ela.parts``) that the file doesn't have; None: it has all.
+        """
+        return next((part for part in ela.parts(feature) if part not in self.features), None)
 
     @property
     def parameters(self) -> Parameters:

@@ -149,13 +149,13 @@ def check_fits(data: DataSet, feature: str, parameters: Parameters, like: str) -
             that makes one that fits.
     """
     header, made = data.header, data.header.parameters
-    missing = [name for name in ela.parts(feature) if name not in header.features]
+    missing = header.lacks(feature)
     if not missing and made == parameters:
         return
     if missing and not ela.computable(feature):
-        raise InputError(f"{data.path} has no feature '{missing[0]}', only "
+        raise InputError(f"{data.path} has no feature '{missing}', only "
                          f"{', '.join(header.features)}: name others with --features")
-    what = f"has no feature '{missing[0]}', only {', '.join(header.features)}" if missing else \
+    what = f"has no feature '{missing}', only {', '.join(header.features)}" if missing else \
         f"was made with ELA parameters {made.as_dict()}, and {like} with {parameters.as_dict()}"
     raise InputError(f"{data.path} {what}. Make another file of its pictures:\n  "
                      + fitting(header, feature, parameters))

@@ -105,10 +105,11 @@ def open_data(path: Path, feature: str, input_mode: str = "auto",
     """
     header = open_header(path)
     parts = ela.parts(feature)
-    if missing := [part for part in parts if part not in header.features]:
-        raise InputError(f"{path} has no feature '{missing[0]}', only "
-                         f"{', '.join(header.features)}; run preprocessing with --features "
-                         f"{' '.join(parts)} and another --out")
+    if missing := header.lacks(feature):
+        advice = f"run preprocessing with --features {' '.join(parts)} and another --out" \
+            if ela.computable(feature) else "name one of them with --feature"
+        raise InputError(f"{path} has no feature '{missing}', only {', '.join(header.features)}; "
+                         + advice)
     pending = len(unfinished(header))
     if pending:
         raise InputError(f"{path} isn't finished: {pending:,} of {header.rows:,} pictures are "

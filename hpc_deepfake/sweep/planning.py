@@ -68,9 +68,8 @@ def _new(options: Namespace, words: Sequence[str]) -> Sweep:
         return replace(sweep, data="")
     header = open_header(path)
     for trial in reading:
-        feature = trial.settings["feature"]
-        if feature not in header.features:
-            raise InputError(f"{path} has no feature '{feature}'; it has "
+        if missing := header.lacks(trial.settings["feature"]):
+            raise InputError(f"{path} has no feature '{missing}'; it has "
                              f"{', '.join(header.features)}: choose one of them, or make another "
                              "file with preprocessing --features")
     return replace(sweep, digest=header.digest())

@@ -106,14 +106,16 @@ def _check_same(path: Path, meta: dict[str, Any], settings: Settings, data: Data
     # settings that an earlier version didn't have are at their defaults, which do what it did
     begun = {**Settings().as_dict(), **meta["settings"]}
     own = settings.as_dict()
-    differing = [_option(name, value) for name, value in begun.items() if own.get(name) != value]
+    differing = {name: _option(name, value) for name, value in begun.items()
+                 if own.get(name) != value}
     if own["network"] != begun["network"] and all(
             each["dropout"] == (Settings.dropout if each["network"] == "table" else None)
             for each in (begun, own)):
-        differing.remove(_option("dropout", begun["dropout"]))  # nobody gave it
+        differing.pop("dropout", None)  # nobody gave it
     if differing:
-        raise InputError(f"--resume: the run in {path} was started {' and '.join(differing)}; "
-                         "give the same options, or choose another --run")
+        raise InputError(f"--resume: the run in {path} was started "
+                         f"{' and '.join(differing.values())}; give the same options, or choose "
+                         "another --run")
     size = dictionary(dictionary(meta["data"]).get("ela")).get("size", data.size)
     if size != data.size:
         what, give = (data.header.path, "that run's data file with --data") if data.header.path \

@@ -146,8 +146,9 @@ def _usable(comm: Comm, folder: Path, paths: Sequence[bytes], count: int | None,
     if len(photographs) < least:
         raise InputError(f"{plural(len(photographs), 'usable photograph')} in {folder}, and "
                          + ("a splice needs 2: add others, or leave out splices with --kinds "
-                            "copy-move,removal" if least == 2 else "at least 1 is needed: check "
-                            "--from"), everywhere=True)
+                            "copy-move,removal" if photographs else f"at least {least} "
+                            f"{'is' if least == 1 else 'are'} needed: add some, or name another "
+                            "folder with --from"), everywhere=True)
     return photographs
 
 

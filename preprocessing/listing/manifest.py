@@ -30,11 +30,13 @@ class Read(NamedTuple):
         items: pictures and videos, in the order of the list.
         masks: mask by path of the picture, both relative to the root.
         given: digest of groups and parts, hexadecimal; empty where the list has none.
+        idle: number of masks of authentic pictures, which aren't used.
     """
 
     items: list[Item]
     masks: dict[bytes, bytes]
     given: str
+    idle: int = 0
 
 
 class _Problem(Exception):
@@ -63,6 +65,7 @@ def read(file: Path, root: Path) -> Read:
     given = hashlib.sha256()
     line_of: dict[bytes, tuple[int, int]] = {}  # with the label
     mask_on: dict[bytes, int] = {}  # first line that names a mask
+    idle = 0  # masks of authentic pictures
     exists = _Existing(root)
     for line, row in _rows(file):
         try:
@@ -87,6 +90,7 @@ def read(file: Path, root: Path) -> Read:
         given.update(f"{group}\0{part}\0".encode("utf-8", "surrogatepass"))
         if mask and label == TAMPERED:
             masks[path] = mask
+        idle += bool(mask) and label != TAMPERED
     problems += [(line_of[mask][0], f"{_shown(mask)} is also the mask of line {line}: take it out "
                                     "of one of them")
                  for mask, line in mask_on.items() if mask in line_of]
@@ -99,7 +103,7 @@ def read(file: Path, root: Path) -> Read:
     if not items:
         raise InputError(f"{file} lists no pictures: give a line for each, with path and label")
     plain = all(not item.keys and item.part == NO_PART for item in items)
-    return Read(items, masks, "" if plain else given.hexdigest())
+    return Read(items, masks, "" if plain else given.hexdigest(), idle)
 
 
 def _once(path: bytes, label: int, line_of: dict[bytes, tuple[int, int]]) -> None:

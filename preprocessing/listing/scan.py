@@ -154,6 +154,9 @@ def scan_manifest(file: Path, data: Path | None = None, moments: Moments = _defa
              f"{'looks like a ground-truth mask' if len(likely) == 1 else 'look like masks'} by "
              "name and content, and counted as listed: take masks out, or name them in the column "
              f"mask ({some(likely)})"] if likely else []
+    if found.idle:
+        notes.append(f"{plural(found.idle, 'mask')} of authentic pictures in {file} not used: "
+                     "nothing was changed in these")
     catalogue = _catalogue({"": root.resolve()}, [listed], moments, group_by, notes, one_class,
                            "manifest")
     return replace(catalogue, given=found.given)

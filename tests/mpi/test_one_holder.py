@@ -84,4 +84,5 @@ def test_two_preprocessings_into_one_file(pictures, tmp_path):
     _, err = first.communicate(timeout=limit(60))
     assert first.returncode == 0, err
     assert f"is taken over from preprocessing (pid {killed.pid} on " in err
-    assert {path.name for path in tmp_path.iterdir()} == {"x.h5", "x.h5.json", "x.h5.rejects.csv"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "x.h5", "x.h5.json", "x.h5.rejects.csv", "x.h5.masks.csv"}

@@ -115,6 +115,13 @@ def test_masks_that_a_list_names_as_pictures_are_said(tmp_path):
                                                  f"({tmp_path}/b/2_mask.png)")
 
 
+def test_masks_of_authentic_pictures_are_not_used_and_counted(top):
+    (top / "list.csv").write_text("path,label,mask\na/1.jpg,0,gt/3.png\nb/3.jpg,1,gt/3.png\n")
+    listing = scan_manifest(top / "list.csv")
+    assert listing.masks == {b"b/3.jpg": b"gt/3.png"}
+    assert any(note.startswith("1 mask of authentic pictures in") for note in listing.notes)
+
+
 def test_a_picture_without_an_ending_is_one_in_a_list_too(top):
     fill(top, {"photo": b"\x89PNG\r\n\x1a\n", "list.csv": "path,label\nphoto,0\nb/3.jpg,1\n"})
     assert scan_manifest(top / "list.csv").paths == [b"photo", b"b/3.jpg"]

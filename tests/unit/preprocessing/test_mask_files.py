@@ -56,6 +56,7 @@ def test_the_same_region_in_every_format(tmp_path, name):
 
 @pytest.mark.parametrize(("image", "reason"), [
     (Image.fromarray(0 * REGION), "marks nothing"), (Image.new("1", (32, 24)), "marks nothing"),
+    (Image.fromarray(scene(5)), "isn't black and white, as masks are, but a picture"),
     (palette(1), "no black"), (Image.fromarray(coloured((255, 0, 0), (0, 0, 255))), "no black"),
     (Image.fromarray(REGION.astype(np.float32)), "8 or 16 bits")])
 def test_what_says_nothing_is_unknown(tmp_path, image, reason):

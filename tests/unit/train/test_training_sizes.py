@@ -41,6 +41,8 @@ def test_a_run_is_not_resumed_with_pictures_of_another_size(tmp_path: Path) -> N
 @pytest.mark.parametrize(("begun", "given", "named"), [
     (Settings(network="meso4", dropout=None), Settings(), "with --network meso4"),
     (Settings(), Settings(network="meso4", dropout=None), "with --network table"),
+    (Settings(network="unet", dropout=None), Settings(network="meso4", dropout=None),
+     "with --network unet"),
     (Settings(network="meso4", dropout=0.3), Settings(),
      "with --network meso4 and with --dropout 0.3"),
     (Settings(network="meso4", dropout=None), Settings(network="meso4", dropout=0.3),
