@@ -104,7 +104,7 @@ def find(pixels: np.ndarray, score: float = SCORE) -> list[Face]:
     """
     faces = _upright(pixels, score, _SIDES)
     for turn in _TURNS:
-        if any(face.score >= SCORE and face.side >= LEAST for face in faces):
+        if any(face.score >= SCORE for face in faces):  # even too small a one tells which way is up
             break
         turned = _upright(pixels, SCORE, _SIDES[:-1], turn)
         faces += [face for face in turned if face.side >= LEAST]

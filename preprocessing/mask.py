@@ -71,16 +71,16 @@ def read(path: bytes, height: int, width: int, inverted: bool = False) -> np.nda
         uint8 (height, width), ``SAME``, ``CHANGED`` or ``UNKNOWN``.
 
     Raises:
-        Rejected: it can't be read, doesn't fit the picture, or marks nothing.
+        Rejected: it can't be read, is no mask, doesn't fit the picture, or marks nothing.
     """
     data = picture.read(path)
     pixels = picture.decode(data, path)
     if _EDGE in path.lower() and (edges := _of_edges(pixels)) is not None:
         mask = edges
-    elif inverted:
-        mask = (pixels.min(2) < 255).astype(np.uint8)
     else:
-        mask = _marked(pixels, data)
+        mask = (pixels.min(2) < 255).astype(np.uint8) if inverted else _marked(pixels, data)
+        if not _is_plain(pixels):
+            raise Rejected("it isn't black and white, as masks are, but a picture")
     if not (mask == CHANGED).any():
         raise Rejected("the mask marks nothing")
     return _fitted(mask, height, width)

@@ -88,7 +88,7 @@ def _open(options: Namespace) -> tuple[Header | None, str]:
             raise
         return None, str(error).partition("\n")[0].partition(". Make it from")[0]
     for feature in options.features:
-        if missing := header.lacks(feature):
+        if (missing := header.lacks(feature)) is not None:
             raise InputError(f"{options.data} has no feature '{missing}'; it has "
                              f"{', '.join(header.features)}: name them with --features, or make "
                              f"another file with preprocessing --features")

@@ -150,12 +150,13 @@ def check_fits(data: DataSet, feature: str, parameters: Parameters, like: str) -
     """
     header, made = data.header, data.header.parameters
     missing = header.lacks(feature)
-    if not missing and made == parameters:
+    if missing is None and made == parameters:
         return
-    if missing and not ela.computable(feature):
+    if missing is not None and not ela.computable(feature):
         raise InputError(f"{data.path} has no feature '{missing}', only "
                          f"{', '.join(header.features)}: name others with --features")
-    what = f"has no feature '{missing}', only {', '.join(header.features)}" if missing else \
+    what = f"has no feature '{missing}', only {', '.join(header.features)}" \
+        if missing is not None else \
         f"was made with ELA parameters {made.as_dict()}, and {like} with {parameters.as_dict()}"
     raise InputError(f"{data.path} {what}. Make another file of its pictures:\n  "
                      + fitting(header, feature, parameters))

@@ -105,7 +105,7 @@ def open_data(path: Path, feature: str, input_mode: str = "auto",
     """
     header = open_header(path)
     parts = ela.parts(feature)
-    if missing := header.lacks(feature):
+    if (missing := header.lacks(feature)) is not None:
         advice = f"run preprocessing with --features {' '.join(parts)} and another --out" \
             if ela.computable(feature) else "name one of them with --feature"
         raise InputError(f"{path} has no feature '{missing}', only {', '.join(header.features)}; "

@@ -68,7 +68,7 @@ def _new(options: Namespace, words: Sequence[str]) -> Sweep:
         return replace(sweep, data="")
     header = open_header(path)
     for trial in reading:
-        if missing := header.lacks(trial.settings["feature"]):
+        if (missing := header.lacks(trial.settings["feature"])) is not None:
             raise InputError(f"{path} has no feature '{missing}'; it has "
                              f"{', '.join(header.features)}: choose one of them, or make another "
                              "file with preprocessing --features")

@@ -72,8 +72,12 @@ def test_another_kind_of_file_is_an_input_error(tmp_path):
 
 
 def test_an_unknown_feature_is_rejected_with_those_of_the_file(make):
-    with pytest.raises(InputError, match=r"no feature 'gray', only ela, raw.*--features gray"):
-        open_data(make(), "gray")
+    for name, missing, advice in (("gray", "gray", "name one of them with --feature"),
+                                  ("ela+gray", "gray", "name one of them with --feature"),
+                                  ("gray_bits", "gray_bits", "--features gray_bits and another"),
+                                  ("ela+gray_bits", "gray_bits", "--features ela gray_bits and")):
+        with pytest.raises(InputError, match=f"no feature '{missing}', only ela, raw.*{advice}"):
+            open_data(make(), name)
 
 
 def test_a_dataset_that_is_not_a_feature_is_rejected(make):
