@@ -118,7 +118,7 @@ def joined(models: Sequence[keras.Model], temperatures: Sequence[float]) -> kera
     mean = _average(outputs, _MEAN)
     if located:  # 0 of the map: only what the output is computed of is in the model
         where = _average(found, maps.LAYER)
-        mean = mean + ops.mean(where, axis=(1, 2, 3), keepdims=True)[:, :, 0, 0] * 0.0
+        mean = mean + keras.layers.GlobalAveragePooling2D(name="share")(where) * 0.0
     return keras.Model(picture, mean, name=_ENSEMBLE)
 
 

@@ -36,7 +36,7 @@ from hpc_deepfake.core.quiet import quiet_stderr
 from hpc_deepfake.core.stop import EXIT_STOPPED, StopFlag
 from hpc_deepfake.core.streams import work_matters
 from hpc_deepfake.network import device as devices
-from hpc_deepfake.network import registry
+from hpc_deepfake.network import maps, registry
 from hpc_deepfake.network.settings import Settings
 from hpc_deepfake.strategies.layout import Layout
 from hpc_deepfake.train import described, ensemble, messages, room, start
@@ -243,6 +243,9 @@ def _strategy(strategy_class: StrategyClass, comm: Comm, options: Namespace, set
         room.check(run.path, model, settings, options.keep)
         if frozen:
             print(frozen, flush=True)
+        note = described.check_masks(settings, data) if model and maps.has(model) else None
+        if note:
+            log.info(note)
         if weights is not None and model is not None:
             start.take(model, weights, run)
 

@@ -9,19 +9,25 @@ import json
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from hpc_deepfake.core import json_data, mpi
 from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.text import plural
+from hpc_deepfake.data.rows import DataFile, first_rows
 from hpc_deepfake.network import maps, registry
+from preprocessing.mask import UNKNOWN
+from preprocessing.names import TAMPERED
 
 if TYPE_CHECKING:
     import keras
     from mpi4py.MPI import Comm
 
-    from hpc_deepfake.data.rows import DataFile
     from hpc_deepfake.network.settings import Settings
     from hpc_deepfake.train.rundir import RunDir
 
 FILE = "network.json"
+_LOOKED, _BLOCK = 2000, 256  # rows whose masks are looked at, unless none is known; at a time
 
 
 def check(comm: Comm, spec: str, model: keras.Model | None, run: RunDir | None,
@@ -102,6 +108,48 @@ def check_map(strategy: str, settings: Settings, model: keras.Model, data: DataF
                          f"{data.header.path or '--synthetic data'} has none: preprocess pictures "
                          "that have ground-truth masks (docs/data.md) with another --out, or use "
                          "another --network")
+
+
+def check_masks(settings: Settings, data: DataFile) -> str | None:
+    """Whether training rows have masks to learn from, and validation rows those that ``--monitor``
+    needs; reads those of all tampered rows, or of many the first.
+
+    Returns:
+        A note if some training rows lack one.
+
+    Raises:
+        InputError: none has one; on this rank alone.
+    """
+    train = first_rows(data.rows("train"), settings.rows, settings.seed)
+    known, looked = _known(data, train)
+    if not known:
+        raise InputError(f"--network {settings.network} learns from masks, and none of the "
+                         f"{plural(looked, 'tampered training picture')} of {data.header.path} "
+                         "has a usable one: the file beside it whose name ends in .masks.csv says "
+                         "why; mend them and run the same preprocessing command again, or use "
+                         "another --network")
+    if settings.monitor.startswith("val_pixel") and not _known(data, data.rows("validation"))[0]:
+        raise InputError(f"--monitor {settings.monitor}: no tampered validation picture of "
+                         f"{data.header.path} has a usable mask: use val_loss, or preprocess with "
+                         "another --split or --seed")
+    if known == looked:
+        return None
+    return (f"note: {known:,} of {plural(looked, 'tampered training picture')} looked at "
+            f"{'has' if known == 1 else 'have'} a usable mask; the others count with their label "
+            "only")
+
+
+def _known(data: DataFile, rows: np.ndarray) -> tuple[int, int]:
+    """How many tampered ones of rows have a usable mask, and of how many; of more than some
+    thousand at least until one has."""
+    rows = rows[data.labels[rows] == TAMPERED]
+    known = looked = 0
+    while looked < len(rows) and (looked < _LOOKED or not known):
+        block = rows[looked:looked + _BLOCK]
+        assert data.masks is not None
+        known += int((np.asarray(data.masks[block]) != UNKNOWN).any((1, 2)).sum())
+        looked += len(block)
+    return known, looked
 
 
 def _described(model: keras.Model) -> dict[str, Any]:

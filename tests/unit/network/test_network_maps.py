@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,9 +11,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers
+from keras.src.utils.naming import reset_uids
 from small_networks import branched, located
 
 from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.data.synthetic import synthetic
 from hpc_deepfake.network import ensemble, maps, model, registry
 from hpc_deepfake.network.base import Pass
 from hpc_deepfake.network.card import Card
@@ -90,6 +93,7 @@ def test_a_map_goes_through_files(tmp_path: Path, rows: np.ndarray) -> None:
 
 def test_an_ensembles_map_is_the_mean_of_its_members(rows: np.ndarray) -> None:
     members = [registry.build("unet", SIZE, channels=6) for _ in range(2)]
+    reset_uids()  # as in a program that has built no network before
     want = [maps.both(member).predict_on_batch(rows) for member in members]
     joined = ensemble.joined(members, [1.0, 1.0])
     assert maps.has(joined)
@@ -207,6 +211,23 @@ def test_how_a_map_can_not_be_trained(strategy: str, changes: dict[str, str], ma
         return
     with pytest.raises(InputError, match=words):
         described.check_map(strategy, settings, located(), data)
+
+
+def test_training_rows_without_usable_masks_are_refused_or_told() -> None:
+    """Those of the training part alone count."""
+    data = synthetic(20, "ela", 0, 64)
+    assert described.check_masks(Settings(network="unet"), data) is None
+    few = np.full((100, 4, 4), 255, np.uint8)
+    few[1] = 0
+    assert described.check_masks(Settings(network="unet"), replace(data, masks=few)) == \
+        ("note: 1 of 10 tampered training pictures looked at has a usable mask; the others count "
+         "with their label only")
+    with pytest.raises(InputError, match="val_pixel_f1: no tampered validation picture"):
+        described.check_masks(Settings(network="unet", monitor="val_pixel_f1"),
+                              replace(data, masks=few))
+    few[1], few[20:] = 255, 1
+    with pytest.raises(InputError, match=r"none of the 10 tampered .*masks\.csv"):
+        described.check_masks(Settings(network="unet"), replace(data, masks=few))
 
 
 def test_pixels_can_not_be_monitored_without_a_map() -> None:
