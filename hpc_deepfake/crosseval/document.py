@@ -7,7 +7,8 @@ from typing import Any
 
 from hpc_deepfake.core.text import number, percent
 from hpc_deepfake.crosseval import tables
-from hpc_deepfake.crosseval.matrix import FIGURES, Matrix, Result, Row, mean_over
+from hpc_deepfake.crosseval.datasets import DataSet
+from hpc_deepfake.crosseval.matrix import FEW, FIGURES, Matrix, Result, Row, mean_over
 from hpc_deepfake.metrics.spread import spread
 from hpc_deepfake.web.report import Report, Section
 
@@ -24,7 +25,8 @@ def answer(matrix: Matrix) -> list[str]:
 
 
 def _sentence(row: Row, matrix: Matrix) -> str:
-    cells = [*row.cells.values()]
+    cells = [cell for cell in row.cells.values() if not cell.results[0].few
+             or cell.results[0].own]
     own = row.cells.get(row.data.name)
     elsewhere = [f"{spread(cell.figure('auc'), '.3f')} on {cell.results[0].data.described}"
                  for cell in cells if not cell.results[0].own and cell.figure("auc") is not None]
@@ -104,9 +106,18 @@ def lines(matrix: Matrix) -> list[str]:
     rows = [[tables.name(row, matrix), *(
         number(None if (cell := row.cells.get(data.name)) is None or
                (auc := cell.figure("auc")) is None else auc.median)
-        + ("*" if data is row.data else " ") for data in matrix.data)] for row in matrix.rows]
+        + _mark(row, data) for data in matrix.data)] for row in matrix.rows]
     widths = [max(len(line[place]) for line in [head, *rows]) for place in range(len(head))]
     texts = ["  ".join([f"{line[0]:<{widths[0]}}", *(
         f"{cell:>{width}}" for cell, width in zip(line[1:], widths[1:], strict=True))]).rstrip()
         for line in [[head[0], *(f"{cell} " for cell in head[1:])], *rows]]
-    return [*texts, "(* its own data set)"]
+    few = any(_mark(row, data) == "?" for row in matrix.rows for data in matrix.data)
+    return [*texts, f"(* its own data set{f'; ? fewer than {FEW} pictures of a class' * few})"]
+
+
+def _mark(row: Row, data: DataSet) -> str:
+    if data is row.data:
+        return "*"
+    cell = row.cells.get(data.name)
+    few = cell is not None and cell.results[0].few and cell.figure("auc") is not None
+    return "?" if few else " "

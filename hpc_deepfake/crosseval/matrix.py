@@ -25,6 +25,7 @@ from hpc_deepfake.network import decision, model
 from hpc_deepfake.network.card import Card
 from hpc_deepfake.train import planned
 
+FEW = 10  # pictures of a class, below which figures say nothing
 Interval = tuple[float, float]
 # Figures of a cell: name, heading, and how the figures of ``evaluate`` have it
 FIGURES = ("auc", "balanced_accuracy", "accuracy", "false_positive_rate", "recall", "pixel_auc",
@@ -72,6 +73,11 @@ class Result:
     def own(self) -> bool:
         """Whether the model was trained on this data set."""
         return self.model.data is self.data
+
+    @property
+    def few(self) -> bool:
+        """Whether so few pictures of a class are left that the figures say nothing."""
+        return any(0 < count < FEW for count in (self.authentic, self.tampered))
 
 
 @dataclass(frozen=True)
@@ -144,6 +150,11 @@ class Matrix:
             if not result.authentic + result.tampered:
                 notes.append(f"Nothing is left of {result.data.name} without what "
                              f"{result.model.data.name} shares with it")
+            elif result.few:
+                notes.append(f"Of {result.data.name} only {result.authentic} authentic and "
+                             f"{result.tampered} tampered pictures are evaluated on "
+                             f"{result.model.data.name}'s models: figures of fewer than {FEW} of a "
+                             "class say nothing, and are marked with ? on the terminal")
         for result in self.results:
             low = result.intervals["auc"]
             if result.own and low is not None and low[0] <= 0.5:

@@ -112,6 +112,8 @@ def _check_same(path: Path, meta: dict[str, Any], settings: Settings, data: Data
             each["dropout"] == (Settings.dropout if each["network"] == "table" else None)
             for each in (begun, own)):
         differing.pop("dropout", None)  # nobody gave it
+    if "rate_epochs" in differing and begun["rate_schedule"] == own["rate_schedule"] == "cosine":
+        differing["rate_epochs"] += " (where its cosine schedule ends: --epochs, unless given)"
     if differing:
         raise InputError(f"--resume: the run in {path} was started "
                          f"{' and '.join(differing.values())}; give the same options, or choose "

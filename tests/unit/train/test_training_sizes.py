@@ -46,7 +46,10 @@ def test_a_run_is_not_resumed_with_pictures_of_another_size(tmp_path: Path) -> N
     (Settings(network="meso4", dropout=0.3), Settings(),
      "with --network meso4 and with --dropout 0.3"),
     (Settings(network="meso4", dropout=None), Settings(network="meso4", dropout=0.3),
-     "without --dropout")])
+     "without --dropout"),
+    (Settings(rate_schedule="cosine", rate_epochs=1),
+     Settings(rate_schedule="cosine", rate_epochs=2),
+     r"with --rate-epochs 1 \(where its cosine schedule ends: --epochs, unless given\)")])
 def test_a_resume_names_the_options_that_the_user_gave(
         begun: Settings, given: Settings, named: str) -> None:
     """Not the rate of dropout that follows from the network."""
