@@ -111,7 +111,8 @@ def _figures(perturbation: Perturbation, material: Material, card: Card,
         "no_verdict": float(material.unlike.mean()) if len(material) else None,
         "plain": {"auc": metrics.auc(plain, labels),
                   "interval": intervals.bootstrap(plain, labels, groups)["auc"]},
-        "container": container, "pixels": _pixels(material, card)}
+        "container": container if 0 < labels.mean() < 1 else None,
+        "pixels": _pixels(material, card)}
 
 
 def _pixels(material: Material, card: Card) -> dict[str, dict[str, Any]]:
@@ -157,4 +158,4 @@ def lines(found: Sequence[dict[str, Any]]) -> list[str]:
             "(plain ELA: AUC of the brightest spot of the error levels, without a network; "
             f"majority class {percent(found[0]['majority'])})",
             "(container: AUC of the files' properties without pixels; all saved alike, they tell "
-            "nothing)"]
+            "nothing; –: unknown, as of folders, or one class only)"]
