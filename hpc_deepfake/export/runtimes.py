@@ -198,6 +198,8 @@ def _temporary_files(folder: Path) -> Iterator[None]:
         yield
     finally:
         tempfile.tempdir = before
+        for left in folder.glob("__autograph_generated_file*"):  # kept until the program ends
+            left.unlink()
 
 
 _USE_SAVED_MODEL = """\

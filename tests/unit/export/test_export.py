@@ -135,6 +135,7 @@ def test_example_in_each_runtime_gives_the_probabilities_of_predict(
 
 def test_description_says_how_to_use_the_model(folder: Callable[[str], Path]) -> None:
     card = json.loads((folder("savedmodel") / "card.json").read_text())
+    assert not list(folder("savedmodel").glob("__*"))  # left by the converter
     assert (card["threshold"], card["undecided_from"]) == (0.6, 0.3)
     assert card["temperature"] == {"value": 1.7, "inside": True}
     assert [step["step"] for step in card["input"]["preprocessing"]] == [
