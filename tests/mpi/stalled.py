@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _AT = sys.argv.index("--")
 POINT, RANK, HOW = sys.argv[1:_AT]
 OPTIONS = sys.argv[_AT + 1:]
-PREPROCESSING = {"features": "features", "options": "parser"}  # points and functions
+PREPROCESSING = {"features": "features_of_pixels", "options": "parser"}  # points and functions
 
 
 def point() -> tuple[Any, str]:
@@ -40,7 +40,7 @@ def point() -> tuple[Any, str]:
 
         return {"features": extract, "options": preprocessing}[POINT], PREPROCESSING[POINT]
     if POINT == "end":
-        return extract, "features"
+        return extract, "features_of_pixels"
     strategy = strategies.get(train.parser().parse(OPTIONS).strategy)
     return {"start": (train, "_strategy"), "results": (train, "_finish")}.get(
         POINT, (strategy, POINT))
