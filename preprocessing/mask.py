@@ -21,6 +21,7 @@ _HALF = 128  # level from which a pixel of a mask file counts as white
 _LABELS = 15  # largest level of a lossless file that holds numbers of regions instead of levels
 _SIDES = 0.5  # least share of an edge mask that is red or green
 _NEAR, _PLAIN = 24, 0.5  # levels from the ends of the range; least share of pixels so near
+_TINTED = 0.001  # share of coloured pixels from which a mask is one in colour
 _SHAPES = 0.02  # relative difference of two aspect ratios that are the same
 _EDGE = b"edgemask"  # of Columbia
 _DISTINCT = 64  # levels between the red and the green of a pixel there that is one of both
@@ -53,10 +54,11 @@ def of(catalogue: Catalogue, row: int) -> File | None:
 def read(path: bytes, height: int, width: int, inverted: bool = False) -> np.ndarray:
     """The mask of a picture from its file.
 
-    Changed is what is white: from half of the range on, in the brightest channel; of a lossless
-    file with levels up to 15, which are numbers of regions, what isn't 0; of a file of one colour
-    with transparency, what is opaque. In edge masks of the Columbia set, green is the spliced part
-    and red the rest, both bright and dark, and what is neither is unknown.
+    Changed is what is white: from half of the range on; in a mask in colour what isn't black, such
+    as the changed part itself; of a lossless file with levels up to 15, which are numbers of
+    regions, what isn't 0; of a file of one colour with transparency, what is opaque. In edge masks
+    of the Columbia set, green is the spliced part and red the rest, both bright and dark, and what
+    is neither is unknown.
 
     A mask of another size is resized, by the nearest pixel, if its aspect ratio is that of the
     picture within 2%. Which way one was turned by 90° can't be known.
@@ -80,7 +82,8 @@ def read(path: bytes, height: int, width: int, inverted: bool = False) -> np.nda
     else:
         mask = (pixels.min(2) < 255).astype(np.uint8) if inverted else _marked(pixels, data)
         if not _is_plain(pixels):
-            raise Rejected("it isn't black and white, as masks are, but a picture")
+            raise Rejected("it has neither few colours nor much black or white, as masks have: it "
+                           "looks like a picture")
     if not (mask == CHANGED).any():
         raise Rejected("the mask marks nothing")
     return _fitted(mask, height, width)
@@ -97,6 +100,8 @@ def _marked(pixels: np.ndarray, data: bytes = b"") -> np.ndarray:
             levels = _hidden(data, levels)
         most = int(levels.max())
         least = 1 if most <= _LABELS else min(_HALF, (most + 1) // 2)
+    if float((cv2.max(cv2.absdiff(blue, green), cv2.absdiff(green, red)) > _NEAR).mean()) > _TINTED:
+        least = min(least, _NEAR + 1)  # what isn't black
     white = levels >= least
     if white.all() and (pixels != pixels[..., :1]).any():
         raise Rejected("the mask has no black: which of its colours marks what was changed can't "

@@ -16,7 +16,9 @@ from hpc_deepfake.compare.plan import Training, own_threads, slug, trainings
 from hpc_deepfake.core import holder
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.streams import work_matters
+from hpc_deepfake.network import registry
 from hpc_deepfake.train import planned
+from preprocessing import ela
 from preprocessing.store import Header, open_header
 
 __all__ = ["begun", "main", "own_threads", "parser", "slug"]
@@ -88,6 +90,8 @@ def _open(options: Namespace) -> tuple[Header | None, str]:
             raise
         return None, str(error).partition("\n")[0].partition(". Make it from")[0]
     for feature in options.features:
+        for network in options.networks:
+            registry.check_channels(network, ela.channels(feature))
         if (missing := header.lacks(feature)) is not None:
             raise InputError(f"{options.data} has no feature '{missing}'; it has "
                              f"{', '.join(header.features)}: name them with --features, or make "

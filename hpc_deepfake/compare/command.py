@@ -23,6 +23,7 @@ from hpc_deepfake.core.options import (
 )
 from hpc_deepfake.jobs import DIALECTS
 from hpc_deepfake.network import registry
+from preprocessing import ela
 
 _EXAMPLES = """examples:
   hpc-deepfake compare --data casia2.h5 --ranks 4 --repeats 3 --out runs/methods
@@ -59,8 +60,8 @@ def parser() -> Parser:
     subject.add_argument("--methods", type=_names, default=",".join(default_methods()),
                          metavar="NAME,…",
                          help=f"training strategies: {', '.join(strategies.NAMES)}")
-    subject.add_argument("--features", type=_names, default="ela,raw", metavar="NAME,…",
-                         help="features of the data file")
+    subject.add_argument("--features", type=_features, default="ela,raw", metavar="NAME,…",
+                         help="features of the data file; several are stacked by ela+raw")
     subject.add_argument("--networks", type=_networks, default=registry.DEFAULT, metavar="NAME,…",
                          help=f"networks to train: {', '.join(registry.NAMES)}, "
                               f"{registry.OTHERS}; all methods train the first, or "
@@ -164,6 +165,12 @@ def _names(text: str) -> list[str]:
         if not name or not all(character.isalnum() or character in "-_" for character in name):
             raise argparse.ArgumentTypeError(f"must be names separated by commas, not {text!r}")
     return names
+
+
+def _features(text: str) -> list[str]:
+    """Features separated by commas or spaces, as of ``ela.feature``."""
+    _names(text.replace(ela.JOIN, " "))
+    return [ela.feature(name) for name in text.replace(",", " ").split()]
 
 
 def _networks(text: str) -> list[str]:

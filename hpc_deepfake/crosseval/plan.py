@@ -7,6 +7,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +173,10 @@ def trainings(options: Namespace, data: Sequence[DataSet], out: Path, threads: i
     if data and not kinds:
         raise InputError(f"{registry.DEFAULT} reads one feature, not several at a time: give "
                          "others with --features, or another network, such as unet")
+    for network, each in product(options.networks, data):
+        if registry.says_where(network) and not each.header.has_masks:
+            raise InputError(f"{network} learns from masks, and {each.path} has none: leave one of "
+                             "the two out, or preprocess pictures that have ground-truth masks")
     found = []
     for repeat in range(1, options.repeats + 1):
         for each in data:

@@ -71,6 +71,7 @@ def build(spec: str, size: int, precision: str = "float32", channels: int = 3) -
         InputError: there is no such network, or it can't be trained here; on this process alone.
     """
     check_keras()
+    check_channels(spec, channels)
     # layers without a name are named alike in each process, whatever it has built before: random
     # numbers of a layer follow its name
     from keras.src.utils.naming import reset_uids
@@ -78,9 +79,6 @@ def build(spec: str, size: int, precision: str = "float32", channels: int = 3) -
     with policy(precision):
         if spec == DEFAULT:
             from hpc_deepfake.network import table
-
-            if channels != 3:
-                raise _stacked(spec, channels)
 
             return table.build("float64" if precision == "float64" else "float32", size)
         reset_uids()
@@ -93,8 +91,6 @@ def build(spec: str, size: int, precision: str = "float32", channels: int = 3) -
             raise InputError(f"--network {spec} takes pictures of {entry.smallest} × "
                              f"{entry.smallest} pixels or more, not {size} × {size}: choose "
                              "another network, or preprocess with a larger --size")
-        if channels != 3 and not entry.stacked:
-            raise _stacked(spec, channels)
         if size % entry.multiple:
             raise InputError(f"--network {spec} takes pictures whose size is a multiple of "
                              f"{entry.multiple} pixels, not {size} × {size}: choose another "
@@ -103,9 +99,12 @@ def build(spec: str, size: int, precision: str = "float32", channels: int = 3) -
         return getattr(module, spec)((size, size, channels))
 
 
-def _stacked(spec: str, channels: int) -> InputError:
-    return InputError(f"--network {spec} takes one feature of three channels, not {channels // 3} "
-                      "stacked ones: give one --feature, or another network, such as unet")
+def check_channels(spec: str, channels: int) -> None:
+    """Raise InputError if a network in the box doesn't take so many."""
+    if channels != 3 and (spec == DEFAULT or (spec in ZOO and not ZOO[spec].stacked)):
+        raise InputError(f"--network {spec} takes one feature of three channels, not "
+                         f"{channels // 3} stacked ones: give one --feature, or another network, "
+                         "such as unet")
 
 
 @contextmanager

@@ -162,8 +162,8 @@ def _prepare(out: Path, mark: str, pictures: Sequence[Picture],
             raise InputError(f"{out} contains other files: choose another --out")
         before = file.read_text(encoding="utf-8") if file.exists() else mark
         if before != mark:
-            raise InputError(f"{out} contains another set ({before.strip()}): choose another --out,"
-                             " or delete the folder")
+            raise InputError(f"{out} contains another set ({before.strip().rstrip('.')}): choose "
+                             "another --out, or delete the folder")
         for name in {*FOLDERS, *(os.path.dirname(picture.path) for picture in pictures)}:
             (out / name).mkdir(parents=True, exist_ok=True)
     except (OSError, UnicodeDecodeError) as error:

@@ -162,6 +162,7 @@ def test_impossible_options_are_refused(data, more, message):
 
 def test_names_of_a_list_may_be_separated_by_spaces_for_qsub(data):
     assert command.parse(arguments("--features", "raw ela")).features == ["ela", "raw"]
+    assert command.parse(arguments("--features", "raw+ela,ela")).features == ["ela", "ela+raw"]
     with pytest.raises(SystemExit):
         command.parse(arguments("--features", "../x"))
     assert command.parser().get_default("methods") == ",".join(

@@ -268,15 +268,17 @@ def test_the_report_in_all_its_forms(here, capsys):
 
 def test_trainings_of_the_plan(here, capsys):
     """One of each kind, repeats outermost; table is left out of stacked features."""
-    assert crosseval.main(["--train", "a.h5", "x=b.h5", "--networks", "table,unet", "--features",
+    assert crosseval.main(["--train", "a.h5", "x=b.h5", "--networks", "table,meso4", "--features",
                            "ela,ela+raw", "--repeats", "2", "--out", "out", "--plan", "--",
                            "--patience", "2"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    kinds = ["ela", "ela-unet", "ela+raw-unet"]
+    kinds = ["ela", "ela-meso4", "ela+raw-meso4"]
     names = [f"{data}-{kind}-r{repeat}" for repeat in (1, 2) for data in "ax" for kind in kinds]
     assert [line.split()[2] for line in lines[:-1]] == names * 2
     assert "--seed 1 " in lines[6] and "--patience 2 --run out/a-ela-r2 " in lines[6]
-    assert f"--file {Path('b.h5')} test out/scores/a-ela-raw-unet-r1/x.npz" in lines[14]
+    assert f"--file {Path('b.h5')} test out/scores/a-ela-raw-meso4-r1/x.npz" in lines[14]
+    with pytest.raises(InputError, match=r"unet learns from masks, and .*a\.h5 has none"):
+        crosseval.main(["--train", "a.h5", "--networks", "unet", "--out", "out", "--plan"])
     assert lines[-1] == "24 programs, 0 of them done" and not Path("out").exists()
 
 

@@ -34,7 +34,14 @@ def palette(outside: int = 0) -> Image.Image:
     return image
 
 
+def cut_out() -> np.ndarray:
+    """The changed part in its own colours on black, dark ones included, RGB."""
+    inside = np.stack([40 + 9 * np.arange(32), np.full(32, 60), 90 - 2 * np.arange(32)], 1)
+    return (REGION[..., None] * np.minimum(inside, 200)[None]).astype(np.uint8)
+
+
 FORMS = {
+    "cut_out.png": Image.fromarray(cut_out()),
     "levels.png": Image.fromarray(255 * REGION), "soft.jpg": Image.fromarray(255 * REGION),
     "labels.png": Image.fromarray(REGION), "labels.bmp": Image.fromarray(3 * REGION),
     "grey.png": Image.fromarray(100 * REGION), "bits.png": Image.fromarray(REGION == 1),
@@ -56,7 +63,7 @@ def test_the_same_region_in_every_format(tmp_path, name):
 
 @pytest.mark.parametrize(("image", "reason"), [
     (Image.fromarray(0 * REGION), "marks nothing"), (Image.new("1", (32, 24)), "marks nothing"),
-    (Image.fromarray(scene(5)), "isn't black and white, as masks are, but a picture"),
+    (Image.fromarray(scene(5)), "looks like a picture"),
     (palette(1), "no black"), (Image.fromarray(coloured((255, 0, 0), (0, 0, 255))), "no black"),
     (Image.fromarray(REGION.astype(np.float32)), "8 or 16 bits")])
 def test_what_says_nothing_is_unknown(tmp_path, image, reason):
