@@ -34,6 +34,9 @@ class Named(NamedTuple):
 def named(text: str) -> Named:
     """Argument type: ``NAME=PATH``, or a path, which is called like its file."""
     name, equals, path = text.partition("=")
+    if path and "/" in name and not os.path.exists(text) and os.path.exists(path):
+        raise argparse.ArgumentTypeError(f"there is no {text!r}, and the NAME of NAME=PATH can't "
+                                         "have a /")
     if not equals or not path or "/" in name or os.path.exists(text):
         name, path = Path(os.path.abspath(text)).stem, text
     if not name or name != printable(name):

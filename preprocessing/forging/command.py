@@ -57,9 +57,9 @@ def qualities(text: str) -> tuple[int, int]:
     Raises:
         ArgumentTypeError: it is none.
     """
-    low, _, high = text.partition("-")
+    low, dash, high = text.partition("-")
     try:
-        ends = int(low), int(high or low)
+        ends = int(low), int(high if dash else low)
     except ValueError:
         ends = 0, 0
     if not 1 <= ends[0] <= ends[1] <= 100:

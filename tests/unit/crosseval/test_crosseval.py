@@ -3,6 +3,7 @@ predictions are known; what is shared, kept, computed again and refused."""
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
 from dataclasses import replace
@@ -343,3 +344,9 @@ def test_what_is_refused(here, words, message):
     ("x/b=c.h5", "b=c", "x/b=c.h5"), ("runs/first/", "first", "runs/first")])
 def test_names_of_files(text, name, path):
     assert datasets.named(text) == (name, Path(path))
+
+
+def test_a_name_has_no_slash(here):
+    with pytest.raises(argparse.ArgumentTypeError, match="can't have a /"):
+        datasets.named("x/y=a.h5")
+    assert datasets.named("x/y=gone.h5").path == Path("x/y=gone.h5")

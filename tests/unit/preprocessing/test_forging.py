@@ -246,7 +246,8 @@ def test_what_is_asked_for_wrongly_is_said(own: Path, made: Path, tmp_path: Path
         forge(one, tmp_path / "o")
     assert forge(one, tmp_path / "o", "--kinds", "removal,copy-move") == 0
     for option, value in (("--kinds", "splice,splice"), ("--kinds", "deepfake"),
-                          ("--qualities", "95-80"), ("--qualities", "high")):
+                          ("--qualities", "95-80"), ("--qualities", "90-"),
+                          ("--qualities", "high")):
         with pytest.raises(Usage):
             forge(own, tmp_path / "p", option, value)
     assert command.qualities("90") == (90, 90) and command.kinds("removal,splice") == (
