@@ -185,10 +185,16 @@ def feature(text: str) -> str:
         argparse.ArgumentTypeError: one has no name, or is given twice.
     """
     names = [name.strip() for name in text.split(JOIN)]
-    if not all(names) or len(set(names)) < len(names):
+    if len(set(names)) < len(names) or not all(
+            name.replace("-", "").replace("_", "").isalnum() for name in names):
         raise ArgumentTypeError(f"'{text}' is no feature: give one, such as ela, or several "
                                 "different ones, such as ela+raw")
     return JOIN.join(sorted(names))
+
+
+def feature_list(text: str) -> list[str]:
+    """Argument type: features separated by commas or spaces (``qsub -v`` doesn't accept commas)."""
+    return [feature(name) for name in text.replace(",", " ").split() or [text]]
 
 
 def features(data: bytes, names: tuple[str, ...], parameters: Parameters,

@@ -60,7 +60,7 @@ def parser() -> Parser:
     subject.add_argument("--methods", type=_names, default=",".join(default_methods()),
                          metavar="NAME,…",
                          help=f"training strategies: {', '.join(strategies.NAMES)}")
-    subject.add_argument("--features", type=_features, default="ela,raw", metavar="NAME,…",
+    subject.add_argument("--features", type=ela.feature_list, default="ela,raw", metavar="NAME,…",
                          help="features of the data file; several are stacked by ela+raw")
     subject.add_argument("--networks", type=_networks, default=registry.DEFAULT, metavar="NAME,…",
                          help=f"networks to train: {', '.join(registry.NAMES)}, "
@@ -165,12 +165,6 @@ def _names(text: str) -> list[str]:
         if not name or not all(character.isalnum() or character in "-_" for character in name):
             raise argparse.ArgumentTypeError(f"must be names separated by commas, not {text!r}")
     return names
-
-
-def _features(text: str) -> list[str]:
-    """Features separated by commas or spaces, as of ``ela.feature``."""
-    _names(text.replace(ela.JOIN, " "))
-    return [ela.feature(name) for name in text.replace(",", " ").split()]
 
 
 def _networks(text: str) -> list[str]:

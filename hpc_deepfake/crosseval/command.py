@@ -54,7 +54,7 @@ def parser() -> Parser:
                          help="finished runs to evaluate, instead of training or beside it")
     subject.add_argument("--networks", type=_networks, default=registry.DEFAULT, metavar="NAME,…",
                          help=f"networks to train: {', '.join(registry.NAMES)}, {registry.OTHERS}")
-    subject.add_argument("--features", type=_features, default="ela", metavar="NAME,…",
+    subject.add_argument("--features", type=ela.feature_list, default="ela", metavar="NAME,…",
                          help="features to train each network on; ela+raw stacks two, which "
                               f"{registry.DEFAULT} is left out of")
     subject.add_argument("--part", choices=PARTS,
@@ -144,11 +144,6 @@ def default_out() -> Path:
     run = default_run()
     in_job = os.environ.get("SLURM_JOB_ID") or os.environ.get("PBS_JOBID")
     return run if in_job else run.with_name(f"crosseval-{run.name}")
-
-
-def _features(text: str) -> list[str]:
-    """Features separated by commas or spaces (``qsub -v`` doesn't accept commas)."""
-    return [ela.feature(name) for name in text.replace(",", " ").split()] or [ela.feature(text)]
 
 
 def _networks(text: str) -> list[str]:

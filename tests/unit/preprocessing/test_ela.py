@@ -244,6 +244,6 @@ def test_stacked_features_are_their_parts_side_by_side():
     assert (channels("ela"), channels("ela+raw")) == (3, 6)
     assert feature("raw + ela") == "ela+raw" and feature("own") == "own"
     assert computable("ela+raw") and not computable("ela+own") and not computable("own")
-    for wrong in ("ela+ela", "ela+", ""):
+    for wrong in ("ela+ela", "ela+", "", "../x", "ela+a/b"):
         with pytest.raises(argparse.ArgumentTypeError, match="is no feature"):
             feature(wrong)
