@@ -36,7 +36,7 @@ def palette(outside: int = 0) -> Image.Image:
 
 def cut_out() -> np.ndarray:
     """The changed part in its own colours on black, dark ones included, RGB."""
-    inside = np.stack([40 + 9 * np.arange(32), np.full(32, 60), 90 - 2 * np.arange(32)], 1)
+    inside = np.stack([9 * np.arange(32), np.full(32, 30), np.full(32, 40)], 1)
     return (REGION[..., None] * np.minimum(inside, 200)[None]).astype(np.uint8)
 
 
