@@ -59,9 +59,9 @@ def seen(script: Path, tmp_path: Path) -> list[str]:
 def test_a_job_for_each_run_and_one_for_the_report(slurm, tmp_path):
     """Arguments arrive unchanged, the user's options before the study's, the report after all."""
     (tmp_path / "it's, mine.h5").touch()
-    done = submit(slurm, tmp_path, "--epochs", "2", "--feature", "it's $(touch oops) \"x\"",
+    done = submit(slurm, tmp_path, "--epochs", "2", "--freeze", "it's $(touch oops) \"x\"",
                   DATA="it's, mine.h5", TRAIN_OPTIONS="--mem=4G --nodes=9", LIMIT="0:20:00")
-    # a feature may have any name here: the job itself refuses it
+    # a layer may have any name here: the job itself refuses it
     assert done.returncode == 0, done.stderr
     options = (tmp_path / "options").read_text().splitlines()
     assert len(options) == 4
@@ -76,7 +76,7 @@ def test_a_job_for_each_run_and_one_for_the_report(slurm, tmp_path):
     run, data, device, *words = seen(tmp_path / "submitted.101", tmp_path)
     assert (run, data, device) == ("my study/strong-real-sync-n0002-r1", "it's, mine.h5", "cpu")
     arguments = dict(pairwise(words))
-    assert arguments["--feature"] == "it's $(touch oops) \"x\""
+    assert arguments["--freeze"] == "it's $(touch oops) \"x\""
     assert (arguments["--batch-size"], arguments["--strategy"]) == ("128", "sync")
     assert not (tmp_path / "oops").exists()
     assert [run.name for run in study.read(tmp_path / "my study").runs] == [

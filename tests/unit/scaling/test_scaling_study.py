@@ -176,7 +176,7 @@ def test_a_plan_for_the_shell_and_for_a_person(tmp_path, capsys):
     assert scaling.main([*words, "--", "--epochs", "2"]) == 0
     assert "1 to be done, 2.00 node hours at most" in capsys.readouterr().out
     with pytest.raises(InputError, match="a line break"):
-        scaling.main([*words, "--lines", "--", "--feature", "a\nb"])
+        scaling.main([*words, "--lines", "--", "--freeze", "a\nb"])
 
 
 def test_a_later_plan_adds_to_the_study(tmp_path):
