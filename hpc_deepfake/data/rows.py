@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -210,14 +211,31 @@ def share(rows: np.ndarray, rank: int, ranks: int) -> np.ndarray:
     return np.array_split(rows, ranks)[rank]
 
 
-def prefetch(load: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """``load(item)`` of each item in turn, computed in a thread while the previous one is used."""
-    with ThreadPoolExecutor(1) as pool:
-        pending: Future[R] | None = None
+def prefetch(load: Callable[[T], R], items: Iterable[T], *, ahead: int = 1,
+             threads: int = 1) -> Iterator[R]:
+    """``load(item)`` of each item, in order, computed by threads while earlier ones are used.
+
+    Whoever leaves early closes the generator, as does the end of its last reference: loads that
+    haven't begun are dropped, and only those under way are waited for.
+
+    Args:
+        load: loads an item; by several threads at once if ``threads`` is more than 1.
+        items: read one after the other by the caller's thread, up to ``ahead`` ahead of use.
+        ahead: items loaded or being loaded beside the one in use, at least 1. Memory holds at
+            most ``ahead`` + 1 results.
+        threads: that load; more than ``ahead`` + 1 have nothing to do.
+
+    Raises:
+        Exception: what a load raised, where its result would have been.
+    """
+    pending: deque[Future[R]] = deque()
+    pool = ThreadPoolExecutor(threads, "prefetch")
+    try:
         for item in items:
-            following = pool.submit(load, item)
-            if pending is not None:
-                yield pending.result()
-            pending = following
-        if pending is not None:
-            yield pending.result()
+            pending.append(pool.submit(load, item))
+            if len(pending) > ahead:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -364,6 +364,49 @@ def test_prefetch_raises_what_loading_raised_in_its_turn():
     assert items == [0, 1]
 
 
+def test_prefetch_with_several_threads_works_ahead_and_keeps_the_order():
+    """While the first item is used, three others are loaded at the same time, and no fourth one;
+    they come in order though the last of them is ready first."""
+    begun, together, ready = [], threading.Barrier(3), threading.Event()
+
+    def load(item):
+        begun.append(item)
+        if item in (1, 2, 3):
+            together.wait(limit(10))  # BrokenBarrierError unless all three are under way
+        if item == 1:
+            assert ready.wait(limit(10))
+        if item == 3:
+            ready.set()
+        return item
+
+    items = prefetch(load, range(9), ahead=3, threads=3)
+    assert next(items) == 0
+    assert ready.wait(limit(10)), "three items weren't loaded at once"
+    time.sleep(0.05)
+    assert sorted(begun) == [0, 1, 2, 3]
+    assert list(items) == list(range(1, 9))
+
+
+def test_prefetch_is_left_without_loading_what_was_still_to_come():
+    """Closing waits for the load under way, and drops those behind it."""
+    begun, under_way = [], threading.Event()
+
+    def load(item):
+        begun.append(item)
+        if item:
+            under_way.set()
+            while not items.gi_running:  # until it is being closed
+                time.sleep(0.001)
+            time.sleep(0.05)
+        return item
+
+    items = prefetch(load, range(100), ahead=50)
+    next(items)
+    assert under_way.wait(limit(10))
+    items.close()
+    assert begun == [0, 1]
+
+
 def test_prefetch_leaves_no_thread():
     """Also when it is not used to its end."""
     before = threading.active_count()
