@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -12,6 +13,8 @@ from hpc_deepfake.network import maps
 from preprocessing.ela import at_once
 
 LEAST = 1e-37  # of an output; below, float32 loses digits, and some runtimes have zero
+T = TypeVar("T")
+R = TypeVar("R")
 BATCH = 64  # pictures of 128 × 128 at a time: what a network's layers take grows with both
 _NEAR = 1e-3  # below this, the other probability as float32 has too few digits
 
@@ -52,6 +55,21 @@ class Scores(NamedTuple):
         return cls(np.concatenate([empty, *(part.probabilities for part in parts)]),
                    np.concatenate([empty, *(part.odds for part in parts)]),
                    np.concatenate(members) if members else None)
+
+
+def launched(launch: Callable[[T], R], items: Iterable[T], ahead: int = 1) -> Iterator[R]:
+    """``launch(item)`` of each item, in order, where the next ``ahead`` items are launched before a
+    result is handed out.
+
+    A launch returns tensors, which a GPU is still computing: whoever reads one (``.numpy()``) waits
+    for it alone, while the GPU already has its next work. On a CPU a launch is the computation.
+    """
+    pending: deque[R] = deque()
+    for item in items:
+        pending.append(launch(item))
+        if len(pending) > ahead:
+            yield pending.popleft()
+    yield from pending
 
 
 def scores(network: Any, features: Sequence[np.ndarray]) -> Scores:
