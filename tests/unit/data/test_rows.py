@@ -139,10 +139,14 @@ def test_ways_of_reading_differ_in_what_they_hold(make):
     assert kinds == [MappedRows, np.ndarray, PositionedRows]
 
 
-@pytest.mark.parametrize("mode", ["read", "mmap"])
-def test_reading_a_file_that_was_cut_off_fails(make, mode):
-    """Between opening and reading: a message, not invented pixels or a signal."""
+@pytest.mark.parametrize("mode", ["read", "nfs", "mmap"])
+def test_reading_a_file_that_was_cut_off_fails(make, mode, monkeypatch):
+    """Between opening and reading, also by several threads: a message, not invented pixels or a
+    signal."""
     path = make(features=("ela",))
+    if mode == "nfs":
+        monkeypatch.setattr(inputs, "file_system", lambda path: "nfs")
+        mode = "read"
     data = open_data(path, "ela", mode)
     with open(path, "rb+") as file:
         file.truncate(data.header.offsets["ela"] + 20 * 192 + 5)
@@ -150,6 +154,49 @@ def test_reading_a_file_that_was_cut_off_fails(make, mode):
         data.batch(np.array([19]))
     with pytest.raises(InputError, match=r"features\.h5 was cut off while it was in use"):
         data.batch(np.array([3, 20]))
+
+
+def test_rows_of_a_network_file_system_are_read_at_once_and_adjacent_ones_together(
+        make, monkeypatch):
+    """Four reads wait for each other; 3, 4, 5 is one of them."""
+    path = make(features=("ela",))
+    whole = np.array(store.open_header(path).array("ela"))
+    monkeypatch.setattr(inputs, "file_system", lambda path: "nfs")
+    data = open_data(path, "ela", "read")
+    together, read, sizes = threading.Barrier(4), inputs.os.preadv, []
+
+    def preadv(descriptor, buffers, place):
+        together.wait(limit(10))  # BrokenBarrierError unless four threads come
+        sizes.append(sum(map(len, buffers)))
+        return read(descriptor, buffers, place)
+
+    monkeypatch.setattr(inputs.os, "preadv", preadv)
+    rows = np.array([9, 3, 4, 5, 20, 0])
+    assert np.array_equal(data.batch(rows)[0], whole[rows])
+    row = whole[0].nbytes
+    assert sorted(sizes) == [row, row, row, 3 * row]
+
+
+@pytest.mark.parametrize("mode", ["read", "mmap"])
+def test_the_system_is_told_of_all_rows_of_a_batch_before_the_first_is_read(
+        make, mode, monkeypatch):
+    """Where they are in the file, so that cold rows are under way at once."""
+    path = make(features=("ela",))
+    data = open_data(path, "ela", mode)
+    told, read = [], inputs.os.preadv
+
+    def preadv(*args):
+        assert len(told) == 3
+        return read(*args)
+
+    monkeypatch.setattr(inputs.os, "preadv", preadv)
+    monkeypatch.setattr(inputs.os, "posix_fadvise", lambda _, *place: told.append(place))
+    whole = np.array(data.header.array("ela"))
+    rows = np.array([7, 8, 29, 2])
+    assert np.array_equal(data.batch(rows)[0], whole[rows])
+    start, row = data.header.offsets["ela"], whole[0].nbytes
+    assert told == [(start + number * row, count * row, inputs.os.POSIX_FADV_WILLNEED)
+                    for number, count in ((7, 2), (29, 1), (2, 1))]
 
 
 @pytest.mark.parametrize("mode", INPUTS[1:])
