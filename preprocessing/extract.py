@@ -129,8 +129,7 @@ def run(comm: Comm, header: Header, catalogue: Catalogue | None, writer: str = "
             pending = np.setdiff1d(whole, again)
         resumed, pending = header.rows - len(pending), np.union1d(pending, again)
         total = len(pending)
-        dealt = deal_files(catalogue.paths, pending, comm.size, block_of(header.parameters.size))
-        work = [[_task(header, catalogue, block, again) for block in blocks] for blocks in dealt]
+        work = dealt(header, catalogue, pending, comm.size, again)
     resumed, total = comm.bcast((resumed, total))
     blocks = comm.scatter(work)
     progress = Progress(comm, total, "images")
@@ -140,6 +139,21 @@ def run(comm: Comm, header: Header, catalogue: Catalogue | None, writer: str = "
     output.close()
     tallies = comm.allgather(tally)
     return Result(tallies, time.perf_counter() - start, resumed, len(damaged), output.name)
+
+
+def dealt(header: Header, catalogue: Catalogue, pending: np.ndarray, ranks: int,
+          again: np.ndarray) -> list[list[_Task]]:
+    """The blocks of each rank.
+
+    Args:
+        header: of the file.
+        catalogue: the pictures.
+        pending: rows to compute, int64, sorted.
+        ranks: number of ranks.
+        again: those of them that are done but for their mask, int64, sorted.
+    """
+    return [[_task(header, catalogue, block, again) for block in blocks] for blocks in
+            deal_files(catalogue.paths, pending, ranks, block_of(header.parameters.size))]
 
 
 def _damaged(comm: Comm, header: Header) -> np.ndarray:

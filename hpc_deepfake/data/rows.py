@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 R = TypeVar("R")
+AHEAD = 2  # batches of training and evaluation that are read ahead: one slow read delays no step
 
 
 @dataclass(frozen=True)
@@ -208,7 +209,9 @@ def class_weights(labels: np.ndarray) -> tuple[float, float]:
 
 def share(rows: np.ndarray, rank: int, ranks: int) -> np.ndarray:
     """This rank's part of a global batch (or of any list); sizes differ by at most one."""
-    return np.array_split(rows, ranks)[rank]
+    size, larger = divmod(len(rows), ranks)  # as np.array_split, which would cut all parts
+    start = rank * size + min(rank, larger)
+    return rows[start:start + size + (rank < larger)]
 
 
 def prefetch(load: Callable[[T], R], items: Iterable[T], *, ahead: int = 1,

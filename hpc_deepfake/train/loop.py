@@ -19,6 +19,7 @@ from hpc_deepfake.core.progress import Line
 from hpc_deepfake.core.stop import StopFlag
 from hpc_deepfake.data.augment import Augmentation, Rows
 from hpc_deepfake.data.rows import (
+    AHEAD,
     DataFile,
     class_weights,
     epoch_order,
@@ -26,6 +27,7 @@ from hpc_deepfake.data.rows import (
     prefetch,
     share,
 )
+from hpc_deepfake.data.steps import Steps
 from hpc_deepfake.metrics import masks
 from hpc_deepfake.network.model import save
 from hpc_deepfake.network.registry import title
@@ -299,9 +301,7 @@ class Trainer:
         state, strategy, accumulate = self.state, self.strategy, self.settings.accumulate
         index, shares = strategy.share
         size = self.settings.batch_size * shares * accumulate
-        steps = np.split(order[state.rows_done:], range(size, len(order) - state.rows_done, size))
-        local = [[share(micro, index, shares) for micro in np.array_split(rows, accumulate)]
-                 for rows in steps]
+        steps = Steps(order[state.rows_done:], size, accumulate, strategy.share)
         first, begun, done = state.step, state.rows_done, Done()
         course = Course(state.epoch - 1, begun, first, len(order), size, state.rate_factor)
         strategy.begin(course)
@@ -309,7 +309,7 @@ class Trainer:
         watchdog.enter(f"training (epoch {state.epoch})")
         self._clock.begin()
         load = partial(self._load, state.epoch)
-        for number, micro in strategy.deal(local, load, first):
+        for number, micro in strategy.deal(steps, load, first):
             self._clock.loaded()
             if micro is not None:
                 batches = [Batch(loaded.pictures, loaded.labels, dropout_seed(
@@ -321,7 +321,7 @@ class Trainer:
                 else:
                     watchdog.advance(doing)
                 self._clock.dawdle()
-                done = strategy.step(batches, len(steps[number]), first + number, self._wishes())
+                done = strategy.step(batches, steps.rows(number), first + number, self._wishes())
                 self._count(done)
                 self._clock.stepped(first + number, done.waited, strategy.idle)
             watchdog.advance()
@@ -444,7 +444,7 @@ class Trainer:
         scores: list[np.ndarray] = []
         pixels: list[np.ndarray] = []
         for number, (block, (pictures, _)) in enumerate(zip(
-                batches, prefetch(self.data.batch, batches), strict=True)):
+                batches, prefetch(self.data.batch, batches, ahead=AHEAD), strict=True)):
             watchdog.advance(f"evaluating (batch {number})")
             if not len(pictures):
                 continue
