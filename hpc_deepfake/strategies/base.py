@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 import numpy as np
 
 from hpc_deepfake.core.mpi import wait
-from hpc_deepfake.data.rows import prefetch
+from hpc_deepfake.data.rows import AHEAD, prefetch
 
 if TYPE_CHECKING:
     import keras
@@ -157,7 +157,7 @@ class Strategy:
             load: loads an item.
             first: number of the first step.
         """
-        return enumerate(prefetch(load, items))
+        return enumerate(prefetch(load, items, ahead=AHEAD))
 
     def step(self, batches: Sequence[Batch], rows: int, step: int, wishes: int) -> Done:
         """Take one optimizer step; collective.
