@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import queue
+import sys
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
 from hpc_deepfake.core import watchdog
-from hpc_deepfake.strategies.asynchronous.wire import Wire, bits
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm, Request
@@ -22,6 +22,13 @@ if TYPE_CHECKING:
 ASK, GRANT, KERNEL, REST, WEIGHTS, SMALL, ORDER, WISH = range(1, 9)
 OVER = -1  # sent in place of a step's number: there is no more work in this round
 _PAUSE = 0.0001, 0.001  # seconds between two polls: at first, and at most
+
+
+class Cut(Protocol):
+    """How the flat kernel is cut, as ``Wire`` does it."""
+
+    def piece(self, place: int) -> slice:
+        """The piece that server ``place`` holds."""
 
 
 class Work(NamedTuple):
@@ -39,7 +46,7 @@ class Work(NamedTuple):
 class Link(threading.Thread):
     """A thread that asks for work, receives weights and sends gradients."""
 
-    def __init__(self, comm: Comm, wire: Wire, servers: int, kernel: np.ndarray,
+    def __init__(self, comm: Comm, wire: Cut, servers: int, kernel: np.ndarray,
                  rest: np.ndarray) -> None:
         """Start the thread.
 
@@ -67,6 +74,10 @@ class Link(threading.Thread):
     def push(self, kernel: np.ndarray, rest: np.ndarray) -> None:
         """Send a gradient; its arrays must not be changed."""
         self._to_do.put(lambda: self._push(kernel, rest))
+
+    def close(self) -> None:
+        """End the thread, when all that was pushed has arrived."""
+        self._to_do.put(sys.exit)
 
     @watchdog.waits
     def next(self) -> Work | None:
@@ -133,3 +144,8 @@ class Link(threading.Thread):
             piece = kernel[self._wire.piece(place)]
             self._sends.append((self._comm.Isend(bits(piece), place, KERNEL), piece))
         self._sends.append((self._comm.Isend(rest, 0, REST), rest))
+
+
+def bits(values: np.ndarray) -> np.ndarray:
+    """A view for MPI, which does not support 16-bit floats: as integers."""
+    return values.view(np.uint16) if values.itemsize == 2 else values

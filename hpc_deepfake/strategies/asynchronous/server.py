@@ -28,8 +28,9 @@ from hpc_deepfake.strategies.asynchronous.link import (
     SMALL,
     WEIGHTS,
     WISH,
+    bits,
 )
-from hpc_deepfake.strategies.asynchronous.wire import Wire, bits
+from hpc_deepfake.strategies.asynchronous.wire import Wire
 from hpc_deepfake.strategies.layout import Layout
 
 if TYPE_CHECKING:

@@ -87,8 +87,3 @@ class Wire:
     def unpack(self, kernel: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
         """The inverse of ``pack``."""
         return compression.from_half(kernel, scale, self.own) if self.half else kernel
-
-
-def bits(values: np.ndarray) -> np.ndarray:
-    """A view for MPI, which does not support 16-bit floats: as integers."""
-    return values.view(np.uint16) if values.itemsize == 2 else values
