@@ -78,7 +78,8 @@ class Parser(argparse.ArgumentParser):
         """The options that a file or a program may set, by their long names with underscores."""
         return {name.lstrip("-").replace("-", "_"): action for action in self._actions
                 for name in action.option_strings if name.startswith("--")
-                and action.dest not in ("help", "version", "config")}
+                and action.dest not in ("help", "version", "config")
+                and not _negates(action, name)}
 
     def checked(self, action: argparse.Action, text: str, where: str) -> Any:
         """The value that a text stands for, of an option with one.
@@ -108,7 +109,8 @@ class Parser(argparse.ArgumentParser):
                 name, value = action.dest, getattr(options, action.dest, None)
                 if name in ("help", "config", *without) or value in (None, parsed.get(name)):
                     continue
-                option = next(text for text in action.option_strings if text.startswith("--"))
+                option = next(text for text in action.option_strings if text.startswith("--")
+                              and _negates(action, text) == (value is False))
                 words += [option] if action.nargs == 0 else [option, str(value)]
         return words
 
@@ -153,6 +155,11 @@ class Parser(argparse.ArgumentParser):
         return values if many else values[0]
 
 
+def _negates(action: argparse.Action, name: str) -> bool:
+    """Whether a name stands for a switch's value False."""
+    return isinstance(action, argparse.BooleanOptionalAction) and name.startswith("--no-")
+
+
 _NUMBERS = ("whole number", "number")  # names of the types from at_least() and between()
 
 
@@ -164,6 +171,13 @@ def is_whole(action: argparse.Action) -> bool:
 def is_number(action: argparse.Action) -> bool:
     """Whether the values of an option are numbers."""
     return getattr(action.type, "__name__", "") in _NUMBERS
+
+
+def add_deterministic(group: Any) -> None:
+    """Add ``--deterministic`` and ``--no-deterministic`` to a parser or a group of its options."""
+    group.add_argument("--deterministic", action=argparse.BooleanOptionalAction, default=True,
+                       help="on a GPU, only use operations that give the same bits in each run; "
+                            "--no-deterministic also allows faster ones. On CPUs they always are")
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):

@@ -101,6 +101,7 @@ def _sections(place: Place, report: Report, options: Namespace) -> None:
         training,
     )
     from hpc_deepfake.doctor.report import attempt
+    from hpc_deepfake.network import gpus
 
     train = options.purpose == "train"
     place.deadline.stage("software")
@@ -121,7 +122,7 @@ def _sections(place: Place, report: Report, options: Namespace) -> None:
 
     place.deadline.stage("nodes")
     network = fabric.find()
-    cards = gpu.cards() if train and options.device != "cpu" else []
+    cards = gpus.cards() if train and options.device != "cpu" else []
     report.section("nodes", [
         machine.cores(place, train),
         *attempt("memory", memory.memory, place, options.purpose),

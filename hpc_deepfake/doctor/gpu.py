@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from hpc_deepfake.core.text import plural, whole_number
-from hpc_deepfake.doctor.place import ranges
+from hpc_deepfake.core.text import plural
 from hpc_deepfake.doctor.report import FAIL, INFO, OK, WARN, Record
+from hpc_deepfake.network import placement
+from hpc_deepfake.network.gpus import Card, by_setting
+from hpc_deepfake.network.placement import Seat
 
-_QUERY = ("index", "uuid", "pci.bus_id", "name", "driver_version", "memory.total", "memory.used")
 _BUSY = 1024  # MiB in use before any rank of this job started there
 # by major version of CUDA: the oldest driver that runs all its releases
 DRIVERS = {11: "450.80.02", 12: "525.60.13", 13: "580"}
@@ -21,67 +20,10 @@ _DRIVER_FILE = Path("/proc/driver/nvidia/version")
 _DIRECT = {"nvidia_peermem", "nv_peer_mem", "gdrdrv"}
 
 
-@dataclass(frozen=True)
-class Card:
-    """One line of nvidia-smi; memory in MiB."""
-
-    index: int
-    uuid: str
-    bus: str
-    name: str
-    driver: str
-    memory: int
-    used: int
-
-
-def cards() -> list[Card]:
-    """GPUs that nvidia-smi lists on this rank's node; empty without nvidia-smi."""
-    try:
-        done = subprocess.run(
-            ["nvidia-smi", f"--query-gpu={','.join(_QUERY)}", "--format=csv,noheader,nounits"],
-            capture_output=True, text=True, timeout=60, check=False)
-    except FileNotFoundError:
-        return []
-    return parse(done.stdout) if done.returncode == 0 else []
-
-
-def parse(text: str) -> list[Card]:
-    """GPUs in nvidia-smi's CSV without header and units; ``[N/A]`` counts as 0."""
-    listed = []
-    for line in text.splitlines():
-        fields = [field.strip() for field in line.split(",")]
-        index = whole_number(fields[0])
-        if len(fields) == len(_QUERY) and index is not None:
-            _, uuid, bus, name, driver, *memory = fields
-            listed.append(Card(index, uuid, bus, name, driver,
-                               *(whole_number(amount) or 0 for amount in memory)))
-    return listed
-
-
-def visible(cards: Sequence[Card], setting: str | None) -> list[str]:
-    """UUIDs in CUDA's order under this ``setting`` of CUDA_VISIBLE_DEVICES.
-
-    The list ends at the first entry that matches no GPU. Parts of a GPU (MIG) have their own names.
-    """
-    if setting is None:
-        return [card.uuid for card in cards]
-    uuids = []
-    for entry in filter(None, map(str.strip, setting.split(","))):
-        if entry.startswith("MIG-"):
-            uuids.append(entry)
-            continue
-        match = [card.uuid for card in cards if entry == str(card.index)
-                 or (entry.startswith("GPU-") and card.uuid.startswith(entry))]
-        if len(match) != 1:
-            break
-        uuids += match
-    return uuids
-
-
 def busy(cards: Sequence[Card], setting: str | None) -> Record | None:
     """A warning on GPUs that this rank may use and other programs do; called before any rank uses
     one."""
-    own = set(visible(cards, setting))
+    own = set(by_setting(cards, setting))
     used = [card for card in cards if card.uuid in own and card.used >= _BUSY]
     if not used:
         return None
@@ -91,27 +33,16 @@ def busy(cards: Sequence[Card], setting: str | None) -> Record | None:
                   "which one:\n  nvidia-smi --query-compute-apps=gpu_uuid,pid,name --format=csv")
 
 
-def judge_sharing(taken: Sequence[tuple[int, str | None]]) -> Record | None:
-    """Whether several ranks use the same GPU; None if no rank's GPU is known.
-
-    Args:
-        taken: number of each rank of a node, and its GPU's UUID or None if that is unknown.
-    """
-    ranks_on: dict[str, list[int]] = {}
-    for rank, device in taken:
-        if device:
-            ranks_on.setdefault(device, []).append(rank)
-    shared = [f"ranks {ranges(ranks)} on {device}" for device, ranks in ranks_on.items()
-              if len(ranks) > 1]
-    if not ranks_on:
-        return None
-    if not shared:
-        return Record("GPU per rank", "each rank has its own")
-    return Record("GPU per rank", f"several ranks on one GPU: {', '.join(shared)}", WARN,
-                  "they take turns, and NCCL may refuse (see 'allreduce'). Start one rank per GPU "
-                  "on each node:\n"
-                  f"  #SBATCH --ntasks-per-node={len(ranks_on)} --gpus-per-node={len(ranks_on)}\n"
-                  f"  mpirun --map-by ppr:{len(ranks_on)}:node …")
+def judge_places(seats: Sequence[Seat]) -> list[Record]:
+    """What training would refuse or warn of, of the devices on which the ranks are; one record says
+    that each rank has a GPU of its own, unless no rank's GPU is known."""
+    faults = placement.judge(seats)
+    records = [Record(fault.what, fault.text, FAIL if fault.refused else WARN, fault.todo,
+                      scope="all") for fault in faults]
+    if not any(fault.what == "GPU per rank" for fault in faults) and any(
+            seat.own for seat in seats):
+        records.append(Record("GPU per rank", "each rank has its own", scope="all"))
+    return records
 
 
 def driver(cards: Sequence[Card], file: Path = _DRIVER_FILE) -> str | None:
@@ -179,24 +110,19 @@ def direct(nodes: int, network: Sequence[str], modules: Path = Path("/proc/modul
                   "  export NCCL_DEBUG=INFO")
 
 
-def judge_none(requested: str, cards: Sequence[Card], reason: str, expected: bool) -> Record:
+def judge_none(requested: str, cards: Sequence[Card], reason: str) -> Record:
     """The verdict on a rank whose TensorFlow uses no GPU.
 
     Args:
         requested: value of --device.
         cards: GPUs that nvidia-smi lists.
         reason: why TensorFlow uses none.
-        expected: whether it uses one on other ranks.
     """
     todo = ("to see what TensorFlow tried:\n"
             "  TF_CPP_MIN_LOG_LEVEL=0 python -c 'import tensorflow as tf; "
             "tf.config.list_physical_devices()'")
     if requested == "cpu":
         return Record("GPU", "not used (--device cpu)", INFO)
-    if expected:
-        return Record("GPU", f"none, but other ranks have one: {reason}", FAIL,
-                      "ranks on GPUs and ranks on CPUs can't reduce together: use --device cpu, "
-                      f"or {todo}")
     if cards:
         return Record("GPU", f"not used, although nvidia-smi lists {plural(len(cards), 'GPU')}: "
                       f"{reason}", WARN, f"training would run on the CPU; {todo}")

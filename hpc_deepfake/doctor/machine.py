@@ -8,8 +8,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
+from hpc_deepfake.core.nodes import ranges
 from hpc_deepfake.core.text import plural
-from hpc_deepfake.doctor.place import Place, ranges
+from hpc_deepfake.doctor.place import Place
 from hpc_deepfake.doctor.report import INFO, OK, WARN, Record
 
 _MB = 1 << 20

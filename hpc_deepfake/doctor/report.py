@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from hpc_deepfake.core.nodes import label
 from hpc_deepfake.core.text import plural
-from hpc_deepfake.doctor.place import Place, label
+from hpc_deepfake.doctor.place import Place
 
 INFO, OK, WARN, FAIL = VERDICTS = "info", "ok", "warn", "FAIL"  # from best to worst
 _WIDTH = 100

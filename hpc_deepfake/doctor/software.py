@@ -11,8 +11,9 @@ from pathlib import Path
 
 import hpc_deepfake
 from hpc_deepfake.core import surroundings
+from hpc_deepfake.core.nodes import label
 from hpc_deepfake.core.text import plural, printable
-from hpc_deepfake.doctor.place import Place, label
+from hpc_deepfake.doctor.place import Place
 from hpc_deepfake.doctor.report import FAIL, INFO, OK, WARN, Record
 from hpc_deepfake.doctor.stack import remedy, without_metadata
 

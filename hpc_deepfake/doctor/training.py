@@ -18,6 +18,8 @@ from hpc_deepfake.doctor import gpu, nccl, stack
 from hpc_deepfake.doctor.fabric import Fabric
 from hpc_deepfake.doctor.place import Place
 from hpc_deepfake.doctor.report import FAIL, INFO, WARN, Record, attempt, failed, problem
+from hpc_deepfake.network import cycle, placement
+from hpc_deepfake.network.gpus import Card
 from hpc_deepfake.network.shapes import PARAMETERS
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ _EXCLUDE = ("the device or driver of this node is broken: exclude the node, and 
 _STALL = 30  # seconds until Horovod gives up waiting for a rank
 
 
-def checks(place: Place, requested: str, threads: int, cards: list[gpu.Card],
+def checks(place: Place, requested: str, threads: int, cards: list[Card],
            fabric: Fabric) -> list[Record]:
     """All of this rank's records; collective.
 
@@ -49,13 +51,15 @@ def checks(place: Place, requested: str, threads: int, cards: list[gpu.Card],
     if not place.agreed(device is not None) or device is None:
         return records
     with_gpu = place.comm.allgather(device.gpu)
-    records += attempt("GPU", _gpu, device, requested, cards, any(with_gpu))
+    records += attempt("GPU", _gpu, device, requested, cards)
+    places: list[Record] = []
     if any(with_gpu):
-        records += _sharing(place, device, cards)
+        places = gpu.judge_places(placement.seats(place.comm, device, requested))
+        records += places if place.comm.rank == 0 else []
         if not fabric.slingshot:  # where libfabric decides: see 'NCCL network'
             records += attempt("GPU-direct", gpu.direct, len(place.leaders), fabric.infiniband)
     records.append(threads_record(place, device.threads))
-    if place.agreed(computes) and len(set(with_gpu)) == 1:
+    if place.agreed(computes) and not failed(places):
         records += horovod(place, device, fabric)
     return records
 
@@ -100,7 +104,7 @@ def compute(device: Device) -> Record:
     return Record("computation", f"wrong results on {where}", FAIL, _EXCLUDE)
 
 
-def _gpu(device: Device, requested: str, cards: list[gpu.Card], expected: bool) -> Record:
+def _gpu(device: Device, requested: str, cards: list[Card]) -> Record:
     import tensorflow as tf
 
     from hpc_deepfake.network.device import why_no_gpu
@@ -108,19 +112,10 @@ def _gpu(device: Device, requested: str, cards: list[gpu.Card], expected: bool) 
     if device.gpu:
         visible = len(tf.config.list_physical_devices("GPU"))
         return Record("GPU", f"{device.name}, {plural(visible, 'GPU')} visible")
-    return gpu.judge_none(requested, cards, "" if requested == "cpu" else why_no_gpu(tf), expected)
+    return gpu.judge_none(requested, cards, "" if requested == "cpu" else why_no_gpu(tf))
 
 
-def _sharing(place: Place, device: Device, cards: list[gpu.Card]) -> list[Record]:
-    """Whether ranks share a GPU; collective on the node."""
-    own = gpu.visible(cards, gpu.setting())
-    number = int(device.kind.partition(":")[2] or 0)
-    uuid = own[number] if device.gpu and number < len(own) else None
-    record = gpu.judge_sharing(place.node.allgather((place.comm.rank, uuid)))
-    return [record] if record else []
-
-
-def _driver(cards: list[gpu.Card], computes: bool) -> Record | None:
+def _driver(cards: list[Card], computes: bool) -> Record | None:
     import tensorflow as tf
 
     version, cuda = gpu.driver(cards), tf.sysconfig.get_build_info().get("cuda_version")
@@ -183,11 +178,13 @@ def _horovod(place: Place, device: Device, fabric: Fabric) -> list[Record]:
     if not place.agreed(not failed(records)) or hvd is None:
         return records
     try:
+        wakes = cycle.choose(bool(device.gpu and hvd.nccl_built()))
         os.environ["HOROVOD_STALL_CHECK_TIME_SECONDS"] = str(_STALL // 2)
         os.environ["HOROVOD_STALL_SHUTDOWN_TIME_SECONDS"] = str(_STALL)
         hvd.init()
         records += judge_ranks((hvd.rank(), hvd.size()), (place.comm.rank, place.comm.size),
                                hvd.mpi_threads_supported())
+        records.append(Record("Horovod cycle", wakes, INFO))
     except Exception as error:
         records.append(Record("Horovod", problem(error), FAIL, _REBUILD))
     if not place.agreed(not failed(records)):

@@ -8,7 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hpc_deepfake.core.errors import InputError
-from hpc_deepfake.core.options import Parser, add_calibration, default_data
+from hpc_deepfake.core.options import (
+    Parser,
+    add_calibration,
+    add_deterministic,
+    default_data,
+)
 from hpc_deepfake.core.outputs import check_file
 from hpc_deepfake.evaluate import thresholds
 from hpc_deepfake.network import ensemble, model
@@ -82,6 +87,7 @@ def parser() -> Parser:
                           "also DIR/PART-where.png, with --perturb DIR/PART-perturbed.png")
     cli.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto",
                      help="device to run the network on; auto takes a GPU if there is one")
+    add_deterministic(cli)
     return cli
 
 

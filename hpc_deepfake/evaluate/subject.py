@@ -144,7 +144,8 @@ def _network(options: Namespace, comm: Comm | None) -> Any:
 
     watchdog.enter("loading the model")
     place = (0, 1) if comm is None else device.local_ranks(comm)
-    mpi.together(comm, lambda: device.start(options.device, *place))
+    mpi.together(comm, lambda: device.start(
+        options.device, *place, deterministic=options.deterministic))
     return mpi.together(comm, lambda: ensemble.with_members(model.load(options.model)))
 
 

@@ -15,6 +15,7 @@ from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.log import log
 from hpc_deepfake.core.options import MOST_THREADS
 from hpc_deepfake.core.quiet import quiet_stderr
+from hpc_deepfake.network import gpus as listed_gpus
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
@@ -30,15 +31,25 @@ class Device:
         kind: ``CPU`` or ``GPU:i``.
         name: model name of the processor or GPU.
         threads: CPU threads per operation.
+        deterministic: whether the same operation always gives the same bits.
+        seen: the GPUs that this rank may use, as CUDA numbers them; empty if unknown.
     """
 
     kind: str
     name: str
     threads: int
+    deterministic: bool = True
+    seen: tuple[listed_gpus.Gpu, ...] = ()
 
     @property
     def gpu(self) -> bool:
         return self.kind != "CPU"
+
+    @property
+    def own(self) -> listed_gpus.Gpu | None:
+        """The GPU; None without one, or if it is unknown."""
+        number = int(self.kind.partition(":")[2] or 0)
+        return self.seen[number] if self.gpu and number < len(self.seen) else None
 
 
 @contextlib.contextmanager
@@ -82,11 +93,11 @@ def local_ranks(comm: Comm) -> tuple[int, int]:
 
 
 def start(choice: str, local_rank: int = 0, ranks_on_node: int = 1, threads: int = 0,
-          precision: str = "float32") -> Device:
+          precision: str = "float32", deterministic: bool = True) -> Device:
     """Start TensorFlow on this rank's device.
 
     The GPU is the visible one whose number is the local rank modulo their count; its memory is
-    allocated as needed.
+    allocated as needed. Whether it is another rank's too: ``placement``.
 
     Args:
         choice: one of ``CHOICES``; ``auto`` is a GPU if TensorFlow sees one.
@@ -95,7 +106,10 @@ def start(choice: str, local_rank: int = 0, ranks_on_node: int = 1, threads: int
         threads: CPU threads per operation; 0 for ``$OMP_NUM_THREADS`` (job scripts set it to a
             rank's share of the cores), else the cores that this process may use divided by the
             ranks on the node.
-        precision: of the training.
+        precision: of the training. A GPU multiplies float32 numbers in float32, unless this is
+            ``tf32``; TensorFlow's own default is TF32, with 10 bits of their mantissas.
+        deterministic: have a GPU only use operations that always give the same bits, as those of a
+            CPU do.
 
     Raises:
         InputError: ``choice`` is ``gpu`` and TensorFlow sees none, or the device does not support
@@ -113,24 +127,55 @@ def start(choice: str, local_rank: int = 0, ranks_on_node: int = 1, threads: int
         gpus = tf.config.list_physical_devices("GPU") if choice != "cpu" else []
     if choice == "gpu" and not gpus:
         raise InputError(f"--device gpu: {why_no_gpu(tf)}. Fix that, or use --device cpu")
-    if gpus and precision == "float64":
-        raise InputError("--precision float64 is only supported on CPUs: use --device cpu, or "
-                         "another --precision")
+    seen: tuple[listed_gpus.Gpu, ...] = ()
     if gpus:
         gpu = gpus[local_rank % len(gpus)]
+        details = tf.config.experimental.get_device_details(gpu)
+        kind, name = f"GPU:{local_rank % len(gpus)}", details.get("device_name", "GPU")
+        check_precision(precision, name, details.get("compute_capability"))
         tf.config.set_visible_devices(gpu, "GPU")
         tf.config.experimental.set_memory_growth(gpu, True)
-        name = tf.config.experimental.get_device_details(gpu).get("device_name", "GPU")
-        kind = f"GPU:{local_rank % len(gpus)}"
-        tf.config.experimental.enable_op_determinism()  # CPU operations always are
+        tf.config.experimental.enable_tensor_float_32_execution(precision == "tf32")
+        if deterministic:
+            tf.config.experimental.enable_op_determinism()
+        seen = tuple(listed_gpus.visible())
     else:
-        kind, name = "CPU", cpu_name()
+        kind, name, deterministic = "CPU", cpu_name(), True
+        check_precision(precision)
     threads = threads or _omp_threads() or max(1, len(os.sched_getaffinity(0)) // ranks_on_node)
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(2)
     log.debug("TensorFlow %s on %s (%s), %d threads per operation", tf.__version__, kind, name,
               threads)
-    return Device(kind, name, threads)
+    return Device(kind, name, threads, deterministic, seen)
+
+
+def check_precision(precision: str, gpu: str = "",
+                    capability: tuple[int, int] | None = None) -> None:
+    """Whether a device computes with a precision.
+
+    Args:
+        precision: of the training.
+        gpu: model name of the GPU; empty: a CPU.
+        capability: the GPU's compute capability; None: unknown.
+
+    Raises:
+        InputError: it does not.
+    """
+    if gpu and precision == "float64":
+        raise InputError("--precision float64 is only supported on CPUs: use --device cpu, or "
+                         "another --precision")
+    if precision != "tf32":
+        return
+    if not gpu:
+        raise InputError("--precision tf32 is a mode of NVIDIA GPUs, and this is a CPU: use "
+                         "--precision float32 or bfloat16, or --device gpu")
+    if capability is not None and capability < (8, 0):
+        raise InputError(f"--precision tf32 needs a GPU of the generation of the A100 or a newer "
+                         f"one, and this is a {gpu}: use --precision float32")
+    if os.environ.get("NVIDIA_TF32_OVERRIDE") == "0":
+        raise InputError("--precision tf32, but NVIDIA_TF32_OVERRIDE=0 keeps NVIDIA's libraries "
+                         "from computing so: unset it, or use --precision float32")
 
 
 def gpu_memory(device: Device) -> int | None:

@@ -18,7 +18,7 @@ RATE_SCHEDULES = ("inverse-time", "cosine", "step", "plateau")
 SCALINGS = ("none", "linear", "sqrt")
 CLASS_WEIGHTS = ("none", "balanced")
 MONITORS = ("val_loss", "val_auc", "val_accuracy", "val_pixel_auc", "val_pixel_f1")
-PRECISIONS = ("float32", "bfloat16", "float64")
+PRECISIONS = ("float32", "tf32", "bfloat16", "float64")
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,14 @@ from typing import TYPE_CHECKING, Any
 from hpc_deepfake.core import mpi
 from hpc_deepfake.core.errors import EXIT_USAGE, InputError
 from hpc_deepfake.core.log import log
-from hpc_deepfake.core.options import Parser, add_calibration, at_least, between, thresholds
+from hpc_deepfake.core.options import (
+    Parser,
+    add_calibration,
+    add_deterministic,
+    at_least,
+    between,
+    thresholds,
+)
 from hpc_deepfake.core.streams import require_output, work_matters
 from hpc_deepfake.core.text import plural, printable
 from hpc_deepfake.predict import inputs, output
@@ -72,6 +79,7 @@ def parser() -> Parser:
                      help="output format; json writes one object per line")
     cli.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto",
                      help="device to run the network on; auto takes a GPU if there is one")
+    add_deterministic(cli)
     maps = cli.add_argument_group("maps and plots")
     maps.add_argument("--ela-dir", type=Path, metavar="DIR",
                       help="write a PNG for each picture that shows it beside its error levels")
@@ -112,7 +120,8 @@ def main(argv: Sequence[str] | None = None, comm: Comm | None = None) -> int:
 
     rank, size = (0, 1) if comm is None else (comm.rank, comm.size)
     place = (0, 1) if comm is None else device.local_ranks(comm)
-    mpi.together(comm, lambda: device.start(options.device, *place))
+    mpi.together(comm, lambda: device.start(
+        options.device, *place, deterministic=options.deterministic))
     network = mpi.together(comm, lambda: where.with_map(model.load(options.model), card))
     guard = mpi.together(comm, lambda: Guard.of(card, options.model))
     # a line with each map, which takes longer than its picture

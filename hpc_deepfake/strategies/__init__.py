@@ -140,7 +140,7 @@ def prepare(name: str, comm: Comm, gpu: bool, layout: Layout | None = None,
 
         size = group_size(comm, layout.shard_group)
         start(comm, gpu, stall_warning, stall_limit,
-              [*groups(comm.size, size), *peers(comm.size, size)], cycle=1)
+              [*groups(comm.size, size), *peers(comm.size, size)], wake=1)
     elif name == "mesh":
         from hpc_deepfake.strategies.mesh.shape import parse
 

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 
 import horovod.tensorflow as hvd
 
+from hpc_deepfake.core.log import log
+from hpc_deepfake.network import cycle
+
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
 
@@ -16,12 +19,11 @@ _sets: dict[tuple[int, ...], hvd.ProcessSet] = {}
 
 
 def start(comm: Comm, gpu: bool, stall_warning: float, stall_limit: float,
-          sets: Sequence[Sequence[int]] = (), cycle: float = 2) -> None:
+          sets: Sequence[Sequence[int]] = (), wake: float = cycle.ON_CPU) -> None:
     """Start Horovod on MPI's world; collective.
 
     Fusion is off, so that the layout of the reductions, and with it the order of summation, does
-    not depend on timing. On CPU ranks Horovod's thread shares the cores with the computation, and
-    wakes up less often than by default. Environment variables override these settings.
+    not depend on timing. Environment variables override these settings.
 
     Args:
         comm: all ranks.
@@ -31,14 +33,13 @@ def start(comm: Comm, gpu: bool, stall_warning: float, stall_limit: float,
         stall_limit: seconds after which Horovod fails; 0: never.
         sets: groups of ranks that reduce among themselves, the same list on all ranks; see
             ``process_set``.
-        cycle: milliseconds between two wake-ups of Horovod's thread, on CPU ranks.
+        wake: milliseconds between two wake-ups of Horovod's thread, on CPU ranks.
 
     Raises:
         RuntimeError: Horovod is running with other groups, or was built for another MPI.
     """
     os.environ.setdefault("HOROVOD_FUSION_THRESHOLD", "0")
-    if not gpu:
-        os.environ.setdefault("HOROVOD_CYCLE_TIME", str(cycle))
+    log.debug("Horovod wakes up every %s", cycle.choose(bool(gpu and hvd.nccl_built()), wake))
     os.environ.setdefault("HOROVOD_STALL_CHECK_TIME_SECONDS", str(math.ceil(stall_warning)))
     if stall_limit:
         os.environ.setdefault("HOROVOD_STALL_SHUTDOWN_TIME_SECONDS",

@@ -19,6 +19,7 @@ import time
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,7 +37,7 @@ from hpc_deepfake.core.quiet import quiet_stderr
 from hpc_deepfake.core.stop import EXIT_STOPPED, StopFlag
 from hpc_deepfake.core.streams import work_matters
 from hpc_deepfake.network import device as devices
-from hpc_deepfake.network import maps, registry
+from hpc_deepfake.network import maps, placement, registry
 from hpc_deepfake.network.settings import Settings
 from hpc_deepfake.strategies.layout import Layout
 from hpc_deepfake.train import described, ensemble, messages, room, start
@@ -101,7 +102,9 @@ def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
     log.debug("%s: pictures are read by %s", options.data or "synthetic data", data.input)
     watchdog.enter("starting TensorFlow")
     device = mpi.together(comm, partial(devices.start, options.device, local_rank, ranks_on_node,
-                                        options.threads, options.precision))
+                                        options.threads, options.precision,
+                                        options.deterministic))
+    placement.check(comm, device, options.device, reducing=options.strategy != "async")
     once = partial(_train, comm, data=data, device=device, local_rank=local_rank, stop=stop)
     if made is None:
         return once(options=options, resuming=partial(messages.resuming, argv, comm.size))
@@ -194,7 +197,8 @@ def _train(comm: Comm, options: Namespace, data: DataFile, device: Device, local
         if traced:
             summary["timeline"] = {**traced, "file": os.path.abspath(options.timeline)}
         summary |= {"seconds": time.perf_counter() - started, "usage": usage,
-                    "allreduce": _allreduce(options, device)}
+                    "allreduce": _allreduce(options, device), "precision": options.precision,
+                    "deterministic": device.deterministic}
         if known := start.summary(run.path):
             summary["init"] = known
         if summary["epochs_before"] == summary["epochs"]:  # what computed them stays
@@ -431,10 +435,13 @@ def _write_records(comm: Comm, options: Namespace, run: RunDir | None, data: Dat
     ranks = comm.gather({"host": MPI.Get_processor_name(), "local_rank": local_rank,
                          "python": sys.executable,
                          "device": device.kind, "name": device.name, "threads": device.threads,
-                         "input": data.input})
+                         "gpu": asdict(own) if (own := device.own) else None,
+                         "deterministic": device.deterministic, "input": data.input})
 
     def write() -> None:
         if run is not None and ranks is not None:
+            if note := messages.determinism(run.recorded("config.json"), options, device):
+                log.info(note)
             run.write("config.json", _values(options, data))
             run.write("environment.json", environment(ranks))
 

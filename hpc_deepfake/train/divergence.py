@@ -104,7 +104,7 @@ def advice(settings: Settings) -> str:
     options = [f"a --clip-norm lower than {settings.clip_norm:g}" if settings.clip_norm
                else "--clip-norm 1",
                "more --warmup-steps" if settings.warmup_steps else "--warmup-steps 500"]
-    if settings.precision == "bfloat16":
+    if settings.precision in ("bfloat16", "tf32"):
         options.append("--precision float32")
     if settings.compression != "none":
         options.append("no --compression")

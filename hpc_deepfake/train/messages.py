@@ -41,8 +41,26 @@ def headline(ranks: int, shares: int, options: Namespace, settings: Settings, da
         f"{registry.title(settings.network)} by "
     return (f"{options.feature} of {source}: {rows} (majority class "
             f"{max(share, 1 - share):.1%}); {network}{options.strategy} on {ranks_text}, "
-            f"{device.kind} ({device.name}), {plural(device.threads, 'thread')} each; {batch} "
+            f"{device.kind} ({device.name}{_kind(settings, device)}), "
+            f"{plural(device.threads, 'thread')} each; {batch} "
             f"{options.batch_size * shares * options.accumulate}")
+
+
+def _kind(settings: Settings, device: Device) -> str:
+    """What is unusual about how a GPU computes."""
+    return ", tf32" * (settings.precision == "tf32") \
+        + ", not deterministic" * (not device.deterministic)
+
+
+def determinism(begun: dict[str, Any], options: Namespace, device: Device) -> str | None:
+    """Of a resumed run, that its steps on a GPU are deterministic only before or after this start;
+    None if nothing has changed. ``begun``: the options of its earlier start."""
+    was = begun.get("deterministic", True)
+    if not options.resume or not device.gpu or was == options.deterministic:
+        return None
+    return ("note: this run was deterministic until now, and is not from here on: resumed with "
+            "--deterministic it would continue bit for bit" if was else
+            "note: this run was started with --no-deterministic, and is deterministic from here on")
 
 
 def result(summary: dict[str, Any], run: Path) -> str:

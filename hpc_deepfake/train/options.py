@@ -13,6 +13,7 @@ from hpc_deepfake.core.options import (
     MOST_THREADS,
     Parser,
     above,
+    add_deterministic,
     add_stall_limits,
     at_least,
     between,
@@ -320,8 +321,10 @@ def _add_device(cli: Parser) -> None:
                              "divided by its ranks")
     device.add_argument("--precision", choices=PRECISIONS, default="float32",
                         help="bfloat16: for convolutions and the large product, while weights and "
-                             "reductions stay float32; float64: for everything, to compare "
-                             "strategies on CPUs")
+                             "reductions stay float32; tf32: the same on a GPU (A100 and newer), "
+                             "whose tensor cores then round float32 to 10 bits; float64: for "
+                             "everything, to compare strategies on CPUs")
+    add_deterministic(device)
 
 
 def _add_checkpoints(cli: Parser) -> None:

@@ -28,7 +28,8 @@ _VARIABLES = ("SLURM_JOB_ID", "SLURM_JOB_NUM_NODES", "SLURM_NTASKS", "SLURM_CPUS
               "SLURM_GPUS_PER_NODE", "SLURM_RESTART_COUNT", "PBS_JOBID", "PBS_NUM_NODES", "NCPUS",
               "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "LOADEDMODULES", "SITE")
 _PREFIXES = ("HOROVOD_", "NCCL_", "UCX_", "PRTE_MCA_rmaps", "PRTE_MCA_hwloc", "TF_CPP_",
-             "TF_ENABLE_", "TF_XLA_", "TF_GPU_", *(f"OMPI_MCA_{framework}" for framework in (
+             "TF_ENABLE_", "TF_XLA_", "TF_GPU_", "TF_DETERMINISTIC_", "TF_CUDNN_", "NVIDIA_TF32_",
+             *(f"OMPI_MCA_{framework}" for framework in (
                  "btl", "coll", "hwloc_base", "mpi_yield", "osc", "pml", "rmaps")))
 
 # files that only the training writes, unlike the report
@@ -91,12 +92,16 @@ class RunDir:
 
     def computed(self) -> dict[str, Any]:
         """What the summary of a finished run says of the programs that computed it."""
+        summary = self.recorded("summary.json")
+        return {name: summary[name] for name in ("strategy", "ranks", "seconds", "usage",
+                                                 "allreduce", "deterministic") if name in summary}
+
+    def recorded(self, name: str) -> dict[str, Any]:
+        """The content of one of the run's JSON files; empty without one."""
         try:
-            summary = json_data.dictionary(json_data.read(self.path / "summary.json"))
+            return json_data.dictionary(json_data.read(self.path / name))
         except (OSError, ValueError):
             return {}
-        return {name: summary[name] for name in ("strategy", "ranks", "seconds", "usage",
-                                                 "allreduce") if name in summary}
 
     def write(self, name: str, value: dict[str, Any]) -> None:
         """Write a JSON file whole."""

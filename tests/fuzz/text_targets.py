@@ -21,7 +21,7 @@ from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.files import write_json
 from hpc_deepfake.core.options import Parser, at_least, between
 from hpc_deepfake.data import augment
-from hpc_deepfake.doctor import fabric, gpu, nccl, quota, storage
+from hpc_deepfake.doctor import fabric, nccl, quota, storage
 from hpc_deepfake.jobs import cost
 from hpc_deepfake.jobs import options as job_options
 from hpc_deepfake.jobs.accounting import energy, table
@@ -34,6 +34,7 @@ from hpc_deepfake.jobs.script.request import Portable, Request
 from hpc_deepfake.jobs.script.text import directives
 from hpc_deepfake.jobs.script.values import read_memory, read_time
 from hpc_deepfake.jobs.site import WORDS, Site, for_site
+from hpc_deepfake.network import gpus
 from hpc_deepfake.predict import inputs
 from hpc_deepfake.strategies.mesh import cut, shape
 from hpc_deepfake.train.timeline import horovod_events, summary
@@ -293,7 +294,7 @@ def read_number(case: tuple[int, str], folder: Path) -> None:
 def read_programs(text: str, folder: Path) -> None:
     """What other programs print on a node."""
     text = text.encode("utf-8", "replace").decode()
-    gpu.parse(text)
+    gpus.parse(text)
     storage.judge_striping(text, folder)
     nccl.judge(nccl.read(text), fabric.Fabric(), "1 GB/s", {})
     for line in text.splitlines():

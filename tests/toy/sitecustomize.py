@@ -25,7 +25,7 @@ def _install() -> None:
     strategies.get = toy
     model.load = load
     strategies.prepare = lambda *_, **__: None
-    device.start = lambda choice, local_rank=0, ranks=1, threads=0, *_: device.Device(
+    device.start = lambda choice, local_rank=0, ranks=1, threads=0, *_, **__: device.Device(
         "CPU", "toy", threads or 1)
     keras = types.ModuleType("keras")
     keras.utils = types.SimpleNamespace(set_random_seed=lambda seed: None,

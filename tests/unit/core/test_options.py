@@ -10,7 +10,7 @@ from typing import NoReturn
 import pytest
 
 from hpc_deepfake.core import options as module
-from hpc_deepfake.core.options import Parser, at_least, between
+from hpc_deepfake.core.options import Parser, add_deterministic, at_least, between
 from preprocessing.__main__ import parser
 
 
@@ -43,6 +43,18 @@ def test_the_command_line_overrides_the_file(config):
     assert options.writer == "auto"
     options = small_parser().parse(["--config", config("rate = 1\nbatch-size = 2\nfast = true")])
     assert (options.rate, options.batch_size, options.fast) == (1.0, 2, True)
+
+
+def test_a_switch_that_is_on_is_turned_off(config):
+    """By its own name in a file, and by its negation where a command line is written."""
+    cli = small_parser()
+    add_deterministic(cli)
+    assert cli.parse([]).deterministic and cli.words(cli.parse([])) == []
+    off = cli.parse(["--config", config("deterministic = false")])
+    assert not off.deterministic and cli.words(off) == ["--no-deterministic"]
+    assert cli.parse(["--config", config("deterministic = false"), "--deterministic"]).deterministic
+    with pytest.raises(SystemExit):
+        cli.parse(["--config", config("no-deterministic = true")])
 
 
 @pytest.mark.parametrize(("text", "message"), [

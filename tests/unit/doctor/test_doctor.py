@@ -13,6 +13,7 @@ import pytest
 
 from hpc_deepfake import doctor
 from hpc_deepfake.core import surroundings
+from hpc_deepfake.core.nodes import label, ranges
 from hpc_deepfake.doctor import (
     clock,
     gpu,
@@ -23,9 +24,8 @@ from hpc_deepfake.doctor import (
     storage,
     training,
 )
-from hpc_deepfake.doctor.place import label, ranges
 from hpc_deepfake.doctor.report import FAIL, INFO, OK, WARN, Record, attempt, line, merge, problem
-from hpc_deepfake.network.device import Device
+from hpc_deepfake.network.gpus import parse
 
 HOSTS, NODES = ("n01", "n01", "n02", "n02"), (0, 0, 2, 2)  # four ranks on two nodes
 UNLIMITED = -1
@@ -487,64 +487,7 @@ SMI = """\
 1, GPU-2b9d0e11-0000, 00000000:0F:00.0, NVIDIA A100-SXM4-80GB, 535.104.05, 81920, 20480
 2, GPU-2b9d77aa-0000, 00000000:47:00.0, NVIDIA A100-SXM4-80GB, 535.104.05, 81920, [N/A]
 """
-CARDS = gpu.parse(SMI)
-
-
-def test_nvidia_smi_is_read(tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert gpu.cards() == []
-    program(tmp_path, "nvidia-smi", f"""\
-        [ "$2" = --format=csv,noheader,nounits ] && echo '{SMI.splitlines()[1]}'
-        """)
-    assert gpu.cards() == [gpu.Card(1, "GPU-2b9d0e11-0000", "00000000:0F:00.0",
-                                    "NVIDIA A100-SXM4-80GB", "535.104.05", 81920, 20480)]
-    program(tmp_path, "nvidia-smi", "echo 'NVIDIA-SMI has failed'; exit 9\n")
-    assert gpu.cards() == []
-    assert [card.used for card in CARDS] == [3, 20480, 0]
-    assert gpu.parse("No devices were found\n") == []
-
-
-@pytest.mark.parametrize(("setting", "numbers"), [
-    (None, [0, 1, 2]), ("", []), ("2,0", [2, 0]), ("GPU-1f3a7c52", [0]), ("1,9,0", [1]),
-    ("-1", []), ("GPU-2b9d", []), ("2, GPU-2b9d0e11-0000", [2, 1])])
-def test_visible_gpus_as_cuda_numbers_them(setting, numbers):
-    """The list ends at an entry that matches no GPU, or two."""
-    assert gpu.visible(CARDS, setting) == [CARDS[number].uuid for number in numbers]
-
-
-def test_parts_of_a_gpu_are_distinguished():
-    assert gpu.visible(CARDS, "MIG-aa,MIG-bb") == ["MIG-aa", "MIG-bb"]
-    assert gpu.judge_sharing([(0, "MIG-aa"), (1, "MIG-bb")]).verdict == OK
-
-
-def test_two_ranks_on_one_gpu_are_a_warning():
-    assert gpu.judge_sharing([(4, "GPU-a"), (5, "GPU-b")]) == Record("GPU per rank",
-                                                                     "each rank has its own")
-    record = gpu.judge_sharing([(4, "GPU-a"), (5, "GPU-b"), (6, "GPU-a"), (7, None)])
-    assert record.verdict == WARN
-    assert record.value == "several ranks on one GPU: ranks 4, 6 on GPU-a"
-    assert "--ntasks-per-node=2" in record.todo
-    assert gpu.judge_sharing([(0, None), (1, None)]) is None
-
-
-@pytest.mark.parametrize(("settings", "kinds", "verdict"), [
-    ((None, None), ("GPU:0", "GPU:1"), OK), (("0", "1"), ("GPU:0", "GPU:0"), OK),
-    (("0,1", "1,0"), ("GPU:0", "GPU:1"), WARN), (("1", "GPU-2b9d0e11"), ("GPU:0", "GPU:0"), WARN),
-    (("0,1", "0,1"), ("GPU:0", "CPU"), OK)])
-def test_the_gpu_of_a_rank_depends_on_the_visible_ones(monkeypatch, settings, kinds, verdict):
-    """CUDA_VISIBLE_DEVICES of each rank renumbers the GPUs."""
-    shared = []
-    for rank, (setting, kind) in enumerate(zip(settings, kinds, strict=True)):
-        place = SimpleNamespace(comm=SimpleNamespace(rank=rank), node=SimpleNamespace(
-            allgather=lambda own: [*shared, own]))
-        if setting is None:
-            monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-        else:
-            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", setting)
-        found = training._sharing(place, Device(kind, "A100", 1), CARDS)
-        uuids = gpu.visible(CARDS, setting)
-        shared.append((rank, uuids[int(kind[4:])] if kind != "CPU" else None))
-    assert found[0].verdict == verdict
+CARDS = parse(SMI)
 
 
 def test_a_visible_gpu_that_others_use_is_a_warning():
@@ -592,11 +535,10 @@ def test_gpu_direct_matters_between_nodes_with_infiniband(tmp_path):
 
 
 def test_gpus_that_stay_unused_are_a_warning():
-    assert gpu.judge_none("cpu", CARDS, "", False).verdict == INFO
-    assert gpu.judge_none("auto", [], "no driver", False).verdict == INFO
-    record = gpu.judge_none("auto", CARDS, "built without CUDA", False)
+    assert gpu.judge_none("cpu", CARDS, "").verdict == INFO
+    assert gpu.judge_none("auto", [], "no driver").verdict == INFO
+    record = gpu.judge_none("auto", CARDS, "built without CUDA")
     assert record.verdict == WARN and "3 GPUs: built without CUDA" in record.value
-    assert gpu.judge_none("auto", [], "no driver", True).verdict == FAIL  # others have one
 
 
 @pytest.mark.parametrize(("code", "version"), [(23202, "2.32.2"), (21803, "2.18.3"),

@@ -26,3 +26,17 @@ def test_the_first_line_names_another_network_than_the_default(network: str, sho
                              Device("CPU", "EPYC", 1))
     assert line.startswith("ela of f.h5: 8 train + 4 validation images of 64 × 64 pixels")
     assert shown in line and line.endswith("global batch 32")
+
+
+def test_a_run_that_is_resumed_says_where_it_is_no_longer_deterministic() -> None:
+    """On GPUs, and only if something changes; runs of earlier versions were."""
+    gpu, cpu = Device("GPU:0", "A100", 1), Device("CPU", "EPYC", 1)
+    resumed = Namespace(resume=True, deterministic=False)
+    for begun in ({}, {"deterministic": True}):
+        assert "is not from here on" in messages.determinism(begun, resumed, gpu)
+    assert messages.determinism({}, resumed, cpu) is None
+    assert messages.determinism({"deterministic": False}, resumed, gpu) is None
+    resumed.deterministic = True
+    assert "is deterministic from here" in messages.determinism({"deterministic": False}, resumed,
+                                                                gpu)
+    assert messages.determinism({}, resumed, gpu) is None
