@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import weakref
@@ -10,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import cache
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -55,6 +55,7 @@ class Source:
         self.size = header.bytes_of(feature)
         with self._explained():
             self._descriptor = os.open(header.path, os.O_RDONLY)
+        self._immediate = True  # whether the file system can read without waiting
         weakref.finalize(self, os.close, self._descriptor)
 
     def read(self, start: int, target: np.ndarray) -> None:
@@ -72,9 +73,40 @@ class Source:
                 left, position = left[count:], position + count
                 watchdog.advance()
 
+    def gather(self, pieces: Sequence[tuple[int, np.ndarray]],
+               pool: ThreadPoolExecutor | None = None) -> None:
+        """``read`` for each start and target: all that isn't in the page cache is under way at
+        once, and the threads of ``pool`` wait for it.
+
+        Raises:
+            InputError: as ``read``.
+        """
+        absent = []
+        for start, target in pieces:
+            if not self._cached(start, target):
+                self.expect(start, target.nbytes)
+                absent.append((start, target))
+        watchdog.advance()
+        if pool is None or len(absent) < 2:
+            for start, target in absent:
+                self.read(start, target)
+        else:
+            deque(pool.map(lambda piece: self.read(*piece), absent), maxlen=0)
+
+    def _cached(self, start: int, target: np.ndarray) -> bool:
+        """Fill ``target`` unless that takes waiting for a disk or a server."""
+        if not self._immediate:
+            return False
+        try:
+            return os.preadv(self._descriptor, [target.data], self._offset + start,
+                             os.RWF_NOWAIT) == target.nbytes
+        except OSError as error:  # what else is wrong, reading says
+            self._immediate = error.errno == errno.EAGAIN
+            return False
+
     def expect(self, start: int, size: int) -> None:
-        """Have the system begin to read bytes that are used soon, so that all of them are under
-        way at once; a mapped page that is read for want of this brings megabytes around it."""
+        """Have the system begin to read bytes that are used soon; a mapped page that it reads for
+        want of this brings its whole readahead, often megabytes."""
         with suppress(OSError):  # a hint; reading says what is wrong
             for place in range(start, start + size, _HINT):
                 os.posix_fadvise(self._descriptor, self._offset + place,
@@ -102,9 +134,8 @@ class Source:
 class PositionedRows:
     """Rows read with pread: no page faults, and memory for one batch only.
 
-    Adjacent rows are read together. From a network file system several threads read at once; the
-    system has the rows of a batch under way at once on a local disk, where more threads gain
-    nothing.
+    Adjacent rows are read together, and all rows of a batch are under way at once: on a local disk
+    by hints to the system, from a network file system by several threads.
     """
 
     def __init__(self, header: Header, feature: str) -> None:
@@ -114,28 +145,25 @@ class PositionedRows:
 
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:
         pictures = np.empty((len(rows), *self._shape), np.uint8)
-        size = math.prod(self._shape)
-        pieces = _adjacent(rows, max(1, _PIECE // size))
-        for start, stop in pieces:
-            self._source.expect(int(rows[start]) * size, (stop - start) * size)
-
-        def read(piece: tuple[int, int]) -> None:
-            start, stop = piece
-            self._source.read(int(rows[start]) * size, pictures[start:stop])
-
-        if self._pool is None or len(pieces) < 2:
-            for piece in pieces:
-                read(piece)
-        else:
-            deque(self._pool.map(read, pieces), maxlen=0)
+        size, numbers = math.prod(self._shape), rows.tolist()
+        self._source.gather([(numbers[first] * size, pictures[first:stop])
+                             for first, stop in _adjacent(numbers, size)], self._pool)
         return pictures
 
 
-def _adjacent(rows: np.ndarray, most: int) -> list[tuple[int, int]]:
-    """Runs of at most ``most`` consecutive row numbers, as (start, stop) positions."""
-    edges = [0, *(np.flatnonzero(np.diff(rows) != 1) + 1).tolist(), len(rows)]
-    return [(first, min(first + most, stop)) for start, stop in pairwise(edges)
-            for first in range(start, stop, most)]
+def _adjacent(rows: Sequence[int], size: int) -> list[tuple[int, int]]:
+    """Runs of consecutive row numbers of at most ``_PIECE`` bytes, as (first, stop) positions.
+
+    Args:
+        rows: their numbers.
+        size: bytes of a row.
+    """
+    most, runs, first = max(1, _PIECE // size), [], 0
+    for place in range(1, len(rows) + 1):
+        if place == len(rows) or rows[place] != rows[place - 1] + 1 or place - first == most:
+            runs.append((first, place))
+            first = place
+    return runs
 
 
 @cache
@@ -159,14 +187,14 @@ class MappedRows:
 
     def __init__(self, header: Header, feature: str) -> None:
         self._source = Source(header, feature)
-        self._pictures = header.array(feature)
+        self._pictures = np.asarray(header.array(feature))  # np.memmap takes longer for each use
 
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:
         self._source.check_size()  # the system would end the process for a page that is gone
-        size = self._pictures[:1].nbytes
-        for start, stop in _adjacent(rows, max(1, _PIECE // size)):
-            self._source.expect(int(rows[start]) * size, (stop - start) * size)
-        return np.asarray(self._pictures[rows])
+        size, numbers = self._pictures[:1].nbytes, rows.tolist()
+        for first, stop in _adjacent(numbers, size):
+            self._source.expect(numbers[first] * size, (stop - first) * size)
+        return np.take(self._pictures, rows, axis=0)
 
 
 def choose(header: Header, features: Sequence[str], comm: Comm | None = None) -> str:

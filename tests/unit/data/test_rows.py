@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 from collections import namedtuple
@@ -165,7 +166,9 @@ def test_rows_of_a_network_file_system_are_read_at_once_and_adjacent_ones_togeth
     data = open_data(path, "ela", "read")
     together, read, sizes = threading.Barrier(4), inputs.os.preadv, []
 
-    def preadv(descriptor, buffers, place):
+    def preadv(descriptor, buffers, place, flags=0):
+        if flags:
+            raise OSError(errno.EOPNOTSUPP, "as NFS")
         together.wait(limit(10))  # BrokenBarrierError unless four threads come
         sizes.append(sum(map(len, buffers)))
         return read(descriptor, buffers, place)
@@ -178,16 +181,18 @@ def test_rows_of_a_network_file_system_are_read_at_once_and_adjacent_ones_togeth
 
 
 @pytest.mark.parametrize("mode", ["read", "mmap"])
-def test_the_system_is_told_of_all_rows_of_a_batch_before_the_first_is_read(
+def test_the_system_is_told_of_all_absent_rows_before_the_first_is_waited_for(
         make, mode, monkeypatch):
-    """Where they are in the file, so that cold rows are under way at once."""
+    """Where they are in the file, so that all of them are under way at once."""
     path = make(features=("ela",))
     data = open_data(path, "ela", mode)
     told, read = [], inputs.os.preadv
 
-    def preadv(*args):
+    def preadv(descriptor, buffers, place, flags=0):
+        if flags:
+            raise BlockingIOError(errno.EAGAIN, "not in the page cache")
         assert len(told) == 3
-        return read(*args)
+        return read(descriptor, buffers, place)
 
     monkeypatch.setattr(inputs.os, "preadv", preadv)
     monkeypatch.setattr(inputs.os, "posix_fadvise", lambda _, *place: told.append(place))
@@ -197,6 +202,23 @@ def test_the_system_is_told_of_all_rows_of_a_batch_before_the_first_is_read(
     start, row = data.header.offsets["ela"], whole[0].nbytes
     assert told == [(start + number * row, count * row, inputs.os.POSIX_FADV_WILLNEED)
                     for number, count in ((7, 2), (29, 1), (2, 1))]
+
+
+def test_rows_in_the_page_cache_are_read_by_one_call_each(make, monkeypatch):
+    """Without hints and threads, which take longer than to copy them."""
+    data = open_data(make(features=("ela",)), "ela", "read")
+    calls, read = [], inputs.os.preadv
+
+    def preadv(*args):
+        calls.append(args)
+        return read(*args[:3])
+
+    monkeypatch.setattr(inputs.os, "preadv", preadv)
+    monkeypatch.setattr(inputs.os, "posix_fadvise", None)
+    whole = np.array(data.header.array("ela"))
+    rows = np.array([7, 29, 2])
+    assert np.array_equal(data.batch(rows)[0], whole[rows])
+    assert len(calls) == 3
 
 
 @pytest.mark.parametrize("mode", INPUTS[1:])
