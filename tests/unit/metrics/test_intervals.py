@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -61,3 +63,14 @@ def test_intervals_are_reproducible_and_may_be_undefined():
     assert ends["auc"] is ends["balanced_accuracy"] is None and ends["accuracy"] is not None
     assert intervals.bootstrap([], [], []) == nothing
     assert intervals.bootstrap([0.2, np.nan, 0.4, 0.7], y, groups) == nothing
+
+
+def test_memory_is_that_of_one_sample():
+    """Of many pictures: a few arrays of them, however many samples are drawn."""
+    random = np.random.default_rng(0)
+    y, p = random.integers(0, 2, 20_000), random.random(20_000)
+    tracemalloc.start()
+    intervals.bootstrap(p, y, np.arange(20_000) // 2, resamples=50)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20 * p.nbytes
