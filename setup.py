@@ -64,6 +64,7 @@ setup(
     # file (pip install -c env/versions.txt .).
     install_requires=[
         "h5py",
+        "isal; platform_machine == 'x86_64' or platform_machine == 'aarch64'",  # faster checksums
         "keras>=3.10",
         "matplotlib",
         "numpy>=2",

@@ -6,6 +6,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby, islice, pairwise
@@ -315,23 +316,7 @@ def _fill(header: Header, output: Writer, tasks: list[_Task],
     """Compute this rank's blocks, and write them."""
     tally = Tally()
     clock = _Clock(tally.seconds)
-    unsynced: list[tuple[int, np.ndarray, np.ndarray]] = []
-    written = 0
-
-    def mark() -> None:
-        """Sync the rows to the disk, and only then mark them as done."""
-        nonlocal written
-        holder.verify(header.path)  # on rank 0, which holds it
-        output.sync()
-        clock.lap("sync")
-        for first, status, sums in unsynced:
-            output.write("crc32", first, sums)
-            output.write("status", first, status)
-        unsynced.clear()
-        tally.written_bytes += written
-        written = 0
-        clock.lap("write")
-
+    marks = _Marks(header, output, clock)
     tally.left = sum(len(task.rows) for task in tasks)
     for task, results in _parts(tasks, header, tally, clock):
         if stop:
@@ -365,15 +350,65 @@ def _fill(header: Header, output: Writer, tasks: list[_Task],
         for start, end in _runs(rows):
             for name in header.summed:
                 output.write(name, int(rows[start]), values[name][start:end])
-                written += values[name][start:end].nbytes
+                tally.written_bytes += values[name][start:end].nbytes
             for name in known if header.has_facts else ():
                 output.write(name, int(rows[start]), known[name][start:end])
-            unsynced.append((int(rows[start]), status[start:end], sums[start:end]))
+            marks.add(int(rows[start]), status[start:end], sums[start:end])
         clock.lap("write")
-        if written >= _SYNC_BYTES:
-            mark()
-    mark()
+        marks.advance(tally.written_bytes)
+    marks.finish()
     return tally
+
+
+class _Marks:
+    """Marks rows as done once they are synced to the disk, and never before.
+
+    A thread waits for the disk while the next rows are computed.
+    """
+
+    def __init__(self, header: Header, output: Writer, clock: _Clock) -> None:
+        self._header, self._output, self._clock = header, output, clock
+        self._pool = ThreadPoolExecutor(1, "sync")
+        self._written: list[tuple[int, np.ndarray, np.ndarray]] = []  # rows to be synced
+        self._syncing: tuple[Future[None], list[tuple[int, np.ndarray, np.ndarray]]] | None = None
+        self._synced_bytes = 0
+
+    def add(self, first: int, status: np.ndarray, sums: np.ndarray) -> None:
+        """Rows from ``first`` on were written."""
+        self._written.append((first, status, sums))
+
+    def advance(self, written_bytes: int) -> None:
+        """Mark rows that are synced by now, and begin a sync if there is enough to sync."""
+        due = written_bytes - self._synced_bytes >= _SYNC_BYTES
+        if self._syncing is not None and (due or self._syncing[0].done()):
+            self._mark()
+        if due:
+            self._begin()
+            self._synced_bytes = written_bytes
+
+    def finish(self) -> None:
+        """Sync and mark all rows."""
+        if self._syncing is not None:
+            self._mark()
+        self._begin()
+        self._mark()
+        self._pool.shutdown()
+
+    def _begin(self) -> None:
+        self._syncing = self._pool.submit(self._output.sync), self._written
+        self._written = []
+
+    def _mark(self) -> None:
+        assert self._syncing is not None
+        synced, rows = self._syncing
+        holder.verify(self._header.path)  # on rank 0, which holds it
+        synced.result()
+        self._clock.lap("sync")
+        for first, status, sums in rows:
+            self._output.write("crc32", first, sums)
+            self._output.write("status", first, status)
+        self._syncing = None
+        self._clock.lap("write")
 
 
 def _put_mask(target: np.ndarray, mask: np.ndarray | Rejected, row: int, file: masks.File | None,
