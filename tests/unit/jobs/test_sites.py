@@ -114,8 +114,8 @@ def test_a_file_that_hangs_is_given_up(sites, monkeypatch):
 
 def test_what_a_file_leaves_running_is_not_waited_for(sites):
     began = time.monotonic()
-    assert written(sites, "sleep 5 &\nexport HPC_DEEPFAKE_QOS=q\n").words == {"QOS": "q"}
-    assert time.monotonic() - began < 5
+    assert written(sites, "sleep 100 &\nexport HPC_DEEPFAKE_QOS=q\n").words == {"QOS": "q"}
+    assert time.monotonic() - began < limit(20)
 
 
 @pytest.mark.parametrize(("text", "message"), [
