@@ -531,9 +531,8 @@ everything = tuple(FEATURES), Parameters(reencode=90)
 outcomes = []  # kept, as predict keeps them
 for path in sys.argv[1:]:
     name = path.rpartition("/")[2]
-    try:  # all features take seconds: of the file that is largest itself, and of another
-        features_of_file(path, *everything if name in ("raw.tif", "8-bit.png")
-                         else (("raw",), Parameters()))
+    try:  # all features take seconds: of the file that is largest itself
+        features_of_file(path, *everything if name == "raw.tif" else (("raw",), Parameters()))
         outcomes.append("pixels")
     except Rejected as reason:
         outcomes.append(reason)
