@@ -16,6 +16,7 @@ subcommands:
   report      speed-up, efficiency, fitted laws and cost of a study's runs
   predict     predict the speed for numbers of ranks that were not run
   microbench  measure latency and bandwidth of MPI and of shared files, on several ranks
+  emulate     measure strategies on more ranks and slower links than this machine has (as root)
 
 jobs/slurm/scaling_study.sh and jobs/pbs/scaling_study.sh plan a study, submit its jobs and write
 the report."""
@@ -24,6 +25,7 @@ _EXAMPLES = """examples:
   hpc-deepfake scaling report runs/scaling
   mpirun -np 4 hpc-deepfake scaling microbench --json mb.json
   hpc-deepfake scaling predict runs/scaling --microbench mb.json --max-ranks 1024
+  hpc-deepfake scaling emulate --ranks 2 4 8 --links 1G --out runs/emulation
 
 hpc-deepfake scaling SUBCOMMAND --help describes the options.
 exit codes: 0 done; 2 wrong usage or input"""
@@ -66,12 +68,16 @@ def main(argv: Sequence[str]) -> int:
         from hpc_deepfake.scaling import predicting
 
         return predicting.main(arguments)
+    if subcommand == "emulate":
+        from hpc_deepfake.scaling import emulation
+
+        return emulation.main(arguments)
     if subcommand == "microbench":
         return _microbench(arguments)
     if subcommand in ("-h", "--help"):
         parser().parse([subcommand])
     problem = f"unknown subcommand '{subcommand}'" if subcommand else "missing subcommand"
-    raise InputError(f"{problem}: give plan, report, predict or microbench, like\n"
+    raise InputError(f"{problem}: give plan, report, predict, microbench or emulate, like\n"
                      "  hpc-deepfake scaling report runs/scaling")
 
 

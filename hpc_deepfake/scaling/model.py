@@ -1,7 +1,7 @@
 """A model of the time of a training step, for numbers of ranks that were not run.
 
-    step = (fixed + rows · per_row) · (1 + crowd · (d − 1)) · (1 + bubble) + γ · communication
-           + input
+    step = computing · (1 + bubble) + max(γ · communication − overlap · computing, 0) + input
+    computing = (fixed + rows · per_row) · (1 + crowd · (d − 1))
 
 - ``fixed`` and ``per_row``: computing a step, measured at the batch sizes of the runs; ``crowd``:
   how much each additional one of the d ranks of a node slows that down, where runs had several d.
@@ -14,8 +14,11 @@
   expensive stage computes u times as long as the mean one: the time of the schedules without
   message times (``schedule.simulate``); with u = 1 it is (P − 1)/M, GPipe's (Huang et al. 2019).
   u is measured.
-- γ: the share of communication that is not hidden behind the computation, including waiting for
-  slower ranks; measured at the sizes that the model is fitted to.
+- γ and overlap: how long communication takes over what the network needs for it, waiting for
+  slower ranks included, and the share of the computing beside which it is hidden; fitted to the
+  waiting at several numbers of ranks. From one number only γ can be known: then overlap is 0, and
+  γ below 1 where some is hidden.
+- ``async``: the servers apply updates one by one, and a gradient arrives while weights leave.
 - input: the measured waiting for rows and, if the file system's rate is known, the time that
   reading at that rate, shared by all ranks, takes beyond the rest of the step.
 """
@@ -134,13 +137,15 @@ class Model:
         strategy: a name of ``strategies.NAMES``.
         fixed: seconds of computing a step, whatever its rows.
         per_row: seconds of computing a row.
-        hidden: γ, the time waited for communication over the time that the network needs.
+        hidden: γ, the time that communication takes over the time that the network needs.
+        overlap: share of the computing beside which communication is hidden.
         waiting: seconds per row waited for input.
         network: latency and bandwidth.
         apply: seconds in which a server applies an update, of async.
         servers: number of servers, of async.
         group: ranks that share the large kernel, of hybrid.
         every: steps between two averages, of local-sgd.
+        moments: numbers that the optimizer keeps for each weight, which local-sgd averages too.
         shards: tensor-parallel ranks, of mesh.
         cuts: numbers per picture passed from each stage to the next, of mesh.
         micro: micro-batches per step, of mesh.
@@ -164,6 +169,7 @@ class Model:
     servers: int = 1
     group: int = 1
     every: int = 1
+    moments: int = 2
     shards: int = 1
     cuts: tuple[int, ...] = ()
     micro: int = 1
@@ -172,6 +178,7 @@ class Model:
     kernel_width: int = 4
     reads: bool = False
     crowd: float = 0.0
+    overlap: float = 0.0
     layout: tuple[tuple[int, float], ...] = ()
     size: int = SIZE
 
@@ -221,19 +228,26 @@ class Model:
             return (calls * net.allreduce.alpha + passed * net.sendrecv.alpha,
                     (moved["allreduce"] + moved["tensor"]) / net.allreduce.beta
                     + moved["point_to_point"] / net.sendrecv.beta)
+        if self.strategy == "local-sgd":
+            reduced = traffic.local_sgd(ranks, self.every, self.moments, self.width,
+                                        sizes)["allreduce"]
+            return ((2 + self.moments) * _messages(ranks) * net.allreduce.alpha / self.every,
+                    reduced / net.allreduce.beta)
         reduced = traffic.sync(ranks, self.width, self.kernel_width, sizes)["allreduce"]
-        return (2 * _messages(ranks) * net.allreduce.alpha / self.every,
-                reduced / net.allreduce.beta / self.every)
+        return 2 * _messages(ranks) * net.allreduce.alpha, reduced / net.allreduce.beta
 
     def terms(self, ranks: int, rows: float) -> dict[str, float]:
         """Seconds of a step by ``TERMS``, with ``rows`` rows of each rank."""
         latency, bandwidth = self.communication(ranks, rows)
         alone = self.fixed + self.per_row * rows
         crowded = self.crowded(ranks)
+        moving = self.hidden * (latency + bandwidth)
+        exposed = max(moving - self.overlap * crowded * alone, 0.0) / moving if moving else 0.0
         seconds = {"computing rows": self.per_row * rows, "fixed part of a step": self.fixed,
                    "sharing the node": (crowded - 1) * alone,
                    "pipeline bubble": self.bubble(ranks) * crowded * alone,
-                   "latency": self.hidden * latency, "bandwidth": self.hidden * bandwidth}
+                   "latency": exposed * self.hidden * latency,
+                   "bandwidth": exposed * self.hidden * bandwidth}
         busy = sum(seconds.values())
         reading = 0.0
         if self.reads and self.network.read:
@@ -243,7 +257,7 @@ class Model:
         if self.strategy == "async":
             workers = max(ranks - self.servers, 1)
             _, moving = self.communication(ranks, rows)
-            served = workers * (moving + self.apply)  # an update of each worker, one by one
+            served = workers * (moving / 2 + self.apply)  # an update of each worker, one by one
             seconds["servers"] = max(served - busy - seconds["input"], 0.0)
         return seconds
 
@@ -311,19 +325,42 @@ def fit(strategy: str, rows: Sequence[Row], net: Network | None, **facts: Any) -
                   min(step.seconds["input"] / step.batch for step in steps), net or _unknown(),
                   apply=_apply([step.row for step in steps]),
                   reads=steps[0].row.run.input == "real", crowd=crowd, **facts)
-    ratios = []
+    waits = []
     for step in parallel:
         computing = step.seconds["compute"] if separate else \
             (fixed + per_row * step.batch) * (1 + crowd * (step.density - 1))
         exposed = step.seconds["communication"] + step.seconds["imbalance"] if separate \
             else max(sum(step.seconds.values()) - computing, 0.0)
-        exposed -= model.bubble(step.ranks) * computing
         moving = sum(model.communication(step.ranks, step.batch))
-        if exposed > 0 and moving > 0:
-            ratios.append(moving / exposed)
-    if not ratios:
+        waits.append((moving, max(exposed - model.bubble(step.ranks) * computing, 0.0),
+                      computing))
+    if not any(min(moving, exposed) > 0 for moving, exposed, _ in waits):
         return model if net else replace(model, hidden=0.0)
-    return replace(model, hidden=fit_scale(ratios))
+    # two ranks have one partner and exchange with it at the same time; among more, messages wait
+    # for each other, so that those say more about many
+    sizes = {step.ranks for step in parallel}
+    if max(sizes) > 2 and net is not None:
+        waits = [wait for wait, step in zip(waits, parallel, strict=True) if step.ranks > 2]
+        sizes -= {2}
+    # of a size alone, or on a network that is not known, hiding can't be told from speed
+    factor, overlap = _hiding(waits, net is not None and len(sizes) > 1)
+    return replace(model, hidden=factor, overlap=overlap)
+
+
+def _hiding(waits: Sequence[tuple[float, float, float]], several: bool) -> tuple[float, float]:
+    """γ and ``overlap`` of (seconds of moving, of waiting, of computing); the smallest overlap that
+    explains them as well as any other, 0 unless ``several`` sizes are known."""
+    best, least = (0.0, 0.0), math.inf
+    for percent in range(101 if several else 1):
+        share = percent / 100
+        factor = fit_scale([moving / (exposed + share * computing)
+                            for moving, exposed, computing in waits
+                            if min(moving, exposed) > 0])
+        error = sum(((max(factor * moving - share * computing, 0.0) - exposed)
+                     / (computing + exposed)) ** 2 for moving, exposed, computing in waits)
+        if error < least * 0.99 - 1e-9:
+            best, least = (factor, share), error
+    return best
 
 
 def density(row: Row) -> float:

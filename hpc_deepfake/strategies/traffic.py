@@ -95,6 +95,21 @@ def sync(ranks: int, width: int = 4, kernel_width: int = 4,
     return {"allreduce": allreduce(sizes.kernel * kernel_width + sizes.rest * width, ranks)}
 
 
+def local_sgd(ranks: int, every: int, moments: int = 2, width: int = 4,
+              sizes: Sizes = TABLE) -> dict[str, float]:
+    """Averages of weights, moving statistics and the optimizer's moments, per step.
+
+    Args:
+        ranks: number of ranks.
+        every: steps between two averages.
+        moments: numbers that the optimizer keeps for each weight; of Adam 2.
+        width: bytes per number.
+        sizes: of the network.
+    """
+    averaged = (1 + moments) * (sizes.kernel + sizes.small) + sizes.moving
+    return {"allreduce": allreduce(averaged * width, ranks) / every}
+
+
 def hybrid(ranks: int, group: int, rows: float, width: int = 4, activation_width: int = 4,
            micro: int = 1, sizes: Sizes = TABLE) -> dict[str, float]:
     """Data parallel training with the large kernel's rows sharded.

@@ -1,0 +1,231 @@
+"""Runs tasks on an emulated cluster: starts its ranks with mpirun, and gives them tasks."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from hpc_deepfake.core import json_data
+from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.files import write_json
+from hpc_deepfake.core.text import plural, printable
+from hpc_deepfake.scaling.emulation import namespaces
+from hpc_deepfake.scaling.emulation.namespaces import SWITCH, Cluster
+from hpc_deepfake.scaling.emulation.plan import Task, load
+from hpc_deepfake.strategies.traffic import TABLE
+
+_PATIENCE = 2.0  # seconds of starting for each rank, and 60 more
+_SILENCE = 600.0  # seconds for an answer
+_WORKER = "hpc_deepfake.scaling.emulation.worker"
+_BUCKET = 1 << 10, 1 << 20  # bytes of messages that a token bucket may let pass at any rate
+_LIMITED = 0.8  # share of what the processors move from which on they, and not the link, limit
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a task measured, with times as without slow motion.
+
+    Attributes:
+        task: the task.
+        steps: seconds of each step; of async, between two updates; of local-sgd, of a mean step
+            of each period.
+        waited: seconds of a step that a computing rank waited for messages.
+        load: share of what this machine's processors can move that the links asked for.
+    """
+
+    task: Task
+    steps: tuple[float, ...]
+    waited: float
+    load: float
+
+    @property
+    def step(self) -> float:
+        """Seconds of a step, median; of async, the mean between two updates."""
+        return statistics.mean(self.steps) if self.task.strategy == "async" \
+            else statistics.median(self.steps)
+
+    @property
+    def rate(self) -> float:
+        """Images/s of all ranks."""
+        together = 1 if self.task.strategy == "async" else self.task.ranks
+        return self.task.batch * together / self.step
+
+    @property
+    def efficiency(self) -> float:
+        """Over what one rank computes alone; servers count as ranks."""
+        return self.rate / (self.task.ranks * self.task.batch / self.task.compute.total)
+
+    @property
+    def share(self) -> float:
+        """Share of a step in which a computing rank waits for messages."""
+        own = self.step * (self.task.workers if self.task.strategy == "async" else 1)
+        return max(1 - self.task.compute.total / own, 0.0)
+
+    @property
+    def limited(self) -> bool:
+        """Whether this machine's processors limited it, and not the links."""
+        return self.load > _LIMITED
+
+
+class Ranks:
+    """The running ranks."""
+
+    def __init__(self, nodes: Cluster, controls: Sequence[TextIO],
+                 process: subprocess.Popen[str], log: Path) -> None:
+        self._nodes, self._controls, self._process, self._log = nodes, controls, process, log
+
+    def capacity(self, ranks: int) -> float:
+        """Bytes per second that the machine moves between so many ranks without limits."""
+        self._nodes.shape(None)
+        answers = self._do(ranks, {"what": "capacity", "numbers": TABLE.kernel})
+        return 2 * (ranks - 1) * 4 * TABLE.kernel / max(answer["seconds"] for answer in answers)
+
+    def microbench(self, ranks: int, link: float, slow: float,
+                   files: Sequence[Path]) -> None:
+        """Write what ``scaling microbench`` measures on links of this rate, as without slow motion.
+        """
+        self._nodes.shape(link / slow)
+        own = self._nodes.folder / "microbench.json"
+        self._do(ranks, {"what": "microbench", "file": str(own), "largest": 1 << 22})
+        bench = json_data.read(own)
+        # what the links' token buckets hold is not limited by their rate
+        bench["rows"] = [row for row in bench["rows"] if not _BUCKET[0] < row["size"] < _BUCKET[1]]
+        for row in bench["rows"]:
+            row["latency_us"] = {name: value / slow for name, value in row["latency_us"].items()}
+            for name in ("mb_per_s", "window_mb_per_s"):
+                if name in row:
+                    row[name] *= slow
+        for file in files:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_json(file, bench)
+
+    def run(self, task: Task, capacity: float) -> Result:
+        """Run a task; ``capacity`` as of ``capacity`` for its ranks."""
+        self._nodes.shape(task.link / task.slow)
+        answers = self._do(task.ranks, {"what": "emulate", "task": task.as_json()})
+        seconds = [value / task.slow for value in answers[0]["seconds"]]
+        if task.strategy == "local-sgd":
+            seconds = [statistics.mean(seconds[at:at + task.every])
+                       for at in range(0, len(seconds), task.every)]
+        computing = answers[task.ranks - task.workers:]
+        waited = statistics.mean(answer["waited"] for answer in computing)
+        return Result(task, tuple(seconds), waited / task.slow / task.steps, load(task, capacity))
+
+    def _do(self, ranks: int, order: dict[str, Any]) -> list[dict[str, Any]]:
+        """The answers of the first ``ranks`` ranks to an order."""
+        for control in self._controls[:ranks]:
+            print(json.dumps({"ranks": ranks, **order}), file=control, flush=True)
+        try:
+            answers = [control.readline() for control in self._controls[:ranks]]
+        except TimeoutError:
+            raise self._failure("gave no answer") from None
+        if not all(answers):
+            raise self._failure("ended")
+        return [json.loads(answer) for answer in answers]
+
+    def _failure(self, what: str) -> RuntimeError:
+        return RuntimeError(f"emulated ranks {what}:\n{_tail(self._log)}")
+
+
+@contextmanager
+def started(count: int) -> Iterator[Ranks]:
+    """A cluster of ``count`` nodes with a rank on each; all is ended and removed at the end.
+
+    Raises:
+        InputError: this machine can't have it, or MPI doesn't start.
+    """
+    check_mpi()
+    with ExitStack() as stack:
+        nodes = stack.enter_context(namespaces.cluster(count))
+        listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+        address = nodes.folder / "control"
+        listener.bind(os.fspath(address))
+        listener.listen(count)
+        log = nodes.folder / "log"
+        process = stack.enter_context(_mpirun(nodes, address, log))
+        listener.settimeout(1)
+        controls: dict[int, TextIO] = {}
+        left = 60 + _PATIENCE * count
+        while len(controls) < count:
+            try:
+                connection, _ = listener.accept()
+            except TimeoutError:
+                left -= 1
+                if process.poll() is not None or left < 0:
+                    raise InputError("Open MPI doesn't start ranks in the network namespaces:\n"
+                                     + _tail(log)) from None
+                continue
+            stack.callback(connection.close)
+            connection.settimeout(_SILENCE)
+            control = connection.makefile("rw", encoding="utf-8")
+            stack.callback(control.close)
+            controls[json.loads(control.readline())["rank"]] = control
+        yield Ranks(nodes, [controls[rank] for rank in range(count)], process, log)
+        for stream in controls.values():
+            stream.close()
+
+
+def check_mpi() -> None:
+    """Raise InputError unless ``mpirun`` is Open MPI's."""
+    try:
+        version = subprocess.run(["mpirun", "--version"], capture_output=True, text=True).stdout
+    except OSError:
+        version = ""
+    if "Open MPI" not in version and "OpenRTE" not in version:
+        raise InputError("scaling emulate starts its ranks with Open MPI's mpirun, and "
+                         + ("there is none" if not version else
+                            f"this is {printable(version.splitlines()[0])}")
+                         + ": source env/activate.sh, or install openmpi-bin")
+
+
+@contextmanager
+def _mpirun(nodes: Cluster, address: Path, log: Path) -> Iterator[subprocess.Popen[str]]:
+    """The running mpirun, in the switch's namespace; it ends with this process, and its ranks with
+    it."""
+    count = len(nodes.nodes)
+    only = {"btl": "tcp,self", "btl_tcp_if_include": namespaces.NETWORK, "pml": "ob1",
+            "oob_tcp_if_include": namespaces.NETWORK, "plm_rsh_agent": nodes.agent,
+            "plm_rsh_no_tree_spawn": "1", "plm_rsh_num_concurrent": str(count),
+            "orte_tmpdir_base": str(nodes.folder), "mpi_yield_when_idle": "1"}
+    later = {"plm_ssh_agent": nodes.agent, "plm_ssh_no_tree_spawn": "1",
+             "plm_ssh_num_concurrent": str(count), "oob_tcp_if_include": namespaces.NETWORK,
+             "prte_tmpdir_base": str(nodes.folder)}
+    environment = {name: value for name, value in os.environ.items()
+                   if not name.startswith(("SLURM_", "PBS_", "PMI", "PMIX_", "OMPI_COMM_"))}
+    environment |= {f"OMPI_MCA_{name}": value for name, value in only.items()}
+    environment |= {f"PRTE_MCA_{name}": value for name, value in later.items()}
+    environment |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+                    "PRTE_ALLOW_RUN_AS_ROOT": "1", "PRTE_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+                    "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1",
+                    "PYTHONPATH": os.pathsep.join(filter(None, (
+                        str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH"))))}
+    command = ["setpriv", "--pdeathsig", "TERM", "mpirun", "-np", str(count), "--hostfile",
+               str(nodes.hosts), "--map-by", "node", sys.executable, "-m", "mpi4py", "-m", _WORKER,
+               str(address)]  # -m mpi4py: a rank that fails ends the others
+    with open(log, "w", encoding="utf-8") as output, subprocess.Popen(
+            nodes.inside(SWITCH, command), env=environment, stdin=subprocess.DEVNULL,
+            stdout=output, stderr=output, text=True, start_new_session=True) as process:
+        try:
+            yield process
+            process.wait(30)
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(3)
+                process.kill()
+
+
+def _tail(log: Path) -> str:
+    """The last lines of a file."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    return "\n".join(map(printable, lines[-12:])) or f"({plural(0, 'line')} of output)"
