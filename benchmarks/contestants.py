@@ -1,11 +1,14 @@
 """The same network and training step in this project, in stock Keras and in PyTorch.
 
-    python benchmarks/contestants.py NAME [WARM-UP STEPS [STEPS]]
+    [mpirun -np N] python benchmarks/contestants.py NAME [WARM-UP STEPS]
 
 A worker for step.py, ranks.py and networks.py. It prints ``ready``; then, for each line ``N`` on
-standard input, or once for STEPS, it runs N training steps with 32 rows per rank and prints the
-seconds that they took. It computes with one thread. Of this project and of Keras another network is
+standard input, which rank 0 reads, it runs N training steps with 32 rows per rank and prints the
+seconds that they took. It computes with one thread. STRATEGY=NAME is how ranks of this project
+work together. Of this project and of Keras another network is
 trained by NETWORK=NAME in the environment, with pictures of SIZE pixels and BATCH rows per rank.
+With PRECISION=bfloat16 this project and PyTorch compute in that type. For ``N traced`` this project
+writes what its steps spent to the file RECORD, for ``0 machine`` the rates of the machine.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
@@ -24,6 +28,7 @@ from hpc_deepfake.core.streams import whole_lines
 BATCH = int(os.environ.get("BATCH", "32"))
 NETWORK = os.environ.get("NETWORK", "table")
 SIZE = int(os.environ.get("SIZE", "128"))
+PRECISION = os.environ.get("PRECISION", "float32")
 ROWS = 512
 
 Steps = Callable[[int], None]
@@ -51,13 +56,14 @@ def ours(ranks: int) -> Steps:
     from hpc_deepfake.strategies.base import Batch
 
     device.start("cpu", threads=1)
-    name, comm = strategies.choose("auto", ranks), None
+    name, comm = strategies.choose(os.environ.get("STRATEGY", "auto"), ranks), None
     if ranks > 1:
         from mpi4py import MPI
 
         comm = MPI.COMM_WORLD
         strategies.prepare(name, comm, False)
-    strategy = strategies.get(name)(registry.build(NETWORK, SIZE), Settings(network=NETWORK), comm)
+    strategy = strategies.get(name)(registry.build(NETWORK, SIZE),
+                                    Settings(network=NETWORK, precision=PRECISION), comm)
     strategy.load(None)
     pictures, labels = data()
     done = 0
@@ -72,6 +78,28 @@ def ours(ranks: int) -> Steps:
             done += 1
 
     return steps
+
+
+def traced(steps: Steps, count: int) -> None:
+    """Record the seconds of each operation in a step."""
+    import limit
+
+    with tempfile.TemporaryDirectory() as folder:
+        spent = limit.traced(lambda: steps(count), folder)
+    record({name: seconds / count for name, seconds in spent.items()})
+
+
+def machine(steps: Steps, count: int) -> None:
+    """Take no steps, and record the machine's rates."""
+    import limit
+
+    record(limit.measure(("float32", "bfloat16"))._asdict())
+
+
+def record(result: dict) -> None:
+    """Append a line to the file of RECORD."""
+    with open(os.environ["RECORD"], "a", encoding="utf-8") as file:
+        print(json.dumps(result), file=file)
 
 
 def keras_fit(ranks: int, jit: bool | str = "auto") -> Steps:
@@ -151,7 +179,9 @@ def pytorch(ranks: int) -> Steps:
         for rows in batches(count):
             images = torch.from_numpy(pictures[rows]).permute(0, 3, 1, 2).float() / 255
             optimizer.zero_grad()
-            loss(network(images), torch.from_numpy(labels[rows]).long()).backward()
+            with torch.autocast("cpu", torch.bfloat16, PRECISION == "bfloat16"):
+                value = loss(network(images), torch.from_numpy(labels[rows]).long())
+            value.backward()
             optimizer.step()
 
     return steps
@@ -160,6 +190,24 @@ def pytorch(ranks: int) -> Steps:
 CONTESTANTS = {"ours": ours, "keras": keras_fit,
                "keras_without_xla": partial(keras_fit, jit=False),
                "mirrored": mirrored, "pytorch": pytorch}
+INSTEAD = {"traced": traced, "machine": machine}
+
+
+def following(ranks: int) -> str:
+    """The next line of standard input, which rank 0 under mpirun reads for all; "" at the end."""
+    if ranks == 1 or "WORKERS" in os.environ:
+        return sys.stdin.readline()
+    from mpi4py import MPI
+
+    from hpc_deepfake.core import mpi
+
+    world = MPI.COMM_WORLD
+    line = np.zeros(80, np.uint8)
+    if world.rank == 0:
+        read = sys.stdin.readline().encode()
+        line[:len(read)] = np.frombuffer(read, np.uint8)
+    mpi.wait(world.Ibcast(line))  # by polling: others compute meanwhile
+    return line.tobytes().rstrip(b"\0").decode()
 
 
 def main() -> None:
@@ -169,9 +217,11 @@ def main() -> None:
     steps = CONTESTANTS[name](ranks)
     steps(warm_up)
     print("ready", flush=True)
-    for line in sys.argv[3:] or sys.stdin:
+    while line := following(ranks):
+        count, *how = line.split()
+        run = partial(INSTEAD[how[0]], steps) if how else steps
         start = time.perf_counter()
-        steps(int(line))
+        run(int(count))
         print(time.perf_counter() - start, flush=True)
 
 

@@ -70,7 +70,7 @@ def _ranks(name: str, options) -> dict[str, list[float]]:
     for _ in range(options.rounds):
         for text, own in rates.items():
             settings = {"interpreter": sys.executable, **_environment(name, options)}
-            workers = [Worker("ours", options.steps, **settings)] if text == RANKS else \
+            workers = [Worker("ours", ranks=2, **settings)] if text == RANKS else \
                 [Worker("ours", **settings) for _ in range(2)]
             with started({text: workers}):
                 for worker in workers:

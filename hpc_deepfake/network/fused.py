@@ -107,21 +107,29 @@ def forward(weights: Weights, pictures: tf.Tensor, seed: tf.Tensor, dropout: flo
         Logits (n, 2) in the weights' type, and the batch statistics of both normalisations.
     """
     own = weights.conv1[0].dtype
-    x = tf.cast(tf.cast(pictures, own) * (1 / 255), compute)
+    # the scopes name the operations, also those of the gradient, for benchmarks/limit.py
+    with tf.name_scope("rescaling"):
+        x = tf.cast(tf.cast(pictures, own) * (1 / 255), compute)
     statistics = []
-    for name, conv, bn in (("bn1", weights.conv1, weights.bn1),
-                           ("bn2", weights.conv2, weights.bn2)):
-        kernel, bias = _cast(conv, compute)
-        x = tf.nn.relu(tf.nn.bias_add(tf.nn.conv2d(x, kernel, 1, "VALID"), bias))
-        x, batch_statistics = normalise(x, bn[0], bn[1], name)
+    for number, conv, bn in ((1, weights.conv1, weights.bn1), (2, weights.conv2, weights.bn2)):
+        with tf.name_scope(f"conv{number}"):
+            kernel, bias = _cast(conv, compute)
+            x = tf.nn.relu(tf.nn.bias_add(tf.nn.conv2d(x, kernel, 1, "VALID"), bias))
+        with tf.name_scope(f"bn{number}"):
+            x, batch_statistics = normalise(x, bn[0], bn[1], f"bn{number}")
         statistics.append(batch_statistics)
-        x = tf.nn.max_pool2d(x, 2, 2, "VALID")
+        with tf.name_scope(f"pool{number}"):
+            x = tf.nn.max_pool2d(x, 2, 2, "VALID")
     x = tf.reshape(x, (tf.shape(x)[0], math.prod(x.shape[1:])))
-    kernel, bias = _cast(weights.dense1, compute)
-    x = tf.cast(tf.nn.relu(tf.nn.bias_add(product(x, kernel), bias)), own)
+    with tf.name_scope("dense1"):
+        kernel, bias = _cast(weights.dense1, compute)
+        x = tf.cast(tf.nn.relu(tf.nn.bias_add(product(x, kernel), bias)), own)
     if dropout:
-        x = tf.nn.experimental.stateless_dropout(x, dropout, seed, rng_alg="philox")
-    return tf.nn.bias_add(tf.matmul(x, weights.dense2[0]), weights.dense2[1]), statistics
+        with tf.name_scope("dropout"):
+            x = tf.nn.experimental.stateless_dropout(x, dropout, seed, rng_alg="philox")
+    with tf.name_scope("dense2"):
+        logits = tf.nn.bias_add(tf.matmul(x, weights.dense2[0]), weights.dense2[1])
+    return logits, statistics
 
 
 def _cast(variables: Sequence[tf.Variable], kind: tf.DType) -> list[tf.Tensor]:

@@ -73,10 +73,11 @@ class Optimizer:
               factor: tf.Tensor | float = 1.0) -> None:
         """Update the variables with the gradients of step ``step`` (int64 scalar, from 0), at
         ``factor`` (float64 scalar) times the schedule's rate."""
-        rate = self.schedule.at(step) * factor
-        self._update(gradients, step, rate)
-        if self._extras.ema:
-            self._average(step)
+        with tf.name_scope("optimizer"):
+            rate = self.schedule.at(step) * factor
+            self._update(gradients, step, rate)
+            if self._extras.ema:
+                self._average(step)
 
     def _update(self, gradients: Sequence[tf.Tensor], step: tf.Tensor, rate: tf.Tensor) -> None:
         raise NotImplementedError
