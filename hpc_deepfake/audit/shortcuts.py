@@ -130,11 +130,12 @@ def _cross_validate(name: str, facts: Sequence[Coded], labels: np.ndarray,
                     fold: np.ndarray) -> Finding:
     probabilities = np.full(len(labels), np.nan)
     aucs, weights = [], []
+    kinds = _kinds(facts)
     for number in np.unique(fold):
         test = fold == number
         if set(labels[~test].tolist()) != {0, 1}:
             continue
-        probabilities[test] = predict(facts, labels, ~test)[test]
+        probabilities[test] = _predict(kinds, labels, ~test)[test]
         auc = metrics.auc(probabilities[test], labels[test])
         if auc is not None:
             aucs.append(auc)
@@ -160,42 +161,67 @@ def predict(facts: Sequence[Coded], labels: np.ndarray, fitted: np.ndarray) -> n
     Returns:
         float64 (N).
     """
-    if len(facts) == 1:
-        return rates(facts[0], labels, fitted)[facts[0].codes]
-    return _logistic(_indicators(facts, fitted), labels, fitted)
+    return _predict(_kinds(facts), labels, fitted)
 
 
-def rates(fact: Coded, labels: np.ndarray, fitted: np.ndarray) -> np.ndarray:
-    """Smoothed rate of tampered pictures for each value, float64 (number of values)."""
-    codes, tampered = fact.codes[fitted], labels[fitted]
-    seen = np.bincount(codes, minlength=len(fact.names))
-    hits = np.bincount(codes, tampered, len(fact.names))
-    return (hits + _PRIOR * tampered.mean()) / (seen + _PRIOR)
+class _Kinds(NamedTuple):
+    """Pictures by what their facts are together: of a million there are far fewer kinds.
+
+    Attributes:
+        facts: of each of K kinds.
+        of: kind of each picture, int64 (N).
+    """
+
+    facts: list[Coded]
+    of: np.ndarray
 
 
-def _indicators(facts: Sequence[Coded], fitted: np.ndarray) -> np.ndarray:
-    """A column of zeros and ones for each frequent value, float64 (N, D); the first is all ones."""
-    parts = [np.ones((len(fitted), 1))]
+def _kinds(facts: Sequence[Coded]) -> _Kinds:
+    first, of = np.unique(facts[0].codes, return_index=True, return_inverse=True)[1:]
+    for fact in facts[1:]:
+        first, of = np.unique(of * len(fact.names) + fact.codes, return_index=True,
+                              return_inverse=True)[1:]
+    return _Kinds([Coded(fact.codes[first], fact.names) for fact in facts], of)
+
+
+def _predict(kinds: _Kinds, labels: np.ndarray, fitted: np.ndarray) -> np.ndarray:
+    """``predict`` for pictures by kind."""
+    count, of_fitted = len(kinds.facts[0].codes), kinds.of[fitted]
+    seen = np.bincount(of_fitted, minlength=count).astype(np.float64)
+    hits = np.bincount(of_fitted, labels[fitted], count)
+    if len(kinds.facts) == 1:
+        rate = (hits + _PRIOR * hits.sum() / seen.sum()) / (seen + _PRIOR)
+    else:
+        rate = _logistic(_indicators(kinds.facts, seen), seen, hits)
+    return np.asarray(rate[kinds.of])
+
+
+def _indicators(facts: Sequence[Coded], seen: np.ndarray) -> np.ndarray:
+    """A column of zeros and ones for each frequent value, float64 (K, D); the first is all ones.
+    ``seen``: pictures of each kind, float64 (K)."""
+    parts = [np.ones((len(seen), 1))]
     for fact in facts:
-        seen = np.bincount(fact.codes[fitted], minlength=len(fact.names))
-        frequent = np.argsort(-seen, kind="stable")[:_VALUES]
-        parts.append((fact.codes[:, None] == frequent[seen[frequent] >= _COMMON]) * 1.0)
+        of_value = np.bincount(fact.codes, seen, len(fact.names))
+        frequent = np.argsort(-of_value, kind="stable")[:_VALUES]
+        parts.append((fact.codes[:, None] == frequent[of_value[frequent] >= _COMMON]) * 1.0)
     return np.concatenate(parts, 1)
 
 
-def _logistic(inputs: np.ndarray, labels: np.ndarray, fitted: np.ndarray) -> np.ndarray:
-    """Logistic regression with a quadratic penalty, float64 (N).
+def _logistic(inputs: np.ndarray, seen: np.ndarray, hits: np.ndarray) -> np.ndarray:
+    """Logistic regression with a quadratic penalty: the rate of tampered pictures of each kind,
+    float64 (K), from the pictures and the tampered ones of each, float64 (K).
 
     Newton steps with the curvature's upper bound XᵀX/4 in place of the curvature never overshoot
     (Böhning & Lindsay, "Monotonicity of quadratic-approximation algorithms", 1988).
     """
-    x, y = inputs[fitted], labels[fitted].astype(np.float64)
+    fitted = seen > 0
+    x, hits, seen = inputs[fitted], hits[fitted], seen[fitted]
     penalty = np.full(x.shape[1], _PENALTY)
     penalty[0] = 1e-6  # of the intercept: as good as none, but the matrix must be invertible
-    step = np.linalg.inv(x.T @ x / 4 + np.diag(penalty))
+    step = np.linalg.inv(x.T * seen @ x / 4 + np.diag(penalty))
     weights = np.zeros(x.shape[1])
     for _ in range(_STEPS):
-        weights += step @ (x.T @ (y - _sigmoid(x @ weights)) - penalty * weights)
+        weights += step @ (x.T @ (hits - seen * _sigmoid(x @ weights)) - penalty * weights)
     return _sigmoid(inputs @ weights)
 
 

@@ -73,11 +73,23 @@ def test_facts_add_up():
     assert together.accuracy == pytest.approx(0.765, abs=0.03)
 
 
+def test_regression_over_kinds_of_pictures_is_that_over_pictures():
+    """A million pictures cost as much as the few kinds that their facts make."""
+    random = np.random.default_rng(7)
+    y = random.integers(0, 2, 400).astype(np.uint8)
+    facts = [shortcuts.code((random.integers(0, 3, 400) + y).astype(float)) for _ in range(2)]
+    fitted = random.random(400) < 0.8
+    assert len(shortcuts._kinds(facts).facts[1].codes) <= 16
+    inputs = shortcuts._indicators(facts, fitted.astype(float))  # each picture a kind of its own
+    alone = shortcuts._logistic(inputs, fitted.astype(float), (fitted & (y == 1)).astype(float))
+    assert shortcuts.predict(facts, y, fitted) == pytest.approx(alone, abs=1e-12)
+
+
 def test_logistic_regression_reaches_the_penalised_maximum():
     random = np.random.default_rng(6)
     x = np.concatenate([np.ones((300, 1)), random.integers(0, 2, (300, 4))], 1)
     y = (random.random(300) < 1 / (1 + np.exp(-x @ [0.5, 1, -2, 0, 1]))).astype(np.uint8)
-    p = shortcuts._logistic(x, y, np.ones(300, bool))
+    p = shortcuts._logistic(x, np.ones(300), y.astype(float))
     logit = np.linalg.lstsq(x, np.log(p / (1 - p)), rcond=None)[0]
     gradient = x.T @ (y - p) - np.array([0, 1, 1, 1, 1]) * logit  # zero at the maximum
     assert np.abs(gradient).max() < 1e-3
