@@ -20,7 +20,9 @@ PACKAGES = ("tensorflow-cpu", "keras", "horovod", "mpi4py", "h5py", "numpy", "pi
 
 HELP = {"rounds": "number of rounds, each with all variants in turn",
         "steps": "training steps of each measurement",
-        "pictures": "number of generated pictures",
+        "pictures": "number of pictures",
+        "model": "run directory of a trained model",
+        "folder": "folder of photographs",
         "networks": "names of networks, separated by commas",
         "size": "width and height of the pictures, pixels",
         "batch": "rows of a step on each rank",

@@ -117,13 +117,17 @@ def decode(data: bytes, path: bytes | str | None = None) -> np.ndarray:
     Raises:
         Rejected: not a picture, damaged, truncated, too large, or values without a fixed range.
     """
-    with Captured() as messages:  # libjpeg's and libtiff's, which name no file
-        try:
-            pixels, reason = _decode(data), ""
-        except Rejected as error:
-            reason = str(error)
+    for alone in (False, True):
+        pixels, reason = None, ""  # at most once in memory
+        with Captured(alone) as messages:  # libjpeg's and libtiff's, which name no file
+            try:
+                pixels = _decode(data)
+            except Rejected as error:
+                reason = str(error)
+        if not (messages.text and messages.shared):
+            break  # otherwise it may be a remark on another thread's picture
     remark = printable(messages.text.replace("tempfile.tif: ", ""))  # what Pillow calls any TIFF
-    if not reason:
+    if pixels is not None:
         if remark and path is not None:
             log.warning(f"{printable(os.fsdecode(path))}: damaged, but decoded: {remark}")
         return pixels

@@ -18,9 +18,10 @@ from hpc_deepfake.core import launcher
 
 _WITNESS = Path(__file__).with_name("witness.py")
 _real: TextIO | None = None  # standard error while it is hidden
-_beside: TextIO | None = None  # standard error, for other threads while one captures it
-_taken = -1  # the file that holds captured messages
-_capturing = threading.Lock()
+_beside: TextIO | None = None  # standard error, for other threads while some capture it
+_saved, _taken = -1, -1  # standard error, and the file that holds captured messages
+_inside: list[Captured] = []  # those that are being captured
+_turn = threading.Condition()
 _MOST = 300  # characters of a captured text
 
 
@@ -28,38 +29,54 @@ def stderr() -> TextIO:
     """Where this program's own messages go, even while standard error is hidden or captured."""
     if _real is not None:
         return _real
-    return _beside if _beside is not None and _capturing.locked() else sys.stderr
+    return _beside if _beside is not None and _inside else sys.stderr
 
 
 class Captured:
-    """A context manager around a short call of a library in C; afterwards ``text`` is what it wrote
-    to standard error, as one line. While one thread captures, others don't."""
+    """A context manager around a short call of a library in C; afterwards ``text`` is what was
+    written to standard error meanwhile, as one line. None may be within another one.
 
-    text = ""
-    _saved = -1
+    Attributes:
+        text: see above.
+        shared: whether other threads were in such a block at some time, so that part of ``text``
+            may be theirs: repeat the call with ``Captured(alone=True)`` to have its own.
+    """
+
+    def __init__(self, alone: bool = False) -> None:
+        """``alone``: wait until no other thread is in such a block, and let none enter."""
+        self._alone, self.text, self.shared = alone, "", False
 
     def __enter__(self) -> Captured:
-        global _beside, _taken
-        if _capturing.acquire(blocking=False):
-            self._saved = os.dup(2)
-            if _beside is None:
-                _taken = os.memfd_create("messages")
-                _beside = _stream(os.dup(2))
-            os.dup2(_taken, 2)
+        global _beside, _saved, _taken
+        with _turn:
+            _turn.wait_for(lambda: not any(other._alone for other in _inside)
+                           and not (self._alone and _inside))
+            if not _inside:
+                _saved = os.dup(2)
+                if _beside is None:
+                    _taken = os.memfd_create("messages")
+                    _beside = _stream(os.dup(2))
+                os.dup2(_taken, 2)
+            _inside.append(self)
+            if len(_inside) > 1:
+                for each in _inside:
+                    each.shared = True
+            self._start = os.lseek(_taken, 0, os.SEEK_CUR)
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._saved < 0:
-            return
-        os.dup2(self._saved, 2)
-        os.close(self._saved)
-        size = os.lseek(_taken, 0, os.SEEK_CUR)
-        if size:
-            lines = os.pread(_taken, size, 0).decode(errors="replace").splitlines()
-            self.text = "; ".join(dict.fromkeys(filter(None, map(str.strip, lines))))[:_MOST]
-            os.lseek(_taken, 0, os.SEEK_SET)
-            os.ftruncate(_taken, 0)
-        _capturing.release()
+        with _turn:
+            size = os.lseek(_taken, 0, os.SEEK_CUR) - self._start
+            if size:
+                written = os.pread(_taken, size, self._start).decode(errors="replace").splitlines()
+                self.text = "; ".join(dict.fromkeys(filter(None, map(str.strip, written))))[:_MOST]
+            _inside.remove(self)
+            if not _inside:
+                os.dup2(_saved, 2)
+                os.close(_saved)
+                os.lseek(_taken, 0, os.SEEK_SET)
+                os.ftruncate(_taken, 0)
+            _turn.notify_all()
 
 
 def _stream(descriptor: int) -> TextIO:

@@ -19,13 +19,13 @@ from hpc_deepfake.core.progress import Count, Line, Progress
 from hpc_deepfake.data.rows import DataFile, open_data, prefetch, share
 from hpc_deepfake.evaluate import common, pixels, unlike
 from hpc_deepfake.evaluate.originals import MaskRows
-from hpc_deepfake.evaluate.pictures import Asked, Prepared, brightest, prepared
+from hpc_deepfake.evaluate.pictures import Asked, Prepared, brightest, by_file, prepared
 from hpc_deepfake.evaluate.pixels import ELA, Mapper
 from hpc_deepfake.metrics import temperature
-from hpc_deepfake.network import maps
+from hpc_deepfake.network import device, maps
 from hpc_deepfake.network.guard import Guard
 from hpc_deepfake.network.model import Card, find
-from hpc_deepfake.network.scoring import Scores, require_finite
+from hpc_deepfake.network.scoring import Scores, launched, require_finite
 from preprocessing.catalogue import Catalogue
 from preprocessing.ela import at_once
 from preprocessing.integrity import require_intact
@@ -190,8 +190,9 @@ def _judged(mapper: Mapper, data: DataFile, rows: np.ndarray,
 
     def judge(advance: Callable[[int], None]) -> _Judged:
         found = []
-        for block in prefetch(load, blocks):
-            found.append(mapper.judge(*block))
+        for outputs, block in launched(lambda block: (mapper.launch(block[0]), block),
+                                       prefetch(load, blocks, ahead=2)):
+            found.append(mapper.judge(outputs, *block))
             advance(len(block[0]))
         return found
 
@@ -224,20 +225,26 @@ def of_folder(network: Any, card: Card, catalogue: Catalogue, comm: Comm | None 
     mapper = Mapper.of(network, card.feature, True, mean)
     asked = Asked(bool(mapper.names), perturbation is not None)
     blocks = _dealt(np.arange(len(catalogue)), card.parameters.size, comm)
+    files = [by_file(catalogue, block) for block in blocks]
+    threads = device.cores(1 if comm is None else device.local_ranks(comm)[1])
     kept: list[int] = []
     marked: list[bool] = []
     seen: list[int] = []
     plain: list[float] = []  # with a perturbation
     rejected: list[tuple[bytes, str]] = []
 
-    def load(block: np.ndarray) -> list[Prepared | Rejected]:
-        return list(prepared(card, guard, catalogue, block, asked, perturbation, masks))
+    def load(rows: np.ndarray) -> list[Prepared | Rejected]:
+        return list(prepared(card, guard, catalogue, rows, asked, perturbation, masks))
 
     def judge(advance: Callable[[int], None]) -> _Judged:
         found = []
-        for block, loaded in zip(blocks, prefetch(load, blocks), strict=True):
+        # while the network computes one block, threads prepare the pictures of the next
+        loaded = prefetch(load, chain.from_iterable(files), ahead=max(BATCH, threads),
+                          threads=threads)
+        for block, own in zip(blocks, files, strict=True):
             usable = []
-            for row, picture in zip(block.tolist(), loaded, strict=True):
+            pictures = chain.from_iterable(next(loaded) for _ in own)
+            for row, picture in zip(block.tolist(), pictures, strict=True):
                 if isinstance(picture, Rejected):
                     rejected.append((catalogue.paths[row], str(picture)))
                 else:
@@ -249,7 +256,8 @@ def of_folder(network: Any, card: Card, catalogue: Catalogue, comm: Comm | None 
                         plain.append(brightest(picture.errors))
             if usable:
                 features, _, _, known, errors = zip(*usable, strict=True)
-                found.append(mapper.judge(np.stack(features), *(
+                rows = np.stack(features)
+                found.append(mapper.judge(mapper.launch(rows), rows, *(
                     map(np.stack, (known, errors)) if mapper.names else ())))
             advance(len(block))
         return found

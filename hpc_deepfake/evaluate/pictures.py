@@ -24,6 +24,7 @@ from preprocessing.mask import SAME, UNKNOWN, File, Film, shrink
 from preprocessing.names import Moment, parse_path
 from preprocessing.perturb import Perturbation
 from preprocessing.picture import Rejected, decode, read
+from preprocessing.pixels import taken
 from preprocessing.sample import is_drawn
 
 _NOTHING = np.empty(0, np.uint8)
@@ -96,6 +97,13 @@ def prepared(card: Card, guard: Guard | None, catalogue: Catalogue, rows: np.nda
                 yield reason
 
 
+def by_file(catalogue: Catalogue, rows: np.ndarray) -> list[np.ndarray]:
+    """Rows of the catalogue, int64 (n), divided so that those of a file are together."""
+    files = [parse_path(catalogue.paths[row])[0] for row in rows.tolist()]
+    return np.split(rows, [place for place in range(1, len(files))
+                           if files[place] != files[place - 1]])
+
+
 def brightest(errors: np.ndarray) -> float:
     """A score without any learning, for comparison: the mean of the brightest square, an eighth of
     the side long, of error levels, uint8 (S, S, 3). A region that was pasted changes more."""
@@ -152,7 +160,8 @@ def _load(catalogue: Catalogue, rows: Sequence[int], moments: Sequence[Moment | 
     """
     file = locate(catalogue.roots, parse_path(catalogue.paths[rows[0]])[0])
     if moments[0] is None:
-        yield from (_decoded(file, mask) for _ in moments)
+        for _ in moments:
+            yield from _decoded(file, mask)
         return
     from preprocessing.tracks import frames
 
@@ -192,14 +201,17 @@ def _digest_of_video(file: bytes) -> bytes:
         return b""
 
 
-def _decoded(path: bytes, mask: File | None) -> _Loaded | Rejected:
+def _decoded(path: bytes, mask: File | None) -> Iterator[_Loaded | Rejected]:
+    """One picture, which may be used until the next one is asked for."""
     try:
         data = read(path)
-        pixels = decode(data, path)
-        return _Loaded(pixels, facts.of(data), is_drawn(data), facts.digest(data), _mask(
-            mask, lambda: (mask or File(b"")).read(*pixels.shape[:2])))
+        known = facts.of(data)
+        with taken(known.width, known.height):
+            pixels = decode(data, path)
+            yield _Loaded(pixels, known, is_drawn(data), facts.digest(data), _mask(
+                mask, lambda: (mask or File(b"")).read(*pixels.shape[:2])))
     except Rejected as reason:
-        return reason
+        yield reason
 
 
 def _mask(file: File | None, read: Callable[[], np.ndarray]) -> np.ndarray | int:

@@ -18,7 +18,7 @@ from hpc_deepfake.metrics import masks
 from hpc_deepfake.metrics.masks import LEVELS
 from hpc_deepfake.network import maps
 from hpc_deepfake.network.model import find
-from hpc_deepfake.network.scoring import Scores
+from hpc_deepfake.network.scoring import Scores, launcher
 from preprocessing import ela
 from preprocessing.mask import CHANGED, SAME, UNKNOWN
 from preprocessing.names import AUTHENTIC, TAMPERED
@@ -65,11 +65,16 @@ class Mapper:
         names = (MODEL, *[ERRORS] * errors, *[MEAN] * (mean is not None))
         return cls(_with_map(network), feature, names, mean)
 
-    def judge(self, features: np.ndarray, known: np.ndarray | None = None,
+    def launch(self, features: np.ndarray) -> Any:
+        """What ``judge`` needs of the network for pictures; a GPU may still compute it."""
+        return launcher(self.network)(features)
+
+    def judge(self, outputs: Any, features: np.ndarray, known: np.ndarray | None = None,
               errors: np.ndarray | None = None) -> tuple[Scores, dict[str, np.ndarray]]:
         """What the model says of pictures, and the pixels of each map of ``names``.
 
         Args:
+            outputs: of ``launch``.
             features: the model's feature, uint8 (n, S, S, channels).
             known: their masks, uint8 (n, S, S), values as in ``preprocessing.mask``.
             errors: their error levels, uint8 (n, S, S, 3); None: the feature contains them.
@@ -77,7 +82,6 @@ class Mapper:
         Returns:
             The scores, and int32 (n, 2, 256) for each map, as of ``masks.histograms``.
         """
-        outputs = self.network.predict_on_batch(features)
         if not self.names:
             return Scores.of(outputs), {}
         assert known is not None

@@ -142,7 +142,7 @@ def start(choice: str, local_rank: int = 0, ranks_on_node: int = 1, threads: int
     else:
         kind, name, deterministic = "CPU", cpu_name(), True
         check_precision(precision)
-    threads = threads or _omp_threads() or max(1, len(os.sched_getaffinity(0)) // ranks_on_node)
+    threads = threads or cores(ranks_on_node)
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(2)
     log.debug("TensorFlow %s on %s (%s), %d threads per operation", tf.__version__, kind, name,
@@ -187,6 +187,12 @@ def gpu_memory(device: Device) -> int | None:
     with contextlib.suppress(ValueError, RuntimeError, KeyError):  # not told by this build
         return int(tf.config.experimental.get_memory_info("GPU:0")["peak"])  # the visible one
     return None
+
+
+def cores(ranks_on_node: int = 1) -> int:
+    """The cores for this rank: ``$OMP_NUM_THREADS``, else those that this process may use divided
+    by the ranks on the node."""
+    return _omp_threads() or max(1, len(os.sched_getaffinity(0)) // ranks_on_node)
 
 
 def _omp_threads() -> int:

@@ -57,6 +57,17 @@ class Scores(NamedTuple):
                    np.concatenate(members) if members else None)
 
 
+def launcher(network: Any) -> Callable[[np.ndarray], Any]:
+    """What computes a network's outputs for a batch: ``inference.of`` of a Keras model, and
+    ``predict_on_batch`` of anything else that has it."""
+    if not hasattr(network, "layers"):
+        plain: Callable[[np.ndarray], Any] = network.predict_on_batch
+        return plain
+    from hpc_deepfake.network import inference  # TensorFlow
+
+    return inference.of(network)
+
+
 def launched(launch: Callable[[T], R], items: Iterable[T], ahead: int = 1) -> Iterator[R]:
     """``launch(item)`` of each item, in order, where the next ``ahead`` items are launched before a
     result is handed out.
@@ -82,12 +93,8 @@ def scores(network: Any, features: Sequence[np.ndarray]) -> Scores:
     Raises:
         InputError: a probability is not finite.
     """
-    if not len(features):
-        return Scores.joined([])
-    most = at_once(BATCH, len(features[0]))
     return require_finite(Scores.joined([
-        Scores.of(network.predict_on_batch(np.stack(features[start:start + most])))
-        for start in range(0, len(features), most)]))
+        Scores.of(outputs) for _, outputs in _outputs(network, features)]))
 
 
 def located(network: Any, features: Sequence[np.ndarray]) -> tuple[Scores, np.ndarray]:
@@ -105,15 +112,20 @@ def located(network: Any, features: Sequence[np.ndarray]) -> tuple[Scores, np.nd
     """
     if not len(features):
         return Scores.joined([]), np.empty((0, 0, 0), np.uint8)
-    size = len(features[0])
-    most, found = at_once(BATCH, size), []
-    levels = np.empty((len(features), size, size), np.uint8)
-    for start in range(0, len(features), most):
-        batch = np.stack(features[start:start + most])
-        probabilities, where = network.predict_on_batch(batch)
+    levels, found = np.empty((len(features), *features[0].shape[:2]), np.uint8), []
+    for first, (probabilities, where) in _outputs(network, features):
         found.append(require_finite(Scores.of(probabilities)))
-        levels[start:start + most] = maps.quantised(where)
+        levels[first:first + len(where)] = maps.quantised(where)
     return Scores.joined(found), levels
+
+
+def _outputs(network: Any, features: Sequence[np.ndarray]) -> Iterator[tuple[int, Any]]:
+    """What the network gives for ``BATCH`` pictures at a time, after the place of the first."""
+    if not len(features):
+        return
+    launch, most = launcher(network), at_once(BATCH, len(features[0]))
+    yield from launched(lambda first: (first, launch(np.stack(features[first:first + most]))),
+                        range(0, len(features), most))
 
 
 def require_finite(found: Scores) -> Scores:

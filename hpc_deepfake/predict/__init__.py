@@ -126,7 +126,8 @@ def main(argv: Sequence[str] | None = None, comm: Comm | None = None) -> int:
     guard = mpi.together(comm, lambda: Guard.of(card, options.model))
     # a line with each map, which takes longer than its picture
     most = 1 if options.ela_dir or options.explain_dir or options.mask_dir else BATCH
-    results = _in_order(comm, options, card, network, guard, blocks(paths, size, most))
+    results = _in_order(comm, options, card, network, guard, blocks(paths, size, most),
+                        device.cores(place[1]))
     bad = 0
     if rank == 0:
         began = time.perf_counter()
@@ -207,19 +208,21 @@ def _folders(options: Namespace) -> dict[str, Path]:
 
 
 def _in_order(comm: Comm | None, options: Namespace, card: Card, network: Any, guard: Guard,
-              blocks: list[Block]) -> Iterator[list[Row]]:
+              blocks: list[Block], threads: int) -> Iterator[list[Row]]:
     """Rows of all blocks in the order of the list, on rank 0; the other ranks send it theirs.
 
     Blocks are dealt out in turn, so rank 0 can print results as they arrive, and no other rank
-    waits.
+    waits. While the network computes one, ``threads`` prepare the pictures of the next.
     """
     from hpc_deepfake.data.rows import prefetch
-    from hpc_deepfake.predict.scoring import prepare
+    from hpc_deepfake.predict.scoring import BATCH, prepare
 
     local = blocks if comm is None else blocks[comm.rank::comm.size]
-    results = (_score(options, card, network, guard, block, prepared) for block, prepared
-               in zip(local, prefetch(lambda block: prepare(block, card, guard), local),
-                      strict=True))
+    pictures = prefetch(lambda path: prepare(path, card, guard),
+                        [path for block in local for path in block.paths],
+                        ahead=max(BATCH, threads), threads=threads)
+    results = (_score(options, card, network, guard, block,
+                      [next(pictures) for _ in block.paths]) for block in local)
     if comm is None:
         yield from results
         return
@@ -235,7 +238,7 @@ def _in_order(comm: Comm | None, options: Namespace, card: Card, network: Any, g
 
 
 def _score(options: Namespace, card: Card, network: Any, guard: Guard, block: Block,
-           prepared: Sequence[Prepared | Rejected]) -> list[Row]:
+           prepared: Sequence[Prepared | Rejected | None]) -> list[Row]:
     """Rows of a block, without their maps; also writes the maps and plots that the options ask
     for."""
     from hpc_deepfake.predict import maps, scoring

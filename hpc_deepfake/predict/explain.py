@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hpc_deepfake.network.scoring import Scores
+from hpc_deepfake.network.scoring import Scores, launcher
 from preprocessing.ela import at_once
 
 CELLS = 16  # along a side: a patch covers two by two
@@ -56,5 +56,5 @@ def occlusion(network: Any, picture: np.ndarray) -> np.ndarray:
 
 def _log_odds(network: Any, pictures: np.ndarray) -> np.ndarray:
     """log(tampered / authentic), float64 (n): unlike a probability it doesn't saturate at 1."""
-    given = network.predict_on_batch(pictures)
+    given = launcher(network)(pictures)
     return Scores.of(given[0] if isinstance(given, list) else given).odds  # a map follows

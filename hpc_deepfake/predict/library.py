@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, Union
 
 import numpy as np
@@ -95,6 +96,7 @@ class Model:
             device.start(device_choice)
         self._network = with_map(model.load(self.path), self.card)
         self._guard = Guard.of(card, self.path)
+        self._one = Lock()  # an image of Pillow is read by one thread at a time
 
     @property
     def caveats(self) -> tuple[str, ...]:
@@ -139,34 +141,36 @@ class Model:
 
     def _predict(self, pictures: Picture | Iterable[Picture], frames: int,
                  frame_rate: float | None) -> Iterator[Prediction]:
-        for block, prepared in prefetch(self._prepared, _blocks(_flat(pictures))):
-            if prepared is None:
-                rows = scoring.video(self._network, self.card, _path(block[0]), frames, frame_rate,
+        threads = device.cores()
+        for block in _blocks(prefetch(self._prepared, _flat(pictures),
+                                      ahead=max(scoring.BATCH, threads), threads=threads)):
+            paths, prepared = zip(*block, strict=True)
+            if prepared[0] is None:
+                rows = scoring.video(self._network, self.card, paths[0], frames, frame_rate,
                                      self._guard)
             else:
-                rows = scoring.pictures(self._network, self.card, list(map(_path, block)), prepared)
+                rows = scoring.pictures(self._network, self.card, paths, prepared)
             yield from map(_prediction, rows)
 
-    def _prepared(self, block: _Block) -> tuple[_Block, list[Prepared | Rejected] | None]:
-        """A block with its pictures as the network takes them; None for a video, whose frames are
-        read when they are scored."""
-        if _is_video(block[0]):
-            return block, None
-        prepared: list[Prepared | Rejected] = []
-        for item in block:
-            try:
-                prepared.append(self._of(item))
-            except Rejected as reason:
-                prepared.append(reason)
-        return block, prepared
+    def _prepared(self, item: _Item) -> _Prepared:
+        """The path of a picture, and the picture as the network takes it; None for a video, whose
+        frames are read when they are scored."""
+        path = item if isinstance(item, bytes) else b""
+        if inputs.is_video(path):
+            return path, None
+        try:
+            return path, self._of(item)
+        except Rejected as reason:
+            return path, reason
 
     def _of(self, item: _Item) -> Prepared:
         if isinstance(item, bytes):
             return scoring.of_file(item, self.card, self._guard)
         if isinstance(item.content, bytes):
             return scoring.of_data(item.content, self.card, self._guard)
-        return scoring.of_pixels(of_image(item.content), self.card, self._guard,
-                                 facts.of_image(item.content))
+        with self._one:
+            pixels, known = of_image(item.content), facts.of_image(item.content)
+        return scoring.of_pixels(pixels, self.card, self._guard, known)
 
 
 class _Memory(NamedTuple):
@@ -176,7 +180,7 @@ class _Memory(NamedTuple):
 
 
 _Item: TypeAlias = bytes | _Memory  # a path, or a picture from memory
-_Block: TypeAlias = list[_Item]  # pictures, or one video
+_Prepared: TypeAlias = "tuple[bytes, Prepared | Rejected | None]"  # as of ``Model._prepared``
 
 
 def _flat(pictures: object) -> Iterator[_Item]:
@@ -203,29 +207,19 @@ def _flat(pictures: object) -> Iterator[_Item]:
                         "file, an array or an image of Pillow, or several of them")
 
 
-def _blocks(items: Iterable[_Item]) -> Iterator[_Block]:
+def _blocks(items: Iterator[_Prepared]) -> Iterator[list[_Prepared]]:
     """Up to ``scoring.BATCH`` pictures, or one video, at a time."""
-    block: _Block = []
+    block: list[_Prepared] = []
     for item in items:
-        video = _is_video(item)
-        if block and (video or len(block) == scoring.BATCH):
+        if block and item[1] is None:
             yield block
             block = []
-        if video:
-            yield [item]
-        else:
-            block.append(item)
+        block.append(item)
+        if item[1] is None or len(block) == scoring.BATCH:
+            yield block
+            block = []
     if block:
         yield block
-
-
-def _is_video(item: _Item) -> bool:
-    return isinstance(item, bytes) and inputs.is_video(item)
-
-
-def _path(item: _Item) -> bytes:
-    """Empty for a picture from memory."""
-    return item if isinstance(item, bytes) else b""
 
 
 def _prediction(row: Row) -> Prediction:

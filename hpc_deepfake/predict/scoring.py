@@ -18,7 +18,7 @@ from hpc_deepfake.network.scoring import scores as scores_of
 from hpc_deepfake.predict.inputs import is_video
 from hpc_deepfake.predict.output import Row
 from hpc_deepfake.predict.where import Where, gives_map
-from preprocessing import facts
+from preprocessing import facts, pixels
 from preprocessing.ela import box_of, features_of_pixels
 from preprocessing.faces import Box
 from preprocessing.facts import Facts
@@ -88,8 +88,10 @@ def of_file(path: bytes, card: Card, guard: Guard | None = None) -> Prepared:
 def of_data(data: bytes, card: Card, guard: Guard | None = None,
             path: bytes | None = None) -> Prepared:
     """``of_file`` of a file's contents; ``path`` is named in remarks of the decoder."""
-    return of_pixels(decode(data, path), card, guard, facts.of(data), facts.digest(data),
-                     is_drawn(data))
+    known = facts.of(data)
+    with pixels.taken(known.width, known.height):
+        return of_pixels(decode(data, path), card, guard, known, facts.digest(data),
+                         is_drawn(data))
 
 
 def of_pixels(pixels: np.ndarray, card: Card, guard: Guard | None = None,
@@ -119,29 +121,25 @@ def of_pixels(pixels: np.ndarray, card: Card, guard: Guard | None = None,
                     guard.seen(digest, feature, feature if raw is None else raw), size, box)
 
 
-def prepare(block: Block, card: Card, guard: Guard | None = None) -> list[Prepared | Rejected]:
-    """Each picture of a block, or why it can't be used.
-
-    Empty for a video, whose frames are read when they are scored.
-    """
-    if is_video(block.paths[0]):
-        return []
-    prepared: list[Prepared | Rejected] = []
-    for path in block.paths:
-        try:
-            prepared.append(of_file(path, card, guard))
-        except Rejected as reason:
-            prepared.append(reason)
-    return prepared
+def prepare(path: bytes, card: Card, guard: Guard | None = None) -> Prepared | Rejected | None:
+    """A picture, or why it can't be used; None for a video, whose frames are read when they are
+    scored."""
+    if is_video(path):
+        return None
+    try:
+        return of_file(path, card, guard)
+    except Rejected as reason:
+        return reason
 
 
 def pictures(network: Any, card: Card, paths: Sequence[bytes],
-             prepared: Sequence[Prepared | Rejected]) -> list[Row]:
-    """A row for each picture; with its map, if the network gives one (``where.with_map``)."""
+             prepared: Sequence[Prepared | Rejected | None]) -> list[Row]:
+    """A row for each picture, none of them a video; with its map, if the network gives one
+    (``where.with_map``)."""
     scores = iter(_scores(network, card, [picture for picture in prepared
-                                          if not isinstance(picture, Rejected)]))
-    return [Row(path, None, f"not read: {picture}") if isinstance(picture, Rejected)
-            else judged(card, path, *next(scores), picture)
+                                          if isinstance(picture, Prepared)]))
+    return [judged(card, path, *next(scores), picture) if isinstance(picture, Prepared)
+            else Row(path, None, f"not read: {picture}")
             for path, picture in zip(paths, prepared, strict=True)]
 
 

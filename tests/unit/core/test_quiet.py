@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -90,26 +91,37 @@ def test_captured_text_is_of_the_block_alone(capfd: pytest.CaptureFixture[str]) 
     assert capfd.readouterr().err == "outside\n"
 
 
-def test_one_thread_captures_and_the_messages_of_others_are_not_caught(
+def test_what_several_threads_capture_is_marked_and_can_be_had_alone(
         capsys: pytest.CaptureFixture[str]) -> None:
-    """Neither is a line of progress, which goes beside what is captured."""
-    inside, left = threading.Event(), threading.Event()
+    """A line of progress goes beside what is captured."""
+    inside, left, alone = threading.Event(), threading.Event(), threading.Event()
     captured = []
 
     def capture() -> None:
         with Captured() as caught:
             inside.set()
             left.wait()
-        captured.append(caught.text)
+        captured.append(caught)
+        with Captured(alone=True) as again:
+            os.write(2, b"own")
+            alone.set()
+            time.sleep(0.05)
+        captured.append(again)
 
     thread = threading.Thread(target=capture)
     thread.start()
     inside.wait()
     with Captured() as other:
+        os.write(2, b"whose?")
         stderr().write("a message of the program\n")
         Line().show("1 of 2 pictures")
-    left.set()
+        left.set()
+        assert not alone.wait(0.05), "alone beside another one"
+    alone.wait()
+    with Captured() as later:
+        os.write(2, b"later")
     thread.join()
-    assert captured == [""] and other.text == ""
+    assert [(each.text, each.shared) for each in (*captured, other, later)] == [
+        ("whose?", True), ("own", False), ("whose?", True), ("later", False)]
     assert capsys.readouterr().err == ""
     assert stderr() is sys.stderr

@@ -79,7 +79,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         Card("ela", PARAMETERS, weights=("digest",), mask_threshold=100).as_dict()))
     network = MeanNetwork(size=SIZE)
     monkeypatch.setattr(model, "load", lambda _: network)
-    monkeypatch.setattr(device, "start", lambda *_: None)
+    monkeypatch.setattr(device, "start", lambda *_, **__: None)
     monkeypatch.setattr(scoring, "COUNTED", network, raising=False)
     return tmp_path
 

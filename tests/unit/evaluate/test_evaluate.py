@@ -32,7 +32,7 @@ def network(monkeypatch, tmp_path) -> Path:
     (tmp_path / "run" / "model.keras").touch()
     monkeypatch.setattr(model, "read_card", lambda _: model.Card("ela", Parameters()))
     monkeypatch.setattr(model, "load", lambda _: BrightnessNetwork())
-    monkeypatch.setattr(device, "start", lambda *_: None)
+    monkeypatch.setattr(device, "start", lambda *_, **__: None)
     monkeypatch.setattr(log.log, "propagate", log.log.propagate)  # as before after the test
     log.start()
     return tmp_path / "run"

@@ -202,7 +202,7 @@ def test_the_command_prints_where_and_draws_it(network, small_file, tmp_path, mo
     parameters = open_data(small_file, "ela", "read").header.parameters
     monkeypatch.setattr(model, "read_card", lambda _: Card("ela", parameters, mask_threshold=40))
     monkeypatch.setattr(model, "load", lambda _: network)
-    monkeypatch.setattr(device, "start", lambda *_: None)
+    monkeypatch.setattr(device, "start", lambda *_, **__: None)
     words = ["--model", str(tmp_path / "run"), "--data", str(small_file), "--part", "test",
              "--no-container", "--json", str(tmp_path / "x.json")]
     assert evaluate.main([*words, "--plots", str(tmp_path)]) == 0

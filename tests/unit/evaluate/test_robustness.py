@@ -36,7 +36,7 @@ def network(monkeypatch, tmp_path) -> Path:
     (tmp_path / "run" / "model.keras").touch()
     monkeypatch.setattr(model, "read_card", lambda _: CARD)
     monkeypatch.setattr(model, "load", lambda _: BrightnessNetwork())
-    monkeypatch.setattr(device, "start", lambda *_: None)
+    monkeypatch.setattr(device, "start", lambda *_, **__: None)
     return tmp_path / "run"
 
 

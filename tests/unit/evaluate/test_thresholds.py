@@ -203,7 +203,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     (folder / "model.json").write_text(json.dumps(
         replace(CARD, temperature=2.0).as_dict() | {"later": "kept"}))
     monkeypatch.setattr(model, "load", lambda _: BrightnessNetwork())
-    monkeypatch.setattr(device, "start", lambda *_: None)
+    monkeypatch.setattr(device, "start", lambda *_, **__: None)
     monkeypatch.setattr(log.log, "propagate", log.log.propagate)
     log.start()
     return folder

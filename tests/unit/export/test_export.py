@@ -69,7 +69,7 @@ def started() -> Iterator[None]:
     from hpc_deepfake.network import device
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(device, "start", lambda *_: None)
+        patch.setattr(device, "start", lambda *_, **__: None)
         yield
 
 

@@ -37,7 +37,7 @@ def loaded(monkeypatch, tmp_path) -> Model:
     (tmp_path / "run" / "model.keras").touch()
     monkeypatch.setattr(model, "read_card", lambda _: model.Card("raw", Parameters()))
     monkeypatch.setattr(model, "load", lambda _: MeanNetwork())
-    monkeypatch.setattr(device, "start", lambda *_: None)
+    monkeypatch.setattr(device, "start", lambda *_, **__: None)
     return hpc_deepfake.load(tmp_path / "run")
 
 

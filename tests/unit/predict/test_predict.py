@@ -32,7 +32,7 @@ def network(monkeypatch) -> MeanNetwork:
     replacement = MeanNetwork()
     monkeypatch.setattr(model, "read_card", lambda _: CARD)
     monkeypatch.setattr(model, "load", lambda _: replacement)
-    monkeypatch.setattr(device, "start", lambda *_: None)
+    monkeypatch.setattr(device, "start", lambda *_, **__: None)
     monkeypatch.setattr(log.log, "propagate", log.log.propagate)  # as before after the test
     log.start()
     return replacement

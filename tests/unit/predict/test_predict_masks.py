@@ -36,7 +36,7 @@ def network(monkeypatch: pytest.MonkeyPatch) -> MapNetwork:
     replacement = MapNetwork()
     monkeypatch.setattr(model, "read_card", lambda _: CARD)
     monkeypatch.setattr(model, "load", lambda _: replacement)
-    monkeypatch.setattr(device, "start", lambda *_: None)
+    monkeypatch.setattr(device, "start", lambda *_, **__: None)
     return replacement
 
 

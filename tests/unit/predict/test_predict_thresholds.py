@@ -21,7 +21,7 @@ from preprocessing.ela import Parameters, features_of_file
 def shown(monkeypatch, tmp_path, capsys):
     """Calls predict on three pictures, with this card and options; their rows as JSON."""
     monkeypatch.setattr(model, "load", lambda _: MeanNetwork())
-    monkeypatch.setattr(device, "start", lambda *_: None)
+    monkeypatch.setattr(device, "start", lambda *_, **__: None)
     monkeypatch.setattr(log.log, "propagate", log.log.propagate)
     log.start()
     random = np.random.default_rng(0)

@@ -118,7 +118,7 @@ def test_a_model_of_faces_sees_the_face_of_a_picture(data: Path) -> None:
     box = box_of(pixels, CROP)
     assert box is not None and found.box == box and found.size == pixels.shape[:2]
     assert np.array_equal(found.feature, resize(box.of(pixels), 64)[..., ::-1])
-    none, = scoring.prepare(scoring.Block(1, [os.fsencode(data / "none.png")]), card)
+    none = scoring.prepare(os.fsencode(data / "none.png"), card)
     assert isinstance(none, Rejected) and str(none) == "no face found"
     row, = scoring.pictures(MapNetwork(size=64), card, [path], [found])
     assert row.where is not None

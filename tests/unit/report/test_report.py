@@ -17,7 +17,7 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
-from conftest import run_program
+from conftest import ROOT, run_program
 from data_files import seal
 from mean_network import MapNetwork
 from pages import Page, check_alone
@@ -161,7 +161,7 @@ def says_where(build, monkeypatch):
         monkeypatch.setattr(network_model, "load", lambda _: MapNetwork(size=16))
         monkeypatch.setattr(maps, "has", lambda _: True)
         monkeypatch.setattr(maps, "both", lambda network: network)
-        monkeypatch.setattr(device, "start", lambda *_: None)
+        monkeypatch.setattr(device, "start", lambda *_, **__: None)
         monkeypatch.setattr(where, "EACH", 1)
         return run
 
@@ -839,7 +839,8 @@ def test_training_writes_predictions_and_page(small_file, tmp_path):
     assert [row[0] for row in cells(again, "ROC-AUC")] == \
         [row[0] for row in cells(parsed, "ROC-AUC")]
     assert "again.html" in done.stdout
-    done = run_program(*train[:-1], "quiet", "--no-report", cwd=tmp_path)
+    done = run_program(*train[:-1], "quiet", "--no-report", cwd=tmp_path,
+                       env={"PYTHONPATH": str(ROOT / "tests" / "toy")})
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "quiet" / "predictions.csv").exists()
     assert not (tmp_path / "quiet" / "report.html").exists() and "report" not in done.stdout
