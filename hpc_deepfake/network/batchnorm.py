@@ -41,7 +41,7 @@ def fused(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor,
     """
     y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
         x=x, scale=gamma, offset=beta, mean=(), variance=(), epsilon=epsilon, is_training=True)
-    count = tf.cast(tf.reduce_prod(tf.shape(x)[:3]), variance.dtype)
+    count = rows_of(x, variance.dtype) * (x.shape[1] * x.shape[2])
     # the operation returns the Bessel-corrected variance; Keras uses the uncorrected one
     return y, Statistics(tf.stop_gradient(mean), tf.stop_gradient(variance * (1 - 1 / count)))
 
@@ -59,7 +59,7 @@ def synchronised(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, present: tf.Te
 
     @tf.custom_gradient
     def normalise(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor) -> tuple[Any, ...]:
-        rows = tf.cast(tf.reduce_prod(tf.shape(x)[:3]), tf.float64)
+        rows = rows_of(x, tf.float64) * (x.shape[1] * x.shape[2])
         local = _sum(x) / rows
         squares = _sum(tf.square(x - tf.cast(local, x.dtype)))
         share = tf.concat([[rows], rows * local, squares + rows * tf.square(local)], 0)
@@ -132,6 +132,12 @@ def some_frozen(normalise: Normalise, frozen: Mapping[str, Statistics]) -> Norma
         return tf.cast(y, x.dtype), statistics
 
     return either
+
+
+def rows_of(x: tf.Tensor, kind: tf.DType) -> tf.Tensor:
+    """The length of the first axis, as a scalar of ``kind``. It is counted by the device: a cast of
+    the shape, which is on the host, would wait for a GPU."""
+    return tf.reduce_sum(tf.ones(tf.shape(x)[:1], kind))
 
 
 def _sum(x: tf.Tensor) -> tf.Tensor:

@@ -82,6 +82,6 @@ def map_losses(log_odds: tf.Tensor, masks: tf.Tensor) -> tf.Tensor:
 
 
 def classes(labels: tf.Tensor) -> tf.Tensor:
-    """The class that counts as a right answer, int32 (n): of a mixture the one with the larger
-    share, of equal shares "tampered"."""
-    return tf.cast(labels if labels.dtype.is_integer else labels >= 0.5, tf.int32)
+    """The class that counts as a right answer, int64 (n): of a mixture the one with the larger
+    share, of equal shares "tampered". (TensorFlow compares int32 on the host.)"""
+    return tf.cast(labels if labels.dtype.is_integer else labels >= 0.5, tf.int64)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
     from mpi4py.MPI import Comm
 
+    from hpc_deepfake.data.augment import Rows
     from hpc_deepfake.network.optimizer import Optimizer
     from hpc_deepfake.network.settings import Course, Settings
     from hpc_deepfake.strategies.layout import Layout
@@ -84,6 +85,18 @@ class Done(NamedTuple):
         return self.wishes >= DIVERGED
 
 
+class Judged(NamedTuple):
+    """What the network says of n pictures.
+
+    Attributes:
+        probabilities: of tampered, float (n).
+        maps: uint8 (n, size, size), as of ``maps.quantised``; None: not asked for.
+    """
+
+    probabilities: np.ndarray
+    maps: np.ndarray | None = None
+
+
 class Strategy:
     """How the ranks work together; the loop calls these methods on every rank at the same points.
 
@@ -102,6 +115,7 @@ class Strategy:
         lockstep: whether all ranks take the same steps.
         locates: whether the network says where: then batches have masks.
         idle: seconds that ``deal`` waited for other ranks before it yielded the last batch.
+        loaders: threads that load batches.
         class_weights: of authentic and tampered rows in the loss, set before the first step; None:
             1 each.
         wishes: set by the loop; returns this rank's requests between steps.
@@ -114,6 +128,7 @@ class Strategy:
     locates = False
     speaks = True
     idle = 0.0
+    loaders = 1
     diverged_at: int | None = None
     class_weights: tuple[float, float] | None = None
     _spare: keras.Model | None = None  # not trained: for files
@@ -157,10 +172,28 @@ class Strategy:
             load: loads an item.
             first: number of the first step.
         """
-        return enumerate(prefetch(load, items, ahead=AHEAD))
+        return enumerate(prefetch(load, items, ahead=AHEAD, threads=self.loaders))
+
+    def placed(self, rows: Rows) -> Rows:
+        """Rows of a batch where the step wants them, such as in a GPU's memory; called by the
+        threads that load them."""
+        return rows
+
+    def launch(self, batches: Sequence[Batch], rows: int, step: int, wishes: int) -> Done | None:
+        """Begin one optimizer step; collective, as ``step``.
+
+        Returns:
+            What the oldest step did that wasn't reported yet, which may be the one before; None:
+            that will be known later.
+        """
+        return self.step(batches, rows, step, wishes)
+
+    def landed(self) -> Done | None:
+        """What the last step that was launched did, once it is done; None if it was reported."""
+        return None
 
     def step(self, batches: Sequence[Batch], rows: int, step: int, wishes: int) -> Done:
-        """Take one optimizer step; collective.
+        """Take one optimizer step and wait for it; collective.
 
         Args:
             batches: the step's micro-batches.
@@ -177,19 +210,30 @@ class Strategy:
             spent: this rank's seconds by stage.
 
         Returns:
-            What ``step`` has not reported yet, and the seconds by stage that represent all ranks.
+            What no step has reported, and the seconds by stage that represent all ranks.
         """
         return Done(), spent
 
     def probabilities(self, pictures: np.ndarray) -> np.ndarray:
         """Probabilities of tampered, float (n), for uint8 (n, size, size, channels); collective
         among the ranks of the share."""
-        raise NotImplementedError
+        return self.judged(pictures)().probabilities
 
     def located(self, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """``probabilities``, and the maps of a network that says where, uint8 (n, size, size), as
         of ``maps.quantised``."""
-        raise NotImplementedError
+        probabilities, found = self.judged(pictures, where=True)()
+        assert found is not None
+        return probabilities, found
+
+    def judged(self, pictures: np.ndarray, where: bool = False) -> Callable[[], Judged]:
+        """Begin to compute ``probabilities``, or with ``where`` what ``located`` returns.
+
+        Returns:
+            What waits for the result; to be called in the order of the batches, collectively.
+        """
+        found = Judged(self.probabilities(pictures))
+        return lambda: found
 
     def whole(self) -> Arrays:
         """On rank 0, a copy of the whole weights; nothing elsewhere. Collective."""

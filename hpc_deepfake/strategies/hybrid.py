@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +17,7 @@ from hpc_deepfake.network.general import General
 from hpc_deepfake.network.scoring import Scores
 from hpc_deepfake.network.settings import Settings
 from hpc_deepfake.strategies import clipping, traffic
-from hpc_deepfake.strategies.base import Arrays, Batch
+from hpc_deepfake.strategies.base import Arrays, Batch, Judged
 from hpc_deepfake.strategies.collectives import process_set
 from hpc_deepfake.strategies.layout import Layout, group_size, groups, peers
 from hpc_deepfake.strategies.sequential import PICTURES
@@ -122,12 +122,14 @@ class Hybrid(Sync):
     def gradients(self, batch: Batch, rows: int) -> list[np.ndarray]:
         return self._gather(super().gradients(batch, rows), self.weights.trainable)
 
-    def probabilities(self, pictures: np.ndarray) -> np.ndarray:
-        own = np.array_split(pictures, self._group.size)[self._place]
+    def judged(self, pictures: np.ndarray, where: bool = False) -> Callable[[], Judged]:
+        places = np.array_split(np.arange(len(pictures)), self._group.size)
+        first = sum(map(len, places[:self._place]))
+        own = pictures[first:first + len(places[self._place])]
         batch = Batch(own, np.zeros(len(own), np.uint8), np.zeros(2, np.int32))
-        outputs = self._predict(self._inputs(batch, 1)[0])
-        return Scores.of(np.concatenate(
-            self._group.allgather(outputs.numpy()[:len(own)]))).probabilities
+        outputs = self._predict(self._inputs(batch)[0])
+        return lambda: Judged(Scores.of(np.concatenate(
+            self._group.allgather(outputs.numpy()[:len(own)]))).probabilities)
 
     @tf.function(autograph=False, input_signature=(PICTURES,))
     def _predict(self, pictures: tf.Tensor) -> tf.Tensor:

@@ -11,7 +11,7 @@ from hpc_deepfake.network.batchnorm import update_moving
 from hpc_deepfake.network.settings import Settings
 from hpc_deepfake.strategies.base import DIVERGED, Batch, Done, R, T
 from hpc_deepfake.strategies.layout import Layout
-from hpc_deepfake.strategies.sequential import COUNT, INPUTS, WISHES
+from hpc_deepfake.strategies.sequential import INPUTS
 from hpc_deepfake.strategies.sync import Sync
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class LocalSGD(Sync):
                  layout: Layout | None = None) -> None:
         super().__init__(model, settings, comm, layout)
         # of this rank since the last average: rows, losses, correct classifications, requests
-        self._sums = tf.Variable(tf.zeros(4, tf.float64), trainable=False)
+        self._since = tf.Variable(tf.zeros(4, tf.float64), trainable=False)
         self._first_diverged = tf.Variable(-1, trainable=False, dtype=tf.int64)
         self._steps = self._left = 0
 
@@ -49,39 +49,49 @@ class LocalSGD(Sync):
         self._left = len(items)
         return super().deal(items, load, first)
 
+    def launch(self, batches: Sequence[Batch], rows: int, step: int, wishes: int = 0) -> Done:
+        return self.step(batches, rows, step, wishes)
+
+    def landed(self) -> None:
+        """Nothing: what is known of local steps is reported with their average, which is waited
+        for, since a checkpoint is taken right after it."""
+
     def step(self, batches: Sequence[Batch], rows: int, step: int, wishes: int = 0) -> Done:
         own_rows = sum(len(batch.labels) for batch in batches)
         if own_rows:
-            number = tf.constant(step, tf.int64)
-            *earlier, last = [self._inputs(batch, own_rows) for batch in batches]
-            for inputs in earlier:
-                self._hold(*inputs)
-            self._local(*last, number)
+            self._facts.tell(rows=own_rows, step=step)
+            *earlier, last = batches
+            for batch in earlier:
+                self._hold(*self._inputs(batch))
+            self._local(*self._inputs(last))
+            self._facts.counted()
         self._steps, self._left = self._steps + 1, self._left - 1
         if self._steps < self.layout.sync_every and self._left:
             return Done()
         steps, self._steps = self._steps, 0
-        sums, metered = self._average(tf.constant(wishes))
+        self._facts.tell(wishes=wishes)
+        sums, metered = self._average()
         rows, loss, right, wishes = sums.numpy().tolist()
         if wishes >= DIVERGED and self._first_diverged >= 0:
             self.diverged_at = int(self._first_diverged)
         return Done(steps, round(rows), loss, right, round(wishes), self._read(metered))
 
-    @tf.function(autograph=False, input_signature=(*INPUTS, COUNT))
-    def _local(self, *inputs: tf.Tensor) -> None:
-        *batch, step = inputs
-        rows = tf.cast(batch[3], tf.float64)
-        parts = self._total(self._parts(*batch), tf.constant(0))
+    @tf.function(autograph=False, input_signature=INPUTS)
+    def _local(self, *batch: tf.Tensor) -> None:
+        now = self._facts.now()
+        step = tf.cast(now.step, tf.int64)
+        parts = self._total(self._parts(*batch), tf.zeros((), tf.float64))
         self.optimizer.apply(self._clip(parts.gradients), step)
         self.weights.constrain()
         update_moving(self.weights.moving, parts.batch, step + 1, self.weights.momenta)
         loss, right, wishes = (tf.cast(value, tf.float64) for value in parts.sums)
         first = self._first_diverged
         first.assign(tf.where((first < 0) & (wishes >= DIVERGED), step, first))
-        self._sums.assign_add(tf.stack([rows, loss, right, wishes]))
+        self._since.assign_add(tf.stack([now.rows, loss, right, wishes]))
+        self._facts.count()
 
-    @tf.function(autograph=False, input_signature=(WISHES,))
-    def _average(self, wishes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    @tf.function(autograph=False, input_signature=())
+    def _average(self) -> tuple[tf.Tensor, tf.Tensor]:
         """Set all ranks' weights and moments to their mean, weighted by rows.
 
         Returns:
@@ -89,8 +99,8 @@ class LocalSGD(Sync):
             meter's total.
         """
         self._meter = self._new_meter()
-        began = self._sums.read_value()
-        local = began + tf.cast(tf.stack([0, 0, 0, wishes]), tf.float64)
+        began, zero = self._since.read_value(), tf.zeros((), tf.float64)
+        local = began + tf.stack([zero, zero, zero, self._facts.now().wishes])
         total = self._allreduce(local, "sums")
         weight = tf.cast(began[0] / total[0], self._own)
         averaged = [*self.weights.trainable, *self.weights.moving, *self.slots]
@@ -107,6 +117,6 @@ class LocalSGD(Sync):
                 done.append(variable.assign(tf.reshape(next(pieces), mean.shape)))
         self.weights.constrain()  # a mean may leave what is not convex
         with tf.control_dependencies(done):
-            self._sums.assign(tf.zeros_like(self._sums))
+            self._since.assign(tf.zeros_like(self._since))
         self._meter.waits([began], done)
         return total, self._meter.total()

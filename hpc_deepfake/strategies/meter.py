@@ -31,7 +31,8 @@ class Meter:
             ``until``, as tensors that are available only after the clock was read.
         """
         if not self._cpu:
-            self._waited.append(tf.constant(float("nan"), tf.float64))
+            with tf.device("CPU:0"):
+                self._waited.append(tf.constant(float("nan"), tf.float64))
             return list(until)
         begin, end = clock(after), clock(until)  # TensorFlow keeps their order
         self._waited.append(tf.maximum(end - begin, 0))
@@ -39,16 +40,24 @@ class Meter:
             return [tf.identity(tensor) for tensor in until]
 
     def total(self) -> tf.Tensor:
-        """float64 (1 + kinds): seconds waited, and bytes sent of each kind."""
-        zero = tf.zeros((), tf.float64)
-        return tf.stack([sum(self._waited, zero), *(
-            sum((tf.cast(size, tf.float64) for size in sizes), zero)
-            for sizes in self._sent.values())])
+        """float64 (1 + kinds), on the host: seconds waited, and bytes sent of each kind. What it
+        adds up is known there, so that nothing waits for a GPU."""
+        with tf.device("CPU:0"):
+            zero = tf.zeros((), tf.float64)
+            return tf.stack([sum(self._waited, zero), *(
+                sum((tf.cast(size, tf.float64) for size in sizes), zero)
+                for sizes in self._sent.values())])
+
+
+def on_cpu(variable: tf.Variable) -> bool:
+    """Whether what computes with it runs on a CPU."""
+    return bool(variable.device.endswith("CPU:0"))
 
 
 def clock(after: Sequence[tf.Tensor], cpu: bool = True) -> tf.Tensor:
     """The time in seconds when the tensors are computed; NaN on a GPU."""
     if not cpu:
-        return tf.constant(float("nan"), tf.float64)
+        with tf.device("CPU:0"):
+            return tf.constant(float("nan"), tf.float64)
     with tf.control_dependencies(after):
         return tf.timestamp()

@@ -2,37 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from hpc_deepfake.network import maps
+from hpc_deepfake.network import batchnorm, maps
 from hpc_deepfake.network.base import Network, Pass, of
 from hpc_deepfake.network.batchnorm import update_moving
 from hpc_deepfake.network.loss import classes, losses, map_losses
 from hpc_deepfake.network.optimizer import Optimizer, optimizer_of
 from hpc_deepfake.network.scoring import Scores
 from hpc_deepfake.network.settings import Settings
-from hpc_deepfake.strategies import clipping
-from hpc_deepfake.strategies.base import DIVERGED, Batch, Done, Strategy
+from hpc_deepfake.strategies import clipping, meter
+from hpc_deepfake.strategies.base import DIVERGED, Batch, Done, Judged, Strategy
+from hpc_deepfake.strategies.facts import Facts, Now
 from hpc_deepfake.strategies.layout import Layout
 from hpc_deepfake.strategies.meter import KINDS, Meter
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
 
+    from hpc_deepfake.data.augment import Rows
+
 PICTURES = tf.TensorSpec((None, None, None, None), tf.uint8)  # of the network's size
 _LABELS = tf.TensorSpec((None,), tf.float32)
-COUNT = tf.TensorSpec((), tf.int64)
-_SEED = tf.TensorSpec((2,), tf.int32)
-_FLAG = tf.TensorSpec((), tf.bool)
+_SEED = tf.TensorSpec((2,), tf.int32)  # on the host, where what makes random numbers wants it
 _MASKS = tf.TensorSpec((None, None, None), tf.uint8)
-WISHES = tf.TensorSpec((), tf.int32)
+_SUMS = tf.TensorSpec((4,), tf.float64)
 _LARGE = 1 << 16  # numbers in a weight from which on its gradient isn't copied to be checked
-INPUTS = (PICTURES, _LABELS, _SEED, COUNT, _FLAG, _MASKS)
+INPUTS = (PICTURES, _LABELS, _SEED, _MASKS)
+
+TO_HOST = "to_host"  # name of the operation that copies the sums of the step before
 
 
 class Parts(NamedTuple):
@@ -49,11 +52,29 @@ class Parts(NamedTuple):
     sums: list[tf.Tensor]
 
 
+class Flight(NamedTuple):
+    """A step that was launched and not reported yet.
+
+    Attributes:
+        step: its number.
+        rows: of all ranks.
+        metered: the meters' totals.
+    """
+
+    step: int
+    rows: int
+    metered: list[tf.Tensor]
+
+
 class Sequential(Strategy):
     """One rank has all rows of a batch; subclasses override ``_reduce`` to be data parallel.
 
     Gradients are those of the rows' cross-entropies, summed and divided by the number of rows in
     the global batch, so that ranks may have any number of rows.
+
+    A step is reported after the next one was launched, so that a GPU always has work: the graph of
+    each step begins by copying the sums of the one before to the host. They can't be read later
+    either, since TensorFlow's copies wait for all that the GPU was given before them.
 
     Attributes:
         weights: the network with this rank's weights.
@@ -75,6 +96,11 @@ class Sequential(Strategy):
         self._own = self.weights.trainable[0].dtype
         self._compute = tf.bfloat16 if settings.precision == "bfloat16" else self._own
         self._sent = dict.fromkeys(KINDS, 0.0)  # bytes of this rank since the last ``settle``
+        self._facts = Facts()
+        self._sums = tf.zeros(_SUMS.shape, _SUMS.dtype)  # of the step in flight
+        self._flight: Flight | None = None
+        self._no_masks = tf.zeros((0, 0, 0), tf.uint8)
+        self.loaders = 1 if meter.on_cpu(self.weights.trainable[0]) else 2
         # sums over all micro-batches of a step but the last
         self._held = [tf.Variable(tf.zeros_like(v), trainable=False)
                       for v in (*self.weights.trainable, *self.weights.moving,
@@ -86,14 +112,35 @@ class Sequential(Strategy):
                             whole=self._whole_squares)
 
     def step(self, batches: Sequence[Batch], rows: int, step: int, wishes: int = 0) -> Done:
-        *earlier, last = [self._inputs(batch, rows) for batch in batches]
-        metered = [self._hold(*inputs) for inputs in earlier]
-        sums, last_metered = self._step(*last, tf.constant(step, tf.int64), tf.constant(wishes))
-        waited = sum(self._read(total) for total in (*metered, last_metered))
+        self.launch(batches, rows, step, wishes)
+        done = self.landed()
+        assert done is not None
+        return done
+
+    def launch(self, batches: Sequence[Batch], rows: int, step: int,
+               wishes: int = 0) -> Done | None:
+        self._facts.tell(rows=rows, step=step, wishes=wishes)
+        *earlier, last = batches
+        metered = [self._hold(*self._inputs(batch)) for batch in earlier]
+        self._sums, before, total = self._step(*self._inputs(last), self._sums)
+        self._facts.counted()
+        done = self._report(before)
+        self._flight = Flight(step, rows, [*metered, total])
+        return done
+
+    def landed(self) -> Done | None:
+        done, self._flight = self._report(self._sums), None
+        return done
+
+    def _report(self, sums: tf.Tensor) -> Done | None:
+        """What the step in flight did, from its sums; None if there is none."""
+        if self._flight is None:
+            return None
+        step, rows, metered = self._flight
         loss, right, wishes, own = sums.numpy().tolist()
         if own >= DIVERGED and self.diverged_at is None:
             self.diverged_at = step
-        return Done(1, rows, loss, right, round(wishes), waited)
+        return Done(1, rows, loss, right, round(wishes), sum(map(self._read, metered)))
 
     def _read(self, metered: tf.Tensor) -> float:
         """The seconds waited, from a meter's total; the bytes sent are kept for ``settle``."""
@@ -109,32 +156,46 @@ class Sequential(Strategy):
         total = {kind: size for kind, size in total.items() if size}
         return Done(counts={"bytes": total} if total else {}), spent
 
-    def _inputs(self, batch: Batch, rows: int) -> tuple[tf.Tensor, ...]:
-        """The tensors of ``INPUTS``.
+    def placed(self, rows: Rows) -> Rows:
+        return rows._replace(
+            pictures=self._on_device(rows.pictures),
+            labels=self._on_device(np.asarray(rows.labels, np.float32)),
+            masks=None if rows.masks is None else self._on_device(rows.masks))
+
+    def _on_device(self, values: np.ndarray) -> tf.Tensor:
+        """A copy in the memory of the device that computes; on a CPU the host's."""
+        with tf.device("CPU:0"):
+            host = tf.constant(values)
+        with tf.device(self.weights.trainable[0].device):
+            return tf.identity(host)
+
+    def _inputs(self, batch: Batch) -> tuple[tf.Tensor, ...]:
+        """The tensors of ``INPUTS``; tells the graph whether there are rows.
 
         A rank without rows computes one row that counts for nothing: TensorFlow's convolutions get
         the shape of an empty batch wrong, and all ranks must take part in the reductions."""
         present = len(batch.labels) > 0
+        self._facts.tell(present=present)
         if not present:
             shape = 1, self.weights.size, self.weights.size
             batch = batch._replace(pictures=np.zeros((*shape, self.weights.channels), np.uint8),
                                    labels=np.zeros(1, np.uint8),
                                    masks=None if batch.masks is None else np.zeros(shape, np.uint8))
-        masks = np.empty((0, 0, 0), np.uint8) if batch.masks is None else batch.masks
-        return (tf.constant(batch.pictures), tf.constant(batch.labels, tf.float32),
-                tf.constant(batch.seed, tf.int32), tf.constant(rows, tf.int64),
-                tf.constant(present), tf.constant(masks))
+        return (tf.convert_to_tensor(batch.pictures),
+                tf.cast(tf.convert_to_tensor(batch.labels), tf.float32),
+                tf.constant(batch.seed, tf.int32),
+                self._no_masks if batch.masks is None else tf.convert_to_tensor(batch.masks))
 
-    def probabilities(self, pictures: np.ndarray) -> np.ndarray:
-        return Scores.of(self._predict(tf.constant(pictures)).numpy()).probabilities
-
-    def located(self, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        probabilities, found = self._locate(tf.constant(pictures))
-        return Scores.of(probabilities.numpy()).probabilities, maps.quantised(found.numpy())
+    def judged(self, pictures: np.ndarray, where: bool = False) -> Callable[[], Judged]:
+        pictures = tf.convert_to_tensor(pictures)
+        outputs, found = self._locate(pictures) if where else (self._predict(pictures), None)
+        return lambda: Judged(Scores.of(outputs.numpy()).probabilities,
+                              None if found is None else maps.quantised(found.numpy()))
 
     def gradients(self, batch: Batch, rows: int) -> list[np.ndarray]:
         """Reduced gradients of one batch, without a step, for comparisons; collective."""
-        return [gradient.numpy() for gradient in self._gradients(*self._inputs(batch, rows))]
+        self._facts.tell(rows=rows)
+        return [gradient.numpy() for gradient in self._gradients(*self._inputs(batch))]
 
     @tf.function(autograph=False, input_signature=INPUTS)
     def _gradients(self, *inputs: tf.Tensor) -> list[tf.Tensor]:
@@ -148,20 +209,27 @@ class Sequential(Strategy):
             held.assign_add(value)
         return self._meter.total()
 
-    @tf.function(autograph=False, input_signature=(*INPUTS, COUNT, WISHES))
-    def _step(self, *inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        *batch, step, wishes = inputs
-        return self._finish(self._parts(*batch), step, wishes)
+    @tf.function(autograph=False, input_signature=(*INPUTS, _SUMS))
+    def _step(self, *inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Returns the sums over all ranks, with this rank's own requests; those of the step before,
+        which are the last input, on the host; and the meter's total."""
+        *batch, before = inputs
+        with tf.device("CPU:0"):
+            before = tf.identity(before, TO_HOST)
+        now = self._facts.now()
+        sums, metered = self._finish(self._parts(*batch), now)
+        self._facts.count()
+        return sums, before, metered
 
-    def _parts(self, pictures: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, rows: tf.Tensor,
-               present: tf.Tensor, masks: tf.Tensor) -> Parts:
-        """This rank's contribution to the sums of the step; zero unless ``present``."""
+    def _parts(self, pictures: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor,
+               masks: tf.Tensor) -> Parts:
+        """This rank's contribution to the sums of the step; zero unless it has rows."""
+        now = self._facts.now()
         self._meter = self._new_meter()
         self._shape(pictures)
         if not self.settings.soft_labels:
             labels = tf.cast(labels, tf.int32)
-        present = tf.cast(present, self._own)
-        rows = tf.cast(rows, self._own)
+        present, rows = tf.cast(now.present, self._own), tf.cast(now.rows, self._own)
         how = Pass(self._compute, self.settings.dropout, self.settings.sync_bn, present,
                    self._allreduce, self._product)
         with tf.GradientTape() as tape:
@@ -171,14 +239,14 @@ class Sequential(Strategy):
                 each += map_losses(out.map, masks)
             loss = present * tf.reduce_sum(each)
             mean = loss / rows
-            share = present * tf.cast(tf.size(labels), self._own) / rows
+            share = present * batchnorm.rows_of(labels, self._own) / rows
             if out.penalty is not None:
                 mean += share * out.penalty
         gradients = tape.gradient(mean, self.weights.trainable,
                                   unconnected_gradients=tf.UnconnectedGradients.ZERO)
         gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
         batch = [value * share for value in out.statistics]
-        right = tf.cast(tf.equal(tf.argmax(out.logits, 1, tf.int32), classes(labels)), self._own)
+        right = tf.cast(tf.equal(tf.argmax(out.logits, 1), classes(labels)), self._own)
         return Parts(gradients, batch, [loss, present * tf.reduce_sum(right),
                                         tf.zeros((), self._own)])
 
@@ -212,11 +280,11 @@ class Sequential(Strategy):
         flat = tf.concat([tf.reshape(value, [-1]) for value in (*small, *norms)], 0)
         return 1 - tf.cast(tf.reduce_all(tf.math.is_finite(flat)), self._own)
 
-    def _finish(self, parts: Parts, step: tf.Tensor,
-                wishes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def _finish(self, parts: Parts, now: Now) -> tuple[tf.Tensor, tf.Tensor]:
         """Reduce and update; returns the sums over all ranks and this rank's own requests, and the
         meter's total."""
-        parts = self._total(parts, wishes)
+        step = tf.cast(now.step, tf.int64)
+        parts = self._total(parts, now.wishes)
         computed, own = parts.gradients, parts.sums[2]
         parts = self._reduce(parts)
         self._meter.waits(computed, parts.gradients)
@@ -241,7 +309,7 @@ class Sequential(Strategy):
         return squares
 
     def _new_meter(self) -> Meter:
-        return Meter(self.weights.trainable[0].device.endswith("CPU:0"))
+        return Meter(meter.on_cpu(self.weights.trainable[0]))
 
     def _take(self, model: keras.Model) -> Network:
         """The network with the part of the model's weights that this rank holds."""

@@ -9,26 +9,16 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hpc_deepfake import metrics
 from hpc_deepfake.core import mpi, watchdog
 from hpc_deepfake.core.progress import Line
 from hpc_deepfake.core.stop import StopFlag
 from hpc_deepfake.data.augment import Augmentation, Rows
-from hpc_deepfake.data.rows import (
-    AHEAD,
-    DataFile,
-    class_weights,
-    epoch_order,
-    first_rows,
-    prefetch,
-    share,
-)
+from hpc_deepfake.data.rows import DataFile, class_weights, epoch_order, first_rows
 from hpc_deepfake.data.steps import Steps
-from hpc_deepfake.metrics import masks
 from hpc_deepfake.network.model import save
 from hpc_deepfake.network.registry import title
 from hpc_deepfake.network.settings import Course, Settings
@@ -38,7 +28,7 @@ from hpc_deepfake.train.divergence import Divergence
 from hpc_deepfake.train.rundir import RunDir
 from hpc_deepfake.train.saving import Saver
 from hpc_deepfake.train.timing import STAGES, StepClock
-from preprocessing.ela import at_once
+from hpc_deepfake.train.validation import Predicted, predict
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
@@ -47,8 +37,6 @@ if TYPE_CHECKING:
     from hpc_deepfake.train.tensorboard import Board
     from hpc_deepfake.train.timeline import Timeline
 
-_PIXELS = 2, masks.LEVELS  # shape of the histograms of a picture's pixels
-EVALUATION_BATCH = 64  # rows of 128 × 128
 MONITORS = {"val_loss": min, "val_auc": max, "val_accuracy": max, "val_pixel_auc": max,
             "val_pixel_f1": max}
 
@@ -125,31 +113,6 @@ class State:
         self.loss = self.right = self.wall = 0.0
         self.seconds = dict.fromkeys(STAGES, 0.0)
         self.counts = {}
-
-
-class _Predicted(NamedTuple):
-    """What the network says of n rows.
-
-    Attributes:
-        probabilities: of tampered, float64 (n).
-        pixels: as of ``masks.histograms``; None: the network doesn't say where.
-    """
-
-    probabilities: np.ndarray
-    pixels: np.ndarray | None = None
-
-    @property
-    def threshold(self) -> int | None:
-        """``Card.mask_threshold``: the best one of all pixels together."""
-        return None if self.pixels is None else masks.best_threshold(self.pixels)
-
-    def pixel(self, labels: np.ndarray, threshold: int | None = None) -> dict[str, float | None]:
-        """Figures of the maps, per picture, at a threshold or at the best one."""
-        if self.pixels is None:
-            return {}
-        found = masks.figures(self.pixels, labels, masks.best_threshold(self.pixels)
-                              if threshold is None else threshold)
-        return {f"pixel_{name}": found["per_picture"][name] for name in ("auc", "f1", "iou")}
 
 
 @dataclass
@@ -295,14 +258,26 @@ class Trainer:
     def _steps(self, order: np.ndarray, line: Line) -> Done:
         """Train until the epoch ends, a rank is asked to stop, or a checkpoint is due.
 
+        A strategy may report a step after it has launched the next one: then all ranks take that
+        one too.
+
         Returns:
-            The last step, or what the strategy reported when it settled if that has wishes.
+            The report with the strongest wishes of the last ones.
         """
         state, strategy, accumulate = self.state, self.strategy, self.settings.accumulate
         index, shares = strategy.share
         size = self.settings.batch_size * shares * accumulate
         steps = Steps(order[state.rows_done:], size, accumulate, strategy.share)
-        first, begun, done = state.step, state.rows_done, Done()
+        first, begun = state.step, state.rows_done
+        told = [Done()]  # of these steps
+
+        def count(done: Done | None) -> None:
+            if done is not None:
+                self._count(done)
+                self._clock.landed(done.waited)
+                told.append(done)
+                del told[:-2]
+
         course = Course(state.epoch - 1, begun, first, len(order), size, state.rate_factor)
         strategy.begin(course)
         self._on_board(lambda board: board.begin(course))
@@ -321,22 +296,23 @@ class Trainer:
                 else:
                     watchdog.advance(doing)
                 self._clock.dawdle()
-                done = strategy.step(batches, steps.rows(number), first + number, self._wishes())
-                self._count(done)
-                self._clock.stepped(first + number, done.waited, strategy.idle)
+                done = strategy.launch(batches, steps.rows(number), first + number, self._wishes())
+                self._clock.launched(first + number, strategy.idle)
+                count(done)
             watchdog.advance()
             watchdog.started()
             self._show(line, min(begun + (number + 1) * size, len(order)), len(order))
             self._clock.ready()
-            if done.wishes:
+            if told[-1].wishes:
                 break
+        count(strategy.landed())
         watchdog.started()
         watchdog.enter(f"ending a round of steps (epoch {state.epoch})")
         settled, spent = strategy.settle(self._clock.end())
         self._count(settled)
         for stage, seconds in spent.items():
             state.seconds[stage] += seconds
-        return settled if settled.wishes else done
+        return max(settled, *reversed(told), key=lambda done: done.wishes)
 
     def _count(self, done: Done) -> None:
         """Count steps of this epoch."""
@@ -359,7 +335,8 @@ class Trainer:
         return STOP * bool(self.stop) + SAVE * (self._checkpoint_due() or self._saver.failed)
 
     def _load(self, epoch: int, shares: list[np.ndarray]) -> list[Rows]:
-        return [self._augmentation.batch(self.data, rows, epoch, self.strategy.locates)
+        return [self.strategy.placed(
+            self._augmentation.batch(self.data, rows, epoch, self.strategy.locates))
                 for rows in shares]
 
     def _checkpoint_due(self) -> bool:
@@ -375,8 +352,8 @@ class Trainer:
         began = time.perf_counter()
         with self._averaged():
             predicted, asked = self._predict(self.validation)
-            probabilities, figures = predicted.probabilities, self._figures(
-                predicted, self.validation)
+            probabilities = predicted.probabilities
+            figures = predicted.figures(self.data.labels[self.validation])
             state.seconds["evaluate"] = time.perf_counter() - began
             self._note("evaluate", began, time.perf_counter())
             value = figures.get(self.settings.monitor.removeprefix("val_"))
@@ -431,45 +408,10 @@ class Trainer:
         self._wall_until = now
         return self.state.wall
 
-    def _predict(self, rows: np.ndarray) -> tuple[_Predicted, Done]:
-        """What the network says of ``rows``, and what the ranks were asked for; the same on all
-        ranks.
-
-        Each row is computed by one rank."""
-        index, shares = self.strategy.evaluation_share
-        local = share(rows, index, shares)
-        most = at_once(EVALUATION_BATCH, self.data.size)
-        batches = np.split(local, range(most, len(local), most))
-        watchdog.enter("evaluating", shared=shares < self.comm.size)
-        scores: list[np.ndarray] = []
-        pixels: list[np.ndarray] = []
-        for number, (block, (pictures, _)) in enumerate(zip(
-                batches, prefetch(self.data.batch, batches, ahead=AHEAD), strict=True)):
-            watchdog.advance(f"evaluating (batch {number})")
-            if not len(pictures):
-                continue
-            if self.strategy.locates and self.data.masks is not None:
-                probabilities, found = self.strategy.located(pictures)
-                pixels.append(masks.histograms(found, np.asarray(self.data.masks[block])))
-            else:
-                probabilities = self.strategy.probabilities(pictures)
-            scores.append(probabilities)
-        watchdog.enter("gathering probabilities")
-        reported = np.concatenate([*scores, []]) if self.strategy.speaks else np.empty(0)
-        wishes = mpi.concatenate(self.comm, np.array([self._wishes()], np.float64))
-        whole = mpi.concatenate(self.comm, reported)
-        counted = mpi.concatenate(self.comm, np.concatenate(
-            [np.empty((0, *_PIXELS), np.int32), *pixels]).ravel()).reshape(-1, *_PIXELS) \
-            if self.strategy.locates else None
-        return _Predicted(whole, counted), Done(wishes=int(wishes.sum()))
-
-    def _figures(self, predicted: _Predicted, rows: np.ndarray,
-                 threshold: int | None = None) -> dict[str, Any]:
-        """Figures of merit of what was predicted of ``rows``, those of maps at a threshold that
-        other pictures have chosen, or at the best one."""
-        labels = self.data.labels[rows]
-        return {**metrics.evaluate(predicted.probabilities, labels),
-                **predicted.pixel(labels, threshold)}
+    def _predict(self, rows: np.ndarray) -> tuple[Predicted, Done]:
+        """What the network says of ``rows``, and what the ranks were asked for; on all ranks."""
+        predicted, wishes = predict(self.comm, self.strategy, self.data, rows, self._wishes)
+        return predicted, Done(wishes=wishes)
 
     def save_checkpoint(self) -> None:
         """Write a checkpoint of the current state, unless there is one. Collective: rank 0 copies
@@ -537,7 +479,8 @@ class Trainer:
         predicted = {part: self._predict(self.data.rows(part))[0]
                      for part in ("validation", "test") if len(self.data.rows(part))}
         self.probabilities = {part: found.probabilities for part, found in predicted.items()}
-        parts = {part: self._figures(found, self.data.rows(part), self.state.mask_threshold)
+        parts = {part: found.figures(self.data.labels[self.data.rows(part)],
+                                     state.mask_threshold)
                  for part, found in predicted.items()}
         return {"strategy": self.strategy.name, "ranks": self.comm.size,
                 "feature": self.settings.feature, "epochs": state.epoch - 1,

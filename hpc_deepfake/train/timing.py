@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -18,10 +19,20 @@ STAGES = ("input", "compute", "communication", "evaluate", "checkpoint")
 _OF_RANKS = STAGES[:3]  # stages in which ranks differ
 
 
+class _Flight(NamedTuple):
+    """A step under way: its number, when it began, when it was launched, and seconds slept."""
+
+    step: int
+    began: float
+    launched: float
+    slept: float
+
+
 class StepClock:
     """Measures the parts of each step of this rank.
 
-    For each step call ``begin`` or ``ready``, then ``loaded``, ``dawdle`` and ``stepped``.
+    For each step call ``begin`` or ``ready``, then ``loaded``, ``dawdle`` and ``launched``; and
+    ``landed`` when it is done, which may be after the launch of the next one.
     """
 
     def __init__(self, slow: float = 1.0, note: Callable[..., None] | None = None) -> None:
@@ -37,6 +48,7 @@ class StepClock:
         self._round = dict.fromkeys(STAGES, 0.0)  # since ``begin``
         self._ready = self._loaded = 0.0
         self._slept = 0.0
+        self._flights: deque[_Flight] = deque()
 
     def begin(self) -> None:
         """Start a round of steps: up to the end of the epoch, or to a checkpoint."""
@@ -54,29 +66,40 @@ class StepClock:
     def dawdle(self) -> None:
         """Sleep to make this step ``slow`` times as long as the last one.
 
-        Not before the third step, since the first one also builds the graph."""
+        Not before two are known, since the first one also builds the graph."""
         self._slept = 0.0
         if self._slow > 1 and len(self._steps) > 1:
             self._slept = (self._slow - 1) * self._steps[-1]
             time.sleep(self._slept)
 
-    def stepped(self, step: int, waited: float, idle: float) -> None:
-        """Count a step that is done.
+    def launched(self, step: int, idle: float) -> None:
+        """A step was launched; whatever it waited for on the way, ``landed`` will tell.
 
         Args:
             step: its number.
-            waited: seconds within it that this rank waited for others; NaN if unknown.
             idle: seconds before it that this rank waited for others rather than for rows.
         """
         now = time.perf_counter()
-        communication = waited if math.isfinite(waited) else 0.0
-        computed = now - self._loaded - communication
-        self._steps.append(computed - self._slept)
-        for stage, seconds in (("input", self._loaded - self._ready - idle),
-                               ("communication", communication + idle), ("compute", computed)):
-            self._round[stage] += seconds
+        self._round["input"] += self._loaded - self._ready - idle
+        self._round["communication"] += idle
         self._note("input", self._ready, self._loaded)
-        self._note("step", self._loaded, now, step=step, waited_s=communication)
+        self._flights.append(_Flight(step, self._loaded, now, self._slept))
+
+    def landed(self, waited: float) -> None:
+        """Count the oldest step that was launched and not counted: it is done.
+
+        Args:
+            waited: seconds within it that this rank waited for others; NaN if unknown.
+        """
+        step, began, ended, slept = self._flights.popleft()
+        if not self._flights:  # nothing else to do: also what it took from then on was this step
+            ended = time.perf_counter()
+        communication = waited if math.isfinite(waited) else 0.0
+        computed = ended - began - communication
+        self._steps.append(computed - slept)
+        self._round["communication"] += communication
+        self._round["compute"] += computed
+        self._note("step", began, ended, step=step, waited_s=communication)
 
     def end(self) -> dict[str, float]:
         """Seconds of the round that ends now, by stage."""

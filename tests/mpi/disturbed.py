@@ -48,7 +48,7 @@ def main() -> None:
         from hpc_deepfake import strategies
         from hpc_deepfake.train import loop
 
-        place, name = strategies.get(train.parser().parse(arguments).strategy), "step"
+        place, name = strategies.get(train.parser().parse(arguments).strategy), "launch"
         if place.name == "async" and comm.rank == 0:  # a server has no steps: its updates
             from hpc_deepfake.strategies.asynchronous.server import Server as place
 

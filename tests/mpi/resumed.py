@@ -24,12 +24,13 @@ if TYPE_CHECKING:  # imported only when before_mpi was called
 
 def program(comm: Comm) -> int:
     from hpc_deepfake import strategies
+    from hpc_deepfake.train import checkpoint
 
     data, folder, strategy, *options = sys.argv[1], Path(sys.argv[2]), *sys.argv[3:]
     kind = strategies.get(strategy)
-    original, steps, stop_at = kind.step, 0, None
+    original, steps, stop_at = kind.launch, 0, None
 
-    def step(self: object, *inputs: object) -> object:
+    def launch(self: object, *inputs: object) -> object:
         nonlocal steps
         if steps == stop_at and comm.rank == comm.size - 1:
             os.kill(os.getpid(), signal.SIGTERM)
@@ -46,12 +47,14 @@ def program(comm: Comm) -> int:
             *["--sync-every", "2"] * (strategy == "local-sgd"),
             *["--tensorboard"] * (name == "parts")])
 
-    with mock.patch.object(kind, "step", step):
+    with mock.patch.object(kind, "launch", launch):
         workers = 1 if strategy in ("async", "mesh") else comm.size
         per_epoch = -(-36 // (3 * workers))  # the data file has 36 training rows
         assert run("whole") == 0
         assert run("parts", 1) == 75  # in mid-epoch
-        assert run("parts", per_epoch - 2 + per_epoch - 1, "--resume") == 75  # second epoch's end
+        saved = checkpoint.found(folder / "parts" / "checkpoints")[0]
+        done = checkpoint.load(saved)[1]["state"]["step"]
+        assert run("parts", 2 * per_epoch - 1 - done, "--resume") == 75  # second epoch's end
         assert run("parts", None, "--resume") == 0
     return 0
 

@@ -27,7 +27,7 @@ from hpc_deepfake.strategies.asynchronous.server import Server
 from hpc_deepfake.strategies.asynchronous.wire import Wire
 from hpc_deepfake.strategies.base import DIVERGED, Arrays, Batch, Done, R, T
 from hpc_deepfake.strategies.layout import Layout
-from hpc_deepfake.strategies.sequential import INPUTS, WISHES, Sequential
+from hpc_deepfake.strategies.sequential import INPUTS, Sequential
 
 
 class Async(Sequential):
@@ -106,11 +106,18 @@ class Async(Sequential):
                 self.idle = time.perf_counter() - began
                 yield work.number, work.rows.result()
 
+    def launch(self, batches: Sequence[Batch], rows: int, step: int, wishes: int = 0) -> Done:
+        return self.step(batches, rows, step, wishes)
+
+    def landed(self) -> None:
+        """Nothing: a gradient is waited for, since it is sent from the host's memory."""
+
     def step(self, batches: Sequence[Batch], rows: int, step: int, wishes: int = 0) -> Done:
-        *earlier, last = [self._inputs(batch, rows) for batch in batches]
-        for inputs in earlier:
-            self._hold(*inputs)
-        kernel, rest = self._gradient(*last, tf.constant(wishes))
+        self._facts.tell(rows=rows, wishes=wishes)
+        *earlier, last = batches
+        for batch in earlier:
+            self._hold(*self._inputs(batch))
+        kernel, rest = self._gradient(*self._inputs(last))
         if self._link is not None:  # a server's ``deal`` gives nothing to compute
             sent = rest.numpy()
             if sent[-2] >= DIVERGED and self.diverged_at is None:
@@ -241,13 +248,13 @@ class Async(Sequential):
                                    strict=True):
             variable.assign(value)
 
-    @tf.function(autograph=False, input_signature=(*INPUTS, WISHES))
-    def _gradient(self, *inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    @tf.function(autograph=False, input_signature=INPUTS)
+    def _gradient(self, *batch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """A gradient as it is sent: the kernel, and the rest with batch statistics, sums and the
         kernel's scale."""
-        *batch, wishes = inputs
-        rows = tf.cast(batch[3], self._own)
-        parts = self._total(self._parts(*batch), wishes)
+        now = self._facts.now()
+        rows = tf.cast(now.rows, self._own)
+        parts = self._total(self._parts(*batch), now.wishes)
         kernel, rest = self._wire.flat(self._clip(parts.gradients))
         kernel, scale = self._wire.pack(kernel)
         return kernel, tf.concat([rest, *parts.batch, tf.stack([rows, *parts.sums, scale])], 0)

@@ -7,13 +7,12 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from hpc_deepfake.network.batchnorm import update_moving
+from hpc_deepfake.network.batchnorm import rows_of, update_moving
 from hpc_deepfake.network.loss import ClassWeights, classes, losses
 from hpc_deepfake.network.optimizer import Optimizer
 from hpc_deepfake.network.settings import Settings
-from hpc_deepfake.strategies import clipping
+from hpc_deepfake.strategies import clipping, meter
 from hpc_deepfake.strategies.mesh.part import Groups, Part
-from hpc_deepfake.strategies.meter import clock
 
 LARGE = 1 << 20  # elements from which a gradient is reduced by itself
 
@@ -89,7 +88,7 @@ class Stage:
         own = self._own
         present, rows = tf.cast(present, own), tf.cast(rows, own)
         out = self._part.train(x, seed, present)
-        share = present * tf.cast(tf.size(labels), own) / rows
+        share = present * rows_of(labels, own) / rows
         batch = [value * share for value in out.statistics]
         penalty = None if out.penalty is None else share * out.penalty
         if not self.last:
@@ -97,7 +96,7 @@ class Stage:
         if not self._settings.soft_labels:
             labels = tf.cast(labels, tf.int32)
         loss = present * tf.reduce_sum(losses(out.y, labels, self._settings, self.class_weights))
-        right = tf.cast(tf.equal(tf.argmax(out.y, 1, tf.int32), classes(labels)), own)
+        right = tf.cast(tf.equal(tf.argmax(out.y, 1), classes(labels)), own)
         mean = loss / rows if penalty is None else loss / rows + penalty
         return mean, batch, tf.stop_gradient(
             tf.stack([loss, present * tf.reduce_sum(right)])), None
@@ -123,11 +122,12 @@ class Stage:
     def _reduce_and_update(self, gradients: list[tf.Tensor], batch: list[tf.Tensor],
                            step: tf.Tensor) -> tf.Tensor:
         """Reduce and update; returns the seconds of the reduction (NaN on a GPU)."""
-        on_cpu = step.device.endswith("CPU:0") if not self._part.weights else \
-            next(iter(self._part.weights.values())).device.endswith("CPU:0")
-        computed = clock(gradients, on_cpu)
+        cpu = meter.on_cpu(next(iter(self._part.weights.values()), step))
+        computed = meter.clock(gradients, cpu)
         reduced = self._reduce(gradients, batch)
-        seconds = clock([*reduced.gradients, *reduced.batch], on_cpu) - computed
+        reduction = meter.clock([*reduced.gradients, *reduced.batch], cpu)
+        with tf.device("CPU:0"):
+            seconds = reduction - computed
         self._apply(reduced.gradients, reduced.batch, step)
         return seconds
 

@@ -27,6 +27,7 @@ from hpc_deepfake.train import checkpoint, divergence, loop, messages, timing
 from hpc_deepfake.train.loop import Limits, State, Trainer, dropout_seed
 from hpc_deepfake.train.resume import run_directory
 from hpc_deepfake.train.rundir import RunDir, default_run
+from hpc_deepfake.train.validation import Predicted
 
 
 @pytest.mark.parametrize(("monitor", "best", "better", "worse"), [
@@ -55,7 +56,7 @@ def test_every_monitor_is_a_figure_and_an_option():
     from hpc_deepfake.train.options import parser
 
     figures = metrics.evaluate(np.array([0.2, 0.8]), np.array([0, 1]))
-    figures |= loop._Predicted(np.array([0.5]), np.ones((1, 2, 256), np.int32)).pixel(np.array([1]))
+    figures |= Predicted(np.array([0.5]), np.ones((1, 2, 256), np.int32)).pixel(np.array([1]))
     assert all(name.removeprefix("val_") in figures for name in loop.MONITORS)
     action, = (action for action in parser()._actions if action.dest == "monitor")
     assert set(action.choices) == set(loop.MONITORS)
@@ -65,7 +66,7 @@ def test_the_threshold_of_maps_is_validations_on_the_test_part_too():
     """The best one of the test part itself would be another."""
     levels = np.array([[[40, 90], [150, 200]]], np.uint8)
     mask = np.array([[[0, 1], [1, 1]]], np.uint8)
-    maps = loop._Predicted(np.array([0.5]), masks.histograms(levels, mask))
+    maps = Predicted(np.array([0.5]), masks.histograms(levels, mask))
     trainer = SimpleNamespace(
         state=State(mask_threshold=160), settings=Settings(), rows=[0], _before=0,
         limits=Limits(1, 0, 0, 1), comm=SimpleNamespace(size=1),
@@ -73,7 +74,6 @@ def test_the_threshold_of_maps_is_validations_on_the_test_part_too():
         strategy=SimpleNamespace(name="sequential", class_weights=None),
         data=SimpleNamespace(rows=lambda part: np.array([0]), labels=np.array([1]), size=2))
     trainer.state.rates.append(1.0)
-    trainer._figures = lambda *found: Trainer._figures(trainer, *found)
     summary = Trainer._summary(trainer)
     assert summary["test"]["pixel_f1"] == summary["validation"]["pixel_f1"] == 0.5
     assert maps.pixel(np.array([1]))["pixel_f1"] == 1
@@ -532,7 +532,8 @@ def test_a_slow_rank_sleeps_in_proportion(monkeypatch):
         clock.loaded()
         clock.dawdle()
         now[0] += seconds
-        clock.stepped(step, 0.0, 0.0)
+        clock.launched(step, 0.0)
+        clock.landed(0.0)
         clock.ready()
     assert slept == [0.5]
     assert clock.end()["compute"] == 9.0 + 0.25 + 1.0
