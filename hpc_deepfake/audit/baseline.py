@@ -45,8 +45,13 @@ def container_baseline(data_path: Path, root: Path | None = None,
     Raises:
         InputError: ``data_path`` is not a data file.
     """
-    names = mpi.on_root(comm, lambda: _files(open_rows(Path(data_path)), root))
-    if names is None:
+    names: list[bytes] = []  # on rank 0 alone: there may be a million
+
+    def found() -> bool:
+        names.extend(_files(open_rows(Path(data_path)), root) or ())
+        return bool(names)
+
+    if not mpi.on_root(comm, found):
         return None
     known = _read(list(dict.fromkeys(names)), comm)
     return mpi.on_root(comm, lambda: from_facts(open_rows(Path(data_path)),
@@ -63,13 +68,17 @@ def _files(rows: Rows, root: Path | None) -> list[bytes] | None:
 
 
 def _read(files: list[bytes], comm: Comm | None) -> dict[bytes, facts.Facts | None]:
-    """Facts of files, of which each rank reads some; a file that another node doesn't see is read
-    by rank 0."""
-    rank, ranks = (0, 1) if comm is None else (comm.rank, comm.size)
-    own = files[rank::ranks]
-    known = dict(chain.from_iterable(mpi.gather(comm, list(zip(own, facts_of(
-        own, show_progress=False), strict=True)))))
-    if rank == 0 and ranks > 1:
+    """Facts of files, given and returned on rank 0, of which each rank reads some; a file that
+    another node doesn't see is read by rank 0. Collective."""
+    if comm is None:
+        return dict(zip(files, facts_of(files, show_progress=False), strict=True))
+    own = comm.scatter([files[rank::comm.size] for rank in range(comm.size)]
+                       if comm.rank == 0 else None)
+    read = facts_of(own, show_progress=False)
+    mpi.wait(comm.Ibarrier())
+    known = dict(chain.from_iterable(
+        zip(*part, strict=True) for part in comm.gather((own, read)) or ()))
+    if comm.rank == 0 and comm.size > 1:
         known |= {file: facts.read(file) for file in files if known[file] is None}
     return known
 
