@@ -190,8 +190,10 @@ def picture(groups: Sequence[Series], paths: Sequence[Path]) -> None:
     _save(sheet, paths)
 
 
-# a series with its points: (ranks, predicted images/s) and (ranks, measured images/s)
-Curve = tuple[Series, Sequence[tuple[int, float]], Sequence[tuple[int, float | None]]]
+# a series with its points: (ranks, predicted images/s), (ranks, measured images/s), and (ranks,
+# lower and upper end of the prediction's band)
+Curve = tuple[Series, Sequence[tuple[int, float]], Sequence[tuple[int, float | None]],
+              Sequence[tuple[int, float, float]]]
 
 
 def panels(curves: Sequence[Curve]) -> list[list[Curve]]:
@@ -205,16 +207,19 @@ def panels(curves: Sequence[Curve]) -> list[list[Curve]]:
 
 def prediction(curves: Sequence[Curve]) -> Html:
     """Images per second over ranks, log-log: predicted lines, measured dots."""
-    ranks = [count for _, points, _ in curves for count, _ in points]
-    rates = [rate for _, points, _ in curves for _, rate in points]
+    ranks = [count for _, points, *_ in curves for count, _ in points]
+    rates = [rate for _, points, *_ in curves for _, rate in points]
     across, up = _levels([*ranks, 2 * min(ranks)]), _levels(rates)
     chart = Chart("predicted and measured images per second over the number of ranks; the tables "
                   "have the values", (across[0] - 0.2, across[-1] + 0.2),
                   (up[0] - 0.2, up[-1] + 0.3), "ranks", "images/s", xticks=across, yticks=up,
                   xform=_power, yform=_power, size=(520, 320))
     legend = []
-    for (series, points, measured), colour in zip(curves, COLOURS, strict=False):
+    for (series, points, measured, bands), colour in zip(curves, COLOURS, strict=False):
         chart.line([(_log(x), _log(y)) for x, y in points], colour)
+        for side in (1, 2) if bands else ():
+            chart.line([(_log(band[0]), _log(band[side])) for band in bands],
+                       f"{colour} dashed thin")
         for x, rate in measured:
             if rate is not None:
                 chart.dot(_log(x), _log(rate), colour,
@@ -223,7 +228,8 @@ def prediction(curves: Sequence[Curve]) -> Html:
         chart.line([(_log(x), _log(ideal * x)) for x, _ in points], f"{colour} dotted thin")
         legend.append((colour, series.name))
     return figure("Images per second", chart, legend,
-                  "Lines: predicted; dots: measured; dotted: proportional to the ranks.")
+                  "Lines: predicted; dashed: 95% bands; dots: measured; dotted: proportional to "
+                  "the ranks.")
 
 
 def prediction_picture(curves: Sequence[Curve], paths: Sequence[Path]) -> None:
@@ -237,14 +243,16 @@ def prediction_picture(curves: Sequence[Curve], paths: Sequence[Path]) -> None:
     sheet.suptitle("predicted (lines), measured (dots), proportional (dotted)", fontsize="medium")
     axes = sheet.subplots(lines, columns, squeeze=False).flat
     for group, axis in zip(groups, axes, strict=False):  # groups first: no axis is skipped
-        for (series, points, measured), colour in zip(group, COLOURS, strict=False):
+        for (series, points, measured, bands), colour in zip(group, COLOURS, strict=False):
             shade, ranks = _HEX[colour], [x for x, _ in points]
             axis.plot(ranks, [y for _, y in points], color=shade, label=series.strategy)
+            axis.fill_between([x for x, *_ in bands], [low for _, low, _ in bands],
+                              [high for *_, high in bands], color=shade, alpha=0.15, linewidth=0)
             axis.plot([x for x, y in measured if y is not None],
                       [y for _, y in measured if y is not None], "o", color=shade)
             axis.plot(ranks, [points[0][1] / points[0][0] * x for x in ranks], ":", color=shade,
                       linewidth=1)
-        ticks = sorted({x for _, points, _ in group for x, _ in points})
+        ticks = sorted({x for _, points, *_ in group for x, _ in points})
         axis.set(xscale="log", yscale="log", xlabel="ranks", ylabel="images/s",
                  title=f"{group[0][0].kind}, {group[0][0].input}")
         axis.set_xticks(ticks, [f"{count:,}" for count in ticks], rotation=45)

@@ -31,6 +31,8 @@ class Point:
         efficiency: predicted, over the smallest size that was run.
         terms: predicted seconds of a step by term.
         fitted: whether the model was fitted to this size.
+        low: lower end of the 95% band of ``rate``; None: too few sizes were run.
+        high: upper end.
     """
 
     ranks: int
@@ -40,6 +42,8 @@ class Point:
     efficiency: float
     terms: dict[str, float]
     fitted: bool = False
+    low: float | None = None
+    high: float | None = None
 
     @property
     def error(self) -> float | None:
@@ -130,14 +134,19 @@ def tables(predictions: Sequence[Prediction], net: Network | None) -> list[Table
     for number, made in enumerate(predictions):
         shown.append(Table(
             f"Prediction: {made.series.name}",
-            ("ranks", "rows per rank", "images/s", "measured", "efficiency", "step ms",
+            ("ranks", "rows per rank", "images/s", "95% band", "measured", "efficiency",
+             "step ms",
              *(f"{name} ms" for name in models.TERMS)),
             tuple((f"{point.ranks:,}", f"{point.rows:,.4g}", f"{point.rate:,.0f}",
+                   "–" if point.low is None else f"{point.low:,.0f}–{point.high:,.0f}",
                    "–" if point.measured is None else f"{point.measured:,.0f}",
                    f"{point.efficiency:.1%}", f"{sum(point.terms.values()) * 1e3:,.2f}",
                    *(f"{point.terms[name] * 1e3:,.2f}" for name in models.TERMS))
                   for point in made.points),
-            "By the model fitted to all sizes that were run." * (number == 0)))
+            ("By the model fitted to all sizes that were run. Bands, from three numbers of ranks "
+             "above 1 on: two standard errors of the fit, by leaving out one size after the other, "
+             "and of the sizes around it; what the network does beyond them is not in it."
+             ) * (number == 0)))
     shown.append(Table(
         "Coefficients of the model",
         ("series", "computing a row, ms", "fixed, ms", "slowdown per additional rank of a node",
@@ -172,13 +181,17 @@ def write(predictions: Sequence[Prediction], net: Network | None, options: Names
     title = f"{options.study.resolve().name}: prediction"
     curves: list[Curve] = [
         (made.series, [(point.ranks, point.rate) for point in made.points],
-         [(point.ranks, point.measured) for point in made.points]) for made in predictions]
+         [(point.ranks, point.measured) for point in made.points],
+         [(point.ranks, point.low, point.high) for point in made.points
+          if point.low is not None and point.high is not None]) for made in predictions]
     lines = [[made.series.kind, made.series.input, made.series.strategy, point.ranks, point.rows,
-              point.rate, point.measured, point.efficiency, *point.terms.values()]
+              point.rate, point.measured, point.efficiency, *point.terms.values(), point.low,
+              point.high]
              for made in predictions for point in made.points]
     columns = ["kind", "input", "strategy", "ranks", "rows_of_a_rank", "images_per_s",
                "measured_images_per_s", "efficiency",
-               *(f"{term.replace(' ', '_')}_s" for term in models.TERMS)]
+               *(f"{term.replace(' ', '_')}_s" for term in models.TERMS), "low_images_per_s",
+               "high_images_per_s"]
     data = {"series": [{"name": made.series.name, "worst_error": made.worst,
                         "bound": options.bound, "stop": made.stop,
                         "tested": [{"ranks": point.ranks, "measured": point.measured,

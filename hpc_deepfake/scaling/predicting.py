@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import shlex
+import statistics
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -167,8 +169,27 @@ def predict(series: Series, net: Network | None, options: Namespace,
     tested = [_point(early, size.ranks, size.rows[0].batch or 0.0, size.training, series,
                      size.ranks in small) for size in series.sizes]
     model = _changed(models.fit(strategy, runs, net, **facts), series, options)
-    points = _points(model, series, options)
+    without = [_changed(models.fit(strategy, [row for row in runs if row.run.ranks != left], net,
+                                   **facts), series, options)
+               for left in sizes if left > 1 and len(sizes) > 3]
+    points = tuple(_with_band(point, without, model, series)
+                   for point in _points(model, series, options))
     return Prediction(series, model, tuple(tested), points, _stop(points, series, options))
+
+
+def _with_band(point: Point, without: Sequence[Model], model: Model, series: Series) -> Point:
+    """The point with the band of its rate: two standard errors, of the fit by the jackknife (Efron
+    1982: the fits ``without`` one size each), and of the sizes that were run around the fit."""
+    count = len(without)
+    if count < 3:
+        return point
+    logs = [math.log(fitted.rate(point.ranks, point.rows) / point.rate) for fitted in without]
+    own = [math.log(model.rate(size.ranks, size.rows[0].batch or 0.0) / size.training)
+           for size in series.sizes if size.ranks > 2]  # those that ``fit`` prefers
+    error = math.sqrt((count - 1) * statistics.pvariance(logs) + statistics.fmean(
+        value**2 for value in own))
+    return replace(point, low=point.rate * math.exp(-2 * error),
+                   high=point.rate * math.exp(2 * error))
 
 
 def _measured_computing(predictions: Sequence[Prediction]) -> list[Prediction]:

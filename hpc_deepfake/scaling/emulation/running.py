@@ -26,7 +26,8 @@ from hpc_deepfake.strategies.traffic import TABLE
 _PATIENCE = 2.0  # seconds of starting for each rank, and 60 more
 _SILENCE = 600.0  # seconds for an answer
 _WORKER = "hpc_deepfake.scaling.emulation.worker"
-_BUCKET = 1 << 10, 1 << 20  # bytes of messages that a token bucket may let pass at any rate
+# bytes of the micro-benchmark's messages; a link's token bucket lets those between pass at any rate
+_MESSAGES = (64, 1 << 10), (1 << 20, 1 << 21)
 _LIMITED = 0.8  # share of what the processors move from which on they, and not the link, limit
 
 
@@ -94,11 +95,11 @@ class Ranks:
         """Write what ``scaling microbench`` measures on links of this rate, as without slow motion.
         """
         self._nodes.shape(link / slow)
-        own = self._nodes.folder / "microbench.json"
-        self._do(ranks, {"what": "microbench", "file": str(own), "largest": 1 << 22})
-        bench = json_data.read(own)
-        # what the links' token buckets hold is not limited by their rate
-        bench["rows"] = [row for row in bench["rows"] if not _BUCKET[0] < row["size"] < _BUCKET[1]]
+        made = {str(self._nodes.folder / f"microbench{low}.json"): (low, high)
+                for low, high in _MESSAGES}
+        self._do(ranks, {"what": "microbench", "files": made})
+        bench, *others = [json_data.read(Path(file)) for file in made]
+        bench["rows"] += [row for other in others for row in other["rows"]]
         for row in bench["rows"]:
             row["latency_us"] = {name: value / slow for name, value in row["latency_us"].items()}
             for name in ("mb_per_s", "window_mb_per_s"):

@@ -54,12 +54,13 @@ def _capacity(comm: Intracomm, order: dict[str, Any]) -> dict[str, Any]:
 
 
 def _microbench(comm: Intracomm, order: dict[str, Any]) -> dict[str, Any]:
-    """Write the micro-benchmark's file."""
+    """Write the micro-benchmark's files, of small and of large messages."""
     from hpc_deepfake.scaling import microbench
 
-    microbench.main(comm, ["--what", "sendrecv", "allreduce", "alltoall", "--min-size", "64",
-                           "--max-size", str(order["largest"]), "--seconds", "0.02", "--json",
-                           order["file"]])
+    for file, (low, high) in order["files"].items():
+        microbench.main(comm, ["--what", "sendrecv", "allreduce", "alltoall", "--min-size",
+                               str(low), "--max-size", str(high), "--seconds", "0.02", "--json",
+                               file])
     return {"seconds": 0.0}
 
 

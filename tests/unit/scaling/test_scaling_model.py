@@ -100,7 +100,9 @@ def test_what_a_step_moves():
     assert TRUTH.communication(1, 32) == (0.0, 0.0)
     assert TRUTH.communication(2, 32)[0] == pytest.approx(2 * 2 * 5e-6)
     every = replace(TRUTH, strategy="local-sgd", every=8)
-    assert every.communication(4, 32) == pytest.approx((latency / 8, bandwidth / 8))
+    averaged = 3 * (7_372_800 + traffic.TABLE.small) + traffic.TABLE.moving  # with two moments
+    assert every.communication(4, 32) == pytest.approx(
+        (4 * 4 * 5e-6 / 8, 1.5 * 4 * averaged / 1e9 / 8))
     half = replace(TRUTH, kernel_width=2)
     assert half.communication(4, 32)[1] == pytest.approx(
         1.5 * (2 * traffic.KERNEL + 4 * traffic.REST) / 1e9)
@@ -133,10 +135,22 @@ def test_rows_of_another_size(tmp_path, caplog):
     assert "these runs train meso4; what the ranks exchange" in caplog.text
 
 
+def test_hidden_communication_is_told_from_a_fast_network(tmp_path):
+    """Where computing hides some of it, more ranks wait more than in proportion."""
+    truth = replace(TRUTH, hidden=2.0, overlap=0.3)
+    studied(tmp_path, truth, kinds=("weak",), sizes=32)
+    runs = [row for row in rows(tmp_path, study.read(tmp_path), None)]
+    few = fit("sync", [row for row in runs if row.run.ranks <= 8], NET)
+    assert (few.hidden, few.overlap) == (pytest.approx(2.0, rel=0.03), pytest.approx(0.3, abs=0.04))
+    assert few.rate(32, 32) == pytest.approx(truth.rate(32, 32), rel=0.02)
+    two = fit("sync", [row for row in runs if row.run.ranks <= 2], NET)
+    assert two.overlap == 0.0
+
+
 def test_servers_set_a_limit():
     """A server that needs 40 ms for an update applies 25 per second, however many workers."""
     model = Model("async", 0.005, 0.002, 1.0, 0.0, NET, apply=0.04 - 0.0295)
-    moving = model.communication(3, 32)[1]
+    moving = model.communication(3, 32)[1] / 2  # a gradient arrives while weights leave
     for ranks in (17, 65, 257):
         assert model.rate(ranks, 32) == pytest.approx(32 / (moving + model.apply), rel=1e-6)
     assert model.rate(2, 32) == pytest.approx(32 / sum(model.terms(2, 32).values()))
