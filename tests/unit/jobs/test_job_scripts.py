@@ -394,9 +394,11 @@ def test_pbs_remote_shell_drops_options_of_ssh(bin_path: Path, tmp_path: Path) -
 @pytest.mark.slow
 def test_compare_trains_one_after_another_and_reports(small_file: Path, slurm: dict[str, str],
                                                      bin_path: Path, tmp_path: Path) -> None:
-    """A second job with the same variables has nothing to train."""
+    """A second job with the same variables has nothing to train. With the toy in place of the
+    network."""
     job = {**slurm, "SLURM_CPUS_PER_TASK": "1", "DATA": str(small_file), "RUN": "all",
-           "METHODS": "sequential", "FEATURES": "raw ela", "EPOCHS": "1"}
+           "METHODS": "sequential", "FEATURES": "raw ela", "EPOCHS": "1",
+           "PYTHONPATH": str(ROOT / "tests" / "toy")}
     done = run_script(JOBS / "slurm" / "compare.sh", "--batch-size", "16", "--",
                       "--learning-rate", "0.01", bin_path=bin_path, cwd=tmp_path, **job)
     assert done.returncode == 0, done.stderr
