@@ -5,21 +5,17 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pytest
-from conftest import ROOT, read_lines
-from speed import limit
+from conftest import read_lines
 from worlds import Worlds
 
 from hpc_deepfake.train import checkpoint
 
-PROGRAM = Path(__file__).with_name("asynchronous.py")
 pytestmark = [pytest.mark.mpi, pytest.mark.slow]
 TRAINED = 28  # weights, and of plain gradient descent no more
 
@@ -196,19 +192,6 @@ def test_any_strategy_goes_on_with_anothers_run(worlds: Worlds, small_file: Path
     assert after["strategy"] == "async" and after["steps"] > averaged["steps"]
 
 
-def disturbed(what: str, rank: int, at: int, data: Path, run: Path,
-              *more: object) -> tuple[int, str]:
-    """A run on one server and two workers with something going wrong (disturbed.py). The workers
-    take turns: else one that is slow to start may find no work left."""
-    done = subprocess.run(
-        ["mpirun", "-np", "3", sys.executable, PROGRAM.with_name("disturbed.py"), what, str(rank),
-         str(at), "--", "--data", data, "--run", run, "--strategy", "async", "--epochs", "2",
-         "--batch-size", "3", "--device", "cpu", "--threads", "1", "--no-report",
-         "--max-staleness", "0", *map(str, more)], cwd=ROOT, capture_output=True, text=True,
-        timeout=limit(300), stdin=subprocess.DEVNULL)
-    return done.returncode, done.stdout + done.stderr
-
-
 @pytest.mark.parametrize(("what", "rank"), [("usr1", 0), ("term", 2)])
 def test_a_signal_to_one_rank_stops_all_with_nothing_lost(
         worlds: Worlds, small_file: Path, tmp_path: Path, what: str, rank: int) -> None:
@@ -229,27 +212,3 @@ def test_a_signal_to_one_rank_stops_all_with_nothing_lost(
     lines = read_lines(run / "metrics.jsonl")
     assert [(line["step"], sum(line["staleness"].values())) for line in lines] == [
         (12, 12), (24, 12)], "of the epoch's first part too"
-
-
-@pytest.mark.parametrize(("what", "rank", "words"), [("raise", 0, "rank 0 of 3"), ("kill", 1, "")])
-def test_any_ranks_death_ends_the_run(small_file: Path, tmp_path: Path, what: str, rank: int,
-                                      words: str) -> None:
-    """A server's as a worker's, in the second epoch; the first one's checkpoint stays whole."""
-    at = 15 if rank == 0 else 8
-    code, text = disturbed(what, rank, at, small_file, tmp_path / "run", "--checkpoint-minutes", 0)
-    assert code not in (0, 2, 75)
-    assert words in text and ("a test's mistake" in text) == (what == "raise")
-    assert checkpoint.load_newest(tmp_path / "run" / "checkpoints")[1]["state"]["epoch"] == 2
-
-
-@pytest.mark.parametrize(("what", "rank", "words"), [
-    ("sleep", 1, "rank 1 on {host} has been training (epoch 1"),
-    ("freeze", 0, "rank 0 on {host} gives no sign of life")])
-def test_a_stalled_rank_is_named_and_the_job_ended(small_file: Path, tmp_path: Path, what: str,
-                                                   rank: int, words: str) -> None:
-    """A worker whose gradient the server waits for, and a server that is stopped."""
-    code, text = disturbed(what, rank, 2, small_file, tmp_path / "run", "--stall-warning", 3,
-                           "--stall-limit", 8)
-    assert code not in (0, 2, 75)
-    assert words.format(host=os.uname().nodename) in text
-    assert "ending the job" in text

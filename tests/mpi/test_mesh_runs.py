@@ -1,24 +1,19 @@
-"""Runs on a mesh: their checkpoints fit everybody, they stop and fail as all others, and their
-messages travel while ranks compute."""
+"""Runs on a mesh: their checkpoints fit everybody, they stop as all others (how they fail:
+test_failing_ranks.py), and their messages travel while ranks compute."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import read_lines, run_program
-from speed import limit
+from conftest import read_lines
 from worlds import Worlds
 
 from hpc_deepfake.strategies.mesh.schedule import bubble
 from hpc_deepfake.train import checkpoint
 
-DISTURBED = Path(__file__).with_name("disturbed.py")
 pytestmark = [pytest.mark.mpi, pytest.mark.slow]
 
 
@@ -95,18 +90,6 @@ def test_messages_travel_while_ranks_compute(worlds: Worlds, data_file: Path,
     assert formula == pytest.approx(bubble(2, 3) * steps)
 
 
-def disturbed(data: Path, run: Path, what: str, rank: int, ranks: int,
-              mesh: str) -> tuple[int, str]:
-    """Exit code and output of a run in whose third step that happens to a rank."""
-    done = subprocess.run(
-        ["mpirun", "-np", str(ranks), sys.executable, DISTURBED, what, str(rank), "2", "--",
-         "--data", data, "--run", run, "--epochs", "9", "--batch-size", "3", "--device", "cpu",
-         "--threads", "1", "--strategy", "mesh", "--mesh", mesh, "--micro-batches", "2",
-         "--stall-warning", "3", "--stall-limit", "8"],
-        capture_output=True, text=True, timeout=limit(200), cwd=run.parent, env=os.environ)
-    return done.returncode, done.stdout + done.stderr
-
-
 def test_a_signal_to_one_rank_stops_all(worlds: Worlds, small_file: Path, tmp_path: Path) -> None:
     """After the same step, with a checkpoint."""
     answer = worlds.run(2, "disturbed.py", "term", 1, 2, "--", *options(
@@ -115,37 +98,3 @@ def test_a_signal_to_one_rank_stops_all(worlds: Worlds, small_file: Path, tmp_pa
     assert answer.code == 75, answer.output[-2000:]
     assert "stopped by" in answer.output
     assert newest(tmp_path / "run")[1]["state"]["step"] == 4
-
-
-def test_a_rank_that_dies_ends_the_job(small_file: Path, tmp_path: Path) -> None:
-    code, _ = disturbed(small_file, tmp_path / "run", "kill", 1, 2, "pipeline=2")
-    assert code not in (0, 2, 75)
-
-
-@pytest.mark.parametrize(("ranks", "mesh", "rank", "words"), [
-    (2, "pipeline=2", 0, f"rank 0 on {os.uname().nodename} has been training (epoch 1"),
-    (4, "data=2,tensor=2", 3, f"rank 3 on {os.uname().nodename} has been training (epoch 1")])
-def test_a_rank_that_sleeps_within_a_step_is_named(small_file: Path, tmp_path: Path, ranks: int,
-                                                   mesh: str, rank: int, words: str) -> None:
-    """Also where the others wait within TensorFlow, and the job is ended."""
-    code, text = disturbed(small_file, tmp_path / "run", "sleep", rank, ranks, mesh)
-    assert code not in (0, 2, 75)
-    assert words in text
-    last, = (line for line in text.splitlines() if line.endswith("ending the job"))
-    assert last.startswith(f"rank {rank} on ")
-
-
-@pytest.mark.parametrize(("ranks", "wrong", "message"), [
-    (2, ("--mesh", "tensor=3"), "tensor=3 needs 1 · 3 · 1 = 3 ranks, but there are 2"),
-    (1, ("--strategy", "mesh"), "say how the ranks share the work"),
-    (2, ("--mesh", "pipeline=2", "--compression", "fp16"), "does not support --compression"),
-    (2, ("--mesh", "data=2", "--strategy", "sync"), "does not support --mesh")])
-def test_a_wrong_mesh_is_one_message(small_file: Path, tmp_path: Path, ranks: int,
-                                     wrong: tuple[str, ...], message: str) -> None:
-    """Before TensorFlow starts; code 2."""
-    done = run_program("hpc_deepfake.train", *map(str, options(small_file, tmp_path / "run",
-                                                               *wrong)),
-                       ranks=ranks, cwd=tmp_path)
-    assert done.returncode == 2
-    assert done.stderr.count("error:") == 1 and message in done.stderr
-    assert not (tmp_path / "run").exists()
