@@ -60,7 +60,11 @@ elif [[ -z $RANKS ]]; then
     RANKS=$((RANKS < 1 ? 1 : RANKS > 4 ? 4 : RANKS))
     [[ $DEVICE == gpu ]] || RANKS=2
 fi
-[[ -n $job_id ]] || export OMP_NUM_THREADS=$(($(nproc) > RANKS ? $(nproc) / RANKS : 1))
+if [[ -z $job_id ]]; then # what a job says to launch
+    job_ranks=$RANKS
+    job_cpus=$(($(nproc) > RANKS ? $(nproc) / RANKS : 1))
+    export OMP_NUM_THREADS=$job_cpus HPC_DEEPFAKE_RANK_CPUS=$job_cpus
+fi
 OUT=${OUT:-gpu-report-${job_id:-$(date +%Y-%m-%dT%H-%M-%S)}}
 mkdir -p "$OUT"
 OUT=$(cd "$OUT" && pwd)
