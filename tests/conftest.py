@@ -84,7 +84,7 @@ def alone() -> Comm:
 
 _TESTS = ROOT / "tests"
 _SHARED = re.compile(r"worlds: Worlds|found: Callable")  # tests in worlds of ranks
-_POLLING = ("test_asynchronous.py", "test_mesh.py", "test_mesh_runs.py")  # with other settings
+_POLLING = ("test_asynchronous.py", "test_mesh.py", "test_mesh_runs.py", "test_parts.py")
 
 
 @cache
@@ -93,7 +93,8 @@ def _group(file: Path) -> int:
     """
     folder = file.relative_to(_TESTS).parts[0]
     if folder == "mpi" and _SHARED.search(file.read_text()):
-        return int(file.name not in _POLLING)  # so each of the two kinds of worlds starts once
+        # worlds with other settings of MPI: so each of the two kinds of worlds starts once
+        return int(file.name not in _POLLING)
     return 2 if folder == "schedulers" else 3 if folder == "mpi" else 4
 
 

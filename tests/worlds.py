@@ -105,7 +105,8 @@ class Worlds:
         # settings for large messages, with which Open MPI 4.1's all-to-all among three ranks was
         # seen to hang: only for strategies that train so, too
         polling = {"asynchronous.py", "meshes.py", "async", "mesh", "--mesh"}
-        kind = (ranks, "mesh" if polling & {program, *map(str, arguments)} else "sync")
+        mesh = ranks > 1 and polling & {program, *map(str, arguments)}
+        kind = (ranks, "mesh" if mesh else "sync")
         world = self._worlds.pop(kind, None)
         if world is None or not world.alive:
             self._make_room(ranks)

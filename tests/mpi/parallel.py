@@ -17,9 +17,11 @@ import numpy as np
 from mpi4py import MPI
 
 from hpc_deepfake.network import device
+from hpc_deepfake.network.shapes import Shapes
 from hpc_deepfake.strategies import collectives
 
 COMM = MPI.COMM_WORLD
+SIZE = 32  # of the pictures: what ranks compute together doesn't depend on it
 device.start("cpu", threads=1)
 collectives.start(COMM, False, 60, 600)
 
@@ -147,10 +149,10 @@ def convolution() -> None:
 def network(layout: str, dropout: float) -> Arrays:
     """The whole network, conv1 to dense2, at a loss that depends on all: its trained weights'
     gradients, against the serial network's. Returns this rank's."""
-    table = [one for one in shards.parameters(layout) if one.trainable]
+    table = [one for one in shards.parameters(layout, Shapes(SIZE)) if one.trainable]
     whole = {one.name: np.asarray(numbers(*one.shape, seed=place)) / (one.shape[0] * 9) ** 0.5
              for place, one in enumerate(table)}
-    pictures = np.random.default_rng(0).integers(0, 256, (2, 128, 128, 3)).astype(np.uint8)
+    pictures = np.random.default_rng(0).integers(0, 256, (2, SIZE, SIZE, 3)).astype(np.uint8)
     sizes: dict[int, set[int]] = {}
 
     def gradients(group: Group, weights: dict[str, np.ndarray]) -> Arrays:
@@ -160,7 +162,7 @@ def network(layout: str, dropout: float) -> Arrays:
             lambda x, gamma, beta, name: synchronised(x, gamma, beta, 1, lambda v, _: v, name),
             dropout, tf.constant([1, 2]))
 
-        @tf.function(autograph=False, input_signature=(tf.TensorSpec((None, 128, 128, 3),
+        @tf.function(autograph=False, input_signature=(tf.TensorSpec((None, SIZE, SIZE, 3),
                                                                      tf.uint8),))
         def compiled(x: tf.Tensor) -> tuple[tf.Tensor, Arrays]:
             with tf.GradientTape() as tape:
@@ -199,7 +201,7 @@ def graph_sizes(graph: tf.Graph) -> set[int]:
 
 def same_everywhere(got: Arrays) -> None:
     """Gradients of weights that all ranks of a group have: equal, bit for bit."""
-    table = [one for one in shards.parameters("row") if one.trainable]
+    table = [one for one in shards.parameters("row", Shapes(SIZE)) if one.trainable]
     for one, value in zip(table, got[1:], strict=True):
         if one.axis is None:
             every = np.array(COMM.allgather(value))

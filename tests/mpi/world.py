@@ -87,6 +87,8 @@ def main(folder: Path) -> None:
     mpi.run = run
     train.before_mpi = lambda *_: None
     os.fsync = lambda descriptor: None  # what a test writes need not outlive a power cut
+    gc.collect()
+    gc.freeze()  # TensorFlow's own half a million objects, which each collection would visit again
     number = 0
     while True:
         request = _spread(json.loads(sys.stdin.readline() or "null") if COMM.rank == 0 else None)
