@@ -14,6 +14,7 @@ SCENE = 3  # maximum median difference of two pictures of the same scene, grey l
 PLAIN = 16  # grey levels: thumbnails of a smaller range look like those of any plain picture
 _HASH = (9, 8)  # pixels across and down: 8 × 8 comparisons of neighbours
 _BLOCK = 1024
+_TILE = 32, 4096  # hashes that are compared at once
 
 
 def thumbnail(pixels: np.ndarray, side: int = THUMB) -> np.ndarray:
@@ -42,26 +43,34 @@ def hashes(small: np.ndarray) -> np.ndarray:
 def near(bits: np.ndarray, others: np.ndarray | None = None) -> Iterator[np.ndarray]:
     """Pairs of pictures whose hashes differ in at most ``DISTANCE`` bits, int64 (P, 2).
 
-    With bits as ±1 the distance is (64 - product) / 2, so one matrix product compares a block of
-    pictures with all others.
+    All are compared with all, in tiles that fit the processor's cache: the time grows by the square
+    of their number, the memory doesn't.
 
     Args:
         bits: hashes, bool (M, 64).
         others: those of another set, bool (N, 64), to which the second numbers belong; None: pairs
             within ``bits``, with the smaller number first.
     """
-    first_signs = _signs(bits)
-    second_signs = first_signs if others is None else _signs(others)
-    for start in range(0, len(first_signs), _BLOCK):
-        skipped = start if others is None else 0
-        product = first_signs[start:start + _BLOCK] @ second_signs[skipped:].T
-        first, second = np.nonzero(product >= 64 - 2 * DISTANCE)
-        pairs = np.stack([first + start, second + skipped], 1)
+    first = _words(bits)
+    second = first if others is None else _words(others)
+    for start in range(0, len(first), _BLOCK):
+        skipped, end = start if others is None else 0, min(start + _BLOCK, len(first))
+        found: list[np.ndarray] = [np.zeros((0, 2), np.int64)]
+        for top in range(start, end, _TILE[0]):
+            own = first[top:min(top + _TILE[0], end), None]
+            for begin in range(skipped, len(second), _TILE[1]):
+                distances = np.bitwise_count(own ^ second[begin:begin + _TILE[1]])
+                hits = np.flatnonzero(distances <= DISTANCE)
+                if len(hits):
+                    found.append(np.stack(np.divmod(hits, distances.shape[1]), 1) + (top, begin))
+        pairs = np.concatenate(found)
+        pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
         yield pairs[pairs[:, 1] > pairs[:, 0]] if others is None else pairs
 
 
-def _signs(bits: np.ndarray) -> np.ndarray:
-    return np.where(bits, np.float32(1), np.float32(-1))
+def _words(bits: np.ndarray) -> np.ndarray:
+    """Hashes as whole numbers, uint64 (M)."""
+    return np.packbits(bits, axis=1).view(np.uint64)[:, 0]
 
 
 def changes(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

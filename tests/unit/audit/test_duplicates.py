@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 
 import cv2
 import numpy as np
@@ -25,6 +26,16 @@ def test_near_pairs_equal_those_of_a_plain_count():
     assert sorted(map(tuple, of_two_sets.tolist())) == [
         (second // 5, first // 5) for first, second in expected
         if (first % 5, second % 5) == (0, 1)]
+
+
+
+def test_comparing_all_with_all_needs_no_memory_for_it():
+    bits = np.random.default_rng(1).random((6000, 64)) < 0.5
+    tracemalloc.start()
+    sum(map(len, similar.near(bits[:1200], bits)))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 << 20  # distances of all would be 7 million
 
 
 def test_too_many_similar_pictures_are_reported(monkeypatch):
