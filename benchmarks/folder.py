@@ -168,7 +168,7 @@ def main() -> None:
                                             "--model", model, *words]
         seconds |= interleave({
             name: lambda command=command: subprocess.run(command, check=True, capture_output=True)
-            for name, command in commands.items()}, max(1, options.rounds - 1))
+            for name, command in commands.items()}, max(1, options.rounds // 3))
     rates = {name: [len(paths) / duration for duration in values]
              for name, values in seconds.items()}
     table(rates, "images/s")
