@@ -3,10 +3,12 @@
     python docs/make_figures.py [DATA/sample] [RUNS/demo]
     python docs/make_figures.py steps [DATA/sample]
     python docs/make_figures.py where [DATA/sample] [RUN that says where]
+    python docs/make_figures.py network       (of docs/emulation.csv)
 """
 
 from __future__ import annotations
 
+import csv
 import json
 import sys
 from pathlib import Path
@@ -17,8 +19,13 @@ matplotlib.use("Agg")
 import cv2
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.colors import ListedColormap
 
 import hpc_deepfake
+from hpc_deepfake.scaling.emulation import SHARES
+from hpc_deepfake.scaling.emulation.plan import Task
+from hpc_deepfake.scaling.emulation.plan import sent as sent_by
+from hpc_deepfake.strategies import traffic
 from preprocessing.ela import Parameters, error_level, features_of_pixels, recompress
 from preprocessing.gray_bits import planes
 from preprocessing.picture import decode, read
@@ -117,6 +124,71 @@ def where(sample: Path, run: Path) -> None:
     save(figure, "where-maps.png")
 
 
+def network() -> None:
+    """Which strategy is the fastest, by ranks and speed of the links.
+
+    Areas: (computing + what messages take beyond the computing that hides them), where messages
+    take a factor times their bytes over the link; one factor for each strategy, of the rows of
+    docs/emulation.csv. Dots: the fastest of those rows."""
+    with open(Path(__file__).with_name("emulation.csv"), newline="") as file:
+        rows = [{**row, "ranks": int(row["ranks"]), "link": float(row["link_bit_per_s"]),
+                 "rate": float(row["images_per_s"])} for row in csv.DictReader(file)]
+    compute = SHARES.scaled(0.17)
+    colours = {"sync": "#1763a6", "sync:fp16": "#b5460f", "hybrid": "#1d7044",
+               "local-sgd": "#7443b8"}
+
+    def moving(strategy: str, ranks: int, link: float) -> float:
+        group = min(ranks, 32)
+        sent = sum(traffic.hybrid(ranks, group, 32).values()) if strategy == "hybrid" else \
+            sent_by(Task(strategy, ranks, link, 1.0, 1, 32, compute, traffic.TABLE))
+        return sent * 8 / link
+
+    def hidden(strategy: str) -> float:
+        return compute.beside if strategy.startswith("sync") else 0.0
+
+    factors = {}
+    for strategy in colours:
+        waits = [(32 * row["ranks"] / row["rate"] - compute.total + hidden(strategy))
+                 / moving(strategy, row["ranks"], row["link"]) for row in rows
+                 if row["strategy"] == strategy and row["ranks"] > 2 and row["link"] < 5e9]
+        factors[strategy] = float(np.median(waits))
+    print({name: round(factor, 2) for name, factor in factors.items()})
+    across, up = np.geomspace(2, 4096, 221), np.geomspace(5e7, 1e11, 221)
+    steps = np.array([[[compute.total + max(factors[strategy] * moving(
+        strategy, max(round(ranks), 2), link) - hidden(strategy), 0.0) for ranks in across]
+        for link in up] for strategy in colours])
+    figure, axis = plt.subplots(figsize=(7.6, 4.6), layout="constrained")
+    best = np.where(compute.total / steps[0] > 0.98, 0, np.argmin(steps, 0))
+    axis.pcolormesh(across, up, best, cmap=ListedColormap(colours.values()), vmin=0,
+                    vmax=len(colours) - 1, alpha=0.35, shading="nearest", rasterized=True)
+    lines = axis.contour(across, up, compute.total / steps.min(0), colors="#333333",
+                         levels=(0.1, 0.25, 0.5, 0.75, 0.9), linewidths=0.8)
+    axis.clabel(lines, fmt=lambda level: f"{level:.0%}", fontsize=8)
+    for link in sorted({row["link"] for row in rows}):
+        for ranks in sorted({row["ranks"] for row in rows if row["link"] == link}):
+            own = {row["strategy"]: row["rate"] for row in rows
+                   if (row["link"], row["ranks"]) == (link, ranks) and row["strategy"] in colours}
+            top = max(own, key=lambda name: own[name])
+            top = "sync" if own["sync"] > 0.98 * own[top] else top
+            axis.plot(ranks, link, "o", color=colours[top], markeredgecolor="white", markersize=8)
+    for name, colour in colours.items():
+        if name in {list(colours)[place] for place in np.unique(best)}:
+            axis.plot([], [], "s", color=colour, alpha=0.6, label=name)
+    axis.set(xscale="log", yscale="log", xlabel="ranks, one on each node", ylabel="link, bit/s",
+             xlim=(1.7, 4096), ylim=(up[0], up[-1]))
+    ticks = [2, 8, 32, 128, 512, 2048]
+    axis.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+    axis.set_yticks([1e8, 1e9, 1e10, 1e11], ["100 M", "1 G", "10 G", "100 G"])
+    axis.minorticks_off()
+    ratio = 4 * traffic.TABLE.kernel * 8 / compute.total
+    other = axis.secondary_yaxis("right", functions=(lambda y: ratio / y, lambda y: ratio / y))
+    other.set_ylabel("gradient over the link ÷ computing a step")
+    other.set_yticks([10, 1, 0.1, 0.01], ["10", "1", "0.1", "0.01"])
+    other.minorticks_off()
+    axis.legend(loc="upper right", title="fastest", fontsize=9)
+    save(figure, "strategy-for-network.png")
+
+
 def save(figure: plt.Figure, name: str) -> None:
     """Write a figure into docs/images."""
     IMAGES.mkdir(exist_ok=True)
@@ -129,7 +201,9 @@ if __name__ == "__main__":
     if {"-h", "--help"} & set(arguments):
         print(__doc__)
         sys.exit(0)
-    if arguments[:1] == ["steps"]:
+    if arguments[:1] == ["network"]:
+        network()
+    elif arguments[:1] == ["steps"]:
         steps(Path(*arguments[1:] or ["data/sample"]))
     elif arguments[:1] == ["where"]:
         defaults = ("data/sample", "runs/where")

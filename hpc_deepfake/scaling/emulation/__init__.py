@@ -40,7 +40,7 @@ Needs root (network namespaces), Open MPI and iproute2; leaves nothing behind. W
 emulation.html, .md, .csv and .json, and for each link a study that scaling report and scaling
 predict read.
 exit codes: 0 done; 2 wrong usage, or a machine that can't do it"""
-_SHARES = Compute(0.32, 0.025, 0.0, 0.535, 0.07)  # of a step on one core with AVX-512
+SHARES = Compute(0.32, 0.025, 0.0, 0.535, 0.07)  # of a step on one core with AVX-512
 
 
 def parser() -> Parser:
@@ -164,7 +164,7 @@ def _task(options: Namespace, compute: Compute, strategy: str, count: int, link:
 def _compute(options: Namespace) -> Compute:
     """Seconds of a rank's step, as given or measured."""
     if options.compute is not None:
-        return _SHARES.scaled(options.compute)
+        return SHARES.scaled(options.compute)
     from hpc_deepfake.scaling.emulation import computing
 
     return computing.measure(options.batch_size, SIZE)

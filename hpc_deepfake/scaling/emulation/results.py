@@ -162,7 +162,9 @@ def write_studies(out: Path, results: Sequence[Result]) -> list[Path]:
         folder = study(out, link, compression)
         task = own[0].task
         runs = [_write_run(folder, _alone(task), [task.compute.total] * 2, 0.0)]
-        runs += [_write_run(folder, result.task, result.steps, 1.0) for result in own]
+        # updates of async come in bursts: only their mean is a rate
+        runs += [_write_run(folder, result.task, [result.step] if result.task.strategy == "async"
+                            else result.steps, 1.0) for result in own]
         most = max(run.ranks for run in runs)
         folder.joinpath(studies.NAME).unlink(missing_ok=True)
         studies.write(folder, Plan(tuple(runs), 1, 3600))
