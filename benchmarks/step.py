@@ -48,8 +48,12 @@ def recorded(path: Path) -> list[dict[str, Any]]:
 
 
 def shares(folder: Path, seconds: dict[str, list[float]], steps: int) -> dict[str, Any]:
-    """Print the table of each precision, and return it: by group flop, bytes, seconds and the
-    machine's least seconds."""
+    """Print the table of each precision.
+
+    Returns:
+        The machine's rates, by precision the rows of the table (by group flop, bytes, seconds and
+        the machine's least seconds), and the share of each whole step, by round.
+    """
     import limit
 
     from hpc_deepfake.network import table as network
@@ -58,13 +62,14 @@ def shares(folder: Path, seconds: dict[str, list[float]], steps: int) -> dict[st
     model = network.build("float32", SIZE)
     records = {precision: recorded(folder / precision) for precision in PRECISIONS}
     machine = [line for line in records["float32"] if "matrix" in line][1:]  # but the first round
-    rates = limit.Rates({precision: statistics.median(line["matrix"][precision] for line in machine)
+    by_round = [limit.Rates(**line) for line in machine]
+    rates = limit.Rates({precision: statistics.median(line.matrix[precision] for line in by_round)
                          for precision in PRECISIONS},
-                        statistics.median(line["memory"] for line in machine))
+                        statistics.median(line.memory for line in by_round))
     print(f"\nmatrix products: {rates.matrix['float32'] / 1e9:,.0f} GFLOP/s in float32, "
           f"{rates.matrix['bfloat16'] / 1e9:,.0f} in bfloat16; memory: {rates.memory / 1e9:.1f} "
           "GB/s read and written")
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"rates": rates._asdict(), "groups": {}, "shares": {}}
     for precision, suffix in PRECISIONS.items():
         works = limit.works(model, BATCH, precision)
         rounds = [limit.groups(line, works) for line in records[precision]
@@ -82,8 +87,11 @@ def shares(folder: Path, seconds: dict[str, list[float]], steps: int) -> dict[st
             share = f"{least / took:>5.0%}" if least and took else f"{'–':>5}"
             print(f"{name:<18}  {flop / 1e9:>6.2f}  {size / 1e6:>6.1f}  {1e3 * took:>6.1f}  "
                   f"{1e3 * least:>9.1f}  {share}")
-        found[precision] = rows
-    return {"rates": rates._asdict(), "groups": found}
+        found["groups"][precision] = rows
+        found["shares"][precision] = [
+            sum(line.seconds(work, precision) for work in works.values()) / (took / steps)
+            for line, took in zip(by_round, seconds[OURS + suffix], strict=True)]
+    return found
 
 
 def main() -> None:
@@ -106,9 +114,8 @@ def main() -> None:
         limits = shares(Path(folder), seconds, options.steps)
     ratios = {f"over {other}": ratio(rates, OURS + BRIEF if other.endswith(BRIEF) else OURS, other)
               for other in CONTESTANTS if not other.startswith(OURS)}
-    for precision, rows in limits["groups"].items():
-        _, _, took, least = rows["whole step"]
-        ratios[f"share of the limit, {precision}"] = least / took
+    for precision, by_round in limits["shares"].items():
+        ratios[f"share of the limit, {precision}"] = statistics.median(by_round)
     finish(options, {**rates, "limit": limits}, ratios, TARGETS)
 
 
