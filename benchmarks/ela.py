@@ -126,7 +126,7 @@ def spread(sources: list[Path], folder: Path, copies: range) -> Path:
         (folder / label).mkdir(parents=True, exist_ok=True)
     for copy in copies:
         for path in sources:
-            label = "real" if path.parent.name == "Au" else "fake"
+            label = "real" if path.parent.name in ("Au", "real") else "fake"
             os.link(path, folder / label / f"{copy}_{path.name}")
     return folder
 
