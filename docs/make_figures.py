@@ -181,7 +181,7 @@ def network() -> None:
     axis.set_yticks([1e8, 1e9, 1e10, 1e11], ["100 M", "1 G", "10 G", "100 G"])
     axis.minorticks_off()
     ratio = 4 * traffic.TABLE.kernel * 8 / compute.total
-    other = axis.secondary_yaxis("right", functions=(lambda y: ratio / y, lambda y: ratio / y))
+    other = axis.secondary_yaxis("right", functions=2 * (lambda y: ratio / np.maximum(y, 1e-9),))
     other.set_ylabel("gradient over the link ÷ computing a step")
     other.set_yticks([10, 1, 0.1, 0.01], ["10", "1", "0.1", "0.01"])
     other.minorticks_off()
