@@ -267,13 +267,15 @@ def _colours(image: Image.Image, turn_back: Sequence[Image.Transpose] = ()) -> n
     rows = max(1, _STRIP // width)
     for top in range(0, height, rows):
         end = min(top + rows, height)
-        strip = image.crop((0, top, width, end))
+        strip = image if end - top == height else image.crop((0, top, width, end))
         if strip.mode.startswith("I"):  # 12 or 16 bits in a larger type: keep the high ones
             pixels[top:end] = (np.asarray(strip) >> shift).clip(0, 255)[..., None]
             continue
         if strip.mode == "La":  # grey multiplied by its alpha
             strip = strip.convert("LA")
-        pixels[top:end] = cv2.cvtColor(np.asarray(strip.convert("RGB")), cv2.COLOR_RGB2BGR)
+        if strip.mode != "RGB":  # else it would be one more copy
+            strip = strip.convert("RGB")
+        cv2.cvtColor(np.asarray(strip), cv2.COLOR_RGB2BGR, dst=pixels[top:end])
     return pixels
 
 
