@@ -109,7 +109,7 @@ for ((count = 2; count < RANKS; count *= 2)); do counts+=("$count"); done
 say "on up to $RANKS ranks, device $DEVICE, into $OUT"
 ! wanted facts || part facts 90 0 "${python[@]}" "$benchmarks/gpu_report.py" facts "$OUT/facts.json"
 ! wanted doctor || part doctor 120 "$RANKS" "${python[@]}" -m hpc_deepfake.cli doctor --device "$DEVICE" --dir "$OUT" --json "$OUT/doctor.json"
-if wanted operations && [[ -f $benchmarks/gpu_operations.py ]]; then
+if wanted operations && [[ $DEVICE == gpu && -f $benchmarks/gpu_operations.py ]]; then
     part operations 120 0 "${python[@]}" "$benchmarks/gpu_operations.py"
 fi
 if wanted equal && ((RANKS > 1)); then
