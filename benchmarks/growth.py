@@ -1,7 +1,7 @@
 """What each stage costs as a data set grows from 1,000 to 1,000,000 pictures, pixels aside.
 
     python benchmarks/growth.py [--rows N …] [--stages WORD] [--folder DIR] [--json FILE]
-    python benchmarks/growth.py --draw FILE.json FILE.svg
+    python benchmarks/growth.py --draw FILE.json FILE.png
 
 Each number of rows runs in a process of its own: it makes trees of empty files named as CASIA's and
 as those of a data set with real/, fake/ and masks/, lists, groups, splits and deals them, writes
