@@ -134,7 +134,7 @@ def mirrored(ranks: int) -> Steps:
     import tf_keras as keras
 
     tf.config.threading.set_intra_op_parallelism_threads(1)
-    tf.config.threading.set_inter_op_parallelism_threads(2)
+    tf.config.threading.set_inter_op_parallelism_threads(8)  # its reductions wait in them
     layers = keras.layers
     with tf.distribute.MultiWorkerMirroredStrategy().scope():
         network = keras.Sequential([
