@@ -208,7 +208,7 @@ def _folders(options: Namespace) -> dict[str, Path]:
 
 
 def _in_order(comm: Comm | None, options: Namespace, card: Card, network: Any, guard: Guard,
-              blocks: list[Block], threads: int) -> Iterator[list[Row]]:
+              blocks: list[Block], threads: int = 1) -> Iterator[list[Row]]:
     """Rows of all blocks in the order of the list, on rank 0; the other ranks send it theirs.
 
     Blocks are dealt out in turn, so rank 0 can print results as they arrive, and no other rank
