@@ -147,6 +147,20 @@ def test_hidden_communication_is_told_from_a_fast_network(tmp_path):
     assert two.overlap == 0.0
 
 
+def test_bands_hold_the_truth_and_follow_the_noise(tmp_path):
+    widths = []
+    for noise in (0.001, 0.04):
+        folder = tmp_path / str(noise)
+        studied(folder, TRUTH, kinds=("weak",), sizes=16, noise=noise)
+        runs = rows(folder, study.read(folder), None)
+        series, = all_series(runs)
+        made = predicting.predict(series, NET, predicting.parser().parse([str(folder)]), runs)
+        far = next(point for point in made.points if point.ranks == 256)
+        assert far.low < TRUTH.rate(256, 32) < far.high
+        widths.append(far.high / far.low - 1)
+    assert widths[0] < 0.02 < widths[1]
+
+
 def test_servers_set_a_limit():
     """A server that needs 40 ms for an update applies 25 per second, however many workers."""
     model = Model("async", 0.005, 0.002, 1.0, 0.0, NET, apply=0.04 - 0.0295)
