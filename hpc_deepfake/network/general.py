@@ -17,12 +17,14 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+from keras.src.backend.tensorflow import random
 
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.network import copies, graph, maps
 from hpc_deepfake.network.base import Out, Pass, Product, buckets
 from hpc_deepfake.network.batchnorm import Statistics, by_moving
 
+HOST = "CPU:0"  # device of what is known there
 _TINY = 1e-30  # of a probability whose logarithm is taken
 _SAME = {"Identity", "Cast", "Reshape", "StopGradient"}  # operations behind a softmax
 _RANDOM = {"RandomUniform", "RandomStandardNormal", "TruncatedNormal", "RandomUniformInt",
@@ -137,7 +139,7 @@ class General:
         # in the scope Keras finds only values that it is given when it computes regularisers
         regular = [(variable, tf.convert_to_tensor(variable.value)) for variable in self._trained
                    if variable.regularizer is not None]
-        with self._traced(how, own, found), keras.StatelessScope(
+        with self._traced(how, own, found), _seeds_on_host(), keras.StatelessScope(
                 [*self._states(seed), *regular], collect_losses=True) as scope:
             called = self.located if located and self.located is not None else self.model
             outputs = called(x, training=training)
@@ -179,9 +181,10 @@ class General:
     def _states(self, seed: tf.Tensor) -> list[tuple[Any, tf.Tensor]]:
         """The states of all generators of random numbers: by the names of their layers, so that a
         part of the model draws what the whole does."""
-        return [(generator.state, _state(seed, f"{layer.name} {place}", generator.state.dtype))
-                for layer in (self.model, *self.model._flatten_layers(include_self=False))
-                for place, generator in enumerate(layer._seed_generators)]
+        with tf.device(HOST):
+            return [(generator.state, _state(seed, f"{layer.name} {place}", generator.state.dtype))
+                    for layer in (self.model, *self.model._flatten_layers(include_self=False))
+                    for place, generator in enumerate(layer._seed_generators)]
 
     @contextmanager
     def _traced(self, how: Pass, own: tf.DType,
@@ -287,6 +290,28 @@ def _product(layer: Any, how: Pass) -> Callable[..., tf.Tensor]:
         return y if layer.activation is None else layer.activation(y)
 
     return call
+
+
+@contextmanager
+def _seeds_on_host() -> Iterator[None]:
+    """Within it Keras computes seeds on the host, where operations that draw numbers take them: a
+    GPU would be waited for."""
+    def on_host(compute: Callable[..., Any]) -> Callable[..., Any]:
+        def seed(*given: Any) -> Any:
+            with tf.device(HOST):
+                return compute(*given)
+
+        return seed
+
+    theirs = {name: getattr(random, name) for name in ("draw_seed", "_cast_seed")
+              if hasattr(random, name)}  # without them it would only be slower
+    try:
+        for name, compute in theirs.items():
+            setattr(random, name, on_host(compute))
+        yield
+    finally:
+        for name, compute in theirs.items():
+            setattr(random, name, compute)
 
 
 def _state(seed: tf.Tensor, name: str, kind: str) -> tf.Tensor:

@@ -33,7 +33,7 @@ def losses(logits: tf.Tensor, labels: tf.Tensor, settings: Settings,
     """
     kind, smoothing = logits.dtype, settings.label_smoothing
     if labels.dtype.is_integer:
-        labels = tf.cast(labels, tf.int32)
+        labels = tf.cast(labels, tf.int64)  # TensorFlow looks at int32 on the host
         if not smoothing:
             return _weighted(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits),
                              labels, weights)

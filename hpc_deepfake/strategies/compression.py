@@ -25,9 +25,12 @@ def scale(bound: tf.Tensor) -> tf.Tensor:
 
     It is computed from the number's bits, so that all ranks get the same one on any processor.
     """
-    exponent = tf.bitwise.right_shift(tf.bitcast(bound, tf.int32), 23) - 127
+    # in int64, since GPUs have no kernels for arithmetic in int32
+    bits = tf.cast(tf.bitcast(bound, tf.int32), tf.int64)
+    exponent = tf.bitwise.right_shift(bits, tf.constant(23, tf.int64)) - 127
     power = tf.clip_by_value(_EXPONENT - exponent, -126, 126)
-    return tf.bitcast(tf.bitwise.left_shift(power + 127, 23), tf.float32)
+    bits = tf.bitwise.left_shift(power + 127, tf.constant(23, tf.int64))
+    return tf.bitcast(tf.cast(bits, tf.int32), tf.float32)
 
 
 def to_half(gradient: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:

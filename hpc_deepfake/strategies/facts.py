@@ -13,6 +13,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+TO_HOST = "to_host"  # name of the operations that copy from the device
+
 
 class Now(NamedTuple):
     """Of the step that a graph computes; float64 scalars, which hold all counts exactly.
@@ -28,6 +30,29 @@ class Now(NamedTuple):
     present: tf.Tensor
     step: tf.Tensor
     wishes: tf.Tensor
+
+
+class Told:
+    """Numbers that a graph tells the host: a variable in the host's memory. What a graph returns
+    lies on its device, wherever it was computed."""
+
+    def __init__(self, count: int) -> None:
+        """
+        Args:
+            count: of the numbers, float64.
+        """
+        with tf.device("CPU:0"):
+            self._variable = tf.Variable(np.zeros(count), trainable=False, dtype=tf.float64)
+
+    def tell(self, numbers: tf.Tensor) -> None:
+        """Within a graph: copy the numbers to the host."""
+        with tf.device("CPU:0"):
+            self._variable.assign(tf.identity(numbers, TO_HOST))
+
+    def read(self) -> list[float]:
+        """What the graph that was launched last told."""
+        found: list[float] = self._variable.numpy().tolist()
+        return found
 
 
 class Facts:

@@ -70,11 +70,11 @@ class LocalSGD(Sync):
             return Done()
         steps, self._steps = self._steps, 0
         self._facts.tell(wishes=wishes)
-        sums, metered = self._average()
+        sums = self._average()
         rows, loss, right, wishes = sums.numpy().tolist()
         if wishes >= DIVERGED and self._first_diverged >= 0:
             self.diverged_at = int(self._first_diverged)
-        return Done(steps, round(rows), loss, right, round(wishes), self._read(metered))
+        return Done(steps, round(rows), loss, right, round(wishes), self._read_meter())
 
     @tf.function(autograph=False, input_signature=INPUTS)
     def _local(self, *batch: tf.Tensor) -> None:
@@ -91,12 +91,11 @@ class LocalSGD(Sync):
         self._facts.count()
 
     @tf.function(autograph=False, input_signature=())
-    def _average(self) -> tuple[tf.Tensor, tf.Tensor]:
+    def _average(self) -> tf.Tensor:
         """Set all ranks' weights and moments to their mean, weighted by rows.
 
         Returns:
-            The sums over the ranks (rows, losses, correct classifications, requests), and the
-            meter's total.
+            The sums over the ranks: rows, losses, correct classifications, requests.
         """
         self._meter = self._new_meter()
         began, zero = self._since.read_value(), tf.zeros((), tf.float64)
@@ -119,4 +118,5 @@ class LocalSGD(Sync):
         with tf.control_dependencies(done):
             self._since.assign(tf.zeros_like(self._since))
         self._meter.waits([began], done)
-        return total, self._meter.total()
+        self._metered.tell(self._meter.total())
+        return total

@@ -18,7 +18,7 @@ from hpc_deepfake.network.scoring import Scores
 from hpc_deepfake.network.settings import Settings
 from hpc_deepfake.strategies import clipping, meter
 from hpc_deepfake.strategies.base import DIVERGED, Batch, Done, Judged, Strategy
-from hpc_deepfake.strategies.facts import Facts, Now
+from hpc_deepfake.strategies.facts import Facts, Now, Told
 from hpc_deepfake.strategies.layout import Layout
 from hpc_deepfake.strategies.meter import KINDS, Meter
 
@@ -35,7 +35,6 @@ _SUMS = tf.TensorSpec((4,), tf.float64)
 _LARGE = 1 << 16  # numbers in a weight from which on its gradient isn't copied to be checked
 INPUTS = (PICTURES, _LABELS, _SEED, _MASKS)
 
-TO_HOST = "to_host"  # name of the operation that copies the sums of the step before
 
 
 class Parts(NamedTuple):
@@ -58,12 +57,12 @@ class Flight(NamedTuple):
     Attributes:
         step: its number.
         rows: of all ranks.
-        metered: the meters' totals.
+        waited: seconds within it that this rank waited for others; NaN if unknown.
     """
 
     step: int
     rows: int
-    metered: list[tf.Tensor]
+    waited: float
 
 
 class Sequential(Strategy):
@@ -98,6 +97,7 @@ class Sequential(Strategy):
         self._sent = dict.fromkeys(KINDS, 0.0)  # bytes of this rank since the last ``settle``
         self._facts = Facts()
         self._sums = tf.zeros(_SUMS.shape, _SUMS.dtype)  # of the step in flight
+        self._before, self._metered = Told(_SUMS.shape[0]), Told(1 + len(KINDS))
         self._flight: Flight | None = None
         self._no_masks = tf.zeros((0, 0, 0), tf.uint8)
         self.loaders = 1 if meter.on_cpu(self.weights.trainable[0]) else 2
@@ -121,30 +121,35 @@ class Sequential(Strategy):
                wishes: int = 0) -> Done | None:
         self._facts.tell(rows=rows, step=step, wishes=wishes)
         *earlier, last = batches
-        metered = [self._hold(*self._inputs(batch)) for batch in earlier]
-        self._sums, before, total = self._step(*self._inputs(last), self._sums)
+        waited = 0.0
+        for batch in earlier:
+            self._hold(*self._inputs(batch))
+            waited += self._read_meter()
+        self._sums = self._step(*self._inputs(last), self._sums)
         self._facts.counted()
-        done = self._report(before)
-        self._flight = Flight(step, rows, [*metered, total])
+        waited += self._read_meter()
+        done = self._report(self._before.read) if self._flight else None
+        self._flight = Flight(step, rows, waited)
         return done
 
     def landed(self) -> Done | None:
-        done, self._flight = self._report(self._sums), None
+        done = self._report(self._sums.numpy().tolist) if self._flight else None
+        self._flight = None
         return done
 
-    def _report(self, sums: tf.Tensor) -> Done | None:
-        """What the step in flight did, from its sums; None if there is none."""
-        if self._flight is None:
-            return None
-        step, rows, metered = self._flight
-        loss, right, wishes, own = sums.numpy().tolist()
+    def _report(self, sums: Callable[[], list[float]]) -> Done:
+        """What the step in flight did, from its sums."""
+        assert self._flight is not None
+        step, rows, waited = self._flight
+        loss, right, wishes, own = sums()
         if own >= DIVERGED and self.diverged_at is None:
             self.diverged_at = step
-        return Done(1, rows, loss, right, round(wishes), sum(map(self._read, metered)))
+        return Done(1, rows, loss, right, round(wishes), waited)
 
-    def _read(self, metered: tf.Tensor) -> float:
-        """The seconds waited, from a meter's total; the bytes sent are kept for ``settle``."""
-        waited, *sent = metered.numpy().tolist()
+    def _read_meter(self) -> float:
+        """The seconds waited in the graph that was launched last; the bytes that it sent are kept
+        for ``settle``."""
+        waited, *sent = self._metered.read()
         for kind, size in zip(KINDS, sent, strict=True):
             self._sent[kind] += size
         return waited
@@ -202,24 +207,22 @@ class Sequential(Strategy):
         return self._reduce(self._parts(*inputs)).gradients
 
     @tf.function(autograph=False, input_signature=INPUTS)
-    def _hold(self, *inputs: tf.Tensor) -> tf.Tensor:
+    def _hold(self, *inputs: tf.Tensor) -> None:
         parts = self._parts(*inputs)
         for held, value in zip(self._held, (*parts.gradients, *parts.batch, *parts.sums),
                                strict=True):
             held.assign_add(value)
-        return self._meter.total()
+        self._metered.tell(self._meter.total())
 
     @tf.function(autograph=False, input_signature=(*INPUTS, _SUMS))
-    def _step(self, *inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Returns the sums over all ranks, with this rank's own requests; those of the step before,
-        which are the last input, on the host; and the meter's total."""
+    def _step(self, *inputs: tf.Tensor) -> tf.Tensor:
+        """Returns the sums over all ranks, with this rank's own requests; tells those of the step
+        before, which are the last input."""
         *batch, before = inputs
-        with tf.device("CPU:0"):
-            before = tf.identity(before, TO_HOST)
-        now = self._facts.now()
-        sums, metered = self._finish(self._parts(*batch), now)
+        self._before.tell(before)
+        sums = self._finish(self._parts(*batch), self._facts.now())
         self._facts.count()
-        return sums, before, metered
+        return sums
 
     def _parts(self, pictures: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor,
                masks: tf.Tensor) -> Parts:
@@ -227,8 +230,9 @@ class Sequential(Strategy):
         now = self._facts.now()
         self._meter = self._new_meter()
         self._shape(pictures)
+        count = batchnorm.rows_of(labels, self._own)
         if not self.settings.soft_labels:
-            labels = tf.cast(labels, tf.int32)
+            labels = tf.cast(labels, tf.int64)
         present, rows = tf.cast(now.present, self._own), tf.cast(now.rows, self._own)
         how = Pass(self._compute, self.settings.dropout, self.settings.sync_bn, present,
                    self._allreduce, self._product)
@@ -239,7 +243,7 @@ class Sequential(Strategy):
                 each += map_losses(out.map, masks)
             loss = present * tf.reduce_sum(each)
             mean = loss / rows
-            share = present * batchnorm.rows_of(labels, self._own) / rows
+            share = present * count / rows
             if out.penalty is not None:
                 mean += share * out.penalty
         gradients = tape.gradient(mean, self.weights.trainable,
@@ -280,9 +284,8 @@ class Sequential(Strategy):
         flat = tf.concat([tf.reshape(value, [-1]) for value in (*small, *norms)], 0)
         return 1 - tf.cast(tf.reduce_all(tf.math.is_finite(flat)), self._own)
 
-    def _finish(self, parts: Parts, now: Now) -> tuple[tf.Tensor, tf.Tensor]:
-        """Reduce and update; returns the sums over all ranks and this rank's own requests, and the
-        meter's total."""
+    def _finish(self, parts: Parts, now: Now) -> tf.Tensor:
+        """Reduce and update; returns the sums over all ranks and this rank's own requests."""
         step = tf.cast(now.step, tf.int64)
         parts = self._total(parts, now.wishes)
         computed, own = parts.gradients, parts.sums[2]
@@ -292,7 +295,8 @@ class Sequential(Strategy):
         self.weights.constrain()
         update_moving(self.weights.moving, parts.batch, step + 1, self.weights.momenta)
         sums = [tf.cast(value, tf.float64) for value in (*parts.sums, own)]
-        return tf.stack(sums), self._meter.total()
+        self._metered.tell(self._meter.total())
+        return tf.stack(sums)
 
     def _clip(self, gradients: list[tf.Tensor]) -> list[tf.Tensor]:
         """The gradients as ``--clip-norm`` limits them."""

@@ -74,8 +74,8 @@ class Group:
         self._note(name, shard, self.size)  # approximately: sizes of shards differ
         flat = allgather(tf.reshape(shard, [-1]), self._prefix + name, ignore_name_scope=True,
                          process_set=self._set)
-        pieces = tf.split(flat, [tf.reduce_prod(outer) * length for length in lengths],
-                          num=self.size)
+        rows = tf.size(shard) // shard.shape[-1]
+        pieces = tf.split(flat, [rows * length for length in lengths], num=self.size)
         gathered = tf.concat([tf.reshape(piece, tf.concat([outer, [length]], 0))
                               for piece, length in zip(pieces, lengths, strict=True)], -1)
         return tf.ensure_shape(gathered, (*shard.shape[:-1], whole))

@@ -94,7 +94,7 @@ class Stage:
         if not self.last:
             return out.y, batch, tf.zeros((2,), own), penalty
         if not self._settings.soft_labels:
-            labels = tf.cast(labels, tf.int32)
+            labels = tf.cast(labels, tf.int64)
         loss = present * tf.reduce_sum(losses(out.y, labels, self._settings, self.class_weights))
         right = tf.cast(tf.equal(tf.argmax(out.y, 1), classes(labels)), own)
         mean = loss / rows if penalty is None else loss / rows + penalty
