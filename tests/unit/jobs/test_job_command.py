@@ -6,7 +6,9 @@ import json
 import os
 import re
 import shlex
+import signal
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -489,10 +491,13 @@ def test_an_accepted_job_whose_id_is_printed_in_another_way_or_not_at_all(cluste
 
 
 @pytest.mark.parametrize("interrupted", [False, True])
-def test_a_submission_that_takes_long(cluster, capsys, monkeypatch, interrupted):
+def test_a_submission_that_takes_long(cluster, capsys, monkeypatch, request, interrupted):
     """It is waited for, with a word; once interrupted, the job may be queued nevertheless."""
     monkeypatch.setattr(submission, "_PATIENCE", 0.1)
     log.start()
+    # a shell starts what runs in the background with interrupts ignored
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(partial(signal.signal, signal.SIGINT, before))
     program = cluster.here.parent / "bin" / "sbatch"
     end = f"kill -INT {os.getpid()}; exec sleep 60" if interrupted else "echo 4711"
     program.write_text(f"#!/bin/sh\nsleep 0.5\n{end}\n")
