@@ -172,6 +172,9 @@ def decode_with_pillow(data: bytes) -> np.ndarray:
         raise
     except MemoryError:
         raise Rejected("needs more memory than is available") from None
+    except Image.DecompressionBombError:  # Pillow's own limit is in force in programs of others
+        raise Rejected(f"too many pixels (at most {MAX_PIXELS // 10**6} million, {MAX_SIDE} a "
+                       "side)") from None
     except Exception as error:  # Pillow raises many kinds of exceptions for damaged files
         text = " ".join(str(error).split()) or type(error).__name__
         if "cannot identify image file" in text:

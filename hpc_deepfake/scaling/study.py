@@ -282,8 +282,10 @@ def read(study: Path) -> Plan:
             raise ValueError("no runs, or an impossible size or limit")
         return plan
     except FileNotFoundError:
-        raise InputError(f"{study} holds no scaling study: there is no {NAME}. Submit one with "
-                         "jobs/slurm/scaling_study.sh or jobs/pbs/scaling_study.sh") from None
+        inside = sorted(str(file.parent) for file in study.glob(f"*/{NAME}"))
+        raise InputError(f"{study} holds no scaling study: there is no {NAME}. " + (
+            f"Give one; the studies in it are {', '.join(inside)}" if inside else
+            "Submit one with jobs/slurm/scaling_study.sh or jobs/pbs/scaling_study.sh")) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"cannot read {study / NAME}: {reason(error)}. Move it away and submit "
                          "the study again, which writes it anew") from None

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import platform
 import signal
 import time
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.options import Parser, above, at_least
@@ -39,7 +40,17 @@ slower by the same factor, and times are divided by it.
 Needs root (network namespaces), Open MPI and iproute2; leaves nothing behind. Writes
 emulation.html, .md, .csv and .json, and for each link a study that scaling report and scaling
 predict read.
-exit codes: 0 done; 2 wrong usage, or a machine that can't do it"""
+exit codes: 0 done; 2 wrong usage, or a machine that can't do it; 130, 143 stopped by a signal:
+what was measured until then is written"""
+
+
+class _Rate(float):
+    """Bits per second, shown as they are given."""
+
+    def __str__(self) -> str:
+        return f"{self / 1e6:g}M" if self < 1e9 else f"{self / 1e9:g}G"
+
+
 SHARES = Compute(0.32, 0.025, 0.0, 0.535, 0.07)  # of a step on one core with AVX-512
 
 
@@ -53,7 +64,7 @@ def parser() -> Parser:
     cli.add_argument("--ranks", type=at_least(2, namespaces.MOST_NODES), nargs="+", metavar="N",
                      default=[2, 4, 8, 16, 32], help="numbers of ranks, each on its own node")
     cli.add_argument("--links", type=_link, nargs="+", metavar="RATE",
-                     default=[1e8, 1e9, 1e10],
+                     default=[_Rate(1e8), _Rate(1e9), _Rate(1e10)],
                      help="bits per second of a node's link in each direction, like 100M or 2.5G")
     cli.add_argument("--batch-size", type=at_least(1), default=32, metavar="ROWS",
                      help="rows of a rank and step")
@@ -65,7 +76,8 @@ def parser() -> Parser:
     cli.add_argument("--allreduce", choices=("auto", "ring"), default="auto",
                      help="as for train")
     cli.add_argument("--slow-motion", type=above(0, 10_000), metavar="F",
-                     help="run all F times slower (default: as this machine needs it, row by row)")
+                     help="run all F times slower, or faster below 1 (default: as this machine "
+                          "needs and allows it, row by row)")
     cli.add_argument("--seconds", type=above(0, 3600), default=4.0, metavar="S",
                      help="approximate time for the measured steps of each row")
     cli.add_argument("--out", type=Path, metavar="DIR", default=Path("runs/emulation"),
@@ -107,6 +119,7 @@ def _measure(options: Namespace, compute: Compute) -> int:
     from hpc_deepfake.scaling.emulation import results, running
 
     measured: list[Result] = []
+    benches: dict[float, Any] = {}
     capacities: dict[int, float] = {}
     numbers = sorted(set(options.ranks))
     few = min(4, numbers[-1])
@@ -117,9 +130,8 @@ def _measure(options: Namespace, compute: Compute) -> int:
                 print(f"this machine moves {capacities[count] / 1e6:,.0f} MB/s between {count} "
                       "ranks", flush=True)
             for link in dict.fromkeys(options.links):
-                ranks.microbench(few, link, _slow(options, few, link, capacities[few]), [
-                    results.study(options.out, link, compression) / "microbench-emulated"
-                    / "microbench.json" for compression in ("none", "fp16")])
+                benches[link] = ranks.microbench(few, link, _slow(options, few, link,
+                                                                  capacities[few]))
                 for count in numbers:
                     for strategy in dict.fromkeys(options.strategies):
                         task = _task(options, compute, strategy, count, link, capacities[count])
@@ -127,22 +139,24 @@ def _measure(options: Namespace, compute: Compute) -> int:
                         print(results.line(measured[-1]), flush=True)
         finally:
             if measured:  # also of a run that is stopped
-                _write(options, compute, measured, capacities)
+                _write(options, compute, measured, benches, capacities)
     return 0
 
 
 def _write(options: Namespace, compute: Compute, measured: list[Result],
-           capacities: dict[int, float]) -> None:
+           benches: Mapping[float, Any], capacities: dict[int, float]) -> None:
     """Write the results, and say what they are."""
     from hpc_deepfake.scaling.emulation import results
 
-    print("\n".join(results.write(options.out, measured, {
+    planned = math.prod(len(set(each)) for each in (options.links, options.ranks,
+                                                    options.strategies))
+    print("\n".join(results.write(options.out, measured, planned, {
         "machine": platform.processor() or platform.machine(),
         "processors": len(os.sched_getaffinity(0)), "allreduce": options.allreduce,
         "measured": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "batch_size": options.batch_size,
         "compute": asdict(compute), "sync_every": options.sync_every,
         "capacity_bytes_per_s": capacities})))
-    for folder in results.write_studies(options.out, measured):
+    for folder in results.write_studies(options.out, measured, benches):
         print(f"study: {folder}")
     print(f"results: {options.out / 'emulation.html'}", flush=True)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,18 +88,23 @@ def answers(results: Sequence[Result]) -> list[str]:
     return lines
 
 
-def write(out: Path, results: Sequence[Result], facts: dict[str, Any]) -> list[str]:
+def write(out: Path, results: Sequence[Result], planned: int,
+          facts: dict[str, Any]) -> list[str]:
     """Write emulation.html, .md, .csv and .json; the result in a few sentences.
 
     Args:
         out: folder.
         results: all of them.
+        planned: number of rows that a complete run has.
         facts: what else the JSON file says.
 
     Raises:
         InputError: it can't be written.
     """
     shown, sentences = table(results), answers(results)
+    if len(results) < planned:
+        sentences.append(f"Stopped after {len(results)} of {planned} rows: the others are missing. "
+                         "The same command measures all of them again.")
     title = f"Emulated ranks: {out.resolve().name}"
     lines = [[result.task.strategy, result.task.ranks, result.task.link, result.rate,
               result.efficiency, result.share, result.step, min(result.steps), max(result.steps),
@@ -112,7 +117,8 @@ def write(out: Path, results: Sequence[Result], facts: dict[str, Any]) -> list[s
         write_text(out / "emulation.md", markdown(title, sentences, [shown]))
         write_text(out / "emulation.csv", csv_text(_CSV, lines))
         write_json(out / "emulation.json", {
-            **facts, "rows": [dict(zip(_CSV, line, strict=True)) for line in lines]})
+            **facts, "rows_planned": planned,
+            "rows": [dict(zip(_CSV, line, strict=True)) for line in lines]})
     except OSError as error:
         raise InputError(f"cannot write in {out}: {reason(error)}; choose another place with "
                          "--out") from None
@@ -149,9 +155,16 @@ def study(out: Path, link: float, compression: str = "none") -> Path:
     return out / (f"links-{link / 1e6:g}M" + f"-{compression}" * (compression != "none"))
 
 
-def write_studies(out: Path, results: Sequence[Result]) -> list[Path]:
+def write_studies(out: Path, results: Sequence[Result],
+                  benches: Mapping[float, Any]) -> list[Path]:
     """Write the results as weak studies with the records of runs, one for each link and
-    compression, which ``scaling report`` and ``scaling predict`` read; their folders."""
+    compression, which ``scaling report`` and ``scaling predict`` read; their folders.
+
+    Args:
+        out: folder.
+        results: all of them.
+        benches: what ``scaling microbench`` measured on each link.
+    """
     groups: dict[tuple[float, str], list[Result]] = {}
     for result in results:
         if not result.limited:
@@ -160,6 +173,10 @@ def write_studies(out: Path, results: Sequence[Result]) -> list[Path]:
     folders = []
     for (link, compression), own in groups.items():
         folder = study(out, link, compression)
+        if benches.get(link):
+            bench = folder / "microbench-emulated" / "microbench.json"
+            bench.parent.mkdir(parents=True, exist_ok=True)
+            write_json(bench, benches[link])
         task = own[0].task
         runs = [_write_run(folder, _alone(task), [task.compute.total] * 2, 0.0)]
         # updates of async come in bursts: only their mean is a rate

@@ -16,7 +16,6 @@ from typing import Any, TextIO
 
 from hpc_deepfake.core import json_data
 from hpc_deepfake.core.errors import InputError
-from hpc_deepfake.core.files import write_json
 from hpc_deepfake.core.text import plural, printable
 from hpc_deepfake.scaling.emulation import namespaces
 from hpc_deepfake.scaling.emulation.namespaces import SWITCH, Cluster
@@ -90,10 +89,9 @@ class Ranks:
         answers = self._do(ranks, {"what": "capacity", "numbers": TABLE.kernel})
         return 2 * (ranks - 1) * 4 * TABLE.kernel / max(answer["seconds"] for answer in answers)
 
-    def microbench(self, ranks: int, link: float, slow: float,
-                   files: Sequence[Path]) -> None:
-        """Write what ``scaling microbench`` measures on links of this rate, as without slow motion.
-        """
+    def microbench(self, ranks: int, link: float, slow: float) -> dict[str, Any]:
+        """What ``scaling microbench`` writes, measured on links of this rate, as without slow
+        motion."""
         self._nodes.shape(link / slow)
         made = {str(self._nodes.folder / f"microbench{low}.json"): (low, high)
                 for low, high in _MESSAGES}
@@ -105,9 +103,7 @@ class Ranks:
             for name in ("mb_per_s", "window_mb_per_s"):
                 if name in row:
                     row[name] *= slow
-        for file in files:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            write_json(file, bench)
+        return bench
 
     def run(self, task: Task, capacity: float) -> Result:
         """Run a task; ``capacity`` as of ``capacity`` for its ranks."""

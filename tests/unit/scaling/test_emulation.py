@@ -92,8 +92,10 @@ def measured():
 
 
 def test_results_are_written(tmp_path, measured):
-    sentences = results.write(tmp_path, measured, {"machine": "this one"})
-    assert "1 of 7 rows are limited by this machine's processors" in sentences[-1]
+    sentences = results.write(tmp_path, measured, 8, {"machine": "this one"})
+    assert "Stopped after 7 of 8 rows" in sentences[-1]
+    assert "Stopped after 7 of 8 rows" in (tmp_path / "emulation.md").read_text()
+    assert "1 of 7 rows are limited by this machine's processors" in sentences[-2]
     assert "on 8 ranks, times sync: hybrid 1.23" in sentences[0]
     with open(tmp_path / "emulation.csv", newline="") as file:
         lines = list(csv.DictReader(file))
@@ -106,7 +108,9 @@ def test_results_are_written(tmp_path, measured):
 
 def test_results_are_studies(tmp_path, measured, capsys):
     """``scaling predict`` reads them, and a row that doesn't count isn't among them."""
-    folder, = results.write_studies(tmp_path, measured)
+    folder, = results.write_studies(tmp_path, measured, {})
+    with pytest.raises(InputError, match=f"the studies in it are {folder}"):
+        read(tmp_path)
     runs = {(row.run.strategy, row.run.ranks): row for row in rows(folder, read(folder), None)}
     assert len(runs) == 7 and all(row.state == "done" for row in runs.values())
     row = runs["sync", 4]
@@ -179,7 +183,7 @@ def test_a_killed_process_leaves_nothing(possible):
 @pytest.mark.mpi
 def test_two_ranks_are_limited_by_their_link(possible, tmp_path, monkeypatch, capsys):
     """29.5 MB through a link of 4 Gbit/s take 59 ms, in slow motion or not."""
-    monkeypatch.setattr(running.Ranks, "microbench", lambda *_: None)
+    monkeypatch.setattr(running.Ranks, "microbench", lambda *_: {})
     assert scaling.main(["emulate", "--ranks", "2", "--links", "4G", "--compute", "0.01",
                          "--strategies", "sync", "hybrid", "async", "--seconds", "0.1", "--out",
                          str(tmp_path)]) == 0
