@@ -33,7 +33,7 @@ def material(pictures: Path, data_file: Path, tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize(("options", "count"), [
-    (("--programs", "preprocessing", "--seed", "4"), 8),
+    (("--programs", "preprocessing", "--seed", "4"), 11),
     (("--programs", "toy", "--seed", "3"), 7),
     (("--programs", "sequential", "--only", "kill -9 of a rank"), 1)],
     ids=["preprocessing", "toy", "sequential"])
