@@ -11,6 +11,7 @@ keras = pytest.importorskip("keras")
 
 from hpc_deepfake.network import ensemble, inference, maps, registry  # noqa: E402
 from hpc_deepfake.network.folding import fold  # noqa: E402
+from hpc_deepfake.network.scoring import launched  # noqa: E402
 
 layers = keras.layers
 SIZE = 64
@@ -94,3 +95,17 @@ def test_what_stands_behind_a_linear_layer(kind: str, pictures: np.ndarray) -> N
     outputs = [layers.Dense(2)(x), given] if kind == "also an output" else layers.Dense(2)(x)
     check(trained(keras.Model(picture, outputs), negative=True), pictures,
           int(kind in ("depthwise", "separable")))
+
+
+@pytest.mark.parametrize(("ahead", "events"), [
+    (0, "l0 r0 l1 r1 l2 r2"), (1, "l0 l1 r0 l2 r1 r2"), (5, "l0 l1 l2 r0 r1 r2")])
+def test_the_next_batch_is_launched_before_the_last_is_read(ahead: int, events: str) -> None:
+    seen: list[str] = []
+
+    def launch(number: int) -> int:
+        seen.append(f"l{number}")
+        return number
+
+    for number in launched(launch, range(3), ahead):
+        seen.append(f"r{number}")
+    assert " ".join(seen) == events
