@@ -134,8 +134,8 @@ def test_unknown_strategies():
 
 @pytest.fixture(scope="module")
 def possible():
-    """Skips where this machine has no rights, or no programs, for network namespaces; an error where
-    a test cluster is required, as in continuous integration."""
+    """Skips where this machine has no rights, or no programs, for network namespaces; an error
+    where a test cluster is required, as in continuous integration."""
     try:
         namespaces.check()
         with namespaces.cluster(1) as nodes:
