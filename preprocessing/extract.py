@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from hpc_deepfake.core import holder, watchdog
+from hpc_deepfake.core import holder, memory, watchdog
 from hpc_deepfake.core.progress import Progress
 from preprocessing import facts, perturb, tracks, video
 from preprocessing import mask as masks
@@ -117,6 +117,7 @@ def run(comm: Comm, header: Header, catalogue: Catalogue | None, writer: str = "
         stop: once true, this rank skips the blocks that it has not begun.
     """
     start = time.perf_counter()
+    memory.keep_freed()
     watchdog.enter("checking finished rows")
     damaged = _damaged(comm, header)
     watchdog.enter("computing features")
@@ -318,41 +319,47 @@ def _fill(header: Header, output: Writer, tasks: list[_Task],
     clock = _Clock(tally.seconds)
     marks = _Marks(header, output, clock)
     tally.left = sum(len(task.rows) for task in tasks)
+    features, summed, has_facts = header.features, header.summed, header.has_facts
+    # of one block, used again: fresh pages would take longer than the copy into them
+    most = min(block_of(header.parameters.size), max((len(task.rows) for task in tasks), default=0))
+    buffers = {name: np.empty((most, *header.shapes[name][1:]), np.uint8) for name in summed}
     for task, results in _parts(tasks, header, tally, clock):
         if stop:
             break
         rows = task.rows
-        values = {name: np.zeros((len(rows), *header.shapes[name][1:]), np.uint8)
-                  for name in header.summed}
+        values = {name: buffer[:len(rows)] for name, buffer in buffers.items()}
         if header.has_masks:
             values[MASK][:] = UNKNOWN
         status = np.full(len(rows), PENDING, np.uint8)
         sums = np.zeros(len(rows), np.uint32)
-        known = facts.empty(len(rows) if header.has_facts else 0)
+        known: list[tuple[Facts, bytes]] = []
         clock.lap("compute")
         for i, outcome in enumerate(results):
             if isinstance(outcome, Rejected):
                 status[i] = REJECTED
                 tally.rejects.append((int(rows[i]), str(outcome)))
+                for name in features:
+                    values[name][i] = 0
+                known.append(facts.NOTHING)
             else:
-                for name, value in zip(header.features, outcome.features, strict=True):
+                for name, value in zip(features, outcome.features, strict=True):
                     values[name][i] = value
                 if header.has_masks:
                     _put_mask(values[MASK][i], outcome.mask, int(rows[i]), task.masks[i], tally)
-                if header.has_facts:
-                    facts.put(known, i, outcome.facts, outcome.digest)
-                sums[i] = checksum([values[name][i] for name in header.summed])
+                known.append((outcome.facts, outcome.digest))
+                sums[i] = checksum([values[name][i] for name in summed])
                 status[i] = DONE
                 tally.images += not (task.again[i] and isinstance(outcome.mask, Rejected))
             clock.lap("compute")
             advance(1)
         tally.left -= len(rows)
+        columns = facts.columns(known) if has_facts else {}
         for start, end in _runs(rows):
-            for name in header.summed:
+            for name in summed:
                 output.write(name, int(rows[start]), values[name][start:end])
                 tally.written_bytes += values[name][start:end].nbytes
-            for name in known if header.has_facts else ():
-                output.write(name, int(rows[start]), known[name][start:end])
+            for name, column in columns.items():
+                output.write(name, int(rows[start]), column[start:end])
             marks.add(int(rows[start]), status[start:end], sums[start:end])
         clock.lap("write")
         marks.advance(tally.written_bytes)

@@ -66,6 +66,9 @@ class Facts(NamedTuple):
     quality: int = 0
 
 
+NOTHING = Facts(), bytes(DIGEST)  # facts and digest of a picture of which nothing is known
+
+
 def of(data: bytes) -> Facts:
     """Facts of a picture from the contents of its file; of a video only its format."""
     kind = kind_of(data)
@@ -151,12 +154,15 @@ def empty(rows: int) -> dict[str, np.ndarray]:
     return {name: np.zeros((rows, *shape), kind) for name, (kind, shape) in COLUMNS.items()}
 
 
-def put(columns: dict[str, np.ndarray], row: int, facts: Facts, digest: bytes) -> None:
-    """Set a row of the columns."""
-    columns["digest"][row] = np.frombuffer(digest, np.uint8)
-    columns["width"][row], columns["height"][row] = facts.width, facts.height
-    columns["format"][row] = FORMATS.index(facts.format)
-    columns["quality"][row] = facts.quality
+def columns(rows: Sequence[tuple[Facts, bytes]]) -> dict[str, np.ndarray]:
+    """The columns of rows with these facts and digests."""
+    values = {"digest": np.frombuffer(b"".join(digest for _, digest in rows), np.uint8),
+              "width": [facts.width for facts, _ in rows],
+              "height": [facts.height for facts, _ in rows],
+              "format": [FORMATS.index(facts.format) for facts, _ in rows],
+              "quality": [facts.quality for facts, _ in rows]}
+    return {name: np.asarray(values[name], kind).reshape(len(rows), *shape)
+            for name, (kind, shape) in COLUMNS.items()}
 
 
 def stored(header: Header, rows: np.ndarray) -> list[Facts] | None:

@@ -329,8 +329,11 @@ def test_rejected_pictures(pictures, tmp_path):
     assert first[text] == "text, neither a picture nor a video"
     assert first[pipe].startswith("not a regular file, but a named pipe: save")
     assert first[wrong] == "empty file: copy or download it again"
-    status = open_header(tmp_path / "x.h5").array("status").copy()
+    header = open_header(tmp_path / "x.h5")
+    status = header.array("status").copy()
     assert (status == DONE).sum() == 6 and (status == REJECTED).sum() == 4
+    for name in ("ela", "raw", "digest", "width"):  # nothing of the rows before
+        assert (header.array(name).reshape(10, -1).any(1) == (status == DONE)).all(), name
     assert reasons("masks") == {names[7]: "empty file: copy or download it again"}
     assert re.search(r"^masks +2 +1 can't be used$", done.stdout, re.MULTILINE)
     stored = open_header(tmp_path / "x.h5").array("mask")

@@ -246,9 +246,10 @@ def test_drawn_pictures_are_recorded_and_a_file_from_before_is_continued(tmp_pat
 
 def test_facts_are_read_back_and_a_file_from_before_has_none(tmp_path):
     path = create(tmp_path / "x.h5")
-    header, known = open_header(path), facts.empty(5)
-    facts.put(known, 3, facts.Facts(640, 480, "JPEG", 87), bytes(range(16)))
-    for name, values in known.items():
+    header = open_header(path)
+    known = (facts.Facts(640, 480, "JPEG", 87), bytes(range(16)))
+    for name, values in facts.columns([*[facts.NOTHING] * 3, known, facts.NOTHING]).items():
+        assert (values[:3] == facts.empty(3)[name]).all() and values.dtype == header.types[name]
         header.array(name, "r+")[...] = values
     header.array("format", "r+")[4] = 200  # of a later version
     assert facts.stored(header, np.array([3, 0, 4])) == [

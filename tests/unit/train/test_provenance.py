@@ -39,11 +39,9 @@ def path(tmp_path: Path) -> Path:
                  PARTS, store.Recipe(("ela", "raw"), Parameters(size=16), "67/25/8", "group", 0,
                                      "abc", ROWS))
     header, random = store.open_header(file), np.random.default_rng(0)
-    known = facts.empty(ROWS)
-    for row in range(ROWS):
-        fact = Facts(640, 480, "PNG") if row == 3 else Facts(100 + row, 50, "JPEG", 70 + row)
-        facts.put(known, row, fact, bytes([row + 1] * 16))
-    for name, values in known.items():
+    known = [(Facts(640, 480, "PNG") if row == 3 else Facts(100 + row, 50, "JPEG", 70 + row),
+              bytes([row + 1] * 16)) for row in range(ROWS)]
+    for name, values in facts.columns(known).items():
         header.array(name, "r+")[:] = values
     for feature in header.features:
         header.array(feature, "r+")[:] = random.integers(0, 256, header.shapes[feature], np.uint8)
