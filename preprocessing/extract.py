@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from hpc_deepfake.core import holder, memory, watchdog
+from hpc_deepfake.core import holder, watchdog
 from hpc_deepfake.core.progress import Progress
 from preprocessing import facts, perturb, tracks, video
 from preprocessing import mask as masks
@@ -117,7 +117,6 @@ def run(comm: Comm, header: Header, catalogue: Catalogue | None, writer: str = "
         stop: once true, this rank skips the blocks that it has not begun.
     """
     start = time.perf_counter()
-    memory.keep_freed()
     watchdog.enter("checking finished rows")
     damaged = _damaged(comm, header)
     watchdog.enter("computing features")

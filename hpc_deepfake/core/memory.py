@@ -1,17 +1,12 @@
-"""Memory that this process may still use, free on the node and within the job's limit; and memory
-that it keeps for its next use."""
+"""Memory that this process may still use: free on the node, and within the job's limit."""
 
 from __future__ import annotations
 
-import ctypes
 from pathlib import Path
 
 import psutil
 
 _NO_LIMIT = 1 << 60  # cgroup v1 writes a number near 2⁶³ for no limit
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # parameters of mallopt(3)
-_KEPT = 256 << 20  # bytes that a process keeps
-_LARGEST = 128 << 20, 32 << 20  # bytes of a piece of it; and the most that older libraries accept
 
 
 def available() -> int:
@@ -68,16 +63,3 @@ def _cache(path: Path, name: str) -> int:
     except OSError:
         return 0
     return next((int(line.split()[1]) for line in lines if line.split()[:1] == [name]), 0)
-
-
-def keep_freed() -> None:
-    """Have the C library keep up to 256 MiB of freed memory for what is allocated next.
-
-    It gives arrays of some megabytes back to the system at once, and every page that it takes again
-    costs a page fault: with decoded pictures, a fifth of the time of their error levels. Does
-    nothing where the library has no ``mallopt``.
-    """
-    library = ctypes.CDLL(None)
-    if hasattr(library, "mallopt"):
-        library.mallopt(_TRIM_THRESHOLD, _KEPT)
-        any(library.mallopt(_MMAP_THRESHOLD, size) for size in _LARGEST)  # the first that it takes

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
-from hpc_deepfake.core import launcher, mpi_library
+from hpc_deepfake.core import heap, launcher, mpi_library
 from hpc_deepfake.core.errors import EXIT_USAGE, InputError
 
 _PROJECT = ("hpc_deepfake", "preprocessing")
@@ -72,11 +72,12 @@ settled = False  # whether this process is one of the project's programs, not of
 
 
 def settle() -> None:
-    """Decide what this process, one of the project's programs, decides for itself; to be called
-    before other packages are imported."""
+    """Decide what this process, one of the project's programs, decides for itself, how it uses
+    memory included; to be called before other packages are imported."""
     global settled
     settled = True
     sys.excepthook = _hook
+    heap.keep_freed()
     try:
         os.getcwd()
     except OSError as error:
