@@ -139,8 +139,7 @@ def plan(*, kinds: Sequence[str], strategies: Sequence[str], inputs: Sequence[st
                     strategy = chosen
                     if source and ranks == 1 and chosen != "async":
                         strategy = "sequential"
-                    name = "-".join(filter(None, (kind, source, source and re.sub(
-                        "[:,]", "-", strategy).replace("=", ""), f"n{ranks:04d}")))
+                    name = run_name(kind, source, strategy if source else "", ranks)
                     try:
                         words = _arguments(kind, source, strategy, ranks, global_batch, batch_size,
                                            rows_per_rank, synthetic,
@@ -159,6 +158,12 @@ def plan(*, kinds: Sequence[str], strategies: Sequence[str], inputs: Sequence[st
         reasons = "".join(f"\n  {name}: {why}" for name, why in skipped)
         raise InputError(f"none of these runs is possible:{reasons}")
     return Plan(tuple(runs), ranks_per_node, limit, tuple(skipped))
+
+
+def run_name(kind: str, source: str, strategy: str, ranks: int) -> str:
+    """Name of a run without the number of its repeat."""
+    return "-".join(filter(None, (kind, source, re.sub("[:,]", "-", strategy).replace("=", ""),
+                                  f"n{ranks:04d}")))
 
 
 def _job(kind: str, job: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import platform
 import signal
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.options import Parser, above, at_least
 from hpc_deepfake.scaling.emulation import namespaces, plan
-from hpc_deepfake.scaling.emulation.plan import STRATEGIES, Compute, Task
+from hpc_deepfake.scaling.emulation.plan import DATA_PARALLEL, STRATEGIES, Compute, Task
 from hpc_deepfake.strategies import traffic
 from preprocessing.ela import SIZE
 
@@ -51,7 +50,8 @@ class _Rate(float):
         return f"{self / 1e6:g}M" if self < 1e9 else f"{self / 1e9:g}G"
 
 
-SHARES = Compute(0.32, 0.025, 0.0, 0.535, 0.07)  # of a step on one core with AVX-512
+# of a step on one core with AVX-512; apart: on an AMD EPYC
+SHARES = Compute(0.32, 0.025, 0.0, 0.535, 0.07, 1.12)
 
 
 def parser() -> Parser:
@@ -60,7 +60,10 @@ def parser() -> Parser:
         "Measure how strategies scale over more ranks and on slower links than this machine has:\n"
         "computing is replaced by waiting, messages are really sent."))
     cli.add_argument("--strategies", nargs="+", metavar="NAME", default=list(STRATEGIES),
-                     help=f"of {', '.join(STRATEGIES)}; hybrid shards over all ranks")
+                     help=f"of {', '.join(DATA_PARALLEL)}, or a mesh by its axes except data, "
+                          "which grows with the ranks (default: all, and mesh:tensor=2, "
+                          "mesh:pipeline=2, mesh:tensor=2,pipeline=2); hybrid shards over all ranks"
+                     )
     cli.add_argument("--ranks", type=at_least(2, namespaces.MOST_NODES), nargs="+", metavar="N",
                      default=[2, 4, 8, 16, 32], help="numbers of ranks, each on its own node")
     cli.add_argument("--links", type=_link, nargs="+", metavar="RATE",
@@ -73,6 +76,8 @@ def parser() -> Parser:
                           "core)")
     cli.add_argument("--sync-every", type=at_least(1), default=8, metavar="STEPS",
                      help="local-sgd: steps between two averages")
+    cli.add_argument("--micro-batches", type=at_least(1), default=4, metavar="M",
+                     help="meshes with a pipeline: parts of a step, as for train")
     cli.add_argument("--allreduce", choices=("auto", "ring"), default="auto",
                      help="as for train")
     cli.add_argument("--slow-motion", type=above(0, 10_000), metavar="F",
@@ -98,7 +103,11 @@ def main(argv: Sequence[str]) -> int:
         InputError: impossible options, a machine that can't do it, or no place for the results.
     """
     options = parser().parse(argv)
-    plan.check(options.strategies)
+    plan.check(options.strategies, options.batch_size, options.micro_batches)
+    if not _rows(options):
+        raise InputError(f"--strategies {' '.join(options.strategies)}: none of these meshes fits "
+                         f"--ranks {' '.join(map(str, options.ranks))}; give a multiple of the "
+                         "ranks of one")
     namespaces.check()
     try:
         options.out.mkdir(parents=True, exist_ok=True)
@@ -121,7 +130,8 @@ def _measure(options: Namespace, compute: Compute) -> int:
     measured: list[Result] = []
     benches: dict[float, Any] = {}
     capacities: dict[int, float] = {}
-    numbers = sorted(set(options.ranks))
+    planned = _rows(options)
+    numbers = sorted({count for _, count, _ in planned})
     few = min(4, numbers[-1])
     with running.started(numbers[-1]) as ranks:
         try:
@@ -129,14 +139,13 @@ def _measure(options: Namespace, compute: Compute) -> int:
                 capacities[count] = ranks.capacity(count)
                 print(f"this machine moves {capacities[count] / 1e6:,.0f} MB/s between {count} "
                       "ranks", flush=True)
-            for link in dict.fromkeys(options.links):
-                benches[link] = ranks.microbench(few, link, _slow(options, few, link,
-                                                                  capacities[few]))
-                for count in numbers:
-                    for strategy in dict.fromkeys(options.strategies):
-                        task = _task(options, compute, strategy, count, link, capacities[count])
-                        measured.append(ranks.run(task, capacities[count]))
-                        print(results.line(measured[-1]), flush=True)
+            for link, count, strategy in planned:
+                if link not in benches:
+                    benches[link] = ranks.microbench(few, link, _slow(options, few, link,
+                                                                      capacities[few]))
+                task = _task(options, compute, strategy, count, link, capacities[count])
+                measured.append(ranks.run(task, capacities[count]))
+                print(results.line(measured[-1]), flush=True)
         finally:
             if measured:  # also of a run that is stopped
                 _write(options, compute, measured, benches, capacities)
@@ -148,9 +157,7 @@ def _write(options: Namespace, compute: Compute, measured: list[Result],
     """Write the results, and say what they are."""
     from hpc_deepfake.scaling.emulation import results
 
-    planned = math.prod(len(set(each)) for each in (options.links, options.ranks,
-                                                    options.strategies))
-    print("\n".join(results.write(options.out, measured, planned, {
+    print("\n".join(results.write(options.out, measured, len(_rows(options)), {
         "machine": platform.processor() or platform.machine(),
         "processors": len(os.sched_getaffinity(0)), "allreduce": options.allreduce,
         "measured": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "batch_size": options.batch_size,
@@ -161,6 +168,13 @@ def _write(options: Namespace, compute: Compute, measured: list[Result],
     print(f"results: {options.out / 'emulation.html'}", flush=True)
 
 
+def _rows(options: Namespace) -> list[tuple[float, int, str]]:
+    """Link, number of ranks and strategy of each row; without those that are impossible."""
+    return [(link, count, strategy) for link in dict.fromkeys(options.links)
+            for count in sorted(set(options.ranks))
+            for strategy in dict.fromkeys(options.strategies) if plan.possible(strategy, count)]
+
+
 def _slow(options: Namespace, ends: int, link: float, capacity: float) -> float:
     return float(options.slow_motion or plan.slow_motion(ends, link, capacity))
 
@@ -169,7 +183,7 @@ def _task(options: Namespace, compute: Compute, strategy: str, count: int, link:
           capacity: float) -> Task:
     slow = _slow(options, plan.busy(strategy, count), link, capacity)
     task = Task(strategy, count, link, slow, 1, options.batch_size, compute, traffic.table(SIZE),
-                options.sync_every)
+                options.sync_every, micro=plan.micro_batches(strategy, options.micro_batches))
     # updates come in bursts where workers wait for each other
     period = {"local-sgd": options.sync_every, "async": 8}.get(strategy, 1)
     return replace(task, steps=plan.steps(plan.expected(task), slow, options.seconds, period))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from dataclasses import replace
 
 import numpy as np
 import tensorflow as tf
@@ -12,6 +13,7 @@ from hpc_deepfake.network import device, registry
 from hpc_deepfake.network.settings import Settings
 from hpc_deepfake.scaling.emulation.plan import Compute
 from hpc_deepfake.strategies.base import Batch
+from hpc_deepfake.strategies.mesh import measured
 from hpc_deepfake.strategies.meter import clock
 from hpc_deepfake.strategies.sequential import Parts, Sequential
 
@@ -78,5 +80,7 @@ def measure(rows: int, size: int) -> Compute:
     forward, product, later, backward, update = (
         statistics.median(values) for values in zip(*parts[_WARM:], strict=True))
     # two products of the same size follow: the kernel's gradient, then that of the features
-    return Compute(forward, product, max(later - product, 0.0), max(backward - product, 0.0),
-                   update)
+    fused = Compute(forward, product, max(later - product, 0.0), max(backward - product, 0.0),
+                    update)
+    _, apart = measured.costs(Settings().network, size, rows)
+    return replace(fused, apart=sum(apart) / 1e3 / (fused.total - update))

@@ -2,8 +2,8 @@
 
 What is sent, in which order and beside which computing, is that of the strategies: ``sync``
 (strategies/sync.py), with ``--compression fp16``, ``hybrid`` (strategies/sharded.py) and
-``local-sgd`` (strategies/local.py). Horovod's thread calls MPI's blocking collectives one after the
-other while the rank computes; so does a thread here.
+``local-sgd`` (strategies/local.py); those of meshes are in ``meshes.py``. Horovod's thread calls
+MPI's blocking collectives one after the other while the rank computes; so does a thread here.
 """
 
 from __future__ import annotations
@@ -18,34 +18,67 @@ import numpy as np
 from hpc_deepfake.scaling.emulation.plan import CYCLE, Task
 
 if TYPE_CHECKING:
-    from mpi4py.MPI import Intracomm
+    from mpi4py.MPI import Comm, Intracomm
 
 
-class Exchange:
-    """One rank's part in the steps of a task.
+class Steps:
+    """One rank's part in the steps of a task: waiting in place of computing, and a thread that
+    calls MPI as Horovod's does.
 
     Attributes:
         waited: seconds that this rank waited for messages.
     """
 
     def __init__(self, comm: Intracomm, task: Task) -> None:
-        """Collective; allocates what is sent and received."""
+        """Collective."""
         self._comm, self._task = comm, task
         self._pool = ThreadPoolExecutor(1)
         self._bits = np.zeros(2, np.int64), np.zeros(2, np.int64)
-        sizes = task.sizes
-        self._kernel, self._sum = np.ones(sizes.kernel, np.float32), np.ones(
-            sizes.kernel, np.float32)
-        rest = sizes.rest + (sizes.small * task.moments if task.strategy == "local-sgd" else 0)
-        self._rest = np.ones(rest, np.float32), np.empty(rest, np.float32)
         self.waited = 0.0
+
+    def step(self, number: int) -> None:
+        """Take a step; collective."""
+        raise NotImplementedError
 
     def close(self) -> None:
         """End the thread."""
         self._pool.shutdown()
 
+    def _start(self, call: Callable[[], None], comm: Comm | None = None) -> Future[None]:
+        """Have the thread make a collective call of the ranks of ``comm`` (default: all), after
+        those that it was given before."""
+        return self._pool.submit(self._call, call, comm or self._comm)
+
+    def _call(self, call: Callable[[], None], comm: Comm) -> None:
+        cycle = CYCLE * self._task.slow
+        time.sleep(cycle - time.monotonic() % cycle)
+        comm.Allreduce(*self._bits)  # the ranks agree on what all have
+        call()
+
+    def _wait(self, *calls: Future[None]) -> None:
+        began = time.perf_counter()
+        for call in calls:
+            call.result()
+        self.waited += time.perf_counter() - began
+
+    def _busy(self, seconds: float) -> None:
+        """Wait in place of computing."""
+        time.sleep(seconds * self._task.slow)
+
+
+class Exchange(Steps):
+    """Steps of the data parallel strategies."""
+
+    def __init__(self, comm: Intracomm, task: Task) -> None:
+        """Collective; allocates what is sent and received."""
+        super().__init__(comm, task)
+        sizes = task.sizes
+        self._kernel, self._sum = np.ones(sizes.kernel, np.float32), np.ones(
+            sizes.kernel, np.float32)
+        rest = sizes.rest + (sizes.small * task.moments if task.strategy == "local-sgd" else 0)
+        self._rest = np.ones(rest, np.float32), np.empty(rest, np.float32)
+
     def step(self, number: int) -> None:
-        """Take a step; collective."""
         if self._task.strategy == "hybrid":
             self._hybrid()
         elif self._task.strategy == "local-sgd":
@@ -122,23 +155,3 @@ class Exchange:
         self._comm.Alltoall(counts, np.empty_like(counts))  # Horovod asks what will come
         received = self._sum.view(values.dtype)
         self._comm.Alltoallv([values[:sum(to)], to], [received[:sum(of)], of])
-
-    def _start(self, call: Callable[[], None]) -> Future[None]:
-        """Have the thread make a collective call, after those that it was given before."""
-        return self._pool.submit(self._call, call)
-
-    def _call(self, call: Callable[[], None]) -> None:
-        cycle = CYCLE * self._task.slow
-        time.sleep(cycle - time.monotonic() % cycle)
-        self._comm.Allreduce(*self._bits)  # the ranks agree on what all have
-        call()
-
-    def _wait(self, *calls: Future[None]) -> None:
-        began = time.perf_counter()
-        for call in calls:
-            call.result()
-        self.waited += time.perf_counter() - began
-
-    def _busy(self, seconds: float) -> None:
-        """Wait in place of computing."""
-        time.sleep(seconds * self._task.slow)

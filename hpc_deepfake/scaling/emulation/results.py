@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -168,7 +169,7 @@ def write_studies(out: Path, results: Sequence[Result],
     groups: dict[tuple[float, str], list[Result]] = {}
     for result in results:
         if not result.limited:
-            compression = result.task.strategy.partition(":")[2] or "none"
+            compression = "fp16" if result.task.strategy == "sync:fp16" else "none"
             groups.setdefault((result.task.link, compression), []).append(result)
     folders = []
     for (link, compression), own in groups.items():
@@ -197,18 +198,26 @@ def _alone(task: Task) -> Task:
 
 def _write_run(folder: Path, task: Task, steps: Sequence[float], communicating: float) -> Run:
     """Write the records of a run, with an epoch for each measured step or period."""
-    strategy, _, compression = task.strategy.partition(":")
+    strategy, _, kind = task.strategy.partition(":")
+    shape = task.mesh
     period = task.every if strategy == "local-sgd" else task.workers if strategy == "async" else 1
     together = 1 if strategy == "async" else task.ranks  # ranks that a step has
     count = task.batch * together * period
     arguments = ["--epochs", str(len(steps) + 1), "--patience", "0", "--no-report", "--strategy",
-                 strategy, "--batch-size", str(task.batch), "--synthetic", str(count)]
-    if compression:
-        arguments += ["--compression", compression]
+                 strategy, "--synthetic", str(count)]
+    if shape:
+        of_share = task.batch * task.ranks // shape.data
+        arguments += ["--mesh", str(shape), "--batch-size", str(of_share // task.micro),
+                      "--accumulate", str(task.micro)]
+    else:
+        arguments += ["--batch-size", str(task.batch)]
+    if kind and not shape:
+        arguments += ["--compression", kind]
     if strategy == "local-sgd":
         arguments += ["--sync-every", str(task.every)]
-    run = Run(f"weak-synthetic-{strategy}-n{task.ranks:04}-r1", "weak", "synthetic", strategy,
-              task.ranks, task.ranks, 1, "emulated", tuple(arguments))
+    name = studies.run_name("weak", "synthetic", task.strategy if shape else strategy, task.ranks)
+    run = Run(f"{name}-r1", "weak", "synthetic", task.strategy if shape else strategy, task.ranks,
+              task.ranks, 1, "emulated", tuple(arguments))
     config = vars(train_parser().parse(arguments))
     if strategy == "hybrid":
         config["shard_group"] = task.ranks
@@ -217,11 +226,13 @@ def _write_run(folder: Path, task: Task, steps: Sequence[float], communicating: 
     lines = []
     for number, step in enumerate([steps[0], *steps], 1):
         wall = step * period
-        own = task.compute.total * (period if strategy != "async" else 1)
-        seconds = {"input": 0.0, "compute": own,
-                   "communication": max(wall - own, 0.0) * communicating}
+        own = [value * (period if strategy != "async" else 1) for value in task.computing]
+        mean = statistics.mean(own)
+        seconds = {"input": 0.0, "compute": mean,
+                   "communication": max(wall - mean, 0.0) * communicating}
         ranks = {name: {"min": value, "mean": value, "max": value}
                  for name, value in seconds.items()}
+        ranks["compute"] = {"min": min(own), "mean": mean, "max": max(own)}
         lines.append({"epoch": number, "step": number * period, "images_per_s": count / wall,
                       "wall_images_per_s": count / wall,
                       "seconds": {**seconds, "evaluate": 0.0, "checkpoint": 0.0}, "ranks": ranks,

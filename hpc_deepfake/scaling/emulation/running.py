@@ -8,7 +8,7 @@ import socket
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +16,22 @@ from typing import Any, TextIO
 
 from hpc_deepfake.core import json_data
 from hpc_deepfake.core.errors import InputError
+from hpc_deepfake.core.log import log
 from hpc_deepfake.core.text import plural, printable
 from hpc_deepfake.scaling.emulation import namespaces
 from hpc_deepfake.scaling.emulation.namespaces import SWITCH, Cluster
+from hpc_deepfake.scaling.emulation.pauses import Pauses
 from hpc_deepfake.scaling.emulation.plan import Task, load
 from hpc_deepfake.strategies.traffic import TABLE
 
 _PATIENCE = 2.0  # seconds of starting for each rank, and 60 more
 _SILENCE = 600.0  # seconds for an answer
+# MPI looks for messages without a pause, and between two looks it yields. Many ranks on few
+# processors would take them from each other, and from other programs, only to look.
+_PATIENT = """#include <time.h>
+int sched_yield(void) { struct timespec pause = {0, 200000}; return nanosleep(&pause, 0); }
+"""
+_TRIES = 25  # to measure a row while the machine doesn't stand still
 _WORKER = "hpc_deepfake.scaling.emulation.worker"
 # bytes of the micro-benchmark's messages; a link's token bucket lets those between pass at any rate
 _MESSAGES = (64, 1 << 10), (1 << 20, 1 << 21)
@@ -66,9 +74,10 @@ class Result:
 
     @property
     def share(self) -> float:
-        """Share of a step in which a computing rank waits for messages."""
+        """Share of a step in which a computing rank waits: for messages, and of a pipeline for
+        stages that are still computing."""
         own = self.step * (self.task.workers if self.task.strategy == "async" else 1)
-        return max(1 - self.task.compute.total / own, 0.0)
+        return max(1 - statistics.mean(self.task.computing) / own, 0.0)
 
     @property
     def limited(self) -> bool:
@@ -108,8 +117,12 @@ class Ranks:
     def run(self, task: Task, capacity: float) -> Result:
         """Run a task; ``capacity`` as of ``capacity`` for its ranks."""
         self._nodes.shape(task.link / task.slow)
-        answers = self._do(task.ranks, {"what": "emulate", "task": task.as_json()})
-        seconds = [value / task.slow for value in answers[0]["seconds"]]
+        # averages and updates are measured by whole periods; of others a step may be left out
+        single = task.strategy not in ("local-sgd", "async")
+        answers = self._do(task.ranks, {"what": "emulate", "task": task.as_json()},
+                           lambda answers: single and bool(_clean(answers[0])))
+        seconds = [value / task.slow for value in
+                   (_clean(answers[0]) if single else answers[0]["seconds"])]
         if task.strategy == "local-sgd":
             seconds = [statistics.mean(seconds[at:at + task.every])
                        for at in range(0, len(seconds), task.every)]
@@ -117,8 +130,28 @@ class Ranks:
         waited = statistics.mean(answer["waited"] for answer in computing)
         return Result(task, tuple(seconds), waited / task.slow / task.steps, load(task, capacity))
 
-    def _do(self, ranks: int, order: dict[str, Any]) -> list[dict[str, Any]]:
-        """The answers of the first ``ranks`` ranks to an order."""
+    def _do(self, ranks: int, order: dict[str, Any],
+            enough: Callable[[list[dict[str, Any]]], bool] = lambda answers: False,
+            ) -> list[dict[str, Any]]:
+        """The answers of the first ``ranks`` ranks to an order.
+
+        Where the machine stood still meanwhile, they are asked again, unless the answers are
+        ``enough`` nevertheless.
+
+        Raises:
+            InputError: it stands still again and again.
+        """
+        for _ in range(_TRIES):
+            with Pauses() as pauses:
+                answers = self._ask(ranks, order)
+            if not pauses.seconds or enough(answers):
+                return answers
+            log.info("note: this machine stood still for %.0f s, so this is measured again",
+                     pauses.seconds)
+        raise InputError("this machine stands still again and again (suspended, or frozen by "
+                         "another program), so nothing can be measured: try again later")
+
+    def _ask(self, ranks: int, order: dict[str, Any]) -> list[dict[str, Any]]:
         for control in self._controls[:ranks]:
             print(json.dumps({"ranks": ranks, **order}), file=control, flush=True)
         try:
@@ -131,6 +164,12 @@ class Ranks:
 
     def _failure(self, what: str) -> RuntimeError:
         return RuntimeError(f"emulated ranks {what}:\n{_tail(self._log)}")
+
+
+def _clean(answer: dict[str, Any]) -> list[float]:
+    """Seconds of the steps during which the machine didn't stand still."""
+    return [seconds for seconds, paused in zip(answer["seconds"], answer["paused"], strict=True)
+            if not paused]
 
 
 @contextmanager
@@ -202,7 +241,7 @@ def _mpirun(nodes: Cluster, address: Path, log: Path) -> Iterator[subprocess.Pop
     environment |= {f"PRTE_MCA_{name}": value for name, value in later.items()}
     environment |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
                     "PRTE_ALLOW_RUN_AS_ROOT": "1", "PRTE_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
-                    "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1",
+                    **_patient(nodes.folder), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1",
                     "PYTHONPATH": os.pathsep.join(filter(None, (
                         str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH"))))}
     command = ["setpriv", "--pdeathsig", "TERM", "mpirun", "-np", str(count), "--hostfile",
@@ -220,6 +259,23 @@ def _mpirun(nodes: Cluster, address: Path, log: Path) -> Iterator[subprocess.Pop
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(3)
                 process.kill()
+
+
+def _patient(folder: Path) -> dict[str, str]:
+    """Environment in which ranks that wait inside MPI sleep, if this machine has a compiler."""
+    source, library = folder / "patient.c", folder / "patient.so"
+    source.write_text(_PATIENT)
+    try:
+        done = subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", str(library), str(source)],
+                              capture_output=True, text=True)
+    except OSError:
+        done = None
+    if done is None or done.returncode:
+        log.warning("note: without a C compiler (cc) the waiting ranks keep the processors busy, "
+                    "and all takes longer")
+        return {}
+    before = os.environ.get("LD_PRELOAD")
+    return {"LD_PRELOAD": f"{library}:{before}" if before else str(library)}
 
 
 def _tail(log: Path) -> str:

@@ -10,12 +10,15 @@ import json
 import socket
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hpc_deepfake.scaling.emulation.exchanges import Exchange
+from hpc_deepfake.scaling.emulation.exchanges import Exchange, Steps
+from hpc_deepfake.scaling.emulation.meshes import MeshSteps
+from hpc_deepfake.scaling.emulation.pauses import Pauses
 from hpc_deepfake.scaling.emulation.plan import Task
 
 if TYPE_CHECKING:
@@ -65,22 +68,25 @@ def _microbench(comm: Intracomm, order: dict[str, Any]) -> dict[str, Any]:
 
 
 def _emulate(comm: Intracomm, order: dict[str, Any]) -> dict[str, Any]:
-    """Seconds of each measured step by the clock, and of waiting in all of them."""
+    """Seconds of each measured step by the clock, of waiting in all of them, and whether the
+    machine stood still in a step."""
     task = Task.of_json(order["task"])
     if task.strategy == "async":
         return _updates(comm, task)
-    exchange = Exchange(comm, task)
+    exchange: Steps = MeshSteps(comm, task) if task.mesh else Exchange(comm, task)
     try:
         averaging = task.strategy == "local-sgd"  # a period is long, and nothing is new in it
         for number in range(0 if averaging else 1):
             exchange.step(number)
         exchange.waited = 0.0
         comm.Barrier()
-        marks = [time.perf_counter()]
-        for number in range(task.steps):
-            exchange.step(number)
-            marks.append(time.perf_counter())
-        return {"seconds": np.diff(marks).tolist(), "waited": exchange.waited}
+        with Pauses() as pauses:
+            marks = [time.perf_counter()]
+            for number in range(task.steps):
+                exchange.step(number)
+                marks.append(time.perf_counter())
+        return {"seconds": np.diff(marks).tolist(), "waited": exchange.waited,
+                "paused": [pauses.within(*span) for span in pairwise(marks)]}
     finally:
         exchange.close()
 

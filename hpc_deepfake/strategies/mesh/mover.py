@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
 
+PAUSE = 2.5e-4  # seconds
 _NEVER_SENT = 32_000  # a tag; MPI allows at least 32,767
 
 
@@ -19,10 +20,11 @@ class Mover:
     node without cross-memory attach.
     """
 
-    def __init__(self, comm: Comm) -> None:
+    def __init__(self, comm: Comm, pause: float = PAUSE) -> None:
+        """``pause``: seconds between two calls."""
         from mpi4py import MPI
 
-        self._comm, self._on = comm, threading.Event()
+        self._comm, self._on, self._pause = comm, threading.Event(), pause
         # without full thread support MPI must not be called from another thread
         if MPI.Query_thread() == MPI.THREAD_MULTIPLE:
             threading.Thread(target=self._move, name="mover", daemon=True).start()
@@ -36,4 +38,4 @@ class Mover:
     def _move(self) -> None:
         while self._on.wait():
             self._comm.Iprobe(tag=_NEVER_SENT)
-            time.sleep(2.5e-4)
+            time.sleep(self._pause)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from hpc_deepfake.core.mpi import wait
-from hpc_deepfake.strategies.mesh.mover import Mover
+from hpc_deepfake.strategies.mesh.mover import PAUSE, Mover
 from hpc_deepfake.strategies.mesh.schedule import Operation
 
 if TYPE_CHECKING:
@@ -52,17 +52,18 @@ class Pipeline:
     """
 
     def __init__(self, comm: Comm, before: int | None, after: int | None,
-                 trace: Trace | None = None) -> None:
+                 trace: Trace | None = None, pause: float = PAUSE) -> None:
         """
         Args:
             comm: for these messages only.
             before: rank of the previous stage; None at the start.
             after: rank of the next stage; None at the end.
             trace: records the work and the messages.
+            pause: of ``Mover``.
         """
         self.comm, self.before, self.after, self.trace = comm, before, after, trace
         self._mover: AbstractContextManager[None] = \
-            nullcontext() if before is after is None else Mover(comm)
+            nullcontext() if before is after is None else Mover(comm, pause)
         self.live: set[int] = set()
         self.most_live = self._messages = 0
         self.waited, self.sent = 0.0, 0

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,12 +18,13 @@ import pytest
 from hpc_deepfake import scaling
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.scaling import emulation
-from hpc_deepfake.scaling.emulation import namespaces, plan, results, running
+from hpc_deepfake.scaling.emulation import meshes, namespaces, plan, results, running
 from hpc_deepfake.scaling.emulation.plan import Compute, Task
 from hpc_deepfake.scaling.emulation.running import Result
 from hpc_deepfake.scaling.records import rows
 from hpc_deepfake.scaling.study import read
 from hpc_deepfake.strategies import traffic
+from hpc_deepfake.strategies.mesh import stage
 
 COMPUTE = Compute(0.05, 0.004, 0.003, 0.09, 0.015)
 TASK = Task("sync", 8, 1e9, 2.0, 4, 32, COMPUTE, traffic.TABLE)
@@ -59,6 +61,61 @@ def test_what_the_busiest_rank_sends():
     averages = plan.sent(replace(TASK, strategy="local-sgd", every=8))
     assert averages == pytest.approx(3 / 8 * plan.sent(TASK), rel=1e-3)
     assert plan.sent(replace(TASK, strategy="async")) == 4 * (kernel + small)
+
+
+def test_what_a_rank_of_a_mesh_sends():
+    """By hand, of 8 ranks with 32 rows each: with tensor=2 the layers' sums and gathers of 64 rows,
+    and four ranks reduce a half of the weights; with pipeline=2 the second stage sends gradients of
+    the first one's output for 64 rows; with both all sums are the second stage's, of 128 rows."""
+    pooled, kernel, rest = 63 * 63 * 32, 7_372_800, traffic.REST - 3
+    tensor = plan.sent(replace(TASK, strategy="mesh:tensor=2"))
+    assert tensor == pytest.approx(64 * 4 * (pooled + 128 + 2) + 32 * 4 * (pooled + 128)
+                                   + 2 * 3 / 4 * 4 * (kernel + rest) / 2)
+    pipeline = plan.sent(replace(TASK, strategy="mesh:pipeline=2", micro=4))
+    first = 9 * 3 * 32 + 32 + 4 * 32  # weights and batch statistics of the first stage
+    assert pipeline == pytest.approx(64 * 4 * pooled + 2 * 3 / 4 * 4 * (kernel + rest - first))
+    both = plan.sent(replace(TASK, strategy="mesh:tensor=2,pipeline=2", micro=4))
+    assert both == pytest.approx(128 * 4 * (pooled + 128 + 2) + 64 * 4 * (pooled + 128)
+                                 + 64 * 4 * pooled + 4 * (kernel + rest - first) / 2)
+    mean = traffic.mesh(8, 2, 2, 32, [pooled])
+    assert both > sum(mean.values())
+
+
+def test_what_the_ranks_of_a_mesh_compute():
+    """Together what as many ranks compute alone, times ``apart``; shares of a pipeline differ."""
+    compute = replace(COMPUTE, apart=1.2)
+    passes = 1.2 * (compute.total - compute.update)
+    assert sum(map(sum, plan.blocks(compute).values())) == pytest.approx(passes)
+    alone, = replace(TASK, strategy="mesh:tensor=1", compute=compute).computing
+    assert alone == pytest.approx(passes + compute.update)
+    halves, = replace(TASK, strategy="mesh:tensor=2", compute=compute).computing
+    assert halves == pytest.approx(passes + compute.update / 2)
+    first, second = replace(TASK, strategy="mesh:pipeline=2", compute=compute).computing
+    assert (first + second) / 2 == pytest.approx(passes + compute.update / 2)
+    assert second > 2 * first  # the second convolution and the large kernel
+    assert replace(TASK, compute=compute).computing == (compute.total,)
+    assert meshes.LARGE == stage.LARGE
+
+
+@pytest.mark.parametrize(("strategy", "message"), [
+    ("mesh", "choose from sync, sync:fp16"), ("mesh:data=2", "leave data out"),
+    ("mesh:tensor=64", "more than the 32 channels"), ("mesh:pipeline=7", "7 is more than"),
+    ("hybrid:fp16", "choose from sync"),
+    ("mesh:pipeline=3", "--micro-batches 5: the 96 rows of a step of mesh:pipeline=3")])
+def test_strategies_that_cannot_be_emulated(strategy, message):
+    with pytest.raises(InputError, match=message):
+        plan.check([strategy], 32, 5)
+
+
+def test_meshes_that_fit_no_number_of_ranks(capsys):
+    assert [plan.possible("mesh:tensor=2,pipeline=2", ranks) for ranks in (2, 4, 6, 8)] == [
+        False, True, False, True]
+    with pytest.raises(InputError, match="none of these meshes fits --ranks 2 6"):
+        emulation.main(["--strategies", "mesh:pipeline=4", "--ranks", "2", "6"])
+    options = emulation.parser().parse(["--ranks", "2", "4", "--links", "1G", "--strategies",
+                                        "sync", "mesh:tensor=2,pipeline=2"])
+    assert emulation._rows(options) == [
+        (1e9, 2, "sync"), (1e9, 4, "sync"), (1e9, 4, "mesh:tensor=2,pipeline=2")]
 
 
 def test_slow_motion_keeps_the_share_of_the_processors():
@@ -127,9 +184,63 @@ def test_without_root_it_says_so(monkeypatch):
         scaling.main(["emulate"])
 
 
-def test_unknown_strategies():
-    with pytest.raises(InputError, match=r"--strategies mesh: choose from sync, sync:fp16"):
-        emulation.main(["--strategies", "mesh"])
+def test_a_mesh_is_a_study(tmp_path, capsys):
+    """With the rows of a rank, and with stages that wait for each other."""
+    made = [Result(replace(TASK, strategy="mesh:pipeline=2", ranks=ranks, micro=4), (step,) * 3,
+                   0.1, 0.3) for ranks, step in ((2, 0.6), (4, 0.7), (8, 0.75))]
+    folder, = results.write_studies(tmp_path, made, {})
+    run = {row.run.ranks: row for row in rows(folder, read(folder), None)}
+    assert run[4].run.name == "weak-synthetic-mesh-pipeline2-n0004-r1" and run[4].state == "done"
+    assert run[4].batch == 32 and run[4].training == pytest.approx(128 / 0.7)
+    uneven = max(made[1].task.computing) / (sum(made[1].task.computing) / 2)
+    seconds = run[4].seconds
+    assert 1 + seconds["imbalance"] / seconds["compute"] == pytest.approx(uneven)
+    assert made[1].share == pytest.approx(1 - sum(made[1].task.computing) / 2 / 0.7)
+    assert scaling.main(["predict", str(folder), "--fit-ranks", "1", "2", "4"]) == 0
+    assert "weak, synthetic, mesh:pipeline=2" in capsys.readouterr().out
+
+
+def test_a_machine_that_stood_still_is_asked_again(monkeypatch, caplog):
+    """A frozen process would count as waiting for messages."""
+    program = ("import time\nfrom hpc_deepfake.scaling.emulation.pauses import Pauses\n"
+               "with Pauses() as pauses:\n    print(flush=True)\n    time.sleep(0.5)\n"
+               "print(pauses.seconds if pauses.within(0, time.perf_counter()) else -1.0)")
+    seconds = []
+    for pause in (0.0, 2.0):
+        with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE,
+                              text=True) as process:
+            process.stdout.readline()
+            process.send_signal(signal.SIGSTOP)
+            time.sleep(pause)
+            process.send_signal(signal.SIGCONT)
+            seconds.append(float(process.stdout.read()))
+    assert seconds[0] == -1.0 and seconds[1] >= 2.0
+    ranks = running.Ranks(None, [], None, None)
+    pauses = iter([3.0, 0.0])
+    monkeypatch.setattr(running, "Pauses", lambda: Paused(next(pauses)))
+    asked = []
+    monkeypatch.setattr(ranks, "_ask", lambda *order: asked.append(order) or [{}])
+    assert ranks._do(2, {}) == [{}] and len(asked) == 2
+    # all but the step in which it stood still
+    assert running._clean({"seconds": [1.0, 9.0], "paused": [False, True]}) == [1.0]
+    pauses = iter([3.0])
+    assert ranks._do(2, {}, enough=lambda answers: True) == [{}]
+    pauses = iter([3.0] * 99)
+    with pytest.raises(InputError, match="stands still again and again"):
+        ranks._do(2, {})
+
+
+class Paused:
+    """In place of ``Pauses``: the machine stood still for so many seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        return None
 
 
 @pytest.fixture(scope="module")
@@ -196,3 +307,36 @@ def test_two_ranks_are_limited_by_their_link(possible, tmp_path, monkeypatch, ca
     assert step["hybrid"] > 0.01 + 0.9 * 7.4e6 * 8 / 4e9  # what it must wait for
     assert "results:" in capsys.readouterr().out
     assert not list(Path(tempfile.gettempdir()).glob(f"hpc-deepfake-emulation-{os.getpid()}-*"))
+
+
+@pytest.mark.slow
+@pytest.mark.mpi
+def test_what_is_on_the_links(possible, tmp_path, monkeypatch):
+    """The bytes that the interfaces of four nodes count are those of the formulas, of data parallel
+    strategies and of meshes; headers and handshakes are a few per cent."""
+    counted = {}
+    run = running.Ranks.run
+
+    def sent(nodes) -> int:
+        """Bytes that the busiest node has sent."""
+        shown = [subprocess.run(nodes.inside(name, ["ip", "-s", "-j", "link", "show", "eth0"]),
+                                capture_output=True, text=True, check=True).stdout
+                 for name in nodes.nodes]
+        return max(json.loads(text)[0]["stats64"]["tx"]["bytes"] for text in shown)
+
+    def watched(ranks, task, capacity):
+        before = sent(ranks._nodes)
+        result = run(ranks, task, capacity)
+        steps = task.steps + (task.strategy != "local-sgd")  # one more to warm up
+        counted[task.strategy] = (sent(ranks._nodes) - before) / steps / plan.sent(task)
+        return result
+
+    monkeypatch.setattr(running.Ranks, "microbench", lambda *_: {})
+    monkeypatch.setattr(running.Ranks, "run", watched)
+    strategies = ["sync", "sync:fp16", "hybrid", "local-sgd", "mesh:tensor=2", "mesh:pipeline=2",
+                  "mesh:tensor=2,pipeline=2", "mesh:tensor=4"]
+    assert scaling.main(["emulate", "--ranks", "4", "--links", "4G", "--compute", "0.01",
+                         "--strategies", *strategies, "--seconds", "0.1", "--out",
+                         str(tmp_path)]) == 0
+    assert list(counted) == strategies
+    assert all(0.97 < ratio < 1.12 for ratio in counted.values()), counted
