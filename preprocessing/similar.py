@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
+from preprocessing import hamming
+
 THUMB = 32  # side of the thumbnails that are compared, pixels
 DISTANCE = 10  # maximum number of hash bits in which two candidates differ
 COPY = 10  # maximum difference of a copy at any pixel, grey levels
@@ -14,7 +16,6 @@ SCENE = 3  # maximum median difference of two pictures of the same scene, grey l
 PLAIN = 16  # grey levels: thumbnails of a smaller range look like those of any plain picture
 _HASH = (9, 8)  # pixels across and down: 8 × 8 comparisons of neighbours
 _BLOCK = 1024
-_TILE = 32, 4096  # hashes that are compared at once
 
 
 def thumbnail(pixels: np.ndarray, side: int = THUMB) -> np.ndarray:
@@ -41,31 +42,15 @@ def hashes(small: np.ndarray) -> np.ndarray:
 
 
 def near(bits: np.ndarray, others: np.ndarray | None = None) -> Iterator[np.ndarray]:
-    """Pairs of pictures whose hashes differ in at most ``DISTANCE`` bits, int64 (P, 2).
-
-    All are compared with all, in tiles that fit the processor's cache: the time grows by the square
-    of their number, the memory doesn't.
+    """Pairs of pictures whose hashes differ in at most ``DISTANCE`` bits, int64 (P, 2), sorted, in
+    one array or in several.
 
     Args:
         bits: hashes, bool (M, 64).
         others: those of another set, bool (N, 64), to which the second numbers belong; None: pairs
             within ``bits``, with the smaller number first.
     """
-    first = _words(bits)
-    second = first if others is None else _words(others)
-    for start in range(0, len(first), _BLOCK):
-        skipped, end = start if others is None else 0, min(start + _BLOCK, len(first))
-        found: list[np.ndarray] = [np.zeros((0, 2), np.int64)]
-        for top in range(start, end, _TILE[0]):
-            own = first[top:min(top + _TILE[0], end), None]
-            for begin in range(skipped, len(second), _TILE[1]):
-                distances = np.bitwise_count(own ^ second[begin:begin + _TILE[1]])
-                hits = np.flatnonzero(distances <= DISTANCE)
-                if len(hits):
-                    found.append(np.stack(np.divmod(hits, distances.shape[1]), 1) + (top, begin))
-        pairs = np.concatenate(found)
-        pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
-        yield pairs[pairs[:, 1] > pairs[:, 0]] if others is None else pairs
+    return hamming.near(_words(bits), None if others is None else _words(others), DISTANCE)
 
 
 def _words(bits: np.ndarray) -> np.ndarray:
