@@ -16,8 +16,13 @@
   u is measured.
 - γ and overlap: how long communication takes over what the network needs for it, waiting for
   slower ranks included, and the share of the computing beside which it is hidden; fitted to the
-  waiting at several numbers of ranks. From one number only γ can be known: then overlap is 0, and
-  γ below 1 where some is hidden.
+  waiting at several numbers of ranks. From one number only γ can be known, and overlap is what the
+  network's operations say: ``sync`` reduces the large kernel beside the backward pass of all before
+  it. Where the network is fast enough to hide all there, what is waited for is not bandwidth: γ is
+  1, and the waiting is the same on any number of ranks. From two ranks alone overlap is 0, and γ
+  below 1 where some is hidden.
+- a mesh computes its blocks one by one, and not in the fused pass of one rank alone: its computing
+  is measured on its own.
 - ``async``: the servers apply updates one by one, and a gradient arrives while weights leave.
 - input: the measured waiting for rows and, if the file system's rate is known, the time that
   reading at that rate, shared by all ranks, takes beyond the rest of the step.
@@ -33,11 +38,15 @@ from typing import Any
 
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.json_data import dictionary, finite, items
+from hpc_deepfake.network.shapes import Shapes
 from hpc_deepfake.scaling.laws import fit_scale, fit_two
 from hpc_deepfake.scaling.records import Row
 from hpc_deepfake.strategies import traffic
+from hpc_deepfake.strategies.mesh.cut import operations
+from hpc_deepfake.strategies.mesh.shards import BLOCKS
 from preprocessing.ela import SIZE
 
+_ROUNDS = 30  # the difference that is left halves in each
 _MOST = 1e12  # ranks, bytes or microseconds of a micro-benchmark: more can't have been measured
 TERMS = ("computing rows", "fixed part of a step", "sharing the node", "pipeline bubble", "latency",
          "bandwidth", "input", "servers")
@@ -154,6 +163,8 @@ class Model:
         kernel_width: bytes of a number of the large kernel's gradient.
         reads: whether rows come from files.
         crowd: share by which each additional rank of a node slows the computing.
+        tail: seconds of a step that are waited for on any number of ranks.
+        apart: computing of several ranks together over that of one alone, of mesh.
         layout: measured (ranks, ranks per node); other numbers of ranks fill nodes like the
             fullest of them.
         size: width and height of the rows.
@@ -179,6 +190,8 @@ class Model:
     reads: bool = False
     crowd: float = 0.0
     overlap: float = 0.0
+    tail: float = 0.0
+    apart: float = 1.0
     layout: tuple[tuple[int, float], ...] = ()
     size: int = SIZE
 
@@ -239,14 +252,16 @@ class Model:
     def terms(self, ranks: int, rows: float) -> dict[str, float]:
         """Seconds of a step by ``TERMS``, with ``rows`` rows of each rank."""
         latency, bandwidth = self.communication(ranks, rows)
-        alone = self.fixed + self.per_row * rows
+        apart = self.apart if ranks > 1 else 1.0
+        alone = apart * (self.fixed + self.per_row * rows)
         crowded = self.crowded(ranks)
         moving = self.hidden * (latency + bandwidth)
         exposed = max(moving - self.overlap * crowded * alone, 0.0) / moving if moving else 0.0
-        seconds = {"computing rows": self.per_row * rows, "fixed part of a step": self.fixed,
+        seconds = {"computing rows": apart * self.per_row * rows,
+                   "fixed part of a step": apart * self.fixed,
                    "sharing the node": (crowded - 1) * alone,
                    "pipeline bubble": self.bubble(ranks) * crowded * alone,
-                   "latency": exposed * self.hidden * latency,
+                   "latency": exposed * self.hidden * latency + self.tail * (ranks > 1),
                    "bandwidth": exposed * self.hidden * bandwidth}
         busy = sum(seconds.values())
         reading = 0.0
@@ -320,15 +335,16 @@ def fit(strategy: str, rows: Sequence[Row], net: Network | None, **facts: Any) -
                    for step in parallel)
     single = [step for step in steps if step.ranks == 1]
     # on a GPU, communication is part of compute: then one rank shows the computing time
-    fixed, per_row, crowd = _computing(steps if separate or not single else single)
+    fixed, per_row, crowd, apart = _computing_apart(steps) if strategy == "mesh" and separate \
+        else (*_computing(steps if separate or not single else single), 1.0)
     model = Model(strategy, fixed, per_row, 1.0,
                   min(step.seconds["input"] / step.batch for step in steps), net or _unknown(),
                   apply=_apply([step.row for step in steps]),
-                  reads=steps[0].row.run.input == "real", crowd=crowd, **facts)
+                  reads=steps[0].row.run.input == "real", crowd=crowd, apart=apart, **facts)
     waits = []
     for step in parallel:
         computing = step.seconds["compute"] if separate else \
-            (fixed + per_row * step.batch) * (1 + crowd * (step.density - 1))
+            apart * (fixed + per_row * step.batch) * (1 + crowd * (step.density - 1))
         exposed = step.seconds["communication"] + step.seconds["imbalance"] if separate \
             else max(sum(step.seconds.values()) - computing, 0.0)
         moving = sum(model.communication(step.ranks, step.batch))
@@ -343,8 +359,26 @@ def fit(strategy: str, rows: Sequence[Row], net: Network | None, **facts: Any) -
         waits = [wait for wait, step in zip(waits, parallel, strict=True) if step.ranks > 2]
         sizes -= {2}
     # of a size alone, or on a network that is not known, hiding can't be told from speed
+    if net is not None and sizes and max(sizes) > 2 and len(sizes) == 1:
+        share = _beside(model.size) if strategy == "sync" else 0.0
+        if share and all(moving <= share * computing for moving, _, computing in waits):
+            return replace(model, overlap=share, tail=statistics.median(
+                exposed for _, exposed, _ in waits))
+        return replace(model, overlap=share, hidden=fit_scale([
+            moving / (exposed + share * computing) for moving, exposed, computing in waits
+            if min(moving, exposed) > 0]))
     factor, overlap = _hiding(waits, net is not None and len(sizes) > 1)
     return replace(model, hidden=factor, overlap=overlap)
+
+
+def _beside(size: int) -> float:
+    """Share of a step's computing after the gradient of the large kernel, beside which that is
+    reduced; see ``cut.operations``. Of three passes over a block two are backward; of two over the
+    first one, and of the large layer the features' gradient is still to be computed."""
+    costs = operations(Shapes(size))
+    later = {block: 2 / 3 for block in BLOCKS[:BLOCKS.index("dense1")]} | {
+        BLOCKS[0]: 1 / 2, "dense1": 1 / 3}
+    return sum(share * costs[block] for block, share in later.items()) / sum(costs.values())
 
 
 def _hiding(waits: Sequence[tuple[float, float, float]], several: bool) -> tuple[float, float]:
@@ -382,6 +416,22 @@ def _computing(steps: Sequence[_Step]) -> tuple[float, float, float]:
         if error < least * 0.999 - 1e-12:
             best, least = (fixed, per_row, percent / 100), error
     return best
+
+
+def _computing_apart(steps: Sequence[_Step]) -> tuple[float, float, float, float]:
+    """``fixed``, ``per_row``, ``crowd`` and ``apart`` of a mesh's steps and those of one rank: the
+    first three are fitted with the last one known, and that by them, until all stay."""
+    apart = 1.0
+    for _ in range(_ROUNDS):
+        fixed, per_row, crowd = _computing([step if step.ranks == 1 else replace(
+            step, seconds={**step.seconds, "compute": step.seconds["compute"] / apart})
+            for step in steps])
+        ratios = [step.seconds["compute"] / (1 + crowd * (step.density - 1))
+                  / (fixed + per_row * step.batch) for step in steps if step.ranks > 1]
+        if not ratios or not any(step.ranks == 1 for step in steps):
+            break
+        apart = statistics.median(ratios)
+    return fixed, per_row, crowd, apart
 
 
 def _per_step(row: Row, steps: float) -> dict[str, float]:

@@ -166,8 +166,9 @@ def predict(series: Series, net: Network | None, options: Namespace,
     facts = _facts(series)
     strategy = series.strategy.partition(":")[0]
     early = models.fit(strategy, [row for row in runs if row.run.ranks in small], net, **facts)
+    # sizes below all that were fitted are no test of a prediction for larger ones
     tested = [_point(early, size.ranks, size.rows[0].batch or 0.0, size.training, series,
-                     size.ranks in small) for size in series.sizes]
+                     size.ranks in small) for size in series.sizes if size.ranks >= min(small)]
     model = _changed(models.fit(strategy, runs, net, **facts), series, options)
     without = [_changed(models.fit(strategy, [row for row in runs if row.run.ranks != left], net,
                                    **facts), series, options)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 
-_STILL = 1.0  # seconds: processors that are busy make a process wait for less
+_STILL = 0.3  # seconds: processors that are busy make a process wait for less
 
 
 class Pauses(threading.Thread):
@@ -36,7 +36,7 @@ class Pauses(threading.Thread):
 
     def run(self) -> None:
         last = time.perf_counter()
-        while not self._ended.wait(_STILL / 10):
+        while not self._ended.wait(_STILL / 6):
             now = time.perf_counter()
             if now - last > _STILL:
                 self.spans.append((last, now))
@@ -47,6 +47,6 @@ class Pauses(threading.Thread):
         return self
 
     def __exit__(self, *_: object) -> None:
-        time.sleep(_STILL / 4)  # a pause just before is known only now
+        time.sleep(_STILL / 2)  # a pause just before is known only now
         self._ended.set()
         self.join()
