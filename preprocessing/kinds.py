@@ -157,6 +157,14 @@ _BESIDE_ENDINGS = set(
     b".wma .xml .xmp .yaml .yml".split())
 
 
+def wanted() -> str:
+    """Which files in folders are taken, for messages that none was found."""
+    pictures, videos = (" ".join(ending.decode() for ending in endings)
+                        for endings in (PICTURES, VIDEOS))
+    return (f"Pictures are files that end in {pictures}, in upper or lower case, or that have the "
+            f"content of one and an unknown ending or none; videos end in {videos}")
+
+
 def of_file(path: bytes) -> Kind:
     """What a file found in a folder is.
 

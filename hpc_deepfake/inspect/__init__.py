@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for note in left.notes():
         log.info("note: %s", note)
     if not paths:
-        raise InputError("no pictures in " + ", ".join(map(printable, options.pictures)))
+        raise InputError(predict.inputs.none(options.pictures))
     _make_folder(options.out)
     model = None
     if options.model is not None:

@@ -192,9 +192,7 @@ def _prepare(options: Namespace) -> tuple[Card, list[bytes]]:
     for note in left.notes():
         log.info("note: %s", note)
     if not paths:
-        raise InputError("no pictures in " + ", ".join(
-            "the list on standard input" if word == inputs.STDIN else word
-            for word in options.pictures))
+        raise InputError(inputs.none(options.pictures))
     for note in inputs.idle(options, paths):
         log.info("note: %s", note)
     for name, folder in _folders(options).items():

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import BinaryIO
 
 from hpc_deepfake.core.errors import InputError
-from hpc_deepfake.core.text import plural
+from hpc_deepfake.core.text import plural, printable
 from preprocessing import kinds
 from preprocessing.leftout import LeftOut
 from preprocessing.listing.item import some
@@ -79,6 +79,14 @@ def find(words: Sequence[str], stdin: BinaryIO | None = None,
                             f"{'is a ground-truth mask' if len(likely) == 1 else 'are masks'} by "
                             f"name and content, of which a verdict means nothing: {some(likely)}")
     return paths
+
+
+def none(words: Sequence[str]) -> str:
+    """What to say where ``find`` finds nothing."""
+    places = ", ".join("the list on standard input" if word == STDIN else printable(word)
+                       for word in words)
+    return (f"no pictures in {places}: name the files, or a folder that has some, at any "
+            f"depth. {kinds.wanted()}")
 
 
 def files(path: bytes, left: LeftOut) -> Iterable[bytes]:

@@ -15,6 +15,7 @@ import numpy as np
 from hpc_deepfake.core import watchdog
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.core.text import plural
+from preprocessing import kinds
 from preprocessing.listing import groups, manifest, masks, parts, sets, walk
 from preprocessing.listing.catalogue import LABELS, Catalogue
 from preprocessing.listing.item import NO_PART, Item, locate, some
@@ -119,7 +120,7 @@ def scan_pair(authentic: Path | None, tampered: Path | None, moments: Moments = 
                                   label, notes, seen, owners) for name in names[label]]
         if not any(each.items for each in found):
             raise InputError(f"no pictures in the folder of {LABELS[label]} ones, '{place}': "
-                             f"check --{LABELS[label]}")
+                             f"check --{LABELS[label]}. {kinds.wanted()}")
         listed += found
         roots[LABELS[label]] = place.resolve()
     listed.append(sets.masks_apart(apart, listed, notes, seen)[0])
@@ -178,7 +179,7 @@ def _nothing(data: Path, notes: list[str]) -> str:
             + "".join(f"({note}) " for note in notes)
             + "Name the folders of the classes real and fake; or give one folder for each class "
             "with --authentic DIR --tampered DIR; or list the files with their labels, with "
-            "--manifest LIST.csv; or " + _sample_advice(data).replace("Name", "name", 1))
+            f"--manifest LIST.csv. {kinds.wanted()}. {_sample_advice(data)}")
 
 
 def _catalogue(roots: dict[str, Path], listed: Sequence[sets.Listed], moments: Moments,

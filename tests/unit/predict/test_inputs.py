@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 from argparse import Namespace
 from pathlib import Path
@@ -196,3 +197,6 @@ def test_an_empty_folder_beside_others_is_told(tmp_path, monkeypatch):
     assert [*left.notes()] == ["no pictures in empty"]
     left = LeftOut()
     assert inputs.find(["empty"], left=left) == [] == [*left.notes()], "which is an error"
+    assert re.fullmatch(r"no pictures in empty: name .* end in \.jpg .*; videos end in \.mp4 .*",
+                        inputs.none(["empty"]))
+    assert "in the list on standard input: " in inputs.none(["-"])

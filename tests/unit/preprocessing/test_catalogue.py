@@ -304,7 +304,8 @@ def test_order_and_digest_do_not_depend_on_the_order_of_the_file_system(small, m
                                    ["a/b/c/d/Au/1.jpg", "a/b/c/d/Tp/1.jpg"]])
 def test_no_data_set_is_an_input_error_with_a_line_to_paste(small, tmp_path, paths):
     (tmp_path / "data").mkdir()
-    with pytest.raises(InputError, match=r"no pictures in(.|\n)*\n  hpc-deepfake sample --out "):
+    with pytest.raises(InputError, match=r"no pictures in(.|\n)*end in \.jpg .*\n"
+                                         r"  hpc-deepfake sample --out "):
         scan(small(*paths))
 
 
@@ -325,7 +326,8 @@ def test_pair_with_a_missing_or_empty_folder_is_an_input_error(small, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"no folder of tampered pictures '.*nowhere'"):
         scan_pair(one, tmp_path / "nowhere")
-    with pytest.raises(InputError, match=r"no pictures in the folder of authentic ones.*empty"):
+    with pytest.raises(InputError, match=r"no pictures in the folder of authentic ones.*empty.* "
+                                         r"end in \.jpg .*videos end in \.mp4 "):
         scan_pair(tmp_path / "empty", one)
     with pytest.raises(InputError, match="no pictures"):  # a picture can't be in both classes
         scan_pair(one, one)
