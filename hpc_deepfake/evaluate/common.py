@@ -12,7 +12,16 @@ from hpc_deepfake.core.text import number, percent
 from hpc_deepfake.data.rows import DataFile, share
 from hpc_deepfake.network import decision
 from hpc_deepfake.network.guard import RAW, Guard
-from hpc_deepfake.network.pictures import COPIED, OF_SCENE, RELATIONS, WORDS
+from hpc_deepfake.network.pictures import (
+    COPIED,
+    OF_SCENE,
+    RELATIONS,
+    THUMB,
+    WORDS,
+    Pictures,
+    row_digest,
+)
+from preprocessing import similar
 from preprocessing.ela import at_once
 
 if TYPE_CHECKING:
@@ -22,6 +31,7 @@ if TYPE_CHECKING:
     from hpc_deepfake.network.card import Card
 
 _BLOCK = 64  # rows of 128 × 128
+_TOGETHER = 4096  # rows that are compared with the training pictures at once
 
 
 def of_rows(guard: Guard, data: DataFile, rows: np.ndarray,
@@ -34,20 +44,29 @@ def of_rows(guard: Guard, data: DataFile, rows: np.ndarray,
 
 
 def _of_rows(guard: Guard, data: DataFile, rows: np.ndarray) -> np.ndarray:
+    if guard.pictures is None:
+        return np.zeros(len(rows), np.uint8)
+    return np.concatenate([_relations(guard.pictures, data, part)
+                           for part in np.split(rows, range(_TOGETHER, len(rows), _TOGETHER))])
+
+
+def _relations(pictures: Pictures, data: DataFile, rows: np.ndarray) -> np.ndarray:
+    """``Pictures.relations`` of some rows; only what it needs of them is held in memory."""
     header = data.header
-    shown = header.array(RAW) if RAW in header.features and data.feature != RAW else None
-    digests = header.array("digest") if header.has_facts else None
-    found = np.zeros(len(rows), np.uint8)
+    raw = header.array(RAW) if RAW in header.features and data.feature != RAW else None
+    digests: list[bytes] = []
+    thumbs: list[np.ndarray] = []
     most = at_once(_BLOCK, header.parameters.size)
     for start in range(0, len(rows), most):
         block = rows[start:start + most]
-        raw = None if shown is None else shown[block]
-        for place, row in enumerate(data.batch(block)[0]):
-            found[start + place] = guard.relation(
-                None if digests is None else digests[block[place]].tobytes(), row,
-                None if raw is None else raw[place])
+        pixels = data.batch(block)[0]
+        digests += map(row_digest, pixels)
+        shown = pixels if data.feature == RAW else () if raw is None else raw[block]
+        thumbs += [similar.thumbnail(picture, THUMB) for picture in shown]
         watchdog.advance()
-    return found
+    files = [digest.tobytes() for digest in header.array("digest")[rows]] \
+        if header.has_facts else [None] * len(rows)
+    return pictures.relations(files, digests, np.array(thumbs) if thumbs else None)
 
 
 def figures(material: Material, card: Card) -> dict[str, Any] | None:

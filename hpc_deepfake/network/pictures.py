@@ -19,7 +19,7 @@ import numpy as np
 from hpc_deepfake.core.errors import InputError, reason
 from hpc_deepfake.core.files import whole
 from hpc_deepfake.network import ensemble
-from preprocessing import hdf5, similar
+from preprocessing import hamming, hdf5, similar
 from preprocessing.facts import DIGEST
 from preprocessing.similar import COPY, PLAIN, SCENE
 from preprocessing.split import TRAIN, VALIDATION
@@ -28,6 +28,7 @@ from preprocessing.store import allocate
 SUFFIX = ".pictures.h5"
 THUMB = 16  # side of the thumbnails, pixels
 MOST_THUMBNAILS = 100_000  # with more pictures there are none, since each has 768 bytes
+_PAIRS = 1 << 15  # pairs of thumbnails that are compared at once
 _KINDS: dict[str, tuple[int, ...]] = {  # all uint8
     "digest": (DIGEST,), "row": (DIGEST,), "part": (), "hash": (8,), "thumb": (THUMB, THUMB, 3)}
 
@@ -154,10 +155,29 @@ class Pictures:
         Returns:
             An index into ``RELATIONS``.
         """
-        for known, value in ((self._by_digest, digest), (self._by_row, row)):
-            if value is not None and value in known:
-                return _relation(known[value], SAME)
-        return 0 if raw is None or not len(self.thumb) else self._alike(raw)
+        thumbs = None if raw is None else similar.thumbnail(raw, THUMB)[None]
+        return int(self.relations([digest], [row], thumbs)[0])
+
+    def relations(self, digests: Sequence[bytes | None], rows: Sequence[bytes | None],
+                  thumbs: np.ndarray | None) -> np.ndarray:
+        """``relation`` of n pictures at once, uint8 (n).
+
+        Args:
+            digests: of their files, n.
+            rows: of their features, n.
+            thumbs: ``similar.thumbnail`` of their features ``raw``, uint8 (n, 16, 16, 3); None as
+                in ``relation``.
+        """
+        found = np.zeros(len(rows), np.uint8)
+        for place, keys in enumerate(zip(digests, rows, strict=True)):
+            for known, key in zip((self._by_digest, self._by_row), keys, strict=True):
+                if key is not None and key in known:
+                    found[place] = _relation(known[key], SAME)
+                    break
+        if thumbs is not None and len(self.thumb):
+            rest = np.flatnonzero(found == 0)
+            found[rest] = self._alike(thumbs[rest])
+        return found
 
     def seen(self, digest: bytes | None, row: bytes | None,
              raw: np.ndarray | None) -> str | None:
@@ -166,17 +186,29 @@ class Pictures:
         that is known."""
         return RELATIONS[self.relation(digest, row, raw)] or None
 
-    def _alike(self, raw: np.ndarray) -> int:
-        small = similar.thumbnail(raw, THUMB)[None]
-        if _is_plain(small[0]):
-            return 0
-        bits = np.packbits(similar.hashes(small), axis=1)
-        near = np.flatnonzero(np.bitwise_count(self.hash ^ bits).sum(1) <= similar.DISTANCE)
-        largest, median = similar.changes(self.thumb[near], np.repeat(small, len(near), 0))
-        for matching, way in ((near[largest <= COPY], COPIED), (near[median <= SCENE], OF_SCENE)):
-            if len(matching):
-                return _relation(int(self.part[matching].min()), way)
-        return 0
+    def _alike(self, thumbs: np.ndarray) -> np.ndarray:
+        """``relation`` of n pictures by their looks."""
+        found = np.zeros(len(thumbs), np.uint8)
+        textured = np.flatnonzero(np.ptp(thumbs, axis=(1, 2, 3)) >= PLAIN)
+        small = thumbs[textured]
+        kinds = [(way, part) for way in (COPIED, OF_SCENE) for part in sorted(WORDS)]  # first wins
+        best = np.full(len(small), len(kinds))
+        bits = np.packbits(similar.hashes(small), axis=1).view(np.uint64)[:, 0]
+        for pairs in hamming.near(bits, self._hashes, similar.DISTANCE):
+            for start in range(0, len(pairs), _PAIRS):
+                own, other = pairs[start:start + _PAIRS].T
+                largest, median = similar.changes(self.thumb[other], small[own])
+                for number, (way, part) in enumerate(kinds):
+                    limited = largest <= COPY if way == COPIED else median <= SCENE
+                    matching = own[limited & (self.part[other] == part)]
+                    best[matching] = np.minimum(best[matching], number)
+        codes = np.array([*(_relation(part, way) for way, part in kinds), 0], np.uint8)
+        found[textured] = codes[best]
+        return found
+
+    @cached_property
+    def _hashes(self) -> np.ndarray:
+        return np.ascontiguousarray(self.hash).view(np.uint64)[:, 0]
 
     @cached_property
     def _by_digest(self) -> Mapping[bytes, int]:
@@ -212,10 +244,6 @@ def row_digest(row: np.ndarray) -> bytes:
 
 def _relation(part: int, way: str) -> int:
     return RELATIONS.index(way + WORDS[part])
-
-
-def _is_plain(thumb: np.ndarray) -> bool:
-    return int(thumb.max()) - int(thumb.min()) < PLAIN
 
 
 def _column(path: Path, dataset: hdf5.Dataset, shape: tuple[int, ...]) -> np.ndarray:

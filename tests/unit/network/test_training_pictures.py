@@ -12,7 +12,16 @@ import pytest
 
 from hpc_deepfake.core.errors import InputError
 from hpc_deepfake.network import pictures as module
-from hpc_deepfake.network.pictures import Pictures, beside, row_digest
+from hpc_deepfake.network.pictures import (
+    COPIED,
+    OF_SCENE,
+    RELATIONS,
+    WORDS,
+    Pictures,
+    beside,
+    row_digest,
+)
+from preprocessing import similar
 from preprocessing.split import TRAIN, VALIDATION
 
 RANDOM = np.random.default_rng(3)
@@ -57,6 +66,31 @@ def test_a_picture_saved_again_and_one_of_the_same_scene(known: Pictures) -> Non
     forged[40:80, 40:80] = 255 - forged[40:80, 40:80]
     assert known.seen(None, None, forged) == "shows the scene of a picture used for validation"
     assert known.seen(None, None, drawn(1)[0]) is None
+
+
+def test_many_pictures_at_once_get_what_each_gets_alone_by_comparing_all_with_all() -> None:
+    known_raw = drawn(60)
+    parts = RANDOM.integers(TRAIN, VALIDATION + 1, 60).astype(np.uint8)
+    known_raw[50:] = np.clip(known_raw[:10].astype(int) + 3, 0, 255)  # near twins, in any part
+    known = Pictures.of(RANDOM.integers(0, 256, (60, 32, 32, 3), np.uint8), known_raw, None, parts)
+    shown = np.concatenate([known_raw, known_raw, drawn(20), np.zeros((2, 128, 128, 3), np.uint8)])
+    shown[60:100, 20:70, 20:60] = 255 - shown[60:100, 20:70, 20:60]
+    thumbs = np.array([similar.thumbnail(picture, 16) for picture in shown])
+    rows = [known.row[7].tobytes(), *[b"x" * 16] * (len(shown) - 1)]
+    expected = []
+    for thumb, hashed in zip(thumbs, similar.hashes(thumbs), strict=True):
+        change = np.abs(known.thumb.astype(int) - thumb).max(-1).reshape(60, -1)
+        near = (similar.hashes(known.thumb) != hashed).sum(1) <= similar.DISTANCE
+        found = [(way, parts[matching].min()) for way, matching in (
+            (COPIED, near & (change.max(1) <= similar.COPY)),
+            (OF_SCENE, near & (np.median(change, 1) <= similar.SCENE))) if matching.any()]
+        expected.append(found[0][0] + WORDS[found[0][1]] if found and np.ptp(thumb) >= 16 else "")
+    expected[0] = WORDS[parts[7]]
+    found = known.relations([None] * len(shown), rows, thumbs)
+    assert [RELATIONS[number] for number in found] == expected
+    assert set(expected) == set(RELATIONS) - {WORDS[1 - parts[7]]}
+    for place in (0, 1, 61, 125, 141):
+        assert known.relation(None, rows[place], shown[place]) == found[place]
 
 
 def test_plain_pictures_are_not_recognised() -> None:
