@@ -14,7 +14,7 @@ from functools import cache
 import cv2
 import numpy as np
 
-from preprocessing import faces, gray_bits
+from preprocessing import area, faces, gray_bits
 from preprocessing.faces import Box
 from preprocessing.picture import Rejected, decode, read
 
@@ -118,8 +118,9 @@ def resize(pixels: np.ndarray, size: int = SIZE) -> np.ndarray:
     if (height < size) != (width < size):  # shrink first: OpenCV's area mode would skip pixels
         pixels = cv2.resize(pixels, (width, size) if height > size else (size, height),
                             interpolation=cv2.INTER_AREA)
-    interpolation = cv2.INTER_AREA if height >= size and width >= size else cv2.INTER_LINEAR
-    return cv2.resize(pixels, (size, size), interpolation=interpolation)
+    if height >= size and width >= size:
+        return area.shrink(pixels, size)
+    return cv2.resize(pixels, (size, size), interpolation=cv2.INTER_LINEAR)
 
 
 def error_level(pixels: np.ndarray, parameters: Parameters,
