@@ -7,7 +7,8 @@ standard input, which rank 0 reads, it runs N training steps with 32 rows per ra
 seconds that they took. It computes with one thread. STRATEGY=NAME is how ranks of this project
 work together. Of this project and of Keras another network is
 trained by NETWORK=NAME in the environment, with pictures of SIZE pixels and BATCH rows per rank.
-With PRECISION=bfloat16 this project and PyTorch compute in that type. For ``N traced`` this project
+With PRECISION=bfloat16 this project and PyTorch compute in that type, with COMPILED=0 this project
+uses TensorFlow's operations only. For ``N traced`` this project
 writes what its steps spent to the file RECORD, for ``0 machine`` the rates of the machine.
 """
 
@@ -52,10 +53,13 @@ def ours(ranks: int) -> Steps:
     from hpc_deepfake import strategies
     from hpc_deepfake.data.rows import prefetch
     from hpc_deepfake.network import device, registry
+    from hpc_deepfake.network.blocks import library
     from hpc_deepfake.network.settings import Settings
     from hpc_deepfake.strategies.base import Batch
 
     device.start("cpu", threads=1)
+    if os.environ.get("COMPILED") == "0":
+        library.switch_off("COMPILED=0")
     name, comm = strategies.choose(os.environ.get("STRATEGY", "auto"), ranks), None
     if ranks > 1:
         from mpi4py import MPI

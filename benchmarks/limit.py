@@ -25,6 +25,9 @@ from hpc_deepfake.networks import cost
 
 MATRIX = 2048  # rows and columns of the products
 COPIED = 64 << 20  # bytes; the largest tensor of a step has as many
+# The compiled operations' group of each layer that they compute
+BLOCKS = {"rescaling": "block1", "conv1": "block1", "bn1": "block1", "pool1": "block1",
+          "conv2": "block2", "bn2": "block2", "pool2": "block2"}
 STATE = 7  # Adam reads weight, gradient and two moments, and writes all but the gradient
 
 
@@ -56,7 +59,8 @@ class Rates(NamedTuple):
         return max(work.flop / self.matrix[precision], work.bytes / self.memory)
 
 
-def works(model: keras.Model, batch: int, precision: str) -> dict[str, Work]:
+def works(model: keras.Model, batch: int, precision: str,
+          fused: bool = False) -> dict[str, Work]:
     """The groups of a step of the table network, in the order of the step.
 
     Args:
@@ -64,6 +68,8 @@ def works(model: keras.Model, batch: int, precision: str) -> dict[str, Work]:
         batch: rows of the step.
         precision: ``float32``, or ``bfloat16``, in which everything but the weights, their
             gradients and what is behind the large dense layer is held.
+        fused: the layers of each block are one group, since compiled operations compute them
+            together. What they take is not less for it: the limit is that of separate layers.
 
     Returns:
         By name of the layer, with `` backward`` behind it for its gradient; and ``optimizer``.
@@ -94,8 +100,20 @@ def works(model: keras.Model, batch: int, precision: str) -> dict[str, Work]:
             # the positions of the largest are as many as the outputs
             backward[layer.name] = Work(0, 2 * after + before)
     trained = sum(math.prod(weight.shape) for weight in model.trainable_variables)
+    if fused:
+        forward, backward = (_joined(each) for each in (forward, backward))
     return {**forward, **{f"{name} backward": work for name, work in reversed(backward.items())},
             "optimizer": Work(0, STATE * 4 * trained)}
+
+
+def _joined(groups: dict[str, Work]) -> dict[str, Work]:
+    """``groups`` with those of each block as one: what its layers take one after the other."""
+    joined: dict[str, Work] = {}
+    for name, work in groups.items():
+        block = BLOCKS.get(name, name)
+        before = joined.get(block, Work(0, 0))
+        joined[block] = Work(before.flop + work.flop, before.bytes + work.bytes)
+    return joined
 
 
 def layer_flop(layer: keras.layers.Layer) -> int:

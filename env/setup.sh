@@ -444,7 +444,7 @@ step_system() {
 # From scratch, because pip leaves pieces behind: for another Python, MPI from PyPI or TensorFlow
 # package, or after an interrupted installation. Compiled wheels are kept.
 step_venv() {
-    rm -rf "${env:?}"/{bin,include,lib,lib64,share,etc,pyvenv.cfg} "$stamps"/{packages,mpi4py,h5py,horovod,project,selfcheck}
+    rm -rf "${env:?}"/{bin,include,lib,lib64,share,etc,pyvenv.cfg} "$stamps"/{packages,mpi4py,h5py,horovod,project,blocks,selfcheck}
     "$python" -m venv "$env"
     pip install --no-deps "pip==$(version_of pip)"
 }
@@ -617,6 +617,12 @@ step_project() {
     pip check
 }
 
+# Without it, training uses TensorFlow's own operations: an unusual compiler is no reason to stop.
+step_blocks() {
+    "$env/bin/python" -m hpc_deepfake.network.blocks ||
+        say "         not built (see $log): training on CPUs uses TensorFlow's operations, and is slower"
+}
+
 step_selfcheck() {
     if [[ ${MPIRUN:-} == none ]]; then
         say "         left out (MPIRUN=none): run hpc-deepfake doctor in a job"
@@ -674,7 +680,7 @@ build_all() {
     say "Python: ${python_version-from apt}; MPI: $mpi_version; $( ((gpu)) && echo "CUDA: $cuda, for $cuda_archs" || echo CPU only)"
     [[ -f $stamps/selfcheck ]] || say "About $( ((gpu)) && echo 12 || echo 5) minutes on two cores; you can interrupt it and run it again."
 
-    step_total=$((6 + (${#packages[@]} > 0)))
+    step_total=$((7 + (${#packages[@]} > 0)))
     if [[ $mpicc == cc ]]; then # Cray's compilers
         export CC=cc CXX=CC
         step_total=$((step_total + 1))
@@ -723,8 +729,12 @@ build_all() {
 
     step project "$clone $(cat "$clone/setup.py" "$clone/pyproject.toml" | digest) $packages_key" "this project, in place"
 
+    local blocks=$clone/hpc_deepfake/network/blocks
+    compgen -G "$blocks/built/*.so" >/dev/null || rm -f "$stamps/blocks"
+    step blocks "$(cat "$blocks"/*.{h,cc,py} | digest) $packages_key" "operations for training on CPUs, compiled"
+
     [[ -z $check ]] || rm -f "$stamps/selfcheck"
-    step selfcheck "$(cat "$stamps"/{venv,packages,h5py,horovod,project} | digest)" "self-check with two ranks"
+    step selfcheck "$(cat "$stamps"/{venv,packages,h5py,horovod,project,blocks} | digest)" "self-check with two ranks"
     [[ $env == "$clone/.venv" ]] || printf 'next: export HPC_DEEPFAKE_ENV=%q\n' "$env"
     printf 'next: source %q\n' "${here#"$PWD/"}/activate.sh"
 }

@@ -18,8 +18,9 @@ from hpc_deepfake.doctor import gpu, nccl, stack
 from hpc_deepfake.doctor.fabric import Fabric
 from hpc_deepfake.doctor.place import Place
 from hpc_deepfake.doctor.report import FAIL, INFO, WARN, Record, attempt, failed, problem
-from hpc_deepfake.network import cycle, placement
+from hpc_deepfake.network import blocks, cycle, placement
 from hpc_deepfake.network.gpus import Card
+from hpc_deepfake.network.settings import Settings
 from hpc_deepfake.network.shapes import PARAMETERS
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ def checks(place: Place, requested: str, threads: int, cards: list[Card],
     computation = attempt("computation", compute, device, todo=_EXCLUDE) if device else []
     computes = device is not None and not failed(computation)
     records += computation
+    if device and not device.gpu:
+        records.append(operations(blocks.missing(), blocks.vectors(Settings(), "sync")))
     if "tensorflow" in sys.modules:
         records += attempt("driver", _driver, cards, computes and device is not None and device.gpu)
     if not place.agreed(device is not None) or device is None:
@@ -102,6 +105,14 @@ def compute(device: Device) -> Record:
     if correct:
         return Record("computation", f"correct on {where}")
     return Record("computation", f"wrong results on {where}", FAIL, _EXCLUDE)
+
+
+def operations(missing: str, vectors: str) -> Record:
+    """Whether the compiled operations are there, which training uses on CPUs."""
+    if not missing:
+        return Record("compiled operations", f"with {vectors}")
+    return Record("compiled operations", "not built", WARN, "training steps on CPUs take longer "
+                  f"without them; on a node with a C++ compiler:\n  {blocks.COMMAND}")
 
 
 def _gpu(device: Device, requested: str, cards: list[Card]) -> Record:

@@ -1,5 +1,5 @@
-"""The table network's training pass with TensorFlow's fused operations, on the Keras model's
-variables.
+"""The table network's training pass on the Keras model's variables: on CPUs with the project's
+compiled operations, where they were built, else with TensorFlow's fused ones.
 
 The Keras model owns all weights; this is the same network with faster gradients.
 """
@@ -12,9 +12,10 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
-from hpc_deepfake.network import table
+from hpc_deepfake.network import blocks, table
 from hpc_deepfake.network.base import Out, Pass, Product
 from hpc_deepfake.network.batchnorm import Normalise, Statistics, by_moving, some_frozen
+from hpc_deepfake.network.blocks.features import features as compiled
 from hpc_deepfake.network.shapes import DROPOUT
 
 
@@ -53,6 +54,7 @@ class Weights:
         self.momenta: list[float] | None = None
         self.fixed = [v for name, own in blocks.items() if name in frozen
                       for v in (*own, *self._statistics.get(name, ()))]
+        self._untrained = frozen
         self._frozen = {name: pair for name, pair in self._statistics.items() if name in frozen}
         self.large = None if "dense1" in frozen else self.dense1[0]
         large = [place for place, v in enumerate(self.trainable) if v is self.large]
@@ -66,16 +68,19 @@ class Weights:
     def forward(self, pictures: tf.Tensor, seed: tf.Tensor, how: Pass) -> Out:
         own = self.conv1[0].dtype
         dropout = DROPOUT if how.dropout is None else how.dropout
-        normalise = some_frozen(how.normaliser(own), self._frozen)
-        logits, statistics = forward(self, pictures, seed, dropout, normalise, how.compute,
-                                     how.product)
+        if blocks.usable(own) and not {"conv1", "bn1", "conv2", "bn2"} & self._untrained:
+            x, statistics = compiled(
+                pictures, self.size, [self.conv1, self.bn1, self.conv2, self.bn2], how)
+        else:
+            normalise = some_frozen(how.normaliser(own), self._frozen)
+            x, statistics = features(self, pictures, normalise, how.compute)
+        logits = head(self, x, seed, dropout, how.product)
         return Out(logits, [value for name, pair in zip(self._statistics, statistics, strict=True)
                             if name not in self._frozen for value in pair])
 
     def predict(self, pictures: tf.Tensor, product: Product) -> tf.Tensor:
-        outputs, _ = forward(self, pictures, tf.zeros(2, tf.int32), 0.0,
-                             by_moving(self._statistics), self.conv1[0].dtype, product)
-        return tf.nn.softmax(outputs)
+        x, _ = features(self, pictures, by_moving(self._statistics), self.conv1[0].dtype)
+        return tf.nn.softmax(head(self, x, tf.zeros(2, tf.int32), 0.0, product))
 
     def constrain(self) -> None:
         """There is nothing to do."""
@@ -88,23 +93,18 @@ class Weights:
         return model
 
 
-def forward(weights: Weights, pictures: tf.Tensor, seed: tf.Tensor, dropout: float,
-            normalise: Normalise, compute: tf.DType,
-            product: Product = tf.matmul) -> tuple[tf.Tensor, list[Statistics]]:
-    """Training pass.
+def features(weights: Weights, pictures: tf.Tensor, normalise: Normalise,
+             compute: tf.DType) -> tuple[tf.Tensor, list[Statistics]]:
+    """Both convolution blocks, with TensorFlow's own operations.
 
     Args:
         weights: the network's variables.
         pictures: uint8 (n, size, size, 3).
-        seed: int32 (2), seed of the dropout mask.
-        dropout: dropout rate; 0 for none.
         normalise: batch normalisation, from ``batchnorm.normaliser``.
-        compute: type of the convolutions and of the product with the large dense layer; all other
-            operations use the type of the weights.
-        product: matrix product with the kernel of the large dense layer.
+        compute: type of the convolutions; normalisations compute in that of the weights.
 
     Returns:
-        Logits (n, 2) in the weights' type, and the batch statistics of both normalisations.
+        (n, s, s, 64) in ``compute``, and the batch statistics of both normalisations.
     """
     own = weights.conv1[0].dtype
     # the scopes name the operations, also those of the gradient, for benchmarks/limit.py
@@ -120,16 +120,30 @@ def forward(weights: Weights, pictures: tf.Tensor, seed: tf.Tensor, dropout: flo
         statistics.append(batch_statistics)
         with tf.name_scope(f"pool{number}"):
             x = tf.nn.max_pool2d(x, 2, 2, "VALID")
+    return x, statistics
+
+
+def head(weights: Weights, x: tf.Tensor, seed: tf.Tensor, dropout: float,
+         product: Product = tf.matmul) -> tf.Tensor:
+    """Logits (n, 2), in the type of the weights, from what ``features`` returns.
+
+    Args:
+        weights: the network's variables.
+        x: (n, s, s, 64), in the type of the product with the large dense layer.
+        seed: int32 (2), seed of the dropout mask.
+        dropout: dropout rate; 0 for none.
+        product: matrix product with the kernel of the large dense layer.
+    """
+    own = weights.conv1[0].dtype
     x = tf.reshape(x, (tf.shape(x)[0], math.prod(x.shape[1:])))
     with tf.name_scope("dense1"):
-        kernel, bias = _cast(weights.dense1, compute)
+        kernel, bias = _cast(weights.dense1, x.dtype)
         x = tf.cast(tf.nn.relu(tf.nn.bias_add(product(x, kernel), bias)), own)
     if dropout:
         with tf.name_scope("dropout"):
             x = tf.nn.experimental.stateless_dropout(x, dropout, seed, rng_alg="philox")
     with tf.name_scope("dense2"):
-        logits = tf.nn.bias_add(tf.matmul(x, weights.dense2[0]), weights.dense2[1])
-    return logits, statistics
+        return tf.nn.bias_add(tf.matmul(x, weights.dense2[0]), weights.dense2[1])
 
 
 def _cast(variables: Sequence[tf.Variable], kind: tf.DType) -> list[tf.Tensor]:

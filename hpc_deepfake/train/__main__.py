@@ -36,8 +36,8 @@ from hpc_deepfake.core.outputs import check_file
 from hpc_deepfake.core.quiet import quiet_stderr
 from hpc_deepfake.core.stop import EXIT_STOPPED, StopFlag
 from hpc_deepfake.core.streams import work_matters
+from hpc_deepfake.network import blocks, maps, placement, registry
 from hpc_deepfake.network import device as devices
-from hpc_deepfake.network import maps, placement, registry
 from hpc_deepfake.network.settings import Settings
 from hpc_deepfake.strategies.layout import Layout
 from hpc_deepfake.train import described, ensemble, messages, room, start
@@ -105,6 +105,7 @@ def main(comm: Comm, argv: Sequence[str] | None = None) -> int:
                                         options.threads, options.precision,
                                         options.deterministic))
     placement.check(comm, device, options.device, reducing=options.strategy != "async")
+    blocks.agree(comm, options.compiled)
     once = partial(_train, comm, data=data, device=device, local_rank=local_rank, stop=stop)
     if made is None:
         return once(options=options, resuming=partial(messages.resuming, argv, comm.size))
@@ -198,7 +199,8 @@ def _train(comm: Comm, options: Namespace, data: DataFile, device: Device, local
             summary["timeline"] = {**traced, "file": os.path.abspath(options.timeline)}
         summary |= {"seconds": time.perf_counter() - started, "usage": usage,
                     "allreduce": _allreduce(options, device), "precision": options.precision,
-                    "deterministic": device.deterministic}
+                    "deterministic": device.deterministic,
+                    "compiled": blocks.vectors(settings, options.strategy)}
         if known := start.summary(run.path):
             summary["init"] = known
         if summary["epochs_before"] == summary["epochs"]:  # what computed them stays
@@ -432,15 +434,21 @@ def _write_records(comm: Comm, options: Namespace, run: RunDir | None, data: Dat
 
     from hpc_deepfake.train.rundir import environment
 
+    settings = Settings.of(options)
+    compiled = blocks.vectors(settings, options.strategy)
     ranks = comm.gather({"host": MPI.Get_processor_name(), "local_rank": local_rank,
                          "python": sys.executable,
                          "device": device.kind, "name": device.name, "threads": device.threads,
                          "gpu": asdict(own) if (own := device.own) else None,
-                         "deterministic": device.deterministic, "input": data.input})
+                         "deterministic": device.deterministic, "compiled": compiled,
+                         "input": data.input})
 
     def write() -> None:
         if run is not None and ranks is not None:
             if note := messages.determinism(run.recorded("config.json"), options, device):
+                log.info(note)
+            if note := messages.compiled(run.recorded("environment.json"), options, settings,
+                                         device, compiled):
                 log.info(note)
             run.write("config.json", _values(options, data))
             run.write("environment.json", environment(ranks))

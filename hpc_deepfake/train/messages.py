@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from hpc_deepfake import metrics
 from hpc_deepfake.core.text import number, percent, plural
-from hpc_deepfake.network import registry
+from hpc_deepfake.network import blocks, registry
 from preprocessing.ela import SIZE
 
 if TYPE_CHECKING:
@@ -61,6 +61,33 @@ def determinism(begun: dict[str, Any], options: Namespace, device: Device) -> st
     return ("note: this run was deterministic until now, and is not from here on: resumed with "
             "--deterministic it would continue bit for bit" if was else
             "note: this run was started with --no-deterministic, and is deterministic from here on")
+
+
+def compiled(environment: dict[str, Any], options: Namespace, settings: Settings, device: Device,
+             vectors: str) -> str | None:
+    """That a run computes its steps with TensorFlow's operations though it could be faster, or, if
+    it was resumed, that they were others before; None if there is nothing to say.
+
+    Args:
+        environment: of the earlier start; empty if this is the first one.
+        options: of the command line.
+        settings: of the training.
+        device: of this rank.
+        vectors: as of ``blocks.vectors``.
+    """
+    if device.gpu or settings.network != "table" or options.strategy == "mesh":
+        return None
+    ranks = environment.get("ranks")
+    if options.resume and ranks and bool(ranks[0].get("compiled")) != bool(vectors):
+        how = "compiled operations", "TensorFlow's"
+        before, now = how if not vectors else how[::-1]
+        return (f"note: this run computed with {before} until now, and computes with {now} from "
+                "here on: the last bits are others than those of a run in one piece "
+                f"(--{'no-' * bool(vectors)}compiled would keep them)")
+    if options.compiled and not vectors and settings.precision in ("float32", "bfloat16"):
+        return ("note: steps take about 1.5 times as long without the compiled operations; "
+                + blocks.missing())
+    return None
 
 
 def result(summary: dict[str, Any], run: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -325,6 +326,9 @@ def _add_device(cli: Parser) -> None:
                              "whose tensor cores then round float32 to 10 bits; float64: for "
                              "everything, to compare strategies on CPUs")
     add_deterministic(device)
+    device.add_argument("--compiled", action=argparse.BooleanOptionalAction, default=True,
+                        help="on CPUs, compute the table network's convolutions with the project's "
+                             "own operations, if they were built; --no-compiled: with TensorFlow's")
 
 
 def _add_checkpoints(cli: Parser) -> None:

@@ -94,7 +94,8 @@ class RunDir:
         """What the summary of a finished run says of the programs that computed it."""
         summary = self.recorded("summary.json")
         return {name: summary[name] for name in ("strategy", "ranks", "seconds", "usage",
-                                                 "allreduce", "deterministic") if name in summary}
+                                                 "allreduce", "deterministic", "compiled")
+                if name in summary}
 
     def recorded(self, name: str) -> dict[str, Any]:
         """The content of one of the run's JSON files; empty without one."""

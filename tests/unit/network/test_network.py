@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from hpc_deepfake.network import batchnorm, table
 from hpc_deepfake.network.batchnorm import fused, synchronised, update_moving
-from hpc_deepfake.network.fused import Weights, forward
+from hpc_deepfake.network.fused import Weights, features, head
 from hpc_deepfake.network.settings import Settings
 from hpc_deepfake.strategies.base import Batch
 from hpc_deepfake.strategies.sequential import Sequential
@@ -30,6 +30,12 @@ def alone(x, gamma, beta, name, present=1):
 def own(x, gamma, beta, name):
     """Fused batch normalisation, which needs no name."""
     return fused(x, gamma, beta)
+
+
+def forward(weights, pictures, seed, dropout, normalise, compute):
+    """Logits and batch statistics of a pass with TensorFlow's operations."""
+    x, statistics = features(weights, pictures, normalise, compute)
+    return head(weights, x, seed, dropout), statistics
 
 
 def close(actual, expected, tolerance: float) -> None:

@@ -1,0 +1,182 @@
+"""The library of the compiled operations: building it, and loading it into TensorFlow.
+
+It lies beside its sources, under a name that changes with these, with TensorFlow's version and with
+the kind of processor, so that a library of other sources is never loaded.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hpc_deepfake.core import mpi
+from hpc_deepfake.core.errors import InputError
+
+if TYPE_CHECKING:
+    from mpi4py.MPI import Comm
+
+    from hpc_deepfake.network.settings import Settings
+
+HERE = Path(__file__).resolve().parent
+SOURCES = ("loops.h", "loops.cc", "memory.h", "threads.h", "operations.cc")
+COMMAND = "python -m hpc_deepfake.network.blocks"
+_FLAGS = ("-std=c++17", "-O3", "-fPIC", "-fno-math-errno", "-fvisibility=hidden", "-Wno-psabi")
+# lanes, name and options of the vectors that the loops are compiled for
+_SETS: dict[str, tuple[tuple[int, str, tuple[str, ...]], ...]] = {
+    "x86_64": ((16, "AVX-512", ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mfma")),
+               (8, "AVX2", ("-mavx2", "-mfma")),
+               (4, "SSE2", ())),
+    "": ((4, platform.machine(), ()),),
+}
+_off: list[str] = []  # why they are switched off in this process
+
+
+class Library:
+    """The loaded operations.
+
+    Attributes:
+        vectors: the kind that this processor has.
+        lanes: floats in the vectors to compute with; 0: as many as the processor has.
+    """
+
+    def __init__(self, path: Path) -> None:
+        import tensorflow as tf
+
+        self._operations = tf.load_op_library(str(path))
+        self.lanes = 0
+        name = ctypes.CDLL(str(path)).hpc_deepfake_vectors
+        name.restype = ctypes.c_char_p
+        self.vectors = name().decode()
+
+    def call(self, name: str, **arguments: Any) -> Any:
+        """Call an operation of ``operations.cc``."""
+        return getattr(self._operations, f"hpc_deepfake_{name}")(lanes=self.lanes, **arguments)
+
+
+def path() -> Path:
+    """Where the library of these sources for this TensorFlow is, or would be."""
+    import tensorflow as tf
+
+    sources = b"".join((HERE / name).read_bytes() for name in SOURCES)
+    key = hashlib.sha256(sources + tf.__version__.encode() + repr(_FLAGS + _sets()).encode())
+    return HERE / "built" / f"{platform.machine()}-{key.hexdigest()[:16]}.so"
+
+
+def loaded() -> Library | None:
+    """The operations; None if they were not built or are switched off."""
+    return None if _off else _load()
+
+
+def usable(own: Any) -> bool:
+    """Whether these operations compute training passes of weights of the type ``own``: they were
+    built and not switched off, and TensorFlow has no GPU."""
+    import tensorflow as tf
+
+    return own == tf.float32 and loaded() is not None and \
+        not tf.config.get_visible_devices("GPU")
+
+
+def vectors(settings: Settings, strategy: str) -> str:
+    """The kind of vectors, such as ``AVX-512``, with which these operations compute a training;
+    empty if it uses TensorFlow's own.
+
+    Args:
+        settings: of the training.
+        strategy: value of ``--strategy``; a mesh cuts the layers that are one here.
+    """
+    fits = settings.network == "table" and strategy != "mesh" and \
+        settings.precision in ("float32", "bfloat16")
+    library = loaded() if fits and usable("float32") else None
+    return library.vectors if library else ""
+
+
+def missing() -> str:
+    """Why there are none; empty if there are."""
+    if _off:
+        return _off[-1]
+    return "" if _load() else f"they are not built; to build them: {COMMAND}"
+
+
+@functools.cache
+def _load() -> Library | None:
+    library = path()
+    return Library(library) if library.exists() else None
+
+
+def switch_off(why: str) -> None:
+    """Use TensorFlow's own operations from here on."""
+    _off.append(why)
+
+
+def agree(comm: Comm, wanted: bool) -> None:
+    """Have all ranks compute in the same way: with these operations if all have them. Collective.
+
+    Args:
+        comm: all ranks.
+        wanted: value of ``--compiled``.
+    """
+    if not wanted:
+        switch_off("--no-compiled")
+    reasons = mpi.gather(comm, missing())
+    if any(reasons) and not missing():
+        rank = next(rank for rank, why in enumerate(reasons) if why)
+        switch_off(f"rank {rank}: {reasons[rank]}")
+
+
+def build() -> Path:
+    """Compile the library; with ``$CXX``, else g++ or c++.
+
+    Raises:
+        InputError: there is no compiler, it failed, or the folder can't be written.
+    """
+    import tensorflow as tf
+
+    compiler = shlex.split(os.environ.get("CXX", "")) or \
+        [name for name in ("g++", "c++") if shutil.which(name)][:1]
+    if not compiler or not shutil.which(compiler[0]):
+        named = "".join(f" {name!r}" for name in compiler[:1])
+        raise InputError(f"no C++ compiler{named}: install g++ (apt-get install g++), or name "
+                         f"another one: CXX=FILE {COMMAND}")
+    target = path()
+    framework = Path(tf.sysconfig.get_lib())
+    try:
+        target.parent.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+            made = Path(folder)
+            parts = [(made / f"{lanes}.o", ["loops.cc", f"-DLANES={lanes}", f"-DSET={name}",
+                                            *flags]) for lanes, name, flags in _sets()]
+            parts.append((made / "operations.o",
+                          ["operations.cc", "-O1", f"-I{tf.sysconfig.get_include()}"]))
+            with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
+                list(threads.map(lambda part: _run([*compiler, *_FLAGS, *part[1], "-c", "-o",
+                                                    str(part[0])]), parts))
+            _run([*compiler, "-shared", "-o", str(made / "whole.so"),
+                  *(str(file) for file, _ in parts), f"-L{framework}",
+                  "-l:libtensorflow_framework.so.2", "-lpthread"])
+            os.replace(made / "whole.so", target)
+    except OSError as error:
+        raise InputError(f"{target.parent} can't be written ({error.strerror}): build it as the "
+                         f"owner of that folder, with {COMMAND}") from error
+    return target
+
+
+def _sets() -> tuple[tuple[int, str, tuple[str, ...]], ...]:
+    return _SETS.get(platform.machine(), _SETS[""])
+
+
+def _run(command: list[str]) -> None:
+    done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=False)
+    if done.returncode:
+        last = "\n".join(done.stderr.splitlines()[-15:])
+        raise InputError(f"{shlex.join(command[:1])} could not compile {HERE}:\n{last}\n"
+                         f"Name another compiler: CXX=g++ {COMMAND}")
