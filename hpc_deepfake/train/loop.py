@@ -177,6 +177,7 @@ class Trainer:
         self.state = State()
         self.best: list[np.ndarray] = []
         self.validated: np.ndarray | None = None
+        self._figures: dict[str, Any] | None = None  # to ``validated``, if this process made it
         self.probabilities: dict[str, np.ndarray] = {}
         self.board: Board | None = None
         self._trained_on = trained_on
@@ -363,6 +364,7 @@ class Trainer:
                 state.mask_threshold = predicted.threshold
                 began = time.perf_counter()
                 self.best, self.validated = self.strategy.whole(), probabilities
+                self._figures = figures
                 state.seconds["checkpoint"] += time.perf_counter() - began
                 self._note("checkpoint", began, time.perf_counter())
         training = sum(state.seconds[stage] for stage in ("input", "compute", "communication"))
@@ -476,12 +478,19 @@ class Trainer:
 
     def _summary(self) -> dict[str, Any]:
         state, weights = self.state, self.strategy.class_weights
-        predicted = {part: self._predict(self.data.rows(part))[0]
-                     for part in ("validation", "test") if len(self.data.rows(part))}
-        self.probabilities = {part: found.probabilities for part, found in predicted.items()}
-        parts = {part: found.figures(self.data.labels[self.data.rows(part)],
-                                     state.mask_threshold)
-                 for part, found in predicted.items()}
+        parts: dict[str, dict[str, Any]] = {}
+        self.probabilities = {}
+        for part in ("validation", "test"):
+            rows = self.data.rows(part)
+            if not len(rows):
+                continue
+            if part == "validation" and self._figures is not None and self.validated is not None:
+                # of these very weights, and at their own threshold of maps
+                parts[part], self.probabilities[part] = self._figures, self.validated
+            else:
+                found, _ = self._predict(rows)
+                parts[part] = found.figures(self.data.labels[rows], state.mask_threshold)
+                self.probabilities[part] = found.probabilities
         return {"strategy": self.strategy.name, "ranks": self.comm.size,
                 "feature": self.settings.feature, "epochs": state.epoch - 1,
                 "epochs_before": self._before, "steps": state.step,

@@ -69,6 +69,7 @@ def test_the_threshold_of_maps_is_validations_on_the_test_part_too():
     maps = Predicted(np.array([0.5]), masks.histograms(levels, mask))
     trainer = SimpleNamespace(
         state=State(mask_threshold=160), settings=Settings(), rows=[0], _before=0,
+        validated=None, _figures=None,
         limits=Limits(1, 0, 0, 1), comm=SimpleNamespace(size=1),
         _predict=lambda rows: (maps, Done()),
         strategy=SimpleNamespace(name="sequential", class_weights=None),
@@ -146,6 +147,29 @@ def test_patience_ends_the_run_with_the_best_weights(train, patience, epochs, be
     assert trainer.strategy.weight.value == 3 * best
     assert summary["validation"]["loss"] == pytest.approx(-math.log(QUALITY[best - 1]))
     assert summary["steps"] == 3 * epochs
+
+
+def test_the_best_weights_validation_is_not_repeated_at_the_end(train, tmp_path, monkeypatch):
+    """Its figures and probabilities are those of their epoch; a later process, which has not
+    computed them, validates once."""
+    asked = []
+    predict = loop.predict
+    monkeypatch.setattr(loop, "predict", lambda *arguments: (
+        asked.append(arguments[3].tolist()), predict(*arguments))[1])
+    run = RunDir(tmp_path / "run")
+    trainer = train(QUALITY, 5, run=run)
+    summary = trainer.train()
+    assert asked == [[*range(12, 18)]] * 5 and summary["best_epoch"] == 4
+    line = read_lines(run.path / "metrics.jsonl")[3]
+    assert {f"val_{name}": figure for name, figure in summary["validation"].items()}.items() \
+        <= line.items()
+    assert trainer.probabilities["validation"].tolist() == pytest.approx([0.3, 0.7] * 3)
+    arrays, meta, _ = checkpoint.load_newest(run.path / "checkpoints")
+    later = train(QUALITY, 5, run=RunDir(tmp_path / "run", resume=True))
+    later.restore((arrays, meta))
+    assert later.train()["validation"] == summary["validation"] and len(asked) == 6
+    assert later.probabilities["validation"].tobytes() \
+        == trainer.probabilities["validation"].tobytes()
 
 
 def test_epochs_with_nan_use_up_the_patience(train):
