@@ -22,6 +22,7 @@ _beside: TextIO | None = None  # standard error, for other threads while some ca
 _saved, _taken = -1, -1  # standard error, and the file that holds captured messages
 _inside: list[Captured] = []  # those that are being captured
 _turn = threading.Condition()
+_witness: subprocess.Popen[bytes] | None = None  # while standard error is hidden
 _MOST = 300  # characters of a captured text
 
 
@@ -92,18 +93,20 @@ def quiet_stderr(hang: float = 60) -> Iterator[None]:
     library, which no code of it outlives), or stays in it for more than ``hang`` seconds, a small
     process beside it, ``witness.py``, shows the last lines.
     """
-    global _real
+    global _real, _witness
     if _real is not None:  # a block within another one
         yield
         return
     sys.stderr.flush()
     hidden = os.memfd_create("stderr")
     saved = os.dup(2)
-    witness = _start_witness(hidden, hang)
+    _witness = _start_witness(hidden, hang)
     _real = _stream(saved)
     os.dup2(hidden, 2)
     try:
         yield
+    except KeyboardInterrupt:
+        raise  # of which the libraries know nothing
     except BaseException:
         _real.write(os.pread(hidden, os.fstat(hidden).st_size, 0).decode(errors="replace"))
         raise
@@ -113,8 +116,15 @@ def quiet_stderr(hang: float = 60) -> Iterator[None]:
         _real.close()
         _real = None
         os.close(hidden)
-        if witness is not None:
-            witness.communicate(b"end")
+        dismiss()
+
+
+def dismiss() -> None:
+    """Tell the process beside this one that nothing is wrong, also if this one ends at once."""
+    global _witness
+    if _witness is not None:
+        _witness.communicate(b"end")
+        _witness = None
 
 
 def _start_witness(hidden: int, hang: float) -> subprocess.Popen[bytes] | None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
-from hpc_deepfake.core import heap, launcher, mpi_library
+from hpc_deepfake.core import heap, launcher, mpi_library, stop
 from hpc_deepfake.core.errors import EXIT_USAGE, InputError
 
 _PROJECT = ("hpc_deepfake", "preprocessing")
@@ -77,6 +77,7 @@ def settle() -> None:
     global settled
     settled = True
     sys.excepthook = _hook
+    stop.end_in_a_line()
     heap.keep_freed()
     try:
         os.getcwd()
@@ -189,8 +190,12 @@ def explain(error: ImportError) -> str | None:
 
 
 def _hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """One message instead of a traceback for what a user can fix, outside of ``mpi.run``, which
-    does the same."""
+    """One message instead of a traceback for what a user can fix or has caused, outside of
+    ``mpi.run``, which does the same."""
+    if isinstance(error, KeyboardInterrupt):  # such as while packages are imported
+        if launcher.rank(os.environ) == 0:
+            print("\ninterrupted", file=sys.stderr, flush=True)
+        os._exit(130)
     message = explain(error) if isinstance(error, ImportError) else \
         str(error) if isinstance(error, InputError) else None
     if message is None:

@@ -16,6 +16,8 @@ import sys
 
 _BYTES, _LINES = 1 << 16, 40  # shown at most
 _C_FRAME = re.compile(rb"\[\S+:\d+\] \[ ?\d+\] ")  # of Open MPI's trace; Python's says more
+# TensorFlow's notes, of which one speaks of "round-off errors"
+_NOTE = re.compile(rb"[IW]\d{4} |WARNING: All log messages")
 # A rank that the launcher killed, since another one failed, has nothing to tell
 _REASON = re.compile(rb"fatal|abort|terminate called|check failed|error|exception|signal",
                      re.IGNORECASE)
@@ -30,7 +32,7 @@ def main(hidden: int, name: str, seconds: float) -> None:
     if os.read(0, 1):
         return
     lines = last_lines(hidden)
-    if any(_REASON.search(line) for line in lines):
+    if any(_REASON.search(line) for line in lines if not _NOTE.match(line)):
         show(f"{name} ended while it started its libraries. Their last messages:", lines,
              os.environ.get("HPC_DEEPFAKE_ERROR_FILE"))
 

@@ -70,6 +70,17 @@ def test_a_killed_start_has_nothing_to_tell(tmp_path: Path) -> None:
     assert not (tmp_path / "error").exists()
 
 
+def test_tensorflows_notes_are_no_reason(tmp_path: Path) -> None:
+    """It writes one about round-off errors at each start."""
+    note = b"I0000 00:00:17.07 1 port.cc:153] results differ due to floating-point round-off errors"
+    assert run(f"os.write(2, {note!r} + b'\\n'); os.kill(os.getpid(), 9)", tmp_path) == (-9, OWN)
+
+
+def test_an_interrupted_start_shows_nothing_of_the_libraries(tmp_path: Path) -> None:
+    code, text = run("raise KeyboardInterrupt", tmp_path)
+    assert code == -2 and text.startswith(OWN + "Traceback") and "a line of a library" not in text
+
+
 def test_a_start_that_hangs_shows_what_the_libraries_wrote(tmp_path: Path) -> None:
     """Though it holds Python's lock, as a library that is being loaded does."""
     code, text = run("import ctypes; ctypes.PyDLL(None).sleep(2)", tmp_path, 0.1)
