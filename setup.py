@@ -58,7 +58,9 @@ setup(
         "Typing :: Typed",
     ],
     packages=find_packages(include=["hpc_deepfake*", "preprocessing*"]),
-    package_data={"hpc_deepfake": ["py.typed"], "preprocessing": ["py.typed"]},
+    package_data={"hpc_deepfake": ["py.typed"], "preprocessing": ["py.typed"],
+                  # compiled where they are used: python -m hpc_deepfake.network.blocks
+                  "hpc_deepfake.network.blocks": ["*.cc", "*.h"]},
     python_requires=">=3.11,<3.14",
     # Lower bounds only: every version that was tested is pinned in env/versions.txt, a constraints
     # file (pip install -c env/versions.txt .).

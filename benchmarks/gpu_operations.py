@@ -22,6 +22,7 @@ tests/unit/strategies/test_gpu_operations.py does the same in TensorFlow's CPU p
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import re
@@ -195,11 +196,15 @@ def functions(*holders: object) -> Iterator[tuple[str, Any]]:
                         yield f"{type(holder).__name__}.{name}, backward", backward.graph
 
 
-def on_gpu() -> Any:
-    """Within it graphs are traced as for a GPU: without clocks."""
+@contextlib.contextmanager
+def on_gpu() -> Iterator[None]:
+    """Within it graphs are traced as for a GPU: without clocks and operations for CPUs."""
+    from hpc_deepfake.network import blocks
     from hpc_deepfake.strategies import meter
 
-    return mock.patch.object(meter, "on_cpu", lambda _: False)
+    with mock.patch.object(meter, "on_cpu", lambda _: False), \
+            mock.patch.object(blocks, "usable", lambda _: False):
+        yield
 
 
 def registered(package: Path | None, names: list[str]) -> dict[str, list[str] | None]:

@@ -110,9 +110,9 @@ def compute(device: Device) -> Record:
 def operations(missing: str, vectors: str) -> Record:
     """Whether the compiled operations are there, which training uses on CPUs."""
     if not missing:
-        return Record("compiled operations", f"with {vectors}")
-    return Record("compiled operations", "not built", WARN, "training steps on CPUs take longer "
-                  f"without them; on a node with a C++ compiler:\n  {blocks.COMMAND}")
+        return Record("operations", f"compiled, for {vectors}")
+    return Record("operations", "the compiled ones are not built", WARN, "training steps on CPUs "
+                  f"take longer without them; on a node with a C++ compiler:\n  {blocks.COMMAND}")
 
 
 def _gpu(device: Device, requested: str, cards: list[Card]) -> Record:

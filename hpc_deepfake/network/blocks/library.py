@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from hpc_deepfake.network.settings import Settings
 
 HERE = Path(__file__).resolve().parent
-SOURCES = ("loops.h", "loops.cc", "memory.h", "threads.h", "operations.cc")
+SOURCES = ("loops.h", "loops.cc", "threads.h", "operations.cc")
 COMMAND = "python -m hpc_deepfake.network.blocks"
 _FLAGS = ("-std=c++17", "-O3", "-fPIC", "-fno-math-errno", "-fvisibility=hidden", "-Wno-psabi")
 # lanes, name and options of the vectors that the loops are compiled for

@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "loops.h"
-#include "memory.h"
 #include "tensorflow/c/c_api.h"
 #include "tensorflow/c/kernels.h"
 #include "tensorflow/c/ops.h"
@@ -97,8 +96,7 @@ class Call {
   void* output(int i, TF_DataType type, const Shape& shape) {
     size_t bytes = size_of(type);
     for (int64_t length : shape) bytes *= length;
-    TF_Tensor* t = bytes >= Memory::LEAST ? recycled(i, type, shape, bytes)
-                                          : TF_AllocateOutput(context_, i, type, shape.data(), shape.size(), bytes, status_);
+    TF_Tensor* t = TF_AllocateOutput(context_, i, type, shape.data(), shape.size(), bytes, status_);
     check();
     tensors_.push_back(t);
     return TF_TensorData(t);
@@ -121,16 +119,6 @@ class Call {
       tensors_.push_back(given_[i]);
     }
     return given_[i];
-  }
-
-  TF_Tensor* recycled(int i, TF_DataType type, const Shape& shape, size_t bytes) {
-    Memory::Piece* piece = Memory::take(bytes);
-    if (!piece) throw Wrong{TF_RESOURCE_EXHAUSTED, "no memory for the activations: use a smaller --batch"};
-    TF_Tensor* t = TF_NewTensor(
-        type, shape.data(), shape.size(), piece->start, bytes,
-        [](void*, size_t, void* own) { Memory::give_back(static_cast<Memory::Piece*>(own)); }, piece);
-    TF_SetOutput(context_, i, t, status_);
-    return t;
   }
 
   void check() {
