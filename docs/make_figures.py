@@ -129,8 +129,8 @@ def network() -> None:
 
     Areas: (computing + what messages take beyond the computing that hides them), where messages
     take a factor times their bytes over the link; one factor for each strategy, of the rows of
-    docs/emulation.csv. Dots: the fastest of those rows, where all were measured. Meshes are nowhere the
-    fastest."""
+    docs/emulation.csv. Dots: the fastest of those rows, where all were measured. Meshes
+    are nowhere the fastest."""
     with open(Path(__file__).with_name("emulation.csv"), newline="") as file:
         rows = [{**row, "ranks": int(row["ranks"]), "link": float(row["link_bit_per_s"]),
                  "rate": float(row["images_per_s"])} for row in csv.DictReader(file)]
