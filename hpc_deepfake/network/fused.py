@@ -68,7 +68,7 @@ class Weights:
     def forward(self, pictures: tf.Tensor, seed: tf.Tensor, how: Pass) -> Out:
         own = self.conv1[0].dtype
         dropout = DROPOUT if how.dropout is None else how.dropout
-        if blocks.usable(own) and not {"conv1", "bn1", "conv2", "bn2"} & self._untrained:
+        if blocks.usable(own) and self._untrained.isdisjoint(blocks.LAYERS):
             x, statistics = compiled(
                 pictures, self.size, [self.conv1, self.bn1, self.conv2, self.bn2], how)
         else:

@@ -11,6 +11,6 @@ bfloat16 the first convolution computes in float32, and the second one is Tensor
 use matrix instructions.
 """
 
-from hpc_deepfake.network.blocks.library import COMMAND, agree, missing, usable, vectors
+from hpc_deepfake.network.blocks.library import COMMAND, LAYERS, agree, missing, usable, vectors
 
-__all__ = ["COMMAND", "agree", "missing", "usable", "vectors"]
+__all__ = ["COMMAND", "LAYERS", "agree", "missing", "usable", "vectors"]

@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).resolve().parent
 SOURCES = ("loops.h", "loops.cc", "threads.h", "operations.cc")
+LAYERS = ("conv1", "bn1", "conv2", "bn2")  # that they compute, unless one of them is frozen
 COMMAND = "python -m hpc_deepfake.network.blocks"
 _FLAGS = ("-std=c++17", "-O3", "-fPIC", "-fno-math-errno", "-fvisibility=hidden", "-Wno-psabi")
 # lanes, name and options of the vectors that the loops are compiled for
@@ -94,7 +96,9 @@ def vectors(settings: Settings, strategy: str) -> str:
         settings: of the training.
         strategy: value of ``--strategy``; a mesh cuts the layers that are one here.
     """
-    fits = settings.network == "table" and strategy != "mesh" and \
+    frozen = any(fnmatchcase(name, pattern) for pattern in settings.freeze.split(",")
+                 for name in LAYERS)
+    fits = settings.network == "table" and strategy != "mesh" and not frozen and \
         settings.precision in ("float32", "bfloat16")
     library = loaded() if fits and usable("float32") else None
     return library.vectors if library else ""

@@ -280,6 +280,8 @@ def test_a_pass_uses_them_for_float32_on_a_cpu(monkeypatch):
     assert blocks.vectors(Settings(), "sync") == library.loaded().vectors
     assert not blocks.vectors(Settings(), "mesh")
     assert not blocks.vectors(Settings(network="meso4"), "sync")
+    assert not blocks.vectors(Settings(freeze="dense*,bn?"), "sync")
+    assert blocks.vectors(Settings(freeze="dense*"), "sync")
     with monkeypatch.context() as patch:
         patch.setattr(tf.config, "get_visible_devices", lambda kind: [f"a {kind}"])
         assert not used(weights) and not blocks.vectors(Settings(), "sync")

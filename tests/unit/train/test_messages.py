@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -40,3 +41,35 @@ def test_a_run_that_is_resumed_says_where_it_is_no_longer_deterministic() -> Non
     assert "is deterministic from here" in messages.determinism({"deterministic": False}, resumed,
                                                                 gpu)
     assert messages.determinism({}, resumed, gpu) is None
+
+
+def test_a_run_says_with_which_operations_its_steps_are_computed(monkeypatch) -> None:
+    """If it could be faster, and if it is resumed with others than before; earlier versions had
+    none."""
+    def said(before: str | None, now: str, device: str = "CPU", **changes: object) -> str | None:
+        monkeypatch.setattr(messages.blocks, "missing", lambda: "" if now else "they are not built")
+        options = Namespace(resume=before is not None, compiled=True, strategy="sync")
+        settings = Settings()
+        for name, value in changes.items():
+            if hasattr(settings, name):
+                settings = replace(settings, **{name: value})
+            else:
+                setattr(options, name, value)
+        environment = {} if before is None else {"ranks": [{"compiled": before} if before else {}]}
+        return messages.compiled(environment, options, settings, Device(device, "it", 1), now)
+
+    assert said(None, "AVX-512") is None
+    assert said(None, "") == ("note: steps take longer without the compiled operations; they are "
+                              "not built")
+    assert said(None, "", compiled=False) is None
+    for changes in ({"precision": "float64"}, {"network": "meso4"}, {"strategy": "mesh"},
+                    {"device": "GPU:0"}):
+        assert said(None, "", **changes) is None
+    assert said("AVX2", "AVX-512") is None
+    resumed = said("", "AVX-512")
+    assert "TensorFlow's until now, and computes with compiled operations from" in resumed
+    assert "(--no-compiled would keep them)" in resumed
+    resumed = said("AVX-512", "")
+    assert "compiled operations until now, and computes with TensorFlow's from" in resumed
+    assert "(--compiled would keep them)" in resumed
+    assert said("AVX-512", "", device="GPU:0") is None
