@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import statistics
 import subprocess
 from collections.abc import Iterable, Sequence
@@ -21,6 +22,7 @@ from common import PACKAGES
 
 from hpc_deepfake.core.files import write_json, write_text
 
+_RAISED = re.compile(r"[\w.]*(Error|Exception|Interrupt)\b.*:")  # the last line of a traceback
 _VARIABLES = ("CUDA_VISIBLE_DEVICES", "NVIDIA_TF32_OVERRIDE", "OMP_NUM_THREADS", "SITE")
 
 
@@ -77,6 +79,10 @@ def report(folder: Path) -> str:
              for path in sorted(folder.glob("*.json")) if path.stem != "report"}
     same = repeated(folder / "work")
     lines = ["# What this node's GPUs do", ""]
+    if any(one.get("device") == "cpu" for name, one in found.items() if name.startswith("step-")):
+        lines += ["**Tried on CPUs (`DEVICE=cpu`): this shows that the script works, and no figure "
+                  "says anything about GPUs.**", ""]
+    lines += _short(found, parts, same)
     lines += _machine(found.get("facts", {})) + _parts(parts, folder)
     lines += _doctor(found.get("doctor", {})) + _equal(found) + _steps(found)
     lines += _speeds(found) + _reduce(found.get("reduce", {})) + _programs(folder, parts, same)
@@ -91,8 +97,42 @@ def read_parts(folder: Path) -> list[dict[str, Any]]:
     file = folder / "parts.tsv"
     rows = [line.split("\t") for line in file.read_text(encoding="utf-8").splitlines()] \
         if file.exists() else []
-    return [{"name": name, "code": int(code), "seconds": int(seconds), "limit": int(limit)}
-            for name, code, seconds, limit in rows]
+    return [{"name": name, "code": None if code == "-" else int(code), "seconds": int(seconds),
+             "limit": int(limit)} for name, code, seconds, limit in rows]
+
+
+def _short(found: dict[str, Any], parts: list[dict[str, Any]], same: bool | None) -> list[str]:
+    """An answer to each question, before all figures; a part that didn't run has none."""
+    rows: list[list[str]] = []
+
+    def answer(question: str, good: bool, text: str) -> None:
+        rows.append([question, f"{'yes' if good else '**no**'}{text}"])
+
+    if bad := [part["name"] for part in parts if part["code"] != 0]:
+        answer("Did all parts run?", False, f": {', '.join(bad)}, see [Parts](#parts)")
+    elif parts:
+        answer("Did all parts run?", True, "")
+    if facts := found.get("facts"):
+        answer("Is the build one for GPUs?", bool(facts.get("nccl_built") and facts.get(
+            "tensorflow_sees")), f": NCCL {facts.get('nccl_built') or 'is not in Horovod'}, "
+            f"TensorFlow sees {len(facts.get('tensorflow_sees', []))} GPUs")
+    if doctor := found.get("doctor"):
+        verdicts = [record["verdict"] for record in doctor.get("records", [])]
+        answer("Is the doctor content?", not {"warn", "FAIL"} & {*verdicts},
+               f": {verdicts.count('FAIL')} FAIL, {verdicts.count('warn')} warn")
+    for name, one in found.items():
+        if name.startswith("equal-"):
+            answer(f"Does `{one['strategy']}` on {one['ranks']} ranks equal one?", one["equal"], "")
+    for name, one in found.items():
+        if name.startswith("step-"):
+            rows += [[f"{ratio}, batch {one['batch']}", f"{value:.2f}"]
+                     for ratio, value in one["ratios"].items() if " over ours" not in ratio]
+    for strategy, ranks, _, _, _, _, share in _speed_rows(found):
+        if ranks > 1 and share != "–":
+            rows.append([f"`{strategy}` on {ranks} ranks, of {ranks} single ones", share])
+    if same is not None:
+        answer("Does the same training give the same bits?", same, "")
+    return ["## In short", "", *table(["question", "answer"], rows)] if rows else []
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
@@ -118,8 +158,10 @@ def _machine(facts: dict[str, Any]) -> list[str]:
 
 def _parts(parts: list[dict[str, Any]], folder: Path) -> list[str]:
     def ended(part: dict[str, Any]) -> str:
-        if not part["code"]:
+        if part["code"] == 0:
             return "done"
+        if part["code"] is None:
+            return last_line(folder / (part["name"] + ".log"))
         why = f"took longer than {part['limit']} s" if part["code"] in (124, 137) else \
             f"failed ({part['code']})"
         return f"**{why}**: {last_line(folder / (part['name'] + '.log'))}"
@@ -129,11 +171,21 @@ def _parts(parts: list[dict[str, Any]], folder: Path) -> list[str]:
 
 
 def last_line(log: Path) -> str:
-    """The last line of a log that says something of the program's own."""
+    """What a log says of the reason: the program's own error, else the last exception, else the
+    last line; of what mpirun says between lines of dashes, nothing."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
-    said = [line.strip() for line in lines if line.strip(" -")]
-    own = [line for line in said if line.startswith(("error", "doctor:"))]
-    return (own or said or ["no output"])[-1][:300]
+    said, banner = [], False
+    for line in lines:
+        if line.startswith("-----"):
+            banner = not banner
+        elif line.strip(" -") and not banner:
+            said.append(line.strip())
+    errors = [number for number, line in enumerate(said) if line.startswith(("error", "doctor:"))]
+    if errors:  # whose second line is what to type
+        number = errors[-1]
+        return " ".join(said[number:number + 1 + said[number].endswith(":")])[:300]
+    raised = [line for line in said if _RAISED.match(line)]
+    return (raised[-1:] or said[-1:] or ["no output"])[0][:300]
 
 
 def _doctor(doctor: dict[str, Any]) -> list[str]:
@@ -164,25 +216,36 @@ def _steps(found: dict[str, Any]) -> list[str]:
             rows = [[case, f"{statistics.median(rates):,.0f}", f"{min(rates):,.0f}",
                      f"{max(rates):,.0f}"] for case, rates in one["images/s"].items()]
             rows += [[case, f"left out: {why}", "", ""] for case, why in one["missing"].items()]
-            lines += [f"## One step on one GPU, batch {one['batch']}", "",
-                      *table(["", "images/s", "lowest", "highest"], rows),
-                      *table(["ratio, median of the rounds", ""], (
-                          [ratio, f"{value:.2f}"] for ratio, value in one["ratios"].items()))]
+            where = "CPU" if one.get("device") == "cpu" else "GPU"
+            lines += [f"## One step on one {where}, batch {one['batch']}", "",
+                      *table(["", "images/s", "lowest", "highest"], rows)]
+            if one["ratios"]:
+                lines += table(["ratio, median of the rounds", ""], (
+                    [ratio, f"{value:.2f}"] for ratio, value in one["ratios"].items()))
     return lines
 
 
 def _speeds(found: dict[str, Any]) -> list[str]:
-    runs = [one for name, one in found.items() if name.startswith("speed-")]
-    alone = {one["batch"]: one["images/s"] for one in runs if one["ranks"] == 1}
-    return ["## Several GPUs", "", *table(
+    rows = _speed_rows(found)
+    return ["## Several ranks, one for each GPU", "", *table(
         ["strategy", "ranks", "precision", "deterministic", "batch per rank", "images/s",
-         "of as many single ones"],
-        ([one["strategy"], one["ranks"], one["precision"], "yes" if one["deterministic"] else "no",
-          one["batch"], f"{one['images/s']:,.0f}",
-          f"{one['images/s'] / one['ranks'] / alone[one['batch']]:.2f}"
-          if one["batch"] in alone and one["precision"] == "float32" else "–"]
-         for one in sorted(runs, key=lambda one: (one["precision"], one["ranks"]))))
-            ] if runs else []
+         "of as many single ones"], rows)] if rows else []
+
+
+def _speed_rows(found: dict[str, Any]) -> list[tuple[Any, ...]]:
+    """A row of that table for each run; its share is that of a run on one rank that differs in
+    nothing else."""
+    runs = [one for name, one in found.items() if name.startswith("speed-")]
+
+    def kind(one: dict[str, Any]) -> tuple[Any, ...]:
+        return one["precision"], one["deterministic"], one["batch"]
+
+    alone = {kind(one): one["images/s"] for one in runs if one["ranks"] == 1}
+    return [(one["strategy"], one["ranks"], one["precision"],
+             "yes" if one["deterministic"] else "no", one["batch"], f"{one['images/s']:,.0f}",
+             f"{one['images/s'] / one['ranks'] / alone[kind(one)]:.2f}"
+             if kind(one) in alone else "–")
+            for one in sorted(runs, key=lambda one: (one["precision"], one["ranks"]))]
 
 
 def _reduce(reduce: dict[str, Any]) -> list[str]:
@@ -201,9 +264,9 @@ def repeated(work: Path) -> bool | None:
 
 
 def _programs(folder: Path, parts: list[dict[str, Any]], same: bool | None) -> list[str]:
-    ran = {part["name"] for part in parts if not part["code"]} & {
+    ran = {part["name"] for part in parts if part["code"] == 0} & {
         "sample", "preprocess", "train", "again", "predict", "predict-ranks"}
-    lines = ["## Programs", ""] if ran else []
+    lines = ["## Programs", ""] if ran & {"train", "predict", "predict-ranks"} else []
     for name in ("train", "predict", "predict-ranks"):
         if name in ran:
             log = (folder / f"{name}.log").read_text(encoding="utf-8", errors="replace")

@@ -26,6 +26,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hpc_deepfake.core.files import write_json
+
 ROOT = Path(__file__).resolve().parent.parent
 _START = 240.0  # seconds until a contestant must have taken its first steps: XLA compiles
 _WARM_UP = 5
@@ -263,6 +265,7 @@ def measure(options: argparse.Namespace) -> dict[str, object]:
     contestants: list[Contestant] = []
     missing: dict[str, str] = {}
     rates: dict[str, list[float]] = {}
+    steps = options.steps
     try:
         for name in options.cases.split(";"):
             one = Contestant(name, options)  # one after the other: starts take memory and cores
@@ -272,7 +275,6 @@ def measure(options: argparse.Namespace) -> dict[str, object]:
             except RuntimeError as error:
                 missing[name] = str(error)
                 one.close()
-        steps = options.steps
         if not steps and contestants:  # about as long as asked for, of the first case
             steps = max(3, round(10 * options.seconds / contestants[0].seconds(10)))
         for number in range(options.rounds + 1):
@@ -286,10 +288,19 @@ def measure(options: argparse.Namespace) -> dict[str, object]:
                     continue
                 if number:
                     rates.setdefault(one.name, []).append(options.batch * steps / took)
+            if number and options.json is not None:  # what is left if a time limit ends it
+                write_json(options.json, result(options, steps, rates, missing))
     finally:
         for one in contestants:
             one.close()
-    return {"batch": options.batch, "steps": steps, "images/s": rates, "missing": missing,
+    return result(options, steps, rates, missing)
+
+
+def result(options: argparse.Namespace, steps: int, rates: dict[str, list[float]],
+           missing: dict[str, str]) -> dict[str, object]:
+    """What ``--json`` writes, of the rounds so far."""
+    return {"device": options.device, "batch": options.batch, "steps": steps, "images/s": rates,
+            "missing": missing,
             "ratios": {f"{first} over {second}": statistics.median(
                 a / b for a, b in zip(rates[first], rates[second], strict=True))
                 for first, second in RATIOS if len(rates.get(first, ())) ==
@@ -315,8 +326,6 @@ def main() -> None:
     if options.case:
         contest(options)
         return
-    from hpc_deepfake.core.files import write_json
-
     found = measure(options)
     for name, values in found["images/s"].items():
         print(f"{name:<36} {statistics.median(values):>10,.0f} images/s, {min(values):,.0f} to "
