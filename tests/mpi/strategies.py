@@ -138,7 +138,8 @@ def data_parallel(found: dict[str, np.ndarray | float], sgd: Settings) -> None:
 
 
 def awaited(strategy: Sequential, name: str) -> int:
-    """Number of gradients of convolutions without which a reduction of a step can't begin."""
+    """Number of gradients of convolutions without which a reduction of a step can't begin: of
+    TensorFlow's, one each for kernel and input."""
     operations = strategy._step.get_concrete_function().graph.get_operations()
     waiting = [one for one in operations
                if one.type == "HorovodAllreduce" and one.name.split("/")[-1] == name]
@@ -149,7 +150,8 @@ def awaited(strategy: Sequential, name: str) -> int:
         if operation not in before:
             before.add(operation)
             waiting += [*operation.control_inputs, *(value.op for value in operation.inputs)]
-    return sum(one.type.startswith("Conv2DBackprop") for one in before)
+    return sum(one.type.startswith(("Conv2DBackprop", "HpcDeepfakeConvolutionGradient"))
+               for one in before)
 
 
 def broken_hybrid(name: str) -> type[Sequential]:
