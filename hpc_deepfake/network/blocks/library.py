@@ -1,7 +1,8 @@
 """The library of the compiled operations: building it, and loading it into TensorFlow.
 
 It lies beside its sources, under a name that changes with these, with TensorFlow's version and with
-the kind of processor, so that a library of other sources is never loaded.
+the kind of processor, so that a library of other sources is never loaded; nor is a damaged one, by
+the digest in its name.
 """
 
 from __future__ import annotations
@@ -65,18 +66,28 @@ class Library:
         return getattr(self._operations, f"hpc_deepfake_{name}")(lanes=self.lanes, **arguments)
 
 
-def path() -> Path:
-    """Where the library of these sources for this TensorFlow is, or would be."""
+def built() -> Path | None:
+    """The library of these sources for this TensorFlow; None if there is none."""
+    return next(iter(sorted((HERE / "built").glob(f"{_key()}-*.so"))), None)
+
+
+def _key() -> str:
+    """What the file's name begins with; it ends with a digest of its content."""
     import tensorflow as tf
 
     sources = b"".join((HERE / name).read_bytes() for name in SOURCES)
-    key = hashlib.sha256(sources + tf.__version__.encode() + repr(_FLAGS + _sets()).encode())
-    return HERE / "built" / f"{platform.machine()}-{key.hexdigest()[:16]}.so"
+    made_of = sources + tf.__version__.encode() + repr(_FLAGS + _sets()).encode()
+    return f"{platform.machine()}-{_digest(made_of)}"
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def loaded() -> Library | None:
     """The operations; None if they were not built or are switched off."""
-    return None if _off else _load()
+    found = None if _off else _load()
+    return found if isinstance(found, Library) else None
 
 
 def usable(own: Any) -> bool:
@@ -108,13 +119,25 @@ def missing() -> str:
     """Why there are none; empty if there are."""
     if _off:
         return _off[-1]
-    return "" if _load() else f"they are not built; to build them: {COMMAND}"
+    found = _load()
+    return found if isinstance(found, str) else ""
 
 
 @functools.cache
-def _load() -> Library | None:
-    library = path()
-    return Library(library) if library.exists() else None
+def _load() -> Library | str:
+    """The library, or why there is none."""
+    import tensorflow as tf
+
+    library = built()
+    if library is None:
+        return f"they are not built; to build them: {COMMAND}"
+    try:
+        if library.stem.rpartition("-")[2] != _digest(library.read_bytes()):
+            return f"{library} is damaged; to build it anew: {COMMAND}"
+        return Library(library)
+    except (tf.errors.OpError, OSError) as error:
+        why = str(error).strip().splitlines()[:1]
+        return f"{library} can't be loaded ({''.join(why)}); to build it anew: {COMMAND}"
 
 
 def switch_off(why: str) -> None:
@@ -151,12 +174,12 @@ def build() -> Path:
         named = "".join(f" {name!r}" for name in compiler[:1])
         raise InputError(f"no C++ compiler{named}: install g++ (apt-get install g++), or name "
                          f"another one: CXX=FILE {COMMAND}")
-    target = path()
+    folder = HERE / "built"
     framework = Path(tf.sysconfig.get_lib())
     try:
-        target.parent.mkdir(exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-            made = Path(folder)
+        folder.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as beside:
+            made = Path(beside)
             parts = [(made / f"{lanes}.o", ["loops.cc", f"-DLANES={lanes}", f"-DSET={name}",
                                             *flags]) for lanes, name, flags in _sets()]
             parts.append((made / "operations.o",
@@ -167,9 +190,13 @@ def build() -> Path:
             _run([*compiler, "-shared", "-o", str(made / "whole.so"),
                   *(str(file) for file, _ in parts), f"-L{framework}",
                   "-l:libtensorflow_framework.so.2", "-lpthread"])
+            target = folder / f"{_key()}-{_digest((made / 'whole.so').read_bytes())}.so"
             os.replace(made / "whole.so", target)
+            for other in folder.glob(f"{_key()}-*.so"):
+                if other != target:
+                    other.unlink(missing_ok=True)
     except OSError as error:
-        raise InputError(f"{target.parent} can't be written ({error.strerror}): build it as the "
+        raise InputError(f"{folder} can't be written ({error.strerror}): build it as the "
                          f"owner of that folder, with {COMMAND}") from error
     return target
 

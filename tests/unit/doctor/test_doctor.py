@@ -612,3 +612,10 @@ def test_options_from_a_file_go_by_their_names(tmp_path):
     options = doctor.parser().parse(["--config", str(file)])
     assert vars(options)["for"] == "preprocess" and options.dir == Path("/scratch")
     assert options.threads == 2
+
+
+def test_missing_compiled_operations_are_a_warning_with_the_command_that_builds_them():
+    assert training.operations("", "AVX2") == Record("operations", "compiled, for AVX2")
+    record = training.operations("they are not built", "")
+    assert record.verdict == WARN and "not built" in record.value
+    assert record.todo.endswith("\n  python -m hpc_deepfake.network.blocks")

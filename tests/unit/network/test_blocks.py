@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from functools import partial
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -343,34 +345,61 @@ def build(**environ: str) -> subprocess.CompletedProcess:
     ({"PATH": "/nowhere", "CXX": ""}, "no C++ compiler")])
 def test_a_build_that_fails_says_what_to_do(environ, text):
     """Exit code 2, no traceback, and the library that is there stays."""
-    before = library.path().stat().st_mtime_ns
+    before = library.built()
     done = build(**environ)
     assert done.returncode == 2
     assert text in done.stderr and "Traceback" not in done.stderr
     assert "CXX=" in done.stderr
-    assert library.path().stat().st_mtime_ns == before
+    assert library.built() == before
 
 
-def test_another_source_is_another_library(monkeypatch, tmp_path):
-    """A library of older sources is not used, and it is said."""
+@pytest.fixture
+def copied(monkeypatch, tmp_path):
+    """The sources and the library in another folder, from which nothing was loaded so far."""
     for name in library.SOURCES:
-        (tmp_path / name).write_bytes((library.HERE / name).read_bytes())
+        shutil.copy(library.HERE / name, tmp_path)
+    file = library.built()
+    (tmp_path / "built").mkdir()
+    copy = Path(shutil.copy(file, tmp_path / "built"))
     monkeypatch.setattr(library, "HERE", tmp_path)
-    same = library.path().name
-    with (tmp_path / "loops.cc").open("a") as file:
-        file.write("// changed\n")
-    assert library.path().name != same
     library._load.cache_clear()
-    try:
-        assert library.loaded() is None and library.COMMAND in blocks.missing()
-    finally:
+    yield copy
+    library._load.cache_clear()
+
+
+def test_another_source_is_another_library(copied):
+    """A library of older sources is not used, and it is said."""
+    assert library.built() == copied
+    with (library.HERE / "loops.cc").open("a") as file:
+        file.write("// changed\n")
+    assert library.built() is None and library.loaded() is None
+    assert library.COMMAND in blocks.missing()
+
+
+def test_a_damaged_library_is_not_loaded(copied):
+    """Such as one that was cut off, whose loading would end the process by a signal."""
+    whole = copied.read_bytes()
+    for content in (whole[:5000], whole[:len(whole) // 2], b"", whole[:-1] + b"x"):
         library._load.cache_clear()
+        copied.write_bytes(content)
+        assert library.loaded() is None
+        assert f"{copied} is damaged" in blocks.missing() and library.COMMAND in blocks.missing()
+
+
+def test_a_library_that_cannot_be_loaded_is_said(copied):
+    """Such as one that was linked with another TensorFlow."""
+    content = b"no library"
+    copied.unlink()
+    other = copied.with_name(f"{library._key()}-{library._digest(content)}.so")
+    other.write_bytes(content)
+    assert library.loaded() is None
+    assert f"{other} can't be loaded (" in blocks.missing()
 
 
 def test_a_folder_that_cannot_be_written_is_said(monkeypatch, tmp_path):
     """Such as that of an installation by somebody else."""
-    monkeypatch.setattr(library, "path", lambda: tmp_path / "file" / "x.so")
-    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(library, "HERE", tmp_path)
+    (tmp_path / "built").write_text("")
     with pytest.raises(InputError, match="can't be written"):
         library.build()
 
