@@ -175,7 +175,6 @@ def build() -> Path:
         raise InputError(f"no C++ compiler{named}: install g++ (apt-get install g++), or name "
                          f"another one: CXX=FILE {COMMAND}")
     folder = HERE / "built"
-    framework = Path(tf.sysconfig.get_lib())
     try:
         folder.mkdir(exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as beside:
@@ -188,8 +187,7 @@ def build() -> Path:
                 list(threads.map(lambda part: _run([*compiler, *_FLAGS, *part[1], "-c", "-o",
                                                     str(part[0])]), parts))
             _run([*compiler, "-shared", "-o", str(made / "whole.so"),
-                  *(str(file) for file, _ in parts), f"-L{framework}",
-                  "-l:libtensorflow_framework.so.2", "-lpthread"])
+                  *(str(file) for file, _ in parts), *tf.sysconfig.get_link_flags(), "-lpthread"])
             target = folder / f"{_key()}-{_digest((made / 'whole.so').read_bytes())}.so"
             os.replace(made / "whole.so", target)
             for other in folder.glob(f"{_key()}-*.so"):
