@@ -82,12 +82,11 @@ def compiled(environment: dict[str, Any], options: Namespace, settings: Settings
         how = "compiled operations", "TensorFlow's"
         before, now = how if not vectors else how[::-1]
         return (f"note: this run computed with {before} until now, and computes with {now} from "
-                "here on: the last bits are others than those of a run in one piece "
-                f"(--{'no-' * bool(vectors)}compiled would keep them)")
+                "here on: its sums are rounded differently than those of a run in one piece"
+                + " (--no-compiled would keep them)" * bool(vectors))
     if options.compiled and blocks.missing() and options.strategy != "mesh" \
             and settings.precision in ("float32", "bfloat16"):
-        return ("note: steps take longer without the compiled operations; "
-                + blocks.missing())
+        return f"note: steps take longer without the compiled operations: {blocks.missing()}"
     return None
 
 

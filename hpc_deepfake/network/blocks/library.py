@@ -128,16 +128,17 @@ def _load() -> Library | str:
     """The library, or why there is none."""
     import tensorflow as tf
 
-    library = built()
-    if library is None:
-        return f"they are not built; to build them: {COMMAND}"
+    library: Path | None = HERE / "built"
     try:
+        library = built()
+        if library is None:
+            return f"they are not built (to build them: {COMMAND})"
         if library.stem.rpartition("-")[2] != _digest(library.read_bytes()):
-            return f"{library} is damaged; to build it anew: {COMMAND}"
+            return f"{library} is damaged (to build it anew: {COMMAND})"
         return Library(library)
     except (tf.errors.OpError, OSError) as error:
-        why = str(error).strip().splitlines()[:1]
-        return f"{library} can't be loaded ({''.join(why)}); to build it anew: {COMMAND}"
+        why = "".join(str(error).strip().splitlines()[:1])
+        return f"{library} can't be loaded: {why} (to build it anew: {COMMAND})"
 
 
 def switch_off(why: str) -> None:
@@ -154,10 +155,12 @@ def agree(comm: Comm, wanted: bool) -> None:
     """
     if not wanted:
         switch_off("--no-compiled")
-    reasons = mpi.gather(comm, missing())
+    from mpi4py import MPI
+
+    reasons, hosts = zip(*mpi.gather(comm, (missing(), MPI.Get_processor_name())), strict=True)
     if any(reasons) and not missing():
         rank = next(rank for rank, why in enumerate(reasons) if why)
-        switch_off(f"rank {rank}: {reasons[rank]}")
+        switch_off(f"rank {rank} on {hosts[rank]}: {reasons[rank]}")
 
 
 def build() -> Path:
@@ -168,8 +171,12 @@ def build() -> Path:
     """
     import tensorflow as tf
 
-    compiler = shlex.split(os.environ.get("CXX", "")) or \
-        [name for name in ("g++", "c++") if shutil.which(name)][:1]
+    try:
+        compiler = shlex.split(os.environ.get("CXX", "")) or \
+            [name for name in ("g++", "c++") if shutil.which(name)][:1]
+    except ValueError as error:
+        raise InputError(f"CXX={os.environ['CXX']}: {error}; name a compiler, with its options, "
+                         "such as CXX=g++") from None
     if not compiler or not shutil.which(compiler[0]):
         named = "".join(f" {name!r}" for name in compiler[:1])
         raise InputError(f"no C++ compiler{named}: install g++ (apt-get install g++), or name "
@@ -177,6 +184,8 @@ def build() -> Path:
     folder = HERE / "built"
     try:
         folder.mkdir(exist_ok=True)
+        for left in folder.glob("tmp*"):  # by a build that was ended
+            shutil.rmtree(left, ignore_errors=True)
         with tempfile.TemporaryDirectory(dir=folder) as beside:
             made = Path(beside)
             parts = [(made / f"{lanes}.o", ["loops.cc", f"-DLANES={lanes}", f"-DSET={name}",
@@ -194,8 +203,9 @@ def build() -> Path:
                 if other != target:
                     other.unlink(missing_ok=True)
     except OSError as error:
-        raise InputError(f"{folder} can't be written ({error.strerror}): build it as the "
-                         f"owner of that folder, with {COMMAND}") from error
+        raise InputError(f"{folder} can't be written ({error.strerror}): build the operations as "
+                         f"the owner of that folder, with {COMMAND}; remove {folder} if it is no "
+                         "folder") from error
     return target
 
 
@@ -205,7 +215,9 @@ def _sets() -> tuple[tuple[int, str, tuple[str, ...]], ...]:
 
 def _run(command: list[str]) -> None:
     done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=False)
-    if done.returncode:
-        last = "\n".join(done.stderr.splitlines()[-15:])
-        raise InputError(f"{shlex.join(command[:1])} could not compile {HERE}:\n{last}\n"
+    target = Path(command[command.index("-o") + 1])
+    if done.returncode or not target.exists():
+        last = "".join(f"\n{line}" for line in done.stderr.splitlines()[-15:])
+        raise InputError(f"{command[0]} could not compile {HERE} (exit code {done.returncode}"
+                         + f", no {target.name}" * (not done.returncode) + f"):{last}\n"
                          f"Name another compiler: CXX=g++ {COMMAND}")

@@ -316,8 +316,8 @@ class Ranks:
     def __init__(self, *reasons: str) -> None:
         self.reasons = reasons
 
-    def gather(self, _, own: str) -> list[str]:
-        return [own, *self.reasons]
+    def gather(self, _, own: tuple[str, str]) -> list[tuple[str, str]]:
+        return [own, *((reason, "n02") for reason in self.reasons)]
 
 
 def test_ranks_agree(monkeypatch):
@@ -328,7 +328,7 @@ def test_ranks_agree(monkeypatch):
     assert not blocks.missing()
     ranks.reasons = "", "they are not built"
     blocks.agree(ranks, True)
-    assert blocks.missing() == "rank 2: they are not built"
+    assert blocks.missing() == "rank 2 on n02: they are not built"
 
 
 # --- building -----------------------------------------------------------------------------------
@@ -340,7 +340,8 @@ def build(**environ: str) -> subprocess.CompletedProcess:
 
 
 @pytest.mark.parametrize(("environ", "text"), [
-    ({"CXX": "false"}, "could not compile"),
+    ({"CXX": "false"}, "(exit code 1)"), ({"CXX": "true"}, "(exit code 0, no 16.o)"),
+    ({"CXX": 'g++ "'}, "No closing quotation"),
     ({"CXX": "no-such-compiler"}, "no C++ compiler 'no-such-compiler'"),
     ({"PATH": "/nowhere", "CXX": ""}, "no C++ compiler")])
 def test_a_build_that_fails_says_what_to_do(environ, text):
@@ -348,7 +349,7 @@ def test_a_build_that_fails_says_what_to_do(environ, text):
     before = library.built()
     done = build(**environ)
     assert done.returncode == 2
-    assert text in done.stderr and "Traceback" not in done.stderr
+    assert done.stderr.startswith("error: ") and text in done.stderr
     assert "CXX=" in done.stderr
     assert library.built() == before
 
@@ -393,14 +394,18 @@ def test_a_library_that_cannot_be_loaded_is_said(copied):
     other = copied.with_name(f"{library._key()}-{library._digest(content)}.so")
     other.write_bytes(content)
     assert library.loaded() is None
-    assert f"{other} can't be loaded (" in blocks.missing()
+    assert f"{other} can't be loaded: " in blocks.missing()
+    other.unlink()
+    other.mkdir()
+    library._load.cache_clear()
+    assert "can't be loaded: [Errno 21] Is a directory" in blocks.missing()
 
 
 def test_a_folder_that_cannot_be_written_is_said(monkeypatch, tmp_path):
     """Such as that of an installation by somebody else."""
     monkeypatch.setattr(library, "HERE", tmp_path)
     (tmp_path / "built").write_text("")
-    with pytest.raises(InputError, match="can't be written"):
+    with pytest.raises(InputError, match=r"can't be written .*remove .* if it is"):
         library.build()
 
 
