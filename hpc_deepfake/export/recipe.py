@@ -168,7 +168,11 @@ def script(runtime: Runtime, card: Card) -> str:
         needed = [ela.recompress, *(one for one in needed if one is not ela.recompress)]
     sources = [inspect.getsource(function).replace("parameters: Parameters",
                                                    "parameters: SimpleNamespace")
-               .replace("box: Box | None = None", "box=None") for function in needed]
+               .replace("box: Box | None = None", "box=None")
+               # whose bits those of OpenCV are
+               .replace("area.shrink(pixels, size)",
+                        "cv2.resize(pixels, (size, size), interpolation=cv2.INTER_AREA)")
+               for function in needed]
     level = card.mask_threshold
     return _SCRIPT.format(
         file=runtime.file, title=runtime.title, package=runtime.package,

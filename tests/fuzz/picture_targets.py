@@ -98,7 +98,7 @@ def read_picture(data: bytes, folder: Path) -> None:
     facts.columns([facts.read(os.fspath(path))])
     known = heads.of(data)
     assert known.format in heads.FORMATS and 0 <= known.quality <= 100
-    heads.put(heads.empty(1), 0, known, heads.digest(data))
+    heads.columns([(known, heads.digest(data))])
     assert metadata.read(data).size == len(data)
     made = ela.features_of_file(os.fspath(path), ("ela", "raw", "gray_bits"), ela.Parameters())
     assert [one.shape for one in made] == [(ela.SIZE, ela.SIZE, 3)] * 3

@@ -11,6 +11,7 @@ from pathlib import Path
 def _install() -> None:
     from hpc_deepfake import strategies
     from hpc_deepfake.network import device, model
+    from hpc_deepfake.network.blocks import library
 
     def toy(name: str) -> type:
         from toy import Toy
@@ -22,6 +23,7 @@ def _install() -> None:
 
         return Model.load(run)
 
+    library.switch_off("the toy has no TensorFlow")
     strategies.get = toy
     model.load = load
     strategies.prepare = lambda *_, **__: None

@@ -93,10 +93,11 @@ def loaded() -> Library | None:
 def usable(own: Any) -> bool:
     """Whether these operations compute training passes of weights of the type ``own``: they were
     built and not switched off, and TensorFlow has no GPU."""
+    if loaded() is None:
+        return False
     import tensorflow as tf
 
-    return own == tf.float32 and loaded() is not None and \
-        not tf.config.get_visible_devices("GPU")
+    return own == tf.float32 and not tf.config.get_visible_devices("GPU")
 
 
 def vectors(settings: Settings, strategy: str) -> str:
