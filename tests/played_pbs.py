@@ -34,9 +34,11 @@ case "$*" in
     *"cli evaluate"*) name=evaluate ;;
     *) exit 0 ;;
 esac
+exec 8>"$PLAYED_PBS/plan.lock"
+flock 8 # each line counts once, also if two programs start together
 do=$(sed -n "s/^$name //p" "$PLAYED_PBS/plan" | sed -n '1p')
-# each line counts once
 [[ -z $do ]] || sed -i "0,/^$name /{/^$name /d}" "$PLAYED_PBS/plan"
+exec 8>&-
 end() { echo "$1" >"$HPC_DEEPFAKE_OUTCOME_FILE"; exit "$1"; }
 trap 'end 75' USR1
 trap 'exit 1' TERM # as mpirun

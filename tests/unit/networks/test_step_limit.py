@@ -9,6 +9,7 @@ import pytest
 from conftest import ROOT
 
 from hpc_deepfake.network import table
+from hpc_deepfake.network.blocks import library
 from hpc_deepfake.network.settings import Settings
 from hpc_deepfake.networks import cost
 from hpc_deepfake.strategies.base import Batch
@@ -66,13 +67,19 @@ def test_time_of_operations_at_once_is_shared():
     assert limit.exclusive([]) == {}
 
 
-def test_each_group_of_a_real_step_has_operations(model, tmp_path):
+@pytest.mark.parametrize("fused", [True, False])
+def test_each_group_of_a_real_step_has_operations(model, tmp_path, monkeypatch, fused):
+    """With the compiled operations, which compute a block's layers together, and with
+    TensorFlow's."""
+    monkeypatch.setattr(library, "_off", [] if fused else ["this test"])
+    assert bool(library.loaded()) == fused
     strategy = Sequential(model, Settings())
     random = np.random.default_rng(0)
     batch = Batch(random.integers(0, 256, (3, 32, 32, 3), np.uint8), np.array([0, 1, 1], np.uint8),
                   np.zeros(2, np.int32))
     strategy.step([batch], 3, 0)
     spent = limit.groups(limit.traced(lambda: strategy.step([batch], 3, 1), str(tmp_path)),
-                         limit.works(model, 3, "float32"))
+                         limit.works(model, 3, "float32", fused))
+    assert ("block1 backward" in spent) == fused
     assert min(spent.values()) > 0, spent
     assert max(spent, key=spent.get) != "rest"
