@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from hpc_deepfake.network.base import Pass
 
 
-
 def features(pictures: tf.Tensor, size: int, weights: Sequence[Sequence[tf.Variable]],
              how: Pass) -> tuple[tf.Tensor, list[Statistics]]:
     """A training pass of both blocks.

@@ -16,6 +16,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -41,6 +42,7 @@ _SETS: dict[str, tuple[tuple[int, str, tuple[str, ...]], ...]] = {
                (4, "SSE2", ())),
     "": ((4, platform.machine(), ()),),
 }
+_ENDED = 3600  # seconds after which a build is not under way any more
 _off: list[str] = []  # why they are switched off in this process
 
 
@@ -154,6 +156,7 @@ def agree(comm: Comm, wanted: bool) -> None:
         comm: all ranks.
         wanted: value of ``--compiled``.
     """
+    _off.clear()  # of an earlier training in this process
     if not wanted:
         switch_off("--no-compiled")
     from mpi4py import MPI
@@ -185,8 +188,9 @@ def build() -> Path:
     folder = HERE / "built"
     try:
         folder.mkdir(exist_ok=True)
-        for left in folder.glob("tmp*"):  # by a build that was ended
-            shutil.rmtree(left, ignore_errors=True)
+        for left in folder.glob("tmp*"):  # by builds that were ended, not by one beside this one
+            if time.time() - left.stat().st_mtime > _ENDED:
+                shutil.rmtree(left, ignore_errors=True)
         with tempfile.TemporaryDirectory(dir=folder) as beside:
             made = Path(beside)
             parts = [(made / f"{lanes}.o", ["loops.cc", f"-DLANES={lanes}", f"-DSET={name}",

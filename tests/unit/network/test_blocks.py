@@ -329,6 +329,12 @@ def test_ranks_agree(monkeypatch):
     ranks.reasons = "", "they are not built"
     blocks.agree(ranks, True)
     assert blocks.missing() == "rank 2 on n02: they are not built"
+    ranks.reasons = ("--no-compiled",)
+    blocks.agree(ranks, False)
+    assert blocks.missing() == "--no-compiled"
+    ranks.reasons = ("",)  # another training in the same process
+    blocks.agree(ranks, True)
+    assert not blocks.missing() and library.loaded() is not None
 
 
 # --- building -----------------------------------------------------------------------------------
@@ -366,6 +372,18 @@ def copied(monkeypatch, tmp_path):
     library._load.cache_clear()
     yield copy
     library._load.cache_clear()
+
+
+def test_a_build_leaves_another_one_alone(copied, monkeypatch):
+    """And removes what is left of one that was ended long ago."""
+    beside, ended = (copied.with_name(f"tmp{name}") for name in ("beside", "ended"))
+    for folder in (beside, ended):
+        folder.mkdir()
+    os.utime(ended, (0, 0))
+    monkeypatch.setenv("CXX", "false")
+    with pytest.raises(InputError, match="could not compile"):
+        library.build()
+    assert beside.exists() and not ended.exists()
 
 
 def test_another_source_is_another_library(copied):
